@@ -1,0 +1,51 @@
+# Every target sets up what it needs.  demo uses the runtime's few packages; the rest uses the developers' environment.
+PYTHON ?= python3
+DEV := .venv
+RUN := .venv-run
+PIP := -m pip install --quiet --disable-pip-version-check
+OUT ?= out
+
+.PHONY: demo test check bench train-demo wheel clean
+
+demo: $(RUN)/.done  ## run the bundled engine on bundled slices, draw the answers into out/demo
+	$(RUN)/bin/lsms-rt demo -o $(OUT)/demo
+
+test: $(DEV)/.done  ## all tests that need no GPU
+	$(DEV)/bin/python -m pytest
+
+check: $(DEV)/.done tree  ## ruff and mypy
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	cd build/tree && MYPYPATH=. ../../$(DEV)/bin/mypy --config-file ../../pyproject.toml -p lsms_rt
+
+bench: $(DEV)/.done  ## accuracy of the bundled engine on RefHL-Phantom's test split
+	$(DEV)/bin/python -m lsms_rt.bench.demo_accuracy --work $(OUT)/bench
+
+train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes), then measure and bundle them
+	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo
+	$(DEV)/bin/python -m lsms_rt.training.release --run runs/demo
+
+wheel: $(DEV)/.done
+	$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# pyproject.toml maps calibration/, export/ ... into the package lsms_rt; type checkers want to see that tree.
+.PHONY: tree
+tree:
+	rm -rf build/tree && mkdir -p build/tree/lsms_rt
+	ln -s $(CURDIR)/lsms_rt/* build/tree/lsms_rt/
+	for part in calibration export kernels bench; do ln -s $(CURDIR)/$$part build/tree/lsms_rt/$$part; done
+
+# A machine's own PyTorch may be a CUDA build of several GB: constraints.txt pins the version that CI has as a CPU build.
+$(DEV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python $(PIP) -c constraints.txt torch
+	$(DEV)/bin/python $(PIP) -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(RUN)/.done: pyproject.toml
+	$(PYTHON) -m venv $(RUN)
+	$(RUN)/bin/python $(PIP) -e .
+	touch $@
+
+clean:
+	rm -rf $(DEV) $(RUN) build dist $(OUT) *.egg-info

@@ -1,0 +1,1 @@
+"""Measurements: accuracy on a data set in the RefHL-Seg layout."""

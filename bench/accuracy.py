@@ -1,0 +1,108 @@
+"""How well an engine answers the sentences of a data set in the RefHL-Seg layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lsms_rt.calibration.refhl import Annotation
+
+from lsms_rt.image import load_slice
+from lsms_rt.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of the data set and what the engine said: Dice with the true mask (1 if both are empty)."""
+
+    row: Annotation
+    dice: float
+    painted: bool
+    wanted: bool
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Means over a data set; None where it holds no such sentences.
+
+    ``dice``: sentences true of something.  ``dice_other``: those that name another lesion than the slice's first
+    sentence does.  ``silence``: share of sentences true of nothing that get an empty mask.  ``missed``: share of
+    sentences true of something that get one.  ``paraphrase_dice``: Dice between the answers to two wordings of one
+    meaning (1 if both are empty).
+    """
+
+    cases: int
+    slices: int
+    sentences: int
+    dice: float | None
+    dice_other: float | None
+    silence: float | None
+    missed: float | None
+    paraphrase_dice: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """2 |a and b| / (|a| + |b|) of two boolean masks; 1 if both are empty."""
+    total = int(a.sum()) + int(b.sum())
+    return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
+
+
+def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Answer]]:
+    """Ask every sentence of ``rows`` (sorted by image, as data sets are)."""
+    from tqdm import tqdm
+
+    rows = list(rows)
+    answers: list[Answer] = []
+    others: list[float] = []
+    paraphrases: list[float] = []
+    bar = tqdm(total=len(rows), desc="sentences", disable=None)
+    for image, group in groupby(rows, key=lambda row: row.image):
+        ct = load_slice(image)
+        first: np.ndarray | None = None
+        spoken: dict[str, np.ndarray] = {}
+        for row in group:
+            truth, mask = row.read_mask(), segmenter.predict(ct, row.sentence).mask
+            answer = Answer(row, dice(mask, truth), bool(mask.any()), bool(truth.any()))
+            answers.append(answer)
+            if answer.wanted:
+                first = truth if first is None else first
+                if not (truth & first).any():
+                    others.append(answer.dice)
+                if row.query in spoken:
+                    paraphrases.append(dice(mask, spoken[row.query]))
+                elif row.query:
+                    spoken[row.query] = mask
+            bar.update()
+    bar.close()
+    true, false = [a for a in answers if a.wanted], [a for a in answers if not a.wanted]
+    return Accuracy(
+        cases=len({row.case_id for row in rows}),
+        slices=len({row.image for row in rows}),
+        sentences=len(rows),
+        dice=_mean([a.dice for a in true]),
+        dice_other=_mean(others),
+        silence=_mean([float(not a.painted) for a in false]),
+        missed=_mean([float(not a.painted) for a in true]),
+        paraphrase_dice=_mean(paraphrases),
+    ), answers
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def save_answers(path: Path, answers: list[Answer]) -> None:
+    """A CSV with a line an answer, for whoever wants to know which ones are bad."""
+    lines = ["case_id,slice_id,query,lesion_type,wanted,painted,dice"]
+    lines += [
+        f"{a.row.case_id},{a.row.slice_id},{a.row.query},{a.row.lesion_type},{int(a.wanted)},{int(a.painted)},{a.dice:.4f}"
+        for a in answers
+    ]
+    path.write_text("\n".join(lines) + "\n")

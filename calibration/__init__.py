@@ -1,0 +1,1 @@
+"""Data: the RefHL-Seg layout, and the synthetic RefHL-Phantom in it."""

@@ -1,0 +1,1 @@
+"""RefHL-Phantom: synthetic abdominal CT slices with true lesion attributes."""

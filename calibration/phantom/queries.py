@@ -1,0 +1,142 @@
+"""What a sentence means: a query over the lesions of one slice, and the exact set it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .case import Lesion
+
+SMALL_MM, LARGE_MM = 10.0, 30.0
+MARGIN = 1.15  # sizes closer than this ratio are too alike to rank or to call small: such a query is ambiguous
+APART_MM = 5.0  # "in front of" and "behind" need at least this distance between centroids
+ORDERS = ("largest", "smallest", "most anterior", "most posterior")
+RELATIONS = ("closest to", "anterior to", "posterior to")
+VISIBLE_WITHOUT_CONTRAST = ("cyst", "calcification")  # other types look alike in a non-contrast scan
+
+
+@dataclass(frozen=True)
+class Query:
+    """Filters, then one order or one relation.  ``None`` means "any".
+
+    ``rank`` counts from 1 and goes with ``order``; ``anchor`` (a query that selects one lesion) with ``relation``.
+    """
+
+    type: str | None = None
+    density: str | None = None  # "low", "high"
+    enhancement: str | None = None  # "none", "rim", "nodular", "diffuse"
+    lobe: str | None = None  # "left", "right"
+    size: str | None = None  # "small", "large"
+    order: str | None = None
+    rank: int = 1
+    relation: str | None = None
+    anchor: Query | None = None
+
+    def key(self) -> str:
+        """A short canonical text: sentences with equal keys are paraphrases of each other."""
+        parts = [
+            self.size,
+            self.density,
+            self.enhancement and f"enh-{self.enhancement}",
+            self.type,
+            self.lobe,
+        ]
+        if self.order:
+            parts.append(f"{self.rank}-{self.order}".replace(" ", "-"))
+        if self.relation and self.anchor:
+            parts.append(f"{self.relation}({self.anchor.key()})".replace(" ", "-"))
+        return "+".join(part for part in parts if part) or "any"
+
+
+class Ambiguous(Exception):
+    """Two readers could disagree on what the query selects."""
+
+
+def select(query: Query, lesions: Sequence[Lesion]) -> tuple[Lesion, ...]:
+    """Exactly the lesions that ``query`` is true of; raises :class:`Ambiguous` where that is open to argument."""
+    found = tuple(lesion for lesion in lesions if _matches(query, lesion))
+    if query.order:
+        return _ranked(query, found)
+    if query.relation:
+        assert query.anchor is not None
+        anchors = select(query.anchor, lesions)
+        if len(anchors) > 1:
+            raise Ambiguous("more than one anchor")
+        found = tuple(lesion for lesion in found if lesion not in anchors)
+        return _related(query.relation, found, anchors[0]) if anchors else ()
+    return found
+
+
+def _matches(query: Query, lesion: Lesion) -> bool:
+    if query.size == "small" and SMALL_MM / MARGIN < lesion.diameter_mm < SMALL_MM * MARGIN:
+        raise Ambiguous("near the limit of small")
+    if query.size == "large" and LARGE_MM / MARGIN < lesion.diameter_mm < LARGE_MM * MARGIN:
+        raise Ambiguous("near the limit of large")
+    return (
+        query.type in (None, lesion.type)
+        and query.density in (None, lesion.density)
+        and query.enhancement in (None, enhancement_class(lesion))
+        and query.lobe in (None, lesion.lobe)
+        and (query.size != "small" or lesion.diameter_mm < SMALL_MM)
+        and (query.size != "large" or lesion.diameter_mm > LARGE_MM)
+    )
+
+
+def enhancement_class(lesion: Lesion) -> str:
+    """``homogeneous`` and ``heterogeneous`` are one class: the sentences call both "enhancing"."""
+    return "diffuse" if lesion.enhancement in ("homogeneous", "heterogeneous") else lesion.enhancement
+
+
+def _ranked(query: Query, found: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
+    by_size = query.order in ("largest", "smallest")
+    sign = -1.0 if query.order in ("largest", "most posterior") else 1.0
+    ranked = sorted(found, key=lambda lesion: sign * _measure(lesion, by_size))
+    if len(ranked) < query.rank:
+        return ()
+    chosen = ranked[query.rank - 1]
+    for other in ranked:
+        a, b = _measure(chosen, by_size), _measure(other, by_size)
+        near = max(a, b) < MARGIN * min(a, b) if by_size else abs(a - b) < APART_MM
+        if other is not chosen and near:
+            raise Ambiguous("two lesions too alike to rank")
+    return (chosen,)
+
+
+def _measure(lesion: Lesion, by_size: bool) -> float:
+    return lesion.diameter_mm if by_size else lesion.centroid_mm[1]
+
+
+def _related(relation: str, found: tuple[Lesion, ...], anchor: Lesion) -> tuple[Lesion, ...]:
+    if relation == "closest to":
+        ranked = sorted(found, key=lambda lesion: distance_mm(lesion, anchor))
+        if len(ranked) > 1 and distance_mm(ranked[1], anchor) < MARGIN * distance_mm(ranked[0], anchor):
+            raise Ambiguous("two lesions equally close")
+        return tuple(ranked[:1])
+    ahead = [(anchor.centroid_mm[1] - lesion.centroid_mm[1]) for lesion in found]  # mm in front of the anchor
+    if any(abs(value) < APART_MM for value in ahead):
+        raise Ambiguous("neither in front nor behind")
+    sign = 1.0 if relation == "anterior to" else -1.0
+    return tuple(lesion for lesion, value in zip(found, ahead, strict=True) if sign * value > 0)
+
+
+def distance_mm(a: Lesion, b: Lesion) -> float:
+    """Between the centroids of two lesions of a slice."""
+    return float(((a.centroid_mm[0] - b.centroid_mm[0]) ** 2 + (a.centroid_mm[1] - b.centroid_mm[1]) ** 2) ** 0.5)
+
+
+def sayable(query: Query, phase: str) -> bool:
+    """Whether a reader of this contrast phase could judge the query: no enhancement without contrast."""
+    if phase != "noncontrast":
+        return query.anchor is None or sayable(query.anchor, phase)
+    return (
+        query.enhancement is None
+        and query.type in (None, *VISIBLE_WITHOUT_CONTRAST)
+        and (query.anchor is None or sayable(query.anchor, phase))
+    )
+
+
+def without_redundancy(query: Query) -> Query:
+    """Drop words that another word already says: a calcification is high, a cyst low and not enhancing."""
+    if query.type in ("cyst", "calcification"):
+        query = replace(query, density=None, enhancement=None)
+    return query

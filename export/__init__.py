@@ -1,0 +1,1 @@
+"""Build side: checkpoint -> two ONNX graphs -> engine directory."""

@@ -1,0 +1,105 @@
+"""The two graphs of a model as ONNX: text (once a sentence) and image (once a slice)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsms_rt.engine.backend import FEATURES, STAGES
+from lsms_rt.model import LSMS
+from lsms_rt.model.encoder import TextFeatures
+
+OPSET = 20  # 18 would take Gelu apart; 23's Attention is refused by TensorRT-RTX in fp32
+
+
+class TextGraph(nn.Module):
+    """``tokens`` int64 (B, T), ``mask`` float32 (B, T) -> keys1..4 then values1..4, each (B, depth, T, C)."""
+
+    def __init__(self, model: LSMS) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        features = self.model.encode_text(tokens, mask)
+        return (*features.keys, *features.values)
+
+
+class ImageGraph(nn.Module):
+    """``image`` (B, 1, S, S), ``mask`` (B, T), keys1..4, values1..4 -> logits (B, 1, S, S)."""
+
+    def __init__(self, model: LSMS) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, mask: Tensor, *features: Tensor) -> Tensor:
+        return self.model.segment(image, TextFeatures(features[:STAGES], features[STAGES:], mask))
+
+
+def export_graphs(model: LSMS, folder: Path) -> tuple[Path, Path]:
+    """Write ``text.onnx`` and ``image.onnx`` (float32, opset 20, dynamic batch, static size and token count)."""
+    config = model.config
+    model = model.eval()
+    tokens = torch.ones(2, config.text.max_tokens, dtype=torch.int64)
+    mask = torch.ones(2, config.text.max_tokens)
+    image = torch.zeros(2, config.in_channels, config.image_size, config.image_size)
+    with torch.no_grad():
+        text = model.encode_text(tokens, mask)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    text_path, image_path = folder / "text.onnx", folder / "image.onnx"
+    _export(
+        TextGraph(model),
+        (tokens, mask),
+        ["tokens", "mask"],
+        list(FEATURES),
+        ({0: batch}, {0: batch}),
+        text_path,
+    )
+    features = (*text.keys, *text.values)
+    dynamic = ({0: batch}, {0: batch}, tuple({0: batch} for _ in features))
+    _export(
+        ImageGraph(model),
+        (image, mask, *features),
+        ["image", "mask", *FEATURES],
+        ["logits"],
+        dynamic,
+        image_path,
+    )
+    return text_path, image_path
+
+
+def _export(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: list[str],
+    outputs: list[str],
+    dynamic: tuple[Any, ...],
+    path: Path,
+) -> None:
+    with _quiet():
+        program = torch.onnx.export(
+            module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
+            dynamic_shapes=dynamic, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    program.save(path, external_data=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its progress and warns of its own internals."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.getLogger("torch.onnx").setLevel(level)

@@ -1,0 +1,37 @@
+"""lsms-rt: inference engine for LSMS.  A sentence and a CT slice in, a lesion mask out.  Not a medical device.
+
+seg = lsms_rt.Segmenter("liver.engine")
+result = seg.predict(img, "the low-density lesion in the right lobe of the liver")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import EngineError, EnvironmentProblem, InputError, LsmsError
+    from .image import CtSlice
+    from .segmenter import Segmentation, Segmenter
+
+__version__ = "0.1.0"
+__all__ = [
+    "CtSlice", "EngineError", "EnvironmentProblem", "InputError", "LsmsError", "Segmentation", "Segmenter",
+    "__version__", "demo_engine",
+]  # fmt: skip
+_HOMES = {
+    "Segmenter": "segmenter", "Segmentation": "segmenter", "CtSlice": "image", "LsmsError": "errors",
+    "InputError": "errors", "EnvironmentProblem": "errors", "EngineError": "errors", "demo_engine": "data",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import lsms_rt`` costs next to nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

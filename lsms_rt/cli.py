@@ -1,0 +1,306 @@
+"""The command line: ``lsms-rt COMMAND``.  Exit codes: 0 done, 2 bad usage or input, 3 environment, 4 engine refused."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__
+from .errors import EnvironmentProblem, LsmsError
+
+EXTRAS = {  # a missing module -> what to install
+    **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors"), "lsms-rt[build]"),
+    **dict.fromkeys(("scipy", "tqdm"), "lsms-rt[phantom]"),
+}
+NOT_FOR_DIAGNOSIS = "Research software, not a medical device."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, like all others of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except "None", which the option's own text explains."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def build_engine(options: argparse.Namespace) -> None:
+    from .export.build import BuildOptions, build_engine
+
+    if options.checkpoint is None:
+        _say("no --checkpoint: using the bundled demo weights, trained on synthetic CT")
+    names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "verify_slices", "force")
+    wanted = BuildOptions(**{name: getattr(options, name) for name in names})
+    manifest = build_engine(wanted, options.output, _say if sys.stderr.isatty() else lambda _: None)
+    accuracy = manifest.accuracy
+    size = f"{manifest.image_size}x{manifest.image_size}"
+    print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
+    if accuracy:
+        print(
+            f"against PyTorch on {accuracy['slices']} phantom slices: logits within "
+            f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
+        )
+
+
+def predict(options: argparse.Namespace) -> None:
+    from .predict import predict_inputs, save_results
+    from .segmenter import Segmenter
+
+    with Segmenter(options.engine, digest=options.digest, threads=options.threads) as segmenter:
+        results = predict_inputs(segmenter, options.input, options.text, options.series)
+        if options.output is not None:
+            save_results(results, options.output)
+        if options.json:
+            print(json.dumps({"engine": segmenter.digest, "results": [r.to_dict() for r in results]}, indent=2))
+            return
+        for result in results:
+            if result.found or len(results) <= 20:
+                print(_line(result.to_dict()))
+        if len(results) > 1:
+            print(f"found in {sum(r.found for r in results)} of {len(results)} slices")
+        if options.output is not None:
+            print(f"overlays, masks and results.json are in {options.output}")
+
+
+def _line(result: dict[str, Any]) -> str:
+    name = result["source"] if not result["frame"] else f"{result['source']} [{result['frame']}]"
+    if not result["found"]:
+        return f"{name}: nothing found (highest probability {result['score']:.2f})"
+    area = f"{result['area_mm2']:.0f} mm2" if result["area_mm2"] is not None else f"{result['pixels']} pixels"
+    return f"{name}: found, {area}, mean {result['mean_hu']:.0f} HU, score {result['score']:.2f}, box {result['bbox']}"
+
+
+def inspect(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from .engine import open_directory
+
+    engine = open_directory(options.engine)
+    sizes = {name: len(engine.read(name)) for name in engine.manifest.files}
+    if options.json:
+        print(json.dumps({"digest": engine.digest, "bytes": sizes, "manifest": asdict(engine.manifest)}, indent=2))
+        return
+    print(f"{engine.path}: all files are as they were built\ndigest {engine.digest}")
+    for name, value in asdict(engine.manifest).items():
+        if name == "files":
+            value = ", ".join(f"{file} ({size / 1e6:.1f} MB)" for file, size in sizes.items())
+        if value not in (None, (), {}):
+            print(f"{name.replace('_', ' '):20} {value}")
+
+
+def doctor(options: argparse.Namespace) -> None:
+    from .doctor import examine
+
+    report = examine()
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        for section, lines in report.items():
+            for name, value in lines.items():
+                print(f"{section:9} {name:20} {value}")
+    if not report["runtime"]["works"]:
+        raise EnvironmentProblem("the bundled engine does not run on this machine; see the lines above")
+
+
+def demo(options: argparse.Namespace) -> None:
+    from .demo import run_demo
+
+    rows = run_demo(options.output)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print("Three synthetic slices and one real one, weights trained on synthetic CT:\n")
+    for row in rows:
+        answer = f"{row['pixels']} pixels" if row["found"] else "nothing found"
+        truth = "" if row["dice"] is None else f"  Dice {row['dice']:.2f}"
+        print(f'{row["source"]:18} "{row["text"]}"\n{"":18}   {answer}{truth}  {row["milliseconds"]:.0f} ms')
+    print(f"\nPictures are in {options.output}: look at {options.output / 'demo.png'}. {NOT_FOR_DIAGNOSIS}")
+
+
+def phantom(options: argparse.Namespace) -> None:
+    from .calibration.phantom.dataset import PhantomSpec, write_phantom
+
+    spec = PhantomSpec(options.cases, options.seed, options.matrix)
+    count = write_phantom(options.output, spec, options.workers)
+    print(f"{options.output}: {options.cases} cases, {count} slices; look at {options.output / 'contact_sheet.png'}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from .bench.accuracy import evaluate, save_answers
+    from .calibration.refhl import read_annotations
+    from .segmenter import Segmenter
+
+    rows = read_annotations(options.dataset, options.split)
+    with Segmenter(options.engine, threads=options.threads) as segmenter:
+        accuracy, answers = evaluate(segmenter, rows[: options.limit])
+        digest = segmenter.digest
+    if options.answers is not None:
+        save_answers(options.answers, answers)
+    figures = accuracy.to_dict()
+    if options.json:
+        print(json.dumps({"engine": digest, "split": options.split} | figures, indent=2))
+        return
+    for name, value in figures.items():
+        text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+        print(f"{name.replace('_', ' '):16} {text}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; every default is in ``--help``."""
+    parser = _Parser(prog="lsms-rt", description=f"Text-prompted lesion segmentation in CT. {NOT_FOR_DIAGNOSIS}")
+    parser.add_argument("--version", action="version", version=f"lsms-rt {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
+        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        sub.set_defaults(run=run)
+        return sub
+
+    def json_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+    sub = command("build-engine", build_engine, "build an engine directory from a checkpoint")
+    sub.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the bundled demo weights)")
+    sub.add_argument("--backend", choices=("onnxruntime",), default="onnxruntime", help="what runs the engine")
+    sub.add_argument("--precision", choices=("fp32",), default="fp32", help="arithmetic of the engine")
+    sub.add_argument("--image-size", type=int, metavar="N", help="side of the square input (default: the checkpoint's)")
+    sub.add_argument("--max-batch", type=int, default=8, metavar="N", help="largest batch of slices")
+    sub.add_argument(
+        "--verify-slices",
+        type=int,
+        default=8,
+        metavar="N",
+        help="phantom slices compared with PyTorch; 0 skips",
+    )
+    sub.add_argument("--force", action="store_true", help="replace an engine that exists")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.engine", help="folder to write")
+
+    sub = command("predict", predict, "segment what a sentence asks for")
+    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
+    sub.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="DICOM file or folder, NPY, PNG, NIfTI")
+    sub.add_argument("--text", required=True, metavar="SENTENCE", help='e.g. "the cyst in the left lobe of the liver"')
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write overlays, masks and results.json (default: print only)",
+    )
+    sub.add_argument(
+        "--series",
+        help="SeriesNumber or end of the UID, where a folder holds several (default: the only one)",
+    )
+    sub.add_argument("--digest", metavar="sha256:HEX", help="refuse any other engine than this one (default: no check)")
+    _threads(sub)
+    json_option(sub)
+
+    sub = command("inspect", inspect, "print what an engine is, and check its files")
+    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
+    json_option(sub)
+
+    json_option(command("doctor", doctor, "say what this machine has and can run"))
+
+    sub = command("demo", demo, "run the bundled engine on bundled slices and draw the answers")
+    sub.add_argument(
+        "-o", "--output", type=Path, default=Path("lsms-demo"), metavar="DIR", help="folder for the pictures"
+    )
+    json_option(sub)
+
+    sub = command("phantom", phantom, "generate RefHL-Phantom, synthetic referring CT")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new folder to write")
+    sub.add_argument("--cases", type=int, default=231, metavar="N", help="cases, about ten slices each")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same data set")
+    sub.add_argument("--matrix", type=int, default=256, metavar="N", help="rows and columns of a slice")
+    sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+
+    sub = command("evaluate", evaluate, "measure an engine on a data set in the RefHL-Seg layout")
+    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
+    sub.add_argument("dataset", type=Path, metavar="DATASET", help="folder with annotations.csv")
+    sub.add_argument("--split", help="train, val or test (default: all)")
+    sub.add_argument("--limit", type=int, metavar="N", help="only the first N sentences (default: all)")
+    sub.add_argument("--answers", type=Path, metavar="FILE", help="write a CSV with a line a sentence (default: none)")
+    _threads(sub)
+    json_option(sub)
+    return parser
+
+
+def _threads(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one a core)")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class _Once(logging.Filter):
+    """A series has the same remark on every slice; once is enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in self.seen
+        self.seen.add(text)
+        return new
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = make_parser().parse_args(argv)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.addFilter(_Once())
+    logging.getLogger("lsms_rt").addHandler(handler)
+    if str(getattr(options, "engine", "")) == "demo" and not Path("demo").exists():
+        from .data import demo_engine
+
+        options.engine = demo_engine()
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except Exception as error:
+        if options.debug:
+            raise
+        return _explain(error)
+    except KeyboardInterrupt:
+        _say("error: interrupted")
+        return 130
+    finally:
+        logging.getLogger("lsms_rt").removeHandler(handler)
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, LsmsError):
+        _say(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):  # the reader of our output went away; not our error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        _say(f"error: this command needs {package}; pip install '{EXTRAS.get(package, package)}'")
+        return EnvironmentProblem.exit_code
+    if isinstance(error, OSError):
+        _say(f"error: {error.filename or 'file'}: {error.strerror or error}")
+        return 2
+    _say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

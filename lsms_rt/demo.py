@@ -1,0 +1,77 @@
+"""``lsms-rt demo``: the bundled engine on bundled slices, drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data import DATA, demo_engine
+from .segmenter import Segmentation, Segmenter
+
+EXAMPLES = DATA / "examples"  # synthetic slices, their sentences and true masks; made by training/examples.py
+REAL_SENTENCE = "the low-density lesion in the right lobe of the liver"
+TILE = 400  # pixels
+
+
+@dataclass(frozen=True)
+class Example:
+    """A slice, a sentence, and the true mask where it is known (it is not in the real slice)."""
+
+    image: Path
+    text: str
+    truth: Path | None
+
+
+def bundled_examples() -> list[Example]:
+    """Synthetic slices with true, other and false sentences, and pydicom's own small real CT."""
+    from pydicom.data import get_testdata_file
+
+    rows = json.loads((EXAMPLES / "examples.json").read_text())
+    examples = [Example(EXAMPLES / row["image"], row["text"], EXAMPLES / row["mask"]) for row in rows]
+    real = get_testdata_file("CT_small.dcm", download=False)
+    return examples + ([Example(Path(str(real)), REAL_SENTENCE, None)] if real else [])
+
+
+def run_demo(folder: Path) -> list[dict[str, Any]]:
+    """Answer every example, write a picture each, ``demo.png`` with all of them and ``demo.json`` into ``folder``."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, pictures = [], []
+    with Segmenter(demo_engine()) as segmenter:
+        for number, example in enumerate(bundled_examples()):
+            result = segmenter.predict(example.image, example.text)
+            picture = folder / f"{number:02d}.png"
+            result.save_overlay(picture)
+            pictures.append(picture)
+            rows.append(_row(result, example))
+    tiles = [Image.open(picture).convert("RGB") for picture in pictures]
+    width, height = max(t.width for t in tiles), max(t.height for t in tiles)
+    sheet = Image.new("RGB", (width, height * len(tiles)))
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (0, number * height))
+    sheet.save(folder / "demo.png")
+    (folder / "demo.json").write_text(json.dumps(rows, indent=2) + "\n")
+    return rows
+
+
+def _row(result: Segmentation, example: Example) -> dict[str, Any]:
+    from PIL import Image
+
+    overlap = None
+    if example.truth is not None:
+        truth = np.asarray(Image.open(example.truth)) > 127
+        total = int(truth.sum() + result.mask.sum())
+        overlap = 1.0 if total == 0 else 2.0 * int((truth & result.mask).sum()) / total
+    return {
+        "source": result.slice.source,
+        "text": example.text,
+        "found": result.found,
+        "pixels": int(result.mask.sum()),
+        "dice": overlap,
+        "milliseconds": round(result.timings["total"], 1),
+    }

@@ -1,0 +1,15 @@
+"""CT images from DICOM files, datasets and folders. pydicom is imported only when something is read."""
+
+from __future__ import annotations
+
+from .read import read_file, read_slices, slice_from_dataset, slices_from_dataset
+from .series import feet_to_head, read_series
+
+__all__ = [
+    "feet_to_head",
+    "read_file",
+    "read_series",
+    "read_slices",
+    "slice_from_dataset",
+    "slices_from_dataset",
+]

@@ -1,0 +1,315 @@
+"""One DICOM file or dataset -> CT slices in Hounsfield units. What cannot be trusted is refused, not guessed.
+
+Messages name the file and the tag; the log holds no file name and no value, hence no pydicom warnings.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import EnvironmentProblem, InputError, LsmsError
+from ..image import HU_MAX, HU_MIN, CtSlice, check_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+MAX_FILE_BYTES = 512 * 2**20
+MAX_PIXELS = 2**28  # Rows x Columns x NumberOfFrames; a few kilobytes of RLE can claim far more
+MAX_TILT = 0.53  # rad between slice normal and body axis: gantries tilt by up to 30 degrees
+MAX_TURN = 0.3  # rad of rotation within the slice
+
+_CT = "1.2.840.10008.5.1.4.1.1.2"  # CT Image; .1 is Enhanced CT and .2 legacy converted
+_DICOMDIR, _DEFLATED = "1.2.840.10008.1.3.10", "1.2.840.10008.1.2.1.99"
+_JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
+_DECODERS = {  # transfer syntax, or how it begins -> the package with a permissive licence that decodes it
+    "1.2.840.10008.1.2.4.50": "pillow",
+    "1.2.840.10008.1.2.4.8": "pyjpegls",
+    "1.2.840.10008.1.2.4.9": "pylibjpeg pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.20": "pylibjpeg pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4": "python-gdcm",
+}
+_NEEDED = (
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+)
+_log = logging.getLogger("lsms_rt")
+_lock = threading.RLock()
+
+
+def read_file(path: str | Path) -> CtSlice:
+    """The only slice of a DICOM file; InputError, or EnvironmentProblem where a decoder is missing."""
+    path = Path(path)
+    return slice_from_dataset(open_dataset(path), path.name)
+
+
+def read_slices(path: str | Path) -> list[CtSlice]:
+    """All slices of a DICOM file, in the file's order: one, or an Enhanced CT's frames."""
+    path = Path(path)
+    return slices_from_dataset(open_dataset(path), path.name)
+
+
+def slice_from_dataset(ds: Dataset, source: str = "Dataset") -> CtSlice:
+    """The only slice of a dataset; `source` names it in messages."""
+    slices = slices_from_dataset(ds, source)
+    if len(slices) != 1:
+        raise InputError(f"{source}: holds {len(slices)} frames, one slice is needed; use read_slices")
+    return slices[0]
+
+
+def slices_from_dataset(ds: Dataset, source: str = "Dataset") -> list[CtSlice]:
+    """All slices of a dataset, in its order; what had to be assumed is logged."""
+    return log_notes(slices_of(ds, source))
+
+
+def log_notes(slices: list[CtSlice]) -> list[CtSlice]:
+    """Log each distinct note once, with the number of slices it is about; returns its argument."""
+    for note, count in Counter(note for ct in slices for note in ct.notes).items():
+        _log.warning("%s (%d of %d slices)", note, count, len(slices))
+    return slices
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """No warnings or log lines from pydicom. Both switches belong to the whole process, hence the lock."""
+    logger = logging.getLogger("pydicom")
+    with _lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def open_dataset(path: Path, *, header_only: bool = False) -> Dataset:
+    """Parse a DICOM file within the size limits; InputError if it is not DICOM, a DICOMDIR, damaged."""
+    name = path.name
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(144)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+    if size == 0:
+        raise InputError(f"{name}: the file is empty; export it again")
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{name}: {size / 2**20:.0f} MiB is over the limit of 512 MiB; give a smaller file")
+    if head[128:132] != b"DICM":
+        raise InputError(f"{name}: not DICOM (no DICM at byte 128); give a DICOM, .npy, .png or .nii file")
+    from pydicom import dcmread
+    from pydicom.filereader import read_file_meta_info
+
+    with quiet_pydicom():
+        try:
+            meta = read_file_meta_info(path)
+            if meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+                raise InputError(f"{name}: a DICOMDIR holds no image; give the folder of one series")
+            if meta.get("TransferSyntaxUID") == _DEFLATED:
+                _check_inflated_size(path, 144 + int.from_bytes(head[140:144], "little"))
+            return dcmread(path, stop_before_pixels=header_only)
+        except (LsmsError, MemoryError):
+            raise
+        except Exception as error:  # pydicom raises almost anything, some texts holding values
+            kind = type(error).__name__
+            raise InputError(f"{name}: damaged or truncated DICOM ({kind}); export it again") from error
+
+
+def _check_inflated_size(path: Path, start: int) -> None:
+    """pydicom inflates a deflated file in one go; count first, a megabyte at a time."""
+    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while not inflate.eof and (data := inflate.unconsumed_tail or file.read(2**16)):
+            total += len(inflate.decompress(data, 2**20))
+            if total > MAX_FILE_BYTES:
+                raise InputError(f"{path.name}: inflates to over the limit of 512 MiB; give a smaller file")
+
+
+def refuse_unless_ct(ds: Dataset, source: str) -> None:
+    """InputError unless this is an image of a CT class that is not a localizer."""
+    modality, sop_class = ds.get("Modality"), ds.get("SOPClassUID")
+    if modality != "CT":
+        raise InputError(f"{source}: Modality is {modality or 'absent'}, not CT; give a CT image")
+    if sop_class not in (_CT, _CT + ".1", _CT + ".2"):
+        what = getattr(sop_class, "name", None) or "absent"
+        raise InputError(f"{source}: SOP class is {what}, not a CT image class; give the original CT image")
+    types = [ds.get("ImageType")]
+    shared, per_frame = (ds.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame"))
+    for group in (*shared, *per_frame):
+        types += [item.get("FrameType") for item in group.get("CTImageFrameTypeSequence") or []]
+    if any("LOCALIZER" in ([t] if isinstance(t, str) else list(t or [])) for t in types):
+        raise InputError(f"{source}: a localizer (scout view), not an axial slice; give the axial series")
+
+
+def slices_of(ds: Dataset, source: str) -> list[CtSlice]:
+    """`slices_from_dataset` without the logging."""
+    with quiet_pydicom():
+        try:
+            refuse_unless_ct(ds, source)
+            raw = _raw_frames(ds, source)
+            return [_slice(ds, n, raw[n], source) for n in range(len(raw))]
+        except (LsmsError, MemoryError):
+            raise
+        except Exception as error:  # e.g. a tag whose bytes do not convert to its type
+            kind = type(error).__name__
+            raise InputError(f"{source}: malformed DICOM header ({kind}); export the image again") from error
+
+
+def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
+    """Stored values, integers (N, H, W), after every limit was checked on the header alone."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
+
+    if "PixelData" not in ds:
+        raise InputError(f"{source}: no pixel data (a header, or a truncated file); export it again")
+    absent = [name for name in _NEEDED if ds.get(name) in (None, "")]
+    if absent:
+        raise InputError(f"{source}: {', '.join(absent)} absent, pixels cannot be read; export it again")
+    photometric = ds.PhotometricInterpretation
+    if not str(photometric).startswith("MONOCHROME") or int(ds.get("SamplesPerPixel") or 1) != 1:
+        raise InputError(f"{source}: colour ({photometric}), not CT numbers; give the original CT image")
+    rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
+    check_shape(rows, columns, source)
+    if frames < 1 or rows * columns * frames > MAX_PIXELS:
+        raise InputError(f"{source}: {rows}x{columns}x{frames} pixels, over the limit of 2**28; split the file")
+    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax is None:
+        raise InputError(f"{source}: TransferSyntaxUID absent; set ds.file_meta.TransferSyntaxUID")
+    package = next((p for prefix, p in _DECODERS.items() if str(syntax).startswith(prefix)), None)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise InputError(f"{source}: compression {syntax.name} unsupported; export it uncompressed") from error
+    if not decoder.is_available and package:
+        raise EnvironmentProblem(f"{source}: no decoder for {syntax.name}; pip install {package}")
+    try:
+        return np.asarray(pixel_array(ds)).reshape(frames, rows, columns)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if syntax == _JPEG_12_BIT:  # pillow claims this syntax and reads only its 8-bit files
+            message = f"{source}: no decoder for 12-bit JPEG; pip install python-gdcm"
+            raise EnvironmentProblem(message) from error
+        kind = type(error).__name__
+        raise InputError(f"{source}: damaged or truncated pixels ({kind}); export it again") from error
+
+
+def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str) -> CtSlice:
+    notes: list[str] = []
+    transform = _macro(ds, n, "PixelValueTransformationSequence")
+    kind = transform.get("RescaleType")
+    if kind not in (None, "", "HU"):
+        raise InputError(f"{source}: RescaleType is {kind}, not HU; give the original CT image")
+    slope, intercept = (numbers(transform, f"Rescale{name}", 1, source) for name in ("Slope", "Intercept"))
+    if slope is None or intercept is None:
+        if "ModalityLUTSequence" in ds:
+            raise InputError(f"{source}: a modality table, not a rescale; give the original CT image")
+        notes.append("RescaleSlope or RescaleIntercept is missing: 1 and 0 are assumed")
+    if slope == [0.0]:
+        raise InputError(f"{source}: RescaleSlope is 0, every pixel would be equal; export the image again")
+    with np.errstate(over="ignore"):  # the clip below takes care of it
+        hu = raw.astype(np.float32) * np.float32((slope or [1.0])[0]) + np.float32((intercept or [0.0])[0])
+    hu = np.clip(hu, HU_MIN, HU_MAX)
+    hu[_padding(ds, raw, source)] = HU_MIN
+
+    iop = numbers(_macro(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
+    ipp = numbers(_macro(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
+    spacing = numbers(_macro(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
+    if iop is None:
+        notes.append("ImageOrientationPatient is missing: the usual axial orientation is assumed")
+    if spacing is None:
+        notes.append("PixelSpacing is missing: areas in mm2 are unknown")
+    elif min(spacing) <= 0:
+        raise InputError(f"{source}: PixelSpacing is {spacing}, both must be above 0 mm; export it again")
+    flips, transposed, normal = _to_axial(iop or [1, 0, 0, 0, 1, 0], source)
+    if spacing and transposed:
+        spacing.reverse()
+    return CtSlice(
+        CtSlice.to_model_frame(hu, flips, transposed),
+        (spacing[0], spacing[1]) if spacing else None,
+        flips,
+        transposed,
+        source,
+        position_mm=float(normal @ ipp) if iop and ipp else None,
+        sop_instance_uid=str(ds.get("SOPInstanceUID") or "") or None,
+        frame=n,
+        notes=tuple(notes),
+    )
+
+
+def _macro(ds: Dataset, n: int, name: str) -> Dataset:
+    """Where frame n keeps some tags: its own functional group, the shared one, or the top level."""
+    per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
+    shared = ds.get("SharedFunctionalGroupsSequence") or []
+    for group in (*per_frame[n : n + 1], *shared[:1]):
+        if group.get(name):
+            item: Dataset = group[name].value[0]
+            return item
+    return ds
+
+
+def numbers(ds: Dataset, name: str, count: int, source: str) -> list[float] | None:
+    """`count` finite numbers of a tag; None if it is absent or empty; InputError for anything else."""
+    try:
+        value = ds.get(name)
+        if value is None or (hasattr(value, "__len__") and len(value) == 0):
+            return None
+        found = [float(v) for v in (value if count > 1 else [value])]
+    except Exception as error:
+        raise InputError(f"{source}: {name} is not a number; export the image again") from error
+    if len(found) != count or not np.isfinite(found).all():
+        raise InputError(f"{source}: {name} is {found}, not {count} finite numbers; export it again")
+    return found
+
+
+def _padding(ds: Dataset, raw: NDArray[Any], source: str) -> NDArray[np.bool_]:
+    """Where the stored values mean "nothing was measured here"."""
+    ends = [numbers(ds, name, 1, source) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return np.zeros(raw.shape, dtype=bool)
+    # Some writers store the tag with the other signedness than the pixels: 63536 for -2000.
+    bits = 8 * raw.dtype.itemsize
+    low = -(2 ** (bits - 1)) if raw.dtype.kind == "i" else 0
+    values = [(int(end[0]) - low) % 2**bits + low for end in ends if end is not None]
+    return np.asarray((raw >= min(values)) & (raw <= max(values)))
+
+
+def _to_axial(iop: list[float], source: str) -> tuple[tuple[bool, bool], bool, NDArray[np.float64]]:
+    """ImageOrientationPatient -> (flips, transposed, unit normal to the head).
+
+    Patient axes: x to the left, y to the back, z to the head.
+    InputError unless the slice is axial within MAX_TILT and turned in its plane by less than MAX_TURN.
+    """
+    along_row, along_column = np.reshape(iop, (2, 3)).astype(np.float64)  # of growing column, row number
+    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    if max(abs(length - 1) for length in lengths) > 0.05 or abs(along_row @ along_column) > 0.05:
+        what = f"ImageOrientationPatient {iop} is not two unit vectors at right angles"
+        raise InputError(f"{source}: {what}; export it again")
+    normal = np.cross(along_row, along_column)
+    normal /= np.linalg.norm(normal)
+    if abs(normal[2]) < np.cos(MAX_TILT):
+        plane = ("sagittal", "coronal", "oblique")[int(np.argmax(np.abs(normal)))]
+        raise InputError(f"{source}: a {plane} slice, only axial ones are understood; give the axial series")
+    in_plane = np.abs(along_row[:2]) / np.linalg.norm(along_row[:2])
+    if in_plane.max() < np.cos(MAX_TURN):
+        angle = np.degrees(np.arccos(in_plane[0]))
+        raise InputError(f"{source}: turned by {angle:.0f} degrees in its plane; give a straight axial series")
+    transposed = bool(in_plane[1] > in_plane[0])
+    x, y = (along_column[0], along_row[1]) if transposed else (along_row[0], along_column[1])
+    return (bool(y < 0), bool(x < 0)), transposed, normal * np.sign(normal[2])

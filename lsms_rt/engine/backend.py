@@ -1,0 +1,50 @@
+"""The one small protocol that every engine backend keeps, and the choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import EngineInvalid
+from .manifest import EngineDirectory
+
+STAGES = 4
+TEXT_INPUTS = ("tokens", "mask")
+FEATURES = tuple(f"{kind}{stage}" for kind in ("keys", "values") for stage in range(1, STAGES + 1))
+
+
+@dataclass(frozen=True)
+class SentenceFeatures:
+    """What the image graph needs of one sentence: computed once, used for every slice.
+
+    ``arrays`` maps ``keys1`` ... ``values4`` to float32 (1, depth, T, C); ``mask`` is float32 (1, T).
+    """
+
+    arrays: dict[str, np.ndarray]
+    mask: np.ndarray
+
+
+class Backend(Protocol):
+    """Runs the two graphs of one engine.  Safe to use from several threads."""
+
+    version: str
+
+    def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
+        """``tokens`` int64 (1, T), ``mask`` float32 (1, T) -> the sentence's features."""
+
+    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        """``images`` float32 (B, 1, S, S) in [-1, 1], 1 <= B <= max_batch -> logits float32 (B, S, S)."""
+
+    def close(self) -> None:
+        """Free what the engine holds; calling it twice is harmless."""
+
+
+def open_backend(engine: EngineDirectory, threads: int | None = None) -> Backend:
+    """The backend that the engine's manifest names.  ``threads`` is for CPU execution; None lets the library choose."""
+    if engine.manifest.backend == "onnxruntime":
+        from .onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(engine, threads)
+    raise EngineInvalid(f"{engine.path} is for backend {engine.manifest.backend!r}; this lsms-rt runs: onnxruntime")

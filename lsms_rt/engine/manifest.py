@@ -1,0 +1,163 @@
+"""The engine directory and its manifest: what an engine is, and how a changed or foreign one is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooNew
+
+FORMAT = 1  # of the directory; raised when an older package could not read it
+MANIFEST = "manifest.json"
+REBUILD = "build it again: lsms-rt build-engine -o NAME.engine"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime needs to know before it opens a graph.
+
+    ``hu_window`` is (lower, upper) in HU, mapped to [-1, 1].  ``threshold`` turns probabilities into a mask;
+    where no pixel reaches ``confidence`` the answer is "not found".  ``profile`` is (min, opt, max) batch.
+    ``accuracy`` is what the build measured against the reference.  ``files`` maps names to sha256 hex digests.
+    """
+
+    preset: str
+    weights_digest: str
+    weights_note: str
+    backend: str
+    backend_version: str
+    precision: str
+    image_size: int
+    channels: int
+    hu_window: tuple[float, float]
+    orientation: str
+    max_tokens: int
+    max_batch: int
+    profile: tuple[int, int, int]
+    threshold: float
+    confidence: float
+    kernels: str
+    compute_capability: str | None = None
+    device_name: str | None = None
+    target_capabilities: tuple[str, ...] = ()
+    calibration: dict[str, Any] | None = None
+    accuracy: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    built_by: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class EngineDirectory:
+    """An engine whose manifest has been read and, by :meth:`read`, whose files are checked one by one.
+
+    ``digest`` is "sha256:" and the digest of ``manifest.json``, which holds those of all other files: whoever gets it
+    from a trusted place can trust the whole directory.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    def read(self, name: str) -> bytes:
+        """The bytes of file ``name``, only if they are the ones the manifest was written with.
+
+        The same bytes that were checked are returned, so nothing can be swapped in between.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise EngineInvalid(f"{self.path / MANIFEST} names no {name}; {REBUILD}")
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise EngineMissingFile(f"{self.path} lacks {name}, which its manifest names; {REBUILD}") from error
+        found = sha256(data)
+        if found != expected:
+            raise EngineChanged(
+                f"{self.path / name} has changed: sha256 {found[:12]}..., its manifest says {expected[:12]}...; {REBUILD}"
+            )
+        return data
+
+
+def open_directory(path: str | Path, digest: str | None = None) -> EngineDirectory:
+    """Read and check the manifest of the engine at ``path``.
+
+    ``digest`` ("sha256:HEX"), from a trusted place, must then be the manifest's.  Raises a subclass of ``EngineError``.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    if not path.exists():
+        raise EngineMissingFile(f"{path}: no such engine; {REBUILD}")
+    if not file.is_file():
+        raise EngineMissingFile(f"{path} is no engine directory: it has no {MANIFEST}; {REBUILD}")
+    data = file.read_bytes()
+    found = f"sha256:{sha256(data)}"
+    if digest is not None and digest.lower() != found:
+        raise EngineChanged(
+            f"{file} has digest {found}, not the expected {digest}; take the engine from a trusted place"
+        )
+    return EngineDirectory(path, _parse(file, data), found)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> str:
+    """Write ``manifest.json`` into ``path`` and return the engine's digest."""
+    data = manifest.to_json().encode()
+    (path / MANIFEST).write_bytes(data)
+    return f"sha256:{sha256(data)}"
+
+
+def _parse(file: Path, data: bytes) -> Manifest:
+    try:
+        values = json.loads(data)
+    except ValueError as error:
+        raise EngineInvalid(f"{file} is no JSON ({error}); {REBUILD}") from error
+    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+        raise EngineInvalid(f"{file} is no manifest of an engine: it states no format; {REBUILD}")
+    if values["format"] > FORMAT:
+        raise EngineTooNew(
+            f"{file} has format {values['format']}, this lsms-rt reads up to {FORMAT}; pip install --upgrade lsms-rt"
+        )
+    known = {f.name for f in fields(Manifest)}
+    try:
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        manifest = Manifest(**plain)
+    except TypeError as error:
+        raise EngineInvalid(f"{file} is incomplete ({error}); {REBUILD}") from error
+    _check(file, manifest)
+    return manifest
+
+
+def _check(file: Path, manifest: Manifest) -> None:
+    """Refuse values that a runtime would stumble over; digests do not help against a manifest made wrong."""
+    integers = {"image_size": 32, "channels": 1, "max_tokens": 3, "max_batch": 1}
+    for name, least in integers.items():
+        value = getattr(manifest, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 8192:
+            raise EngineInvalid(f"{file}: {name} is {value!r}, not a whole number of at least {least}; {REBUILD}")
+    window = manifest.hu_window
+    if not (isinstance(window, tuple) and len(window) == 2 and all(isinstance(v, (int, float)) for v in window)):
+        raise EngineInvalid(f"{file}: hu_window is {window!r}, not (lower, upper) in HU; {REBUILD}")
+    if not window[0] < window[1]:
+        raise EngineInvalid(f"{file}: hu_window is {window!r}, its lower end is not below its upper; {REBUILD}")
+    for name in ("threshold", "confidence"):
+        value = getattr(manifest, name)
+        if not isinstance(value, (int, float)) or not 0 < value < 1:
+            raise EngineInvalid(f"{file}: {name} is {value!r}, not between 0 and 1; {REBUILD}")
+    for text in ("preset", "backend", "precision", "weights_digest", "weights_note"):
+        if not isinstance(getattr(manifest, text), str):
+            raise EngineInvalid(f"{file}: {text} is no text; {REBUILD}")
+    plain = isinstance(manifest.files, dict) and all(isinstance(v, str) for v in manifest.files.values())
+    if not plain or any(Path(name).name != name or name.startswith(".") for name in manifest.files):
+        raise EngineInvalid(f"{file}: files must map plain names to digests; {REBUILD}")

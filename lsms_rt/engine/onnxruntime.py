@@ -1,0 +1,78 @@
+"""ONNX Runtime on the CPU: the embedded default, and the yardstick of the other backends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineInvalid, EnvironmentProblem
+from .backend import FEATURES, TEXT_INPUTS, SentenceFeatures
+from .manifest import EngineDirectory
+
+TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
+
+
+class OnnxRuntimeBackend:
+    """Two inference sessions; ``run`` of a session is thread-safe."""
+
+    def __init__(self, engine: EngineDirectory, threads: int | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EnvironmentProblem("this engine needs ONNX Runtime; pip install onnxruntime") from error
+        self.version: str = onnxruntime.__version__
+        self._sessions = {
+            name: _session(onnxruntime, engine, name, wanted, threads)
+            for name, wanted in ((TEXT_GRAPH, TEXT_INPUTS), (IMAGE_GRAPH, ("image", "mask", *FEATURES)))
+        }
+
+    def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
+        outputs = self._run(TEXT_GRAPH, list(FEATURES), {"tokens": tokens, "mask": mask})
+        return SentenceFeatures(dict(zip(FEATURES, outputs, strict=True)), mask)
+
+    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        batch = len(images)
+        feeds = {name: _rows(array, batch) for name, array in (text.arrays | {"mask": text.mask}).items()}
+        logits: np.ndarray = self._run(IMAGE_GRAPH, ["logits"], feeds | {"image": images})[0]
+        return logits[:, 0]
+
+    def close(self) -> None:
+        self._sessions = {}
+
+    def _run(self, graph: str, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        session = self._sessions.get(graph)
+        if session is None:
+            raise EngineInvalid("this engine has been closed; open a new Segmenter")
+        try:
+            result: list[np.ndarray] = session.run(outputs, feeds)
+        except Exception as error:  # the library's own exceptions have no common public base
+            raise EngineInvalid(f"ONNX Runtime could not run {graph}: {error}") from error
+        return result
+
+
+def _session(ort: Any, engine: EngineDirectory, name: str, inputs: tuple[str, ...], threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised as well
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(engine.read(name), options, providers=["CPUExecutionProvider"])
+    except (ort.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError, *_load_errors(ort)) as error:
+        raise EngineInvalid(f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {error}") from error
+    found = {value.name for value in session.get_inputs()}
+    if found != set(inputs):
+        raise EngineInvalid(
+            f"{engine.path / name} has inputs {sorted(found)}, not {sorted(inputs)}; build the engine again"
+        )
+    return session
+
+
+def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
+    state = ort.capi.onnxruntime_pybind11_state
+    names = ("InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented", "NoSuchFile", "NoModel")
+    return tuple(getattr(state, name) for name in names if hasattr(state, name))
+
+
+def _rows(array: np.ndarray, batch: int) -> np.ndarray:
+    return array if batch == len(array) else np.repeat(array, batch, axis=0)

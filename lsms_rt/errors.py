@@ -1,0 +1,59 @@
+"""Every error this package raises on purpose. Each is one line: what happened, the actual value, the fix.
+
+    LsmsError
+    ├── InputError            2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
+    ├── EnvironmentProblem    3  this machine lacks something: a library, a pixel decoder, a GPU
+    └── EngineError           4  the engine was refused, or did something an engine must not do
+        ├── EngineMissingFile    a file named in the manifest is not there
+        ├── EngineChanged        a file's digest is not the one in the manifest (or not the one you trust)
+        ├── EngineTooNew         the engine's format is newer than this package
+        └── EngineInvalid        the manifest or a graph does not say what it must say
+
+The number is `exit_code`, the command line's exit status.
+"""
+
+from __future__ import annotations
+
+
+class LsmsError(Exception):
+    """Base of all errors of this package; catch it to catch them all."""
+
+    exit_code: int = 1
+
+    def __init__(self, message: str) -> None:
+        # A file name or a library's text may hold line breaks; an error is one line all the same.
+        super().__init__(" ".join(message.split()))
+
+
+class InputError(LsmsError):
+    """The image or the sentence cannot be used."""
+
+    exit_code = 2
+
+
+class EnvironmentProblem(LsmsError):
+    """A library, a decoder or a device is missing on this machine."""
+
+    exit_code = 3
+
+
+class EngineError(LsmsError):
+    """The engine was refused."""
+
+    exit_code = 4
+
+
+class EngineMissingFile(EngineError):
+    """A file that the manifest names is not in the engine's folder."""
+
+
+class EngineChanged(EngineError):
+    """A file differs from the digest that was recorded or given for it."""
+
+
+class EngineTooNew(EngineError):
+    """The engine was written by a newer version of this package."""
+
+
+class EngineInvalid(EngineError):
+    """The manifest or a graph is malformed, or made for something else."""

@@ -1,0 +1,44 @@
+"""The image graph's logits -> a probability for every pixel of the user's grid; measures of a mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import EngineInvalid
+from .image import CtSlice, Placement, resize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice) -> NDArray[np.float32]:
+    """logits (S, S), as for the tensor of `to_tensor` -> float32 (H, W) in [0, 1], in the input's own grid.
+
+    Logits, not probabilities, are interpolated: an edge then falls where it should between two pixels.
+    EngineInvalid if the logits have another shape or are not finite.
+    """
+    size = placement.image_size
+    if logits.shape != (size, size):
+        raise EngineInvalid(f"logits of shape {logits.shape}, not {(size, size)}; rebuild the engine")
+    bad = int(logits.size - np.count_nonzero(np.isfinite(logits)))
+    if bad:
+        raise EngineInvalid(f"{bad} of {logits.size} logits are NaN or infinite; rebuild with --precision fp32")
+    top, left = placement.top, placement.left
+    inside = logits[top : top + placement.rows, left : left + placement.columns].astype(np.float32)
+    x = resize(inside, ct.hu.shape[0], ct.hu.shape[1])
+    return ct.to_input_grid(0.5 + 0.5 * np.tanh(0.5 * x))  # the sigmoid, in a form that cannot overflow
+
+
+def area_mm2(mask: NDArray[np.bool_], spacing: tuple[float, float] | None) -> float | None:
+    """Area of a mask (H, W) in mm2; None if the spacing (between rows, between columns, mm) is unknown."""
+    return None if spacing is None else float(np.count_nonzero(mask)) * spacing[0] * spacing[1]
+
+
+def bbox(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """(row0, col0, row1, col1) around a mask, half open: mask[row0:row1, col0:col1]; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -1,0 +1,85 @@
+"""Sizes of the network: one frozen dataclass and a table of named presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A BERT-shaped text encoder.  The defaults are BERT-base, the paper's setting (abstract, arXiv 2408.17347)."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate_size: int = 3072
+    max_tokens: int = 32
+
+
+@dataclass(frozen=True)
+class LsmsConfig:
+    """Everything that decides the shape of an LSMS and how its input is made.
+
+    ``dims``, ``depths`` and ``mlp_ratios`` are the four encoder stages (SegNeXt, arXiv 2209.08575, table 2).
+    ``decoder_width`` is our choice: 256, and 128 for tiny.  ``image_size`` is the side of the square input in
+    pixels, a multiple of 32.  ``hu_window`` is (lower, upper) in HU and maps to [-1, 1].  A pixel is in the mask where
+    its probability exceeds ``threshold``; where none reaches ``confidence``, the answer is "not found".
+    """
+
+    preset: str = "base"
+    dims: tuple[int, int, int, int] = (64, 128, 320, 512)
+    depths: tuple[int, int, int, int] = (3, 3, 12, 3)
+    mlp_ratios: tuple[int, int, int, int] = (8, 8, 4, 4)
+    in_channels: int = 1
+    decoder_width: int = 256
+    image_size: int = 512
+    hu_window: tuple[float, float] = (-160.0, 240.0)
+    threshold: float = 0.5
+    confidence: float = 0.5
+    text: TextConfig = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        if self.image_size % 32 or self.image_size < 64:
+            raise ValueError(
+                f"image_size is {self.image_size}; it must be a multiple of 32 and at least 64: "
+                "the decoder folds every scale onto the stride-32 grid"
+            )
+        if self.decoder_width % 32:
+            raise ValueError(f"decoder_width is {self.decoder_width}; heads are 32 wide, use a multiple of 32")
+        if not self.hu_window[0] < self.hu_window[1]:
+            raise ValueError(f"hu_window is {self.hu_window}; give (lower, upper) in HU")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LsmsConfig:
+        """The inverse of :meth:`to_dict`; unknown keys are an error that names them."""
+        known = cls.__dataclass_fields__
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"config.json has unknown keys {unknown}; known are {sorted(known)}")
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        if "text" in plain:
+            plain["text"] = TextConfig(**plain["text"])
+        return cls(**plain)
+
+
+PRESETS: dict[str, LsmsConfig] = {
+    "tiny": LsmsConfig("tiny", (32, 64, 160, 256), (3, 3, 5, 2), decoder_width=128),
+    "small": LsmsConfig("small", (64, 128, 320, 512), (2, 2, 4, 2)),
+    "base": LsmsConfig("base", (64, 128, 320, 512), (3, 3, 12, 3)),
+    "large": LsmsConfig("large", (64, 128, 320, 512), (3, 5, 27, 3)),
+}
+
+
+def preset(name: str, **changes: Any) -> LsmsConfig:
+    """The preset ``name``, with the given fields changed."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)

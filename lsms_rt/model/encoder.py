@@ -1,0 +1,219 @@
+"""The image encoder: MSCAN (SegNeXt) whose every block also looks at the sentence (SVLA)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import functional as lsms_f
+from .config import LsmsConfig
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """All that the image encoder needs of a sentence; depends on the sentence alone.
+
+    ``keys[i]`` and ``values[i]`` are (B, depth_i, T, C_i), one row a block of stage i, zero at padding tokens.
+    ``mask`` is (B, T), 1 for a token and 0 for padding.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    mask: Tensor
+
+
+class TextProjection(nn.Module):
+    """Keys and values of one block: k = Wk l, v = Wv l.
+
+    Source: the language branch of SLViT (IJCAI 2023), LSMS's ancestor by the same author.  It lives in the block's
+    state but runs in the text graph, since nothing of the image enters it.
+    """
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(text_width, channels)
+        self.value = nn.Linear(text_width, channels)
+
+    def forward(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """``text`` (B, T, D), ``mask`` (B, T) -> keys, values, both (B, T, C), zero at padding."""
+        keep = mask.unsqueeze(-1)
+        return self.key(text) * keep, self.value(text) * keep
+
+
+class LanguageBranch(nn.Module):
+    """What SVLA adds to MSCAN's convolutions: attention to the tokens and a gate.
+
+    Choices: one head, scale C^-0.5, InstanceNorm on the query and on the output (SLViT's form); the ancestor's unused
+    projection is left out.  Biases of Wq and Wo cancel in the InstanceNorms, and are kept for checkpoints that have
+    them.
+    """
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.text = TextProjection(channels, text_width)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.output = nn.Conv2d(channels, channels, 1)
+        self.hidden = nn.Conv2d(channels, channels, 1, bias=False)
+        self.gate = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, a: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        context = lsms_f.text_attention(a, keys, values, mask, _filter(self.query), _filter(self.output))
+        return lsms_f.language_gate(context, self.hidden.weight, self.gate.weight)
+
+
+class Svla(nn.Module):
+    """Scale-aware Vision-Language Attention: convolutions of four sizes beside the alignment with the sentence.
+
+    The abstract (v2) says that diverse kernels extract visual knowledge *in parallel with* the alignment; so the
+    language branch reads the same map ``a`` as the strips do, and all are added before the mixing 1x1 (reconstruction).
+    """
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.center = _depthwise(channels, 5, 5)
+        self.rows = nn.ModuleList(_depthwise(channels, 1, n) for n in lsms_f.STRIPS)
+        self.columns = nn.ModuleList(_depthwise(channels, n, 1) for n in lsms_f.STRIPS)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        self.language = LanguageBranch(channels, text_width)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        strips = [(_filter(row), _filter(column)) for row, column in zip(self.rows, self.columns, strict=True)]
+        a, s = lsms_f.multi_scale_depthwise(x, _filter(self.center), strips)
+        return self.mix(s + self.language(a, keys, values, mask)) * x
+
+
+class Attention(nn.Module):
+    """1x1 -> GELU -> SVLA -> 1x1, plus the shortcut (SegNeXt's spatial attention)."""
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels, 1)
+        self.svla = Svla(channels, text_width)
+        self.outer = nn.Conv2d(channels, channels, 1)
+        self.activation = nn.GELU()
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        return x + self.outer(self.svla(self.activation(self.inner(x)), keys, values, mask))
+
+
+class Mlp(nn.Module):
+    """1x1 -> depthwise 3x3 -> GELU -> 1x1 (SegNeXt)."""
+
+    def __init__(self, channels: int, ratio: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(channels, channels * ratio, 1)
+        self.depthwise = _depthwise(channels * ratio, 3, 3)
+        self.activation = nn.GELU()
+        self.reduce = nn.Conv2d(channels * ratio, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduce(self.activation(self.depthwise(self.expand(x))))
+
+
+class Block(nn.Module):
+    """BN -> attention -> layer scale -> residual; BN -> MLP -> layer scale -> residual (SegNeXt, scale 1e-2)."""
+
+    def __init__(self, channels: int, mlp_ratio: int, text_width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.attention = Attention(channels, text_width)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.mlp = Mlp(channels, mlp_ratio)
+        self.scale1 = nn.Parameter(torch.full((channels, 1, 1), 1e-2))
+        self.scale2 = nn.Parameter(torch.full((channels, 1, 1), 1e-2))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.scale1 * self.attention(self.norm1(x), keys, values, mask)
+        return x + self.scale2 * self.mlp(self.norm2(x))
+
+
+class Stage(nn.Module):
+    """Downsampling, blocks, LayerNorm over the channels."""
+
+    def __init__(self, embed: nn.Module, channels: int, depth: int, mlp_ratio: int, text_width: int) -> None:
+        super().__init__()
+        self.embed = embed
+        self.blocks = nn.ModuleList(Block(channels, mlp_ratio, text_width) for _ in range(depth))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """``keys``, ``values`` (B, depth, T, C)."""
+        x = self.embed(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x, keys[:, index], values[:, index], mask)
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all blocks of the stage, (B, depth, T, C)."""
+        projections = [module for module in self.blocks.modules() if isinstance(module, TextProjection)]
+        pairs = [project(text, mask) for project in projections]
+        return torch.stack([k for k, _ in pairs], 1), torch.stack([v for _, v in pairs], 1)
+
+
+class Encoder(nn.Module):
+    """Four stages at strides 4, 8, 16 and 32.
+
+    The stem is two 3x3 stride-2 convolutions with BN and a GELU between; later stages begin with one 3x3 stride-2
+    convolution and BN (SegNeXt).  CT has one channel, so the stem's first convolution reads ``in_channels`` = 1; with
+    3 the parameters equal SegNeXt's published sizes.
+    """
+
+    def __init__(self, config: LsmsConfig) -> None:
+        super().__init__()
+        width, stages, previous = config.text.hidden_size, [], config.in_channels
+        for index, channels in enumerate(config.dims):
+            embed = _stem(previous, channels) if index == 0 else _downsample(previous, channels)
+            stages.append(Stage(embed, channels, config.depths[index], config.mlp_ratios[index], width))
+            previous = channels
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: Tensor, text: TextFeatures) -> list[Tensor]:
+        """``image`` (B, in_channels, H, W) in [-1, 1] -> four maps (B, C_i, H / stride, W / stride)."""
+        maps, x = [], image
+        for stage, keys, values in zip(self.stages, text.keys, text.values, strict=True):
+            x = stage(x, keys, values, text.mask)
+            maps.append(x)
+        return maps
+
+    def project_text(self, text: Tensor, mask: Tensor) -> TextFeatures:
+        """``text`` (B, T, D) from the text encoder, ``mask`` (B, T) -> what the blocks need of the sentence."""
+        pairs = [stage.project_text(text, mask) for stage in self.stages if isinstance(stage, Stage)]
+        return TextFeatures(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), mask)
+
+
+def language_parameters(encoder: Encoder) -> list[nn.Parameter]:
+    """The parameters that SVLA adds to MSCAN."""
+    branches = [module for module in encoder.modules() if isinstance(module, LanguageBranch)]
+    return [parameter for branch in branches for parameter in branch.parameters()]
+
+
+def _stem(source: int, target: int) -> nn.Sequential:
+    half = target // 2
+    return nn.Sequential(
+        nn.Conv2d(source, half, 3, stride=2, padding=1),
+        nn.BatchNorm2d(half),
+        nn.GELU(),
+        nn.Conv2d(half, target, 3, stride=2, padding=1),
+        nn.BatchNorm2d(target),
+    )
+
+
+def _downsample(source: int, target: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(source, target, 3, stride=2, padding=1), nn.BatchNorm2d(target))
+
+
+def _depthwise(channels: int, height: int, width: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, (height, width), padding=(height // 2, width // 2), groups=channels)
+
+
+def _filter(conv: nn.Module) -> lsms_f.Filter:
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    return conv.weight, conv.bias
+
+
+def stage_sizes(config: LsmsConfig, height: int, width: int) -> Sequence[tuple[int, int, int]]:
+    """(C, H, W) of the four maps for an input of ``height`` x ``width`` pixels."""
+    return [(c, height // s, width // s) for c, s in zip(config.dims, (4, 8, 16, 32), strict=True)]

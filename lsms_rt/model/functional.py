@@ -1,0 +1,58 @@
+"""The mathematics of the SVLA block as plain PyTorch operations: the only truth.
+
+Every kernel, graph rewrite and engine is compared with these functions.  Shapes: maps are (B, C, H, W), keys and
+values (B, T, C), the token mask (B, T) float with 1 for a token and 0 for padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPS = 1e-5
+STRIPS = (7, 11, 21)
+MASKED = -1e4  # finite, so that fp16 keeps it and a fully masked sentence gives no NaN
+
+Filter = tuple[Tensor, Tensor]  # weight (C, 1, kh, kw), bias (C,)
+
+
+def multi_scale_depthwise(x: Tensor, center: Filter, strips: Sequence[tuple[Filter, Filter]]) -> tuple[Tensor, Tensor]:
+    """Depthwise 5x5, then three pairs of strips on its result (SegNeXt, arXiv 2209.08575, eq. 1).
+
+    ``x`` (B, C, H, W); ``center`` is the 5x5 filter; ``strips`` holds, for every length n in ``STRIPS``, the 1xn and
+    the nx1 filter.  Zero padding at both levels.  Returns ``a`` = 5x5(x) and ``s`` = a + sum of the strips on a.
+    """
+    channels = x.shape[1]
+    a = F.conv2d(x, *center, padding=2, groups=channels)
+    s = a
+    for n, (row, column) in zip(STRIPS, strips, strict=True):
+        strip = F.conv2d(a, *row, padding=(0, n // 2), groups=channels)
+        s = s + F.conv2d(strip, *column, padding=(n // 2, 0), groups=channels)
+    return a, s
+
+
+def instance_norm(x: Tensor) -> Tensor:
+    """Zero mean and unit variance of every channel over the pixels; x is (B, C, H, W)."""
+    return F.instance_norm(x, eps=EPS)
+
+
+def text_attention(a: Tensor, keys: Tensor, values: Tensor, mask: Tensor, query: Filter, output: Filter) -> Tensor:
+    """Every pixel attends to the tokens of the sentence: IN(Wo softmax(IN(Wq a) k / sqrt(C)) v).
+
+    ``a`` (B, C, H, W); ``keys``, ``values`` (B, T, C), zero at padding; ``mask`` (B, T).  ``query`` and ``output`` are
+    1x1 filters (C, C, 1, 1).  One head, InstanceNorm over the pixels.  Returns (B, C, H, W).
+    """
+    batch, channels, height, width = a.shape
+    q = instance_norm(F.conv2d(a, *query)).flatten(2)
+    scores = torch.matmul(keys, q) * channels**-0.5 + ((mask - 1.0) * -MASKED).unsqueeze(2)
+    attention = scores.softmax(dim=1)
+    context = torch.matmul(values.transpose(1, 2), attention).reshape(batch, channels, height, width)
+    return instance_norm(F.conv2d(context, *output))
+
+
+def language_gate(context: Tensor, hidden: Tensor, gate: Tensor) -> Tensor:
+    """tanh(W2 relu(W1 c)) * c, how much of the sentence each pixel lets in.  ``hidden``, ``gate``: (C, C, 1, 1)."""
+    return torch.tanh(F.conv2d(F.relu(F.conv2d(context, hidden)), gate)) * context

@@ -1,0 +1,93 @@
+"""The whole reference network, in the two halves that become the two graphs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import LsmsConfig
+from .decoder import FullScaleDecoder
+from .encoder import Encoder, TextFeatures
+from .text import TextEncoder
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+EMBEDDING = 64  # width of the shared pixel-text space of the contrastive loss
+
+
+class LSMS(nn.Module):
+    """Language-guided Scale-aware MedSegmentor, arXiv 2408.17347, reconstructed: no code or weights were released.
+
+    What each part is taken from, and what we chose, stands in the docstrings of ``encoder``, ``decoder`` and ``text``.
+    ``encode_text`` depends on the sentence alone, ``segment`` on the image and on what ``encode_text`` gave.
+    """
+
+    def __init__(self, config: LsmsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_encoder = TextEncoder(config.text)
+        self.encoder = Encoder(config)
+        self.decoder = FullScaleDecoder(config)
+        # Only the contrastive loss (abstract of v3) uses these two; they are not exported.
+        self.pixel_projection = nn.Conv2d(config.decoder_width // 2, EMBEDDING, 1)
+        self.text_projection = nn.Linear(config.text.hidden_size, EMBEDDING)
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
+        """``tokens`` (B, T) int64, ``mask`` (B, T) float32 -> keys and values of every block."""
+        return self.encoder.project_text(self.text_encoder(tokens, mask), mask)
+
+    def segment(self, image: Tensor, text: TextFeatures) -> Tensor:
+        """``image`` (B, 1, H, W) float in [-1, 1] -> logits (B, 1, H, W); H and W are multiples of 32."""
+        logits = self.decoder(self.encoder(image, text))
+        return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
+
+    def forward(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """``image`` (B, 1, H, W), ``tokens`` (B, T), ``mask`` (B, T) -> logits (B, 1, H, W)."""
+        return self.segment(image, self.encode_text(tokens, mask))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> LSMS:
+        """The model of a checkpoint folder, in float32 and eval mode.
+
+        Raises ``FileNotFoundError`` with the missing file's name, ``ValueError`` when a tensor is missing, left over
+        or of another shape.
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        for name in (CONFIG, WEIGHTS):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
+        model = cls(LsmsConfig.from_dict(json.loads((folder / CONFIG).read_text())))
+        state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+        expected = model.state_dict()
+        wrong = [n for n in expected if n in state and state[n].shape != expected[n].shape]
+        missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+        if missing or extra or wrong:
+            raise ValueError(
+                f"{folder / WEIGHTS} does not fit its config.json: missing {missing[:3]} ({len(missing)}), "
+                f"unknown {extra[:3]} ({len(extra)}), other shape {wrong[:3]} ({len(wrong)})"
+            )
+        model.load_state_dict({n: t.to(expected[n].dtype) for n, t in state.items()})
+        return model.eval()
+
+    def save_pretrained(
+        self, folder: str | Path, *, tokenizer: str | Path | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (and copy ``tokenizer`` to ``tokenizer.json``).
+
+        ``dtype`` is how the weights are stored; they are always loaded as float32.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
+        state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.state_dict().items()}
+        save_file({n: t.contiguous() for n, t in state.items()}, folder / WEIGHTS)
+        if tokenizer is not None and Path(tokenizer) != folder / TOKENIZER:
+            shutil.copyfile(tokenizer, folder / TOKENIZER)

@@ -1,0 +1,44 @@
+"""The text encoder: BERT through ``transformers``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .config import TextConfig
+
+
+class TextEncoder(nn.Module):
+    """BERT without its pooler.
+
+    The paper's abstract names no encoder; BERT-base is the ancestor's (SLViT).  Any BERT-shaped size works.
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        self.bert = BertModel(
+            BertConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=config.intermediate_size,
+                max_position_embeddings=max(config.max_tokens, 32),
+                attn_implementation="eager",
+            ),
+            add_pooling_layer=False,
+        )
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """``tokens`` (B, T) int64, ``mask`` (B, T) float, 1 for a token -> (B, T, D).
+
+        The additive 4-D mask is made here: transformers' own mask building leaves data-dependent operators in an
+        exported graph.
+        """
+        additive = (mask[:, None, None, :] - 1.0) * 1e4
+        hidden: Tensor = self.bert.embeddings(input_ids=tokens)
+        for layer in self.bert.encoder.layer:
+            output = layer(hidden, attention_mask=additive)
+            hidden = output[0] if isinstance(output, tuple) else output
+        return hidden

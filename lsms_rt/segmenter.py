@@ -1,0 +1,245 @@
+"""Segmenter: an engine, an image and a sentence in; a mask in the image's own grid out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .engine import Manifest, SentenceFeatures, open_backend, open_directory
+from .errors import InputError
+from .image import CtSlice, Placement, load_slice, load_slices, to_tensor
+from .masks import area_mm2, bbox, probability_in_grid
+from .text import Tokenizer, clean_sentence
+
+CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) to two (large)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The answer for one slice; all arrays are in the input's own grid (its rows and columns).
+
+    ``mask`` bool (H, W); ``probability`` float32 (H, W) in [0, 1]; ``found`` whether anything matches the sentence;
+    ``score`` the highest probability in the slice; ``area_mm2`` None where the pixel spacing is unknown; ``bbox``
+    (row0, column0, row1, column1), half open, None if nothing was found; ``mean_hu`` over the mask, likewise;
+    ``timings`` in ms.  ``notes`` say what had to be assumed about the image.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    text: str
+    score: float
+    slice: CtSlice
+    weights_note: str
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def found(self) -> bool:
+        return bool(self.mask.any())
+
+    @property
+    def hu(self) -> np.ndarray:
+        """float32 (H, W), the image in HU and in the input's own grid."""
+        return self.slice.to_input_grid(self.slice.hu)
+
+    @property
+    def area_mm2(self) -> float | None:
+        return area_mm2(self.mask, self.slice.spacing_mm)
+
+    @property
+    def bbox(self) -> tuple[int, int, int, int] | None:
+        return bbox(self.mask)
+
+    @property
+    def mean_hu(self) -> float | None:
+        return float(self.hu[self.mask].mean()) if self.found else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.slice.notes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, in plain types, ready for JSON."""
+        return {
+            "source": self.slice.source,
+            "frame": self.slice.frame,
+            "text": self.text,
+            "found": self.found,
+            "score": round(self.score, 4),
+            "pixels": int(self.mask.sum()),
+            "shape": list(self.mask.shape),
+            "area_mm2": None if self.area_mm2 is None else round(self.area_mm2, 2),
+            "bbox": None if self.bbox is None else list(self.bbox),
+            "mean_hu": None if self.mean_hu is None else round(self.mean_hu, 1),
+            "notes": list(self.notes),
+            "weights": self.weights_note,
+            "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
+        }
+
+    def save_overlay(self, path: str | PathLike[str]) -> None:
+        """Write a PNG: the slice, and the slice with the mask."""
+        from .overlay import save_overlay
+
+        answer = "nothing found" if not self.found else f"{int(self.mask.sum())} pixels"
+        if self.area_mm2 is not None and self.found:
+            answer = f"{self.area_mm2:.0f} mm2, mean {self.mean_hu:.0f} HU"
+        save_overlay(
+            path,
+            self.hu,
+            self.mask,
+            caption=f"{self.text}: {answer}",
+            footer=f"{self.weights_note}, not for diagnosis",
+        )
+
+    def save_mask(self, path: str | PathLike[str]) -> None:
+        """Write the mask as a PNG with 0 and 255, in the input's grid."""
+        from PIL import Image as Picture
+
+        try:
+            Picture.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(Path(path), format="PNG")
+        except OSError as error:
+            raise InputError(f"{path}: not written ({error.strerror}); choose another folder") from error
+
+
+class Segmenter:
+    """Loads an engine once, answers many times; safe to use from several threads, closes as a context manager.
+
+    ``digest`` ("sha256:HEX", as ``lsms-rt inspect`` prints it), from a trusted place, must be the engine's: engines
+    are code.  ``threads`` is the number of CPU threads of a slice's computation.
+    Raises a subclass of ``EngineError`` for an engine that is missing, changed, too new or malformed.
+    """
+
+    def __init__(self, engine: str | PathLike[str], *, digest: str | None = None, threads: int | None = None) -> None:
+        directory = open_directory(Path(engine), digest)
+        self.manifest: Manifest = directory.manifest
+        self.digest = directory.digest
+        self._tokenizer = Tokenizer(directory.read("tokenizer.json"), self.manifest.max_tokens)
+        self._backend = open_backend(directory, threads)
+        self._cache: OrderedDict[str, SentenceFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def predict(self, img: Any, text: str) -> Segmentation:
+        """Segment in one slice what the sentence ``text`` asks for.
+
+        ``img``: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU in the usual axial view, or
+        a ``CtSlice``.  Nothing that matches is an answer (``found`` is False), not an error.
+        Raises ``InputError`` for an image or a sentence that cannot be used.
+        """
+        timings: dict[str, float] = {}
+        with _timed(timings, "total"):
+            clean_sentence(text)  # a wrong sentence is reported before a large file is read
+            with _timed(timings, "read"):
+                ct = load_slice(img)
+            with _timed(timings, "text"):
+                features = self._features(text)
+            result = self._predict_batch([ct], text, features, timings)[0]
+        result.timings.update(timings)
+        return result
+
+    def predict_series(
+        self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None
+    ) -> Iterator[Segmentation]:
+        """Segment every slice of a series, in anatomical order from feet to head, ``batch`` slices at a time.
+
+        ``images``: a folder with a DICOM series (``series`` chooses one of several), a multi-frame or NIfTI file, or an
+        iterable of what ``predict`` takes; the latter keeps its order unless every slice states its position.
+        """
+        size = self.manifest.max_batch if batch is None else batch
+        if not 1 <= size <= self.manifest.max_batch:
+            raise InputError(f"batch is {size}; this engine takes 1 to {self.manifest.max_batch}")
+        features = self._features(text)
+        slices = _in_order(images, series)
+        return self._series(slices, text, features, size)
+
+    def _series(
+        self, slices: Sequence[CtSlice], text: str, features: SentenceFeatures, size: int
+    ) -> Iterator[Segmentation]:
+        for start in range(0, len(slices), size):
+            yield from self._predict_batch(slices[start : start + size], text, features, {})
+
+    def _predict_batch(
+        self, slices: Sequence[CtSlice], text: str, features: SentenceFeatures, timings: dict[str, float]
+    ) -> list[Segmentation]:
+        manifest = self.manifest
+        with _timed(timings, "prepare"):
+            placed = [to_tensor(ct, manifest.image_size, manifest.hu_window) for ct in slices]
+            images = np.concatenate([tensor for tensor, _ in placed])
+        with _timed(timings, "image"):
+            logits = self._backend.segment(images, features)
+        with _timed(timings, "mask"):
+            results = [
+                self._result(ct, placement, values, text)
+                for ct, (_, placement), values in zip(slices, placed, logits, strict=True)
+            ]
+        for result in results:
+            result.timings.update({name: value / len(slices) for name, value in timings.items()})
+        return results
+
+    def _result(self, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str) -> Segmentation:
+        probability = probability_in_grid(logits, placement, ct)
+        score = float(probability.max())
+        mask = probability > self.manifest.threshold
+        if score < self.manifest.confidence:
+            mask = np.zeros_like(mask)
+        return Segmentation(mask, probability, text, score, ct, self.manifest.weights_note)
+
+    def _features(self, text: str) -> SentenceFeatures:
+        """The sentence's features, from the cache if it was asked before."""
+        key = clean_sentence(text)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        tokens = self._tokenizer(key)
+        features = self._backend.encode_text(tokens.ids, tokens.mask)
+        with self._lock:
+            self._cache[key] = features
+            while len(self._cache) > CACHED_SENTENCES:
+                self._cache.popitem(last=False)
+        return features
+
+    def close(self) -> None:
+        """Free the engine; further calls are refused."""
+        self._backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _in_order(images: Any, series: str | int | None) -> list[CtSlice]:
+    if (
+        isinstance(images, Iterable)
+        and not isinstance(images, (str, bytes, PathLike, np.ndarray))
+        and not _is_dataset(images)
+    ):
+        slices = [load_slice(image) for image in images]
+    else:
+        slices = load_slices(images, series=series)
+    if all(ct.position_mm is not None for ct in slices):
+        slices.sort(key=lambda ct: ct.position_mm or 0.0)
+    return slices
+
+
+def _is_dataset(images: Any) -> bool:
+    return hasattr(images, "file_meta") or hasattr(images, "PixelData")
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    timings[name] = (time.perf_counter() - begin) * 1000

@@ -1,0 +1,73 @@
+"""A sentence -> token ids, and back-pressure on sentences that the engine cannot read."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import EngineInvalid, InputError
+
+CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One sentence: ``ids`` int64 (1, T) and ``mask`` float32 (1, T), 1 for a token and 0 for padding."""
+
+    ids: np.ndarray
+    mask: np.ndarray
+
+
+def clean_sentence(text: str) -> str:
+    """NFKC, control characters and repeated spaces removed; case is the tokenizer's business.
+
+    Raises :class:`InputError` when ``text`` is no string or holds no letter or digit.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"the sentence is a {type(text).__name__}, not a string; give one sentence")
+    normal = unicodedata.normalize("NFKC", text)
+    printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in normal)
+    if not any(c.isalnum() for c in printable):
+        raise InputError('the sentence is empty; say what to look for, e.g. "the cyst in the left lobe of the liver"')
+    return " ".join(printable.split())
+
+
+class Tokenizer:
+    """A ``tokenizer.json`` (Hugging Face ``tokenizers`` format) with a fixed number of tokens."""
+
+    def __init__(self, data: bytes, max_tokens: int) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        try:
+            self._fast = Fast.from_buffer(data)
+        except Exception as error:  # the library raises bare Exception
+            raise EngineInvalid(f"tokenizer.json is no tokenizer ({error}); build the engine again") from error
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        self._unknown = self._fast.token_to_id(UNK)
+        self._pad = self._fast.token_to_id(PAD) or 0
+        self.max_tokens = max_tokens
+        self.vocab_size: int = self._fast.get_vocab_size()
+
+    def __call__(self, text: str) -> Tokens:
+        """Tokens of ``text``, padded to ``max_tokens``.
+
+        Raises :class:`InputError` for an empty sentence, one longer than the engine reads (it is never cut silently),
+        and one of which no word is in the vocabulary.
+        """
+        sentence = clean_sentence(text)
+        if len(sentence) > 1000:  # before tokenizing: hostile input must not cost time
+            raise InputError(f"the sentence has {len(sentence)} characters; give one sentence of at most 1000")
+        ids = self._fast.encode(sentence).ids
+        if len(ids) > self.max_tokens:
+            raise InputError(
+                f"the sentence has {len(ids)} tokens and this engine reads {self.max_tokens}; shorten the sentence"
+            )
+        if all(token == self._unknown for token in ids[1:-1]):
+            raise InputError("no word of the sentence is in this engine's vocabulary; describe the lesion in English")
+        tokens = np.full((1, self.max_tokens), self._pad, np.int64)
+        mask = np.zeros((1, self.max_tokens), np.float32)
+        tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1.0
+        return Tokens(tokens, mask)

@@ -1,0 +1,1 @@
+"""Training of the demo weights on RefHL-Phantom: build side only."""

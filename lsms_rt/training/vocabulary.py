@@ -1,0 +1,57 @@
+"""The demo weights' own WordPiece vocabulary: the grammar's words, some of radiology's, and every letter."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+
+import numpy as np
+
+from lsms_rt.calibration.phantom.sentences import vocabulary_sentences
+from lsms_rt.text import CLS, PAD, SEP, UNK
+
+# Words that users may well say though the phantom's grammar does not.
+MORE = [
+    "lesions",
+    "tumor",
+    "tumour",
+    "hepatic",
+    "segment",
+    "ct",
+    "image",
+    "slice",
+    "patient",
+    "this",
+    "that",
+    "is",
+    "are",
+    "there",
+    "any",
+    "where",
+    "please",
+    "and",
+    "with",
+    "near",
+]
+
+
+def write_vocabulary(path: Path, seed: int = 0) -> int:
+    """Write ``tokenizer.json``; returns the vocabulary's size.  Lower case, accents stripped, BERT's splitting."""
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers.models import WordPiece
+
+    normal = normalizers.BertNormalizer(lowercase=True)
+    split = pre_tokenizers.BertPreTokenizer()
+    words = set(MORE)
+    for sentence in vocabulary_sentences(np.random.default_rng(seed), 20_000):
+        words.update(word for word, _ in split.pre_tokenize_str(normal.normalize_str(sentence)))
+    letters = list(string.ascii_lowercase + string.digits)
+    pieces = [PAD, UNK, CLS, SEP, *letters, *(f"##{c}" for c in letters), *string.punctuation]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, *sorted(words)]))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=40))
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normal, split, decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing((SEP, vocabulary[SEP]), (CLS, vocabulary[CLS]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(json.loads(tokenizer.to_str()), indent=1, ensure_ascii=False) + "\n")
+    return len(vocabulary)

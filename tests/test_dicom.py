@@ -1,0 +1,392 @@
+"""Files written here with pydicom, one deviation at a time; what is unsafe ends in a one-line error."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+
+from lsms_rt.dicom import read as read_module
+from lsms_rt.dicom import (
+    read_file,
+    read_series,
+    read_slices,
+    slice_from_dataset,
+    slices_from_dataset,
+)
+from lsms_rt.errors import EnvironmentProblem, InputError
+from lsms_rt.image import load_slice, load_slices
+
+CT = UID("1.2.840.10008.5.1.4.1.1.2")
+STANDARD = [1, 0, 0, 0, 1, 0]
+
+
+def dataset(raw: Any = None, **tags: Any) -> Dataset:
+    """A CT image; a tag given as None is left out."""
+    if raw is None:
+        raw = np.random.default_rng(0).integers(0, 2000, (37, 101)).astype(np.uint16)
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = CT
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = CT, generate_uid(), "1.2.3.4"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.Modality, ds.SeriesNumber, ds.ImageType = "CT", 3, ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = raw.shape[-2:]
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit, ds.PixelRepresentation = 15, int(raw.dtype.kind == "i")
+    ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 1, -1024, "HU"
+    ds.ImageOrientationPatient, ds.ImagePositionPatient, ds.PixelSpacing = STANDARD, [0, 0, 5], [0.8, 0.5]
+    ds.PixelData = raw.tobytes()
+    for name, value in tags.items():
+        if value is None:
+            delattr(ds, name)
+        else:
+            setattr(ds, name, value)
+    return ds
+
+
+def save(ds: Dataset, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_plain_slice(tmp_path: Path) -> None:
+    ds = dataset()
+    ct = read_file(save(ds, tmp_path / "a"))
+    np.testing.assert_array_equal(ct.hu, ds.pixel_array.astype(np.float32) - 1024)
+    assert ct.hu.dtype == np.float32 and ct.spacing_mm == (0.8, 0.5) and ct.position_mm == 5
+    assert ct.source == "a" and ct.sop_instance_uid == ds.SOPInstanceUID and ct.notes == ()
+    np.testing.assert_array_equal(load_slice(ds).hu, load_slice(str(tmp_path / "a")).hu)
+
+
+@pytest.mark.parametrize("row_sign", [1, -1])
+@pytest.mark.parametrize("column_sign", [1, -1])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_marked_pixel_in_every_orientation(tmp_path: Path, row_sign: int, column_sign: int, transposed: bool) -> None:
+    """One bright pixel, whose place in the patient is known from the standard's own equation."""
+    raw = np.zeros((37, 101), np.uint16)
+    raw[4, 90] = 2000
+    along_row, along_column = np.array([row_sign, 0.0, 0]), np.array([0.0, column_sign, 0])
+    if transposed:
+        along_row, along_column = along_column, along_row
+    ct = read_file(save(dataset(raw, ImageOrientationPatient=[*along_row, *along_column]), tmp_path / "a"))
+    x, y, _ = along_row * 90 * 0.5 + along_column * 4 * 0.8  # mm to the patient's left and back
+    corners = [along_row * c * 0.5 + along_column * r * 0.8 for r in (0, 36) for c in (0, 100)]
+    left, front = min(p[0] for p in corners), min(p[1] for p in corners)
+    assert ct.transposed == transposed and ct.spacing_mm == ((0.5, 0.8) if transposed else (0.8, 0.5))
+    row, column = np.argwhere(ct.hu > 0)[0]
+    assert (row * ct.spacing_mm[0], column * ct.spacing_mm[1]) == pytest.approx((y - front, x - left))
+    assert np.argwhere(ct.to_input_grid(ct.hu) > 0).tolist() == [[4, 90]]
+    assert ct.position_mm == 5  # towards the head whichever way the normal points
+
+
+def test_gantry_tilt_is_axial() -> None:
+    ct = slice_from_dataset(dataset(ImageOrientationPatient=[1, 0, 0, 0, 0.9272, -0.3746]))
+    assert ct.flips == (False, False) and not ct.transposed
+
+
+@pytest.mark.parametrize(
+    ("orientation", "words"),
+    [
+        ([0, 1, 0, 0, 0, -1], "sagittal"),
+        ([1, 0, 0, 0, 0, -1], "coronal"),
+        ([1, 0, 0, 0, 0.7071, 0.7071], "coronal|oblique"),
+        ([0.7071, 0.7071, 0, -0.7071, 0.7071, 0], "45 degrees"),
+        ([1, 0, 0, 1, 0, 0], "right angles"),
+        ([0, 0, 0, 0, 0, 0], "right angles"),
+        ([1, 0, 0], "not 6 finite numbers"),
+    ],
+)
+def test_orientations_refused(orientation: list[float], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        slice_from_dataset(dataset(ImageOrientationPatient=orientation))
+
+
+def test_signed_twelve_bit_and_monochrome1() -> None:
+    raw = np.array([[-2048, -1, 0, 2047] * 8] * 16, np.int16)
+    ct = slice_from_dataset(dataset(raw, RescaleIntercept=0))
+    assert ct.hu[0, :4].tolist() == [-1024, -1, 0, 2047]
+    twelve = (raw & 0x0FFF).astype(np.uint16)  # sign in bit 11, upper bits unused
+    ct = slice_from_dataset(dataset(twelve, RescaleIntercept=0, BitsStored=12, HighBit=11, PixelRepresentation=1))
+    assert ct.hu[0, :4].tolist() == [-1024, -1, 0, 2047]
+    ct = slice_from_dataset(dataset(raw, RescaleIntercept=0, PhotometricInterpretation="MONOCHROME1"))
+    assert ct.hu[0, :4].tolist() == [-1024, -1, 0, 2047]
+    ct = slice_from_dataset(dataset(raw, RescaleSlope=0.5, RescaleIntercept=10))
+    assert ct.hu[0, :4].tolist() == [-1014, 9.5, 10, 1033.5]
+
+
+def test_padding() -> None:
+    raw = np.array([[-2000, 1000, 1010, 1020] * 8] * 16, np.int16)
+    ds = dataset(raw, RescaleIntercept=1024)
+    ds.add_new("PixelPaddingValue", "US", 63536)  # -2000 with the wrong signedness
+    assert slice_from_dataset(ds).hu[0, :4].tolist() == [-1024, 2024, 2034, 2044]
+    ds.add_new("PixelPaddingValue", "SS", 1015)
+    ds.add_new("PixelPaddingRangeLimit", "SS", 1005)
+    assert slice_from_dataset(ds).hu[0, :4].tolist() == [-976, 2024, -1024, 2044]
+
+
+@pytest.mark.parametrize("empty", ["absent", "empty"])
+def test_missing_tags_are_assumed_and_said(empty: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = (
+        "RescaleSlope",
+        "RescaleIntercept",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "ImagePositionPatient",
+    )
+    ds = dataset(PatientName="Secret^Name", **(dict.fromkeys(names) if empty == "absent" else {}))
+    if empty == "empty":
+        for name in names:
+            setattr(ds, name, "")
+    ct = read_file(save(ds, tmp_path / "file"))
+    assert ct.hu.min() >= 0 and ct.spacing_mm is None and ct.position_mm is None
+    assert [name in caplog.text for name in names] == [True, True, True, True, False]
+    assert "Secret" not in caplog.text and "1.2.3.4" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"Modality": "MR"}, "Modality is MR"),
+        ({"Modality": None}, "absent"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "Secondary Capture"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+        ({"PixelData": None}, "no pixel data"),
+        ({"PixelData": b"\0" * 100}, "damaged or truncated pixels"),
+        ({"BitsAllocated": None}, "BitsAllocated absent"),
+        ({"PixelRepresentation": None}, "PixelRepresentation absent"),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
+        ({"Rows": 30000, "Columns": 30000}, "30000x30000"),
+        ({"Rows": 4096, "Columns": 4096, "NumberOfFrames": 17}, "limit"),
+        ({"Rows": 4, "Columns": 4}, "4x4"),
+        ({"RescaleType": "US"}, "RescaleType is US"),
+        ({"RescaleSlope": 0}, "RescaleSlope is 0"),
+        ({"PixelSpacing": [0, 1]}, "PixelSpacing"),
+        ({"PixelSpacing": [1, 1, 1]}, "PixelSpacing"),
+    ],
+)
+def test_refusals(tags: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        slices_from_dataset(dataset(**tags), "file.dcm")
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("file.dcm: ")
+
+
+def test_hostile_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = save(dataset(), tmp_path / "good").read_bytes()
+
+    def refused(data: bytes, words: str) -> None:
+        (tmp_path / "bad").write_bytes(data)
+        with pytest.raises(InputError, match=words) as caught:
+            read_file(tmp_path / "bad")
+        assert "\n" not in str(caught.value) and "bad: " in str(caught.value)
+
+    refused(b"", "empty")
+    refused(b"just text\n" * 100, "not DICOM")
+    refused(good[:140], "no pixel data|damaged|absent")
+    for cut in range(200, len(good) - 2, 397):
+        refused(good[:cut], "damaged|absent|no pixel data|is not CT|malformed")
+    rng = np.random.default_rng(0)
+    for _ in range(60):  # flipped bytes end in a slice or in our own error, never in another
+        data = bytearray(good[:1200] + good[1200:])
+        for place in rng.integers(132, 1200, 8):
+            data[place] = rng.integers(256)
+        (tmp_path / "bad").write_bytes(bytes(data))
+        with contextlib.suppress(InputError):
+            read_slices(tmp_path / "bad")
+    with pytest.raises(InputError, match="cannot be opened"):
+        read_file(tmp_path / "nothing")
+    monkeypatch.setattr(read_module, "MAX_FILE_BYTES", 1000)
+    refused(good, "limit")
+
+
+def test_deflated_is_counted_before_it_is_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = dataset(np.zeros((512, 512), np.uint16))
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = save(ds, tmp_path / "a")
+    assert read_file(path).hu.shape == (512, 512)
+    monkeypatch.setattr(read_module, "MAX_FILE_BYTES", 100_000)
+    with pytest.raises(InputError, match="inflates"):
+        read_file(path)
+
+
+def test_dicomdir() -> None:
+    with pytest.raises(InputError, match="DICOMDIR"):
+        load_slices(get_testdata_file("DICOMDIR"))
+
+
+def test_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydicom.pixels.decoders.base import Decoder
+
+    monkeypatch.setattr(Decoder, "is_available", False)
+    ds = dataset()
+    for syntax, package in (
+        ("80", "pyjpegls"),
+        ("90", "openjpeg"),
+        ("201", "openjpeg"),
+        ("70", "python-gdcm"),
+    ):
+        ds.file_meta.TransferSyntaxUID = UID(f"1.2.840.10008.1.2.4.{syntax}")
+        with pytest.raises(EnvironmentProblem, match=f"pip install .*{package}"):
+            slice_from_dataset(ds)
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")
+    with pytest.raises(InputError, match="unsupported"):
+        slice_from_dataset(ds)
+    del ds.file_meta.TransferSyntaxUID
+    with pytest.raises(InputError, match="TransferSyntaxUID"):
+        slice_from_dataset(ds)
+
+
+def test_rle() -> None:
+    ds = dataset()
+    before = slice_from_dataset(ds).hu
+    ds.compress("1.2.840.10008.1.2.5", encoding_plugin="pydicom", generate_instance_uid=False)
+    np.testing.assert_array_equal(slice_from_dataset(ds).hu, before)
+
+
+def test_pydicoms_own_ct() -> None:
+    path = str(get_testdata_file("CT_small.dcm"))
+    ct = load_slice(path)
+    ds = pydicom.dcmread(path)
+    assert ct.hu.shape == (128, 128) and ct.spacing_mm == pytest.approx((0.661468, 0.661468))
+    inside = ds.pixel_array != -2000
+    np.testing.assert_array_equal(ct.hu[inside], np.clip(ds.pixel_array[inside] - 1024.0, -1024, 3071))
+    with pytest.raises(InputError, match="Modality is MR"):
+        load_slice(get_testdata_file("MR_small.dcm"))
+
+
+def test_real_abdomen_with_reversed_rows() -> None:
+    pytest.importorskip("data_store", reason="pydicom-data")
+    ct = load_slice(get_testdata_file("explicit_VR-UN.dcm", download=False))
+    assert ct.flips == (True, False) and ct.hu.shape == (512, 512)
+    air = ct.hu < -800
+    assert air[:60].mean() > air[-60:].mean()  # the table lies behind the patient: at the bottom
+
+
+def enhanced(frames: int = 3, **tags: Any) -> Dataset:
+    raw = np.stack([np.full((20, 24), 100 * n, np.uint16) for n in range(frames)])
+    names = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ImageOrientationPatient")
+    gone = dict.fromkeys((*names, "ImagePositionPatient", "PixelSpacing"))
+    ds = dataset(raw, **gone, SOPClassUID=CT + ".1", NumberOfFrames=frames)
+    shared, value, plane, measures = Dataset(), Dataset(), Dataset(), Dataset()
+    value.RescaleSlope, value.RescaleIntercept, value.RescaleType = 2, -1000, tags.get("RescaleType", "HU")
+    plane.ImageOrientationPatient, measures.PixelSpacing = STANDARD, [0.8, 0.5]
+    shared.PixelValueTransformationSequence = [value]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+    ds.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for n in range(frames):
+        group, position, kind = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = [0, 0, -10 * n]
+        kind.FrameType = ["ORIGINAL", "PRIMARY", tags.get("flavor", "VOLUME"), "NONE"]
+        group.PlanePositionSequence, group.CTImageFrameTypeSequence = [position], [kind]
+        groups.append(group)
+    own = Dataset()
+    own.RescaleSlope, own.RescaleIntercept = 1, 7
+    groups[-1].PixelValueTransformationSequence = [own]
+    ds.PerFrameFunctionalGroupsSequence = groups
+    return ds
+
+
+def test_enhanced_ct(tmp_path: Path) -> None:
+    path = save(enhanced(), tmp_path / "a")
+    slices = load_slices(path)
+    assert [ct.frame for ct in slices] == [2, 1, 0] and [ct.position_mm for ct in slices] == [-20, -10, 0]
+    assert [float(ct.hu[0, 0]) for ct in slices] == [207, -800, -1000]
+    assert all(ct.spacing_mm == (0.8, 0.5) and ct.notes == () for ct in slices)
+    assert [ct.frame for ct in read_slices(path)] == [0, 1, 2]
+    with pytest.raises(InputError, match="3 frames"):
+        read_file(path)
+    with pytest.raises(InputError, match="RescaleType is US"):
+        slices_from_dataset(enhanced(RescaleType="US"))
+    with pytest.raises(InputError, match="localizer"):
+        slices_from_dataset(enhanced(flavor="LOCALIZER"))
+    assert len(slices_from_dataset(enhanced(1))) == 1
+
+
+def series(folder: Path, positions: Any, prefix: str = "", **tags: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    for n, z in enumerate(positions):
+        raw = np.full((20, 24), 1000 + int(z), np.uint16)
+        save(dataset(raw, ImagePositionPatient=[1, 2, z], **tags), folder / f"{prefix}{n}.dcm")
+
+
+@pytest.mark.parametrize("orientation", [STANDARD, [1, 0, 0, 0, -1, 0], [-1, 0, 0, 0, 1, 0]])
+def test_series_runs_from_feet_to_head(tmp_path: Path, orientation: list[int]) -> None:
+    series(tmp_path / "s", [5, -5, 10, 0], ImageOrientationPatient=orientation)
+    slices = load_slices(tmp_path / "s")
+    assert [ct.position_mm for ct in slices] == [-5, 0, 5, 10]
+    assert [float(ct.hu[0, 0]) for ct in slices] == [-29, -24, -19, -14]
+
+
+def test_series_skips_what_is_no_slice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    series(tmp_path, [0, 1, 2])
+    series(tmp_path, [0], "scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SeriesInstanceUID="1.9")
+    series(tmp_path, [0], "mr", Modality="MR", SeriesInstanceUID="1.8")
+    (tmp_path / "notes.txt").write_text("hello")
+    assert len(read_series(tmp_path)) == 3
+    assert [r.message for r in caplog.records] == [
+        "skipped 1 files that are not DICOM images and 2 that are not CT slices"
+    ]
+
+
+def test_series_must_be_one(tmp_path: Path) -> None:
+    series(tmp_path, [0, 1, 2], PatientName="Secret", SeriesDescription="Secret")
+    series(tmp_path, [0, 1], "b", SeriesNumber=7, SeriesInstanceUID="1.2.987654")
+    with pytest.raises(InputError, match=r"series 3, CT, 3 slices 20x24.*series 7, CT, 2 slices") as caught:
+        read_series(tmp_path)
+    assert "Secret" not in str(caught.value) and "\n" not in str(caught.value)
+    assert len(read_series(tmp_path, 7)) == len(read_series(tmp_path, "987654")) == 2
+    assert len(load_slices(tmp_path, series="3")) == 3
+    with pytest.raises(InputError, match="no series 8"):
+        read_series(tmp_path, 8)
+    series(tmp_path, [20], "c", ImageOrientationPatient=[1, 0, 0, 0, -1, 0])
+    with pytest.raises(InputError, match="own folder"):
+        read_series(tmp_path, 3)
+
+
+def test_series_places(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    series(tmp_path / "twice", [0, 1, 1], AcquisitionNumber=4)
+    with pytest.raises(InputError, match=r"phases.*AcquisitionNumber 4: 3 files"):
+        read_series(tmp_path / "twice")
+    series(tmp_path / "gap", [0, 1, 2, 4])
+    assert len(read_series(tmp_path / "gap")) == 4
+    assert "1 gaps" in caplog.text
+    (tmp_path / "nowhere").mkdir()
+    for n in range(2):
+        save(dataset(ImagePositionPatient=None), tmp_path / "nowhere" / str(n))
+    with pytest.raises(InputError, match="2 of 2 slices lack ImagePositionPatient"):
+        read_series(tmp_path / "nowhere")
+    (tmp_path / "nowhere" / "1").unlink()
+    assert len(read_series(tmp_path / "nowhere")) == 1
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no CT slice in 0 files"):
+        read_series(tmp_path / "empty")
+    (tmp_path / "gap" / "9.dcm").write_bytes((tmp_path / "gap" / "0.dcm").read_bytes()[:500])
+    with pytest.raises(InputError):
+        read_series(tmp_path / "gap")
+
+
+def test_pydicom_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ds = dataset(PixelData=dataset().PixelData + b"\0" * 10)  # pydicom warns of the excess
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slice_from_dataset(ds)
+    assert capfd.readouterr().err == ""
