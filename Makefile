@@ -18,8 +18,8 @@ check: $(DEV)/.done tree  ## ruff and mypy
 	$(DEV)/bin/ruff format --check .
 	cd build/tree && MYPYPATH=. ../../$(DEV)/bin/mypy --config-file ../../pyproject.toml -p lsms_rt
 
-bench: $(DEV)/.done  ## accuracy of the bundled engine on RefHL-Phantom's test split
-	$(DEV)/bin/python -m lsms_rt.bench.demo_accuracy --work $(OUT)/bench
+bench: $(DEV)/.done  ## time of one slice through the bundled engine, on this CPU
+	$(DEV)/bin/python -m lsms_rt.bench.latency
 
 train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes), then measure and bundle them
 	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo

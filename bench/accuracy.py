@@ -12,6 +12,7 @@ import numpy as np
 from lsms_rt.calibration.refhl import Annotation
 
 from lsms_rt.image import load_slice
+from lsms_rt.masks import dice
 from lsms_rt.segmenter import Segmenter
 
 
@@ -46,12 +47,6 @@ class Accuracy:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """2 |a and b| / (|a| + |b|) of two boolean masks; 1 if both are empty."""
-    total = int(a.sum()) + int(b.sum())
-    return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
 
 
 def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Answer]]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from .data import DATA, demo_engine
+from .masks import dice
 from .segmenter import Segmentation, Segmenter
 
 EXAMPLES = DATA / "examples"  # synthetic slices, their sentences and true masks; made by training/examples.py
 REAL_SENTENCE = "the low-density lesion in the right lobe of the liver"
-TILE = 400  # pixels
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def _row(result: Segmentation, example: Example) -> dict[str, Any]:
     overlap = None
     if example.truth is not None:
         truth = np.asarray(Image.open(example.truth)) > 127
-        total = int(truth.sum() + result.mask.sum())
-        overlap = 1.0 if total == 0 else 2.0 * int((truth & result.mask).sum()) / total
+        overlap = dice(truth, result.mask)
     return {
         "source": result.slice.source,
         "text": example.text,

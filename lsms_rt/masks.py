@@ -36,6 +36,12 @@ def area_mm2(mask: NDArray[np.bool_], spacing: tuple[float, float] | None) -> fl
     return None if spacing is None else float(np.count_nonzero(mask)) * spacing[0] * spacing[1]
 
 
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """2 |a and b| / (|a| + |b|) of two masks of one shape; 1 if both are empty."""
+    total = int(a.sum()) + int(b.sum())
+    return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
+
+
 def bbox(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """(row0, col0, row1, col1) around a mask, half open: mask[row0:row1, col0:col1]; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

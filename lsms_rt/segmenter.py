@@ -136,11 +136,10 @@ class Segmenter:
         """
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
-            clean_sentence(text)  # a wrong sentence is reported before a large file is read
+            with _timed(timings, "text"):  # first: a wrong sentence is reported before a large file is read
+                features = self._features(text)
             with _timed(timings, "read"):
                 ct = load_slice(img)
-            with _timed(timings, "text"):
-                features = self._features(text)
             result = self._predict_batch([ct], text, features, timings)[0]
         result.timings.update(timings)
         return result

@@ -198,7 +198,7 @@ def _card(spec: PhantomSpec, slices: int, rows: list[dict[str, Any]]) -> str:
     empty = sum(row["lesion_type"] == "" for row in rows)
     return (
         "# RefHL-Phantom\n\nSynthetic referring CT of the liver, made by `lsms-rt phantom`: geometry and random\n"
-        "numbers, no patient. Not RefHL-Seg, which was never released; only its size and a layout for it are imitated.\n\n"
+        "numbers, no patient. Not RefHL-Seg, which was never released: only its size is imitated.\n\n"
         f"Seed {spec.seed}, {spec.cases} cases, {slices} slices of {spec.matrix}x{spec.matrix} pixels, "
         f"{len(rows)} sentences, of which {empty} are true of nothing in their slice.\n"
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from .anatomy import Array
 from .render import Scanner, Tissue
+from .shapes import Array
 
 TYPES = ("cyst", "hemangioma", "metastasis", "hcc", "abscess", "calcification")
-MIN_DIAMETER_MM, MIN_PIXELS = 3.0, 4
+MIN_DIAMETER_MM, MIN_PIXELS = 3.0, 4  # a section smaller than this is not said to be there
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def contrast_needed(scanner: Scanner, diameter: float) -> float:
     return max(15.0, 1.2 * scanner.sigma) * (1 + 2.0 / max(diameter, 3.0))
 
 
-def _edge(rng: np.random.Generator, sharp: bool) -> dict:
+def _edge(rng: np.random.Generator, sharp: bool) -> dict[str, Any]:
     return (
         {"margin": "sharp", "softness": 0.03}
         if sharp

@@ -72,14 +72,16 @@ def _matches(query: Query, lesion: Lesion) -> bool:
         raise Ambiguous("near the limit of small")
     if query.size == "large" and LARGE_MM / MARGIN < lesion.diameter_mm < LARGE_MM * MARGIN:
         raise Ambiguous("near the limit of large")
-    return (
+    matches = (
         query.type in (None, lesion.type)
         and query.density in (None, lesion.density)
-        and query.enhancement in (None, enhancement_class(lesion))
         and query.lobe in (None, lesion.lobe)
         and (query.size != "small" or lesion.diameter_mm < SMALL_MM)
         and (query.size != "large" or lesion.diameter_mm > LARGE_MM)
     )
+    if matches and query.enhancement == "diffuse" and enhancement_class(lesion) in ("rim", "nodular"):
+        raise Ambiguous("a lesion with an enhancing rim or nodules is an enhancing lesion, too, to some readers")
+    return matches and query.enhancement in (None, enhancement_class(lesion))
 
 
 def enhancement_class(lesion: Lesion) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from .anatomy import AnatomySlice, Array, NoiseField, Organ
+from .organs import AnatomySlice, Organ
+from .shapes import Array, NoiseField
 
 PHASES = ("noncontrast", "arterial", "portal", "delayed")
 
@@ -127,14 +128,16 @@ class Textures:
     def compose(self, a: AnatomySlice, t: Tissue, s: float) -> Array:
         """Noise-free HU before blur, float32 (H, W)."""
         n = a.labels.shape[0]
-        hu = t.mean[a.labels]
+        hu: Array = t.mean[a.labels]
         hu[a.portal] = t.portal
-        return hu + t.coarse[a.labels] * self.coarse.at(s, n) + t.fine[a.labels] * self.fine.at(s, n)
+        hu = hu + t.coarse[a.labels] * self.coarse.at(s, n) + t.fine[a.labels] * self.fine.at(s, n)
+        return hu
 
 
 def blur(hu: Array, scanner: Scanner) -> Array:
     """The point spread of the scanner, float32 (H, W)."""
-    return ndimage.gaussian_filter(hu, scanner.blur_px, mode="nearest", truncate=3.0)
+    soft: Array = ndimage.gaussian_filter(hu, scanner.blur_px, mode="nearest", truncate=3.0)
+    return soft
 
 
 def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Array:
@@ -143,7 +146,7 @@ def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Arr
     f = np.hypot(fft.fftfreq(n)[:, None], fft.rfftfreq(n)[None, :]).astype(np.float32)
     spectrum = (f + 0.01) ** np.float32(scanner.power) * np.exp(-((f / np.float32(scanner.cutoff)) ** 2))
     white = fft.rfft2(rng.standard_normal((n, n), dtype=np.float32)) * spectrum
-    noise = fft.irfft2(white, s=(n, n)).astype(np.float32)
+    noise: Array = fft.irfft2(white, s=(n, n)).astype(np.float32)
     noise *= np.float32(scanner.sigma) / noise.std()
     r = np.minimum(body_r, 1.6)
     noise *= np.float32(0.5) + np.float32(0.55) * np.exp(-(r * r))
@@ -153,9 +156,11 @@ def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Arr
         noise += (scanner.streak * 2.0 * shape).astype(np.float32)
     g = np.linspace(-1, 1, n, dtype=np.float32)
     b0, bx, by = (np.float32(b) for b in scanner.bias)
-    return noise + b0 + bx * g[None, :] + by * g[:, None]
+    noise = noise + b0 + bx * g[None, :] + by * g[:, None]
+    return noise
 
 
 def to_int16(hu: Array) -> Array:
     """Clipped to the 12-bit range of CT."""
-    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+    clipped: Array = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+    return clipped

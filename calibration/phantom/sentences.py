@@ -90,6 +90,8 @@ def say(query: Query, count: int, rng: Rng) -> str:
     article = rng.choice(
         ("the", "all", "all the", "") if plural else ("the", "the", "the", "a", "" if query.order is None else "the")
     )
+    if query.order and article == "a":
+        article = "the"  # there is only one largest lesion
     text = f"{_pick(OPENINGS, rng)}{article} {_phrase(query, plural, rng)}"
     if query.relation and query.anchor:
         text += f" {_pick(WORDS['relation'][query.relation], rng)} the {_phrase(query.anchor, False, rng)}"
@@ -144,14 +146,14 @@ ORDER_SHARE, RELATION_SHARE = 0.10, 0.06
 
 def _describe(lesion: Lesion, fields: Sequence[str]) -> Query:
     size = "small" if lesion.diameter_mm < 10 else "large" if lesion.diameter_mm > 30 else None
-    values = {
-        "type": lesion.type,
-        "density": lesion.density if lesion.density != "iso" else None,
-        "enhancement": enhancement_class(lesion),
-        "lobe": lesion.lobe,
-        "size": size,
-    }
-    return without_redundancy(Query(**{name: values[name] for name in fields}))
+    query = Query(
+        type=lesion.type if "type" in fields else None,
+        density=lesion.density if "density" in fields and lesion.density != "iso" else None,
+        enhancement=enhancement_class(lesion) if "enhancement" in fields else None,
+        lobe=lesion.lobe if "lobe" in fields else None,
+        size=size if "size" in fields else None,
+    )
+    return without_redundancy(query)
 
 
 def random_query(lesions: Sequence[Lesion], rng: Rng) -> Query:
@@ -192,13 +194,11 @@ def _change_one_word(query: Query, rng: Rng) -> Query:
 
 def _imagined(rng: Rng) -> Query:
     """A query about nothing in particular, for slices without lesions."""
-    fields = {
-        "type": _pick(TYPES, rng) if rng.random() < 0.4 else None,
-        "lobe": _pick(("left", "right"), rng) if rng.random() < 0.6 else None,
-        "size": _pick(("small", "large"), rng) if rng.random() < 0.15 else None,
-    }
-    density = _pick(("low", "high"), rng) if fields["type"] is None and rng.random() < 0.6 else None
-    return Query(density=density, **fields)
+    type_ = _pick(TYPES, rng) if rng.random() < 0.4 else None
+    lobe = _pick(("left", "right"), rng) if rng.random() < 0.6 else None
+    size = _pick(("small", "large"), rng) if rng.random() < 0.15 else None
+    density = _pick(("low", "high"), rng) if type_ is None and rng.random() < 0.6 else None
+    return Query(type=type_, density=density, lobe=lobe, size=size)
 
 
 def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bool | None = None) -> Sentence | None:

@@ -86,7 +86,7 @@ class EngineDirectory:
         found = sha256(data)
         if found != expected:
             raise EngineChanged(
-                f"{self.path / name} has changed: sha256 {found[:12]}..., its manifest says {expected[:12]}...; {REBUILD}"
+                f"{self.path / name} has changed: sha256 {found[:12]}..., not {expected[:12]}...; {REBUILD}"
             )
         return data
 

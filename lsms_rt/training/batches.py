@@ -53,8 +53,11 @@ def attribute_classes(query: Query) -> list[int]:
 class Sampler:
     """Draws batches from a corpus; one seed gives one sequence of batches."""
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, window: tuple[float, float], seed: int) -> None:
+    def __init__(
+        self, corpus: Corpus, tokenizer: Tokenizer, window: tuple[float, float], seed: int, augment: bool = True
+    ) -> None:
         self.corpus, self.tokenizer, self.window = corpus, tokenizer, window
+        self.augment = augment
         self.rng = np.random.default_rng(seed)
         counts = np.array([len(lesions) for lesions in corpus.lesions], float)
         weight = np.choose(np.minimum(counts, 3).astype(int), (0.5, 0.7, 1.0, 1.2))
@@ -112,7 +115,8 @@ class Sampler:
         if not full and len(liver):
             low, high = liver.min(0), liver.max(0) + 1
             least = int(min(side, max((high - low).max() * 1.06, side / 3)))
-            edge = int(self.rng.integers(least, side + 1))
+            # Squared: most crops are close, where small lesions are still several pixels wide.
+            edge = int(least + (side - least) * self.rng.random() ** 2)
             top, left = (self._start(int(lo), int(hi), edge, side) for lo, hi in zip(low, high, strict=True))
         window = (slice(top, top + edge), slice(left, left + edge))
         hu = torch.from_numpy(self.corpus.hu[index][window].astype(np.float32))
@@ -133,8 +137,8 @@ class Sampler:
     def _tensor(self, hu: Tensor) -> Tensor:
         """HU -> [-1, 1] through the model's window, with a little of what differs between scanners."""
         rng = self.rng
-        shift, gain = rng.normal(0, 8), 1 + rng.normal(0, 0.04)
-        if rng.random() < 0.3:
+        shift, gain = (rng.normal(0, 8), 1 + rng.normal(0, 0.04)) if self.augment else (0.0, 1.0)
+        if self.augment and rng.random() < 0.3:
             hu = hu + torch.from_numpy(rng.normal(0, rng.uniform(2, 12), hu.shape).astype(np.float32))
         low, high = self.window
         return ((hu * gain + shift - low) / (high - low)).clamp(0, 1) * 2 - 1

@@ -45,7 +45,7 @@ class Phase:
 class Recipe:
     """All that decides a training run, recorded with its results."""
 
-    phases: tuple[Phase, ...] = (Phase(2400, 128, 8, 0.15), Phase(400, 192, 8, 0.4), Phase(250, 256, 6, 1.0))
+    phases: tuple[Phase, ...] = (Phase(1500, 128, 8, 0.15), Phase(800, 160, 8, 0.1), Phase(400, 256, 6, 1.0))
     image_size: int = 256
     cases: int = 700
     slices_per_case: int = 10

@@ -19,7 +19,7 @@ def validate(model: LSMS, corpus: Corpus, tokenizer: Tokenizer, size: int, count
     The same seed every time, so that two calls can be compared.
     """
     model.eval()
-    sampler = Sampler(corpus, tokenizer, model.config.hu_window, seed=1)
+    sampler = Sampler(corpus, tokenizer, model.config.hu_window, seed=1, augment=False)
     dice, silent = [], []
     for _ in range(max(1, count // 10)):
         batch = sampler.batch(10, size, full=1.0)

@@ -1,0 +1,34 @@
+"""Where a measurement comes from: what every result file states beside its figures."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lsms_rt
+
+
+def provenance(*packages: str) -> dict[str, Any]:
+    """Device, versions of lsms-rt and ``packages``, commit and date, in plain types.  No GPU is looked for."""
+    return {
+        "device": {"processor": _processor(), "system": platform.platform(), "gpu": None},
+        "versions": {"lsms-rt": lsms_rt.__version__} | {name: version(name) for name in packages},
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,58 @@
+"""The liver: its outline, fissures, hilum and two lobes, and the gallbladder in its bed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .organs import Organ
+from .patient import Patient, Plane
+from .shapes import Array, bump, oval, ramp
+
+
+def liver_outline(p: Patient, plane: Plane, abdomen: Array) -> Array:
+    """bool (H, W): a tall right oval and a flat left one, joined smoothly.
+
+    abdomen: float32 (H, W), 1 at the wall or the diaphragm, which the liver fills but does not cross.
+    """
+    u, v, s = plane.u, plane.v, plane.s
+    r, left = p.right, p.left
+    g = bump(s, 0.42, 0.60) if s > 0.42 else max(bump(s, 0.42, 0.5), 0.3)  # 0.3: the dome starts with some area
+    drop = ramp((s - 0.5) / 0.5)  # the tip lies further to the right and back
+    lr = oval(u, v, r.cx - 0.16 * drop, r.cy + 0.14 * drop, r.rx * max(g, 1e-3), r.ry * max(g, 1e-3))
+    gl = bump(s, p.left_mid, p.left_half)
+    if gl > 0.1:
+        ll = oval(u, v, left.cx - 0.1 * (1 - gl), left.cy, left.rx * gl, left.ry * gl, left.tilt)
+        k = np.float32(p.blend)
+        lr = -np.log(np.exp(-k * lr) + np.exp(-k * ll)) / k
+    outline: Array = (lr < 1) & (abdomen < p.touch)
+    return outline
+
+
+def paint_liver(lab: Array, p: Patient, plane: Plane, liver: Array) -> Array:
+    """Paint the liver with its notches and the gallbladder; returns the lobe map, uint8 (H, W).
+
+    ``liver`` (bool, H, W) is cut in place.  The lobes part along Cantlie's line, from IVC to gallbladder fossa.
+    """
+    x, y, u, v, s = plane.x, plane.y, plane.u, plane.v, plane.s
+    if p.notch.on and 0.22 < s < 0.8:
+        half = p.notch.mm * bump(s, 0.5, 0.3) / p.ac
+        reach = -0.9 + p.notch.depth * bump(s, 0.5, 0.3) * 1.4
+        liver &= ~((np.abs(u - p.notch.x - 0.15 * (v + 0.7)) < half) & (v < reach))
+    hg = bump(s, p.hilum_s, 0.14)
+    if hg > 0.1:
+        h = oval(u, v, p.hilum[0] + 0.06, p.hilum[1], 0.17 * hg, 0.09 * hg, 0.3)
+        liver &= h > 1
+    px, py = p.ivc.cx / p.ac, p.ivc.cy / p.bc
+    gx, gy = p.fossa
+    side = (u - px) * (gy - py) - (v - py) * (gx - px)
+    lobes = np.where(side < 0, 1, 2).astype(np.uint8)
+    lab[liver] = np.where(lobes[liver] == 1, Organ.LIVER_LEFT, Organ.LIVER_RIGHT)
+    bladder = p.gallbladder
+    gb = bump(s, bladder.s, bladder.half)
+    if bladder.on and gb > 0.3:
+        k = 0.45 + 0.25 * ramp((s - 0.5) / 0.3)
+        cx, cy = (px + (gx - px) * k) * p.ac, (py + (gy - py) * k) * p.bc
+        d = oval(x, y, cx, cy, bladder.r * gb, bladder.r * bladder.long * gb, 0.35)
+        lab[d < 1.0 + bladder.wall / bladder.r] = Organ.SOFT
+        lab[d < 1] = Organ.GALLBLADDER
+    return lobes

@@ -1,0 +1,169 @@
+"""Every random choice about one patient's anatomy, and the coordinates of an axial plane through it.
+
+Frames: millimetres with x to the patient's left, y to posterior, origin at the image centre; the *cavity frame*
+(u, v) is the same axes divided by the half-widths of the abdominal cavity, so organs keep their relations in thin and
+in wide patients.  `s` runs from 0 (top of the liver) to 1 (its tip), `z = s * length_mm`, caudal.
+
+The order of the draws is part of the format: another order gives every seed another patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shapes import Array, Ellipse, NoiseField
+
+
+@dataclass(frozen=True)
+class Kidney:
+    """cu, cv: centre in the cavity frame; rx, ry: mm; s, half: its height and half extent."""
+
+    cu: float
+    cv: float
+    rx: float
+    ry: float
+    s: float
+    half: float
+
+
+@dataclass(frozen=True)
+class Gallbladder:
+    """wall, r: mm; long: its length over its width; s, half: its height and half extent; on: not removed."""
+
+    wall: float
+    r: float
+    long: float
+    s: float
+    half: float
+    on: bool
+
+
+@dataclass(frozen=True)
+class Notch:
+    """The fissure between the lobes: x in the cavity frame, depth 0..1, width in mm, and whether there is one."""
+
+    x: float
+    depth: float
+    mm: float
+    on: bool
+
+
+@dataclass(frozen=True)
+class Rib:
+    """k: signed number along the chest wall, negative on the patient's right; length and thickness, half axes in mm."""
+
+    k: float
+    length: float
+    thickness: float
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Arms beside the body: radius in mm, height v in the cavity frame."""
+
+    on: bool
+    r: float
+    v: float
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane at height s in all frames; every array float32 (H, W).
+
+    x, y: mm, softly warped.  u, v: the cavity frame, with a finer warp of its own, so that the wall is of uneven
+    thickness.  fine_x, fine_y: that finer warp in mm.
+    """
+
+    s: float
+    x: Array
+    y: Array
+    u: Array
+    v: Array
+    fine_x: Array
+    fine_y: Array
+
+    @property
+    def matrix(self) -> int:
+        return int(self.x.shape[0])
+
+
+class Patient:
+    """One patient: sizes in mm, places in the cavity frame unless said otherwise.
+
+    Ranges span thin to obese adults and loosely follow the sizes that anatomy books give, wider where the network
+    should not lean on them.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        u = rng.uniform
+        self.ac, ratio = u(108, 152), u(0.64, 0.84)  # half-width of the cavity; a body is wider than deep
+        self.bc = self.ac * ratio
+        self.wall = u(8, 15)
+        self.fat = 4 + 38 * rng.beta(1.3, 2.2)  # under the skin: mostly thin, with a long tail
+        a = self.ac + self.wall + self.fat
+        self.fov = float(np.clip(2 * a * u(1.05, 1.22), 300, 460))  # the fields of view in clinical use
+        a_fit = self.fov / 2 - 6  # keep the skin inside the field of view
+        if a > a_fit:
+            self.fat = max(3.0, self.fat - (a - a_fit))
+        u(0.9, 1.6)  # no longer used; drawn because dropping it would give every seed another patient
+        self.shift = rng.normal(0, [5, 7])  # off-centre on the table
+        self.rot = np.deg2rad(rng.normal(0, 3.5))
+        self.length_mm = u(140, 215)  # of the liver
+        self.warp = [NoiseField(rng, 8, 4) for _ in range(2)]
+        self.fine = [NoiseField(rng, 16) for _ in range(2)]
+        self.warp_mm, self.fine_mm = u(2, 5), u(1.0, 2.6)
+        self.gut, self.fold = NoiseField(rng, 15), NoiseField(rng, 26)
+        self._draw_liver(rng)
+        self._draw_others(rng)
+
+    def _draw_liver(self, rng: np.random.Generator) -> None:
+        u = rng.uniform
+        self.q0, self.s_lung = u(0.45, 0.62), u(0.3, 0.55)  # dome of the diaphragm: its size at s = 0, where it ends
+        self.right = Ellipse(u(-0.52, -0.40), u(-0.10, 0.05), u(0.50, 0.66), u(0.80, 1.0))
+        self.left = Ellipse(u(-0.12, 0.12), u(-0.56, -0.38), u(0.45, 0.80), u(0.26, 0.42), u(-0.25, 0.25))
+        self.left_mid, self.left_half = u(0.26, 0.42), u(0.36, 0.52)  # the left lobe ends above the right one
+        self.blend = u(6, 12)
+        self.touch = u(0.97, 1.0)  # how near the liver comes to the abdominal wall
+        self.fossa = (u(-0.46, -0.24), u(-0.80, -0.65))
+        self.notch = Notch(u(-0.10, 0.10), u(0.25, 0.6), u(1.0, 4.5), bool(rng.random() < 0.8))
+        self.hilum = (u(-0.20, -0.06), u(-0.08, 0.10))
+        self.hilum_s = u(0.42, 0.54)
+
+    def _draw_others(self, rng: np.random.Generator) -> None:
+        u = rng.uniform
+        self.spine_y = self.bc * u(0.42, 0.56)
+        self.spine_r = u(17, 25)
+        self.spine_phase, self.disc = u(0, 1), u(28, 36)  # disc: height of a vertebra with its disc
+        self.aorta = (u(4, 16), self.spine_y - self.spine_r - u(6, 12), u(8, 14))  # x, y, radius
+        ivc_x, ivc_y = -u(16, 26), self.spine_y - self.spine_r - u(2, 14)
+        self.ivc = Ellipse(ivc_x, ivc_y, u(8, 14), u(6, 11))  # mm
+        self.spleen = Ellipse(u(0.66, 0.8), u(0.12, 0.35), u(0.18, 0.32), u(0.38, 0.6), u(-0.4, 0.2))
+        self.spleen_s, self.spleen_half = u(0.3, 0.45), u(0.28, 0.5)
+        self.stomach = Ellipse(u(0.28, 0.5), u(-0.38, -0.05), u(0.2, 0.42), u(0.25, 0.48), u(-0.7, 0.7))
+        self.stomach_half, self.air_level = u(0.35, 0.6), u(-1.2, 0.3)
+        self.kidneys = [
+            Kidney(side * u(0.42, 0.52), u(0.42, 0.55), u(23, 31), u(25, 34), u(0.78, 1.0), u(0.28, 0.45))
+            for side in (-1, 1)
+        ]
+        self.gallbladder = Gallbladder(
+            u(0.4, 1.6), u(8, 19), u(1.1, 1.9), u(0.58, 0.72), u(0.1, 0.25), bool(rng.random() < 0.65)
+        )
+        self.gut_level = u(0.1, 0.7)
+        self.heart = Ellipse(u(0.05, 0.3), u(-0.5, -0.3), u(0.4, 0.55), u(0.3, 0.42))
+        self.heart_half = u(0.05, 0.2)
+        self.ribs = [Rib(side * (k + u(-0.25, 0.25)), u(6, 13), u(3.0, 5.0)) for side in (-1, 1) for k in range(7)]
+        self.rib_rate, self.rib_start = u(0.7, 1.5), u(0.25, 0.5)
+        self.arms = Arms(bool(rng.random() < 0.10), u(24, 34), u(-0.2, 0.3))  # scans are mostly taken with arms raised
+        self.table = bool(rng.random() < 0.5)
+
+    def plane(self, s: float, matrix: int) -> Plane:
+        """The coordinates at height s of matrix x matrix pixels."""
+        px = ((np.arange(matrix, dtype=np.float32) + 0.5) / matrix - 0.5) * np.float32(self.fov)
+        c, n = np.float32(np.cos(self.rot)), np.float32(np.sin(self.rot))
+        dx, dy = px[None, :] - np.float32(self.shift[0]), px[:, None] - np.float32(self.shift[1])
+        wx, wy = (np.float32(self.warp_mm) * w.at(s, matrix) for w in self.warp)
+        x, y = c * dx + n * dy + wx, c * dy - n * dx + wy
+        fx, fy = (np.float32(self.fine_mm) * f.at(s, matrix) for f in self.fine)
+        return Plane(s, x, y, (x + fx) / np.float32(self.ac), (y + fy) / np.float32(self.bc), fx, fy)

@@ -1,0 +1,82 @@
+"""The liver's vessels: two branching trees of tubes, and their cross-sections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .patient import Patient, Plane
+from .shapes import Array
+
+_REACH_MM = 16.0  # a tube's pixels lie this near its unwarped place: covers the shift, the warp and the rotation
+
+
+@dataclass(frozen=True)
+class Tube:
+    """start, end: float64 (3,) in mm (x, y, z); radius in mm; portal: of the portal vein, not of a hepatic vein."""
+
+    start: Array
+    end: Array
+    radius: float
+    portal: bool
+
+
+def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
+    """The three hepatic veins, from the IVC, and four branches of the portal vein, from the hilum."""
+    mm = np.array([p.ac, p.bc, p.length_mm])
+    tubes: list[Tube] = []
+
+    def grow(start: Array, aim: Array, length: float, radius: float, depth: int, portal: bool) -> None:
+        aim = aim / np.linalg.norm(aim)
+        bend = aim + rng.normal(0, 0.18, 3)
+        mid = start + length / 2 * bend / np.linalg.norm(bend)
+        end = mid + length / 2 * aim
+        tubes.extend([Tube(start, mid, radius, portal), Tube(mid, end, radius * 0.9, portal)])
+        if depth == 0 or radius < 1.0:  # thinner ones are not seen on CT
+            return
+        for _ in range(2):
+            grow(
+                end,
+                aim + rng.normal(0, 0.55, 3),
+                length * rng.uniform(0.62, 0.88),
+                radius * rng.uniform(0.64, 0.86),  # Murray's law gives 0.79 for two equal branches
+                depth - 1,
+                portal,
+            )
+
+    ivc = np.array([p.ivc.cx, p.ivc.cy, 0.2 * p.length_mm])
+    fossa = np.array([p.fossa[0], p.fossa[1], 0.5]) * mm
+    radius = rng.uniform(3.5, 6.0)
+    for goal in (np.array([-0.75, 0.1, 0.5]) * mm, fossa, np.array([0.2, -0.5, 0.33]) * mm):
+        grow(ivc, goal - ivc, float(np.linalg.norm(goal - ivc)) * 0.42, radius * rng.uniform(0.8, 1.1), 4, False)
+    hilum = np.array([p.hilum[0], p.hilum[1], p.hilum_s]) * mm
+    radius = rng.uniform(4, 7)
+    for place in ((-0.6, 0.2, 0.5), (-0.55, -0.4, 0.6), (0.05, -0.5, 0.36), (-0.6, 0.0, 0.25)):
+        goal = np.array(place) * mm
+        grow(hilum, goal - hilum, float(np.linalg.norm(goal - hilum)) * 0.4, radius * rng.uniform(0.65, 1.0), 4, True)
+    return tubes
+
+
+def vessel_sections(tubes: list[Tube], p: Patient, plane: Plane) -> tuple[Array, Array]:
+    """Cross-section of the vessel trees: (all, portal only), both bool (H, W)."""
+    x, y = plane.x + plane.fine_x, plane.y + plane.fine_y
+    out, portal = np.zeros(x.shape, bool), np.zeros(x.shape, bool)
+    z, step = plane.s * p.length_mm, p.fov / plane.matrix
+    for tube in tubes:
+        a, b, rad = tube.start, tube.end, tube.radius
+        if not min(a[2], b[2]) - rad <= z <= max(a[2], b[2]) + rad:
+            continue
+        mx, my = (a[:2] + b[:2]) / 2
+        half = np.hypot(*(b - a)[:2]) / 2 + rad + _REACH_MM
+        c0 = (mx + p.shift[0] + p.fov / 2 - half) / step
+        r0 = (my + p.shift[1] + p.fov / 2 - half) / step
+        box = tuple(slice(max(int(o), 0), max(int(o + 2 * half / step) + 1, 0)) for o in (r0, c0))
+        d = (b - a).astype(np.float32)
+        bx, by, bz = x[box] - np.float32(a[0]), y[box] - np.float32(a[1]), np.float32(z - a[2])
+        t = np.clip((bx * d[0] + by * d[1] + bz * d[2]) / (d @ d + 1e-6), 0, 1)
+        hit = (bx - t * d[0]) ** 2 + (by - t * d[1]) ** 2 + (bz - t * d[2]) ** 2 < rad * rad
+        out[box] |= hit
+        if tube.portal:
+            portal[box] |= hit
+    return out, portal

@@ -1,0 +1,78 @@
+"""The organs about the liver: bowel, stomach, pancreas, spleen, kidneys and the great vessels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .organs import Organ
+from .patient import Patient, Plane
+from .shapes import Array, bump, oval, ramp
+
+_STOMACH_WALL_MM = 4.0
+
+
+def paint_gut(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
+    """Bowel loops where a smooth noise is high; more of them caudally and in front."""
+    s, v, matrix = plane.s, plane.v, plane.matrix
+    n = p.gut.at(s, matrix)
+    n = n - p.gut_level + np.float32(1.6 * ramp((s - 0.25) / 0.5) - 1.0) - 0.6 * v * (v > 0)
+    lab[room & (n > 0)] = Organ.BOWEL
+    f = p.fold.at(s, matrix)
+    lab[room & (n > 0.22)] = Organ.CONTENT
+    lab[room & (n > 0.28) & (f - 1.2 * v > 1.0)] = Organ.GAS  # gas rises to the front
+    lab[room & (n < -0.2) & (np.abs(f) > 1.9)] = Organ.SOFT  # mesenteric vessels
+
+
+def paint_viscera(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
+    """Stomach, pancreas and spleen within ``room`` (bool, H, W)."""
+    u, v, s = plane.u, plane.v, plane.s
+    sg = bump(s, 0.25, p.stomach_half)
+    if sg > 0.15:
+        st = p.stomach
+        d = oval(u, v, st.cx, st.cy, st.rx * sg, st.ry * sg, st.tilt)
+        wall = _STOMACH_WALL_MM / (p.ac * st.rx * sg)
+        lab[room & (d < 1.12)] = Organ.BODY
+        lab[room & (d < 1)] = Organ.STOMACH
+        lumen = room & (d < 1 - wall)
+        lab[lumen] = Organ.CONTENT
+        lab[lumen & (v < st.cy + p.air_level * st.ry * sg)] = Organ.GAS  # a level: the patient lies on the back
+    pg = bump(s, p.hilum_s + 0.12, 0.2)
+    if pg > 0.1:  # pancreas: a band in front of the great vessels
+        d = oval(u, v, 0.12, 0.02, 0.36 * pg, 0.12 * pg, -0.35)
+        lab[room & (d < 1)] = Organ.SOFT
+    gs = bump(s, p.spleen_s, p.spleen_half)
+    if gs > 0.1:
+        sp = p.spleen
+        d = oval(u, v, sp.cx, sp.cy, sp.rx * gs, sp.ry * gs, sp.tilt)
+        hollow = oval(u, v, sp.cx - 0.36, sp.cy - 0.1, 0.26, 0.3)  # the spleen's inner face is concave
+        lab[room & (d < 1.08)] = Organ.BODY
+        lab[room & (d < 1) & (hollow > 1)] = Organ.SPLEEN
+
+
+def paint_retroperitoneum(lab: Array, p: Patient, plane: Plane) -> None:
+    """Kidneys, the muscles beside the spine, aorta and IVC."""
+    x, y, s = plane.x, plane.y, plane.s
+    for kidney in p.kidneys:
+        g = bump(s, kidney.s, kidney.half)
+        if g < 0.2:
+            continue
+        side, rx, ry = np.sign(kidney.cu), kidney.rx, kidney.ry
+        cx, cy = kidney.cu * p.ac, kidney.cv * p.bc
+        d = oval(x, y, cx, cy, rx * g, ry * g, 0.5 * side)
+        lab[(d < 1 + 0.18 / g) & (lab != Organ.MUSCLE)] = Organ.BODY
+        lab[d < 1] = Organ.KIDNEY
+        ang = np.cos((5 + 2 * (rx > 27)) * np.arctan2(y - np.float32(cy), x - np.float32(cx)) + 25 * s + rx)
+        # Pyramids: widest near the sinus, never reaching the surface.
+        lab[(d < 0.85) & (ang > 2.6 * d - 1.5)] = Organ.MEDULLA
+        # The sinus opens towards the midline.
+        sinus = oval(x, y, cx - side * 0.45 * rx * g, cy, 0.55 * rx * g, 0.34 * ry * g)
+        lab[sinus < bump(s, kidney.s, 0.6 * kidney.half)] = Organ.BODY
+    sy, sr = p.spine_y, p.spine_r
+    for sx in (-1, 1):  # crura, psoas and the muscles of the back
+        lab[oval(x, y, sx * (sr * 0.75), sy - sr * 0.75, 7, 13, -0.5 * sx) < 1] = Organ.MUSCLE
+        lab[oval(x, y, sx * (sr + 7), sy + 4, 11 * ramp((s - 0.4) / 0.4) + 1e-3, 16) < 1] = Organ.MUSCLE
+        lab[oval(x, y, sx * 34, p.bc * 0.55 + 34, 30, 21, 0.25 * sx) < 1] = Organ.MUSCLE
+    ax, ay, ar = p.aorta
+    lab[oval(x, y, ax, ay, ar + 3, ar + 3) < 1] = np.where(s < 0.5, Organ.MUSCLE, Organ.BODY)  # crura end there
+    lab[oval(x, y, ax, ay, ar, ar) < 1] = Organ.AORTA
+    lab[oval(x, y, p.ivc.cx, p.ivc.cy, p.ivc.rx, p.ivc.ry) < 1] = Organ.IVC

@@ -1,0 +1,118 @@
+"""Imports point one way, and the runtime stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
+RUNTIME = {"segmenter", "engine", "image", "text", "masks", "overlay", "dicom", "errors", "data"}
+# room -> the rooms it may import from, at the top of a file or inside a function
+ARROWS = {
+    "errors": set(),
+    "data": set(),
+    "masks": {"errors", "image"},
+    "overlay": {"errors"},
+    "dicom": {"errors", "image"},
+    "image": {"errors", "dicom"},
+    "text": {"errors"},
+    "engine": {"errors"},
+    "segmenter": {"engine", "errors", "image", "masks", "overlay", "text"},
+    "model": set(),
+    "kernels": {"model"},
+    "calibration": {"errors", "image", "dicom"},
+    "export": {"model", "kernels", "calibration", "data", "engine", "errors", "image", "text"},
+    "bench": {"calibration", "data", "engine", "image", "masks", "segmenter"},
+    "training": {"bench", "calibration", "data", "engine", "export", "image", "model", "segmenter", "text"},
+    "predict": {"errors", "segmenter"},
+    "demo": {"data", "masks", "segmenter"},
+    "doctor": {"data", "segmenter"},
+}  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """Dotted names inside the package -> files."""
+    found = {}
+    for path in ROOT.glob("lsms_rt/**/*.py"):
+        found[".".join(path.relative_to(ROOT / "lsms_rt").with_suffix("").parts)] = path
+    for room in ("kernels", "export", "calibration", "bench"):
+        for path in (ROOT / room).glob("**/*.py"):
+            found[".".join((room, *path.relative_to(ROOT / room).with_suffix("").parts))] = path
+    return found
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Absolute names of all modules that a file imports, ours as ``lsms_rt.x.y``."""
+    package = ["lsms_rt", *name.split(".")[:-1]]
+    seen = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            seen |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            target = ".".join([*base, *([node.module] if node.module else [])])
+            seen |= {f"{target}.{alias.name}" for alias in node.names} if target == "lsms_rt" else {target}
+    return seen
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_one_way(name: str) -> None:
+    room = name.split(".")[0]
+    if room in ("cli", "__init__"):
+        return
+    used = {i.split(".")[1] for i in imports(name, modules()[name]) if i.startswith("lsms_rt.")} - {room, "__version__"}
+    assert used <= ARROWS[room], f"{name} imports {sorted(used - ARROWS[room])}"
+
+
+def test_the_runtime_never_imports_the_build_side() -> None:
+    for name, path in modules().items():
+        if name.split(".")[0] in RUNTIME:
+            heavy = {i.split(".")[0] for i in imports(name, path)} & HEAVY
+            assert not heavy, f"{name} imports {heavy}"
+
+
+def test_predicting_loads_no_heavy_module() -> None:
+    code = (
+        "import sys, numpy, lsms_rt\n"
+        "with lsms_rt.Segmenter(lsms_rt.demo_engine()) as s:\n"
+        "    s.predict(numpy.full((64, 64), -1000.0), 'the cyst')\n"
+        f"print(sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_import_is_light_and_silent() -> None:
+    code = "import time; t = time.perf_counter(); import lsms_rt; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert all(not run.stderr for run in runs)
+    assert min(float(run.stdout) for run in runs) < 0.2  # seconds, the architecture's promise
+
+
+def test_every_public_name_exists() -> None:
+    import lsms_rt
+
+    for name in lsms_rt.__all__:
+        assert getattr(lsms_rt, name) is not None
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = lsms_rt.nothing_like_it
+
+
+def test_the_version_is_one() -> None:
+    import lsms_rt
+
+    assert f'version = "{lsms_rt.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {lsms_rt.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_all_packages_are_listed() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    for name in modules():
+        if name.endswith("__init__"):
+            package = ".".join(["lsms_rt", *name.split(".")[:-1]])
+            assert f'"{package}"' in text, f"{package} is missing in pyproject.toml"

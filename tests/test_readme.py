@@ -1,0 +1,61 @@
+"""The README's code runs, and its figures are those of the committed result files."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lsms_rt.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_blocks_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = blocks("python")
+    assert found
+    for block in found:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_prediction_lines_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("lsms-rt predict")]
+    assert lines
+    for line in lines:
+        words = shlex.split(line.partition("#")[0])[1:]
+        words[words.index("-o") + 1] = str(tmp_path / "out")
+        assert main(words) == 0, capsys.readouterr().err
+
+
+def test_the_figures_are_the_measured_ones() -> None:
+    record = json.loads((ROOT / "bench/results/cpu/demo_accuracy.json").read_text())
+    figures = record["accuracy"]
+    for name in ("dice", "dice_other", "silence", "missed", "paraphrase_dice"):
+        assert f"{figures[name]:.3f}" in README, name
+    card = (ROOT / "lsms_rt/data/demo/README.md").read_text()
+    assert f"{figures['dice']:.3f}" in card
+
+
+def test_the_pictures_exist() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).is_file(), path
+
+
+def test_the_tree_names_no_machine() -> None:
+    import subprocess
+
+    words = "|".join(("/wor" + "k/", "py" + "pi[.]org", "pythonh" + "osted"))
+    done = subprocess.run(["git", "grep", "-nIE", words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == ""
