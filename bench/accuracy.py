@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lsms_rt.calibration.refhl import Annotation
 
+from lsms_rt.calibration.refhl import Annotation
 from lsms_rt.image import load_slice
 from lsms_rt.masks import dice
 from lsms_rt.segmenter import Segmenter

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lsms_rt.bench.provenance import provenance
 
+from lsms_rt.bench.provenance import provenance
 from lsms_rt.data import demo_engine
 from lsms_rt.segmenter import Segmenter
 

@@ -38,14 +38,18 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 def build_engine(options: argparse.Namespace) -> None:
     from .export.build import BuildOptions, build_engine
 
-    if options.checkpoint is None:
-        _say("no --checkpoint: using the bundled demo weights, trained on synthetic CT")
+    demo = options.checkpoint is None
     names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "verify_slices", "force")
     wanted = BuildOptions(**{name: getattr(options, name) for name in names})
     manifest = build_engine(wanted, options.output, _say if sys.stderr.isatty() else lambda _: None)
     accuracy = manifest.accuracy
     size = f"{manifest.image_size}x{manifest.image_size}"
     print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
+    print(
+        "no --checkpoint: these are the bundled demo weights, trained on synthetic CT"
+        if demo
+        else manifest.weights_note
+    )
     if accuracy:
         print(
             f"against PyTorch on {accuracy['slices']} phantom slices: logits within "

@@ -132,6 +132,7 @@ def test_inspect_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, "demo", "-o", str(tmp_path / "d"))
     assert (code, err) == (0, "")
+    assert "Dice" in out
     assert (tmp_path / "d" / "demo.png").stat().st_size > 10_000
     rows = json.loads((tmp_path / "d" / "demo.json").read_text())
     assert len(rows) == 10

@@ -9,15 +9,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from lsms_rt.export.build import BuildOptions, build_engine
-from lsms_rt.export.compact import store_as_fp16
-from lsms_rt.export.verify import compare
 from onnx import helper, numpy_helper
 
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.backend import FEATURES
 from lsms_rt.errors import InputError
+from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.compact import store_as_fp16
+from lsms_rt.export.verify import compare
 from lsms_rt.model import LSMS, TextConfig, preset
 
 

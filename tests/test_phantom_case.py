@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+
 from lsms_rt.calibration.phantom.case import Case, Lesion, PhantomSlice, generate_case
 from lsms_rt.calibration.phantom.organs import Organ
 from lsms_rt.calibration.phantom.queries import enhancement_class

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
+
 from lsms_rt.calibration.phantom.case import Case, generate_case
 from lsms_rt.calibration.phantom.dataset import LESION_FIELDS, PhantomSpec, write_phantom
 from lsms_rt.calibration.phantom.dicom import write_slice
 from lsms_rt.calibration.refhl import FIELDS, read_annotations
-from PIL import Image
-
 from lsms_rt.errors import InputError
 from lsms_rt.image import load_slice, load_slices
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lsms_rt.calibration.phantom.case import Lesion, generate_case
 from lsms_rt.calibration.phantom.queries import Ambiguous, Query, sayable, select
 from lsms_rt.calibration.phantom.sentences import (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lsms_rt.calibration.refhl import ANNOTATIONS, FIELDS, read_annotations
 from PIL import Image
 
+from lsms_rt.calibration.refhl import ANNOTATIONS, FIELDS, read_annotations
 from lsms_rt.errors import InputError
 from lsms_rt.image import load_slice
 

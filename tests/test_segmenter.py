@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lsms_rt.calibration.phantom.dicom import write_slice
 from PIL import Image
 
 from lsms_rt import InputError, Segmenter
+from lsms_rt.calibration.phantom.dicom import write_slice
 from lsms_rt.data import DATA
 
 TEXT = "the low-density lesion in the right lobe of the liver"

@@ -90,9 +90,10 @@ def say(query: Query, count: int, rng: Rng) -> str:
     article = rng.choice(
         ("the", "all", "all the", "") if plural else ("the", "the", "the", "a", "" if query.order is None else "the")
     )
-    if query.order and article == "a":
-        article = "the"  # there is only one largest lesion
-    text = f"{_pick(OPENINGS, rng)}{article} {_phrase(query, plural, rng)}"
+    opening, phrase = _pick(OPENINGS, rng), _phrase(query, plural, rng)
+    if article == "a" and (query.order or phrase.startswith(("a", "e", "u", "HCC"))):
+        article = "the"  # there is only one largest lesion; and "an" is not in the vocabulary
+    text = f"{opening}{article} {phrase}"
     if query.relation and query.anchor:
         text += f" {_pick(WORDS['relation'][query.relation], rng)} the {_phrase(query.anchor, False, rng)}"
     text = " ".join(text.split())

@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from lsms_rt.calibration.refhl import Annotation, read_annotations
 
+from lsms_rt.calibration.refhl import Annotation, read_annotations
 from lsms_rt.image import load_slice
 
 WINDOW = (-110.0, 190.0)  # HU shown, a liver window
