@@ -45,7 +45,7 @@ class Phase:
 class Recipe:
     """All that decides a training run, recorded with its results."""
 
-    phases: tuple[Phase, ...] = (Phase(1500, 128, 8, 0.15), Phase(800, 160, 8, 0.1), Phase(400, 256, 6, 1.0))
+    phases: tuple[Phase, ...] = (Phase(1200, 128, 8, 0.15), Phase(520, 160, 8, 0.1), Phase(270, 256, 6, 1.0))
     image_size: int = 256
     cases: int = 700
     slices_per_case: int = 10
@@ -207,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of updates")
     parser.add_argument("--cases", type=int, default=Recipe.cases, help="training cases of ten slices")
     options = parser.parse_args(argv)
+    torch.set_flush_denormal(True)  # before any thread starts, so that all inherit it; denormals are slow
     torch.set_num_threads(options.threads)
     base = Recipe()
     phases = tuple(Phase(max(1, int(p.updates * options.scale)), p.size, p.slices, p.full) for p in base.phases)
