@@ -26,6 +26,7 @@ train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes
 	$(DEV)/bin/python -m lsms_rt.training.release --run runs/demo
 
 wheel: $(DEV)/.done
+	rm -rf build/lib build/bdist.*  # a module that is gone must not be shipped again
 	$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # pyproject.toml maps calibration/, export/ ... into the package lsms_rt; type checkers want to see that tree.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.calibration.refhl import Annotation
+from lsms_rt.errors import InputError
 from lsms_rt.image import load_slice
 from lsms_rt.masks import dice
 from lsms_rt.segmenter import Segmenter
@@ -50,7 +51,7 @@ class Accuracy:
 
 
 def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Answer]]:
-    """Ask every sentence of ``rows`` (sorted by image, as data sets are)."""
+    """Ask every sentence of ``rows``, slice by slice.  Raises :class:`InputError` for a mask in another grid."""
     from tqdm import tqdm
 
     rows = list(rows)
@@ -58,12 +59,17 @@ def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy
     others: list[float] = []
     paraphrases: list[float] = []
     bar = tqdm(total=len(rows), desc="sentences", disable=None)
-    for image, group in groupby(rows, key=lambda row: row.image):
+    by_image: dict[Path, list[Annotation]] = {}
+    for row in rows:
+        by_image.setdefault(row.image, []).append(row)
+    for image, group in by_image.items():
         ct = load_slice(image)
         first: np.ndarray | None = None
         spoken: dict[str, np.ndarray] = {}
         for row in group:
             truth, mask = row.read_mask(), segmenter.predict(ct, row.sentence).mask
+            if truth.shape != mask.shape:
+                raise InputError(f"{row.mask}: shape {truth.shape}, its image has {mask.shape}; give both in one grid")
             answer = Answer(row, dice(mask, truth), bool(mask.any()), bool(truth.any()))
             answers.append(answer)
             if answer.wanted:
@@ -95,9 +101,10 @@ def _mean(values: list[float]) -> float | None:
 
 def save_answers(path: Path, answers: list[Answer]) -> None:
     """A CSV with a line an answer, for whoever wants to know which ones are bad."""
-    lines = ["case_id,slice_id,query,lesion_type,wanted,painted,dice"]
-    lines += [
-        f"{a.row.case_id},{a.row.slice_id},{a.row.query},{a.row.lesion_type},{int(a.wanted)},{int(a.painted)},{a.dice:.4f}"
-        for a in answers
-    ]
-    path.write_text("\n".join(lines) + "\n")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("case_id", "slice_id", "query", "lesion_type", "wanted", "painted", "dice"))
+        for a in answers:
+            row = a.row
+            known = (row.case_id, row.slice_id, row.query, row.lesion_type)
+            writer.writerow((*known, int(a.wanted), int(a.painted), f"{a.dice:.4f}"))

@@ -31,4 +31,5 @@ def _processor() -> str:
 
 def _commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    return (done.stdout.strip() or "unknown") + (" with local changes" if changed.stdout.strip() else "")

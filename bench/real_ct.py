@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.ct import CtSlice
 from lsms_rt.data import demo_engine
-from lsms_rt.image import CtSlice, load_slice
+from lsms_rt.image import load_slice
 from lsms_rt.masks import dice
 from lsms_rt.segmenter import Segmenter
 

@@ -57,12 +57,15 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
     table = folder / ANNOTATIONS
     if not table.is_file():
         raise InputError(f"{folder}: no {ANNOTATIONS}; make a data set with: lsms-rt phantom -o DIR")
-    with table.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{table}: no column {', '.join(missing)}; the columns are {', '.join(FIELDS)}")
-        rows = [_annotation(folder, row, reader.line_num) for row in reader if split in (None, row["split"])]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            reader = csv.DictReader(file)
+            missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"{table}: no column {', '.join(missing)}; the columns are {', '.join(FIELDS)}")
+            rows = [_annotation(folder, row, reader.line_num) for row in reader if split in (None, row["split"])]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a CSV in UTF-8 ({error}); export it so") from error
     if not rows:
         raise InputError(f"{table}: no rows" + (f" of split {split!r}" if split else "") + "; check the file")
     return rows

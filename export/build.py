@@ -12,7 +12,7 @@ import onnx
 
 import lsms_rt
 from lsms_rt.data import DEMO_NOTE, demo_checkpoint
-from lsms_rt.engine.manifest import MANIFEST, Manifest, sha256, write_manifest
+from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER, WEIGHTS
@@ -49,10 +49,15 @@ def build_engine(options: BuildOptions, output: Path, say: Callable[[str], None]
     checkpoint = options.checkpoint or demo_checkpoint()
     if output.exists() and not options.force:
         raise InputError(f"{output} exists; choose another -o, or --force to replace it")
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o")
+    if output.exists():
+        try:
+            open_directory(output)
+        except EngineError as error:
+            raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o") from error
     if not 1 <= options.max_batch <= 1024:
         raise InputError(f"--max-batch {options.max_batch}; give 1 to 1024")
+    if not 0 <= options.verify_slices <= 10_000:
+        raise InputError(f"--verify-slices {options.verify_slices}; give 0 to 10000")
     model = _load(checkpoint, options.image_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
@@ -73,7 +78,7 @@ def build_engine(options: BuildOptions, output: Path, say: Callable[[str], None]
             manifest = replace(manifest, accuracy=parity.to_dict())
             write_manifest(folder, manifest)
         if output.exists():
-            shutil.rmtree(output)
+            output.rename(Path(place) / "replaced")  # deleted with the temporary folder
         folder.rename(output)
     return manifest
 

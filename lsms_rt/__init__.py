@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .ct import CtSlice
     from .errors import EngineError, EnvironmentProblem, InputError, LsmsError
-    from .image import CtSlice
     from .segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __all__ = [
     "__version__", "demo_engine",
 ]  # fmt: skip
 _HOMES = {
-    "Segmenter": "segmenter", "Segmentation": "segmenter", "CtSlice": "image", "LsmsError": "errors",
+    "Segmenter": "segmenter", "Segmentation": "segmenter", "CtSlice": "ct", "LsmsError": "errors",
     "InputError": "errors", "EnvironmentProblem": "errors", "EngineError": "errors", "demo_engine": "data",
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -58,23 +59,23 @@ def build_engine(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    from .predict import predict_inputs, save_results
+    from .predict import counted, predict_inputs, predict_to_folder
     from .segmenter import Segmenter
 
+    window = (options.png_window[0], options.png_window[1])
     with Segmenter(options.engine, digest=options.digest, threads=options.threads) as segmenter:
-        results = predict_inputs(segmenter, options.input, options.text, options.series)
-        if options.output is not None:
-            save_results(results, options.output)
+        results = predict_inputs(segmenter, options.input, options.text, series=options.series, png_window=window)
+        records = list(counted(predict_to_folder(results, options.output)))
         if options.json:
-            print(json.dumps({"engine": segmenter.digest, "results": [r.to_dict() for r in results]}, indent=2))
+            print(json.dumps({"engine": segmenter.digest, "results": records}, indent=2))
             return
-        for result in results:
-            if result.found or len(results) <= 20:
-                print(_line(result.to_dict()))
-        if len(results) > 1:
-            print(f"found in {sum(r.found for r in results)} of {len(results)} slices")
-        if options.output is not None:
-            print(f"overlays, masks and results.json are in {options.output}")
+    for record in records:
+        if record["found"] or len(records) <= 20:
+            print(_line(record))
+    if len(records) > 1:
+        print(f"found in {sum(record['found'] for record in records)} of {len(records)} slices")
+    if options.output is not None:
+        print(f"overlays, masks and results.json are in {options.output}")
 
 
 def _line(result: dict[str, Any]) -> str:
@@ -160,6 +161,18 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"{name.replace('_', ' '):16} {text}")
 
 
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """An argparse type: a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        value = int(text) if text.lstrip("-").isdecimal() else least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; every default is in ``--help``."""
     parser = _Parser(prog="lsms-rt", description=f"Text-prompted lesion segmentation in CT. {NOT_FOR_DIAGNOSIS}")
@@ -179,11 +192,13 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the bundled demo weights)")
     sub.add_argument("--backend", choices=("onnxruntime",), default="onnxruntime", help="what runs the engine")
     sub.add_argument("--precision", choices=("fp32",), default="fp32", help="arithmetic of the engine")
-    sub.add_argument("--image-size", type=int, metavar="N", help="side of the square input (default: the checkpoint's)")
-    sub.add_argument("--max-batch", type=int, default=8, metavar="N", help="largest batch of slices")
+    sub.add_argument(
+        "--image-size", type=_number(64, 4096), metavar="N", help="side of the square input (default: the checkpoint's)"
+    )
+    sub.add_argument("--max-batch", type=_number(1, 1024), default=8, metavar="N", help="largest batch of slices")
     sub.add_argument(
         "--verify-slices",
-        type=int,
+        type=_number(0, 10_000),
         default=8,
         metavar="N",
         help="phantom slices compared with PyTorch; 0 skips",
@@ -206,6 +221,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--series",
         help="SeriesNumber or end of the UID, where a folder holds several (default: the only one)",
     )
+    sub.add_argument(
+        "--png-window", type=float, nargs=2, default=(50.0, 350.0), metavar=("LEVEL", "WIDTH"),
+        help="HU that an 8-bit picture is taken to show",
+    )  # fmt: skip
     sub.add_argument("--digest", metavar="sha256:HEX", help="refuse any other engine than this one (default: no check)")
     _threads(sub)
     json_option(sub)
@@ -224,16 +243,18 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = command("phantom", phantom, "generate RefHL-Phantom, synthetic referring CT")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new folder to write")
-    sub.add_argument("--cases", type=int, default=231, metavar="N", help="cases, about ten slices each")
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same data set")
-    sub.add_argument("--matrix", type=int, default=256, metavar="N", help="rows and columns of a slice")
-    sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    sub.add_argument("--cases", type=_number(1, 1000), default=231, metavar="N", help="cases, about ten slices each")
+    sub.add_argument(
+        "--seed", type=_number(0, 4999), default=0, metavar="N", help="the same seed gives the same data set"
+    )
+    sub.add_argument("--matrix", type=_number(64, 1024), default=256, metavar="N", help="rows and columns of a slice")
+    sub.add_argument("--workers", type=_number(1, 256), metavar="N", help="processes (default: one a core)")
 
     sub = command("evaluate", evaluate, "measure an engine on a data set in the RefHL-Seg layout")
     sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
     sub.add_argument("dataset", type=Path, metavar="DATASET", help="folder with annotations.csv")
     sub.add_argument("--split", help="train, val or test (default: all)")
-    sub.add_argument("--limit", type=int, metavar="N", help="only the first N sentences (default: all)")
+    sub.add_argument("--limit", type=_number(1, 10**9), metavar="N", help="only the first N sentences (default: all)")
     sub.add_argument("--answers", type=Path, metavar="FILE", help="write a CSV with a line a sentence (default: none)")
     _threads(sub)
     json_option(sub)
@@ -241,7 +262,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _threads(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one a core)")
+    sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: one a core)")
 
 
 def _say(text: str) -> None:
@@ -265,11 +286,14 @@ class _Once(logging.Filter):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = make_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     handler.addFilter(_Once())
     logging.getLogger("lsms_rt").addHandler(handler)
-    if str(getattr(options, "engine", "")) == "demo" and not Path("demo").exists():
+    if str(getattr(options, "engine", "")) == "demo" and not Path("demo", "manifest.json").exists():
         from .data import demo_engine
 
         options.engine = demo_engine()

@@ -28,11 +28,13 @@ BUILD = (
     "tensorrt",
     "pycuda",
 )
-DECODERS = {
-    "JPEG 2000": ("openjpeg", "pylibjpeg-openjpeg"),
-    "JPEG-LS": ("jpeg_ls", "pyjpegls"),
-    "JPEG lossless": ("gdcm", "python-gdcm"),
-    "NIfTI": ("nibabel", "nibabel"),
+DECODERS = {  # transfer syntax and the packages that decode it
+    "JPEG": ("1.2.840.10008.1.2.4.50", "pillow"),
+    "JPEG lossless": ("1.2.840.10008.1.2.4.70", "python-gdcm"),
+    "JPEG-LS": ("1.2.840.10008.1.2.4.80", "pyjpegls"),
+    "JPEG 2000": ("1.2.840.10008.1.2.4.90", "pylibjpeg pylibjpeg-openjpeg"),
+    "HTJ2K": ("1.2.840.10008.1.2.4.201", "pylibjpeg pylibjpeg-openjpeg"),
+    "RLE": ("1.2.840.10008.1.2.5", "pydicom"),
 }
 
 
@@ -42,11 +44,18 @@ def examine() -> dict[str, dict[str, Any]]:
         "machine": _machine(),
         "runtime": {name: _version(name) for name in RUNTIME} | _try_engine(),
         "build": {name: _version(name) for name in BUILD},
-        "decoders": {
-            name: "present" if importlib.util.find_spec(module) else f"absent (pip install {package})"
-            for name, (module, package) in DECODERS.items()
-        },
+        "decoders": _decoders(),
     }
+
+
+def _decoders() -> dict[str, str]:
+    from pydicom.pixels import get_decoder
+
+    found = {}
+    for name, (syntax, packages) in DECODERS.items():
+        found[name] = "present" if get_decoder(syntax).is_available else f"absent (pip install {packages})"
+    nifti = importlib.util.find_spec("nibabel")
+    return found | {"NIfTI": "present" if nifti else "absent (pip install nibabel)"}
 
 
 def _machine() -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Whatever holds a CT slice -> Hounsfield units in the model's frame -> the image graph's tensor.
+"""Whatever holds CT slices -> CtSlice: files of several formats, datasets, arrays.
 
-The model's frame: row 0 is anterior and column 0 the patient's right (the usual axial view). Only files that
-state their orientation (DICOM, NIfTI) are turned; arrays, .npy files and pictures are taken to be in it.
+Only files that state their orientation (DICOM, NIfTI) are turned; arrays, .npy files and pictures are taken to be
+in the usual axial view already.
 """
 
 from __future__ import annotations
@@ -9,97 +9,20 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .ct import MAX_VOXELS, CtSlice, check_shape, slice_from_array
 from .errors import EnvironmentProblem, InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
-HU_MIN, HU_MAX = -1024.0, 3071.0  # air ... the top of a 12-bit scanner's range
-MIN_SIDE, MAX_SIDE = 16, 4096  # pixels
-MAX_VOXELS = 2**30  # of a volume; 4 GiB as float32
 PNG_WINDOW = (50.0, 350.0)  # (level, width) in HU that an 8-bit picture is taken to show
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-
-_T = TypeVar("_T", bound=np.generic)
-
-
-@dataclass(frozen=True, eq=False)
-class CtSlice:
-    """One axial CT slice.
-
-    hu: float32 (H, W), HU in [-1024, 3071], in the model's frame.
-    spacing_mm: (between rows, between columns) in the model's frame, or None if unknown.
-    flips: (rows, columns) were reversed, after any transposition, on the way from the input's grid.
-    transposed: rows and columns were swapped on the way from the input's grid.
-    source: a short name for messages.
-    position_mm: distance along the slice normal, growing from feet to head; None if unknown.
-    frame: number of the frame in a multi-frame file or of the slice in a volume, from 0.
-    notes: what had to be assumed; no values from the file in it.
-    """
-
-    hu: NDArray[np.float32]
-    spacing_mm: tuple[float, float] | None = None
-    flips: tuple[bool, bool] = (False, False)
-    transposed: bool = False
-    source: str = "array"
-    position_mm: float | None = None
-    sop_instance_uid: str | None = None
-    frame: int = 0
-    notes: tuple[str, ...] = ()
-
-    @staticmethod
-    def to_model_frame(a: NDArray[_T], flips: tuple[bool, bool], transposed: bool) -> NDArray[_T]:
-        """(H, W) in the input's grid -> the model's frame; contiguous."""
-        a = a.T if transposed else a
-        return np.ascontiguousarray(a[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1])
-
-    def to_input_grid(self, a: NDArray[_T]) -> NDArray[_T]:
-        """(H, W) in the model's frame -> the input's own grid (its rows and columns); contiguous."""
-        if a.shape != self.hu.shape:
-            raise InputError(f"{self.source}: shape {a.shape}, not the slice's {self.hu.shape}; resample it")
-        a = a[:: -1 if self.flips[0] else 1, :: -1 if self.flips[1] else 1]
-        return np.ascontiguousarray(a.T if self.transposed else a)
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A slice's place in the square tensor: `rows` x `columns` of S x S pixels from (top, left)."""
-
-    image_size: int  # S
-    top: int
-    left: int
-    rows: int
-    columns: int
-
-
-def check_shape(rows: int, columns: int, source: str) -> None:
-    """Refuse a slice that is too small to hold anatomy or too large to hold in memory (InputError)."""
-    if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE:
-        limits = f"{MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}"
-        raise InputError(f"{source}: a slice of {rows}x{columns} pixels; give one of {limits}")
-
-
-def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> CtSlice:
-    """(H, W) integers or floats in HU, in the model's frame -> CtSlice; InputError for anything else."""
-    if a.ndim != 2:
-        raise InputError(f"{source}: shape {a.shape} has {a.ndim} axes; give one slice (H, W) in HU")
-    if a.dtype.kind not in "iuf":
-        raise InputError(f"{source}: dtype {a.dtype} is not a CT image; give integers or floats in HU")
-    check_shape(a.shape[0], a.shape[1], source)
-    bad = int(a.size - np.count_nonzero(np.isfinite(a)))
-    if bad:
-        raise InputError(f"{source}: {bad} of {a.size} values are NaN or infinite; use -1024 for air")
-    notes = tuple(fields.pop("notes", ()))
-    if float(a.min()) >= 0.0:
-        notes += ("no value is below 0 HU: values are taken as Hounsfield units, check that they are",)
-    hu = np.clip(a, HU_MIN, HU_MAX).astype(np.float32, order="C")
-    return CtSlice(hu, source=source, notes=notes, **fields)
 
 
 def load_slices(
@@ -156,9 +79,13 @@ def _load_path(path: Path, png_window: tuple[float, float], series: str | int | 
 
 def _slice_from_npy(path: Path) -> CtSlice:
     try:
-        a = np.load(path, mmap_mode="r", allow_pickle=False)  # judged before it is read
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path.name}: not a readable .npy; save it with numpy.save(path, hu)") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of overflows in a hostile header
+            a = np.load(path, mmap_mode="r", allow_pickle=False)  # judged before it is read
+            _ = a.ndim, a.dtype  # an .npz by another name has neither
+    except Exception as error:  # a hostile header gives ValueError, TypeError, OverflowError, tokenize's errors ...
+        kind = type(error).__name__
+        raise InputError(f"{path.name}: not a readable .npy ({kind}); save it with numpy.save(path, hu)") from error
     return slice_from_array(a, path.name)
 
 
@@ -179,7 +106,9 @@ def _slice_from_picture(path: Path, window: tuple[float, float]) -> CtSlice:
         kind = type(error).__name__
         raise InputError(f"{path.name}: not a readable picture ({kind}); save it again") from error
     if mode == "L":
-        return slice_from_array(level - width / 2 + a.astype(np.float32) * (width / 255), path.name)
+        note = f"an 8-bit picture is taken to show level {level:g}, width {width:g} HU (png_window, --png-window)"
+        hu = level - width / 2 + a.astype(np.float32) * (width / 255)
+        return slice_from_array(hu, path.name, notes=(note,))
     if mode.startswith("I"):
         return slice_from_array(a.astype(np.float32) - 1024, path.name)
     raise InputError(f"{path.name}: a picture of mode {mode}; save it grey, 8-bit or 16-bit (HU + 1024)")
@@ -216,33 +145,3 @@ def _slices_from_nifti(path: Path) -> list[CtSlice]:
     return [
         slice_from_array(a, path.name, frame=n, position_mm=k * zooms[z], **fields) for k, (n, a) in enumerate(frames)
     ]
-
-
-def resize(a: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
-    """(H, W) float32 -> (rows, columns): bilinear; where it shrinks, a mean over the area (no aliasing)."""
-    from PIL import Image
-
-    if a.shape == (rows, columns):
-        return a
-    picture = Image.fromarray(np.ascontiguousarray(a, dtype=np.float32))  # mode "F"
-    return np.array(picture.resize((columns, rows), Image.Resampling.BILINEAR), dtype=np.float32)
-
-
-def to_tensor(ct: CtSlice, image_size: int, window: tuple[float, float]) -> tuple[NDArray[np.float32], Placement]:
-    """CtSlice -> float32 (1, 1, S, S) in [-1, 1], and where the slice lies in it.
-
-    window: (lower, upper) in HU, mapped to -1 and 1. The slice is centred in a square of air and keeps its
-    physical proportions, so pixels that are not square in the file are for the model (spacing known).
-    """
-    lower, upper = window
-    if not lower < upper:
-        raise InputError(f"HU window {window}: the lower end must be below the upper; give e.g. (-160, 240)")
-    dy, dx = ct.spacing_mm or (1.0, 1.0)
-    height, width = ct.hu.shape[0] * dy, ct.hu.shape[1] * dx
-    scale = image_size / max(height, width)
-    rows, columns = (min(image_size, max(1, round(side * scale))) for side in (height, width))
-    place = Placement(image_size, (image_size - rows) // 2, (image_size - columns) // 2, rows, columns)
-    square = np.full((image_size, image_size), HU_MIN, dtype=np.float32)
-    square[place.top : place.top + rows, place.left : place.left + columns] = resize(ct.hu, rows, columns)
-    tensor = (np.clip(square, lower, upper) - lower) * (2.0 / (upper - lower)) - 1.0
-    return tensor.astype(np.float32)[None, None], place

@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .ct import CtSlice
 from .errors import EngineInvalid
-from .image import CtSlice, Placement, resize
+from .tensor import Placement, resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+def highest_probability(logits: NDArray[Any], placement: Placement) -> float:
+    """The highest probability that the network gave to any place of the slice; logits are (S, S).
+
+    Taken on the network's own grid: on the input's, "found" would depend on how finely a file is sampled.
+    """
+    return float(_sigmoid(_inside(logits, placement).max()))
 
 
 def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice) -> NDArray[np.float32]:
@@ -19,6 +28,13 @@ def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice)
     Logits, not probabilities, are interpolated: an edge then falls where it should between two pixels.
     EngineInvalid if the logits have another shape or are not finite.
     """
+    x = resize(_inside(logits, placement), ct.hu.shape[0], ct.hu.shape[1])
+    probability: NDArray[np.float32] = _sigmoid(ct.to_input_grid(x))
+    return probability
+
+
+def _inside(logits: NDArray[Any], placement: Placement) -> NDArray[np.float32]:
+    """The part of the logits that shows the slice, checked."""
     size = placement.image_size
     if logits.shape != (size, size):
         raise EngineInvalid(f"logits of shape {logits.shape}, not {(size, size)}; rebuild the engine")
@@ -26,9 +42,12 @@ def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice)
     if bad:
         raise EngineInvalid(f"{bad} of {logits.size} logits are NaN or infinite; rebuild with --precision fp32")
     top, left = placement.top, placement.left
-    inside = logits[top : top + placement.rows, left : left + placement.columns].astype(np.float32)
-    x = resize(inside, ct.hu.shape[0], ct.hu.shape[1])
-    return ct.to_input_grid(0.5 + 0.5 * np.tanh(0.5 * x))  # the sigmoid, in a form that cannot overflow
+    inside: NDArray[np.float32] = logits[top : top + placement.rows, left : left + placement.columns].astype(np.float32)
+    return inside
+
+
+def _sigmoid(x: Any) -> Any:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # in this form it cannot overflow
 
 
 def area_mm2(mask: NDArray[np.bool_], spacing: tuple[float, float] | None) -> float | None:

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from .ct import CtSlice
 from .engine import Manifest, SentenceFeatures, open_backend, open_directory
 from .errors import InputError
-from .image import CtSlice, Placement, load_slice, load_slices, to_tensor
-from .masks import area_mm2, bbox, probability_in_grid
+from .image import load_slice, load_slices
+from .masks import area_mm2, bbox, highest_probability, probability_in_grid
+from .tensor import Placement, to_tensor
 from .text import Tokenizer, clean_sentence
 
 CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) to two (large)
@@ -29,9 +31,10 @@ class Segmentation:
     """The answer for one slice; all arrays are in the input's own grid (its rows and columns).
 
     ``mask`` bool (H, W); ``probability`` float32 (H, W) in [0, 1]; ``found`` whether anything matches the sentence;
-    ``score`` the highest probability in the slice; ``area_mm2`` None where the pixel spacing is unknown; ``bbox``
-    (row0, column0, row1, column1), half open, None if nothing was found; ``mean_hu`` over the mask, likewise;
-    ``timings`` in ms.  ``notes`` say what had to be assumed about the image.
+    ``score`` the highest probability that the network gave to any place of the slice, on its own grid;
+    ``area_mm2`` None where the pixel spacing is unknown; ``bbox`` (row0, column0, row1, column1), half open, None if
+    nothing was found; ``mean_hu`` over the mask, likewise; ``notes`` what had to be assumed about the image.
+    ``timings`` in ms: "total" of ``predict`` includes reading; in a series they are a slice's share of its batch.
     """
 
     mask: np.ndarray
@@ -86,16 +89,18 @@ class Segmentation:
         }
 
     def save_overlay(self, path: str | PathLike[str]) -> None:
-        """Write a PNG: the slice, and the slice with the mask."""
+        """Write a PNG: the slice, and the slice with the mask, in the usual view (the patient's right is left)."""
         from .overlay import save_overlay
 
         answer = "nothing found" if not self.found else f"{int(self.mask.sum())} pixels"
         if self.area_mm2 is not None and self.found:
             answer = f"{self.area_mm2:.0f} mm2, mean {self.mean_hu:.0f} HU"
+        ct = self.slice
         save_overlay(
             path,
-            self.hu,
-            self.mask,
+            ct.hu,
+            ct.to_model_frame(self.mask, ct.flips, ct.transposed),
+            spacing_mm=ct.spacing_mm,
             caption=f"{self.text}: {answer}",
             footer=f"{self.weights_note}, not for diagnosis",
         )
@@ -163,7 +168,10 @@ class Segmenter:
         self, slices: Sequence[CtSlice], text: str, features: SentenceFeatures, size: int
     ) -> Iterator[Segmentation]:
         for start in range(0, len(slices), size):
-            yield from self._predict_batch(slices[start : start + size], text, features, {})
+            timings: dict[str, float] = {}
+            for result in self._predict_batch(slices[start : start + size], text, features, timings):
+                result.timings["total"] = sum(result.timings.values())
+                yield result
 
     def _predict_batch(
         self, slices: Sequence[CtSlice], text: str, features: SentenceFeatures, timings: dict[str, float]
@@ -185,7 +193,7 @@ class Segmenter:
 
     def _result(self, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str) -> Segmentation:
         probability = probability_in_grid(logits, placement, ct)
-        score = float(probability.max())
+        score = highest_probability(logits, placement)
         mask = probability > self.manifest.threshold
         if score < self.manifest.confidence:
             mask = np.zeros_like(mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,6 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     refused(capsys, 2, "tokens", "predict", "demo", SLICE, "--text", "big lesion " * 40)
     refused(capsys, 2, "annotations.csv", "evaluate", "demo", str(tmp_path))
     refused(capsys, 2, "not empty", "phantom", "-o", str(tmp_path))
-    refused(capsys, 2, "--seed", "phantom", "-o", str(tmp_path / "new"), "--seed", "9999")
     refused(capsys, 2, "exists", "build-engine", "-o", str(tmp_path / "folder"))
 
 
@@ -114,6 +114,63 @@ def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> 
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("phantom", "--seed", "5000"),
+        ("phantom", "--cases", "0"),
+        ("phantom", "--workers", "-2"),
+        ("phantom", "--matrix", "1e9"),
+        ("build-engine", "--image-size", "x"),
+        ("build-engine", "--max-batch", "0"),
+        ("build-engine", "--verify-slices", "-1"),
+    ],
+)
+def test_numbers_out_of_bounds(capsys: pytest.CaptureFixture[str], command: str, option: str, value: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "-o", "never-written", option, value])
+    assert caught.value.code == 2
+    assert f"argument {option}: '{value}' is not a whole number" in capsys.readouterr().err
+    assert not Path("never-written").exists()
+
+
+def test_a_result_is_saved_before_a_later_input_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.dcm").write_text("dear diary")
+    out = tmp_path / "out"
+    refused(capsys, 2, "not DICOM", "predict", "demo", SLICE, str(tmp_path / "bad.dcm"), "--text", TEXT, "-o", str(out))
+    assert (out / "000_mask.png").is_file()
+
+
+def test_a_picture_says_what_it_is_taken_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((64, 64), 128, np.uint8)).save(tmp_path / "grey.png")
+    arguments = ("predict", "demo", str(tmp_path / "grey.png"), "--text", TEXT, "--json")
+    code, out, err = run(capsys, *arguments, "--png-window", "40", "400")
+    assert code == 0
+    assert "level 40, width 400" in err
+    assert "level 40, width 400" in json.loads(out)["results"][0]["notes"][0]
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = tmp_path / os.fsdecode(b"odd\xff.dcm")
+    try:
+        shutil.copyfile(SLICE, name)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    code, _, _ = run(capsys, "predict", "demo", str(name), "--text", TEXT, "-o", str(tmp_path / "out"))
+    assert code == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())[0]["source"]
+
+
+def test_a_folder_called_demo_does_not_hide_the_bundled_engine(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert run(capsys, "inspect", "demo")[0] == 0
 
 
 def test_inspect_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:

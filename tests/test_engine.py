@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lsms_rt.engine import open_backend, open_directory
-from lsms_rt.engine.manifest import MANIFEST, write_manifest
+from lsms_rt.engine.manifest import MANIFEST, fields_digest, write_manifest
 from lsms_rt.errors import EngineChanged, EngineError, EngineInvalid, EngineMissingFile, EngineTooNew
 from lsms_rt.segmenter import Segmenter
 
@@ -21,8 +21,9 @@ def copy(demo_engine: Path, tmp_path: Path) -> Path:
 
 
 def edit(engine: Path, **changes: object) -> None:
-    values = json.loads((engine / MANIFEST).read_text())
-    (engine / MANIFEST).write_text(json.dumps(values | changes))
+    """Change the manifest as somebody would who also mends its digest."""
+    values = json.loads((engine / MANIFEST).read_text()) | changes
+    (engine / MANIFEST).write_text(json.dumps(values | {"manifest_digest": fields_digest(values)}))
 
 
 def test_an_intact_engine_opens(demo_engine: Path) -> None:
@@ -54,6 +55,13 @@ def test_other_directories_are_refused(tmp_path: Path) -> None:
         open_directory(tmp_path / "none")
     with pytest.raises(EngineMissingFile, match=r"no manifest\.json"):
         open_directory(tmp_path)
+
+
+def test_a_changed_value_in_the_manifest_is_refused(copy: Path) -> None:
+    text = (copy / MANIFEST).read_text()
+    (copy / MANIFEST).write_text(text.replace("-160.0", "-960.0"))
+    with pytest.raises(EngineChanged, match="has changed since it was built"):
+        Segmenter(copy)
 
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
@@ -97,7 +105,7 @@ def test_a_malformed_manifest_is_refused(copy: Path, changes: dict) -> None:
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '{"format": 1}'])
 def test_a_manifest_that_is_none_is_refused(copy: Path, text: str) -> None:
     (copy / MANIFEST).write_text(text)
-    with pytest.raises(EngineInvalid) as caught:
+    with pytest.raises(EngineError) as caught:
         open_directory(copy)
     assert "\n" not in str(caught.value)
 

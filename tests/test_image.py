@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lsms_rt.ct import CtSlice
 from lsms_rt.errors import EnvironmentProblem, InputError, LsmsError
-from lsms_rt.image import CtSlice, load_slice, load_slices, to_tensor
+from lsms_rt.image import load_slice, load_slices
+from lsms_rt.tensor import to_tensor
 
 
 def noise(shape: tuple[int, int] = (37, 101), seed: int = 0) -> Any:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lsms_rt.ct import CtSlice
 from lsms_rt.errors import EngineInvalid, InputError
-from lsms_rt.image import CtSlice, Placement, to_tensor
 from lsms_rt.masks import area_mm2, bbox, probability_in_grid
-from lsms_rt.overlay import DEMO_FOOTER, save_overlay
+from lsms_rt.overlay import save_overlay
+from lsms_rt.tensor import Placement, to_tensor
 
 
 def centroid(a: Any) -> Any:
@@ -91,18 +92,28 @@ def test_overlay(tmp_path: Path, shape: tuple[int, int]) -> None:
     hu, mask = np.full(shape, 50, np.float32), np.zeros(shape, bool)
     mask[10:20, 10:20] = True
     path = tmp_path / "o.png"
-    save_overlay(path, hu, mask, caption="a low-density lesion " * 20, titles=("CT", "found"), footer=DEMO_FOOTER)
+    save_overlay(path, hu, mask, caption="a low-density lesion " * 20, footer="not for diagnosis")
     with Image.open(path) as picture:
-        assert picture.mode == "RGB" and picture.height > 512
+        assert picture.mode == "RGB"
     save_overlay(path, hu, mask)
-    factor = -(-512 // shape[0])
     with Image.open(path) as picture:
         a = np.asarray(picture).astype(int)
-    width = shape[1] * factor
-    assert a.shape == (shape[0] * factor, 2 * width + 8, 3)
-    assert (a[:, :width] == 127).all()
+    height, width = round(shape[0] * 512 / max(shape)), 512
+    assert a.shape == (height, 2 * width + 8, 3)
+    assert (a[: height // 3, :width] == 127).all()  # above the letters R and L
     red = a[:, width + 8 :, 0] - a[:, width + 8 :, 1] > 20
-    np.testing.assert_array_equal(red, np.kron(mask, np.ones((factor, factor))) > 0)
+    wanted = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(red, wanted)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((16, 4096), None), ((64, 64), (3.0, 1.0)), ((3000, 2000), (0.3, 0.3))])
+def test_overlay_has_physical_proportions_and_a_bounded_size(tmp_path: Path, shape: Any, spacing: Any) -> None:
+    save_overlay(tmp_path / "o.png", np.zeros(shape, np.float32), np.zeros(shape, bool), spacing_mm=spacing)
+    with Image.open(tmp_path / "o.png") as picture:
+        width, height = (picture.width - 8) / 2, picture.height
+    dy, dx = spacing or (1, 1)
+    assert max(width, height) <= 1024
+    assert height / width == pytest.approx(shape[0] * dy / (shape[1] * dx), rel=0.02)
 
 
 def test_overlay_errors(tmp_path: Path) -> None:

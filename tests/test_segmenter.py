@@ -35,7 +35,8 @@ def test_a_result_states_everything(segmenter: Segmenter, abdomen: np.ndarray) -
     assert result.mask.dtype == bool
     assert result.probability.dtype == np.float32
     assert 0 <= result.probability.min() <= result.probability.max() <= 1
-    assert result.score == pytest.approx(result.probability.max())
+    # The score is taken on the network's own grid; a coarser one averages it away a little.
+    assert result.probability.max() - 1e-6 <= result.score <= 1
     assert result.area_mm2 is None  # an array has no spacing
     assert set(result.timings) == {"read", "text", "prepare", "image", "mask", "total"}
     assert all(value >= 0 for value in result.timings.values())
@@ -89,15 +90,16 @@ def test_any_size(segmenter: Segmenter, shape: tuple[int, int]) -> None:
 
 def test_a_finer_grid_gives_the_same_answer(segmenter: Segmenter, example: Path) -> None:
     """Twice the rows and columns at half the spacing is the same picture."""
-    from lsms_rt.image import CtSlice, load_slice
+    from lsms_rt.ct import CtSlice
+    from lsms_rt.image import load_slice
 
     ct = load_slice(example)
     fine = CtSlice(np.kron(ct.hu, np.ones((2, 3), np.float32)), (ct.spacing_mm[0] / 2, ct.spacing_mm[1] / 3))
     coarse, finer = (segmenter.predict(slice_, TEXT).probability for slice_ in (ct, fine))
-    # The same tensor reaches the network up to resampling; edges may move by a fraction of a coarse pixel.
-    means = finer.reshape(256, 2, 256, 3).mean((1, 3))
-    assert np.abs(means - coarse).max() < 0.15
-    assert np.abs(means - coarse).mean() < 1e-3
+    # The same tensor reaches the network up to resampling: only a few pixels on an edge may differ visibly.
+    difference = np.abs(finer.reshape(256, 2, 256, 3).mean((1, 3)) - coarse)
+    assert (difference > 0.1).mean() < 2e-3
+    assert difference.mean() < 1e-3
 
 
 def test_sentences_are_cached(segmenter: Segmenter, abdomen: np.ndarray) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -75,19 +77,31 @@ def write_phantom(folder: Path, spec: PhantomSpec, workers: int | None = None) -
 
     Raises :class:`InputError` where the folder holds something already: data sets are not mixed.
     """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty; give a new folder with -o")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A data set appears only when it is complete.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".phantom-") as place:
+        part = Path(place) / "phantom"
+        part.mkdir()
+        count = _write(part, spec, workers or os.cpu_count() or 1)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    return count
+
+
+def _write(folder: Path, spec: PhantomSpec, workers: int) -> int:
     from tqdm import tqdm
 
     from .sheet import write_contact_sheet
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not empty; give a new folder with -o")
-    folder.mkdir(parents=True, exist_ok=True)
     counts, splits = spec.slices_per_case(), spec.splits()
     annotations: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
     jobs = [(folder, spec, number, counts[number], splits[number]) for number in range(spec.cases)]
     with tqdm(total=sum(counts), desc="phantom slices", unit="slice", disable=None) as bar:
-        for rows, lesion_rows, count in _run(jobs, workers or os.cpu_count() or 1):
+        for rows, lesion_rows, count in _run(jobs, workers):
             annotations += rows
             lesions += lesion_rows
             bar.update(count)
@@ -126,8 +140,14 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[tuple[list[dict[
         return
     # Small matrix products gain nothing from BLAS threads and the workers fill the cores already.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    workers = min(workers, len(jobs))
+    # Ctrl-C is the parent's business; workers would each print a traceback.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupts) as pool:
         yield from pool.map(_write_case, jobs)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_case(job: tuple[Any, ...]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ct import HU_MAX, HU_MIN, CtSlice, check_shape
 from ..errors import EnvironmentProblem, InputError, LsmsError
-from ..image import HU_MAX, HU_MIN, CtSlice, check_shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,15 +113,18 @@ def open_dataset(path: Path, *, header_only: bool = False) -> Dataset:
     if head[128:132] != b"DICM":
         raise InputError(f"{name}: not DICOM (no DICM at byte 128); give a DICOM, .npy, .png or .nii file")
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.filereader import _read_file_meta_info, read_preamble
 
     with quiet_pydicom():
         try:
-            meta = read_file_meta_info(path)
+            with path.open("rb") as file:
+                read_preamble(file, force=False)
+                meta = _read_file_meta_info(file)
+                end_of_meta = file.tell()  # not the group length that the file states, which may lie
             if meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
                 raise InputError(f"{name}: a DICOMDIR holds no image; give the folder of one series")
             if meta.get("TransferSyntaxUID") == _DEFLATED:
-                _check_inflated_size(path, 144 + int.from_bytes(head[140:144], "little"))
+                _check_inflated_size(path, end_of_meta)
             return dcmread(path, stop_before_pixels=header_only)
         except (LsmsError, MemoryError):
             raise

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..ct import MAX_VOXELS, CtSlice
 from ..errors import InputError
-from ..image import MAX_VOXELS, CtSlice
 from .read import (
     log_notes,
     numbers,
@@ -171,5 +171,9 @@ def _choose(headers: list[_Header], series: str | int | None, source: str) -> li
     if not chosen:
         raise InputError(f"{source}: no series {wanted}; choose one of: {listed}")
     distinct = len({key.uid for key in chosen}) == len(chosen)
-    fix = "choose with series=NUMBER or the end of a UID" if distinct else "put each stack in its own folder"
+    fix = (
+        "choose with series (--series): a NUMBER or the end of a UID"
+        if distinct
+        else "put each stack in its own folder"
+    )
     raise InputError(f"{source}: {len(chosen)} series or stacks; {fix}: {listed}")

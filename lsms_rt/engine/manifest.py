@@ -48,15 +48,23 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     built_by: str = ""
     format: int = FORMAT
+    manifest_digest: str = ""
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """The text of ``manifest.json``, with the digest of all its other fields."""
+        values = asdict(self)
+        return json.dumps(values | {"manifest_digest": fields_digest(values)}, indent=2) + "\n"
 
 
 def sha256(data: bytes) -> str:
     """Hex digest of ``data``."""
     return hashlib.sha256(data).hexdigest()
+
+
+def fields_digest(values: dict[str, Any]) -> str:
+    """Digest of a manifest's fields but ``manifest_digest``: shows an accident, though not a forgery."""
+    rest = {name: value for name, value in values.items() if name != "manifest_digest"}
+    return sha256(json.dumps(rest, sort_keys=True).encode())
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,9 @@ def _parse(file: Path, data: bytes) -> Manifest:
         raise EngineTooNew(
             f"{file} has format {values['format']}, this lsms-rt reads up to {FORMAT}; pip install --upgrade lsms-rt"
         )
+    found = fields_digest(values)
+    if values.get("manifest_digest") != found:
+        raise EngineChanged(f"{file} has changed since it was built: its fields have digest {found[:12]}...; {REBUILD}")
     known = {f.name for f in fields(Manifest)}
     try:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}

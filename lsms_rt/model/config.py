@@ -58,6 +58,8 @@ class LsmsConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LsmsConfig:
         """The inverse of :meth:`to_dict`; unknown keys are an error that names them."""
+        if not isinstance(values, dict):
+            raise ValueError(f"config.json holds a {type(values).__name__}, not an object of sizes")
         known = cls.__dataclass_fields__
         unknown = sorted(set(values) - set(known))
         if unknown:

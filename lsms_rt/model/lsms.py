@@ -53,17 +53,21 @@ class LSMS(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> LSMS:
         """The model of a checkpoint folder, in float32 and eval mode.
 
-        Raises ``FileNotFoundError`` with the missing file's name, ``ValueError`` when a tensor is missing, left over
-        or of another shape.
+        Raises ``FileNotFoundError`` with the missing file's name, ``ValueError`` for a config or weights that cannot be
+        read, and when a tensor is missing, left over or of another shape.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(folder)
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
-        model = cls(LsmsConfig.from_dict(json.loads((folder / CONFIG).read_text())))
-        state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+        model = cls(LsmsConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8"))))
+        try:
+            state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+        except SafetensorError as error:
+            raise ValueError(f"{folder / WEIGHTS} is no safetensors file ({error})") from error
         expected = model.state_dict()
         wrong = [n for n in expected if n in state and state[n].shape != expected[n].shape]
         missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))

@@ -38,10 +38,13 @@ def write_corpus(folder: Path, seeds: Iterable[int], slices: int, matrix: int, w
     from tqdm import tqdm
 
     seeds = list(seeds)
+    shape = (len(seeds) * slices, matrix, matrix)
     if (folder / "slices.json").exists():
+        found = read_corpus(folder).hu.shape
+        if found != shape:
+            raise ValueError(f"{folder} holds slices of shape {found}, not {shape}; remove it to generate them again")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (len(seeds) * slices, matrix, matrix)
     arrays = {
         name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
         for name, dtype in (("hu", np.int16), ("labels", np.uint8), ("index", np.uint8))

@@ -52,7 +52,7 @@ def contrastive_loss(model: LSMS, features: Tensor, hidden: Tensor, mask: Tensor
     """Pixel-text contrast (abstract of LSMS v3): pixels of the named lesion close to its sentence, others far.
 
     Every stride-4 pixel and its own sentence are projected to one space; the cosine over a temperature is the logit
-    of "this pixel is meant".  Balanced between the two classes, over the examples that have a target.
+    of "this pixel is meant".  The two classes weigh the same; an example without a target has only the second.
     """
     pixels = F.normalize(model.pixel_projection(features), dim=1)
     sentence = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)

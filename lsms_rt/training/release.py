@@ -102,17 +102,40 @@ def release(run: Path, slices: int, limit: int | None) -> dict[str, Any]:
         "accuracy": accuracy.to_dict(),
         "parity_with_pytorch": manifest.accuracy,
         "thresholds": choice,
-        "training": json.loads((run / "run.json").read_text()),
+        "training": history(run / "log.jsonl"),
     } | provenance("torch", "onnxruntime")
     (results / "demo_accuracy.json").write_text(json.dumps(record, indent=2) + "\n")
     (demo_checkpoint() / "README.md").write_text(_card(record))
     return record
 
 
+def history(log: Path) -> dict[str, Any]:
+    """What a run's log says was done: updates at each image size, hours, and every start with its commit.
+
+    Taken from what was logged and not from the recipe, which a resumed run may have changed.
+    """
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    sizes = {row["update"]: row["size"] for row in rows if "size" in row}
+    updates: dict[str, int] = {}
+    previous = 0
+    for update, size in sorted(sizes.items()):
+        updates[f"{size}x{size}"] = updates.get(f"{size}x{size}", 0) + update - previous
+        previous = update
+    starts = [row for row in rows if "start" in row]
+    return {
+        "updates": updates,
+        "examples_per_update": "12 to 16, two sentences a slice",
+        "hours": round(max(row.get("seconds", 0) for row in rows) / 3600, 2),
+        "starts": [{name: row[name] for name in ("start", "commit", "date", "versions", "device")} for row in starts],
+        "recipe_of_last_start": starts[-1]["recipe"] if starts else None,
+    }
+
+
 def _card(record: dict[str, Any]) -> str:
     figures, training = record["accuracy"], record["training"]
-    recipe = training["recipe"]
-    phases = ", ".join(f"{p['updates']} at {p['size']}x{p['size']}" for p in recipe["phases"])
+    recipe = training["recipe_of_last_start"]
+    phases = ", ".join(f"{count} at {size}" for size, count in training["updates"].items())
+    commits = ", ".join(dict.fromkeys(start["commit"] for start in training["starts"]))
     return f"""# Model card: lsms-rt demo weights
 
 LSMS (arXiv 2408.17347, reconstructed), preset tiny, with a two-layer BERT-shaped text encoder of width 128 and its own
@@ -123,8 +146,8 @@ answers on real images mean nothing.** They exist so that the engine can be trie
 |---|---|
 | data | RefHL-Phantom: {recipe["cases"]} cases of {recipe["slices_per_case"]} slices, seeds from 5000000 |
 | training | {phases} updates; BCE + Dice + pixel-text contrast, AdamW; seed {recipe["seed"]} |
-| device, time | {record["device"]["processor"]}, {training["seconds"] / 3600:.1f} hours, no GPU |
-| commit, date | {record["commit"]}, {record["date"]} |
+| device, time | {training["starts"][-1]["device"]["processor"]}, no GPU, {training["hours"]:.1f} hours |
+| commits, date | trained at {commits}, measured at {record["commit"]}, {record["date"]} |
 | licence | Apache-2.0, as the code; no third party's data or weights are in it |
 
 Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-out cases, {figures["slices"]} slices,

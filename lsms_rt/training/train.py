@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lsms_rt.bench.provenance import provenance
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.text import Tokenizer
 
@@ -128,6 +129,8 @@ def train(recipe: Recipe, out: Path, workers: int) -> None:
         text_loss = pretrain_text(model, auxiliary, sampler, recipe.text_updates)
         _log(out, {"text_updates": recipe.text_updates, "text_loss": text_loss})
 
+    # Every start is on record: a run may be resumed with another schedule or another commit.
+    _log(out, {"start": done, "recipe": asdict(recipe)} | provenance("torch"))
     total = sum(phase.updates for phase in recipe.phases)
     began = time.monotonic() - seconds
     for update in tqdm(range(done, total), initial=done, total=total, desc="training", disable=None):
@@ -162,13 +165,6 @@ def train(recipe: Recipe, out: Path, workers: int) -> None:
         if (update + 1) % 400 == 0 or last:
             figures = validate(average, held_out, tokenizer, recipe.image_size, count=100 if last else 40)
             _log(out, {"update": update + 1, "validation": figures, "seconds": time.monotonic() - began})
-    record = {
-        "recipe": asdict(recipe),
-        "seconds": time.monotonic() - began,
-        "torch": torch.__version__,
-        "updates": total,
-    }
-    (out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _phase(recipe: Recipe, update: int) -> Phase:
