@@ -59,7 +59,7 @@ class Look:
 def draw_shape(rng: np.random.Generator, centre: Array, diameter: float, type_: str) -> Shape:
     """A random shape whose in-slice equivalent diameter is about `diameter` mm."""
     e = np.exp(rng.normal(0, 0.13))
-    radii = diameter / 2 * np.array([e, 1 / e, rng.uniform(0.8, 1.7)])
+    radii = diameter / 2 * np.array([e, 1 / e, rng.uniform(0.9, 1.8)])
     lumpy = type_ in ("abscess", "hemangioma") or (type_ in ("hcc", "metastasis") and rng.random() < 0.35)
     k = 5
     waves = rng.normal(0, 3.2 if lumpy else 2.0, (k, 3))

@@ -16,6 +16,11 @@ _MAX_PER_SLICE = 6  # more are hard to tell apart in words
 # Wanted lesions per slice, 0 to 6: a tenth none, a quarter one, the rest several. Placing
 # falls short of the wish, so the wish is set higher than the result it is to give.
 _WISH = (0.10, 0.07, 0.12, 0.20, 0.23, 0.18, 0.10)
+# Diameters are drawn uniformly in their logarithm, so that 10 to 20 mm are as frequent as 20 to 40 mm: what reports
+# name is mostly of that size. A few are as small as can be told from noise at all.
+_SIZES_MM = {"calcification": (5.0, 20.0), "other": (10.0, 58.0), "tiny": (3.2, 8.0)}
+_TINY_SHARE = 0.06
+_CAP = 0.4  # a section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,9 @@ class Placer:
         lobe = 1 if self.side[1] <= self.side[2] else 2
         if rng.random() < 0.3:
             lobe = 3 - lobe
-        small, large = (3.5, 15) if type_ == "calcification" else (6, 52)
-        if rng.random() < 0.06:
-            small, large = 3.2, 7
+        small, large = _SIZES_MM["calcification" if type_ == "calcification" else "other"]
+        if rng.random() < _TINY_SHARE:
+            small, large = _SIZES_MM["tiny"]
         d = float(np.exp(rng.uniform(np.log(small), np.log(large))))
         depth = np.where(self.taken[i], 0, self.depth(i, lobe))
         if depth.max() < 2.5:
@@ -97,7 +102,8 @@ class Placer:
                 return None
             area = int(inside.sum())
             left = int((inside & (lobes == 1)).sum())
-            if area < MIN_PIXELS or 2 * np.sqrt(area / np.pi) * self.h < MIN_DIAMETER_MM:
+            least = max(MIN_DIAMETER_MM, _CAP * 2 * float(np.sqrt(shape.radii[0] * shape.radii[1])))
+            if area < MIN_PIXELS or 2 * np.sqrt(area / np.pi) * self.h < least:
                 continue
             if max(left, area - left) < 0.85 * area or self.count[i] >= min(self.wish[i] + 2, _MAX_PER_SLICE):
                 return None

@@ -46,7 +46,7 @@ class Phase:
 class Recipe:
     """All that decides a training run, recorded with its results."""
 
-    phases: tuple[Phase, ...] = (Phase(1200, 128, 8, 0.15), Phase(520, 160, 8, 0.1), Phase(270, 256, 6, 1.0))
+    phases: tuple[Phase, ...] = (Phase(6000, 128, 8, 0.15), Phase(4000, 160, 8, 0.1), Phase(2000, 256, 6, 1.0))
     image_size: int = 256
     cases: int = 700
     slices_per_case: int = 10
@@ -200,14 +200,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the run; resumed if it exists")
     parser.add_argument("--workers", type=int, default=2, help="processes that generate the phantom")
     parser.add_argument("--threads", type=int, default=2, help="threads of the training itself")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of updates")
-    parser.add_argument("--cases", type=int, default=Recipe.cases, help="training cases of ten slices")
+    parser.add_argument("--recipe", type=Path, help="JSON with fields of Recipe to change (default: none)")
     options = parser.parse_args(argv)
     torch.set_flush_denormal(True)  # before any thread starts, so that all inherit it; denormals are slow
     torch.set_num_threads(options.threads)
-    base = Recipe()
-    phases = tuple(Phase(max(1, int(p.updates * options.scale)), p.size, p.slices, p.full) for p in base.phases)
-    train(Recipe(phases=phases, cases=options.cases), options.out, options.workers)
+    changes = json.loads(options.recipe.read_text()) if options.recipe else {}
+    if "phases" in changes:
+        changes["phases"] = tuple(Phase(**phase) for phase in changes["phases"])
+    train(Recipe(**changes), options.out, options.workers)
 
 
 if __name__ == "__main__":
