@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.calibration.refhl import Annotation
+from lsms_rt.ct import CtSlice
 from lsms_rt.errors import InputError
 from lsms_rt.image import load_slice
-from lsms_rt.masks import dice
+from lsms_rt.masks import area_mm2, dice
 from lsms_rt.segmenter import Segmenter
+
+DIAMETERS_MM = (0, 8, 15, 30, 300)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Answer:
     dice: float
     painted: bool
     wanted: bool
+    diameter_mm: float | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Accuracy:
     ``dice``: sentences true of something.  ``dice_other``: those that name another lesion than the slice's first
     sentence does.  ``silence``: share of sentences true of nothing that get an empty mask.  ``missed``: share of
     sentences true of something that get one.  ``paraphrase_dice``: Dice between the answers to two wordings of one
-    meaning (1 if both are empty).
+    meaning (1 if both are empty).  ``dice_by_diameter_mm``: ``dice`` by the diameter of a disc of the true mask's area,
+    where the spacing is known.
     """
 
     cases: int
@@ -45,6 +51,7 @@ class Accuracy:
     silence: float | None
     missed: float | None
     paraphrase_dice: float | None
+    dice_by_diameter_mm: dict[str, float] | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,7 +77,7 @@ def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy
             truth, mask = row.read_mask(), segmenter.predict(ct, row.sentence).mask
             if truth.shape != mask.shape:
                 raise InputError(f"{row.mask}: shape {truth.shape}, its image has {mask.shape}; give both in one grid")
-            answer = Answer(row, dice(mask, truth), bool(mask.any()), bool(truth.any()))
+            answer = Answer(row, dice(mask, truth), bool(mask.any()), bool(truth.any()), _diameter(truth, ct))
             answers.append(answer)
             if answer.wanted:
                 first = truth if first is None else first
@@ -92,7 +99,22 @@ def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy
         silence=_mean([float(not a.painted) for a in false]),
         missed=_mean([float(not a.painted) for a in true]),
         paraphrase_dice=_mean(paraphrases),
+        dice_by_diameter_mm=_by_diameter(true),
     ), answers
+
+
+def _diameter(mask: np.ndarray, ct: CtSlice) -> float | None:
+    """mm of a disc with the mask's area."""
+    area = area_mm2(mask, ct.spacing_mm)
+    return None if area is None else 2 * float(np.sqrt(area / np.pi))
+
+
+def _by_diameter(answers: list[Answer]) -> dict[str, float] | None:
+    known = [(a.diameter_mm, a.dice) for a in answers if a.diameter_mm is not None]
+    bins = {
+        f"{low} to {high}": [dice for mm, dice in known if low <= mm < high] for low, high in pairwise(DIAMETERS_MM)
+    }
+    return {name: float(np.mean(values)) for name, values in bins.items() if values} or None
 
 
 def _mean(values: list[float]) -> float | None:

@@ -157,8 +157,10 @@ def evaluate(options: argparse.Namespace) -> None:
         print(json.dumps({"engine": digest, "split": options.split} | figures, indent=2))
         return
     for name, value in figures.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}: {mean:.3f}" for key, mean in value.items())
         text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
-        print(f"{name.replace('_', ' '):16} {text}")
+        print(f"{name.replace('_', ' '):20} {text}")
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

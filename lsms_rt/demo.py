@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from .data import DATA, demo_engine
 from .masks import dice
 from .segmenter import Segmentation, Segmenter
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 EXAMPLES = DATA / "examples"  # synthetic slices, their sentences and true masks; made by training/examples.py
+COLUMNS, WIDTH, GAP = 3, 620, 6  # of the page with all answers, pixels
 REAL_SENTENCE = "the low-density lesion in the right lobe of the liver"
 
 
@@ -38,8 +42,6 @@ def bundled_examples() -> list[Example]:
 
 def run_demo(folder: Path) -> list[dict[str, Any]]:
     """Answer every example, write a picture each, ``demo.png`` with all of them and ``demo.json`` into ``folder``."""
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     with Segmenter(demo_engine()) as segmenter:
@@ -49,14 +51,24 @@ def run_demo(folder: Path) -> list[dict[str, Any]]:
             result.save_overlay(picture)
             pictures.append(picture)
             rows.append(_row(result, example))
-    tiles = [Image.open(picture).convert("RGB") for picture in pictures]
-    width, height = max(t.width for t in tiles), max(t.height for t in tiles)
-    sheet = Image.new("RGB", (width, height * len(tiles)))
-    for number, tile in enumerate(tiles):
-        sheet.paste(tile, (0, number * height))
-    sheet.save(folder / "demo.png")
+    _sheet(pictures).save(folder / "demo.png")
     (folder / "demo.json").write_text(json.dumps(rows, indent=2) + "\n")
     return rows
+
+
+def _sheet(pictures: list[Path]) -> Image.Image:
+    """All pictures on one page, ``COLUMNS`` to a row: the sentences of one slice stand beside each other."""
+    from PIL import Image
+
+    tiles = []
+    for picture in pictures:
+        with Image.open(picture) as tile:
+            tiles.append(tile.convert("RGB").resize((WIDTH, round(tile.height * WIDTH / tile.width))))
+    height = max(tile.height for tile in tiles)
+    sheet = Image.new("RGB", (COLUMNS * (WIDTH + GAP), -(-len(tiles) // COLUMNS) * (height + GAP)), (70, 70, 70))
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % COLUMNS * (WIDTH + GAP), number // COLUMNS * (height + GAP)))
+    return sheet
 
 
 def _row(result: Segmentation, example: Example) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def test_accuracy_by_hand(dataset: Path, tmp_path: Path) -> None:
     deaf, answers = evaluate(Oracle(dict.fromkeys(truth, truth["first"])), rows)  # type: ignore[arg-type]
     assert deaf.dice == pytest.approx(2 / 3)
     assert (deaf.dice_other, deaf.silence, deaf.missed, deaf.paraphrase_dice) == (0, 0, 0, 1)
+    assert deaf.dice_by_diameter_mm is None  # arrays have no spacing
     save_answers(tmp_path / "answers.csv", answers)
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 6
 

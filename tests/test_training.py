@@ -16,7 +16,7 @@ from lsms_rt.text import Tokenizer
 from lsms_rt.training.batches import ATTRIBUTES, ORGANS, Sampler
 from lsms_rt.training.corpus import read_corpus, write_corpus
 from lsms_rt.training.losses import dice_loss
-from lsms_rt.training.release import choose_thresholds, history
+from lsms_rt.training.release import best_weights, choose_thresholds, history
 from lsms_rt.training.train import Phase, Recipe, train
 
 RECIPE = Recipe(
@@ -67,6 +67,18 @@ def test_thresholds_are_chosen_from_the_table(run: Path) -> None:
     assert choice["confidence"] in [row["confidence"] for row in choice["table"]]
     silence = [row["silence"] for row in choice["table"]]
     assert silence == sorted(silence)  # more confidence, more silence
+
+
+@pytest.mark.slow
+def test_the_better_of_two_weights_is_chosen(run: Path) -> None:
+    tokenizer = Tokenizer((run / "tokenizer.json").read_bytes(), 32)
+    model, figures = best_weights(run, read_corpus(run / "train"), tokenizer, 10)
+    assert figures["chosen"] in ("average", "last")
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    wanted = state["average"] if figures["chosen"] == "average" else None
+    found = model.state_dict()["decoder.predict.weight"]
+    source = state["model"]["model.decoder.predict.weight"] if wanted is None else wanted["decoder.predict.weight"]
+    torch.testing.assert_close(found, source, rtol=1e-3, atol=1e-4)  # the average is stored in fp16
 
 
 @pytest.mark.slow
