@@ -17,7 +17,7 @@ from lsms_rt.errors import EngineError, InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER, WEIGHTS
 
-from .compact import store_as_fp16
+from .compact import store_as_fp16, strip_metadata
 from .graphs import export_graphs
 from .verify import Parity, compare
 
@@ -67,6 +67,7 @@ def build_engine(options: BuildOptions, output: Path, say: Callable[[str], None]
         for path in export_graphs(model, folder):
             graph = onnx.load(path)
             store_as_fp16(graph)
+            strip_metadata(graph)
             onnx.save(graph, path)
         shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
         manifest = _manifest(model, checkpoint, options, folder)

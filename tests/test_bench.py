@@ -14,6 +14,7 @@ from lsms_rt.calibration.refhl import read_annotations
 from lsms_rt.data import DATA
 from lsms_rt.errors import InputError
 from lsms_rt.image import load_slice
+from lsms_rt.masks import dice
 from lsms_rt.segmenter import Segmenter
 
 
@@ -102,17 +103,31 @@ def test_the_real_slice_with_a_painted_lesion(demo_engine: Path, tmp_path: Path)
     assert (tmp_path / "real.png").stat().st_size > 50_000
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_the_shipped_weights_answer_the_shipped_examples(demo_engine: Path, number: int) -> None:
-    """Not a claim of quality, a guard: weights that stay silent, or that do not listen, fail here."""
+def test_the_shipped_weights_answer_the_shipped_examples(demo_engine: Path) -> None:
+    """Not a claim of quality, a guard: weights that are always silent, or that never are, fail here."""
     import json
 
-    rows = [
-        r for r in json.loads((DATA / "examples/examples.json").read_text()) if r["image"] == f"phantom_{number}.dcm"
-    ]
+    rows = json.loads((DATA / "examples/examples.json").read_text())
     with Segmenter(demo_engine) as segmenter:
-        first, second, false = (segmenter.predict(DATA / "examples" / r["image"], r["text"]) for r in rows)
-    truths = [np.asarray(Image.open(DATA / "examples" / r["mask"])) > 127 for r in rows]
-    for answer, own, other in ((first, *truths[:2]), (second, *truths[1::-1])):
-        assert (answer.mask & own).sum() > (answer.mask & other).sum()  # the lesion that was named, not its neighbour
-    assert false.mask.sum() < 0.5 * first.mask.sum() + 30
+        masks = [segmenter.predict(DATA / "examples" / row["image"], row["text"]).mask for row in rows]
+    truths = [np.asarray(Image.open(DATA / "examples" / row["mask"])) > 127 for row in rows]
+    true = [dice(mask, truth) for mask, truth in zip(masks, truths, strict=True) if truth.any()]
+    silent = [not mask.any() for mask, truth in zip(masks, truths, strict=True) if not truth.any()]
+    assert len(true) == 6
+    assert sum(value > 0.7 for value in true) >= 2
+    assert sum(silent) >= 2
+
+
+def test_the_shipped_weights_listen(demo_engine: Path) -> None:
+    """In a slice with a dark lesion in each lobe: the other lobe is another answer, other words are not."""
+    image = DATA / "examples" / "phantom_1.dcm"
+    texts = ("the {} lesion in the left lobe of the liver", "the {} lesion in the right lobe of the liver")
+    with Segmenter(demo_engine) as segmenter:
+        left, right = (segmenter.predict(image, text.format("low-density")).mask for text in texts)
+        again = segmenter.predict(image, texts[0].format("hypodense")).mask
+        bright = segmenter.predict(image, texts[0].format("hyperdense")).mask
+    assert left.any()
+    assert right.any()
+    assert dice(left, right) < 0.1
+    assert dice(left, again) > 0.8
+    assert not bright.any()

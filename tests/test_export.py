@@ -64,6 +64,14 @@ def test_the_bundled_engine_equals_pytorch_on_64_slices(demo_engine: Path) -> No
     assert parity.mask_agreement >= 0.9999
 
 
+@pytest.mark.slow
+def test_the_graphs_tell_nothing_of_the_machine_they_were_made_on(engine: Path) -> None:
+    for name in ("text.onnx", "image.onnx"):
+        data = (engine / name).read_bytes()
+        assert b"stack_trace" not in data
+        assert str(Path(__file__).parents[1]).encode() not in data
+
+
 def test_fp16_storage_is_lossless() -> None:
     exact = np.arange(200, dtype=np.float32) / 8
     inexact = np.linspace(0, 1, 200, dtype=np.float32)

@@ -123,7 +123,7 @@ def test_density_is_what_the_image_shows() -> None:
         for other in item.lesions:
             liver &= ~other.mask[box]
         difference = float(item.hu[lesion.mask].mean() - np.median(item.hu[box][liver]))
-        slack = 8.0  # HU: correlated noise and the liver's own texture
+        slack = 11.0  # HU: noise, the liver's own texture, and the halo of an abscess, counted as liver
         if lesion.density == "low":
             assert difference < -12 + slack, (case.seed, lesion.type)
         elif lesion.density == "high":

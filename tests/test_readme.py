@@ -57,5 +57,5 @@ def test_the_tree_names_no_machine() -> None:
     import subprocess
 
     words = "|".join(("/wor" + "k/", "py" + "pi[.]org", "pythonh" + "osted"))
-    done = subprocess.run(["git", "grep", "-nIE", words], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")  # 1: git looked, and found nothing
+    done = subprocess.run(["git", "grep", "-naE", words], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")  # 1: git looked, and found nothing

@@ -116,9 +116,9 @@ def test_dice_loss_by_hand() -> None:
     logits = torch.where(target > 0, 20.0, -20.0)
     logits[1] = -logits[1]
     right, wrong, silent = dice_loss(logits, target)
-    assert right < 1e-6
+    assert right < 1e-5
     assert wrong > 0.98
-    assert silent < 1e-6
+    assert silent < 1e-5
     assert dice_loss(torch.full((1, 1, 8, 8), 20.0), target[2:]).item() > 0.9  # paints where nothing is meant
 
 

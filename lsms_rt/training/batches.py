@@ -79,6 +79,7 @@ class Sampler:
 
     def batch(self, slices: int, size: int, full: float) -> Batch:
         """2 * ``slices`` examples at ``size`` pixels; a share ``full`` of them shows the whole slice uncropped."""
+        slices = min(slices, len(self.corpus))
         chosen = self.rng.choice(len(self.corpus), slices, replace=False, p=self.weight)
         images, targets, classes, sentences = [], [], [], []
         for index in chosen:

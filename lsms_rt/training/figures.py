@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> Non
             axis.imshow(ct.hu, cmap="gray", vmin=-110, vmax=190)
             axis.contour(answer.row.read_mask(), [0.5], colors="lime", linewidths=0.9)
             axis.contour(segmenter.predict(ct, answer.row.sentence).mask, [0.5], colors="red", linewidths=0.9)
-            axis.set_title(f"{title} {answer.dice:.2f}\n{answer.row.sentence}", fontsize=8, wrap=True)
+            axis.set_title(f"{title} {answer.dice:.2f}\n{textwrap.fill(answer.row.sentence, 44)}", fontsize=8)
             axis.axis("off")
     figure.suptitle("RefHL-Phantom, held-out cases: true mask green, answer red")
     figure.savefig(path, dpi=80)
