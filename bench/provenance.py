@@ -31,5 +31,14 @@ def _processor() -> str:
 
 def _commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    code = (
+        "--",
+        ".",
+        ":!lsms_rt/data",
+        ":!bench/results",
+        ":!docs",
+        ":!README.md",
+    )  # what measuring writes is not code
+    status = ["git", "status", "--porcelain", "-uno", *code]
+    changed = subprocess.run(status, capture_output=True, text=True, check=False)
     return (done.stdout.strip() or "unknown") + (" with local changes" if changed.stdout.strip() else "")

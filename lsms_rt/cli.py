@@ -81,7 +81,9 @@ def predict(options: argparse.Namespace) -> None:
 def _line(result: dict[str, Any]) -> str:
     name = result["source"] if not result["frame"] else f"{result['source']} [{result['frame']}]"
     if not result["found"]:
-        return f"{name}: nothing found (highest probability {result['score']:.2f})"
+        return (
+            f"{name}: nothing found (highest probability {result['score']:.2f}, found from {result['confidence']:.2f})"
+        )
     area = f"{result['area_mm2']:.0f} mm2" if result["area_mm2"] is not None else f"{result['pixels']} pixels"
     return f"{name}: found, {area}, mean {result['mean_hu']:.0f} HU, score {result['score']:.2f}, box {result['bbox']}"
 
@@ -100,7 +102,7 @@ def inspect(options: argparse.Namespace) -> None:
     for name, value in asdict(engine.manifest).items():
         if name == "files":
             value = ", ".join(f"{file} ({size / 1e6:.1f} MB)" for file, size in sizes.items())
-        if value not in (None, (), {}):
+        if value not in (None, (), {}) and name != "manifest_digest":
             print(f"{name.replace('_', ' '):20} {value}")
 
 
@@ -128,8 +130,7 @@ def demo(options: argparse.Namespace) -> None:
     print("Three synthetic slices and one real one, weights trained on synthetic CT:\n")
     for row in rows:
         answer = f"{row['pixels']} pixels" if row["found"] else "nothing found"
-        truth = "" if row["dice"] is None else f"  Dice {row['dice']:.2f}"
-        print(f'{row["source"]:18} "{row["text"]}"\n{"":18}   {answer}{truth}  {row["milliseconds"]:.0f} ms')
+        print(f'{row["source"]:18} "{row["text"]}"\n{"":18}   {answer}; {row["verdict"]}; {row["milliseconds"]:.0f} ms')
     print(f"\nPictures are in {options.output}: look at {options.output / 'demo.png'}. {NOT_FOR_DIAGNOSIS}")
 
 
@@ -323,7 +324,9 @@ def _explain(error: Exception) -> int:
         return 0
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = error.name.partition(".")[0]
-        _say(f"error: this command needs {package}; pip install '{EXTRAS.get(package, package)}'")
+        wanted = EXTRAS.get(package, package)
+        clone = f", in a clone: pip install '{wanted.replace('lsms-rt', '.')}'" if package in EXTRAS else ""
+        _say(f"error: this command needs {package}; pip install '{wanted}'{clone}")
         return EnvironmentProblem.exit_code
     if isinstance(error, OSError):
         _say(f"error: {error.filename or 'file'}: {error.strerror or error}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .data import DATA, demo_engine
-from .masks import dice
+from .masks import dice, verdict
 from .segmenter import Segmentation, Segmenter
 
 if TYPE_CHECKING:
@@ -42,15 +42,18 @@ def bundled_examples() -> list[Example]:
 
 def run_demo(folder: Path) -> list[dict[str, Any]]:
     """Answer every example, write a picture each, ``demo.png`` with all of them and ``demo.json`` into ``folder``."""
+    from PIL import Image
+
     folder.mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     with Segmenter(demo_engine()) as segmenter:
         for number, example in enumerate(bundled_examples()):
             result = segmenter.predict(example.image, example.text)
             picture = folder / f"{number:02d}.png"
-            result.save_overlay(picture)
+            truth = None if example.truth is None else np.asarray(Image.open(example.truth)) > 127
+            result.save_overlay(picture, truth)
             pictures.append(picture)
-            rows.append(_row(result, example))
+            rows.append(_row(result, truth))
     _sheet(pictures).save(folder / "demo.png")
     (folder / "demo.json").write_text(json.dumps(rows, indent=2) + "\n")
     return rows
@@ -71,18 +74,13 @@ def _sheet(pictures: list[Path]) -> Image.Image:
     return sheet
 
 
-def _row(result: Segmentation, example: Example) -> dict[str, Any]:
-    from PIL import Image
-
-    overlap = None
-    if example.truth is not None:
-        truth = np.asarray(Image.open(example.truth)) > 127
-        overlap = dice(truth, result.mask)
+def _row(result: Segmentation, truth: np.ndarray | None) -> dict[str, Any]:
     return {
         "source": result.slice.source,
-        "text": example.text,
+        "text": result.text,
         "found": result.found,
         "pixels": int(result.mask.sum()),
-        "dice": overlap,
+        "dice": None if truth is None else dice(result.mask, truth),
+        "verdict": "no true mask is known" if truth is None else verdict(result.mask, truth),
         "milliseconds": round(result.timings["total"], 1),
     }

@@ -61,6 +61,13 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
 
 
+def verdict(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> str:
+    """In words, how an answer compares with the true mask."""
+    if not truth.any():
+        return "wrong: nothing is there" if mask.any() else "right: nothing is there"
+    return f"Dice {dice(mask, truth):.2f}" if mask.any() else "missed"
+
+
 def bbox(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """(row0, col0, row1, col1) around a mask, half open: mask[row0:row1, col0:col1]; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

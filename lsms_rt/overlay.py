@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RED, _TINT = np.array([255, 40, 40], np.float32), 0.35  # colour, opacity of the area
+_GREEN = np.array([60, 230, 90], np.float32)
 _EDGE = 2  # thickness of the outline, pixels
 _FONT, _LINE, _MARGIN, _GAP = 18, 24, 10, 8  # pixels
 _SIDE, _MOST = 512, 1024  # pixels along the longer side of a half: at least, at most
@@ -25,6 +26,7 @@ def save_overlay(
     hu: NDArray[Any],
     mask: NDArray[np.bool_],
     *,
+    truth: NDArray[np.bool_] | None = None,
     spacing_mm: tuple[float, float] | None = None,
     window: tuple[float, float] = (50.0, 400.0),
     caption: str | None = None,
@@ -32,6 +34,7 @@ def save_overlay(
 ) -> None:
     """Write an RGB PNG: the slice left; right the same with a translucent red mask and its outline.
 
+    truth, where given, is a true mask that is outlined in green.
     hu: (H, W) in HU in the usual axial view, the patient's right at the left; mask: bool (H, W) in the same grid.
     window: (level, width) in HU. Drawn in its physical proportions where spacing_mm (between rows, between columns)
     is known. caption and then footer (grey) stand below.
@@ -41,7 +44,7 @@ def save_overlay(
 
     if hu.ndim != 2 or hu.shape != mask.shape:
         raise InputError(f"overlay: image {hu.shape} and mask {mask.shape} differ; give both in one grid")
-    left, right = _halves(hu, mask.astype(bool), window, _size(hu.shape, spacing_mm))
+    left, right = _halves(hu, mask.astype(bool), truth, window, _size(hu.shape, spacing_mm))
     height, width = left.shape[:2]
     font = ImageFont.load_default(size=_FONT)
     total = 2 * width + _GAP
@@ -53,8 +56,10 @@ def save_overlay(
     canvas.paste(Image.fromarray(left), (0, 0))
     canvas.paste(Image.fromarray(right), (width + _GAP, 0))
     draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, height // 2), "R", font=font, fill=(235, 235, 235))
-    draw.text((width - 2 * _MARGIN, height // 2), "L", font=font, fill=(235, 235, 235))
+    for start in (0, width + _GAP):
+        for x, letter in ((_MARGIN, "R"), (width - 2 * _MARGIN, "L")):
+            place = (start + x, height // 2)
+            draw.text(place, letter, font=font, fill=(235, 235, 235), stroke_width=2, stroke_fill=(0, 0, 0))
     for n, (line, colour) in enumerate(below):
         draw.text((_MARGIN, height + _MARGIN + n * _LINE), line, font=font, fill=colour)
     try:
@@ -72,7 +77,11 @@ def _size(shape: tuple[int, ...], spacing: tuple[float, float] | None) -> tuple[
 
 
 def _halves(
-    hu: NDArray[Any], mask: NDArray[np.bool_], window: tuple[float, float], size: tuple[int, int]
+    hu: NDArray[Any],
+    mask: NDArray[np.bool_],
+    truth: NDArray[np.bool_] | None,
+    window: tuple[float, float],
+    size: tuple[int, int],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The plain and the marked slice, both uint8 (rows, columns, 3) of ``size``."""
     from PIL import Image
@@ -81,10 +90,16 @@ def _halves(
     grey = np.clip((hu.astype(np.float32) - (level - width / 2)) * (255.0 / width), 0, 255).astype(np.uint8)
     shown = Image.fromarray(grey).resize(size[::-1], Image.Resampling.BILINEAR)
     plain = np.asarray(shown, np.float32)[..., None].repeat(3, axis=2)
-    # Nearest: an enlarged mask shows which pixels are in it.
-    big = np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+
+    def enlarged(a: NDArray[np.bool_]) -> NDArray[np.bool_]:  # nearest: it shows which pixels are in a mask
+        return np.asarray(Image.fromarray(a).resize(size[::-1], Image.Resampling.NEAREST))
+
+    big = enlarged(mask)
     marked = np.where(big[..., None], plain * (1 - _TINT) + _RED * _TINT, plain)
     marked[big & ~_eroded(big, _EDGE)] = _RED  # drawn after enlarging, so that it stays thin
+    if truth is not None:
+        wanted = enlarged(truth.astype(bool))
+        marked[wanted & ~_eroded(wanted, _EDGE)] = _GREEN
     return plain.astype(np.uint8), marked.astype(np.uint8)
 
 

@@ -27,23 +27,30 @@ def predict_to_folder(results: Iterator[Segmentation], folder: Path | None) -> I
 
     Files are numbered: neither a file's name nor a sentence, which may hold a patient's data, becomes a name.
     """
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: not a folder to write to ({error.strerror}); choose another -o") from error
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty; results are not overwritten, choose another -o")
     records: list[dict[str, Any]] = []
-    for number, result in enumerate(results):
-        record = result.to_dict()
-        if folder is not None:
-            names = {"overlay": f"{number:03d}_overlay.png", "mask": f"{number:03d}_mask.png"}
-            result.save_overlay(folder / names["overlay"])
-            result.save_mask(folder / names["mask"])
-            record |= names
-        records.append(record)
-        yield record
-    if folder is not None:
-        (folder / "results.json").write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    try:
+        for number, result in enumerate(results):
+            record = result.to_dict()
+            if folder is not None:
+                _make(folder)
+                names = {"overlay": f"{number:03d}_overlay.png", "mask": f"{number:03d}_mask.png"}
+                result.save_overlay(folder / names["overlay"])
+                result.save_mask(folder / names["mask"])
+                record |= names
+            records.append(record)
+            yield record
+    finally:  # also where a later input cannot be read: what was saved must be attributable
+        if folder is not None and records:
+            (folder / "results.json").write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: not a folder to write to ({error.strerror}); choose another -o") from error
 
 
 def counted(records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from .ct import CtSlice
 from .engine import Manifest, SentenceFeatures, open_backend, open_directory
 from .errors import InputError
 from .image import load_slice, load_slices
-from .masks import area_mm2, bbox, highest_probability, probability_in_grid
+from .masks import area_mm2, bbox, highest_probability, probability_in_grid, verdict
 from .tensor import Placement, to_tensor
 from .text import Tokenizer, clean_sentence
 
@@ -30,9 +30,10 @@ CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) 
 class Segmentation:
     """The answer for one slice; all arrays are in the input's own grid (its rows and columns).
 
-    ``mask`` bool (H, W); ``probability`` float32 (H, W) in [0, 1]; ``found`` whether anything matches the sentence;
-    ``score`` the highest probability that the network gave to any place of the slice, on its own grid;
-    ``area_mm2`` None where the pixel spacing is unknown; ``bbox`` (row0, column0, row1, column1), half open, None if
+    ``mask`` bool (H, W); ``probability`` float32 (H, W) in [0, 1]; ``score`` the highest probability that
+    the network gave to any place of the slice, on its own grid; ``found`` whether anything matches the sentence: below
+    the engine's ``confidence``, ``score`` is too low to answer and the mask is empty.
+    ``area_mm2`` is None where the pixel spacing is unknown; ``bbox`` (row0, column0, row1, column1), half open, None if
     nothing was found; ``mean_hu`` over the mask, likewise; ``notes`` what had to be assumed about the image.
     ``timings`` in ms: "total" of ``predict`` includes reading; in a series they are a slice's share of its batch.
     """
@@ -43,7 +44,12 @@ class Segmentation:
     score: float
     slice: CtSlice
     weights_note: str
+    confidence: float
+    unknown_words: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Segmentation {'found' if self.found else 'nothing found'}, score {self.score:.2f}, {self.mask.shape}>"
 
     @property
     def found(self) -> bool:
@@ -68,7 +74,9 @@ class Segmentation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.slice.notes
+        if not self.unknown_words:
+            return self.slice.notes
+        return (*self.slice.notes, f"words that this engine does not know: {', '.join(self.unknown_words)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, in plain types, ready for JSON."""
@@ -78,6 +86,7 @@ class Segmentation:
             "text": self.text,
             "found": self.found,
             "score": round(self.score, 4),
+            "confidence": self.confidence,
             "pixels": int(self.mask.sum()),
             "shape": list(self.mask.shape),
             "area_mm2": None if self.area_mm2 is None else round(self.area_mm2, 2),
@@ -88,18 +97,25 @@ class Segmentation:
             "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
         }
 
-    def save_overlay(self, path: str | PathLike[str]) -> None:
-        """Write a PNG: the slice, and the slice with the mask, in the usual view (the patient's right is left)."""
+    def save_overlay(self, path: str | PathLike[str], truth: np.ndarray | None = None) -> None:
+        """Write a PNG: the slice, and the slice with the mask, in the usual view (the patient's right is left).
+
+        ``truth``, where it is known, is a bool mask (H, W) in the input's grid; it is outlined in green.
+        """
         from .overlay import save_overlay
 
         answer = "nothing found" if not self.found else f"{int(self.mask.sum())} pixels"
         if self.area_mm2 is not None and self.found:
             answer = f"{self.area_mm2:.0f} mm2, mean {self.mean_hu:.0f} HU"
+        if truth is not None:
+            answer += f", {verdict(self.mask, truth)}"
         ct = self.slice
+        masks = [None if m is None else ct.to_model_frame(m, ct.flips, ct.transposed) for m in (self.mask, truth)]
         save_overlay(
             path,
             ct.hu,
-            ct.to_model_frame(self.mask, ct.flips, ct.transposed),
+            masks[0],
+            truth=masks[1],
             spacing_mm=ct.spacing_mm,
             caption=f"{self.text}: {answer}",
             footer=f"{self.weights_note}, not for diagnosis",
@@ -197,7 +213,10 @@ class Segmenter:
         mask = probability > self.manifest.threshold
         if score < self.manifest.confidence:
             mask = np.zeros_like(mask)
-        return Segmentation(mask, probability, text, score, ct, self.manifest.weights_note)
+        unknown = self._tokenizer.unknown_words(text)
+        return Segmentation(
+            mask, probability, text, score, ct, self.manifest.weights_note, self.manifest.confidence, unknown
+        )
 
     def _features(self, text: str) -> SentenceFeatures:
         """The sentence's features, from the cache if it was asked before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import unicodedata
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ def clean_sentence(text: str) -> str:
     if not any(c.isalnum() for c in printable):
         raise InputError('the sentence is empty; say what to look for, e.g. "the cyst in the left lobe of the liver"')
     return " ".join(printable.split())
+
+
+def _words(sentence: str) -> list[str]:
+    return [word.strip(string.punctuation) for word in sentence.split() if word.strip(string.punctuation)]
 
 
 class Tokenizer:
@@ -65,9 +70,19 @@ class Tokenizer:
             raise InputError(
                 f"the sentence has {len(ids)} tokens and this engine reads {self.max_tokens}; shorten the sentence"
             )
-        if all(token == self._unknown for token in ids[1:-1]):
+        if len(self.unknown_words(sentence)) == len(set(_words(sentence))):
             raise InputError("no word of the sentence is in this engine's vocabulary; describe the lesion in English")
         tokens = np.full((1, self.max_tokens), self._pad, np.int64)
         mask = np.zeros((1, self.max_tokens), np.float32)
         tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1.0
         return Tokens(tokens, mask)
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of ``text`` that the vocabulary does not have: unknown, or only spelled letter by letter."""
+        found = []
+        for word in dict.fromkeys(_words(clean_sentence(text))):
+            pieces = self._fast.encode(word, add_special_tokens=False).tokens
+            spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)
+            if UNK in pieces or spelled:
+                found.append(word)
+        return tuple(found)

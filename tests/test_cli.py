@@ -141,6 +141,8 @@ def test_a_result_is_saved_before_a_later_input_fails(capsys: pytest.CaptureFixt
     out = tmp_path / "out"
     refused(capsys, 2, "not DICOM", "predict", "demo", SLICE, str(tmp_path / "bad.dcm"), "--text", TEXT, "-o", str(out))
     assert (out / "000_mask.png").is_file()
+    assert len(json.loads((out / "results.json").read_text())) == 1
+    refused(capsys, 2, "not overwritten", "predict", "demo", SLICE, "--text", TEXT, "-o", str(out))
 
 
 def test_a_picture_says_what_it_is_taken_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def test_case_punctuation_and_unicode_forms_mean_the_same(segmenter: Segmenter, 
         ("lesion " * 200, "characters"),
         ("the lesion " * 20, "42 tokens and this engine reads 32"),
         ("病变 肝", "no word"),
+        ("asdf qwer zxcv", "no word"),
         (None, "NoneType"),
         (b"the cyst", "bytes"),
         ("\x00\x01", "empty"),
@@ -144,6 +145,14 @@ def test_wrong_sentences_are_refused(segmenter: Segmenter, abdomen: np.ndarray, 
         segmenter.predict(abdomen, text)
     with pytest.raises(InputError, match=words):
         segmenter.predict_series([abdomen], text)
+
+
+def test_words_that_the_engine_does_not_know_are_named(segmenter: Segmenter, abdomen: np.ndarray) -> None:
+    assert segmenter.predict(abdomen, "the low-density lesion, in the right lobe.").unknown_words == ()
+    result = segmenter.predict(abdomen, "the spiculated lesion")
+    assert result.unknown_words == ("spiculated",)
+    assert "spiculated" in result.to_dict()["notes"][-1]
+    assert repr(result).startswith("<Segmentation ")
 
 
 def test_a_series_comes_in_anatomical_order(segmenter: Segmenter, phantom_case, tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def feet_to_head(
 def _headers(folder: Path) -> list[_Header]:
     """The header of every CT image in a folder, by path; InputError if there is none."""
     try:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        visible = (p for p in folder.rglob("*") if not any(n.startswith(".") for n in p.relative_to(folder).parts))
+        files = sorted(path for path in visible if path.is_file())
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
     if len(files) > MAX_FILES:
@@ -172,7 +173,7 @@ def _choose(headers: list[_Header], series: str | int | None, source: str) -> li
         raise InputError(f"{source}: no series {wanted}; choose one of: {listed}")
     distinct = len({key.uid for key in chosen}) == len(chosen)
     fix = (
-        "choose with series (--series): a NUMBER or the end of a UID"
+        "choose by number or end of UID (--series), or give the files one by one"
         if distinct
         else "put each stack in its own folder"
     )

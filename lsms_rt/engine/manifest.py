@@ -12,7 +12,7 @@ from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooN
 
 FORMAT = 1  # of the directory; raised when an older package could not read it
 MANIFEST = "manifest.json"
-REBUILD = "build it again: lsms-rt build-engine -o NAME.engine"
+REBUILD = "build it again: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def open_directory(path: str | Path, digest: str | None = None) -> EngineDirecto
     path = Path(path)
     file = path / MANIFEST
     if not path.exists():
-        raise EngineMissingFile(f"{path}: no such engine; {REBUILD}")
+        raise EngineMissingFile(f"{path}: no such engine; check the path, or say 'demo' for the bundled one")
     if not file.is_file():
-        raise EngineMissingFile(f"{path} is no engine directory: it has no {MANIFEST}; {REBUILD}")
+        raise EngineMissingFile(f"{path} is no engine directory: it has no {MANIFEST}; check the path, or {REBUILD}")
     data = file.read_bytes()
     found = f"sha256:{sha256(data)}"
     if digest is not None and digest.lower() != found:
