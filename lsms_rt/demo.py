@@ -69,8 +69,8 @@ def _sheet(pictures: list[Path]) -> Image.Image:
             tiles.append(tile.convert("RGB").resize((WIDTH, round(tile.height * WIDTH / tile.width))))
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (COLUMNS * (WIDTH + GAP), -(-len(tiles) // COLUMNS) * (height + GAP)), (70, 70, 70))
-    for number, tile in enumerate(tiles):
-        sheet.paste(tile, (number % COLUMNS * (WIDTH + GAP), number // COLUMNS * (height + GAP)))
+    for number, small in enumerate(tiles):
+        sheet.paste(small, (number % COLUMNS * (WIDTH + GAP), number // COLUMNS * (height + GAP)))
     return sheet
 
 

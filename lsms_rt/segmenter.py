@@ -110,12 +110,11 @@ class Segmentation:
         if truth is not None:
             answer += f", {verdict(self.mask, truth)}"
         ct = self.slice
-        masks = [None if m is None else ct.to_model_frame(m, ct.flips, ct.transposed) for m in (self.mask, truth)]
         save_overlay(
             path,
             ct.hu,
-            masks[0],
-            truth=masks[1],
+            ct.to_model_frame(self.mask, ct.flips, ct.transposed),
+            truth=None if truth is None else ct.to_model_frame(truth, ct.flips, ct.transposed),
             spacing_mm=ct.spacing_mm,
             caption=f"{self.text}: {answer}",
             footer=f"{self.weights_note}, not for diagnosis",
