@@ -60,6 +60,18 @@ def test_a_longer_recipe_resumes_and_is_on_record(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_can_begin_with_given_weights(run: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, phases=(Phase(1, 64, 2, 0.5),), learning_rate=0.0, weight_decay=0.0)
+    for name in ("train", "validation"):
+        (tmp_path / name).symlink_to(run / name)
+    train(recipe, tmp_path, workers=1, init=run / "model")
+    before, after = (LSMS.from_pretrained(place / "model").state_dict() for place in (run, tmp_path))
+    for name, value in before.items():
+        if "running" not in name and "num_batches" not in name:  # a batch moves these even at rate zero
+            torch.testing.assert_close(after[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.slow
 def test_thresholds_are_chosen_from_the_table(run: Path) -> None:
     model = LSMS.from_pretrained(run / "model")
     tokenizer = Tokenizer((run / "tokenizer.json").read_bytes(), 32)

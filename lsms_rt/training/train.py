@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -92,8 +93,11 @@ def pretrain_text(model: LSMS, auxiliary: Auxiliary, sampler: Sampler, updates: 
     return value
 
 
-def train(recipe: Recipe, out: Path, workers: int) -> None:
-    """Run or resume ``recipe`` in ``out``; leaves ``checkpoint.pt``, ``log.jsonl`` and the averaged ``model/``."""
+def train(recipe: Recipe, out: Path, workers: int, init: Path | None = None) -> None:
+    """Run or resume ``recipe`` in ``out``; a new run begins with the checkpoint folder ``init`` where it is given.
+
+    Leaves ``checkpoint.pt``, ``log.jsonl`` and the averaged ``model/``.
+    """
     from tqdm import tqdm
 
     out.mkdir(parents=True, exist_ok=True)
@@ -102,10 +106,16 @@ def train(recipe: Recipe, out: Path, workers: int) -> None:
     for name, seed, cases in sets:
         write_corpus(out / name, range(seed, seed + cases), slices, recipe.image_size, workers)
     if not (out / "tokenizer.json").exists():  # a resumed run keeps the vocabulary that it began with
-        write_vocabulary(out / "tokenizer.json")
+        if init is not None:
+            shutil.copyfile(init / "tokenizer.json", out / "tokenizer.json")
+        else:
+            write_vocabulary(out / "tokenizer.json")
     tokenizer = Tokenizer((out / "tokenizer.json").read_bytes(), TextConfig.max_tokens)
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe, tokenizer.vocab_size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(recipe, tokenizer.vocab_size)
+    if init is not None:
+        model.load_state_dict(LSMS.from_pretrained(init).state_dict())
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     auxiliary = Auxiliary(model)
     window = model.config.hu_window
     held_out = read_corpus(out / "validation")
@@ -125,12 +135,12 @@ def train(recipe: Recipe, out: Path, workers: int) -> None:
         done, seconds = state["done"], state["seconds"]
     # The seed depends on where we resume, so that a resumed run does not see the same batches again.
     sampler = Sampler(read_corpus(out / "train"), tokenizer, window, recipe.seed + done)
-    if done == 0 and recipe.text_updates:
+    if done == 0 and recipe.text_updates and init is None:
         text_loss = pretrain_text(model, auxiliary, sampler, recipe.text_updates)
         _log(out, {"text_updates": recipe.text_updates, "text_loss": text_loss})
 
     # Every start is on record: a run may be resumed with another schedule or another commit.
-    _log(out, {"start": done, "recipe": asdict(recipe)} | provenance("torch"))
+    _log(out, {"start": done, "init": str(init or ""), "recipe": asdict(recipe)} | provenance("torch"))
     total = sum(phase.updates for phase in recipe.phases)
     began = time.monotonic() - seconds
     for update in tqdm(range(done, total), initial=done, total=total, desc="training", disable=None):
@@ -201,13 +211,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that generate the phantom")
     parser.add_argument("--threads", type=int, default=2, help="threads of the training itself")
     parser.add_argument("--recipe", type=Path, help="JSON with fields of Recipe to change (default: none)")
+    parser.add_argument("--init", type=Path, help="checkpoint folder that a new run begins with (default: none)")
     options = parser.parse_args(argv)
     torch.set_flush_denormal(True)  # before any thread starts, so that all inherit it; denormals are slow
     torch.set_num_threads(options.threads)
     changes = json.loads(options.recipe.read_text()) if options.recipe else {}
     if "phases" in changes:
         changes["phases"] = tuple(Phase(**phase) for phase in changes["phases"])
-    train(Recipe(**changes), options.out, options.workers)
+    train(Recipe(**changes), options.out, options.workers, options.init)
 
 
 if __name__ == "__main__":
