@@ -130,6 +130,14 @@ class Segmentation:
             raise InputError(f"{path}: not written ({error.strerror}); choose another folder") from error
 
 
+@dataclass(frozen=True)
+class _Sentence:
+    """All that is kept of a sentence: computed once, used for every slice."""
+
+    features: SentenceFeatures
+    unknown_words: tuple[str, ...]
+
+
 class Segmenter:
     """Loads an engine once, answers many times; safe to use from several threads, closes as a context manager.
 
@@ -144,7 +152,7 @@ class Segmenter:
         self.digest = directory.digest
         self._tokenizer = Tokenizer(directory.read("tokenizer.json"), self.manifest.max_tokens)
         self._backend = open_backend(directory, threads)
-        self._cache: OrderedDict[str, SentenceFeatures] = OrderedDict()
+        self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
 
     def predict(self, img: Any, text: str) -> Segmentation:
@@ -157,10 +165,10 @@ class Segmenter:
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
             with _timed(timings, "text"):  # first: a wrong sentence is reported before a large file is read
-                features = self._features(text)
+                sentence = self._sentence(text)
             with _timed(timings, "read"):
                 ct = load_slice(img)
-            result = self._predict_batch([ct], text, features, timings)[0]
+            result = self._predict_batch([ct], text, sentence, timings)[0]
         result.timings.update(timings)
         return result
 
@@ -175,62 +183,61 @@ class Segmenter:
         size = self.manifest.max_batch if batch is None else batch
         if not 1 <= size <= self.manifest.max_batch:
             raise InputError(f"batch is {size}; this engine takes 1 to {self.manifest.max_batch}")
-        features = self._features(text)
+        sentence = self._sentence(text)
         slices = _in_order(images, series)
-        return self._series(slices, text, features, size)
+        return self._series(slices, text, sentence, size)
 
-    def _series(
-        self, slices: Sequence[CtSlice], text: str, features: SentenceFeatures, size: int
-    ) -> Iterator[Segmentation]:
+    def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
         for start in range(0, len(slices), size):
             timings: dict[str, float] = {}
-            for result in self._predict_batch(slices[start : start + size], text, features, timings):
+            for result in self._predict_batch(slices[start : start + size], text, sentence, timings):
                 result.timings["total"] = sum(result.timings.values())
                 yield result
 
     def _predict_batch(
-        self, slices: Sequence[CtSlice], text: str, features: SentenceFeatures, timings: dict[str, float]
+        self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, timings: dict[str, float]
     ) -> list[Segmentation]:
         manifest = self.manifest
         with _timed(timings, "prepare"):
             placed = [to_tensor(ct, manifest.image_size, manifest.hu_window) for ct in slices]
             images = np.concatenate([tensor for tensor, _ in placed])
         with _timed(timings, "image"):
-            logits = self._backend.segment(images, features)
+            logits = self._backend.segment(images, sentence.features)
         with _timed(timings, "mask"):
             results = [
-                self._result(ct, placement, values, text)
+                self._result(ct, placement, values, text, sentence.unknown_words)
                 for ct, (_, placement), values in zip(slices, placed, logits, strict=True)
             ]
         for result in results:
             result.timings.update({name: value / len(slices) for name, value in timings.items()})
         return results
 
-    def _result(self, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str) -> Segmentation:
+    def _result(
+        self, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str, unknown: tuple[str, ...]
+    ) -> Segmentation:
         probability = probability_in_grid(logits, placement, ct)
         score = highest_probability(logits, placement)
         mask = probability > self.manifest.threshold
         if score < self.manifest.confidence:
             mask = np.zeros_like(mask)
-        unknown = self._tokenizer.unknown_words(text)
         return Segmentation(
             mask, probability, text, score, ct, self.manifest.weights_note, self.manifest.confidence, unknown
         )
 
-    def _features(self, text: str) -> SentenceFeatures:
-        """The sentence's features, from the cache if it was asked before."""
+    def _sentence(self, text: str) -> _Sentence:
+        """What the sentence says to the engine, from the cache if it was asked before."""
         key = clean_sentence(text)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
         tokens = self._tokenizer(key)
-        features = self._backend.encode_text(tokens.ids, tokens.mask)
+        sentence = _Sentence(self._backend.encode_text(tokens.ids, tokens.mask), tokens.unknown_words)
         with self._lock:
-            self._cache[key] = features
+            self._cache[key] = sentence
             while len(self._cache) > CACHED_SENTENCES:
                 self._cache.popitem(last=False)
-        return features
+        return sentence
 
     def close(self) -> None:
         """Free the engine; further calls are refused."""

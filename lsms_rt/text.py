@@ -15,10 +15,14 @@ CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
 
 @dataclass(frozen=True)
 class Tokens:
-    """One sentence: ``ids`` int64 (1, T) and ``mask`` float32 (1, T), 1 for a token and 0 for padding."""
+    """One sentence: ``ids`` int64 (1, T) and ``mask`` float32 (1, T), 1 for a token and 0 for padding.
+
+    ``unknown_words`` are those that the vocabulary does not have.
+    """
 
     ids: np.ndarray
     mask: np.ndarray
+    unknown_words: tuple[str, ...] = ()
 
 
 def clean_sentence(text: str) -> str:
@@ -35,10 +39,6 @@ def clean_sentence(text: str) -> str:
     return " ".join(printable.split())
 
 
-def _words(sentence: str) -> list[str]:
-    return [word.strip(string.punctuation) for word in sentence.split() if word.strip(string.punctuation)]
-
-
 class Tokenizer:
     """A ``tokenizer.json`` (Hugging Face ``tokenizers`` format) with a fixed number of tokens."""
 
@@ -51,7 +51,6 @@ class Tokenizer:
             raise EngineInvalid(f"tokenizer.json is no tokenizer ({error}); build the engine again") from error
         self._fast.no_padding()
         self._fast.no_truncation()
-        self._unknown = self._fast.token_to_id(UNK)
         self._pad = self._fast.token_to_id(PAD) or 0
         self.max_tokens = max_tokens
         self.vocab_size: int = self._fast.get_vocab_size()
@@ -70,19 +69,17 @@ class Tokenizer:
             raise InputError(
                 f"the sentence has {len(ids)} tokens and this engine reads {self.max_tokens}; shorten the sentence"
             )
-        if len(self.unknown_words(sentence)) == len(set(_words(sentence))):
+        words = dict.fromkeys(word.strip(string.punctuation) for word in sentence.split())
+        unknown = tuple(word for word in words if word and self._is_unknown(word))
+        if len(unknown) == sum(map(bool, words)):
             raise InputError("no word of the sentence is in this engine's vocabulary; describe the lesion in English")
         tokens = np.full((1, self.max_tokens), self._pad, np.int64)
         mask = np.zeros((1, self.max_tokens), np.float32)
         tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1.0
-        return Tokens(tokens, mask)
+        return Tokens(tokens, mask, unknown)
 
-    def unknown_words(self, text: str) -> tuple[str, ...]:
-        """The words of ``text`` that the vocabulary does not have: unknown, or only spelled letter by letter."""
-        found = []
-        for word in dict.fromkeys(_words(clean_sentence(text))):
-            pieces = self._fast.encode(word, add_special_tokens=False).tokens
-            spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)
-            if UNK in pieces or spelled:
-                found.append(word)
-        return tuple(found)
+    def _is_unknown(self, word: str) -> bool:
+        """Whether the vocabulary lacks ``word``, or can only spell it letter by letter."""
+        pieces = self._fast.encode(word, add_special_tokens=False).tokens
+        spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)
+        return UNK in pieces or spelled

@@ -130,7 +130,8 @@ def release(run: Path, slices: int, limit: int | None) -> dict[str, Any]:
 def history(log: Path) -> dict[str, Any]:
     """What a run's log says was done: updates at each image size, hours, and every start with its commit.
 
-    Taken from what was logged and not from the recipe, which a resumed run may have changed.
+    Taken from what was logged and not from the recipe, which a resumed run may have changed.  A row with a "remark" is
+    for whoever runs it to add; the model card repeats it.
     """
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     sizes = {row["update"]: row["size"] for row in rows if "size" in row}
@@ -142,9 +143,9 @@ def history(log: Path) -> dict[str, Any]:
     starts = [row for row in rows if "start" in row]
     return {
         "updates": updates,
-        "examples_per_update": "12 to 16, two sentences a slice",
         "hours": round(max(row.get("seconds", 0) for row in rows) / 3600, 2),
         "starts": [{name: row[name] for name in ("start", "commit", "date", "versions", "device")} for row in starts],
+        "remarks": [row["remark"] for row in rows if "remark" in row],
         "recipe_of_last_start": starts[-1]["recipe"] if starts else None,
     }
 
@@ -153,6 +154,7 @@ def _card(record: dict[str, Any]) -> str:
     figures, training = record["accuracy"], record["training"]
     recipe = training["recipe_of_last_start"]
     phases = ", ".join(f"{count} at {size}" for size, count in training["updates"].items())
+    remarks = "".join(f"\n{remark}\n" for remark in training["remarks"])
     commits = ", ".join(dict.fromkeys(start["commit"] for start in training["starts"]))
     return f"""# Model card: lsms-rt demo weights
 
@@ -162,12 +164,12 @@ answers on real images mean nothing.** They exist so that the engine can be trie
 
 | | |
 |---|---|
-| data | RefHL-Phantom: {recipe["cases"]} cases of {recipe["slices_per_case"]} slices, seeds from 5000000 |
+| last data | RefHL-Phantom: {recipe["cases"]} cases of {recipe["slices_per_case"]} slices, seeds from 5000000 |
 | training | {phases} updates; BCE + Dice + pixel-text contrast, AdamW; seed {recipe["seed"]} |
-| device, time | {training["starts"][-1]["device"]["processor"]}, no GPU, {training["hours"]:.1f} hours |
+| device, time | {training["starts"][-1]["device"]["processor"]}, {training["hours"]:.1f} hours |
 | commits, date | trained at {commits}, measured at {record["commit"]}, {record["date"]} |
 | licence | Apache-2.0, as the code; no third party's data or weights are in it |
-
+{remarks}
 Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-out cases, {figures["slices"]} slices,
 {figures["sentences"]} sentences, through the bundled engine (`bench/results/cpu/demo_accuracy.json`).
 
