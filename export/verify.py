@@ -59,10 +59,9 @@ def compare(model: LSMS, engine: Path, slices: int) -> Parity:
         image, _ = to_tensor(slice_from_array(hu), manifest.image_size, manifest.hu_window)
         try:
             tokens = tokenizer(text)
-        except InputError:  # another vocabulary may not know the phantom's words; any two tokens will do
-            tokens = Tokens(
-                *(np.eye(1, manifest.max_tokens, k, dtype) for k, dtype in ((1, np.int64), (0, np.float32)))
-            )
+        except InputError:  # another vocabulary may not know the phantom's words; any token will do
+            count = manifest.max_tokens
+            tokens = Tokens(np.eye(1, count, 1, dtype=np.int64), np.eye(1, count, dtype=np.float32))
         logits = backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0]
         with torch.no_grad():
             reference = model(*(torch.from_numpy(a) for a in (image, tokens.ids, tokens.mask)))[0, 0].numpy()
