@@ -74,7 +74,7 @@ def build_engine(options: BuildOptions, output: Path, say: Callable[[str], None]
         write_manifest(folder, manifest)
         if options.verify_slices:
             say(f"comparing with PyTorch on {options.verify_slices} phantom slices")
-            parity = compare(model, folder, options.verify_slices)
+            parity = compare(_load(checkpoint, options.image_size, "reference"), folder, options.verify_slices)
             _judge(parity)
             manifest = replace(manifest, accuracy=parity.to_dict())
             write_manifest(folder, manifest)
@@ -84,9 +84,9 @@ def build_engine(options: BuildOptions, output: Path, say: Callable[[str], None]
     return manifest
 
 
-def _load(checkpoint: Path, image_size: int | None) -> LSMS:
+def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:
     try:
-        model = LSMS.from_pretrained(checkpoint)
+        model = LSMS.from_pretrained(checkpoint, kernels)
         if image_size is not None:
             model.config = replace(model.config, image_size=image_size)
     except (FileNotFoundError, ValueError, TypeError) as error:

@@ -1,1 +1,19 @@
-"""Home of the Triton kernels; none has landed yet, every engine runs stock operations."""
+"""Triton kernels of the SVLA block: one op a file, each with its plain twin in ``lsms_rt.model.folded``."""
+
+from __future__ import annotations
+
+import importlib.util
+
+
+def missing() -> str | None:
+    """What this machine lacks to run the kernels, and how to get it; None where they run."""
+    import torch
+
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install 'lsms-rt[triton]')"
+    if not torch.cuda.is_available():
+        return "PyTorch sees no NVIDIA GPU here"
+    capability = torch.cuda.get_device_capability()
+    if capability < (8, 0):
+        return f"the GPU has compute capability {capability[0]}.{capability[1]}, the kernels need 8.0 or newer"
+    return None

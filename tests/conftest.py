@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Kernels run in Triton's interpreter, on the CPU.  It must be chosen before they are defined; what needs the compiler
+# (tests of aot.py) runs in processes of its own.
+os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

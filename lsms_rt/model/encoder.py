@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from . import folded
 from . import functional as lsms_f
 from .config import LsmsConfig
+from .forms import SvlaForm, svla_form
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,14 @@ class TextFeatures:
     """All that the image encoder needs of a sentence; depends on the sentence alone.
 
     ``keys[i]`` and ``values[i]`` are (B, depth_i, T, C_i), one row a block of stage i, zero at padding tokens.
-    ``mask`` is (B, T), 1 for a token and 0 for padding.
+    ``mask`` is (B, T), 1 for a token and 0 for padding.  ``folded`` says whether they are those of
+    ``folded.fold_sentence``, which only a model that folds can use.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     mask: Tensor
+    folded: bool = True
 
 
 class TextProjection(nn.Module):
@@ -59,9 +63,10 @@ class LanguageBranch(nn.Module):
         self.hidden = nn.Conv2d(channels, channels, 1, bias=False)
         self.gate = nn.Conv2d(channels, channels, 1, bias=False)
 
-    def forward(self, a: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        context = lsms_f.text_attention(a, keys, values, mask, _filter(self.query), _filter(self.output))
-        return lsms_f.language_gate(context, self.hidden.weight, self.gate.weight)
+    def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
+        """Keys and values of the block, (B, T, C); folded for a form that folds."""
+        keys, values = self.text(text, mask)
+        return folded.fold_sentence(keys, values, _filter(self.output)) if fold else (keys, values)
 
 
 class Svla(nn.Module):
@@ -69,10 +74,12 @@ class Svla(nn.Module):
 
     The abstract (v2) says that diverse kernels extract visual knowledge *in parallel with* the alignment; so the
     language branch reads the same map ``a`` as the strips do, and all are added before the mixing 1x1 (reconstruction).
+    This module holds the parameters; ``form`` computes.
     """
 
-    def __init__(self, channels: int, text_width: int) -> None:
+    def __init__(self, channels: int, text_width: int, form: SvlaForm) -> None:
         super().__init__()
+        self.form = form
         self.center = _depthwise(channels, 5, 5)
         self.rows = nn.ModuleList(_depthwise(channels, 1, n) for n in lsms_f.STRIPS)
         self.columns = nn.ModuleList(_depthwise(channels, n, 1) for n in lsms_f.STRIPS)
@@ -80,18 +87,29 @@ class Svla(nn.Module):
         self.language = LanguageBranch(channels, text_width)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        strips = [(_filter(row), _filter(column)) for row, column in zip(self.rows, self.columns, strict=True)]
-        a, s = lsms_f.multi_scale_depthwise(x, _filter(self.center), strips)
-        return self.mix(s + self.language(a, keys, values, mask)) * x
+        return self.form(x, keys, values, mask, self.weights())
+
+    def weights(self) -> lsms_f.SvlaWeights:
+        """The block's parameters under their names in the mathematics."""
+        language = self.language
+        return lsms_f.SvlaWeights(
+            center=_filter(self.center),
+            strips=[(_filter(row), _filter(column)) for row, column in zip(self.rows, self.columns, strict=True)],
+            query=_filter(language.query),
+            output=_filter(language.output),
+            hidden=language.hidden.weight,
+            gate=language.gate.weight,
+            mix=_filter(self.mix),
+        )
 
 
 class Attention(nn.Module):
     """1x1 -> GELU -> SVLA -> 1x1, plus the shortcut (SegNeXt's spatial attention)."""
 
-    def __init__(self, channels: int, text_width: int) -> None:
+    def __init__(self, channels: int, text_width: int, form: SvlaForm) -> None:
         super().__init__()
         self.inner = nn.Conv2d(channels, channels, 1)
-        self.svla = Svla(channels, text_width)
+        self.svla = Svla(channels, text_width, form)
         self.outer = nn.Conv2d(channels, channels, 1)
         self.activation = nn.GELU()
 
@@ -116,10 +134,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """BN -> attention -> layer scale -> residual; BN -> MLP -> layer scale -> residual (SegNeXt, scale 1e-2)."""
 
-    def __init__(self, channels: int, mlp_ratio: int, text_width: int) -> None:
+    def __init__(self, channels: int, mlp_ratio: int, text_width: int, form: SvlaForm) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels)
-        self.attention = Attention(channels, text_width)
+        self.attention = Attention(channels, text_width, form)
         self.norm2 = nn.BatchNorm2d(channels)
         self.mlp = Mlp(channels, mlp_ratio)
         self.scale1 = nn.Parameter(torch.full((channels, 1, 1), 1e-2))
@@ -133,10 +151,10 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Downsampling, blocks, LayerNorm over the channels."""
 
-    def __init__(self, embed: nn.Module, channels: int, depth: int, mlp_ratio: int, text_width: int) -> None:
+    def __init__(self, embed: nn.Module, blocks: Sequence[Block], channels: int) -> None:
         super().__init__()
         self.embed = embed
-        self.blocks = nn.ModuleList(Block(channels, mlp_ratio, text_width) for _ in range(depth))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -146,10 +164,10 @@ class Stage(nn.Module):
             x = block(x, keys[:, index], values[:, index], mask)
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
         """Keys and values of all blocks of the stage, (B, depth, T, C)."""
-        projections = [module for module in self.blocks.modules() if isinstance(module, TextProjection)]
-        pairs = [project(text, mask) for project in projections]
+        branches = [module for module in self.blocks.modules() if isinstance(module, LanguageBranch)]
+        pairs = [branch.project_text(text, mask, fold) for branch in branches]
         return torch.stack([k for k, _ in pairs], 1), torch.stack([v for _, v in pairs], 1)
 
 
@@ -161,17 +179,23 @@ class Encoder(nn.Module):
     3 the parameters equal SegNeXt's published sizes.
     """
 
-    def __init__(self, config: LsmsConfig) -> None:
+    def __init__(self, config: LsmsConfig, kernels: str = "stock") -> None:
         super().__init__()
         width, stages, previous = config.text.hidden_size, [], config.in_channels
         for index, channels in enumerate(config.dims):
             embed = _stem(previous, channels) if index == 0 else _downsample(previous, channels)
-            stages.append(Stage(embed, channels, config.depths[index], config.mlp_ratios[index], width))
+            ratio, depth = config.mlp_ratios[index], config.depths[index]
+            blocks = [Block(channels, ratio, width, svla_form(kernels)) for _ in range(depth)]
+            stages.append(Stage(embed, blocks, channels))
             previous = channels
         self.stages = nn.ModuleList(stages)
+        self.folds = kernels != "reference"
 
     def forward(self, image: Tensor, text: TextFeatures) -> list[Tensor]:
         """``image`` (B, in_channels, H, W) in [-1, 1] -> four maps (B, C_i, H / stride, W / stride)."""
+        if text.folded != self.folds:
+            made, wanted = ("folded" if f else "plain" for f in (text.folded, self.folds))
+            raise ValueError(f"the sentence's features are {made}, this model takes {wanted} ones: encode it with this one")
         maps, x = [], image
         for stage, keys, values in zip(self.stages, text.keys, text.values, strict=True):
             x = stage(x, keys, values, text.mask)
@@ -180,8 +204,8 @@ class Encoder(nn.Module):
 
     def project_text(self, text: Tensor, mask: Tensor) -> TextFeatures:
         """``text`` (B, T, D) from the text encoder, ``mask`` (B, T) -> what the blocks need of the sentence."""
-        pairs = [stage.project_text(text, mask) for stage in self.stages if isinstance(stage, Stage)]
-        return TextFeatures(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), mask)
+        pairs = [s.project_text(text, mask, self.folds) for s in self.stages if isinstance(s, Stage)]
+        return TextFeatures(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), mask, self.folds)
 
 
 def language_parameters(encoder: Encoder) -> list[nn.Parameter]:

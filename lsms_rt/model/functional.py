@@ -7,6 +7,7 @@ values (B, T, C), the token mask (B, T) float with 1 for a token and 0 for paddi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,24 @@ EPS = 1e-5
 STRIPS = (7, 11, 21)
 MASKED = -1e4  # finite, so that fp16 keeps it and a fully masked sentence gives no NaN
 
-Filter = tuple[Tensor, Tensor]  # weight (C, 1, kh, kw), bias (C,)
+Filter = tuple[Tensor, Tensor]  # weight (C, 1, kh, kw) or (C, C, 1, 1), bias (C,)
+
+
+@dataclass(frozen=True)
+class SvlaWeights:
+    """The parameters of one SVLA block.
+
+    ``center`` is the depthwise 5x5; ``strips`` holds, for every length n in ``STRIPS``, the depthwise 1xn and nx1.
+    ``query``, ``output`` and ``mix`` are 1x1 filters; ``hidden`` and ``gate`` (C, C, 1, 1) have no bias.
+    """
+
+    center: Filter
+    strips: Sequence[tuple[Filter, Filter]]
+    query: Filter
+    output: Filter
+    hidden: Tensor
+    gate: Tensor
+    mix: Filter
 
 
 def multi_scale_depthwise(x: Tensor, center: Filter, strips: Sequence[tuple[Filter, Filter]]) -> tuple[Tensor, Tensor]:
@@ -56,3 +74,10 @@ def text_attention(a: Tensor, keys: Tensor, values: Tensor, mask: Tensor, query:
 def language_gate(context: Tensor, hidden: Tensor, gate: Tensor) -> Tensor:
     """tanh(W2 relu(W1 c)) * c, how much of the sentence each pixel lets in.  ``hidden``, ``gate``: (C, C, 1, 1)."""
     return torch.tanh(F.conv2d(F.relu(F.conv2d(context, hidden)), gate)) * context
+
+
+def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
+    """The whole block, as it is defined: Wout(s + gated attention) * x.  ``x`` (B, C, H, W), and so is the result."""
+    a, s = multi_scale_depthwise(x, weights.center, weights.strips)
+    context = text_attention(a, keys, values, mask, weights.query, weights.output)
+    return F.conv2d(s + language_gate(context, weights.hidden, weights.gate), *weights.mix) * x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .config import LsmsConfig
 from .decoder import FullScaleDecoder
 from .encoder import Encoder, TextFeatures
+from .forms import check_gradients, choose_kernels
 from .text import TextEncoder
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -24,13 +25,18 @@ class LSMS(nn.Module):
 
     What each part is taken from, and what we chose, stands in the docstrings of ``encoder``, ``decoder`` and ``text``.
     ``encode_text`` depends on the sentence alone, ``segment`` on the image and on what ``encode_text`` gave.
+
+    ``kernels`` says what computes the SVLA blocks: "stock", the folded algebra in PyTorch's operations; "triton", the
+    same in our kernels (an NVIDIA GPU, no gradients; raises ``EnvironmentProblem`` where they cannot run); "auto",
+    Triton where it runs, else stock, and logs which; "reference", the block's definition, for comparisons.
     """
 
-    def __init__(self, config: LsmsConfig) -> None:
+    def __init__(self, config: LsmsConfig, kernels: str = "stock") -> None:
         super().__init__()
         self.config = config
+        self.kernels = choose_kernels(kernels)
         self.text_encoder = TextEncoder(config.text)
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(config, self.kernels)
         self.decoder = FullScaleDecoder(config)
         # Only the contrastive loss (abstract of v3) uses these two; they are not exported.
         self.pixel_projection = nn.Conv2d(config.decoder_width // 2, EMBEDDING, 1)
@@ -42,6 +48,7 @@ class LSMS(nn.Module):
 
     def segment(self, image: Tensor, text: TextFeatures) -> Tensor:
         """``image`` (B, 1, H, W) float in [-1, 1] -> logits (B, 1, H, W); H and W are multiples of 32."""
+        check_gradients(self.kernels)
         logits = self.decoder(self.encoder(image, text))
         return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
 
@@ -50,8 +57,8 @@ class LSMS(nn.Module):
         return self.segment(image, self.encode_text(tokens, mask))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> LSMS:
-        """The model of a checkpoint folder, in float32 and eval mode.
+    def from_pretrained(cls, folder: str | Path, kernels: str = "stock") -> LSMS:
+        """The model of a checkpoint folder, in float32 and eval mode; ``kernels`` as in the constructor.
 
         Raises ``FileNotFoundError`` with the missing file's name, ``ValueError`` for a config or weights that cannot be
         read, and when a tensor is missing, left over or of another shape.
@@ -63,7 +70,7 @@ class LSMS(nn.Module):
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
-        model = cls(LsmsConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8"))))
+        model = cls(LsmsConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8"))), kernels)
         try:
             state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
         except SafetensorError as error:

@@ -1,0 +1,149 @@
+"""Multi-scale depthwise convolution: 5x5, then 7, 11 and 21 long strips, in one launch.
+
+One program holds a window of one channel of one image: it reads x, and writes its part of ``a`` less the map's level, and
+of ``s`` = a + strips(a).  A map that fits is one window (stages 2 to 4 at usual sizes); larger ones (stage 1) are cut
+into windows that overlap by what the filters reach.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lsms_rt.model.functional import STRIPS
+
+from .bands import band, unpack_bands
+from .launch import Launch, padded, precision, shape_of
+from .shape import Shape
+
+WINDOW = 64  # largest side of a window
+ROW_REACH = 10  # half of the longest strip
+COLUMN_REACH = 12  # and half of the 5x5 more: rows of x are loaded shifted, columns are not
+LEVEL_POINTS = 4  # rows, and columns, whose crossings give a map's level
+
+
+@triton.jit
+def strip(a, s, table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.constexpr, VECTOR: tl.constexpr,
+          PRECISION: tl.constexpr):  # fmt: skip
+    """s + U a T.  Columns first: ``a`` stays in shared memory for all strips, U a goes on in registers."""
+    column = tl.dot(band(table, ROWS, ROWS, RADIUS, VECTOR), a, input_precision=PRECISION).to(a.dtype)
+    return tl.dot(column, band(table + 256, COLS, COLS, RADIUS, VECTOR), s, input_precision=PRECISION)
+
+
+@triton.jit
+def level_of(x_map, tables, bias, H: tl.constexpr, W: tl.constexpr):
+    """Mean of a = 5x5(x) over 4 x 4 pixels of the map: the middles of four equal parts of its rows and columns.
+
+    Every program of a map computes the same number.  Any number near the mean serves, since it cancels in the attention.
+    """
+    point = tl.arange(0, 16)[:, None]
+    tap = tl.arange(0, 32)[None, :]
+    dy, dx = tap // 5, tap % 5
+    row = (2 * (point // 4) + 1) * H // 8 + dy - 2
+    col = (2 * (point % 4) + 1) * W // 8 + dx - 2
+    inside = (tap < 25) & (row >= 0) & (row < H) & (col >= 0) & (col < W)
+    x = tl.load(x_map + row * W + col, mask=inside, other=0.0).to(tl.float32)
+    weight = tl.load(tables + dy * 256 + 12 - dx, mask=tap < 25, other=0.0).to(tl.float32)  # reversed taps begin at 8
+    return bias + tl.sum(tl.sum(x * weight, 1), 0) / 16
+
+
+@triton.jit
+def depthwise_kernel(
+    x_ptr, bands_ptr, bias_ptr, row_bias_ptr, a_ptr, s_ptr,
+    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32."""
+    down: tl.constexpr = (H - ROWS + ROW_STEP - 1) // ROW_STEP + 1 if H > ROWS else 1  # windows, top to bottom
+    across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
+    i, j = tl.program_id(0) // across, tl.program_id(0) % across
+    c = tl.program_id(1)
+    offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    tables = bands_ptr + c * 2816
+
+    row = i * ROW_STEP + tl.arange(0, ROWS)
+    col = j * COL_STEP + tl.arange(0, COLS)
+    inside = (row < H)[:, None] & (col < W)[None, :]
+    a = tl.zeros((ROWS, COLS), tl.float32)
+    for dy in tl.static_range(5):
+        y = row + (dy - 2)
+        x = tl.load(x_ptr + offset + y[:, None] * W + col[None, :],
+                    mask=((y >= 0) & (y < H))[:, None] & (col < W)[None, :], other=0.0)  # fmt: skip
+        a = tl.dot(x, band(tables + dy * 256, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
+    bias = tl.load(bias_ptr + c)
+    a = tl.where(inside, a + bias, 0.0)  # zero outside of the map: the strips' padding
+    s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]
+    half = a.to(x_ptr.dtype.element_ty)
+    s = strip(half, s, tables + 5 * 256, ROWS, COLS, 3, VECTOR, PRECISION)
+    s = strip(half, s, tables + 7 * 256, ROWS, COLS, 5, VECTOR, PRECISION)
+    s = strip(half, s, tables + 9 * 256, ROWS, COLS, 10, VECTOR, PRECISION)
+
+    # Where two windows overlap, each owns the half that its filters reach wholly.
+    row_reach: tl.constexpr = (ROWS - ROW_STEP) // 2
+    col_reach: tl.constexpr = (COLS - COL_STEP) // 2
+    first_row = tl.where(i == 0, 0, i * ROW_STEP + row_reach)
+    last_row = tl.where(i == down - 1, H, i * ROW_STEP + ROWS - row_reach)
+    first_col = tl.where(j == 0, 0, j * COL_STEP + col_reach)
+    last_col = tl.where(j == across - 1, W, j * COL_STEP + COLS - col_reach)
+    own = ((row >= first_row) & (row < last_row))[:, None] & ((col >= first_col) & (col < last_col))[None, :]
+    place = offset + row[:, None] * W + col[None, :]
+    level = level_of(x_ptr + offset, tables, bias, H, W)
+    tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)
+    tl.store(s_ptr + place, s.to(s_ptr.dtype.element_ty), mask=own)
+
+
+def launch(shape: Shape) -> Launch:
+    rows, columns = (min(WINDOW, padded(size)) for size in (shape.height, shape.width))
+    steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
+    windows = _windows(shape.height, rows, steps[0]) * _windows(shape.width, columns, steps[1])
+    warps = {16: 1, 32: 4, 64: 4 if shape.dtype == "fp16" else 8}[max(rows, columns)]
+    return Launch(
+        depthwise_kernel,
+        (windows, shape.channels),
+        {"x": shape.dtype, "bands": shape.dtype, "bias": "fp32", "row_bias": "fp32", "a": shape.dtype, "s": shape.dtype},
+        2,
+        {
+            "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
+            "ROW_STEP": steps[0], "COL_STEP": steps[1], "VECTOR": max(rows, columns) > 16, "PRECISION": precision(shape),
+        },
+        warps,
+    )  # fmt: skip
+
+
+def _windows(size: int, window: int, step: int) -> int:
+    """How many windows, ``step`` apart, until the last one reaches the end."""
+    return 1 if size <= window else -(-(size - window) // step) + 1
+
+
+@torch.library.custom_op("lsms_rt::multi_scale_depthwise", mutates_args=(), device_types="cuda")
+def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """``a`` less its level, and ``s``, both (B, C, H, W).
+
+    ``x`` (B, C, H, W) fp16 or fp32; ``bands`` (C, 11, 8, 32) like x, from ``pack_bands``; ``bias`` (C,) of the 5x5 and
+    ``row_bias`` (C, H) from ``pack_row_bias``, float32.
+    """
+    a, s = torch.empty_like(x), torch.empty_like(x)
+    launch(shape_of(x, *x.shape[2:]))(x.shape[0], x, bands, bias, row_bias, a, s)
+    return a, s
+
+
+@multi_scale_depthwise.register_kernel("cpu")
+def plain(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The twin in plain PyTorch, in x's type."""
+    channels, (height, width) = x.shape[1], x.shape[2:]
+    center, strips = unpack_bands(bands)
+    a = F.conv2d(x, center, bias.to(x.dtype), padding=2, groups=channels)
+    s = a + row_bias[:, :, None].to(x.dtype)
+    for n, (row, column) in zip(STRIPS, strips, strict=True):
+        along = F.conv2d(a, row, padding=(0, n // 2), groups=channels)
+        s = s + F.conv2d(along, column, padding=(n // 2, 0), groups=channels)
+    rows, columns = ([(2 * i + 1) * size // 8 for i in range(LEVEL_POINTS)] for size in (height, width))
+    return a - a[:, :, rows][:, :, :, columns].mean((2, 3), keepdim=True), s
+
+
+@multi_scale_depthwise.register_fake
+def _(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)

@@ -1,0 +1,94 @@
+"""Fold the query's projection and its InstanceNorm into the keys: scores = folded keys . a + offset.
+
+keys . (Wq a - mean) / sigma = (keys / sigma) Wq . a - (keys / sigma) . mean.  T x C numbers an image, instead of C x P.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lsms_rt.model.folded import wide
+from lsms_rt.model.functional import MASKED
+
+from .launch import Launch, block, precision, shape_of
+from .moments import join_moments, merge, statistics_type
+from .shape import Shape, chunk_of
+
+
+@triton.jit
+def fold_keys_kernel(
+    moments_ptr, query_ptr, keys_ptr, mask_ptr, folded_ptr, offset_ptr,
+    C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (C / BLOCK_N, 1, B).  query (C, C); keys, folded (B, T, C); mask, offset (B, T) float32."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    b = tl.program_id(2).to(tl.int64)
+    t = tl.arange(0, T)
+    count: tl.constexpr = (P + CHUNK - 1) // CHUNK
+    folded = tl.zeros((T, BLOCK_N), tl.float32)
+    mask = tl.load(mask_ptr + b * T + t)
+    offset = (mask - 1.0) * 1e4  # -functional.MASKED
+    for start in range(0, C, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS)
+        keys = tl.load(keys_ptr + (b * T + t[:, None]) * C + k[None, :]).to(tl.float32) * scale[None, :]
+        offset -= tl.sum(keys * mean[None, :], 1)
+        weight = tl.load(query_ptr + k[:, None] * C + n[None, :])
+        folded = tl.dot(keys.to(weight.dtype), weight, folded, input_precision=PRECISION)
+    tl.store(folded_ptr + (b * T + t[:, None]) * C + n[None, :], folded.to(folded_ptr.dtype.element_ty))
+    if tl.program_id(0) == 0:
+        tl.store(offset_ptr + b * T + t, offset)
+
+
+def launch(shape: Shape) -> Launch:
+    n = block(shape.channels, 32)
+    return Launch(
+        fold_keys_kernel,
+        (shape.channels // n, 1),
+        {
+            "moments": "fp32", "query": shape.dtype, "keys": shape.dtype, "mask": "fp32",
+            "folded": shape.dtype, "offset": "fp32",
+        },
+        2,
+        {
+            "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
+            "BLOCK_N": n, "BLOCK_K": n, "PARTS": 32, "PRECISION": precision(shape),
+        },
+    )  # fmt: skip
+
+
+@torch.library.custom_op("lsms_rt::fold_keys", mutates_args=(), device_types="cuda")
+def fold_keys(
+    moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int
+) -> tuple[Tensor, Tensor]:
+    """Folded keys (B, T, C), and the offset (B, T) float32 of every token's scores, which also masks padding.
+
+    ``moments`` (B, n, 2, C) from ``query_statistics`` of maps of ``pixels`` pixels;
+    ``query`` (C, C); ``keys`` (B, T, C) from ``fold_sentence``; ``mask`` (B, T) float32, 1 for a token.
+    """
+    shape = shape_of(keys.transpose(1, 2), 1, pixels, keys.shape[1])
+    folded, offset = torch.empty_like(keys), torch.empty_like(mask)
+    launch(shape)(keys.shape[0], moments, query, keys, mask, folded, offset)
+    return folded, offset
+
+
+@fold_keys.register_kernel("cpu")
+def plain(
+    moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int
+) -> tuple[Tensor, Tensor]:
+    """The twin in plain PyTorch."""
+    mean, scale = merge(moments, pixels, chunk_of(pixels))
+    scaled = keys * scale[:, None]
+    offset = (wide(mask) - 1.0) * -MASKED - (scaled * mean[:, None]).sum(2)
+    return torch.matmul(scaled.to(keys.dtype), query), offset
+
+
+@fold_keys.register_fake
+def _(
+    moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(keys), mask.new_empty(mask.shape, dtype=statistics_type(keys))

@@ -1,0 +1,103 @@
+"""The gated context, added to the convolutions: u = s + tanh(W2 relu(W1 c)) c (for more than 128 channels).
+
+``c`` and ``W1 c`` are products of rank T with p, computed where they are needed and never written.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launch import Launch, block, precision, shape_of
+from .shape import Shape
+
+
+@triton.jit
+def tanh(x):
+    """From exp, which never overflows here; libdevice's tanh does not run in Triton's interpreter."""
+    e = tl.exp(-2.0 * tl.abs(x))
+    positive = (1.0 - e) / (1.0 + e)
+    return tl.where(x < 0, -positive, positive)
+
+
+@triton.jit
+def gate_kernel(
+    s_ptr, p_ptr, context_ptr, context_offset_ptr, layer_ptr, layer_offset_ptr, gate_ptr, u_ptr,
+    C: tl.constexpr, P: tl.constexpr, T: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (P / BLOCK_P, C / BLOCK_N, B).  s, u (B, C, P); p (B, T, P); gate W2 (C, C); the rest from fold_values."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    b = tl.program_id(2).to(tl.int64)
+    t = tl.arange(0, T)
+    valid = (pixel < P)[None, :]
+    context_ptr += b * T * C
+    layer_ptr += b * T * C
+    p = tl.load(p_ptr + (b * T + t[:, None]) * P + pixel[None, :], mask=valid, other=0.0)
+
+    gate = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
+    for start in range(0, C, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        layer = tl.load(layer_ptr + t[None, :] * C + k[:, None])  # (BLOCK_K, T)
+        hidden = tl.dot(layer, p, input_precision=PRECISION) + tl.load(layer_offset_ptr + b * C + k)[:, None]
+        weight = tl.load(gate_ptr + n[:, None] * C + k[None, :])
+        gate = tl.dot(weight, tl.maximum(hidden, 0.0).to(weight.dtype), gate, input_precision=PRECISION)
+
+    values = tl.load(context_ptr + t[None, :] * C + n[:, None])  # (BLOCK_N, T)
+    context = tl.dot(values, p, input_precision=PRECISION) + tl.load(context_offset_ptr + b * C + n)[:, None]
+    place = (b * C + n[:, None]) * P + pixel[None, :]
+    s = tl.load(s_ptr + place, mask=valid, other=0.0).to(tl.float32)
+    tl.store(u_ptr + place, (s + tanh(gate) * context).to(u_ptr.dtype.element_ty), mask=valid)
+
+
+def launch(shape: Shape) -> Launch:
+    n = block(shape.channels)
+    pixels = 64 if shape.pixels > 512 else 32
+    return Launch(
+        gate_kernel,
+        (-(-shape.pixels // pixels), shape.channels // n),
+        {
+            "s": shape.dtype, "p": shape.dtype, "context": shape.dtype, "context_offset": "fp32",
+            "layer": shape.dtype, "layer_offset": "fp32", "gate": shape.dtype, "u": shape.dtype,
+        },
+        1,
+        {
+            "C": shape.channels, "P": shape.pixels, "T": shape.tokens,
+            "BLOCK_N": n, "BLOCK_K": n, "BLOCK_P": pixels, "PRECISION": precision(shape),
+        },
+    )  # fmt: skip
+
+
+@torch.library.custom_op("lsms_rt::gate", mutates_args=(), device_types="cuda")
+def gate(
+    s: Tensor, p: Tensor, context: Tensor, context_offset: Tensor, layer: Tensor, layer_offset: Tensor, weight: Tensor
+) -> Tensor:
+    """u (B, C, H, W).  ``s`` (B, C, H, W); ``p`` (B, T, P) from ``token_attention``; ``weight`` W2 (C, C).
+
+    ``context``, ``context_offset``, ``layer``, ``layer_offset`` are the four results of ``fold_values``.
+    """
+    u = torch.empty_like(s)
+    shape = shape_of(s, *s.shape[2:], p.shape[1])
+    launch(shape)(s.shape[0], s, p, context, context_offset, layer, layer_offset, weight, u)
+    return u
+
+
+@gate.register_kernel("cpu")
+def plain(
+    s: Tensor, p: Tensor, context: Tensor, context_offset: Tensor, layer: Tensor, layer_offset: Tensor, weight: Tensor
+) -> Tensor:
+    """The twin in plain PyTorch."""
+    c = torch.matmul(context.transpose(1, 2), p) + context_offset[:, :, None].to(p.dtype)
+    hidden = torch.matmul(layer.transpose(1, 2), p) + layer_offset[:, :, None].to(p.dtype)
+    return s + (torch.tanh(torch.matmul(weight, F.relu(hidden))) * c).reshape(s.shape)
+
+
+@gate.register_fake
+def _(
+    s: Tensor, p: Tensor, context: Tensor, context_offset: Tensor, layer: Tensor, layer_offset: Tensor, weight: Tensor
+) -> Tensor:
+    return torch.empty_like(s)

@@ -1,0 +1,108 @@
+"""Everything behind the attention in one launch, for up to 128 channels: all of them fit on the chip.
+
+context = IN(V p); y = (Wout (s + tanh(W2 relu(W1 context)) context) + b) x.  Three products a tile, nothing between
+them is written.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .gate import tanh
+from .launch import DTYPES, Launch, precision, shape_of
+from .moments import join_moments, merge
+from .shape import Shape, chunk_of
+
+WEIGHT_BYTES = 32 * 1024  # of one C x C weight: a tile's operand has to fit into 48 KiB of shared memory
+
+
+def fits(shape: Shape) -> bool:
+    """Whether one program can hold all channels: up to 128 in fp16, 64 in fp32, and a power of two."""
+    channels = shape.channels
+    return channels & (channels - 1) == 0 and channels**2 * DTYPES[shape.dtype].itemsize <= WEIGHT_BYTES
+
+
+@triton.jit
+def gate_mix_kernel(
+    x_ptr, s_ptr, p_ptr, moments_ptr, values_ptr, hidden_ptr, gate_ptr, mix_ptr, bias_ptr, y_ptr,
+    C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
+    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (P / BLOCK_P, 1, B).  x, s, y (B, C, P); p (B, T, P); values (B, T, C); hidden, gate, mix (C, C)."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    b = tl.program_id(2).to(tl.int64)
+    n, k, t = tl.arange(0, C), tl.arange(0, C), tl.arange(0, T)
+    valid = (pixel < P)[None, :]
+    place = (b * C + n[:, None]) * P + pixel[None, :]
+    weight = n[:, None] * C + k[None, :]
+    count: tl.constexpr = (P + CHUNK - 1) // CHUNK
+
+    mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS)
+    p = tl.load(p_ptr + (b * T + t[:, None]) * P + pixel[None, :], mask=valid, other=0.0)
+    values = tl.load(values_ptr + (b * T + t[None, :]) * C + n[:, None])  # (C, T)
+    context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
+    hidden = tl.dot(tl.load(hidden_ptr + weight), context.to(p.dtype), input_precision=PRECISION)
+    gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)
+    u = tl.load(s_ptr + place, mask=valid, other=0.0).to(tl.float32) + tanh(gate) * context
+    y = tl.dot(tl.load(mix_ptr + weight), u.to(p.dtype), input_precision=PRECISION) + tl.load(bias_ptr + n)[:, None]
+    x = tl.load(x_ptr + place, mask=valid, other=0.0).to(tl.float32)
+    tl.store(y_ptr + place, (y * x).to(y_ptr.dtype.element_ty), mask=valid)
+
+
+def launch(shape: Shape) -> Launch:
+    if not fits(shape):
+        raise ValueError(f"gate_mix holds up to 128 channels (64 in fp32), not {shape}; take fold_values, gate and mix")
+    return Launch(
+        gate_mix_kernel,
+        (-(-shape.pixels // 64), 1),
+        {
+            "x": shape.dtype, "s": shape.dtype, "p": shape.dtype, "moments": "fp32", "values": shape.dtype,
+            "hidden": shape.dtype, "gate": shape.dtype, "mix": shape.dtype, "bias": "fp32", "y": shape.dtype,
+        },
+        1,
+        {
+            "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
+            "BLOCK_P": 64, "PARTS": 32, "PRECISION": precision(shape),
+        },
+        warps=8 if shape.channels == 128 else 4,
+    )  # fmt: skip
+
+
+@torch.library.custom_op("lsms_rt::gate_mix", mutates_args=(), device_types="cuda")
+def gate_mix(
+    x: Tensor, s: Tensor, p: Tensor, moments: Tensor, values: Tensor,
+    hidden: Tensor, gate: Tensor, mix: Tensor, bias: Tensor,
+) -> Tensor:  # fmt: skip
+    """The block's output (B, C, H, W), C a power of two up to 128 (64 in fp32).
+
+    ``x``, ``s`` (B, C, H, W); ``p`` (B, T, P) and ``moments`` (B, m, 2, C) from ``token_attention``;
+    ``values`` (B, T, C); ``hidden`` W1, ``gate`` W2, ``mix`` Wout (C, C); ``bias`` (C,) float32.
+    """
+    y = torch.empty_like(x)
+    shape = shape_of(x, *x.shape[2:], p.shape[1])
+    launch(shape)(x.shape[0], x, s, p, moments, values, hidden, gate, mix, bias, y)
+    return y
+
+
+@gate_mix.register_kernel("cpu")
+def plain(
+    x: Tensor, s: Tensor, p: Tensor, moments: Tensor, values: Tensor,
+    hidden: Tensor, gate: Tensor, mix: Tensor, bias: Tensor,
+) -> Tensor:  # fmt: skip
+    """The twin in plain PyTorch."""
+    mean, scale = merge(moments, p.shape[2], chunk_of(p.shape[2]))
+    context = ((torch.matmul(values.transpose(1, 2), p) - mean[:, :, None]) * scale[:, :, None]).to(p.dtype)
+    gated = torch.tanh(torch.matmul(gate, F.relu(torch.matmul(hidden, context)))) * context
+    return (torch.matmul(mix, s.flatten(2) + gated) + bias[:, None].to(x.dtype)).reshape(x.shape) * x
+
+
+@gate_mix.register_fake
+def _(
+    x: Tensor, s: Tensor, p: Tensor, moments: Tensor, values: Tensor,
+    hidden: Tensor, gate: Tensor, mix: Tensor, bias: Tensor,
+) -> Tensor:  # fmt: skip
+    return torch.empty_like(x)

@@ -1,0 +1,76 @@
+"""How a kernel is launched: one description for the launcher, the ahead-of-time compiler and the plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .shape import Shape
+
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel, specialised.  ``grid`` is (x, y); z is the batch, the only size that is not a compile-time constant.
+
+    ``arguments`` names every pointer in order, inputs before outputs, with its element type; ``outputs`` counts the
+    last of them that are written.  ``constants`` are the kernel's constexprs.
+    """
+
+    kernel: Any
+    grid: tuple[int, int]
+    arguments: Mapping[str, str]
+    outputs: int
+    constants: Mapping[str, Any]
+    warps: int = 4
+    stages: int = 2
+
+    def tuned(self, warps: int | None = None, stages: int | None = None, **constants: Any) -> Launch:
+        """The same kernel, with other warps, stages or tile sizes."""
+        known = {name: constants[name] for name in constants if name in self.constants}
+        if known != constants:
+            raise ValueError(f"no constants {sorted(set(constants) - set(known))}; there are {sorted(self.constants)}")
+        return replace(
+            self,
+            constants=dict(self.constants) | known,
+            warps=self.warps if warps is None else warps,
+            stages=self.stages if stages is None else stages,
+        )
+
+    def __call__(self, batch: int, *tensors: Tensor) -> None:
+        """Launch over ``batch`` items, inputs then outputs, all contiguous, on PyTorch's current stream."""
+        for (name, dtype), tensor in zip(self.arguments.items(), tensors, strict=True):
+            if tensor.dtype != DTYPES[dtype] or not tensor.is_contiguous():
+                layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
+                raise ValueError(f"{self.kernel.__name__}: {name} is {tensor.dtype} and {layout}; give {dtype}, contiguous")
+        self.kernel[(*self.grid, batch)](*tensors, **self.constants, num_warps=self.warps, num_stages=self.stages)
+
+
+def shape_of(a: Tensor, height: int, width: int, tokens: int = 32) -> Shape:
+    """The shape of maps ``a`` (B, C, ...) of ``height`` x ``width`` pixels; raises ValueError for what no kernel takes."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    if a.dtype not in names:
+        raise ValueError(f"maps are {a.dtype}; the kernels take float16 and float32")
+    return Shape(a.shape[1], height, width, tokens, names[a.dtype])
+
+
+def precision(shape: Shape) -> str:
+    """Of ``tl.dot``: fp16 products are exact in fp32; fp32 is split into three tf32 products, which keep 21 bits."""
+    return "tf32x3" if shape.dtype == "fp32" else "ieee"
+
+
+def block(channels: int, largest: int = 64) -> int:
+    """The largest power of two up to ``largest`` that divides ``channels``."""
+    while channels % largest:
+        largest //= 2
+    return largest
+
+
+def padded(size: int, least: int = 16) -> int:
+    """The next power of two, at least ``least`` (the smallest side of a tensor core's product)."""
+    return max(least, 1 << (size - 1).bit_length())

@@ -1,0 +1,110 @@
+"""The SVLA block as a chain of kernels: five launches for up to 128 channels, seven for more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsms_rt.model.functional import SvlaWeights
+
+from .bands import pack_bands, pack_row_bias
+from .depthwise import multi_scale_depthwise
+from .fold_keys import fold_keys
+from .fold_values import fold_values
+from .gate import gate
+from .gate_mix import fits, gate_mix
+from .launch import shape_of
+from .mix import mix
+from .query_statistics import query_statistics
+from .token_attention import token_attention
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """A block's parameters as the kernels read them: filters as tables, 1x1 weights (C, C), biases wide.
+
+    ``bands`` (C, 11, 8, 32); ``bias`` (C,), ``row_bias`` (C, H) and ``mix_bias`` (C,) float32 (float64 for float64).
+    """
+
+    bands: Tensor
+    bias: Tensor
+    row_bias: Tensor
+    query: Tensor
+    hidden: Tensor
+    gate: Tensor
+    mix: Tensor
+    mix_bias: Tensor
+
+
+def pack(weights: SvlaWeights, height: int) -> PackedWeights:
+    """Once a model and image height; the sum of a few small products and copies."""
+    dtype = weights.center[0].dtype
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    query, hidden, second, last = (
+        w.flatten(1).contiguous() for w in (weights.query[0], weights.hidden, weights.gate, weights.mix[0])
+    )
+    return PackedWeights(
+        bands=pack_bands(weights, dtype),
+        bias=weights.center[1].to(wide),
+        row_bias=pack_row_bias(weights, height, wide),
+        query=query,
+        hidden=hidden,
+        gate=second,
+        mix=last,
+        mix_bias=weights.mix[1].to(wide),
+    )
+
+
+def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights) -> Tensor:
+    """The block.  ``x`` (B, C, H, W) contiguous; ``keys``, ``values`` (B, T, C) from ``fold_sentence``, T <= 32.
+
+    On CUDA the kernels run, on the CPU their plain twins.  ``mask`` (B, T).
+    """
+    pixels = x.shape[2] * x.shape[3]
+    keys, values, mask = pad_tokens(keys, values, mask.to(packed.bias.dtype))
+    a, s = multi_scale_depthwise(x, packed.bands, packed.bias, packed.row_bias)
+    folded, offset = fold_keys(query_statistics(a, packed.query), packed.query, keys, mask, pixels)
+    p, moments = token_attention(a, folded, offset, values, mask)
+    if x.dtype == torch.float64 or not fits(shape_of(x, *x.shape[2:])):
+        u = gate(s, p, *fold_values(moments, values, packed.hidden, pixels), packed.gate)
+        return mix(u, x, packed.mix, packed.mix_bias)
+    return gate_mix(x, s, p, moments, values, packed.hidden, packed.gate, packed.mix, packed.mix_bias)
+
+
+def pad_tokens(keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sentences of 16 or 32 tokens, as the kernels want them: padding is masked, so it changes nothing."""
+    tokens = keys.shape[1]
+    if tokens > 32:
+        raise ValueError(f"{tokens} tokens; the kernels take up to 32")
+    more = (16 if tokens <= 16 else 32) - tokens
+    if more:
+        keys, values, mask = F.pad(keys, (0, 0, 0, more)), F.pad(values, (0, 0, 0, more)), F.pad(mask, (0, more))
+    return keys.contiguous(), values.contiguous(), mask.contiguous()
+
+
+class TritonSvla:
+    """The block's form that runs the kernels (``lsms_rt.model.forms``); keeps the packed weights of the last call.
+
+    They are packed again when a parameter was changed, moved or replaced, or for another image height.
+    """
+
+    folds = True
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._packed: PackedWeights | None = None
+
+    def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
+        parameters = _parameters(weights)
+        key = (x.shape[2], *((p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype) for p in parameters))
+        if self._packed is None or key != self._key:
+            self._packed, self._key = pack(weights, x.shape[2]), key
+        return svla(x.contiguous(), keys, values, mask, self._packed)
+
+
+def _parameters(weights: SvlaWeights) -> list[Tensor]:
+    filters = [weights.center, weights.query, weights.mix, *(f for pair in weights.strips for f in pair)]
+    return [weights.hidden, weights.gate, *(tensor for f in filters for tensor in f)]

@@ -1,0 +1,341 @@
+"""Every kernel, run by Triton's interpreter, against its plain twin in float64.
+
+Outputs start as NaN, so that a pixel that no program wrote is seen.  The interpreter knows nothing of registers, shared
+memory, races or rounding to tf32: ``test_aot.py`` compiles the same launches, and ``make gpu-check`` runs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from blocks import example, weights
+from lsms_rt.kernels import depthwise, fold_keys, fold_values, gate, gate_mix, mix, query_statistics, svla, token_attention
+from lsms_rt.kernels.bands import pack_bands, pack_row_bias, unpack_bands
+from lsms_rt.kernels.launch import DTYPES, Launch
+from lsms_rt.kernels.moments import merge, moments
+from lsms_rt.kernels.shape import Shape, all_shapes, chunk_of, stage_shapes
+from lsms_rt.kernels.svla import PackedWeights, pack
+from lsms_rt.model import folded, functional
+
+# Of a map's largest value.  fp16: a result is rounded to 11 bits, and so are one or two operands before it; sums are
+# fp32.  fp32: sums of some hundred products, in another order.
+TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
+
+
+def run(launch: Launch, *inputs: Tensor, outputs: tuple[tuple[int, ...], ...]) -> list[Tensor]:
+    """Launch on CPU tensors; the outputs are poisoned before."""
+    names = list(launch.arguments.values())[-launch.outputs :]
+    found = [torch.full(size, float("nan"), dtype=DTYPES[name]) for size, name in zip(outputs, names, strict=True)]
+    launch(inputs[0].shape[0], *inputs, *found)
+    return found
+
+
+def close(found: Tensor, wanted: Tensor, dtype: str) -> None:
+    """Everything written, and equal within the type's tolerance of the largest value."""
+    assert not found.isnan().any(), "not all of the output was written"
+    scale = max(float(wanted.abs().max()), 1e-3)
+    torch.testing.assert_close(found.double(), wanted.double(), rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+def rounded(dtype: str, *tensors: Tensor) -> list[Tensor]:
+    """In ``dtype``: what the kernel sees.  The twin gets the same numbers in float64."""
+    return [t.to(DTYPES[dtype]) for t in tensors]
+
+
+def double(*tensors: Tensor) -> list[Tensor]:
+    return [t.double() for t in tensors]
+
+
+# ------------------------------------------------------------------------------------------- depthwise
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(7, 9), (15, 15), (16, 16), (1, 1), (2, 31), (23, 37), (32, 32), (45, 30), (60, 60), (70, 33), (33, 70), (85, 112)],
+)
+def test_depthwise(height: int, width: int, dtype: str) -> None:
+    """One window, windows in one direction, and in both; one channel is enough but for its index."""
+    w = weights(32)
+    x = example(2, 32, height, width, 4)[0] + 0.5
+    some = slice(30, 32)  # a program is slow here
+    w = replace(
+        w,
+        center=(w.center[0][some], w.center[1][some]),
+        strips=[((r[0][some], r[1][some]), (c[0][some], c[1][some])) for r, c in w.strips],
+    )
+    x, = rounded(dtype, x[:, some].contiguous())
+    bands = pack_bands(w, DTYPES[dtype])
+    bias, row_bias = w.center[1].float(), pack_row_bias(w, height)
+    launch = depthwise.launch(Shape(32, height, width, dtype=dtype))
+    channels = x.shape[1]
+    launch = replace(launch, grid=(launch.grid[0], channels)).tuned(C=channels)
+    found = run(launch, x, bands, bias, row_bias, outputs=(x.shape, x.shape))
+    for result, wanted in zip(found, depthwise.plain(*double(x, bands, bias, row_bias)), strict=True):
+        close(result, wanted, dtype)
+
+
+@pytest.mark.parametrize("vector", [True, False])
+def test_both_ways_to_load_a_band_agree(vector: bool) -> None:
+    w = weights(32)
+    (x,) = rounded("fp16", example(1, 32, 13, 16, 4)[0])
+    inputs = x, pack_bands(w, torch.float16), w.center[1].float(), pack_row_bias(w, 13)
+    launch = depthwise.launch(Shape(32, 13, 16)).tuned(VECTOR=vector)
+    found = run(launch, *inputs, outputs=(x.shape, x.shape))
+    for result, wanted in zip(found, depthwise.plain(*double(*inputs)), strict=True):
+        close(result, wanted, "fp16")
+
+
+def test_windows_cover_every_shape_once() -> None:
+    """At all sizes that the presets meet: every row and column is owned by one window, and within its reach."""
+    for shape in [*all_shapes(tuple(range(224, 641, 32))), Shape(32, 65, 300)]:
+        launch = depthwise.launch(shape)
+        c = launch.constants
+        sides = (
+            (shape.height, c["ROWS"], c["ROW_STEP"], depthwise.ROW_REACH),
+            (shape.width, c["COLS"], c["COL_STEP"], depthwise.COLUMN_REACH),
+        )
+        count = 1
+        for size, window, step, reach in sides:
+            n = next(n for n in range(1, 99) if (n - 1) * step + window >= size)
+            owners = [0] * size
+            for i in range(n):
+                first = 0 if i == 0 else i * step + reach
+                last = size if i == n - 1 else i * step + window - reach
+                assert last <= i * step + window, (shape, "a window writes what it has not read")
+                for place in range(first, last):
+                    owners[place] += 1
+            assert owners == [1] * size, shape
+            count *= n
+        assert launch.grid == (count, shape.channels)
+
+
+def test_bands_hold_the_filters() -> None:
+    w = weights(32)
+    center, strips = unpack_bands(pack_bands(w, torch.float64))
+    torch.testing.assert_close(center, w.center[0], rtol=0, atol=0)
+    for (row, column), ((row_weight, _), (column_weight, _)) in zip(strips, w.strips, strict=True):
+        torch.testing.assert_close(row, row_weight, rtol=0, atol=0)
+        torch.testing.assert_close(column, column_weight, rtol=0, atol=0)
+    table = pack_bands(w, torch.float64)
+    for rho in range(8):  # table[rho, m + 8] = v[m + rho]
+        wanted = torch.nn.functional.pad(table[..., 0, :], (0, 8))[..., rho : rho + 32].clone()
+        torch.testing.assert_close(table[..., rho, : 32 - rho], wanted[..., : 32 - rho], rtol=0, atol=0)
+        assert not table[..., rho, 32 - rho :].any() or rho == 0
+
+
+# ------------------------------------------------------------------------------------------- attention
+
+MASKS = {"whole": [32, 32], "short": [20, 3], "one": [1, 1], "none": [0, 7]}
+SIZES = [(7, 9), (15, 15), (16, 16), (23, 31)]  # the last one has chunks of 32, the others of 16
+
+
+def chain(channels: int, height: int, width: int, tokens: int, valid: list[int], dtype: str) -> dict[str, Tensor]:
+    """Inputs of every attention kernel, as the plain twins make them from a random block, in ``dtype``."""
+    w = weights(channels)
+    x, keys, values, mask = example(2, channels, height, width, tokens, [min(v, tokens) for v in valid])
+    keys, values = folded.fold_sentence(keys, values, w.output)
+    x, keys, values = double(*rounded(dtype, x, keys, values))
+    packed = pack(w, height)
+    names = ("bands", "query", "hidden", "gate", "mix")
+    packed = replace(packed, **{n: rounded(dtype, getattr(packed, n))[0].double() for n in names})
+    a, s = depthwise.plain(x, packed.bands, packed.bias, packed.row_bias)
+    a, s = double(*rounded(dtype, a, s))
+    pixels = height * width
+    statistics = query_statistics.plain(a, packed.query).float().double()
+    fk, offset = fold_keys.plain(statistics, packed.query, keys, mask, pixels)
+    fk, offset = rounded(dtype, fk)[0].double(), offset.float().double()
+    p, attended = token_attention.plain(a, fk, offset, values, mask)
+    p, attended = rounded(dtype, p)[0].double(), attended.float().double()
+    context, c0, layer, l0 = fold_values.plain(attended, values, packed.hidden, pixels)
+    context, layer = double(*rounded(dtype, context, layer))
+    c0, l0 = c0.float().double(), l0.float().double()
+    u = gate.plain(s, p, context, c0, layer, l0, packed.gate)
+    return {
+        "x": x, "a": a, "s": s, "keys": keys, "values": values, "mask": mask, "query": packed.query,
+        "hidden": packed.hidden, "gate": packed.gate, "mix": packed.mix, "mix_bias": packed.mix_bias.float().double(),
+        "statistics": statistics, "folded": fk, "offset": offset, "p": p, "attended": attended, "context": context,
+        "context_offset": c0, "layer": layer, "layer_offset": l0, "u": rounded(dtype, u)[0].double(),
+    }  # fmt: skip
+
+
+WIDE = {"mask", "mix_bias", "statistics", "offset", "attended", "context_offset", "layer_offset"}
+
+
+def check(module, names: str, shape: Shape, tensors: dict[str, Tensor], *rest: int) -> list[Tensor]:
+    """Run ``module``'s kernel on the named tensors and compare all that it writes with the twin; returns both."""
+    inputs = [tensors[n] for n in names.split()]
+    typed = [
+        t.to(torch.float32 if n in WIDE else DTYPES[shape.dtype]).contiguous()
+        for n, t in zip(names.split(), inputs, strict=True)
+    ]
+    wanted = module.plain(*inputs, *rest)
+    wanted = list(wanted) if isinstance(wanted, tuple) else [wanted]
+    found = run(module.launch(shape), *typed, outputs=tuple(tuple(t.shape) for t in wanted))
+    for result, twin in zip(found, wanted, strict=True):
+        close(result, twin, shape.dtype)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize(("tokens", "valid"), [(32, "whole"), (32, "short"), (16, "short"), (16, "one"), (16, "none")])
+def test_attention_kernels(height: int, width: int, tokens: int, valid: str, dtype: str) -> None:
+    channels = 64 if tokens == 32 else 32
+    shape = Shape(channels, height, width, tokens, dtype)
+    t = chain(channels, height, width, tokens, MASKS[valid], dtype)
+    pixels = shape.pixels
+    check(query_statistics, "a query", shape, t)
+    check(fold_keys, "statistics query keys mask", shape, t, pixels)
+    check(token_attention, "a folded offset values mask", shape, t)
+    check(fold_values, "attended values hidden", shape, t, pixels)
+    check(gate, "s p context context_offset layer layer_offset gate", shape, t)
+    check(mix, "u x mix mix_bias", shape, t)
+    check(gate_mix, "x s p attended values hidden gate mix mix_bias", shape, t)
+
+
+@pytest.mark.parametrize("channels", [160, 320])
+def test_attention_kernels_of_the_odd_channels(channels: int) -> None:
+    """160 is no power of two times 64; several blocks of channels, several of pixels."""
+    shape = Shape(channels, 9, 8, 32)
+    t = chain(channels, 9, 8, 32, [20, 3], "fp16")
+    check(query_statistics, "a query", shape, t)
+    check(fold_keys, "statistics query keys mask", shape, t, 72)
+    check(token_attention, "a folded offset values mask", shape, t)
+    check(fold_values, "attended values hidden", shape, t, 72)
+    check(gate, "s p context context_offset layer layer_offset gate", shape, t)
+    check(mix, "u x mix mix_bias", shape, t)
+
+
+def test_gate_mix_of_128_channels() -> None:
+    shape = Shape(128, 9, 8, 32)
+    check(gate_mix, "x s p attended values hidden gate mix mix_bias", shape, chain(128, 9, 8, 32, [20, 3], "fp16"))
+
+
+def test_gate_mix_refuses_what_does_not_fit() -> None:
+    for shape in (Shape(160, 8, 8), Shape(256, 8, 8), Shape(128, 8, 8, dtype="fp32")):
+        with pytest.raises(ValueError, match="take fold_values, gate and mix"):
+            gate_mix.launch(shape)
+
+
+# ------------------------------------------------------------------------------------------- chain, ops
+
+
+def interpreted(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights) -> Tensor:
+    """``svla.svla``, with the kernels in the interpreter instead of the twins."""
+    modules = (depthwise, query_statistics, fold_keys, token_attention, fold_values, gate, mix, gate_mix)
+    names = ("multi_scale_depthwise", *(m.__name__.rpartition(".")[2] for m in modules[1:]))
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in zip(modules, names, strict=True):
+            patch.setattr(svla, name, getattr(module, name)._init_fn)  # the launcher behind the registration
+        return svla.svla(x, keys, values, mask, packed)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize(("channels", "height", "width", "tokens"), [(32, 15, 15, 9), (64, 9, 13, 1), (160, 7, 7, 20)])
+def test_the_whole_block(channels: int, height: int, width: int, tokens: int, dtype: str) -> None:
+    """All launches in a row against the block's definition; 1, 9 and 20 tokens are padded."""
+    w = weights(channels)
+    x, keys, values, mask = example(1, channels, height, width, tokens)
+    wanted = functional.svla(x, keys, values, mask, w)
+    keys, values = folded.fold_sentence(keys, values, w.output)
+    typed = [t.to(DTYPES[dtype]) for t in (x, keys, values)]
+    small = weights(channels, dtype=DTYPES[dtype])
+    found = interpreted(*typed, mask, pack(small, height))
+    # fp16 rounds weights and every map of the chain once: about 1e-3 each, of the largest value less.
+    torch.testing.assert_close(
+        found.double(), wanted, rtol=0, atol={"fp16": 8e-3, "fp32": 2e-5}[dtype] * float(wanted.abs().max())
+    )
+
+
+@pytest.mark.parametrize("valid", [[9], [1], [0]])
+@pytest.mark.parametrize(("height", "width"), [(7, 9), (15, 15), (45, 30)])
+def test_the_chain_of_twins_is_the_block(height: int, width: int, valid: list[int]) -> None:
+    """In fp64, where CPU tensors run the plain twins: the kernels' algebra is exact."""
+    w = weights(32)
+    x, keys, values, mask = example(1, 32, height, width, 9, valid)
+    wanted = functional.svla(x, keys, values, mask, w)
+    keys, values = folded.fold_sentence(keys, values, w.output)
+    packed = pack(w, height)
+    torch.testing.assert_close(svla.svla(x, keys, values, mask, packed), wanted, rtol=1e-12, atol=1e-11)
+    a, s = depthwise.plain(x, packed.bands, packed.bias, packed.row_bias)
+    keys, values, mask = svla.pad_tokens(keys, values, mask)
+    fk, offset = fold_keys.plain(query_statistics.plain(a, packed.query), packed.query, keys, mask, height * width)
+    p, attended = token_attention.plain(a, fk, offset, values, mask)
+    short = gate_mix.plain(x, s, p, attended, values, packed.hidden, packed.gate, packed.mix, packed.mix_bias)
+    torch.testing.assert_close(short, wanted, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("chunk", [7, 16, 100, 391])
+def test_moments_of_chunks_are_moments_of_the_whole(chunk: int) -> None:
+    """Any chunk, the last one shorter; a mean a thousand deviations away costs nothing."""
+    x = torch.randn(2, 3, 391, dtype=torch.float64) + 1000.0
+    statistics = moments(x, chunk)
+    assert statistics.shape == (2, -(-391 // chunk), 2, 3)
+    mean, scale = merge(statistics, 391, chunk)
+    torch.testing.assert_close(mean, x.mean(2), rtol=1e-12, atol=0)
+    torch.testing.assert_close(scale, (x.var(2, correction=0) + functional.EPS).rsqrt(), rtol=1e-12, atol=0)
+
+
+def test_a_large_offset_costs_the_kernels_nothing() -> None:
+    """A thousand deviations away from zero: ``a`` is kept less its level, sums of squares about their mean."""
+    w = weights(32)
+    w.center[1].add_(300.0)
+    x = example(1, 32, 15, 15, 4)[0]
+    a, _ = depthwise.plain(x, pack_bands(w, torch.float64), w.center[1], pack_row_bias(w, 15, torch.float64))
+    plain = functional.multi_scale_depthwise(x, w.center, w.strips)[0]
+    assert a.abs().max() < 10
+    torch.testing.assert_close(a - a.mean((2, 3), keepdim=True), plain - plain.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize("height", [8, 85])
+def test_operators_are_registered_well(height: int) -> None:
+    """Schema, fake and CPU implementation agree (PyTorch's own check), so that torch.compile may trace through them."""
+    w = weights(32, dtype=torch.float32)
+    x, keys, values, mask = (t.float() for t in example(2, 32, height, 8, 16))
+    packed = pack(w, height)
+    pixels = height * 8
+    a, s = depthwise.multi_scale_depthwise(x, packed.bands, packed.bias, packed.row_bias)
+    statistics = query_statistics.query_statistics(a, packed.query)
+    assert statistics.shape == (2, -(-pixels // chunk_of(pixels)), 2, 32)
+    fk, offset = fold_keys.fold_keys(statistics, packed.query, keys, mask, pixels)
+    p, attended = token_attention.token_attention(a, fk, offset, values, mask)
+    parts = fold_values.fold_values(attended, values, packed.hidden, pixels)
+    u = gate.gate(s, p, *parts, packed.gate)
+    calls = [
+        (depthwise.multi_scale_depthwise, (x, packed.bands, packed.bias, packed.row_bias)),
+        (query_statistics.query_statistics, (a, packed.query)),
+        (fold_keys.fold_keys, (statistics, packed.query, keys, mask, pixels)),
+        (token_attention.token_attention, (a, fk, offset, values, mask)),
+        (fold_values.fold_values, (attended, values, packed.hidden, pixels)),
+        (gate.gate, (s, p, *parts, packed.gate)),
+        (mix.mix, (u, x, packed.mix, packed.mix_bias)),
+        (gate_mix.gate_mix, (x, s, p, attended, values, packed.hidden, packed.gate, packed.mix, packed.mix_bias)),
+    ]
+    for op, arguments in calls:
+        torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_wrong_tensors_are_refused() -> None:
+    shape = Shape(32, 8, 8)
+    x = torch.zeros(1, 32, 8, 8, dtype=torch.float16)
+    with pytest.raises(ValueError, match="u is torch.float16 and not contiguous"):
+        mix.launch(shape)(1, x.transpose(2, 3), x, x, x, x)
+    with pytest.raises(ValueError, match="bias is torch.float16 and contiguous; give fp32"):
+        mix.launch(shape)(1, x, x, x, x, x)
+    with pytest.raises(ValueError, match="33 tokens"):
+        svla.pad_tokens(torch.zeros(1, 33, 32), torch.zeros(1, 33, 32), torch.ones(1, 33))
+    with pytest.raises(ValueError, match="no constants"):
+        mix.launch(shape).tuned(BLOCK_Q=3)
+    for wrong in ({"channels": 48}, {"tokens": 20}, {"dtype": "bf16"}):
+        with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
+            replace(shape, **wrong)
+
+
+def test_stage_shapes() -> None:
+    assert [s.key for s in stage_shapes("base", 512)][:2] == ["c64_h128_w128_t32_fp16", "c128_h64_w64_t32_fp16"]
+    assert len(list(all_shapes((512,)))) == 8  # four stages of tiny, four that the others share
