@@ -16,6 +16,7 @@ from torch import Tensor
 from lsms_rt.model.functional import STRIPS
 
 from .bands import band, unpack_bands
+from .choices import planned
 from .launch import Launch, padded, precision, shape_of
 from .shape import Shape
 
@@ -75,11 +76,6 @@ def depthwise_kernel(
         a = tl.dot(x, band(tables + dy * 256, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
     bias = tl.load(bias_ptr + c)
     a = tl.where(inside, a + bias, 0.0)  # zero outside of the map: the strips' padding
-    s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]
-    half = a.to(x_ptr.dtype.element_ty)
-    s = strip(half, s, tables + 5 * 256, ROWS, COLS, 3, VECTOR, PRECISION)
-    s = strip(half, s, tables + 7 * 256, ROWS, COLS, 5, VECTOR, PRECISION)
-    s = strip(half, s, tables + 9 * 256, ROWS, COLS, 10, VECTOR, PRECISION)
 
     # Where two windows overlap, each owns the half that its filters reach wholly.
     row_reach: tl.constexpr = (ROWS - ROW_STEP) // 2
@@ -91,15 +87,22 @@ def depthwise_kernel(
     own = ((row >= first_row) & (row < last_row))[:, None] & ((col >= first_col) & (col < last_col))[None, :]
     place = offset + row[:, None] * W + col[None, :]
     level = level_of(x_ptr + offset, tables, bias, H, W)
-    tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)
+    tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)  # now, so that a's registers are free
+
+    s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]
+    half = a.to(x_ptr.dtype.element_ty)
+    s = strip(half, s, tables + 5 * 256, ROWS, COLS, 3, VECTOR, PRECISION)
+    s = strip(half, s, tables + 7 * 256, ROWS, COLS, 5, VECTOR, PRECISION)
+    s = strip(half, s, tables + 9 * 256, ROWS, COLS, 10, VECTOR, PRECISION)
     tl.store(s_ptr + place, s.to(s_ptr.dtype.element_ty), mask=own)
 
 
-def launch(shape: Shape) -> Launch:
+def launch(shape: Shape, *, vector: bool | None = None, warps: int | None = None) -> Launch:
+    """Windows of up to 64 x 64; ``vector`` as in ``band``.  Four warps spill at 64 x 64 on sm_87 and sm_120."""
     rows, columns = (min(WINDOW, padded(size)) for size in (shape.height, shape.width))
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
     windows = _windows(shape.height, rows, steps[0]) * _windows(shape.width, columns, steps[1])
-    warps = {16: 1, 32: 4, 64: 4 if shape.dtype == "fp16" else 8}[max(rows, columns)]
+    large = max(rows, columns)
     return Launch(
         depthwise_kernel,
         (windows, shape.channels),
@@ -107,9 +110,9 @@ def launch(shape: Shape) -> Launch:
         2,
         {
             "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
-            "ROW_STEP": steps[0], "COL_STEP": steps[1], "VECTOR": max(rows, columns) > 16, "PRECISION": precision(shape),
+            "ROW_STEP": steps[0], "COL_STEP": steps[1], "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
         },
-        warps,
+        warps or {16: 1, 32: 4, 64: 8}[large],
     )  # fmt: skip
 
 
@@ -126,7 +129,7 @@ def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tens
     ``row_bias`` (C, H) from ``pack_row_bias``, float32.
     """
     a, s = torch.empty_like(x), torch.empty_like(x)
-    launch(shape_of(x, *x.shape[2:]))(x.shape[0], x, bands, bias, row_bias, a, s)
+    planned(launch, shape_of(x, *x.shape[2:]))(x.shape[0], x, bands, bias, row_bias, a, s)
     return a, s
 
 

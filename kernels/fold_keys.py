@@ -13,7 +13,8 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import MASKED
 
-from .launch import Launch, block, precision, shape_of
+from .choices import planned
+from .launch import Launch, precision, shape_of
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
 
@@ -44,8 +45,8 @@ def fold_keys_kernel(
         tl.store(offset_ptr + b * T + t, offset)
 
 
-def launch(shape: Shape) -> Launch:
-    n = block(shape.channels, 32)
+def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 32, warps: int = 4, stages: int = 2) -> Launch:
+    """Tiles of ``n`` channels; ``k`` channels a step of the sum, ``parts`` chunks a step of joining moments."""
     return Launch(
         fold_keys_kernel,
         (shape.channels // n, 1),
@@ -56,8 +57,10 @@ def launch(shape: Shape) -> Launch:
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": n, "PARTS": 32, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": k, "PARTS": parts, "PRECISION": precision(shape),
         },
+        warps,
+        stages,
     )  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def fold_keys(
     """
     shape = shape_of(keys.transpose(1, 2), 1, pixels, keys.shape[1])
     folded, offset = torch.empty_like(keys), torch.empty_like(mask)
-    launch(shape)(keys.shape[0], moments, query, keys, mask, folded, offset)
+    planned(launch, shape)(keys.shape[0], moments, query, keys, mask, folded, offset)
     return folded, offset
 
 

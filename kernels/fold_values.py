@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lsms_rt.model.folded import wide
 
-from .launch import Launch, block, precision, shape_of
+from .choices import planned
+from .launch import Launch, precision, shape_of
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
 
@@ -49,8 +50,8 @@ def fold_values_kernel(
     tl.store(layer_offset_ptr + b * C + n, layer_offset)
 
 
-def launch(shape: Shape) -> Launch:
-    n = block(shape.channels, 32)
+def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 32, warps: int = 4, stages: int = 2) -> Launch:
+    """Tiles of ``n`` channels; ``k`` channels a step of the sum, ``parts`` chunks a step of joining moments."""
     return Launch(
         fold_values_kernel,
         (shape.channels // n, 1),
@@ -61,8 +62,10 @@ def launch(shape: Shape) -> Launch:
         4,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": n, "PARTS": 32, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": k, "PARTS": parts, "PRECISION": precision(shape),
         },
+        warps,
+        stages,
     )  # fmt: skip
 
 
@@ -78,7 +81,7 @@ def fold_values(
     shape = shape_of(values.transpose(1, 2), 1, pixels, values.shape[1])
     context, layer = torch.empty_like(values), torch.empty_like(values)
     offsets = [values.new_empty(values.shape[0], shape.channels, dtype=torch.float32) for _ in range(2)]
-    launch(shape)(values.shape[0], moments, values, hidden, context, offsets[0], layer, offsets[1])
+    planned(launch, shape)(values.shape[0], moments, values, hidden, context, offsets[0], layer, offsets[1])
     return context, offsets[0], layer, offsets[1]
 
 

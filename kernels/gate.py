@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .shape import Shape
 
@@ -54,9 +55,12 @@ def gate_kernel(
     tl.store(u_ptr + place, (s + tanh(gate) * context).to(u_ptr.dtype.element_ty), mask=valid)
 
 
-def launch(shape: Shape) -> Launch:
-    n = block(shape.channels)
-    pixels = 64 if shape.pixels > 512 else 32
+def launch(
+    shape: Shape, *, n: int | None = None, k: int | None = None, pixels: int | None = None, warps: int = 4, stages: int = 2
+) -> Launch:
+    """Tiles of ``n`` channels by ``pixels``; ``k`` channels a step of the sum."""
+    n, k = n or block(shape), k or block(shape)
+    pixels = pixels or (64 if shape.pixels > 512 and shape.dtype == "fp16" else 32)
     return Launch(
         gate_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
@@ -67,8 +71,10 @@ def launch(shape: Shape) -> Launch:
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens,
-            "BLOCK_N": n, "BLOCK_K": n, "BLOCK_P": pixels, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": k, "BLOCK_P": pixels, "PRECISION": precision(shape),
         },
+        warps,
+        stages,
     )  # fmt: skip
 
 
@@ -82,7 +88,7 @@ def gate(
     """
     u = torch.empty_like(s)
     shape = shape_of(s, *s.shape[2:], p.shape[1])
-    launch(shape)(s.shape[0], s, p, context, context_offset, layer, layer_offset, weight, u)
+    planned(launch, shape)(s.shape[0], s, p, context, context_offset, layer, layer_offset, weight, u)
     return u
 
 

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .gate import tanh
+from .choices import planned
 from .launch import DTYPES, Launch, precision, shape_of
 from .moments import join_moments, merge
 from .shape import Shape, chunk_of
@@ -53,12 +54,14 @@ def gate_mix_kernel(
     tl.store(y_ptr + place, (y * x).to(y_ptr.dtype.element_ty), mask=valid)
 
 
-def launch(shape: Shape) -> Launch:
+def launch(shape: Shape, *, pixels: int | None = None, parts: int = 32, warps: int | None = None) -> Launch:
+    """Tiles of all channels by ``pixels``; ``parts`` chunks a step of joining moments."""
     if not fits(shape):
         raise ValueError(f"gate_mix holds up to 128 channels (64 in fp32), not {shape}; take fold_values, gate and mix")
+    pixels = pixels or (32 if shape.channels == 128 else 64)  # 64 of 128 are 8 bytes over 48 KiB on sm_100
     return Launch(
         gate_mix_kernel,
-        (-(-shape.pixels // 64), 1),
+        (-(-shape.pixels // pixels), 1),
         {
             "x": shape.dtype, "s": shape.dtype, "p": shape.dtype, "moments": "fp32", "values": shape.dtype,
             "hidden": shape.dtype, "gate": shape.dtype, "mix": shape.dtype, "bias": "fp32", "y": shape.dtype,
@@ -66,9 +69,9 @@ def launch(shape: Shape) -> Launch:
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_P": 64, "PARTS": 32, "PRECISION": precision(shape),
+            "BLOCK_P": pixels, "PARTS": parts, "PRECISION": precision(shape),
         },
-        warps=8 if shape.channels == 128 else 4,
+        warps or (8 if shape.channels == 128 or shape.dtype == "fp32" else 4),
     )  # fmt: skip
 
 
@@ -84,7 +87,7 @@ def gate_mix(
     """
     y = torch.empty_like(x)
     shape = shape_of(x, *x.shape[2:], p.shape[1])
-    launch(shape)(x.shape[0], x, s, p, moments, values, hidden, gate, mix, bias, y)
+    planned(launch, shape)(x.shape[0], x, s, p, moments, values, hidden, gate, mix, bias, y)
     return y
 
 

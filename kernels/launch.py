@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,18 +30,6 @@ class Launch:
     warps: int = 4
     stages: int = 2
 
-    def tuned(self, warps: int | None = None, stages: int | None = None, **constants: Any) -> Launch:
-        """The same kernel, with other warps, stages or tile sizes."""
-        known = {name: constants[name] for name in constants if name in self.constants}
-        if known != constants:
-            raise ValueError(f"no constants {sorted(set(constants) - set(known))}; there are {sorted(self.constants)}")
-        return replace(
-            self,
-            constants=dict(self.constants) | known,
-            warps=self.warps if warps is None else warps,
-            stages=self.stages if stages is None else stages,
-        )
-
     def __call__(self, batch: int, *tensors: Tensor) -> None:
         """Launch over ``batch`` items, inputs then outputs, all contiguous, on PyTorch's current stream."""
         for (name, dtype), tensor in zip(self.arguments.items(), tensors, strict=True):
@@ -64,11 +52,10 @@ def precision(shape: Shape) -> str:
     return "tf32x3" if shape.dtype == "fp32" else "ieee"
 
 
-def block(channels: int, largest: int = 64) -> int:
-    """The largest power of two up to ``largest`` that divides ``channels``."""
-    while channels % largest:
-        largest //= 2
-    return largest
+def block(shape: Shape, largest: int = 64) -> int:
+    """Channels of a tile: a power of two that divides them.  At most 32 in fp32, whose operands are split in two."""
+    largest = min(largest, 32) if shape.dtype == "fp32" else largest
+    return next(n for n in (64, 32) if n <= largest and shape.channels % n == 0)
 
 
 def padded(size: int, least: int = 16) -> int:

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .shape import Shape
 
@@ -35,9 +36,12 @@ def mix_kernel(
     tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=valid)
 
 
-def launch(shape: Shape) -> Launch:
-    n = block(shape.channels)
-    pixels = 64 if shape.pixels > 512 else 32
+def launch(
+    shape: Shape, *, n: int | None = None, k: int | None = None, pixels: int | None = None, warps: int = 4, stages: int = 2
+) -> Launch:
+    """Tiles of ``n`` channels by ``pixels``; ``k`` channels a step of the sum."""
+    n, k = n or block(shape), k or block(shape)
+    pixels = pixels or (64 if shape.pixels > 512 and shape.dtype == "fp16" else 32)
     return Launch(
         mix_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
@@ -45,8 +49,10 @@ def launch(shape: Shape) -> Launch:
         1,
         {
             "C": shape.channels, "P": shape.pixels,
-            "BLOCK_N": n, "BLOCK_K": n, "BLOCK_P": pixels, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": k, "BLOCK_P": pixels, "PRECISION": precision(shape),
         },
+        warps,
+        stages,
     )  # fmt: skip
 
 
@@ -54,7 +60,7 @@ def launch(shape: Shape) -> Launch:
 def mix(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(Wout u + b) x.  ``u``, ``x`` (B, C, H, W); ``weight`` (C, C); ``bias`` (C,) float32 -> (B, C, H, W)."""
     y = torch.empty_like(x)
-    launch(shape_of(x, *x.shape[2:]))(x.shape[0], u, x, weight, bias, y)
+    planned(launch, shape_of(x, *x.shape[2:]))(x.shape[0], u, x, weight, bias, y)
     return y
 
 

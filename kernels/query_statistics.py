@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
@@ -37,8 +38,9 @@ def query_statistics_kernel(
     write_moments(moments_ptr + (b * count + chunk) * (2 * C), q, pixel < P, n, C)
 
 
-def launch(shape: Shape) -> Launch:
-    n = block(shape.channels)
+def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int = 2) -> Launch:
+    """Tiles of ``n`` channels by a chunk of pixels; ``k`` channels a step of the sum."""
+    n, k = n or block(shape), k or block(shape)
     return Launch(
         query_statistics_kernel,
         (shape.chunks, shape.channels // n),
@@ -46,8 +48,10 @@ def launch(shape: Shape) -> Launch:
         1,
         {
             "C": shape.channels, "P": shape.pixels, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": block(shape.channels), "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": k, "PRECISION": precision(shape),
         },
+        warps,
+        stages,
     )  # fmt: skip
 
 
@@ -59,7 +63,7 @@ def query_statistics(a: Tensor, query: Tensor) -> Tensor:
     """
     shape = shape_of(a, *a.shape[2:])
     out = a.new_empty(a.shape[0], shape.chunks, 2, shape.channels, dtype=torch.float32)
-    launch(shape)(a.shape[0], a, query, out)
+    planned(launch, shape)(a.shape[0], a, query, out)
     return out
 
 

@@ -12,6 +12,7 @@ from lsms_rt.model.functional import SvlaWeights
 
 from .bands import pack_bands, pack_row_bias
 from .depthwise import multi_scale_depthwise
+from .depthwise_direct import depthwise_direct
 from .fold_keys import fold_keys
 from .fold_values import fold_values
 from .gate import gate
@@ -65,7 +66,8 @@ def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWe
     """
     pixels = x.shape[2] * x.shape[3]
     keys, values, mask = pad_tokens(keys, values, mask.to(packed.bias.dtype))
-    a, s = multi_scale_depthwise(x, packed.bands, packed.bias, packed.row_bias)
+    depthwise = multi_scale_depthwise if x.dtype == torch.float16 else depthwise_direct
+    a, s = depthwise(x, packed.bands, packed.bias, packed.row_bias)
     folded, offset = fold_keys(query_statistics(a, packed.query), packed.query, keys, mask, pixels)
     p, moments = token_attention(a, folded, offset, values, mask)
     if x.dtype == torch.float64 or not fits(shape_of(x, *x.shape[2:])):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lsms_rt.model.folded import wide
 
+from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
@@ -55,8 +56,9 @@ def token_attention_kernel(
         write_moments(moments_ptr + (b * count + chunk) * (2 * C), context, valid, n, C)
 
 
-def launch(shape: Shape) -> Launch:
-    n = block(shape.channels)
+def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int = 2) -> Launch:
+    """One chunk of pixels a program; ``k`` channels a step of the scores, ``n`` a step of the statistics."""
+    n, k = n or block(shape), k or block(shape)
     return Launch(
         token_attention_kernel,
         (shape.chunks, 1),
@@ -67,8 +69,10 @@ def launch(shape: Shape) -> Launch:
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": n, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": k, "PRECISION": precision(shape),
         },
+        warps,
+        stages,
     )  # fmt: skip
 
 
@@ -84,7 +88,7 @@ def token_attention(
     shape = shape_of(a, *a.shape[2:], keys.shape[1])
     p = a.new_empty(a.shape[0], shape.tokens, shape.pixels)
     out = a.new_empty(a.shape[0], shape.chunks, 2, shape.channels, dtype=torch.float32)
-    launch(shape)(a.shape[0], a, keys, offset, values, mask, p, out)
+    planned(launch, shape)(a.shape[0], a, keys, offset, values, mask, p, out)
     return p, out
 
 

@@ -1,0 +1,132 @@
+"""Multi-scale depthwise convolution tap by tap, in three launches: 5x5, rows of all strips, columns of all strips.
+
+The form for fp32, where products on tensor cores would have to be split in three and spill; and the yardstick for the
+banded form in fp16, which multiplies a dozen times more on units a dozen times faster.  Same arguments, same twin.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import depthwise
+from .choices import planned
+from .depthwise import level_of
+from .launch import Launch, padded, shape_of
+from .shape import Shape
+
+
+@triton.jit
+def center_kernel(x_ptr, bands_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
+                  ROWS: tl.constexpr, COLS: tl.constexpr):  # fmt: skip
+    """Grid (H / ROWS, C, B): a = 5x5(x) + bias, less the map's level.  x, a (B, C, H, W)."""
+    c = tl.program_id(1)
+    offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    col = tl.arange(0, COLS)[None, :]
+    tables = bands_ptr + c * 2816
+    bias = tl.load(bias_ptr + c)
+    a = tl.zeros((ROWS, COLS), tl.float32) + (bias - level_of(x_ptr + offset, tables, bias, H, W))
+    for dy in tl.static_range(5):
+        for dx in tl.static_range(5):
+            y, z = row + (dy - 2), col + (dx - 2)
+            x = tl.load(x_ptr + offset + y * W + z, mask=(y >= 0) & (y < H) & (z >= 0) & (z < W), other=0.0)
+            a += x.to(tl.float32) * tl.load(tables + dy * 256 + 12 - dx).to(tl.float32)  # reversed taps begin at 8
+    tl.store(a_ptr + offset + row * W + col, a.to(a_ptr.dtype.element_ty), mask=(row < H) & (col < W))
+
+
+@triton.jit
+def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
+                ROWS: tl.constexpr, COLS: tl.constexpr):  # fmt: skip
+    """Grid (H / ROWS, C, B): the 1x7, 1x11 and 1x21 of a; one load of ``a`` serves all three.  rows (B, C, 3, H, W)."""
+    c = tl.program_id(1)
+    offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    col = tl.arange(0, COLS)[None, :]
+    tables = bands_ptr + c * 2816
+    level = level_of(x_ptr + offset, tables, tl.load(bias_ptr + c), H, W)
+    seven = tl.zeros((ROWS, COLS), tl.float32)
+    eleven = tl.zeros((ROWS, COLS), tl.float32)
+    twentyone = tl.zeros((ROWS, COLS), tl.float32)
+    for dx in tl.static_range(21):
+        z = col + (dx - 10)
+        inside = (row < H) & (z >= 0) & (z < W)
+        a = tl.load(a_ptr + offset + row * W + z, mask=inside, other=0.0).to(tl.float32)
+        a = tl.where(inside, a + level, 0.0)  # with its level again, and zero outside of the map
+        if (dx >= 7) and (dx < 14):
+            seven += a * tl.load(tables + 6 * 256 + 8 + 13 - dx).to(tl.float32)
+        if (dx >= 5) and (dx < 16):
+            eleven += a * tl.load(tables + 8 * 256 + 8 + 15 - dx).to(tl.float32)
+        twentyone += a * tl.load(tables + 10 * 256 + 8 + 20 - dx).to(tl.float32)
+    place = rows_ptr + 3 * offset + row * W + col
+    own = (row < H) & (col < W)
+    tl.store(place, seven.to(rows_ptr.dtype.element_ty), mask=own)
+    tl.store(place + H * W, eleven.to(rows_ptr.dtype.element_ty), mask=own)
+    tl.store(place + 2 * H * W, twentyone.to(rows_ptr.dtype.element_ty), mask=own)
+
+
+@triton.jit
+def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_ptr, C: tl.constexpr, H: tl.constexpr,
+                   W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):  # fmt: skip
+    """Grid (H / ROWS, C, B): s = a + the 7x1, 11x1 and 21x1 of the rows' results + row_bias."""
+    c = tl.program_id(1)
+    offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    col = tl.arange(0, COLS)[None, :]
+    tables = bands_ptr + c * 2816
+    own = (row < H) & (col < W)
+    s = tl.load(a_ptr + offset + row * W + col, mask=own, other=0.0).to(tl.float32)
+    s += level_of(x_ptr + offset, tables, tl.load(bias_ptr + c), H, W)
+    s += tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)
+    for dy in tl.static_range(21):
+        y = row + (dy - 10)
+        inside = (y >= 0) & (y < H) & (col < W)
+        place = rows_ptr + 3 * offset + y * W + col
+        if (dy >= 7) and (dy < 14):
+            weight = tl.load(tables + 5 * 256 + 8 + dy - 7).to(tl.float32)
+            s += weight * tl.load(place, mask=inside, other=0.0).to(tl.float32)
+        if (dy >= 5) and (dy < 16):
+            weight = tl.load(tables + 7 * 256 + 8 + dy - 5).to(tl.float32)
+            s += weight * tl.load(place + H * W, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(tables + 9 * 256 + 8 + dy).to(tl.float32)
+        s += weight * tl.load(place + 2 * H * W, mask=inside, other=0.0).to(tl.float32)
+    tl.store(s_ptr + offset + row * W + col, s.to(s_ptr.dtype.element_ty), mask=own)
+
+
+def launch(shape: Shape, *, pixels: int = 1024, warps: int = 4) -> tuple[Launch, Launch, Launch]:
+    """Tiles of whole rows, ``pixels`` in all."""
+    columns = padded(shape.width)
+    rows = max(1, pixels // columns)
+    tables = {"bands": shape.dtype, "bias": "fp32"}
+    arguments = (
+        (center_kernel, {"x": shape.dtype, **tables, "a": shape.dtype}),
+        (rows_kernel, {"x": shape.dtype, "a": shape.dtype, **tables, "rows": shape.dtype}),
+        (columns_kernel, {"x": shape.dtype, "a": shape.dtype, "rows": shape.dtype, **tables, "row_bias": "fp32",
+                          "s": shape.dtype}),
+    )  # fmt: skip
+    grid = -(-shape.height // rows), shape.channels
+    constants = {"C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns}
+    first, second, third = (Launch(kernel, grid, names, 1, constants, warps) for kernel, names in arguments)
+    return first, second, third
+
+
+@torch.library.custom_op("lsms_rt::depthwise_direct", mutates_args=(), device_types="cuda")
+def depthwise_direct(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``multi_scale_depthwise``, argument by argument."""
+    batch, channels, height, width = x.shape
+    a, s, rows = torch.empty_like(x), torch.empty_like(x), x.new_empty(batch, channels, 3, height, width)
+    first, second, third = planned(launch, shape_of(x, height, width))
+    first(batch, x, bands, bias, a)
+    second(batch, x, a, bands, bias, rows)
+    third(batch, x, a, rows, bands, bias, row_bias, s)
+    return a, s
+
+
+depthwise_direct.register_kernel("cpu")(depthwise.plain)
+
+
+@depthwise_direct.register_fake
+def _(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
