@@ -10,18 +10,17 @@ from pathlib import Path
 
 import onnx
 
-import lsms_rt
-from lsms_rt.data import DEMO_NOTE, demo_checkpoint
+from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.model import LSMS
-from lsms_rt.model.lsms import TOKENIZER, WEIGHTS
+from lsms_rt.model.lsms import TOKENIZER
 
 from .compact import store_as_fp16, strip_metadata
+from .describe import manifest_of
 from .graphs import export_graphs
 from .verify import Parity, compare
 
-ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 MAX_LOGIT_DIFFERENCE = 1e-4  # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5)
 MIN_MASK_AGREEMENT = 0.9999  # the same, seen by a user
 
@@ -108,25 +107,13 @@ def _judge(parity: Parity) -> None:
 def _manifest(model: LSMS, checkpoint: Path, options: BuildOptions, folder: Path) -> Manifest:
     import onnxruntime
 
-    config = model.config
-    demo = checkpoint == demo_checkpoint()
-    return Manifest(
-        preset=config.preset,
-        weights_digest=sha256((checkpoint / WEIGHTS).read_bytes()),
-        weights_note=DEMO_NOTE if demo else "weights brought by the user",
+    return manifest_of(
+        model.config,
+        checkpoint,
+        options.max_batch,
         backend=options.backend,
         backend_version=onnxruntime.__version__,
         precision=options.precision,
-        image_size=config.image_size,
-        channels=config.in_channels,
-        hu_window=config.hu_window,
-        orientation=ORIENTATION,
-        max_tokens=config.text.max_tokens,
-        max_batch=options.max_batch,
-        profile=(1, min(options.max_batch, 8), options.max_batch),
-        threshold=config.threshold,
-        confidence=config.confidence,
-        kernels="stock",
+        kernels=model.kernels,
         files={path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())},
-        built_by=f"lsms-rt {lsms_rt.__version__}",
     )

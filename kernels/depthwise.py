@@ -63,6 +63,9 @@ def depthwise_kernel(
     i, j = tl.program_id(0) // across, tl.program_id(0) % across
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    x_ptr += offset  # so that indices inside of a map are 32 bits wide
+    a_ptr += offset
+    s_ptr += offset
     tables = bands_ptr + c * 2816
 
     row = i * ROW_STEP + tl.arange(0, ROWS)
@@ -71,7 +74,7 @@ def depthwise_kernel(
     a = tl.zeros((ROWS, COLS), tl.float32)
     for dy in tl.static_range(5):
         y = row + (dy - 2)
-        x = tl.load(x_ptr + offset + y[:, None] * W + col[None, :],
+        x = tl.load(x_ptr + y[:, None] * W + col[None, :],
                     mask=((y >= 0) & (y < H))[:, None] & (col < W)[None, :], other=0.0)  # fmt: skip
         a = tl.dot(x, band(tables + dy * 256, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
     bias = tl.load(bias_ptr + c)
@@ -85,8 +88,8 @@ def depthwise_kernel(
     first_col = tl.where(j == 0, 0, j * COL_STEP + col_reach)
     last_col = tl.where(j == across - 1, W, j * COL_STEP + COLS - col_reach)
     own = ((row >= first_row) & (row < last_row))[:, None] & ((col >= first_col) & (col < last_col))[None, :]
-    place = offset + row[:, None] * W + col[None, :]
-    level = level_of(x_ptr + offset, tables, bias, H, W)
+    place = row[:, None] * W + col[None, :]
+    level = level_of(x_ptr, tables, bias, H, W)
     tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)  # now, so that a's registers are free
 
     s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]

@@ -24,17 +24,19 @@ def center_kernel(x_ptr, bands_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.cons
     """Grid (H / ROWS, C, B): a = 5x5(x) + bias, less the map's level.  x, a (B, C, H, W)."""
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    x_ptr += offset
+    a_ptr += offset
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]
     tables = bands_ptr + c * 2816
     bias = tl.load(bias_ptr + c)
-    a = tl.zeros((ROWS, COLS), tl.float32) + (bias - level_of(x_ptr + offset, tables, bias, H, W))
+    a = tl.zeros((ROWS, COLS), tl.float32) + (bias - level_of(x_ptr, tables, bias, H, W))
     for dy in tl.static_range(5):
         for dx in tl.static_range(5):
             y, z = row + (dy - 2), col + (dx - 2)
-            x = tl.load(x_ptr + offset + y * W + z, mask=(y >= 0) & (y < H) & (z >= 0) & (z < W), other=0.0)
+            x = tl.load(x_ptr + y * W + z, mask=(y >= 0) & (y < H) & (z >= 0) & (z < W), other=0.0)
             a += x.to(tl.float32) * tl.load(tables + dy * 256 + 12 - dx).to(tl.float32)  # reversed taps begin at 8
-    tl.store(a_ptr + offset + row * W + col, a.to(a_ptr.dtype.element_ty), mask=(row < H) & (col < W))
+    tl.store(a_ptr + row * W + col, a.to(a_ptr.dtype.element_ty), mask=(row < H) & (col < W))
 
 
 @triton.jit
@@ -43,17 +45,19 @@ def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H:
     """Grid (H / ROWS, C, B): the 1x7, 1x11 and 1x21 of a; one load of ``a`` serves all three.  rows (B, C, 3, H, W)."""
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    x_ptr += offset
+    a_ptr += offset
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]
     tables = bands_ptr + c * 2816
-    level = level_of(x_ptr + offset, tables, tl.load(bias_ptr + c), H, W)
+    level = level_of(x_ptr, tables, tl.load(bias_ptr + c), H, W)
     seven = tl.zeros((ROWS, COLS), tl.float32)
     eleven = tl.zeros((ROWS, COLS), tl.float32)
     twentyone = tl.zeros((ROWS, COLS), tl.float32)
     for dx in tl.static_range(21):
         z = col + (dx - 10)
         inside = (row < H) & (z >= 0) & (z < W)
-        a = tl.load(a_ptr + offset + row * W + z, mask=inside, other=0.0).to(tl.float32)
+        a = tl.load(a_ptr + row * W + z, mask=inside, other=0.0).to(tl.float32)
         a = tl.where(inside, a + level, 0.0)  # with its level again, and zero outside of the map
         if (dx >= 7) and (dx < 14):
             seven += a * tl.load(tables + 6 * 256 + 8 + 13 - dx).to(tl.float32)
@@ -73,12 +77,14 @@ def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_
     """Grid (H / ROWS, C, B): s = a + the 7x1, 11x1 and 21x1 of the rows' results + row_bias."""
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
+    x_ptr += offset
+    a_ptr += offset
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]
     tables = bands_ptr + c * 2816
     own = (row < H) & (col < W)
-    s = tl.load(a_ptr + offset + row * W + col, mask=own, other=0.0).to(tl.float32)
-    s += level_of(x_ptr + offset, tables, tl.load(bias_ptr + c), H, W)
+    s = tl.load(a_ptr + row * W + col, mask=own, other=0.0).to(tl.float32)
+    s += level_of(x_ptr, tables, tl.load(bias_ptr + c), H, W)
     s += tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)
     for dy in tl.static_range(21):
         y = row + (dy - 10)
@@ -95,8 +101,8 @@ def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_
     tl.store(s_ptr + offset + row * W + col, s.to(s_ptr.dtype.element_ty), mask=own)
 
 
-def launch(shape: Shape, *, pixels: int = 1024, warps: int = 4) -> tuple[Launch, Launch, Launch]:
-    """Tiles of whole rows, ``pixels`` in all."""
+def launch(shape: Shape, *, pixels: int = 512, warps: int = 4) -> tuple[Launch, Launch, Launch]:
+    """Tiles of whole rows, ``pixels`` in all; at 1024, sixteen bytes spill on sm_90."""
     columns = padded(shape.width)
     rows = max(1, pixels // columns)
     tables = {"bands": shape.dtype, "bias": "fp32"}

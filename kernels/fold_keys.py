@@ -29,6 +29,8 @@ def fold_keys_kernel(
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)
     t = tl.arange(0, T)
+    keys_ptr += b * T * C
+    folded_ptr += b * T * C
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     folded = tl.zeros((T, BLOCK_N), tl.float32)
     mask = tl.load(mask_ptr + b * T + t)
@@ -36,23 +38,23 @@ def fold_keys_kernel(
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS)
-        keys = tl.load(keys_ptr + (b * T + t[:, None]) * C + k[None, :]).to(tl.float32) * scale[None, :]
+        keys = tl.load(keys_ptr + t[:, None] * C + k[None, :]).to(tl.float32) * scale[None, :]
         offset -= tl.sum(keys * mean[None, :], 1)
         weight = tl.load(query_ptr + k[:, None] * C + n[None, :])
         folded = tl.dot(keys.to(weight.dtype), weight, folded, input_precision=PRECISION)
-    tl.store(folded_ptr + (b * T + t[:, None]) * C + n[None, :], folded.to(folded_ptr.dtype.element_ty))
+    tl.store(folded_ptr + t[:, None] * C + n[None, :], folded.to(folded_ptr.dtype.element_ty))
     if tl.program_id(0) == 0:
         tl.store(offset_ptr + b * T + t, offset)
 
 
-def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 32, warps: int = 4, stages: int = 2) -> Launch:
+def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 16, warps: int = 4, stages: int = 2) -> Launch:
     """Tiles of ``n`` channels; ``k`` channels a step of the sum, ``parts`` chunks a step of joining moments."""
     return Launch(
         fold_keys_kernel,
         (shape.channels // n, 1),
         {
-            "moments": "fp32", "query": shape.dtype, "keys": shape.dtype, "mask": "fp32",
-            "folded": shape.dtype, "offset": "fp32",
+            "statistics": "fp32", "query": shape.dtype, "keys": shape.dtype, "mask": "fp32",
+            "folded_keys": shape.dtype, "offset": "fp32",
         },
         2,
         {

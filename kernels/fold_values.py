@@ -30,7 +30,10 @@ def fold_values_kernel(
     t = tl.arange(0, T)
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     moments_ptr += b * count * (2 * C)
-    row = (b * T + t[:, None]) * C
+    values_ptr += b * T * C
+    context_ptr += b * T * C
+    layer_ptr += b * T * C
+    row = t[:, None] * C
 
     mean, scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS)
     own = tl.load(values_ptr + row + n[None, :]).to(tl.float32) * scale[None, :]
@@ -50,13 +53,13 @@ def fold_values_kernel(
     tl.store(layer_offset_ptr + b * C + n, layer_offset)
 
 
-def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 32, warps: int = 4, stages: int = 2) -> Launch:
+def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 16, warps: int = 4, stages: int = 2) -> Launch:
     """Tiles of ``n`` channels; ``k`` channels a step of the sum, ``parts`` chunks a step of joining moments."""
     return Launch(
         fold_values_kernel,
         (shape.channels // n, 1),
         {
-            "moments": "fp32", "values": shape.dtype, "hidden": shape.dtype,
+            "attended": "fp32", "values": shape.dtype, "hidden": shape.dtype,
             "context": shape.dtype, "context_offset": "fp32", "layer": shape.dtype, "layer_offset": "fp32",
         },
         4,

@@ -38,7 +38,9 @@ def gate_kernel(
     valid = (pixel < P)[None, :]
     context_ptr += b * T * C
     layer_ptr += b * T * C
-    p = tl.load(p_ptr + (b * T + t[:, None]) * P + pixel[None, :], mask=valid, other=0.0)
+    s_ptr += b * C * P
+    u_ptr += b * C * P
+    p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
 
     gate = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
     for start in range(0, C, BLOCK_K):
@@ -50,7 +52,7 @@ def gate_kernel(
 
     values = tl.load(context_ptr + t[None, :] * C + n[:, None])  # (BLOCK_N, T)
     context = tl.dot(values, p, input_precision=PRECISION) + tl.load(context_offset_ptr + b * C + n)[:, None]
-    place = (b * C + n[:, None]) * P + pixel[None, :]
+    place = n[:, None] * P + pixel[None, :]
     s = tl.load(s_ptr + place, mask=valid, other=0.0).to(tl.float32)
     tl.store(u_ptr + place, (s + tanh(gate) * context).to(u_ptr.dtype.element_ty), mask=valid)
 

@@ -38,13 +38,16 @@ def gate_mix_kernel(
     b = tl.program_id(2).to(tl.int64)
     n, k, t = tl.arange(0, C), tl.arange(0, C), tl.arange(0, T)
     valid = (pixel < P)[None, :]
-    place = (b * C + n[:, None]) * P + pixel[None, :]
+    x_ptr += b * C * P
+    s_ptr += b * C * P
+    y_ptr += b * C * P
+    place = n[:, None] * P + pixel[None, :]
     weight = n[:, None] * C + k[None, :]
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
 
     mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS)
-    p = tl.load(p_ptr + (b * T + t[:, None]) * P + pixel[None, :], mask=valid, other=0.0)
-    values = tl.load(values_ptr + (b * T + t[None, :]) * C + n[:, None])  # (C, T)
+    p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
+    values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])  # (C, T)
     context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
     hidden = tl.dot(tl.load(hidden_ptr + weight), context.to(p.dtype), input_precision=PRECISION)
     gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)
@@ -58,20 +61,21 @@ def launch(shape: Shape, *, pixels: int | None = None, parts: int = 32, warps: i
     """Tiles of all channels by ``pixels``; ``parts`` chunks a step of joining moments."""
     if not fits(shape):
         raise ValueError(f"gate_mix holds up to 128 channels (64 in fp32), not {shape}; take fold_values, gate and mix")
-    pixels = pixels or (32 if shape.channels == 128 else 64)  # 64 of 128 are 8 bytes over 48 KiB on sm_100
+    large = shape.channels == 128 or shape.dtype == "fp32"  # where 64 pixels spill, or take 8 bytes over 48 KiB
+    pixels = pixels or (32 if large else 64)
     return Launch(
         gate_mix_kernel,
         (-(-shape.pixels // pixels), 1),
         {
-            "x": shape.dtype, "s": shape.dtype, "p": shape.dtype, "moments": "fp32", "values": shape.dtype,
-            "hidden": shape.dtype, "gate": shape.dtype, "mix": shape.dtype, "bias": "fp32", "y": shape.dtype,
+            "x": shape.dtype, "s": shape.dtype, "p": shape.dtype, "attended": "fp32", "values": shape.dtype,
+            "hidden": shape.dtype, "gate": shape.dtype, "mix": shape.dtype, "mix_bias": "fp32", "y": shape.dtype,
         },
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
             "BLOCK_P": pixels, "PARTS": parts, "PRECISION": precision(shape),
         },
-        warps or (8 if shape.channels == 128 or shape.dtype == "fp32" else 4),
+        warps or (8 if large else 4),
     )  # fmt: skip
 
 

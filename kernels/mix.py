@@ -24,13 +24,15 @@ def mix_kernel(
     b = tl.program_id(2).to(tl.int64)
     valid = (pixel < P)[None, :]
     u_ptr += b * C * P
+    x_ptr += b * C * P
+    y_ptr += b * C * P
     y = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         weight = tl.load(mix_ptr + n[:, None] * C + k[None, :])
         u = tl.load(u_ptr + k[:, None] * P + pixel[None, :], mask=valid, other=0.0)
         y = tl.dot(weight, u, y, input_precision=PRECISION)
-    place = (b * C + n[:, None]) * P + pixel[None, :]
+    place = n[:, None] * P + pixel[None, :]
     x = tl.load(x_ptr + place, mask=valid, other=0.0).to(tl.float32)
     y = (y + tl.load(bias_ptr + n)[:, None]) * x
     tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=valid)
@@ -45,7 +47,7 @@ def launch(
     return Launch(
         mix_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
-        {"u": shape.dtype, "x": shape.dtype, "mix": shape.dtype, "bias": "fp32", "y": shape.dtype},
+        {"u": shape.dtype, "x": shape.dtype, "mix": shape.dtype, "mix_bias": "fp32", "y": shape.dtype},
         1,
         {
             "C": shape.channels, "P": shape.pixels,

@@ -44,7 +44,7 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
     return Launch(
         query_statistics_kernel,
         (shape.chunks, shape.channels // n),
-        {"a": shape.dtype, "query": shape.dtype, "moments": "fp32"},
+        {"a": shape.dtype, "query": shape.dtype, "statistics": "fp32"},
         1,
         {
             "C": shape.channels, "P": shape.pixels, "CHUNK": shape.chunk,

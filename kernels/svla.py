@@ -100,11 +100,16 @@ class TritonSvla:
         self._packed: PackedWeights | None = None
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
-        parameters = _parameters(weights)
-        key = (x.shape[2], *((p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype) for p in parameters))
+        return svla(x.contiguous(), keys, values, mask, self._pack(weights, x.shape[2]))
+
+    def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
+        if self._packed is not None and torch.compiler.is_compiling():
+            return self._packed  # a traced graph has no addresses to compare; the run before it has packed
+        tensors = _parameters(weights)
+        key = (height, *((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors))
         if self._packed is None or key != self._key:
-            self._packed, self._key = pack(weights, x.shape[2]), key
-        return svla(x.contiguous(), keys, values, mask, self._packed)
+            self._packed, self._key = pack(weights, height), key
+        return self._packed
 
 
 def _parameters(weights: SvlaWeights) -> list[Tensor]:

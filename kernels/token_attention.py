@@ -34,6 +34,7 @@ def token_attention_kernel(
     a_ptr += b * C * P
     keys_ptr += b * T * C
     values_ptr += b * T * C
+    p_ptr += b * T * P
 
     scores = tl.zeros((T, CHUNK), tl.float32)
     for start in range(0, C, BLOCK_K):
@@ -46,7 +47,7 @@ def token_attention_kernel(
     mask = tl.load(mask_ptr + b * T + t)
     tokens = tl.maximum(tl.sum(mask, 0), 1.0)
     p = ((e / tl.sum(e, 0)[None, :] - 1.0 / tokens) * mask[:, None]).to(p_ptr.dtype.element_ty)
-    tl.store(p_ptr + (b * T + t[:, None]) * P + pixel[None, :], p, mask=valid[None, :])
+    tl.store(p_ptr + t[:, None] * P + pixel[None, :], p, mask=valid[None, :])
 
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     for start in range(0, C, BLOCK_N):
@@ -63,8 +64,8 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
         token_attention_kernel,
         (shape.chunks, 1),
         {
-            "a": shape.dtype, "keys": shape.dtype, "offset": "fp32", "values": shape.dtype, "mask": "fp32",
-            "p": shape.dtype, "moments": "fp32",
+            "a": shape.dtype, "folded_keys": shape.dtype, "offset": "fp32", "values": shape.dtype, "mask": "fp32",
+            "p": shape.dtype, "attended": "fp32",
         },
         2,
         {

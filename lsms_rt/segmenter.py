@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .ct import CtSlice
-from .engine import Manifest, SentenceFeatures, open_backend, open_directory
+from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
 from .errors import InputError
 from .image import load_slice, load_slices
 from .masks import area_mm2, bbox, highest_probability, probability_in_grid, verdict
@@ -148,10 +148,21 @@ class Segmenter:
 
     def __init__(self, engine: str | PathLike[str], *, digest: str | None = None, threads: int | None = None) -> None:
         directory = open_directory(Path(engine), digest)
-        self.manifest: Manifest = directory.manifest
+        tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
+        self._open(open_backend(directory, threads), directory.manifest, tokenizer)
         self.digest = directory.digest
-        self._tokenizer = Tokenizer(directory.read("tokenizer.json"), self.manifest.max_tokens)
-        self._backend = open_backend(directory, threads)
+
+    @classmethod
+    def over(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:
+        """A Segmenter over a backend that is open already; ``digest`` is then empty, since no engine was read."""
+        segmenter = cls.__new__(cls)
+        segmenter._open(backend, manifest, tokenizer)
+        return segmenter
+
+    def _open(self, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> None:
+        self.manifest = manifest
+        self.digest = ""
+        self._backend, self._tokenizer = backend, tokenizer
         self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
 

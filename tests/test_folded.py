@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lsms_rt.kernels.sample import random_inputs, random_weights
 from lsms_rt.model import LSMS, TextConfig, folded, functional, preset
 from lsms_rt.model.functional import SvlaWeights
 
-from blocks import example, weights
 
 # The identities are exact in real arithmetic; in fp64 a block of a hundred sums keeps twelve digits.
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -26,55 +26,30 @@ def both(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, w: SvlaWeights) 
 @pytest.mark.parametrize("tokens", [2, 9, 32])
 def test_the_folded_block_is_the_block(height: int, width: int, tokens: int) -> None:
     """Maps smaller and larger than the filters, so that every border case is met."""
-    w = weights(8)
-    plain, short = both(*example(2, 8, height, width, tokens), w)
+    w = random_weights(8)
+    plain, short = both(*random_inputs(2, 8, height, width, tokens), w)
     torch.testing.assert_close(short, plain, **EXACT)
 
 
 @pytest.mark.parametrize("valid", [[1, 1], [0, 0], [0, 5], [1, 6]])
 def test_one_word_no_word(valid: list[int]) -> None:
     """One token: every pixel gets the same, and the norm takes it out.  No token: there is nothing to get."""
-    w = weights(8)
-    x, keys, values, mask = example(2, 8, 9, 13, 6, valid)
+    w = random_weights(8)
+    x, keys, values, mask = random_inputs(2, 8, 9, 13, 6, valid)
     plain, short = both(x, keys, values, mask, w)
     torch.testing.assert_close(short, plain, **CONSTANT)
     _, s = functional.multi_scale_depthwise(x, w.center, w.strips)
     silent = [i for i, n in enumerate(valid) if n < 2]
-    deaf = folded.mix(s.flatten(2), x.flatten(2), w.mix[0].flatten(1), w.mix[1]).reshape(x.shape)
+    deaf = torch.nn.functional.conv2d(s, *w.mix) * x
     torch.testing.assert_close(short[silent], deaf[silent], **CONSTANT)
 
 
 def test_a_long_way_from_zero() -> None:
     """An offset of ``a`` changes nothing but what the strips see of it."""
-    w = weights(8)
+    w = random_weights(8)
     w.center[1].add_(1000.0)
-    plain, short = both(*example(1, 8, 20, 20, 9), w)
+    plain, short = both(*random_inputs(1, 8, 20, 20, 9), w)
     torch.testing.assert_close(short, plain, rtol=1e-10, atol=1e-9)  # fp64 itself loses three digits to the offset
-
-
-@pytest.mark.parametrize("chunk", [7, 16, 100, 391])
-def test_moments_of_chunks_are_moments_of_the_whole(chunk: int) -> None:
-    """Any chunk, the last one shorter; a mean a thousand deviations away costs nothing."""
-    x = torch.randn(2, 3, 391, dtype=torch.float64) + 1000.0
-    statistics = folded.moments(x, chunk)
-    assert statistics.shape == (2, -(-391 // chunk), 2, 3)
-    mean, deviation = folded.merge_moments(statistics, 391, chunk)
-    torch.testing.assert_close(mean, x.mean(2), **EXACT)
-    torch.testing.assert_close(deviation, (x.var(2, correction=0) + functional.EPS).sqrt(), **EXACT)
-
-
-def test_chunks_change_nothing_of_the_attention() -> None:
-    w = weights(8)
-    x, keys, values, mask = example(2, 8, 11, 7, 5)
-    keys, values = folded.fold_sentence(keys, values, w.output)
-    a = folded.multi_scale_depthwise(x, w.center, w.strips)[0].flatten(2)
-    query, hidden = w.query[0].flatten(1), w.hidden.flatten(1)
-    found = []
-    for chunk in (77, 16):
-        fk, offset = folded.fold_keys(folded.query_statistics(a, query, chunk), query, keys, mask, 77, chunk)
-        p, statistics = folded.token_attention(a, fk, offset, values, mask, chunk)
-        found.append((fk, offset, p, *folded.fold_values(statistics, values, hidden, 77, chunk)))
-    torch.testing.assert_close(found[1], found[0], **EXACT)
 
 
 def test_composing_the_5x5_into_the_strips_is_wrong_at_the_borders() -> None:
@@ -126,8 +101,8 @@ FOLDED_BOUND = {"normal": 4e-3, "large mean": 4e-3, "flat attention": 4e-3, "sha
 def half_errors(name: str) -> dict[str, float]:
     """Relative errors of gated context in fp16, conventional and folded, from the same fp16 ``a``."""
     mean, sharpness = CASES[name]
-    w = weights(64, seed=3)
-    _, keys, values, mask = example(1, 64, 32, 32, 24, [20])
+    w = random_weights(64, seed=3)
+    _, keys, values, mask = random_inputs(1, 64, 32, 32, 24, [20])
     g = torch.Generator().manual_seed(5)
     a = torch.randn(1, 64, 32, 32, generator=g, dtype=torch.float64)
     a = (a + mean * torch.randn(64, 1, 1, generator=g, dtype=torch.float64)).half()
@@ -142,12 +117,12 @@ def half_errors(name: str) -> dict[str, float]:
     def short(dtype: torch.dtype) -> Tensor:
         k, v = folded.fold_sentence(keys, values, w.output)  # once a sentence, in the text graph
         k, v, m, z = (t.to(dtype) for t in (k, v, mask, a))
-        query, hidden, second = (t.flatten(1).to(dtype) for t in (w.query[0], w.hidden, w.gate))
-        rows = folded.level_points(32)
-        z = (z - z[:, :, rows][:, :, :, rows].mean((2, 3), keepdim=True)).flatten(2)
-        fk, offset = folded.fold_keys(folded.query_statistics(z, query, 1024), query, k, m, 1024, 1024)
-        p, statistics = folded.token_attention(z, fk, offset, v, m, 1024)
-        return folded.gate(torch.zeros_like(z), p, folded.fold_values(statistics, v, hidden, 1024, 1024), second)
+        query, hidden, second = (t.to(dtype) for t in (w.query[0], w.hidden, w.gate))
+        p = folded.text_weights(folded.centred(z), k, m, query)
+        v, first = folded.fold_values(p, v, hidden)
+        context = torch.matmul(v.transpose(1, 2), p.transpose(1, 2))
+        layer = torch.matmul(first.transpose(1, 2), p.transpose(1, 2))
+        return torch.tanh(torch.matmul(second.flatten(1), layer.relu())) * context
 
     truth = conventional(torch.float64).flatten(2)
     torch.testing.assert_close(short(torch.float64), truth, rtol=1e-10, atol=1e-10)

@@ -7,12 +7,12 @@ memory, races or rounding to tf32: ``test_aot.py`` compiles the same launches, a
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 
-from blocks import example, weights
 from lsms_rt.kernels import (
     depthwise,
     depthwise_direct,
@@ -22,95 +22,77 @@ from lsms_rt.kernels import (
     gate_mix,
     mix,
     query_statistics,
+    registry,
     svla,
     token_attention,
 )
+from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.bands import pack_bands, pack_row_bias, unpack_bands
 from lsms_rt.kernels.launch import DTYPES, Launch
 from lsms_rt.kernels.moments import merge, moments
+from lsms_rt.kernels.sample import block_tensors, random_inputs, random_weights, typed
 from lsms_rt.kernels.shape import Shape, all_shapes, chunk_of, stage_shapes
 from lsms_rt.kernels.svla import PackedWeights, pack
+from lsms_rt.kernels.verify import verify
 from lsms_rt.model import folded, functional
 
-# Of a map's largest value.  fp16: a result is rounded to 11 bits, and so are one or two operands before it; sums are
-# fp32.  fp32: sums of some hundred products, in another order.
-TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
 
-
-def run(launch: Launch, *inputs: Tensor, outputs: tuple[tuple[int, ...], ...]) -> list[Tensor]:
-    """Launch on CPU tensors; the outputs are poisoned before."""
-    names = list(launch.arguments.values())[-launch.outputs :]
-    found = [torch.full(size, float("nan"), dtype=DTYPES[name]) for size, name in zip(outputs, names, strict=True)]
-    launch(inputs[0].shape[0], *inputs, *found)
-    return found
-
-
-def close(found: Tensor, wanted: Tensor, dtype: str) -> None:
-    """Everything written, and equal within the type's tolerance of the largest value."""
-    assert not found.isnan().any(), "not all of the output was written"
-    scale = max(float(wanted.abs().max()), 1e-3)
-    torch.testing.assert_close(found.double(), wanted.double(), rtol=0, atol=TOLERANCE[dtype] * scale)
-
-
-def rounded(dtype: str, *tensors: Tensor) -> list[Tensor]:
-    """In ``dtype``: what the kernel sees.  The twin gets the same numbers in float64."""
-    return [t.to(DTYPES[dtype]) for t in tensors]
-
-
-def double(*tensors: Tensor) -> list[Tensor]:
-    return [t.double() for t in tensors]
+def agree(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> None:
+    """All outputs of a module's kernels are written, and within the tolerance of its twin's."""
+    errors = verify(module, shape, tensors)
+    assert all(error.ok for error in errors), errors
 
 
 # ------------------------------------------------------------------------------------------- depthwise
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def depthwise_tensors(shape: Shape, batch: int = 2) -> dict[str, Tensor]:
+    """Two of 32 channels, since a program is slow in the interpreter."""
+    x, w = random_inputs(batch, 32, shape.height, shape.width, 4)[0] + 0.5, random_weights(32)
+    packed = pack(w, shape.height)
+    tensors = {"x": x[:, 30:], "bands": packed.bands[30:], "bias": packed.bias[30:], "row_bias": packed.row_bias[30:]}
+    return {name: typed(name, tensor, shape).double() for name, tensor in tensors.items()}
+
+
+@pytest.fixture
+def two_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launches over two channels instead of 32."""
+
+    def fewer(launch: Launch) -> Launch:
+        return replace(launch, grid=(launch.grid[0], 2), constants=dict(launch.constants) | {"C": 2})
+
+    whole = registry.launches
+    monkeypatch.setattr(registry, "launches", lambda *args: [fewer(launch) for launch in whole(*args)])
+    size = registry.size_of
+    monkeypatch.setattr(registry, "size_of", lambda name, *args: tuple(2 if n == 32 else n for n in size(name, *args)[:2]) + size(name, *args)[2:])
+
+
+@pytest.mark.usefixtures("two_channels")
 @pytest.mark.parametrize(
     ("height", "width"),
     [(7, 9), (15, 15), (16, 16), (1, 1), (2, 31), (23, 37), (32, 32), (45, 30), (60, 60), (70, 33), (33, 70), (85, 112)],
 )
-def test_depthwise(height: int, width: int, dtype: str) -> None:
-    """On tensor cores (fp16): one window, windows in one direction, and in both.  Tap by tap: both types."""
-    w = weights(32)
-    x = example(2, 32, height, width, 4)[0] + 0.5
-    some = slice(30, 32)  # a program is slow here
-    w = replace(
-        w,
-        center=(w.center[0][some], w.center[1][some]),
-        strips=[((r[0][some], r[1][some]), (c[0][some], c[1][some])) for r, c in w.strips],
-    )
-    x, = rounded(dtype, x[:, some].contiguous())
-    bands = pack_bands(w, DTYPES[dtype])
-    bias, row_bias = w.center[1].float(), pack_row_bias(w, height)
+def test_depthwise(height: int, width: int) -> None:
+    """On tensor cores: one window, windows in one direction, and in both."""
+    shape = Shape(32, height, width)
+    agree(depthwise, shape, depthwise_tensors(shape))
+
+
+@pytest.mark.usefixtures("two_channels")
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (2, 31), (23, 37), (33, 70)])
+def test_depthwise_direct(height: int, width: int, dtype: str) -> None:
+    """Tap by tap; several tiles of rows, the last one shorter."""
     shape = Shape(32, height, width, dtype=dtype)
-    inputs = x, bands, bias, row_bias
-    if dtype == "fp16":
-        found = run(of_channels(depthwise.launch(shape), x), *inputs, outputs=(x.shape, x.shape))
-        agree(found, inputs, dtype)
-    center, rows, columns = (of_channels(launch, x) for launch in depthwise_direct.launch(shape))
-    (a,) = run(center, x, bands, bias, outputs=(x.shape,))
-    (strips,) = run(rows, x, a, bands, bias, outputs=((*x.shape[:2], 3, height, width),))
-    (s,) = run(columns, x, a, strips, bands, bias, row_bias, outputs=(x.shape,))
-    agree([a, s], inputs, dtype)
+    agree(depthwise_direct, shape, depthwise_tensors(shape))
 
 
-def of_channels(launch: Launch, x: Tensor) -> Launch:
-    """For a map of fewer channels than any preset has, which a test can afford."""
-    constants = dict(launch.constants) | {"C": x.shape[1]}
-    return replace(launch, grid=(launch.grid[0], x.shape[1]), constants=constants)
-
-
-def agree(found: list[Tensor], inputs: tuple[Tensor, ...], dtype: str) -> None:
-    for result, wanted in zip(found, depthwise.plain(*double(*inputs)), strict=True):
-        close(result, wanted, dtype)
-
-
+@pytest.mark.usefixtures("two_channels")
 @pytest.mark.parametrize("vector", [True, False])
-def test_both_ways_to_load_a_band_agree(vector: bool) -> None:
-    w = weights(32)
-    (x,) = rounded("fp16", example(1, 32, 13, 16, 4)[0])
-    inputs = x, pack_bands(w, torch.float16), w.center[1].float(), pack_row_bias(w, 13)
-    agree(run(depthwise.launch(Shape(32, 13, 16), vector=vector), *inputs, outputs=(x.shape, x.shape)), inputs, "fp16")
+def test_both_ways_to_load_a_band_agree(vector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = Shape(32, 13, 16)
+    monkeypatch.setattr(verification, "planned", lambda launch, shape: launch(shape, vector=vector))
+    agree(depthwise, shape, depthwise_tensors(shape))
 
 
 def test_windows_cover_every_shape_once() -> None:
@@ -138,7 +120,7 @@ def test_windows_cover_every_shape_once() -> None:
 
 
 def test_bands_hold_the_filters() -> None:
-    w = weights(32)
+    w = random_weights(32)
     center, strips = unpack_bands(pack_bands(w, torch.float64))
     torch.testing.assert_close(center, w.center[0], rtol=0, atol=0)
     for (row, column), ((row_weight, _), (column_weight, _)) in zip(strips, w.strips, strict=True):
@@ -157,86 +139,40 @@ MASKS = {"whole": [32, 32], "short": [20, 3], "one": [1, 1], "none": [0, 7]}
 SIZES = [(7, 9), (15, 15), (16, 16), (23, 31)]  # the last one has chunks of 32, the others of 16
 
 
-def chain(channels: int, height: int, width: int, tokens: int, valid: list[int], dtype: str) -> dict[str, Tensor]:
-    """Inputs of every attention kernel, as the plain twins make them from a random block, in ``dtype``."""
-    w = weights(channels)
-    x, keys, values, mask = example(2, channels, height, width, tokens, [min(v, tokens) for v in valid])
-    keys, values = folded.fold_sentence(keys, values, w.output)
-    x, keys, values = double(*rounded(dtype, x, keys, values))
-    packed = pack(w, height)
-    names = ("bands", "query", "hidden", "gate", "mix")
-    packed = replace(packed, **{n: rounded(dtype, getattr(packed, n))[0].double() for n in names})
-    a, s = depthwise.plain(x, packed.bands, packed.bias, packed.row_bias)
-    a, s = double(*rounded(dtype, a, s))
-    pixels = height * width
-    statistics = query_statistics.plain(a, packed.query).float().double()
-    fk, offset = fold_keys.plain(statistics, packed.query, keys, mask, pixels)
-    fk, offset = rounded(dtype, fk)[0].double(), offset.float().double()
-    p, attended = token_attention.plain(a, fk, offset, values, mask)
-    p, attended = rounded(dtype, p)[0].double(), attended.float().double()
-    context, c0, layer, l0 = fold_values.plain(attended, values, packed.hidden, pixels)
-    context, layer = double(*rounded(dtype, context, layer))
-    c0, l0 = c0.float().double(), l0.float().double()
-    u = gate.plain(s, p, context, c0, layer, l0, packed.gate)
-    return {
-        "x": x, "a": a, "s": s, "keys": keys, "values": values, "mask": mask, "query": packed.query,
-        "hidden": packed.hidden, "gate": packed.gate, "mix": packed.mix, "mix_bias": packed.mix_bias.float().double(),
-        "statistics": statistics, "folded": fk, "offset": offset, "p": p, "attended": attended, "context": context,
-        "context_offset": c0, "layer": layer, "layer_offset": l0, "u": rounded(dtype, u)[0].double(),
-    }  # fmt: skip
-
-
-WIDE = {"mask", "mix_bias", "statistics", "offset", "attended", "context_offset", "layer_offset"}
-
-
-def check(module, names: str, shape: Shape, tensors: dict[str, Tensor], *rest: int) -> list[Tensor]:
-    """Run ``module``'s kernel on the named tensors and compare all that it writes with the twin; returns both."""
-    inputs = [tensors[n] for n in names.split()]
-    typed = [
-        t.to(torch.float32 if n in WIDE else DTYPES[shape.dtype]).contiguous()
-        for n, t in zip(names.split(), inputs, strict=True)
-    ]
-    wanted = module.plain(*inputs, *rest)
-    wanted = list(wanted) if isinstance(wanted, tuple) else [wanted]
-    found = run(module.launch(shape), *typed, outputs=tuple(tuple(t.shape) for t in wanted))
-    for result, twin in zip(found, wanted, strict=True):
-        close(result, twin, shape.dtype)
-    return found
-
-
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize(("tokens", "valid"), [(32, "whole"), (32, "short"), (16, "short"), (16, "one"), (16, "none")])
 def test_attention_kernels(height: int, width: int, tokens: int, valid: str, dtype: str) -> None:
-    channels = 64 if tokens == 32 else 32
-    shape = Shape(channels, height, width, tokens, dtype)
-    t = chain(channels, height, width, tokens, MASKS[valid], dtype)
-    pixels = shape.pixels
-    check(query_statistics, "a query", shape, t)
-    check(fold_keys, "statistics query keys mask", shape, t, pixels)
-    check(token_attention, "a folded offset values mask", shape, t)
-    check(fold_values, "attended values hidden", shape, t, pixels)
-    check(gate, "s p context context_offset layer layer_offset gate", shape, t)
-    check(mix, "u x mix mix_bias", shape, t)
-    check(gate_mix, "x s p attended values hidden gate mix mix_bias", shape, t)
+    shape = Shape(64 if tokens == 32 else 32, height, width, tokens, dtype)
+    tensors = block_tensors(shape, 2, [min(n, tokens) for n in MASKS[valid]])
+    for module in (query_statistics, fold_keys, token_attention, fold_values, gate, mix, gate_mix):
+        agree(module, shape, tensors)
 
 
-@pytest.mark.parametrize("channels", [160, 320])
-def test_attention_kernels_of_the_odd_channels(channels: int) -> None:
-    """160 is no power of two times 64; several blocks of channels, several of pixels."""
-    shape = Shape(channels, 9, 8, 32)
-    t = chain(channels, 9, 8, 32, [20, 3], "fp16")
-    check(query_statistics, "a query", shape, t)
-    check(fold_keys, "statistics query keys mask", shape, t, 72)
-    check(token_attention, "a folded offset values mask", shape, t)
-    check(fold_values, "attended values hidden", shape, t, 72)
-    check(gate, "s p context context_offset layer layer_offset gate", shape, t)
-    check(mix, "u x mix mix_bias", shape, t)
+@pytest.mark.parametrize("channels", [128, 160, 320])
+def test_attention_kernels_of_more_channels(channels: int) -> None:
+    """Several blocks of channels; 160 is no multiple of 64, 128 the most that gate_mix holds."""
+    shape = Shape(channels, 9, 8)
+    tensors = block_tensors(shape, 2, [20, 3])
+    for module in registry.chain(shape)[1:]:
+        agree(module, shape, tensors)
 
 
-def test_gate_mix_of_128_channels() -> None:
-    shape = Shape(128, 9, 8, 32)
-    check(gate_mix, "x s p attended values hidden gate mix mix_bias", shape, chain(128, 9, 8, 32, [20, 3], "fp16"))
+def test_the_check_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of the check: one wrong tap of the mask, and a pixel that no program writes."""
+    shape = Shape(32, 7, 9)
+    tensors = block_tensors(shape, 1)
+    launch = mix.launch(shape)
+    monkeypatch.setattr(verification, "planned", lambda *_: replace(launch, grid=(1, 1)))
+    (error,) = verify(mix, shape, tensors)
+    assert not error.ok
+    assert error.error != error.error  # NaN
+    monkeypatch.setattr(verification, "planned", lambda *_: launch)
+    wanted = registry.twin(mix, shape, tensors)
+    monkeypatch.setattr(registry, "twin", lambda *_: {"y": wanted["y"] * 1.02})
+    (error,) = verify(mix, shape, tensors)
+    assert not error.ok
+    assert 0.01 < error.error < 0.03
 
 
 def test_gate_mix_refuses_what_does_not_fit() -> None:
@@ -262,12 +198,12 @@ def interpreted(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: P
 @pytest.mark.parametrize(("channels", "height", "width", "tokens"), [(32, 15, 15, 9), (64, 9, 13, 1), (160, 7, 7, 20)])
 def test_the_whole_block(channels: int, height: int, width: int, tokens: int, dtype: str) -> None:
     """All launches in a row against the block's definition; 1, 9 and 20 tokens are padded."""
-    w = weights(channels)
-    x, keys, values, mask = example(1, channels, height, width, tokens)
+    w = random_weights(channels)
+    x, keys, values, mask = random_inputs(1, channels, height, width, tokens)
     wanted = functional.svla(x, keys, values, mask, w)
     keys, values = folded.fold_sentence(keys, values, w.output)
     typed = [t.to(DTYPES[dtype]) for t in (x, keys, values)]
-    small = weights(channels, dtype=DTYPES[dtype])
+    small = random_weights(channels, dtype=DTYPES[dtype])
     found = interpreted(*typed, mask, pack(small, height))
     # fp16 rounds weights and every map of the chain once: about 1e-3 each, of the largest value less.
     torch.testing.assert_close(
@@ -279,8 +215,8 @@ def test_the_whole_block(channels: int, height: int, width: int, tokens: int, dt
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (15, 15), (45, 30)])
 def test_the_chain_of_twins_is_the_block(height: int, width: int, valid: list[int]) -> None:
     """In fp64, where CPU tensors run the plain twins: the kernels' algebra is exact."""
-    w = weights(32)
-    x, keys, values, mask = example(1, 32, height, width, 9, valid)
+    w = random_weights(32)
+    x, keys, values, mask = random_inputs(1, 32, height, width, 9, valid)
     wanted = functional.svla(x, keys, values, mask, w)
     keys, values = folded.fold_sentence(keys, values, w.output)
     packed = pack(w, height)
@@ -306,9 +242,9 @@ def test_moments_of_chunks_are_moments_of_the_whole(chunk: int) -> None:
 
 def test_a_large_offset_costs_the_kernels_nothing() -> None:
     """A thousand deviations away from zero: ``a`` is kept less its level, sums of squares about their mean."""
-    w = weights(32)
+    w = random_weights(32)
     w.center[1].add_(300.0)
-    x = example(1, 32, 15, 15, 4)[0]
+    x = random_inputs(1, 32, 15, 15, 4)[0]
     a, _ = depthwise.plain(x, pack_bands(w, torch.float64), w.center[1], pack_row_bias(w, 15, torch.float64))
     plain = functional.multi_scale_depthwise(x, w.center, w.strips)[0]
     assert a.abs().max() < 10
@@ -318,8 +254,8 @@ def test_a_large_offset_costs_the_kernels_nothing() -> None:
 @pytest.mark.parametrize("height", [8, 85])
 def test_operators_are_registered_well(height: int) -> None:
     """Schema, fake and CPU implementation agree (PyTorch's own check), so that torch.compile may trace through them."""
-    w = weights(32, dtype=torch.float32)
-    x, keys, values, mask = (t.float() for t in example(2, 32, height, 8, 16))
+    w = random_weights(32, dtype=torch.float32)
+    x, keys, values, mask = (t.float() for t in random_inputs(2, 32, height, 8, 16))
     packed = pack(w, height)
     pixels = height * 8
     a, s = depthwise.multi_scale_depthwise(x, packed.bands, packed.bias, packed.row_bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,10 +19,11 @@ FEATURES = tuple(f"{kind}{stage}" for kind in ("keys", "values") for stage in ra
 class SentenceFeatures:
     """What the image graph needs of one sentence: computed once, used for every slice.
 
-    ``arrays`` maps ``keys1`` ... ``values4`` to float32 (1, depth, T, C); ``mask`` is float32 (1, T).
+    ``arrays`` maps ``keys1`` ... ``values4`` to (1, depth, T, C), in a form of the backend's own: NumPy float32, or
+    where its device has them.  ``mask`` is float32 (1, T).
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Any]
     mask: np.ndarray
 
 

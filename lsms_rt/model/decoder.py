@@ -75,7 +75,7 @@ class FullScaleDecoder(nn.Module):
         tokens = tokens.reshape(-1, rows * columns, sum(TOKENS), self.width)
         parts = tokens.split(TOKENS, dim=2)
         pooled = torch.stack([part.mean(dim=2) for part in parts], dim=2)  # (B, cells, 4, width)
-        position = sinusoids(rows, columns, self.width).to(pooled)[:, None] + self.scale_embedding
+        position = sinusoids(rows, columns, self.width, pooled.device).to(pooled)[:, None] + self.scale_embedding
         cells = rows * columns * len(FOLDS)
         mixed = self.across(pooled.reshape(-1, cells, self.width), position.reshape(cells, self.width))
         change = (mixed - pooled.reshape(-1, cells, self.width)).reshape(-1, rows * columns, len(FOLDS), self.width)
@@ -94,15 +94,16 @@ class FullScaleDecoder(nn.Module):
         return logits
 
 
-def sinusoids(rows: int, columns: int, width: int) -> Tensor:
+def sinusoids(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
     """Fixed 2-D sine and cosine positions, float32 (rows * columns, width): half the channels a direction.
 
-    Fixed, not learned, so that one checkpoint serves every image size.
+    Fixed, not learned, so that one checkpoint serves every image size.  Made on the device: a copy from the CPU could
+    not be captured into a CUDA graph.
     """
     quarter = width // 4
-    rate = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
-    y = torch.arange(rows)[:, None] * rate
-    x = torch.arange(columns)[:, None] * rate
+    rate = torch.exp(-math.log(100.0) * torch.arange(quarter, device=device) / quarter)
+    y = torch.arange(rows, device=device)[:, None] * rate
+    x = torch.arange(columns, device=device)[:, None] * rate
     vertical = torch.cat([y.sin(), y.cos()], 1)[:, None].expand(rows, columns, 2 * quarter)
     horizontal = torch.cat([x.sin(), x.cos()], 1)[None].expand(rows, columns, 2 * quarter)
     return torch.cat([vertical, horizontal], 2).reshape(rows * columns, width)

@@ -30,6 +30,11 @@ def fold_sentence(keys: Tensor, values: Tensor, output: Filter) -> tuple[Tensor,
     return keys * keys.shape[2] ** -0.5, F.linear(values, output[0].flatten(1))
 
 
+def centred(a: Tensor) -> Tensor:
+    """``a`` (B, C, H, W) less its mean over the pixels (step 1); subtracted in fp32, so that no rest of it is left."""
+    return (wide(a) - wide(a).mean((2, 3), keepdim=True)).to(a.dtype)
+
+
 def text_weights(a: Tensor, keys: Tensor, mask: Tensor, query: Tensor) -> Tensor:
     """Every pixel's softmax over the tokens, less its mean over the pixels (steps 1, 2 and 5).
 
@@ -58,7 +63,7 @@ def fold_values(p: Tensor, values: Tensor, hidden: Tensor) -> tuple[Tensor, Tens
 def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
     """The whole block.  ``x`` (B, C, H, W); ``keys``, ``values`` (B, T, C) from :func:`fold_sentence`."""
     a, s = multi_scale_depthwise(x, weights.center, weights.strips)
-    p = text_weights(a - a.mean((2, 3), keepdim=True), keys, mask, weights.query[0])
+    p = text_weights(centred(a), keys, mask, weights.query[0])
     values, first = fold_values(p, values, weights.hidden)
     by_pixel = p.transpose(1, 2)
     context = torch.matmul(values.transpose(1, 2), by_pixel).reshape(x.shape)

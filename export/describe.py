@@ -1,0 +1,34 @@
+"""What a manifest says of the model and its checkpoint, whichever backend runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lsms_rt
+from lsms_rt.data import DEMO_NOTE, demo_checkpoint
+from lsms_rt.engine.manifest import Manifest, sha256
+from lsms_rt.model import LsmsConfig
+from lsms_rt.model.lsms import WEIGHTS
+
+ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
+
+
+def manifest_of(config: LsmsConfig, checkpoint: Path, max_batch: int, **rest: Any) -> Manifest:
+    """A manifest with all that follows from a checkpoint; ``rest`` are the fields of the engine."""
+    return Manifest(
+        preset=config.preset,
+        weights_digest=sha256((checkpoint / WEIGHTS).read_bytes()),
+        weights_note=DEMO_NOTE if checkpoint == demo_checkpoint() else "weights brought by the user",
+        image_size=config.image_size,
+        channels=config.in_channels,
+        hu_window=config.hu_window,
+        orientation=ORIENTATION,
+        max_tokens=config.text.max_tokens,
+        max_batch=max_batch,
+        profile=(1, min(max_batch, 8), max_batch),
+        threshold=config.threshold,
+        confidence=config.confidence,
+        built_by=f"lsms-rt {lsms_rt.__version__}",
+        **rest,
+    )

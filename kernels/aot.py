@@ -1,0 +1,214 @@
+"""Compile the kernels for a GPU that is not there: ``python -m lsms_rt.kernels.aot --arch sm_87 -o DIR``.
+
+Writes PTX, cubin and launch metadata of every kernel at every shape of a model, and prints what each one takes.
+``--report FILE`` writes the table as JSON instead of the binaries; the committed one is ``bench/results/aot.json``,
+made by ``make aot``, and a test compiles a part of it again and compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from lsms_rt.model.config import PRESETS
+
+from .launch import Launch
+from .registry import chain, launches
+from .shape import Shape, stage_shapes
+
+SHARED_LIMIT = 48 * 1024  # bytes a kernel may use without asking the driver for more, which TensorRT does not
+
+
+@dataclass(frozen=True)
+class Target:
+    """``ptx`` is the PTX version that is asked for: what the oldest driver that we support understands."""
+
+    arch: int
+    ptx: int
+    devices: str
+
+
+TARGETS = {
+    "sm_80": Target(80, 85, "A100, A30"),
+    "sm_86": Target(86, 85, "A10, A40, RTX 30"),
+    "sm_87": Target(87, 85, "Jetson Orin"),
+    "sm_89": Target(89, 85, "L4, L40, RTX 40"),
+    "sm_90": Target(90, 85, "H100, H200, GH200"),
+    "sm_100": Target(100, 87, "B200, GB200"),
+    "sm_110": Target(110, 90, "Jetson Thor"),
+    "sm_120": Target(120, 87, "RTX 50, RTX PRO Blackwell"),
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One kernel for one target: all that a loader needs, and what it takes of the machine.
+
+    ``arguments`` are the pointers in order, ``outputs`` the last of them; ``grid`` is (x, y), z the batch; ``shared``
+    bytes of dynamic shared memory; ``target`` the PTX's own, where "a" means that no other architecture loads it.
+    """
+
+    kernel: str
+    shape: str
+    arch: str
+    target: str
+    entry: str
+    arguments: dict[str, str]
+    outputs: int
+    grid: tuple[int, int]
+    block: int
+    shared: int
+    registers: int
+    spills: int
+    stack: int
+    ptx: str
+    cubin: bytes
+
+    def metadata(self) -> dict[str, Any]:
+        """Everything but the code."""
+        return {name: value for name, value in asdict(self).items() if name not in ("ptx", "cubin")}
+
+    def row(self) -> dict[str, Any]:
+        """What the table shows."""
+        names = ("kernel", "shape", "arch", "target", "grid", "block", "registers", "spills", "stack", "shared")
+        return {name: self.metadata()[name] for name in names}
+
+
+def compile_launch(launch: Launch, shape: Shape, arch: str) -> Compiled:
+    """Compile one launch for ``arch``; the PTX is the one without Triton's hidden parameters, and assembles.
+
+    Raises ``RuntimeError`` under TRITON_INTERPRET, where there is nothing to compile.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from .ptx import assemble, strip_hidden_parameters, target_of
+
+    if not hasattr(launch.kernel, "arg_names") or not isinstance(launch.kernel, triton.JITFunction):
+        raise RuntimeError("the kernels are interpreted in this process; unset TRITON_INTERPRET to compile them")
+    target = TARGETS[arch]
+    names, pointers = launch.kernel.arg_names, list(launch.arguments.values())
+    signature = dict(zip(names, (f"*{dtype}" for dtype in pointers), strict=False))
+    signature |= dict.fromkeys(launch.constants, "constexpr")
+    # Buffers of PyTorch, TensorRT and CUDA are aligned to 256 bytes; without the hint, loads are not vectorised.
+    attributes = {(i,): [["tt.divisibility", 16]] for i in range(len(pointers))}
+    source = ASTSource(launch.kernel, signature, dict(launch.constants), attributes)
+    options = {
+        "num_warps": launch.warps, "num_stages": launch.stages, "ptx_version": target.ptx, "enable_fp_fusion": True,
+    }  # fmt: skip
+    binary = triton.compile(source, target=GPUTarget("cuda", target.arch, 32), options=options)
+    ptx = strip_hidden_parameters(binary.asm["ptx"], len(pointers))
+    code = assemble(ptx, _ptxas(target.arch))
+    return Compiled(
+        kernel=launch.kernel.__name__, shape=shape.key, arch=arch, target=target_of(ptx), entry=binary.metadata.name,
+        arguments=dict(launch.arguments), outputs=launch.outputs, grid=launch.grid, block=launch.warps * 32,
+        shared=binary.metadata.shared, registers=code.registers, spills=code.spills, stack=code.stack, ptx=ptx,
+        cubin=code.cubin,
+    )  # fmt: skip
+
+
+def _ptxas(arch: int) -> str:
+    """The assembler that Triton itself takes for an architecture."""
+    from triton.backends.nvidia import compiler
+
+    tool = compiler.get_ptxas(arch)
+    return str(tool.path if hasattr(tool, "path") else tool[0])
+
+
+def _rows(task: tuple[Shape, str]) -> list[Compiled]:
+    shape, arch = task
+    return [compile_launch(launch, shape, arch) for module in chain(shape) for launch in launches(module, shape)]
+
+
+def compile_all(shapes: Iterable[Shape], archs: Iterable[str], jobs: int) -> Iterator[list[Compiled]]:
+    """All kernels of every shape and architecture, a list for each pair, in ``jobs`` processes."""
+    tasks = [(shape, arch) for arch in archs for shape in shapes]
+    if jobs == 1:
+        yield from map(_rows, tasks)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_rows, tasks)
+
+
+def save(folder: Path, compiled: Compiled) -> None:
+    """``folder/ARCH/SHAPE/KERNEL.{ptx,cubin,json}``"""
+    place = folder / compiled.arch / compiled.shape
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{compiled.kernel}.ptx").write_text(compiled.ptx)
+    (place / f"{compiled.kernel}.cubin").write_bytes(compiled.cubin)
+    (place / f"{compiled.kernel}.json").write_text(json.dumps(compiled.metadata(), indent=1) + "\n")
+
+
+def faults(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """What no plugin may have: spilled registers, a stack, more shared memory than a launch gets unasked."""
+    return [
+        f"{row['kernel']} {row['shape']} {row['arch']}: spills {row['spills']} B, stack {row['stack']} B, "
+        f"shared {row['shared']} B (at most {SHARED_LIMIT})"
+        for row in rows
+        if row["spills"] or row["stack"] or row["shared"] > SHARED_LIMIT
+    ]
+
+
+HEADER = f"{'kernel':26s}{'shape':28s}{'arch':8s}{'target':9s}{'grid':>12s}{'block':>7s}{'regs':>6s}{'spill':>7s}{'shared':>8s}"
+
+
+def line(row: dict[str, Any]) -> str:
+    grid = "x".join(map(str, row["grid"]))
+    return (
+        f"{row['kernel']:26s}{row['shape']:28s}{row['arch']:8s}{row['target']:9s}{grid:>12s}{row['block']:7d}"
+        f"{row['registers']:6d}{row['spills']:7d}{row['shared']:8d}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--arch", nargs="+", choices=list(TARGETS), default=list(TARGETS), help="what to compile for")
+    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=["tiny", "base"], help="small and large have base's shapes")
+    parser.add_argument("--image-size", nargs="+", type=int, default=[512], help="side of the input, a multiple of 32")
+    parser.add_argument("--dtype", nargs="+", choices=["fp16", "fp32"], default=["fp16"], help="of the maps")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("-o", "--output", type=Path, help="folder for PTX, cubin and metadata")
+    parser.add_argument("--report", type=Path, help="JSON file for the table")
+    options = parser.parse_args(argv)
+    shapes = dict.fromkeys(
+        shape
+        for dtype in options.dtype
+        for preset in options.preset
+        for size in options.image_size
+        for shape in stage_shapes(preset, size, dtype)
+    )
+    rows: list[dict[str, Any]] = []
+    print(HEADER)
+    for part in compile_all(shapes, options.arch, options.jobs):
+        for compiled in part:
+            rows.append(compiled.row())
+            print(line(rows[-1]), flush=True)
+            if options.output:
+                save(options.output, compiled)
+    if options.report:
+        write_report(options.report, rows)
+    found = faults(rows)
+    for fault in found:
+        print(f"error: {fault}", file=sys.stderr)
+    return 4 if found else 0
+
+
+def write_report(path: Path, rows: list[dict[str, Any]]) -> None:
+    """JSON, one row a line, so that a change of one kernel is a change of its lines."""
+    import triton
+
+    body = ",\n".join(json.dumps(row) for row in rows)
+    path.write_text(f'{{"what": "kernels compiled ahead of time", "triton": "{triton.__version__}", "rows": [\n{body}\n]}}\n')
+
+
+if __name__ == "__main__":
+    sys.exit(main())

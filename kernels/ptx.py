@@ -1,0 +1,73 @@
+"""PTX from Triton, made fit for others to load: hidden parameters removed, and assembled again to prove it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HIDDEN = 2  # Triton ends every kernel's parameters with a global and a profile scratch pointer
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What ptxas says of a kernel: registers a thread, bytes of spills (stores and loads) and stack, and the cubin."""
+
+    registers: int
+    spills: int
+    stack: int
+    cubin: bytes
+
+
+def strip_hidden_parameters(ptx: str, declared: int) -> str:
+    """The same kernel with its ``declared`` parameters only.
+
+    Raises ``ValueError`` when there are others than Triton's two hidden ones, or when the kernel uses them: it would
+    then need scratch memory that nobody passes.
+    """
+    entry = re.search(r"(\.visible \.entry \w+\()(.*?)(\n\))", ptx, re.DOTALL)
+    if entry is None:
+        raise ValueError("no .visible .entry in the PTX; is it Triton's?")
+    lines = [line.strip().rstrip(",") for line in entry.group(2).splitlines() if line.strip()]
+    names = [line.split()[-1] for line in lines]
+    if len(names) != declared + HIDDEN:
+        raise ValueError(f"the kernel has {len(names)} parameters, not {declared} and {HIDDEN} hidden ones: {names}")
+    for name in names[declared:]:
+        if len(re.findall(rf"\b{name}\b", ptx)) != 1:
+            raise ValueError(f"the kernel uses its hidden parameter {name} (scratch memory); it cannot be a plugin")
+    kept = "\n" + ",\n".join(f"\t{line}" for line in lines[:declared])
+    return ptx[: entry.start(2)] + kept + ptx[entry.end(2) :]
+
+
+def target_of(ptx: str) -> str:
+    """``sm_90a`` and the like."""
+    found = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
+    if found is None:
+        raise ValueError("no .target in the PTX")
+    return found.group(1)
+
+
+def assemble(ptx: str, ptxas: str) -> Assembled:
+    """Assemble with ``ptxas`` for the PTX's own target; raises ``ValueError`` with ptxas' words where it refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
+        source.write_text(ptx)
+        command = [ptxas, "-v", "-arch", target_of(ptx), str(source), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"ptxas refuses the PTX: {done.stderr.strip()}")
+        cubin = target.read_bytes()
+    registers, stores, loads, stack = (
+        int(_find(pattern, done.stderr))
+        for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes spill loads", r"(\d+) bytes stack")
+    )
+    return Assembled(registers, stores + loads, stack, cubin)
+
+
+def _find(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"ptxas said nothing of {pattern!r}: {text}")
+    return found.group(1)

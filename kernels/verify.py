@@ -1,0 +1,59 @@
+"""Every kernel against its plain twin in float64: on the CPU by Triton's interpreter, on a GPU as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from . import registry
+from .choices import planned
+from .launch import DTYPES
+from .sample import typed
+from .shape import Shape
+
+# Largest difference, of the output's largest value.  fp16: a result is rounded to 11 bits, and so are one or two
+# operands before it; sums are fp32.  fp32: sums of some hundred products in another order, and of the 24 bits of a
+# product three tf32 products keep 21.
+TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far one output of one kernel is from its twin; NaN where something was not written."""
+
+    kernel: str
+    output: str
+    shape: str
+    batch: int
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+
+def run(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Run a module's launches on the named tensors; what they write starts as NaN."""
+    known = {name: typed(name, tensor, shape) for name, tensor in tensors.items()}
+    batch, device = known["x"].shape[0], known["x"].device
+    for launch in registry.launches(module, shape, planned):
+        for name in list(launch.arguments)[-launch.outputs :]:
+            dtype = DTYPES[launch.arguments[name]]
+            known[name] = torch.full(registry.size_of(name, shape, batch), float("nan"), dtype=dtype, device=device)
+        launch(batch, *(known[name] for name in launch.arguments))
+    return {name: known[name] for name in registry.signature(module, shape)[1]}
+
+
+def verify(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> list[Error]:
+    """The errors of all outputs; ``tensors`` from ``sample.block_tensors``, on the device to run on."""
+    errors, wanted = [], registry.twin(module, shape, tensors)
+    for name, found in run(module, shape, tensors).items():
+        scale = max(float(wanted[name].abs().max()), 1e-3)
+        difference = float((found.double() - wanted[name]).abs().max()) / scale
+        batch = tensors["x"].shape[0]
+        errors.append(Error(registry.name(module), name, shape.key, batch, difference, TOLERANCE[shape.dtype]))
+    return errors

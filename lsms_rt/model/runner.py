@@ -1,0 +1,143 @@
+"""The GPU path through PyTorch: a model in half precision, our kernels, one CUDA graph for every batch size.
+
+A complete way to segment on a GPU without TensorRT, and what engines are later compared with.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .encoder import TextFeatures
+from .lsms import LSMS
+
+WARM_UP = 3  # runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is taken
+GRAPHS = 4  # captured graphs that are kept; each holds the activations of its batch
+
+
+@dataclass
+class _Captured:
+    """A CUDA graph, the tensors that it reads and the one it writes."""
+
+    graph: Any
+    image: Tensor
+    text: TextFeatures
+    logits: Tensor
+    loaded: Tensor | None = None  # first keys of the sentence whose features ``text`` holds
+
+
+class TorchRunner:
+    """Runs the two halves of a model on one device; safe to use from several threads, one after the other.
+
+    ``model`` is moved to ``device`` and converted to ``dtype`` (default: float16 on CUDA, float32 on a CPU), in place.
+    ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_rest`` lets ``torch.compile`` fuse
+    what our kernels leave, before it is captured.  There is no fallback: a capture that fails raises.
+    """
+
+    def __init__(
+        self,
+        model: LSMS,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        graphs: bool | None = None,
+        compile_rest: bool = False,
+    ) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        on_gpu = self.device.type == "cuda"
+        self.dtype = dtype or (torch.float16 if on_gpu else torch.float32)
+        self.graphs = on_gpu if graphs is None else graphs
+        if self.graphs and not on_gpu:
+            raise ValueError(f"CUDA graphs need a GPU, the runner's device is {self.device}; leave graphs out")
+        if model.kernels == "triton" and not on_gpu:
+            raise ValueError(f"this model runs Triton kernels, the runner's device is {self.device}; take kernels='stock'")
+        self.model = model.to(self.device, self.dtype).eval()
+        self._segment: Callable[[Tensor, TextFeatures], Tensor] = self.model.segment
+        self._compile_rest = compile_rest
+        self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @torch.inference_mode()
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
+        """``tokens`` (1, T) int64, ``mask`` (1, T) -> what the image half needs of a sentence, on the device."""
+        with self._lock:
+            return self.model.encode_text(tokens.to(self.device), mask.to(self.device, self.dtype))
+
+    @torch.inference_mode()
+    def segment(self, images: Tensor, text: TextFeatures) -> Tensor:
+        """``images`` (B, 1, S, S) in [-1, 1] on any device, ``text`` of one sentence -> logits float32 (B, S, S).
+
+        The answer is on the device, and not awaited; ``.cpu()`` waits.
+        """
+        with self._lock:
+            self._prepare(images, text)
+            if not self.graphs:
+                logits = self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
+                return logits[:, 0].float()
+            key = (*images.shape, text.mask.shape[1])
+            captured = self._captured.get(key)
+            if captured is None:
+                captured = self._captured[key] = self._capture(images, text)
+                if len(self._captured) > GRAPHS:
+                    self._captured.popitem(last=False)
+            self._captured.move_to_end(key)
+            captured.image.copy_(images, non_blocking=True)
+            if captured.loaded is not text.keys[0]:
+                _copy(captured.text, _rows(text, len(images)))
+                captured.loaded = text.keys[0]
+            captured.graph.replay()
+            return captured.logits[:, 0].float()  # a new tensor: the graph's own is written again by the next call
+
+    def close(self) -> None:
+        """Free the captured graphs."""
+        with self._lock:
+            self._captured.clear()
+
+    def _prepare(self, images: Tensor, text: TextFeatures) -> None:
+        """On the first call: one plain run, which packs the kernels' weights, and then the compiler."""
+        if not self._compile_rest:
+            return
+        self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
+        self._segment = torch.compile(self.model.segment, dynamic=False)
+        self._compile_rest = False
+
+    def _capture(self, images: Tensor, text: TextFeatures) -> _Captured:
+        image = images.to(self.device, self.dtype, copy=True)
+        static = _map(_rows(text, len(images)), torch.clone)
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self._segment(image, static)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            logits = self._segment(image, static)
+        return _Captured(graph, image, static, logits)
+
+
+def _map(text: TextFeatures, change: Callable[[Tensor], Tensor]) -> TextFeatures:
+    return replace(
+        text,
+        keys=tuple(change(t) for t in text.keys),
+        values=tuple(change(t) for t in text.values),
+        mask=change(text.mask),
+    )
+
+
+def _rows(text: TextFeatures, batch: int) -> TextFeatures:
+    """One sentence, for every image of a batch."""
+    return _map(text, lambda t: t if len(t) == batch else t.expand(batch, *t.shape[1:]))
+
+
+def _copy(target: TextFeatures, source: TextFeatures) -> None:
+    for a, b in zip(
+        (*target.keys, *target.values, target.mask), (*source.keys, *source.values, source.mask), strict=True
+    ):
+        a.copy_(b)

@@ -1,0 +1,84 @@
+"""A Segmenter that runs a checkpoint with PyTorch, on a GPU with our kernels: no engine is built, no TensorRT needed.
+
+    from lsms_rt.pytorch import open_checkpoint
+    seg = open_checkpoint("my-checkpoint")           # kernels="auto": Triton on a GPU, stock operations elsewhere
+    result = seg.predict("slice.dcm", "the cyst in the left lobe of the liver")
+
+Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that only runs engines never imports this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .data import demo_checkpoint
+from .engine.backend import FEATURES, STAGES, SentenceFeatures
+from .errors import InputError
+from .export.describe import manifest_of
+from .model import LSMS
+from .model.encoder import TextFeatures
+from .model.lsms import TOKENIZER
+from .model.runner import TorchRunner
+from .segmenter import Segmenter
+from .text import Tokenizer
+
+
+class TorchBackend:
+    """An engine backend (``engine.backend.Backend``) over a ``TorchRunner``; a sentence's features stay on the device."""
+
+    version = str(torch.__version__)
+
+    def __init__(self, runner: TorchRunner) -> None:
+        self.runner = runner
+
+    def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
+        text = self.runner.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
+        return SentenceFeatures(dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask)
+
+    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        found = [text.arrays[name] for name in FEATURES]
+        features = TextFeatures(tuple(found[:STAGES]), tuple(found[STAGES:]), text.arrays["mask"])
+        logits: np.ndarray = self.runner.segment(torch.from_numpy(images), features).cpu().numpy()
+        return logits
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def open_checkpoint(
+    checkpoint: str | Path | None = None,
+    *,
+    kernels: str = "auto",
+    device: str | None = None,
+    image_size: int | None = None,
+    max_batch: int = 8,
+) -> Segmenter:
+    """A :class:`Segmenter` over the checkpoint folder (None: the bundled demo weights).
+
+    ``kernels`` as in ``LSMS``; ``device`` as PyTorch names it (None: a GPU where there is one).
+    Raises :class:`InputError` for a folder that is no checkpoint, ``EnvironmentProblem`` where ``kernels`` cannot run.
+    """
+    folder = demo_checkpoint() if checkpoint is None else Path(checkpoint)
+    if device is not None and not device.startswith("cuda") and kernels == "auto":
+        kernels = "stock"
+    try:
+        model = LSMS.from_pretrained(folder, kernels)
+        model.config = replace(model.config, image_size=image_size or model.config.image_size)
+        tokenizer = Tokenizer((folder / TOKENIZER).read_bytes(), model.config.text.max_tokens)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder} is no checkpoint: {error}") from error
+    runner = TorchRunner(model, device)
+    manifest = manifest_of(
+        model.config,
+        folder,
+        max_batch,
+        backend="pytorch",
+        backend_version=TorchBackend.version,
+        precision=str(runner.dtype).removeprefix("torch."),
+        kernels=model.kernels,
+    )
+    return Segmenter.over(TorchBackend(runner), manifest, tokenizer)

@@ -1,0 +1,218 @@
+"""The path through PyTorch: kernels chosen, runner, Segmenter over a checkpoint.
+
+What needs a GPU is in ``make gpu-check``.  Here the runner runs on the CPU, and the Triton path on PyTorch's meta device,
+which computes shapes and devices but no numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lsms_rt
+from lsms_rt import kernels as room
+from lsms_rt.data import demo_checkpoint
+from lsms_rt.errors import EnvironmentProblem, InputError
+from lsms_rt.kernels.svla import TritonSvla
+from lsms_rt.model import LSMS, TextConfig, preset
+from lsms_rt.model.encoder import Svla
+from lsms_rt.model.runner import TorchRunner
+from lsms_rt.pytorch import open_checkpoint
+
+TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64, max_tokens=12)
+
+
+def small(kernels: str = "stock") -> LSMS:
+    torch.manual_seed(0)
+    return LSMS(preset("tiny", image_size=64, text=TEXT), kernels).eval()
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels may be chosen; on CPU tensors the operators run their plain twins."""
+    monkeypatch.setattr(room, "missing", lambda: None)
+
+
+# -------------------------------------------------------------------------------------------- the choice
+
+
+def test_triton_without_a_gpu_is_an_error_that_says_so() -> None:
+    with pytest.raises(EnvironmentProblem, match=r"kernels='triton': PyTorch sees no NVIDIA GPU.*kernels='stock'"):
+        small("triton")
+
+
+def test_auto_says_what_it_took(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    with caplog.at_level(logging.INFO, "lsms_rt"):
+        assert small("auto").kernels == "stock"
+    assert "took stock operations: PyTorch sees no NVIDIA GPU" in caplog.text
+    monkeypatch.setattr(room, "missing", lambda: None)
+    with caplog.at_level(logging.INFO, "lsms_rt"):
+        assert small("auto").kernels == "triton"
+    assert "took the Triton kernels" in caplog.text
+
+
+def test_unknown_kernels_are_refused() -> None:
+    with pytest.raises(ValueError, match="kernels is 'cuda'; choose from stock, triton, auto, reference"):
+        small("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "installed", "said"),
+    [((7, 5), True, "compute capability 7.5"), ((8, 0), True, None), ((8, 0), False, "pip install 'lsms-rt\\[triton\\]'")],
+)
+def test_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], installed: bool, said: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(room.importlib.util, "find_spec", lambda _: object() if installed else None)
+    found = room.missing()
+    assert (found is None) if said is None else pytest.importorskip("re").search(said, found or "")
+
+
+# -------------------------------------------------------------------------------------- the Triton path
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_the_triton_path_is_the_model() -> None:
+    """The chain of operators in the whole model, as their plain twins on the CPU: equal to the definition."""
+    reference, triton = small("reference").double(), small("triton").double()
+    triton.load_state_dict(reference.state_dict())
+    image, tokens = torch.rand(2, 1, 64, 96, dtype=torch.float64), torch.randint(0, 50, (2, 9))
+    mask = torch.ones(2, 9, dtype=torch.float64)
+    mask[1, 5:] = 0
+    with torch.inference_mode():
+        torch.testing.assert_close(triton(image, tokens, mask), reference(image, tokens, mask), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_changed_weights_are_packed_again() -> None:
+    model = small("triton")
+    image, tokens, mask = torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
+    block = next(module for module in model.modules() if isinstance(module, Svla))
+    with torch.no_grad():
+        block.mix.bias.zero_()
+        before = model(image, tokens, mask)
+        first = block.form._packed  # type: ignore[attr-defined]
+        model(image, tokens, mask)
+        assert block.form._packed is first  # type: ignore[attr-defined]
+        for module in model.modules():
+            if isinstance(module, Svla):
+                module.mix.bias += 5.0
+        stock = small()
+        stock.load_state_dict(model.state_dict())
+        after = model(image, tokens, mask)
+    assert (after - before).abs().max() > 1e-4
+    torch.testing.assert_close(after, stock.eval()(image, tokens, mask), rtol=1e-3, atol=1e-5)
+    model(torch.rand(1, 1, 96, 64), tokens, mask) if not torch.is_grad_enabled() else None
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_the_kernels_refuse_to_train() -> None:
+    model = small("triton")
+    with pytest.raises(RuntimeError, match="no gradients; use torch.inference_mode"):
+        model(torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+
+
+class OnOneDevice(TorchDispatchMode):
+    """Fails on an operation whose result is anywhere but on the meta device, or that reads a value back."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                assert tensor.device.type == "meta", f"{func} makes a tensor on the {tensor.device}"
+        return result
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+@pytest.mark.parametrize("kernels", ["stock", "triton"])
+@pytest.mark.parametrize(("name", "size"), [("tiny", 224), ("base", 512)])
+def test_the_image_half_could_be_captured(kernels: str, name: str, size: int) -> None:
+    """No copy between devices and no value read: what a CUDA graph forbids.  At real sizes, which meta makes free."""
+    with torch.device("meta"):
+        model = LSMS(preset(name, image_size=size, text=TEXT), kernels).half().eval()
+        image = torch.empty(2, 1, size, size, dtype=torch.float16)
+        tokens, mask = torch.zeros(2, 32, dtype=torch.int64), torch.empty(2, 32, dtype=torch.float16)
+    with torch.inference_mode():
+        text = model.encode_text(tokens, mask)
+        with OnOneDevice():
+            logits = model.segment(image, text)
+    assert (logits.shape, logits.dtype) == ((2, 1, size, size), torch.float16)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_the_compiler_traces_through_the_operators() -> None:
+    """One graph, no break: what ``compile_rest`` relies on."""
+    model = small("triton")
+    image, tokens, mask = torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
+    with torch.inference_mode():
+        text = model.encode_text(tokens, mask)
+        wanted = model.segment(image, text)
+        compiled = torch.compile(model.segment, backend="aot_eager", fullgraph=True, dynamic=False)
+        torch.testing.assert_close(compiled(image, text), wanted, rtol=1e-4, atol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------- the runner
+
+
+def test_the_runner_answers_like_the_model() -> None:
+    model = small()
+    runner = TorchRunner(small())
+    image, tokens, mask = torch.rand(3, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
+    text = runner.encode_text(tokens, mask)
+    with torch.inference_mode():
+        wanted = model(image, tokens.expand(3, 9), mask.expand(3, 9))[:, 0]
+    torch.testing.assert_close(runner.segment(image, text), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_runner_refuses_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="CUDA graphs need a GPU, the runner's device is cpu"):
+        TorchRunner(small(), "cpu", graphs=True)
+    monkeypatch.setattr(room, "missing", lambda: None)
+    with pytest.raises(ValueError, match="take kernels='stock'"):
+        TorchRunner(small("triton"), "cpu")
+
+
+def test_half_precision_on_the_cpu_is_close() -> None:
+    """The folded model in fp16 end to end: what a GPU computes, in another order of sums."""
+    full, half = TorchRunner(small()), TorchRunner(small(), dtype=torch.float16)
+    image, tokens, mask = torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
+    answers = [r.segment(image, r.encode_text(tokens, mask)) for r in (full, half)]
+    assert answers[1].dtype == torch.float32
+    error = (answers[1] - answers[0]).abs().max() / answers[0].abs().max()
+    assert error < 0.02, error
+
+
+def test_a_checkpoint_segments_without_an_engine(demo_engine: Any, abdomen: np.ndarray) -> None:
+    """The bundled weights through PyTorch and through the bundled engine give one answer."""
+    text = "the low-density lesion in the right lobe of the liver"
+    with lsms_rt.Segmenter(demo_engine) as engine, open_checkpoint(device="cpu") as seg:
+        assert (seg.manifest.backend, seg.manifest.kernels, seg.digest) == ("pytorch", "stock", "")
+        a, b = engine.predict(abdomen, text), seg.predict(abdomen, text)
+        np.testing.assert_allclose(a.probability, b.probability, atol=1e-4)
+        np.testing.assert_array_equal(a.mask, b.mask)
+        series = list(seg.predict_series([abdomen, abdomen, abdomen], text, batch=2))
+        np.testing.assert_allclose(series[2].probability, b.probability, atol=1e-5)
+        assert a.weights_note == b.weights_note
+
+
+def test_no_checkpoint_is_an_input_error(tmp_path: Any) -> None:
+    with pytest.raises(InputError, match="is no checkpoint"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(InputError, match="image_size is 100"):
+        open_checkpoint(demo_checkpoint(), device="cpu", image_size=100)
+
+
+def test_forms_are_per_block() -> None:
+    """A form keeps what it packed, so no two blocks may share one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "missing", lambda: None)
+        forms = [module.form for module in small("triton").modules() if isinstance(module, Svla)]
+    assert all(isinstance(form, TritonSvla) for form in forms)
+    assert len({id(form) for form in forms}) == len(forms) == 13
