@@ -5,7 +5,7 @@ RUN := .venv-run
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
 
-.PHONY: demo test check bench train-demo wheel clean
+.PHONY: demo test check bench aot roofline gpu-check train-demo wheel clean
 
 demo: $(RUN)/.done  ## run the bundled engine on bundled slices, draw the answers into out/demo
 	$(RUN)/bin/lsms-rt demo -o $(OUT)/demo
@@ -20,6 +20,15 @@ check: $(DEV)/.done tree  ## ruff and mypy
 
 bench: $(DEV)/.done  ## time of one slice through the bundled engine, on this CPU
 	$(DEV)/bin/python -m lsms_rt.bench.latency
+
+aot: $(DEV)/.done  ## compile all kernels for all architectures (no GPU needed; minutes), write the committed report
+	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json
+
+roofline: $(DEV)/.done  ## floors of every stage, as a table, JSON and picture (computed, no GPU needed)
+	$(DEV)/bin/python -m lsms_rt.bench.roofline --json bench/results/roofline.json --picture docs/roofline.png
+
+gpu-check:  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
+	$(PYTHON) -m lsms_rt.bench.gpu_check $(GPU_CHECK)
 
 train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes), then measure and bundle them
 	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo

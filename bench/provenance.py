@@ -12,10 +12,10 @@ from typing import Any
 import lsms_rt
 
 
-def provenance(*packages: str) -> dict[str, Any]:
-    """Device, versions of lsms-rt and ``packages``, commit and date, in plain types.  No GPU is looked for."""
+def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
+    """Device (``gpu``, where one was measured), versions of lsms-rt and ``packages``, commit, date, in plain types."""
     return {
-        "device": {"processor": _processor(), "system": platform.platform(), "gpu": None},
+        "device": {"processor": _processor(), "system": platform.platform(), "gpu": gpu},
         "versions": {"lsms-rt": lsms_rt.__version__} | {name: version(name) for name in packages},
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),

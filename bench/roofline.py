@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.kernels import registry
+from lsms_rt.kernels import depthwise, registry
 from lsms_rt.kernels.shape import Shape, stage_shapes
 from lsms_rt.model.config import PRESETS, LsmsConfig
 
@@ -26,8 +26,9 @@ WIDTH = {"fp16": 2, "fp32": 4}
 class Gpu:
     """Ceilings.  bytes/s of DRAM and of the L2 cache, bytes that the latter keeps; operations/s, dense; seconds a gap.
 
-    Vendors' figures but for ``l2``, which no vendor states: for the H100 what public microbenchmarks read, for the others
-    the same multiple of DRAM's; and ``gap``, an assumption: the least pause between two dependent kernels in a graph.
+    Vendors' figures but for ``l2``, which no vendor states: for the H100 what public microbenchmarks read, for the
+    others the same multiple of DRAM's; and ``gap``, an assumption: the least pause between two dependent kernels in a
+    graph.
     """
 
     name: str
@@ -80,9 +81,9 @@ def sizes(shape: Shape, batch: int) -> Sizes:
 
 
 def fused(shape: Shape, batch: int) -> list[Step]:
-    """The launches of our kernels at a shape.  Depthwise multiply-adds are the taps', on the units that compute them."""
+    """The launches of our kernels at a shape, with the multiply-adds that the depthwise ones execute."""
     z, c, t = sizes(shape, batch), shape.channels, shape.tokens
-    banded = dict(registry.depthwise.launch(shape).constants) if shape.dtype == "fp16" else {}
+    banded = dict(depthwise.launch(shape).constants) if shape.dtype == "fp16" else {}
     tables = c * 11 * 32 * WIDTH[shape.dtype] * (8 if banded.get("VECTOR") else 1)
     token = batch * t * c * c
     table = {
@@ -102,8 +103,8 @@ def fused(shape: Shape, batch: int) -> list[Step]:
 
 
 def executed_macs(shape: Shape) -> float:
-    """Multiply-adds of the banded depthwise kernel for one image, zeros of the bands and overlaps of windows included."""
-    launch = registry.depthwise.launch(shape)
+    """Multiply-adds of the banded depthwise kernel for one image, with the bands' zeros and the windows' overlaps."""
+    launch = depthwise.launch(shape)
     rows, columns = launch.constants["ROWS"], launch.constants["COLS"]
     window = 5 * rows * columns**2 + 3 * (rows**2 * columns + rows * columns**2)
     return float(window * launch.grid[0] * launch.grid[1])
@@ -115,7 +116,10 @@ def unfused(shape: Shape, batch: int) -> list[Step]:
     pixels = z.pixels
     steps = [Step("5x5", 2 * z.map, 25 * c * pixels, tensor=False)]
     for n in (7, 11, 21):
-        steps += [Step(f"1x{n}", 2 * z.map, n * c * pixels, tensor=False), Step(f"{n}x1", 2 * z.map, n * c * pixels, False)]
+        steps += [
+            Step(f"1x{n}", 2 * z.map, n * c * pixels, tensor=False),
+            Step(f"{n}x1", 2 * z.map, n * c * pixels, False),
+        ]
         steps.append(Step("add", 3 * z.map, 0))
     product, norm = Step("1x1", 2 * z.map + z.weight, c * c * pixels), Step("InstanceNorm", 3 * z.map, 0)
     steps += [product, norm, Step("scores", z.map + z.rows + z.p, t * c * pixels), Step("scale and mask", 4 * z.p, 0)]
@@ -226,27 +230,36 @@ def draw(found: list[dict[str, Any]], preset: str, path: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
             axis.set_ylabel("floor of a block, us" if j == 0 else "", fontsize=8)
     axes[0][0].legend(fontsize=7, frameon=False)
-    figure.suptitle(f"Least time of one SVLA block, preset {preset}, 512x512, fp16: computed, not measured", fontsize=10)
+    figure.suptitle(
+        f"Least time of one SVLA block, preset {preset}, 512x512, fp16: computed, not measured", fontsize=10
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    lines = [f"{'preset':7s}{'stage':>6s}{'batch':>6s} {'gpu':6s}{'map MB':>8s}{'launches':>10s}{'MB':>14s}{'GMAC':>14s}{'floor us':>16s}{'ratio':>7s}"]
+    """Fused/unfused, a line a row."""
+    columns = ("preset", "stage", "batch", "gpu", "map MB", "launches", "MB", "GMAC", "floor us", "ratio")
+    widths = (7, 6, 6, 6, 8, 10, 14, 14, 14, 7)
+    lines = ["".join(name.rjust(width) for name, width in zip(columns, widths, strict=True))]
     for r in found:
-        launches = f"{r['fused_launches']}/{r['unfused_launches']}"
-        pairs = (f"{r[f'fused_{k}']:.{d}f}/{r[f'unfused_{k}']:.{d}f}" for k, d in (("mb", 1), ("gmac", 2), ("us", 0)))
-        mb, gmac, us = pairs
-        lines.append(
-            f"{r['preset']:7s}{r['stage']:6d}{r['batch']:6d} {r['gpu']:6s}{r['map_mb']:8.2f}{launches:>10s}{mb:>14s}{gmac:>14s}"
-            f"{us:>16s}{r['unfused_us'] / r['fused_us']:7.1f}"
-        )
+        cells = [r["preset"], r["stage"], r["batch"], r["gpu"], f"{r['map_mb']:.2f}"]
+        cells.append(f"{r['fused_launches']}/{r['unfused_launches']}")
+        cells += [f"{r[f'fused_{k}']:.{d}f}/{r[f'unfused_{k}']:.{d}f}" for k, d in (("mb", 1), ("gmac", 2), ("us", 0))]
+        cells.append(f"{r['unfused_us'] / r['fused_us']:.1f}")
+        lines.append("".join(str(cell).rjust(width) for cell, width in zip(cells, widths, strict=True)))
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=["tiny", "base"], help="small and large have base's shapes")
+    parser.add_argument(
+        "--preset",
+        nargs="+",
+        choices=list(PRESETS),
+        default=["tiny", "base"],
+        help="small and large have base's shapes",
+    )
     parser.add_argument("--image-size", type=int, default=512, help="side of the input, a multiple of 32")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices at a time")
     parser.add_argument("--json", type=Path, help="file to write")
@@ -258,7 +271,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for preset in options.preset:
         for name, gpu in GPUS.items():
             floors = ", ".join(
-                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})" for b in options.batch
+                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
+                for b in options.batch
             )
             print(f"image graph, {preset}, {name}: {floors}")
     if options.json:

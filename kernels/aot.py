@@ -158,21 +158,27 @@ def faults(rows: Iterable[dict[str, Any]]) -> list[str]:
     ]
 
 
-HEADER = f"{'kernel':26s}{'shape':28s}{'arch':8s}{'target':9s}{'grid':>12s}{'block':>7s}{'regs':>6s}{'spill':>7s}{'shared':>8s}"
+COLUMNS = {"kernel": -26, "shape": -28, "arch": -8, "target": -9, "grid": 10, "block": 7, "registers": 11, "spills": 8}
+COLUMNS |= {"shared": 8}  # widths; to the left if negative
 
 
 def line(row: dict[str, Any]) -> str:
-    grid = "x".join(map(str, row["grid"]))
-    return (
-        f"{row['kernel']:26s}{row['shape']:28s}{row['arch']:8s}{row['target']:9s}{grid:>12s}{row['block']:7d}"
-        f"{row['registers']:6d}{row['spills']:7d}{row['shared']:8d}"
-    )
+    """One line of the table."""
+    cells = row | {"grid": "x".join(map(str, row["grid"]))} if isinstance(row["grid"], (tuple, list)) else row
+    texts = [(str(cells[name]), width) for name, width in COLUMNS.items()]
+    return "".join(text.ljust(-width) if width < 0 else text.rjust(width) for text, width in texts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--arch", nargs="+", choices=list(TARGETS), default=list(TARGETS), help="what to compile for")
-    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=["tiny", "base"], help="small and large have base's shapes")
+    parser.add_argument(
+        "--preset",
+        nargs="+",
+        choices=list(PRESETS),
+        default=["tiny", "base"],
+        help="small and large have base's shapes",
+    )
     parser.add_argument("--image-size", nargs="+", type=int, default=[512], help="side of the input, a multiple of 32")
     parser.add_argument("--dtype", nargs="+", choices=["fp16", "fp32"], default=["fp16"], help="of the maps")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
@@ -187,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for shape in stage_shapes(preset, size, dtype)
     )
     rows: list[dict[str, Any]] = []
-    print(HEADER)
+    print(line({name: name for name in COLUMNS}))
     for part in compile_all(shapes, options.arch, options.jobs):
         for compiled in part:
             rows.append(compiled.row())
@@ -207,7 +213,9 @@ def write_report(path: Path, rows: list[dict[str, Any]]) -> None:
     import triton
 
     body = ",\n".join(json.dumps(row) for row in rows)
-    path.write_text(f'{{"what": "kernels compiled ahead of time", "triton": "{triton.__version__}", "rows": [\n{body}\n]}}\n')
+    path.write_text(
+        f'{{"what": "kernels compiled ahead of time", "triton": "{triton.__version__}", "rows": [\n{body}\n]}}\n'
+    )
 
 
 if __name__ == "__main__":

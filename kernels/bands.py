@@ -24,8 +24,8 @@ FILTERS = 5 + 2 * len(STRIPS)  # the five rows of the 5x5, then (column, row) of
 def band(table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.constexpr, VECTOR: tl.constexpr):
     """E[row, col] = v[col - row + RADIUS], zero off the band, from one filter's table.
 
-    ``VECTOR``: 16-byte loads from all eight copies; else single elements from the first copy, which is one eighth of the
-    bytes: better where few programs share a channel's table.
+    ``VECTOR``: 16-byte loads from all eight copies; else single elements from the first copy, which is one eighth of
+    the bytes: better where few programs share a channel's table.
     """
     row = tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]

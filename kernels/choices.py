@@ -1,4 +1,4 @@
-"""Tile sizes that were found by measuring, for one GPU and one Triton: plain JSON, made by ``lsms_rt.kernels.tune``.
+"""Tile sizes that were found by measuring, for one GPU and one Triton: plain JSON, made by ``lsms_rt.bench.tune``.
 
 A file holds ``gpu`` and ``triton``, which must both be this machine's, and for every ``kernel/shape`` the keyword
 arguments of that kernel's ``launch``.  What no file names runs with the defaults in the kernels' own files.
@@ -13,22 +13,25 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .launch import Launch
 from .shape import Shape
+
+Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])  # what a kernel's ``launch`` returns
 
 FOLDER = Path(__file__).parent / "tuned"  # shipped with the package
 VARIABLE = "LSMS_RT_TUNED"  # a folder of the user's own files, read first
 log = logging.getLogger("lsms_rt")
 
 
-def planned(launch: Callable[..., Launch], shape: Shape) -> Launch:
+def planned(launch: Callable[..., Plan], shape: Shape) -> Plan:
     """``launch(shape)``, with the tile sizes chosen for the current GPU where there are such."""
-    return _planned(launch, shape, _device())
+    plan: Plan = _planned(launch, shape, _device())
+    return plan
 
 
-def key(launch: Callable[..., Launch], shape: Shape) -> str:
+def key(launch: Callable[..., object], shape: Shape) -> str:
     """What a file calls a kernel at a shape: ``gate_mix/c64_h128_w128_t32_fp16``."""
     return f"{launch.__module__.rpartition('.')[2]}/{shape.key}"
 
@@ -45,7 +48,7 @@ def write(folder: Path, gpu: str, triton: str, tiles: dict[str, dict[str, Any]])
     return path
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
     """The chosen tile sizes for a GPU and a Triton version; empty where nobody has measured."""
     folders = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
@@ -55,15 +58,17 @@ def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
             continue
         record = json.loads(path.read_text())
         if (record.get("gpu"), record.get("triton")) != (gpu, triton) or not isinstance(record.get("tiles"), dict):
-            raise ValueError(f"{path} is not for {gpu} and Triton {triton}; make it again: python -m lsms_rt.kernels.tune")
+            raise ValueError(
+                f"{path} is not for {gpu} and Triton {triton}; make it again: python -m lsms_rt.bench.tune"
+            )
         tiles: dict[str, dict[str, Any]] = record["tiles"]
         return tiles
     log.info("no tuned tile sizes for %s and Triton %s; the defaults are used", gpu, triton)
     return {}
 
 
-@functools.lru_cache(maxsize=None)
-def _planned(launch: Callable[..., Launch], shape: Shape, device: tuple[str, str] | None) -> Launch:
+@functools.cache
+def _planned(launch: Callable[..., Any], shape: Shape, device: tuple[str, str] | None) -> Any:
     tiles = {} if device is None else read(*device).get(key(launch, shape), {})
     return launch(shape, **tiles)
 

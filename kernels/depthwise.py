@@ -1,8 +1,8 @@
 """Multi-scale depthwise convolution: 5x5, then 7, 11 and 21 long strips, in one launch.
 
-One program holds a window of one channel of one image: it reads x, and writes its part of ``a`` less the map's level, and
-of ``s`` = a + strips(a).  A map that fits is one window (stages 2 to 4 at usual sizes); larger ones (stage 1) are cut
-into windows that overlap by what the filters reach.
+One program holds a window of one channel of one image: it reads x, and writes its part of ``a`` less the map's level,
+and of ``s`` = a + strips(a).  A map that fits is one window (stages 2 to 4 at usual sizes); larger ones (stage 1) are
+cut into windows that overlap by what the filters reach.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def strip(a, s, table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.conste
 def level_of(x_map, tables, bias, H: tl.constexpr, W: tl.constexpr):
     """Mean of a = 5x5(x) over 4 x 4 pixels of the map: the middles of four equal parts of its rows and columns.
 
-    Every program of a map computes the same number.  Any number near the mean serves, since it cancels in the attention.
+    Every program of a map computes the same number.  Any number near the mean serves: it cancels in the attention.
     """
     point = tl.arange(0, 16)[:, None]
     tap = tl.arange(0, 32)[None, :]
@@ -106,14 +106,16 @@ def launch(shape: Shape, *, vector: bool | None = None, warps: int | None = None
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
     windows = _windows(shape.height, rows, steps[0]) * _windows(shape.width, columns, steps[1])
     large = max(rows, columns)
+    maps, wide = shape.dtype, "fp32"
     return Launch(
         depthwise_kernel,
         (windows, shape.channels),
-        {"x": shape.dtype, "bands": shape.dtype, "bias": "fp32", "row_bias": "fp32", "a": shape.dtype, "s": shape.dtype},
+        {"x": maps, "bands": maps, "bias": wide, "row_bias": wide, "a": maps, "s": maps},
         2,
         {
             "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
-            "ROW_STEP": steps[0], "COL_STEP": steps[1], "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
+            "ROW_STEP": steps[0], "COL_STEP": steps[1],
+            "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
         },
         warps or {16: 1, 32: 4, 64: 8}[large],
     )  # fmt: skip
@@ -132,7 +134,7 @@ def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tens
     ``row_bias`` (C, H) from ``pack_row_bias``, float32.
     """
     a, s = torch.empty_like(x), torch.empty_like(x)
-    planned(launch, shape_of(x, *x.shape[2:]))(x.shape[0], x, bands, bias, row_bias, a, s)
+    planned(launch, shape_of(x))(x.shape[0], x, bands, bias, row_bias, a, s)
     return a, s
 
 

@@ -123,7 +123,7 @@ def depthwise_direct(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -
     """As ``multi_scale_depthwise``, argument by argument."""
     batch, channels, height, width = x.shape
     a, s, rows = torch.empty_like(x), torch.empty_like(x), x.new_empty(batch, channels, 3, height, width)
-    first, second, third = planned(launch, shape_of(x, height, width))
+    first, second, third = planned(launch, shape_of(x))
     first(batch, x, bands, bias, a)
     second(batch, x, a, bands, bias, rows)
     third(batch, x, a, rows, bands, bias, row_bias, s)

@@ -14,7 +14,7 @@ from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import MASKED
 
 from .choices import planned
-from .launch import Launch, precision, shape_of
+from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
 
@@ -67,24 +67,20 @@ def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 16, warps: in
 
 
 @torch.library.custom_op("lsms_rt::fold_keys", mutates_args=(), device_types="cuda")
-def fold_keys(
-    moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int
-) -> tuple[Tensor, Tensor]:
+def fold_keys(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Folded keys (B, T, C), and the offset (B, T) float32 of every token's scores, which also masks padding.
 
     ``moments`` (B, n, 2, C) from ``query_statistics`` of maps of ``pixels`` pixels;
     ``query`` (C, C); ``keys`` (B, T, C) from ``fold_sentence``; ``mask`` (B, T) float32, 1 for a token.
     """
-    shape = shape_of(keys.transpose(1, 2), 1, pixels, keys.shape[1])
+    shape = shape_of_rows(keys, pixels)
     folded, offset = torch.empty_like(keys), torch.empty_like(mask)
     planned(launch, shape)(keys.shape[0], moments, query, keys, mask, folded, offset)
     return folded, offset
 
 
 @fold_keys.register_kernel("cpu")
-def plain(
-    moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int
-) -> tuple[Tensor, Tensor]:
+def plain(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """The twin in plain PyTorch."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
     scaled = keys * scale[:, None]
@@ -93,7 +89,5 @@ def plain(
 
 
 @fold_keys.register_fake
-def _(
-    moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int
-) -> tuple[Tensor, Tensor]:
+def _(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     return torch.empty_like(keys), mask.new_empty(mask.shape, dtype=statistics_type(keys))

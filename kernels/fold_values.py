@@ -13,7 +13,7 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 
 from .choices import planned
-from .launch import Launch, precision, shape_of
+from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
 
@@ -73,15 +73,13 @@ def launch(shape: Shape, *, n: int = 32, k: int = 32, parts: int = 16, warps: in
 
 
 @torch.library.custom_op("lsms_rt::fold_values", mutates_args=(), device_types="cuda")
-def fold_values(
-    moments: Tensor, values: Tensor, hidden: Tensor, pixels: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def fold_values(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """V^ (B, T, C) and v0 (B, C) float32; W1 V^ (B, T, C) and W1 v0 (B, C) float32.
 
     ``moments`` (B, m, 2, C) from ``token_attention`` over ``pixels`` pixels;
     ``values`` (B, T, C) from ``fold_sentence``; ``hidden`` W1 (C, C).
     """
-    shape = shape_of(values.transpose(1, 2), 1, pixels, values.shape[1])
+    shape = shape_of_rows(values, pixels)
     context, layer = torch.empty_like(values), torch.empty_like(values)
     offsets = [values.new_empty(values.shape[0], shape.channels, dtype=torch.float32) for _ in range(2)]
     planned(launch, shape)(values.shape[0], moments, values, hidden, context, offsets[0], layer, offsets[1])
@@ -89,9 +87,7 @@ def fold_values(
 
 
 @fold_values.register_kernel("cpu")
-def plain(
-    moments: Tensor, values: Tensor, hidden: Tensor, pixels: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def plain(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The twin in plain PyTorch."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
     context = (values * scale[:, None]).to(values.dtype)
@@ -100,9 +96,7 @@ def plain(
 
 
 @fold_values.register_fake
-def _(
-    moments: Tensor, values: Tensor, hidden: Tensor, pixels: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     def offset() -> Tensor:
         return values.new_empty(values.shape[0], values.shape[2], dtype=statistics_type(values))
 

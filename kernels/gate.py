@@ -58,7 +58,13 @@ def gate_kernel(
 
 
 def launch(
-    shape: Shape, *, n: int | None = None, k: int | None = None, pixels: int | None = None, warps: int = 4, stages: int = 2
+    shape: Shape,
+    *,
+    n: int | None = None,
+    k: int | None = None,
+    pixels: int | None = None,
+    warps: int = 4,
+    stages: int = 2,
 ) -> Launch:
     """Tiles of ``n`` channels by ``pixels``; ``k`` channels a step of the sum."""
     n, k = n or block(shape), k or block(shape)
@@ -89,7 +95,7 @@ def gate(
     ``context``, ``context_offset``, ``layer``, ``layer_offset`` are the four results of ``fold_values``.
     """
     u = torch.empty_like(s)
-    shape = shape_of(s, *s.shape[2:], p.shape[1])
+    shape = shape_of(s, p.shape[1])
     planned(launch, shape)(s.shape[0], s, p, context, context_offset, layer, layer_offset, weight, u)
     return u
 

@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .gate import tanh
 from .choices import planned
+from .gate import tanh
 from .launch import DTYPES, Launch, precision, shape_of
 from .moments import join_moments, merge
 from .shape import Shape, chunk_of
@@ -90,7 +90,7 @@ def gate_mix(
     ``values`` (B, T, C); ``hidden`` W1, ``gate`` W2, ``mix`` Wout (C, C); ``bias`` (C,) float32.
     """
     y = torch.empty_like(x)
-    shape = shape_of(x, *x.shape[2:], p.shape[1])
+    shape = shape_of(x, p.shape[1])
     planned(launch, shape)(x.shape[0], x, s, p, moments, values, hidden, gate, mix, bias, y)
     return y
 

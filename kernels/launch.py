@@ -35,16 +35,27 @@ class Launch:
         for (name, dtype), tensor in zip(self.arguments.items(), tensors, strict=True):
             if tensor.dtype != DTYPES[dtype] or not tensor.is_contiguous():
                 layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
-                raise ValueError(f"{self.kernel.__name__}: {name} is {tensor.dtype} and {layout}; give {dtype}, contiguous")
+                raise ValueError(
+                    f"{self.kernel.__name__}: {name} is {tensor.dtype} and {layout}; give {dtype}, contiguous"
+                )
         self.kernel[(*self.grid, batch)](*tensors, **self.constants, num_warps=self.warps, num_stages=self.stages)
 
 
-def shape_of(a: Tensor, height: int, width: int, tokens: int = 32) -> Shape:
-    """The shape of maps ``a`` (B, C, ...) of ``height`` x ``width`` pixels; raises ValueError for what no kernel takes."""
+def shape_of(a: Tensor, tokens: int = 32) -> Shape:
+    """The shape of maps ``a`` (B, C, H, W); raises ValueError for what no kernel takes."""
+    return Shape(a.shape[1], a.shape[2], a.shape[3], tokens, _name(a))
+
+
+def shape_of_rows(rows: Tensor, pixels: int) -> Shape:
+    """The shape of token rows (B, T, C) for maps of ``pixels`` pixels, whose sides do not matter then."""
+    return Shape(rows.shape[2], 1, pixels, rows.shape[1], _name(rows))
+
+
+def _name(tensor: Tensor) -> str:
     names = {dtype: name for name, dtype in DTYPES.items()}
-    if a.dtype not in names:
-        raise ValueError(f"maps are {a.dtype}; the kernels take float16 and float32")
-    return Shape(a.shape[1], height, width, tokens, names[a.dtype])
+    if tensor.dtype not in names:
+        raise ValueError(f"a tensor is {tensor.dtype}; the kernels take float16 and float32")
+    return names[tensor.dtype]
 
 
 def precision(shape: Shape) -> str:

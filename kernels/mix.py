@@ -39,7 +39,13 @@ def mix_kernel(
 
 
 def launch(
-    shape: Shape, *, n: int | None = None, k: int | None = None, pixels: int | None = None, warps: int = 4, stages: int = 2
+    shape: Shape,
+    *,
+    n: int | None = None,
+    k: int | None = None,
+    pixels: int | None = None,
+    warps: int = 4,
+    stages: int = 2,
 ) -> Launch:
     """Tiles of ``n`` channels by ``pixels``; ``k`` channels a step of the sum."""
     n, k = n or block(shape), k or block(shape)
@@ -62,7 +68,7 @@ def launch(
 def mix(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(Wout u + b) x.  ``u``, ``x`` (B, C, H, W); ``weight`` (C, C); ``bias`` (C,) float32 -> (B, C, H, W)."""
     y = torch.empty_like(x)
-    planned(launch, shape_of(x, *x.shape[2:]))(x.shape[0], u, x, weight, bias, y)
+    planned(launch, shape_of(x))(x.shape[0], u, x, weight, bias, y)
     return y
 
 

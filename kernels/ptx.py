@@ -61,7 +61,12 @@ def assemble(ptx: str, ptxas: str) -> Assembled:
         cubin = target.read_bytes()
     registers, stores, loads, stack = (
         int(_find(pattern, done.stderr))
-        for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes spill loads", r"(\d+) bytes stack")
+        for pattern in (
+            r"Used (\d+) registers",
+            r"(\d+) bytes spill stores",
+            r"(\d+) bytes spill loads",
+            r"(\d+) bytes stack",
+        )
     )
     return Assembled(registers, stores + loads, stack, cubin)
 

@@ -61,7 +61,7 @@ def query_statistics(a: Tensor, query: Tensor) -> Tensor:
 
     ``a`` (B, C, H, W), less any offset a channel; ``query`` (C, C), both fp16 or fp32.
     """
-    shape = shape_of(a, *a.shape[2:])
+    shape = shape_of(a)
     out = a.new_empty(a.shape[0], shape.chunks, 2, shape.channels, dtype=torch.float32)
     planned(launch, shape)(a.shape[0], a, query, out)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def chain(shape: Shape) -> list[ModuleType]:
     return [convolution, query_statistics, fold_keys, token_attention, *tail]
 
 
-def launches(module: ModuleType, shape: Shape, plan: Callable[..., object] | None = None) -> list[Launch]:
+def launches(module: ModuleType, shape: Shape, plan: Callable[..., Any] | None = None) -> list[Launch]:
     """A module's launches at a shape, one or more; ``plan`` as ``choices.planned``, else the default tile sizes."""
     found = module.launch(shape) if plan is None else plan(module.launch, shape)
     return list(found) if isinstance(found, tuple) else [found]

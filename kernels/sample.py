@@ -8,7 +8,7 @@ from torch import Tensor
 from lsms_rt.model.folded import fold_sentence
 from lsms_rt.model.functional import STRIPS, Filter, SvlaWeights
 
-from . import registry
+from . import depthwise_direct, gate_mix, mix, registry
 from .launch import DTYPES
 from .shape import Shape
 from .svla import pack
@@ -71,14 +71,16 @@ def block_tensors(
     kernel and its twin get the very same numbers, and the difference is the kernel's own.
     """
     weights = random_weights(shape.channels, seed)
-    x, keys, values, mask = random_inputs(batch, shape.channels, shape.height, shape.width, shape.tokens, valid, seed + 1)
-    keys, values = fold_sentence(keys, values, weights.output)
+    x, keys, values, mask = random_inputs(
+        batch, shape.channels, shape.height, shape.width, shape.tokens, valid, seed + 1
+    )
+    keys, values = fold_sentence(keys, values, mask, weights.output)
     packed = pack(weights, shape.height)
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
-    last = (registry.mix, registry.gate_mix)
+    last = (mix, gate_mix)
     for module in registry.MODULES:
-        if module is not registry.depthwise_direct and module not in last:  # one writes the same, the others the end
+        if module is not depthwise_direct and module not in last:  # one writes the same, the others the end
             found = registry.twin(module, shape, tensors)
             tensors |= {name: _rounded(name, tensor, shape) for name, tensor in found.items()}
     return tensors

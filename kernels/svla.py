@@ -70,7 +70,7 @@ def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWe
     a, s = depthwise(x, packed.bands, packed.bias, packed.row_bias)
     folded, offset = fold_keys(query_statistics(a, packed.query), packed.query, keys, mask, pixels)
     p, moments = token_attention(a, folded, offset, values, mask)
-    if x.dtype == torch.float64 or not fits(shape_of(x, *x.shape[2:])):
+    if x.dtype == torch.float64 or not fits(shape_of(x)):
         u = gate(s, p, *fold_values(moments, values, packed.hidden, pixels), packed.gate)
         return mix(u, x, packed.mix, packed.mix_bias)
     return gate_mix(x, s, p, moments, values, packed.hidden, packed.gate, packed.mix, packed.mix_bias)

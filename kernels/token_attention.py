@@ -78,15 +78,13 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
 
 
 @torch.library.custom_op("lsms_rt::token_attention", mutates_args=(), device_types="cuda")
-def token_attention(
-    a: Tensor, keys: Tensor, offset: Tensor, values: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def token_attention(a: Tensor, keys: Tensor, offset: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """p - 1/n (B, T, P), zero at padding, and moments (B, m, 2, C) of the values' sums, not yet normalized.
 
     ``a`` (B, C, H, W); ``keys`` (B, T, C) and ``offset`` (B, T) from ``fold_keys``; ``values`` (B, T, C) from
     ``fold_sentence``; ``mask`` (B, T) float32.
     """
-    shape = shape_of(a, *a.shape[2:], keys.shape[1])
+    shape = shape_of(a, keys.shape[1])
     p = a.new_empty(a.shape[0], shape.tokens, shape.pixels)
     out = a.new_empty(a.shape[0], shape.chunks, 2, shape.channels, dtype=torch.float32)
     planned(launch, shape)(a.shape[0], a, keys, offset, values, mask, p, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -36,11 +37,13 @@ class Error:
         return self.error <= self.tolerance  # False for NaN
 
 
-def run(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Run a module's launches on the named tensors; what they write starts as NaN."""
+def run(
+    module: ModuleType, shape: Shape, tensors: dict[str, Tensor], plan: Callable[..., object] | None = None
+) -> dict[str, Tensor]:
+    """Run a module's launches on the named tensors; what they write starts as NaN.  ``plan`` as ``choices.planned``."""
     known = {name: typed(name, tensor, shape) for name, tensor in tensors.items()}
     batch, device = known["x"].shape[0], known["x"].device
-    for launch in registry.launches(module, shape, planned):
+    for launch in registry.launches(module, shape, plan or planned):
         for name in list(launch.arguments)[-launch.outputs :]:
             dtype = DTYPES[launch.arguments[name]]
             known[name] = torch.full(registry.size_of(name, shape, batch), float("nan"), dtype=dtype, device=device)
@@ -48,10 +51,12 @@ def run(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> dict[st
     return {name: known[name] for name in registry.signature(module, shape)[1]}
 
 
-def verify(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> list[Error]:
+def verify(
+    module: ModuleType, shape: Shape, tensors: dict[str, Tensor], plan: Callable[..., object] | None = None
+) -> list[Error]:
     """The errors of all outputs; ``tensors`` from ``sample.block_tensors``, on the device to run on."""
     errors, wanted = [], registry.twin(module, shape, tensors)
-    for name, found in run(module, shape, tensors).items():
+    for name, found in run(module, shape, tensors, plan).items():
         scale = max(float(wanted[name].abs().max()), 1e-3)
         difference = float((found.double() - wanted[name]).abs().max()) / scale
         batch = tensors["x"].shape[0]

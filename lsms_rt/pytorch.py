@@ -28,7 +28,7 @@ from .text import Tokenizer
 
 
 class TorchBackend:
-    """An engine backend (``engine.backend.Backend``) over a ``TorchRunner``; a sentence's features stay on the device."""
+    """An engine backend (``engine.backend.Backend``) over a ``TorchRunner``; features stay on its device."""
 
     version = str(torch.__version__)
 
@@ -37,7 +37,9 @@ class TorchBackend:
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         text = self.runner.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
-        return SentenceFeatures(dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask)
+        return SentenceFeatures(
+            dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask
+        )
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         found = [text.arrays[name] for name in FEATURES]

@@ -64,13 +64,30 @@ def two_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = registry.launches
     monkeypatch.setattr(registry, "launches", lambda *args: [fewer(launch) for launch in whole(*args)])
     size = registry.size_of
-    monkeypatch.setattr(registry, "size_of", lambda name, *args: tuple(2 if n == 32 else n for n in size(name, *args)[:2]) + size(name, *args)[2:])
+    monkeypatch.setattr(
+        registry,
+        "size_of",
+        lambda name, *args: tuple(2 if n == 32 else n for n in size(name, *args)[:2]) + size(name, *args)[2:],
+    )
 
 
 @pytest.mark.usefixtures("two_channels")
 @pytest.mark.parametrize(
     ("height", "width"),
-    [(7, 9), (15, 15), (16, 16), (1, 1), (2, 31), (23, 37), (32, 32), (45, 30), (60, 60), (70, 33), (33, 70), (85, 112)],
+    [
+        (7, 9),
+        (15, 15),
+        (16, 16),
+        (1, 1),
+        (2, 31),
+        (23, 37),
+        (32, 32),
+        (45, 30),
+        (60, 60),
+        (70, 33),
+        (33, 70),
+        (85, 112),
+    ],
 )
 def test_depthwise(height: int, width: int) -> None:
     """On tensor cores: one window, windows in one direction, and in both."""
@@ -186,7 +203,17 @@ def test_gate_mix_refuses_what_does_not_fit() -> None:
 
 def interpreted(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights) -> Tensor:
     """``svla.svla``, with the kernels in the interpreter instead of the twins."""
-    modules = (depthwise, depthwise_direct, query_statistics, fold_keys, token_attention, fold_values, gate, mix, gate_mix)
+    modules = (
+        depthwise,
+        depthwise_direct,
+        query_statistics,
+        fold_keys,
+        token_attention,
+        fold_values,
+        gate,
+        mix,
+        gate_mix,
+    )
     names = ("multi_scale_depthwise", *(m.__name__.rpartition(".")[2] for m in modules[1:]))
     with pytest.MonkeyPatch.context() as patch:
         for module, name in zip(modules, names, strict=True):
@@ -201,7 +228,7 @@ def test_the_whole_block(channels: int, height: int, width: int, tokens: int, dt
     w = random_weights(channels)
     x, keys, values, mask = random_inputs(1, channels, height, width, tokens)
     wanted = functional.svla(x, keys, values, mask, w)
-    keys, values = folded.fold_sentence(keys, values, w.output)
+    keys, values = folded.fold_sentence(keys, values, mask, w.output)
     typed = [t.to(DTYPES[dtype]) for t in (x, keys, values)]
     small = random_weights(channels, dtype=DTYPES[dtype])
     found = interpreted(*typed, mask, pack(small, height))
@@ -218,7 +245,7 @@ def test_the_chain_of_twins_is_the_block(height: int, width: int, valid: list[in
     w = random_weights(32)
     x, keys, values, mask = random_inputs(1, 32, height, width, 9, valid)
     wanted = functional.svla(x, keys, values, mask, w)
-    keys, values = folded.fold_sentence(keys, values, w.output)
+    keys, values = folded.fold_sentence(keys, values, mask, w.output)
     packed = pack(w, height)
     torch.testing.assert_close(svla.svla(x, keys, values, mask, packed), wanted, rtol=1e-12, atol=1e-11)
     a, s = depthwise.plain(x, packed.bands, packed.bias, packed.row_bias)

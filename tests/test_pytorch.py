@@ -1,7 +1,7 @@
 """The path through PyTorch: kernels chosen, runner, Segmenter over a checkpoint.
 
-What needs a GPU is in ``make gpu-check``.  Here the runner runs on the CPU, and the Triton path on PyTorch's meta device,
-which computes shapes and devices but no numbers.
+What needs a GPU is in ``make gpu-check``.  Here the runner runs on the CPU, and the Triton path on PyTorch's meta
+device, which computes shapes and devices but no numbers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def test_unknown_kernels_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("capability", "installed", "said"),
-    [((7, 5), True, "compute capability 7.5"), ((8, 0), True, None), ((8, 0), False, "pip install 'lsms-rt\\[triton\\]'")],
+    [
+        ((7, 5), True, "compute capability 7.5"),
+        ((8, 0), True, None),
+        ((8, 0), False, "pip install 'lsms-rt\\[triton\\]'"),
+    ],
 )
 def test_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], installed: bool, said: str | None
@@ -148,7 +152,7 @@ def test_the_image_half_could_be_captured(kernels: str, name: str, size: int) ->
 
 @pytest.mark.usefixtures("pretended_gpu")
 def test_the_compiler_traces_through_the_operators() -> None:
-    """One graph, no break: what ``compile_rest`` relies on."""
+    """One graph, no break: what ``compile_mode`` relies on."""
     model = small("triton")
     image, tokens, mask = torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
     with torch.inference_mode():

@@ -66,7 +66,7 @@ class LanguageBranch(nn.Module):
     def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
         """Keys and values of the block, (B, T, C); folded for a form that folds."""
         keys, values = self.text(text, mask)
-        return folded.fold_sentence(keys, values, _filter(self.output)) if fold else (keys, values)
+        return folded.fold_sentence(keys, values, mask, _filter(self.output)) if fold else (keys, values)
 
 
 class Svla(nn.Module):
@@ -195,7 +195,9 @@ class Encoder(nn.Module):
         """``image`` (B, in_channels, H, W) in [-1, 1] -> four maps (B, C_i, H / stride, W / stride)."""
         if text.folded != self.folds:
             made, wanted = ("folded" if f else "plain" for f in (text.folded, self.folds))
-            raise ValueError(f"the sentence's features are {made}, this model takes {wanted} ones: encode it with this one")
+            raise ValueError(
+                f"the sentence's features are {made}, this model takes {wanted} ones: encode it with this one"
+            )
         maps, x = [], image
         for stage, keys, values in zip(self.stages, text.keys, text.values, strict=True):
             x = stage(x, keys, values, text.mask)

@@ -1,19 +1,21 @@
-"""The SVLA block with its algebra done: the same function as ``functional.svla``, in fewer and better conditioned steps.
+"""The SVLA block with its algebra done: the function of ``functional.svla``, in fewer and better conditioned steps.
 
 What is folded, and why it may be:
 
 1. A per-channel offset of ``a`` cancels in the InstanceNorm of the query, and so does the query's bias.  So ``a`` is
    kept less its mean: half precision then holds the variation of a map and not its mean.
-2. scores = keys . IN(Wq a) = ((keys / sigma) Wq) . a: the query is needed for one number a channel only, and folded keys
-   meet ``a`` directly.
+2. scores = keys . IN(Wq a) = ((keys / sigma) Wq) . a: the query is needed for one number a channel only, and folded
+   keys meet ``a`` directly.
 3. Wo (values p) = (Wo values) p: the output projection meets T tokens, once a sentence, instead of every pixel.  Its
    bias cancels in the InstanceNorm.
 4. IN(V p) = (V / sigma') (p - mean p), and sigma' needs only the T x T second moments of p.  W1 of that is
    (W1 V / sigma') (p - mean p): the first gate layer has rank T.
 5. p is kept less its mean over the pixels: nearly even attention then keeps its digits in half precision.
+6. A pixel's weights sum to one, so what all tokens' values have in common is a constant, which 4's norm takes out.  The
+   values are kept without it: the variance is then a sum of small numbers, not a difference of large ones.
 
-Of the five C x C products a pixel three are left.  This is the form that is exported for every engine, and the form that
-the Triton kernels compute, in other steps (``lsms_rt.kernels``).  Shapes as in ``functional``; P = H * W pixels.
+Of the five C x C products a pixel three are left.  This is the form that is exported for every engine, and the form
+that the Triton kernels compute, in other steps (``lsms_rt.kernels``).  Shapes as in ``functional``; P = H * W pixels.
 """
 
 from __future__ import annotations
@@ -25,9 +27,15 @@ from torch import Tensor
 from .functional import EPS, MASKED, Filter, SvlaWeights, multi_scale_depthwise
 
 
-def fold_sentence(keys: Tensor, values: Tensor, output: Filter) -> tuple[Tensor, Tensor]:
-    """All of the block that depends on the sentence alone: keys / sqrt(C), and Wo values.  (B, T, C) both."""
-    return keys * keys.shape[2] ** -0.5, F.linear(values, output[0].flatten(1))
+def fold_sentence(keys: Tensor, values: Tensor, mask: Tensor, output: Filter) -> tuple[Tensor, Tensor]:
+    """All of the block that depends on the sentence alone: keys / sqrt(C), and Wo values less their mean (steps 3, 6).
+
+    ``keys``, ``values`` (B, T, C), zero at padding; ``mask`` (B, T).  Returns two of the same shape, zero at padding.
+    """
+    keep = mask[:, :, None]
+    values = F.linear(values, output[0].flatten(1))
+    mean = values.sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp_min(1.0)
+    return keys * keys.shape[2] ** -0.5, (values - mean) * keep
 
 
 def centred(a: Tensor) -> Tensor:

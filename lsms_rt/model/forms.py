@@ -43,7 +43,7 @@ class Stock:
 
 
 def choose_kernels(kernels: str) -> str:
-    """"reference", "stock" or "triton" for what was asked; "auto" takes Triton where it runs, and logs what it took.
+    """ "reference", "stock" or "triton" for what was asked; "auto" takes Triton where it runs, and logs what it took.
 
     Raises ``EnvironmentProblem`` for "triton" on a machine that cannot run it, ``ValueError`` for an unknown name.
     """

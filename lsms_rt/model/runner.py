@@ -36,8 +36,9 @@ class TorchRunner:
     """Runs the two halves of a model on one device; safe to use from several threads, one after the other.
 
     ``model`` is moved to ``device`` and converted to ``dtype`` (default: float16 on CUDA, float32 on a CPU), in place.
-    ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_rest`` lets ``torch.compile`` fuse
-    what our kernels leave, before it is captured.  There is no fallback: a capture that fails raises.
+    ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_mode`` lets ``torch.compile``
+    fuse what our kernels leave ("default", "max-autotune-no-cudagraphs"), before it is captured.  There is no fallback:
+    a capture that fails raises.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TorchRunner:
         dtype: torch.dtype | None = None,
         *,
         graphs: bool | None = None,
-        compile_rest: bool = False,
+        compile_mode: str | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         on_gpu = self.device.type == "cuda"
@@ -56,10 +57,12 @@ class TorchRunner:
         if self.graphs and not on_gpu:
             raise ValueError(f"CUDA graphs need a GPU, the runner's device is {self.device}; leave graphs out")
         if model.kernels == "triton" and not on_gpu:
-            raise ValueError(f"this model runs Triton kernels, the runner's device is {self.device}; take kernels='stock'")
+            raise ValueError(
+                f"this model runs Triton kernels, the runner's device is {self.device}; take kernels='stock'"
+            )
         self.model = model.to(self.device, self.dtype).eval()
         self._segment: Callable[[Tensor, TextFeatures], Tensor] = self.model.segment
-        self._compile_rest = compile_rest
+        self._compile_mode = compile_mode
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -101,16 +104,16 @@ class TorchRunner:
 
     def _prepare(self, images: Tensor, text: TextFeatures) -> None:
         """On the first call: one plain run, which packs the kernels' weights, and then the compiler."""
-        if not self._compile_rest:
+        if self._compile_mode is None:
             return
         self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
-        self._segment = torch.compile(self.model.segment, dynamic=False)
-        self._compile_rest = False
+        self._segment = torch.compile(self.model.segment, mode=self._compile_mode, dynamic=False)
+        self._compile_mode = None
 
     def _capture(self, images: Tensor, text: TextFeatures) -> _Captured:
         image = images.to(self.device, self.dtype, copy=True)
         static = _map(_rows(text, len(images)), torch.clone)
-        side = torch.cuda.Stream(self.device)
+        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):

@@ -1,0 +1,200 @@
+"""The code of ``make gpu-check``, tried on the CPU at small sizes: operators run plain twins, the clock is the wall's.
+
+It shows that the command would run, not what a GPU would say.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lsms_rt.bench import gpu_check, roofline, tune
+from lsms_rt.bench.clock import CpuClock, times_of
+from lsms_rt.kernels import choices, mix, registry
+from lsms_rt.kernels import verify as verification
+from lsms_rt.kernels.launch import Launch
+from lsms_rt.kernels.sample import block_tensors
+from lsms_rt.kernels.shape import Shape, all_shapes, stage_shapes
+
+SMALL = Shape(32, 4, 4, dtype="fp32")
+CLOCK = CpuClock(runs=1)
+
+
+def test_without_a_gpu_the_commands_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_check.main([]) == 3
+    assert tune.main([]) == 3
+    assert capsys.readouterr().err.count("PyTorch sees no NVIDIA GPU here") == 2
+
+
+def test_verification_of_kernels_and_block() -> None:
+    rows = gpu_check.verify_kernels([SMALL], (1, 2), "cpu")  # in the interpreter
+    assert {row["kernel"] for row in rows} == {
+        registry.name(m) for m in (*registry.chain(SMALL), registry.depthwise_direct)
+    }
+    assert all(row["ok"] for row in rows), rows
+    (block,) = gpu_check.verify_block([SMALL], "cpu")
+    assert block["triton"] < 1e-5
+    assert block["stock"] < 1e-5
+
+
+def test_verification_of_the_runner_and_its_verdict() -> None:
+    found = gpu_check.verify_runner("cpu", "stock", graphs=False, size=64)
+    assert gpu_check.faults([], found) == []
+    assert found["graph_against_none"] == 0.0
+    stuck = found | {"another_image_changes": 0.0, "graph_against_none": 0.5, "against_fp32_definition": float("nan")}
+    wrong = [{"kernel": "mix", "output": "y", "shape": "s", "batch": 1, "error": float("nan"), "ok": False}]
+    said = " ".join(gpu_check.faults(wrong, stuck))
+    for word in ("mix y s batch 1", "differs from the run without", "does not read its inputs", "in fp32: nan"):
+        assert word in said
+
+
+def test_timing_of_kernels_parts_and_models(tmp_path: Path) -> None:
+    gpu = roofline.GPUS["h100"]
+    rows = gpu_check.time_kernels([SMALL], (1,), CLOCK, "cpu", gpu)
+    assert all(row["p50_ms"] > 0 for row in rows)
+    assert all("floor_ms" in row and row["floor_ms"] > 0 for row in rows)
+    parts = gpu_check.time_parts([SMALL], (1,), CLOCK, "cpu", None)
+    assert [row["part"] for row in parts] == ["depthwise", "block", "block, folded stock"]
+    assert all(row["speedup_over_best"] > 0 and row["eager_channels_last"]["p50_ms"] > 0 for row in parts)
+    models = gpu_check.time_models(("tiny",), 64, (1,), CLOCK, "cpu", gpu, "stock", None)
+    assert models[0]["times_floor"] > 1
+    gpu_check.write(tmp_path, "models_timed", "a trial", models)
+    record = json.loads((tmp_path / "models_timed.json").read_text())
+    assert record["device"]["gpu"] is None
+    assert {"torch", "triton", "lsms-rt"} <= set(record["versions"])
+    assert record["rows"] == json.loads(json.dumps(models))
+
+
+def test_percentiles() -> None:
+    times = times_of([float(n) for n in range(101)])
+    assert (times.p10, times.p50, times.p90, times.runs) == (10, 50, 90, 101)
+
+
+# ------------------------------------------------------------------------------------------------ tuning
+
+
+def test_tuning_takes_the_fastest_right_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that knows the answer: the wanted tiles are fastest; faster ones give a wrong answer, or do not fit."""
+    seen: list[dict[str, Any]] = []
+
+    class Clock:
+        def __call__(self, run: Any, *, graph: bool = True) -> Any:
+            tiles = seen[-1]
+            return times_of([{16: 1.0, 32: 0.5, 64: 0.1}.get(tiles.get("pixels", 0), 2.0)])
+
+    class OutOfResources(Exception):
+        pass
+
+    def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Error]:
+        launch = plan(lambda _, **tiles: seen.append(tiles) or mix.launch(shape), shape)
+        assert isinstance(launch, Launch)
+        if seen[-1].get("warps") == 8:
+            raise OutOfResources
+        error = 1.0 if seen[-1].get("pixels") == 64 else 0.0
+        return [verification.Error("mix", "y", shape.key, 1, error, 0.1)]
+
+    monkeypatch.setattr(tune.verification, "verify", verify)
+    monkeypatch.setattr(tune, "prepared", lambda *_: None)
+    found, share = tune.best(mix, SMALL, {}, Clock())
+    assert (found["pixels"], found["warps"], share) == (32, 4, 0.25)
+
+
+@pytest.mark.parametrize("module", registry.MODULES)
+def test_every_candidate_is_a_launch(module: Any) -> None:
+    """Of all kernels and real shapes; n and k divide the channels, and the grid covers the map."""
+    for shape in [s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)]:
+        if module not in registry.chain(shape):
+            continue
+        for tiles in tune.candidates(module, shape):
+            launches = module.launch(shape, **tiles)
+            for launch in launches if isinstance(launches, tuple) else [launches]:
+                c = launch.constants
+                assert shape.channels % c.get("BLOCK_N", 1) == shape.channels % c.get("BLOCK_K", 1) == 0
+                if "BLOCK_P" in c:
+                    assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
+                if "BLOCK_N" in c and module is not registry.token_attention:
+                    assert c["BLOCK_N"] * max(launch.grid[1], launch.grid[0]) >= shape.channels
+
+
+def test_chosen_tiles_are_used_and_foreign_ones_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shape, gpu = Shape(64, 32, 32), "NVIDIA Test 9000"
+    monkeypatch.setenv(choices.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(choices, "_device", lambda: (gpu, "3.6.0"))
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
+    with caplog.at_level(logging.INFO, "lsms_rt"):
+        assert choices.planned(mix.launch, shape) == mix.launch(shape)
+    assert "no tuned tile sizes for NVIDIA Test 9000" in caplog.text
+    path = choices.write(tmp_path, gpu, "3.6.0", {choices.key(mix.launch, shape): {"pixels": 16, "warps": 8}})
+    assert path.name == "nvidia-test-9000_triton-3.6.0.json"
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
+    planned = choices.planned(mix.launch, shape)
+    assert (planned.constants["BLOCK_P"], planned.warps, planned.grid[0]) == (16, 8, 64)
+    path.write_text(json.dumps({"gpu": "another", "triton": "3.6.0", "tiles": {}}))
+    choices.read.cache_clear()
+    with pytest.raises(ValueError, match=r"is not for NVIDIA Test 9000.*lsms_rt\.bench\.tune"):
+        choices.read(gpu, "3.6.0")
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
+
+
+# ---------------------------------------------------------------------------------------------- roofline
+
+
+def test_floors_are_of_the_real_launches() -> None:
+    """Bytes of the table are at least what the launches' tensors hold, each once; operations follow from the sizes."""
+    for shape in stage_shapes("base", 512):
+        tensors = block_tensors(Shape(shape.channels, 8, 8), 1)
+        assert set(registry.signature(registry.gate_mix, Shape(32, 8, 8))[0]) <= {*tensors}
+        for step, module in zip(roofline.fused(shape, 1), registry.chain(shape), strict=True):
+            assert step.name == registry.name(module)
+            inputs, outputs = registry.signature(module, shape)
+            maps = sum(name in ("x", "a", "s", "u", "y") for name in (*inputs, *outputs))
+            assert step.bytes >= maps * roofline.sizes(shape, 1).map
+            assert step.bytes < (maps + 1) * roofline.sizes(shape, 1).map + 4e6
+
+
+def test_a_floor_is_the_larger_of_two_times() -> None:
+    gpu = roofline.Gpu("toy", dram=100.0, l2=200.0, l2_bytes=1e9, tensor=10.0, scalar=1.0, gap=0.5)
+    assert roofline.Step("bytes", 400, 5).floor(gpu, resident=False) == 4
+    assert roofline.Step("bytes", 400, 5).floor(gpu, resident=True) == 2
+    assert roofline.Step("operations", 400, 50).floor(gpu, resident=False) == 10
+    assert roofline.Step("operations", 400, 50, tensor=False).floor(gpu, resident=False) == 100
+    steps = [roofline.Step("bytes", 400, 5)] * 3
+    assert roofline.block_floor(steps, gpu, SMALL, 1) == 3 * 2 + 3 * 0.5
+
+
+def test_fusing_helps_everywhere_and_batches_scale() -> None:
+    rows = roofline.rows(("tiny", "base"), 512, (1, 16))
+    assert len(rows) == 2 * 4 * 2 * len(roofline.GPUS)
+    for row in rows:
+        assert row["unfused_us"] > 3 * row["fused_us"]
+        assert row["fused_launches"] == (5 if row["stage"] < 3 else 7)
+    floor = roofline.image_graph_floor
+    gpu = roofline.GPUS["orin"]
+    assert 8 * floor("base", 512, 1, gpu) < floor("base", 512, 16, gpu) < 18 * floor("base", 512, 1, gpu)
+    assert floor("tiny", 512, 1, gpu) < floor("base", 512, 1, gpu)
+
+
+def test_the_committed_roofline_is_current(tmp_path: Path) -> None:
+    """Regenerated by the command that made it: ``python -m lsms_rt.bench.roofline``."""
+    committed = json.loads((Path(__file__).parents[1] / "bench/results/roofline.json").read_text())
+    roofline.main(["--json", str(tmp_path / "new.json"), "--picture", str(tmp_path / "new.png")])
+    assert json.loads((tmp_path / "new.json").read_text()) == committed
+    assert (tmp_path / "new.png").stat().st_size > 20_000
+
+
+def test_weights_move_with_their_structure() -> None:
+    from lsms_rt.kernels.sample import random_weights
+
+    moved = gpu_check._on(random_weights(32), "cpu", torch.float16)
+    assert moved.strips[2][1][0].dtype == moved.hidden.dtype == torch.float16
+    assert len(moved.strips) == 3
