@@ -28,16 +28,29 @@ ARROWS = {
     "text": {"errors"},
     "engine": {"errors"},
     "segmenter": {"ct", "engine", "errors", "image", "masks", "overlay", "tensor", "text"},
-    "model": set(),
-    "kernels": {"model"},
+    "mathematics": set(),
+    "kernels": {"mathematics"},
+    "model": {"errors", "kernels", "mathematics"},
     "calibration": {"dicom", "errors", "image"},
     "export": {"calibration", "ct", "data", "engine", "errors", "kernels", "model", "tensor", "text"},
-    "bench": {"calibration", "ct", "data", "engine", "errors", "image", "masks", "segmenter"},
+    "bench": {
+        "calibration", "ct", "data", "engine", "errors", "image", "kernels", "masks", "mathematics", "model", "segmenter",
+    },
+    "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "text"},
     "training": {"bench", "calibration", "data", "engine", "export", "image", "model", "segmenter", "text"},
     "predict": {"errors", "image", "segmenter"},
     "demo": {"data", "masks", "segmenter"},
     "doctor": {"data", "segmenter"},
 }  # fmt: skip
+
+
+# The mathematics of the model: what its modules, and the kernels, both compute by.
+MATHEMATICS = {"model.config", "model.functional", "model.folded"}
+
+
+def room_of(name: str) -> str:
+    """The room of a module, by its dotted name inside the package."""
+    return "mathematics" if name in MATHEMATICS else name.split(".")[0]
 
 
 def modules() -> dict[str, Path]:
@@ -67,10 +80,11 @@ def imports(name: str, path: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_imports_point_one_way(name: str) -> None:
-    room = name.split(".")[0]
+    room = room_of(name)
     if room in ("cli", "__init__"):
         return
-    used = {i.split(".")[1] for i in imports(name, modules()[name]) if i.startswith("lsms_rt.")} - {room, "__version__"}
+    ours = {i.removeprefix("lsms_rt.") for i in imports(name, modules()[name]) if i.startswith("lsms_rt.")}
+    used = {room_of(i) for i in ours} - {room, "__version__"}
     assert used <= ARROWS[room], f"{name} imports {sorted(used - ARROWS[room])}"
 
 
@@ -90,6 +104,15 @@ def test_predicting_loads_no_heavy_module() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_model_needs_no_triton() -> None:
+    """One file of the model knows the kernels, and loads them only when they are asked for."""
+    knowing = [name for name, path in modules().items() if room_of(name) == "model" and "lsms_rt.kernels" in imports(name, path)]
+    assert knowing == ["model.forms"]
+    code = "import sys, lsms_rt.model, lsms_rt.pytorch, lsms_rt.kernels; print('triton' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_import_is_light_and_silent() -> None:

@@ -45,6 +45,7 @@ def test_the_figures_are_the_measured_ones() -> None:
     figures = record["accuracy"]
     for name in ("dice", "dice_other", "silence", "missed", "paraphrase_dice"):
         assert f"{figures[name]:.3f}" in README, name
+    assert f"{record['parity_with_pytorch']['max_logit_difference']:.1e}" in README
     card = (ROOT / "lsms_rt/data/demo/README.md").read_text()
     assert f"{figures['dice']:.3f}" in card
 

@@ -28,6 +28,8 @@ def test_the_wheel_holds_one_package(wheel: Path) -> None:
     for wanted in (
         "calibration/phantom/case.py",
         "export/build.py",
+        "kernels/depthwise.py",
+        "pytorch.py",
         "data/demo.engine/manifest.json",
         "data/demo/README.md",
         "py.typed",
