@@ -17,7 +17,9 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lsms_rt.kernels import depthwise, depthwise_direct, missing, registry, svla
+from lsms_rt.kernels import choices, depthwise, depthwise_direct, missing, registry, svla
 from lsms_rt.kernels.launch import DTYPES
 from lsms_rt.kernels.sample import block_tensors, random_inputs, random_weights
 from lsms_rt.kernels.shape import Shape, all_shapes, stage_shapes
@@ -283,52 +285,71 @@ def ceilings_of(name: str) -> roofline.Gpu:
     return roofline.GPUS["h100"]
 
 
+SECTIONS = ("verify", "kernels", "parts", "models")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for the results (default: bench/results/<device>)")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="some of the sections")
     parser.add_argument("--quick", action="store_true", help="one image size, no torch.compile: a look, not a result")
     options = parser.parse_args(argv)
     lacking = missing()
     if lacking:
         print(f"error: {lacking}; this command measures on a GPU", file=sys.stderr)
         return 3
-    device_name = torch.cuda.get_device_name()
-    folder = options.out or Path("bench/results") / re.sub("[^a-z0-9]+", "-", device_name.lower()).strip("-")
-    gpu, clock = ceilings_of(device_name), GpuClock()
-    sizes = (512,) if options.quick else SIZES
-    compiler = None if options.quick else "max-autotune-no-cudagraphs"  # the clock captures the graph itself
+    name = torch.cuda.get_device_name()
+    folder = options.out or Path("bench/results") / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    gpu, clock = ceilings_of(name), GpuClock()
+    torch.backends.cudnn.benchmark = True  # PyTorch's own convolutions at their best
+    if "verify" in options.only:
+        wrong = _verify(folder, (512,) if options.quick else SIZES)
+        for fault in wrong:
+            print(f"error: {fault}", file=sys.stderr)
+        if wrong:
+            return 1
+    shapes = list(dict.fromkeys(s for preset in ("tiny", "base") for s in stage_shapes(preset, 512)))
+    if "kernels" in options.only:
+        write(
+            folder, "ceilings", "copy and product of this GPU, and the floors' ceilings", measured_ceilings(clock, gpu)
+        )
+        write(folder, "kernels_timed", "kernels, CUDA graph", time_kernels(shapes, (1, 16), clock, "cuda", gpu))
+    if "parts" in options.only:  # autotuning takes long: torch.compile for the shapes of base only
+        tuned = None if options.quick else "max-autotune-no-cudagraphs"  # the clock captures the graph itself
+        rows = time_parts(shapes[4:], (1, 16), clock, "cuda", tuned)
+        rows += time_parts(shapes[:4], (1, 16), clock, "cuda", None)
+        write(folder, "parts_timed", "depthwise part and block beside PyTorch", rows)
+    if "models" in options.only:
+        compiler = None if options.quick else "default"
+        rows = time_models(("tiny", "base"), 512, (1, 8, 32), clock, "cuda", gpu, "triton", compiler)
+        write(folder, "models_timed", "image graph, sentence encoded before", rows)
+    return 0
 
-    rows = [row for dtype in DTYPES for row in verify_kernels(all_shapes(sizes, dtype), (1, 3), "cuda")]
+
+def _verify(folder: Path, sizes: tuple[int, ...]) -> list[str]:
+    """Compile in parallel, compare, write; returns what is wrong."""
+    shapes = [shape for dtype in DTYPES for shape in all_shapes(sizes, dtype)]
+    precompile(shapes)
+    rows = verify_kernels(shapes, (1, 3), "cuda")
     block = [row for dtype in DTYPES for row in verify_block(all_shapes((512,), dtype), "cuda")]
     runner = verify_runner("cuda", "triton", graphs=True)
-    write(
-        folder,
-        "kernels_verified",
-        "kernels against their plain twins in float64",
-        {"kernels": rows, "block": block, "runner": runner},
-    )
-    wrong = faults(rows, runner)
-    for fault in wrong:
-        print(f"error: {fault}", file=sys.stderr)
-    if wrong:
-        return 1
-    shapes = dict.fromkeys(s for name in ("tiny", "base") for s in stage_shapes(name, 512))
-    write(
-        folder,
-        "ceilings",
-        "copy and product of this GPU, and the ceilings of the floors",
-        measured_ceilings(clock, gpu),
-    )
-    write(folder, "kernels_timed", "every kernel under a CUDA graph", time_kernels(shapes, (1, 16), clock, "cuda", gpu))
-    write(
-        folder,
-        "parts_timed",
-        "depthwise part and block beside PyTorch",
-        time_parts(shapes, (1, 16), clock, "cuda", compiler),
-    )
-    models = time_models(("tiny", "base"), 512, (1, 8, 32), clock, "cuda", gpu, "triton", compiler)
-    write(folder, "models_timed", "image graph, sentence encoded before", models)
-    return 0
+    found = {"kernels": rows, "block": block, "runner": runner}
+    write(folder, "kernels_verified", "kernels against their plain twins in float64", found)
+    return faults(rows, runner)
+
+
+def precompile(shapes: Sequence[Shape]) -> None:
+    """Fill Triton's cache from as many processes as there are cores: one alone compiles for many minutes."""
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        list(tqdm(pool.map(_warm_up, shapes), total=len(shapes), desc="compiling", file=sys.stderr))
+
+
+def _warm_up(shape: Shape) -> None:
+    for module in dict.fromkeys([*registry.chain(shape), depthwise_direct]):
+        for launch in registry.launches(module, shape, choices.planned):
+            types = [DTYPES[dtype] for dtype in launch.arguments.values()]
+            options = {"num_warps": launch.warps, "num_stages": launch.stages}
+            launch.kernel.warmup(*types, **launch.constants, **options, grid=(1,))
 
 
 if __name__ == "__main__":

@@ -88,28 +88,27 @@ def pad_tokens(keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tens
 
 
 class TritonSvla:
-    """The block's form that runs the kernels (``lsms_rt.model.forms``); keeps the packed weights of the last call.
+    """The block's form that runs the kernels (``lsms_rt.model.forms``); keeps the packed weights of every image height.
 
-    They are packed again when a parameter was changed, moved or replaced, or for another image height.
+    They are packed again when a parameter was changed, moved or replaced.  Those of other heights stay: a CUDA graph
+    that was captured with them goes on reading their memory.
     """
 
     folds = True
 
     def __init__(self) -> None:
-        self._key: object = None
-        self._packed: PackedWeights | None = None
+        self._packed: dict[int, tuple[object, PackedWeights]] = {}
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
         return svla(x.contiguous(), keys, values, mask, self._pack(weights, x.shape[2]))
 
     def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
-        if self._packed is not None and torch.compiler.is_compiling():
-            return self._packed  # a traced graph has no addresses to compare; the run before it has packed
-        tensors = _parameters(weights)
-        key = (height, *((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors))
-        if self._packed is None or key != self._key:
-            self._packed, self._key = pack(weights, height), key
-        return self._packed
+        if torch.compiler.is_compiling() and height in self._packed:
+            return self._packed[height][1]  # a traced graph has no addresses to compare; a run before it has packed
+        key = tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in _parameters(weights))
+        if height not in self._packed or self._packed[height][0] != key:
+            self._packed[height] = key, pack(weights, height)
+        return self._packed[height][1]
 
 
 def _parameters(weights: SvlaWeights) -> list[Tensor]:

@@ -34,7 +34,8 @@ ARROWS = {
     "calibration": {"dicom", "errors", "image"},
     "export": {"calibration", "ct", "data", "engine", "errors", "kernels", "model", "tensor", "text"},
     "bench": {
-        "calibration", "ct", "data", "engine", "errors", "image", "kernels", "masks", "mathematics", "model", "segmenter",
+        "calibration", "ct", "data", "engine", "errors", "image", "kernels", "masks", "mathematics", "model",
+        "segmenter",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "text"},
     "training": {"bench", "calibration", "data", "engine", "export", "image", "model", "segmenter", "text"},
@@ -108,7 +109,11 @@ def test_predicting_loads_no_heavy_module() -> None:
 
 def test_the_model_needs_no_triton() -> None:
     """One file of the model knows the kernels, and loads them only when they are asked for."""
-    knowing = [name for name, path in modules().items() if room_of(name) == "model" and "lsms_rt.kernels" in imports(name, path)]
+    knowing = [
+        name
+        for name, path in modules().items()
+        if room_of(name) == "model" and "lsms_rt.kernels" in imports(name, path)
+    ]
     assert knowing == ["model.forms"]
     code = "import sys, lsms_rt.model, lsms_rt.pytorch, lsms_rt.kernels; print('triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)

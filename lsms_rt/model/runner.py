@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,8 @@ class _Captured:
 
 class TorchRunner:
     """Runs the two halves of a model on one device; safe to use from several threads, one after the other.
+
+    The model's weights must not change any more: a captured graph reads copies of them.
 
     ``model`` is moved to ``device`` and converted to ``dtype`` (default: float16 on CUDA, float32 on a CPU), in place.
     ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_mode`` lets ``torch.compile``
@@ -65,11 +68,12 @@ class TorchRunner:
         self._compile_mode = compile_mode
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._lock = threading.Lock()
+        self._done: Any = None  # an event, after the last caller's work
 
     @torch.inference_mode()
     def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
         """``tokens`` (1, T) int64, ``mask`` (1, T) -> what the image half needs of a sentence, on the device."""
-        with self._lock:
+        with self._turn():
             return self.model.encode_text(tokens.to(self.device), mask.to(self.device, self.dtype))
 
     @torch.inference_mode()
@@ -78,24 +82,41 @@ class TorchRunner:
 
         The answer is on the device, and not awaited; ``.cpu()`` waits.
         """
-        with self._lock:
+        with self._turn():
             self._prepare(images, text)
             if not self.graphs:
                 logits = self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
                 return logits[:, 0].float()
-            key = (*images.shape, text.mask.shape[1])
-            captured = self._captured.get(key)
-            if captured is None:
-                captured = self._captured[key] = self._capture(images, text)
-                if len(self._captured) > GRAPHS:
-                    self._captured.popitem(last=False)
-            self._captured.move_to_end(key)
-            captured.image.copy_(images, non_blocking=True)
+            captured = self._graph_for(images, text)
+            captured.image.copy_(images)
             if captured.loaded is not text.keys[0]:
                 _copy(captured.text, _rows(text, len(images)))
                 captured.loaded = text.keys[0]
             captured.graph.replay()
-            return captured.logits[:, 0].float()  # a new tensor: the graph's own is written again by the next call
+            return captured.logits[:, 0].to(torch.float32, copy=True)  # the graph's own is written by the next call
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One caller at a time; on a GPU also in the order of the calls, whatever streams the callers are on."""
+        with self._lock:
+            if self.device.type != "cuda":
+                yield
+                return
+            with torch.cuda.device(self.device):
+                stream = torch.cuda.current_stream()
+                if self._done is not None:
+                    stream.wait_event(self._done)  # the last caller's graph may still read what we write
+                yield
+                self._done = stream.record_event()
+
+    def _graph_for(self, images: Tensor, text: TextFeatures) -> _Captured:
+        key = (*images.shape, text.mask.shape[1])
+        if key not in self._captured:
+            self._captured[key] = self._capture(images, text)
+        self._captured.move_to_end(key)
+        if len(self._captured) > GRAPHS:
+            self._captured.popitem(last=False)
+        return self._captured[key]
 
     def close(self) -> None:
         """Free the captured graphs."""
