@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -88,3 +90,14 @@ def block_tensors(
 
 def _rounded(name: str, tensor: Tensor, shape: Shape) -> Tensor:
     return typed(name, tensor, shape).double()
+
+
+def weights_on(weights: SvlaWeights, device: str, dtype: torch.dtype) -> SvlaWeights:
+    """The same parameters on a device, in a type."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, dtype)
+        return type(value)(move(item) for item in value)
+
+    return SvlaWeights(**{name: move(value) for name, value in vars(weights).items()})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsms_rt.kernels.sample import random_inputs, random_weights
+from lsms_rt.kernels.sample import random_inputs, random_weights, weights_on
 from lsms_rt.model import LSMS, TextConfig, folded, functional, preset
 from lsms_rt.model.functional import SvlaWeights
 
@@ -58,10 +58,7 @@ def test_what_all_tokens_share_costs_nothing() -> None:
     values = (values * 1e-2 + 10.0 * torch.randn(8, dtype=torch.float64)) * mask[..., None]
     wanted = functional.svla(x, keys, values, mask, w)
 
-    def narrow(value):
-        return value.float() if isinstance(value, Tensor) else type(value)(narrow(item) for item in value)
-
-    small = SvlaWeights(**{name: narrow(value) for name, value in vars(w).items()})
+    small = weights_on(w, "cpu", torch.float32)
     shared, m = folded.fold_sentence(keys, values, mask, w.output), mask.float()
     found = folded.svla(x.float(), shared[0].float(), shared[1].float(), m, small)
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from lsms_rt.bench import gpu_check, roofline, tune
+from lsms_rt.bench import gpu_check, gpu_times, gpu_verify, roofline, tune
 from lsms_rt.bench.clock import CpuClock, times_of
 from lsms_rt.kernels import choices, mix, registry
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch
-from lsms_rt.kernels.sample import block_tensors
+from lsms_rt.kernels.sample import block_tensors, random_weights, weights_on
 from lsms_rt.kernels.shape import Shape, all_shapes, stage_shapes
 
 SMALL = Shape(32, 4, 4, dtype="fp32")
@@ -32,36 +32,36 @@ def test_without_a_gpu_the_commands_say_so(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_verification_of_kernels_and_block() -> None:
-    rows = gpu_check.verify_kernels([SMALL], (1, 2), "cpu")  # in the interpreter
+    rows = gpu_verify.verify_kernels([SMALL], (1, 2), "cpu")  # in the interpreter
     assert {row["kernel"] for row in rows} == {
         registry.name(m) for m in (*registry.chain(SMALL), registry.depthwise_direct)
     }
     assert all(row["ok"] for row in rows), rows
-    (block,) = gpu_check.verify_block([SMALL], "cpu")
+    (block,) = gpu_verify.verify_block([SMALL], "cpu")
     assert block["triton"] < 1e-5
     assert block["stock"] < 1e-5
 
 
 def test_verification_of_the_runner_and_its_verdict() -> None:
-    found = gpu_check.verify_runner("cpu", "stock", graphs=False, size=64)
-    assert gpu_check.faults([], found) == []
+    found = gpu_verify.verify_runner("cpu", "stock", graphs=False, size=64)
+    assert gpu_verify.faults([], found) == []
     assert found["graph_against_none"] == 0.0
     stuck = found | {"another_image_changes": 0.0, "graph_against_none": 0.5, "against_fp32_definition": float("nan")}
     wrong = [{"kernel": "mix", "output": "y", "shape": "s", "batch": 1, "error": float("nan"), "ok": False}]
-    said = " ".join(gpu_check.faults(wrong, stuck))
+    said = " ".join(gpu_verify.faults(wrong, stuck))
     for word in ("mix y s batch 1", "differs from the run without", "does not read its inputs", "in fp32: nan"):
         assert word in said
 
 
 def test_timing_of_kernels_parts_and_models(tmp_path: Path) -> None:
     gpu = roofline.GPUS["h100"]
-    rows = gpu_check.time_kernels([SMALL], (1,), CLOCK, "cpu", gpu)
+    rows = gpu_times.time_kernels([SMALL], (1,), CLOCK, "cpu", gpu)
     assert all(row["p50_ms"] > 0 for row in rows)
     assert all("floor_ms" in row and row["floor_ms"] > 0 for row in rows)
-    parts = gpu_check.time_parts([SMALL], (1,), CLOCK, "cpu", None)
+    parts = gpu_times.time_parts([SMALL], (1,), CLOCK, "cpu", None)
     assert [row["part"] for row in parts] == ["depthwise", "block", "block, folded stock"]
     assert all(row["speedup_over_best"] > 0 and row["eager_channels_last"]["p50_ms"] > 0 for row in parts)
-    models = gpu_check.time_models(("tiny",), 64, (1,), CLOCK, "cpu", gpu, "stock", None)
+    models = gpu_times.time_models(("tiny",), 64, (1,), CLOCK, "cpu", gpu, "stock", None)
     assert models[0]["times_floor"] > 1
     gpu_check.write(tmp_path, "models_timed", "a trial", models)
     record = json.loads((tmp_path / "models_timed.json").read_text())
@@ -193,8 +193,6 @@ def test_the_committed_roofline_is_current(tmp_path: Path) -> None:
 
 
 def test_weights_move_with_their_structure() -> None:
-    from lsms_rt.kernels.sample import random_weights
-
-    moved = gpu_check._on(random_weights(32), "cpu", torch.float16)
+    moved = weights_on(random_weights(32), "cpu", torch.float16)
     assert moved.strips[2][1][0].dtype == moved.hidden.dtype == torch.float16
     assert len(moved.strips) == 3
