@@ -27,8 +27,8 @@ aot: $(DEV)/.done  ## compile all kernels for all architectures (no GPU needed; 
 roofline: $(DEV)/.done  ## floors of every stage, as a table, JSON and picture (computed, no GPU needed)
 	$(DEV)/bin/python -m lsms_rt.bench.roofline --json bench/results/roofline.json --picture docs/roofline.png
 
-gpu-check:  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
-	$(PYTHON) -m lsms_rt.bench.gpu_check $(GPU_CHECK)
+gpu-check: tree  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
+	PYTHONPATH=build/tree $(PYTHON) -m lsms_rt.bench.gpu_check $(GPU_CHECK)
 
 train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes), then measure and bundle them
 	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo

@@ -62,13 +62,10 @@ class GpuClock:
         torch.cuda.current_stream().wait_stream(side)
         repeats = 1
         if graph:
-            once = _sample(run)
-            repeats = max(1, min(200, int(self.window_ms / max(once, 1e-3))))
-            captured = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(captured):
-                for _ in range(repeats):
-                    run()
-            run = captured.replay
+            replay = _capture(run, 16)  # from Python, launching a kernel takes longer than a short one runs
+            _sample(replay)
+            repeats = max(1, min(1000, round(self.window_ms / (_sample(replay) / 16))))
+            run = _capture(run, repeats)
         spent = 0.0
         while spent < self.warm_up_ms:
             spent += _sample(run)
@@ -92,6 +89,14 @@ class CpuClock:
             run()
             samples.append((time.perf_counter() - begin) * 1000)
         return times_of(samples)
+
+
+def _capture(run: Callable[[], object], repeats: int) -> Callable[[], object]:
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        for _ in range(repeats):
+            run()
+    return captured.replay
 
 
 def _sample(run: Callable[[], object]) -> float:

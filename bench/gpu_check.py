@@ -16,7 +16,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from lsms_rt.kernels import missing
 from lsms_rt.kernels.launch import DTYPES
 from lsms_rt.kernels.shape import all_shapes, stage_shapes
+from lsms_rt.model.config import PRESETS
 
 from . import roofline
 from .clock import GpuClock
@@ -41,15 +43,13 @@ def write(folder: Path, name: str, what: str, rows: Any) -> None:
         "torch", "triton", gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None
     )
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"{folder / name}.json", flush=True)
 
 
 def ceilings_of(name: str) -> roofline.Gpu:
-    """The ceilings for a GPU's name; an unknown one gets the H100's, which the results then say."""
-    for key, gpu in roofline.GPUS.items():
-        if key in name.lower():
-            return gpu
-    return roofline.GPUS["h100"]
+    """The ceilings for a GPU's name; an unknown one gets the H100 SXM's, and every result file names whose they are."""
+    known = roofline.GPUS | roofline.MORE_GPUS
+    found = [key for key in known if all(word in name.lower() for word in key.split())]
+    return known[max(found, key=len, default="h100")]
 
 
 SECTIONS = ("verify", "kernels", "parts", "models")
@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder for the results (default: bench/results/<device>)")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="some of the sections")
     parser.add_argument("--quick", action="store_true", help="one image size, no torch.compile: a look, not a result")
+    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=["tiny", "base"], help="models to time")
+    parser.add_argument("--batch", nargs="+", type=int, help="batches to time (default: 1 16, and 1 8 32 of models)")
     options = parser.parse_args(argv)
     lacking = missing()
     if lacking:
@@ -75,34 +77,46 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {fault}", file=sys.stderr)
         if wrong:
             return 1
-    shapes = list(dict.fromkeys(s for preset in ("tiny", "base") for s in stage_shapes(preset, 512)))
+    shapes = list(dict.fromkeys(s for preset in options.preset for s in stage_shapes(preset, 512)))
+    batches = options.batch or (1, 16)
     if "kernels" in options.only:
         write(
             folder, "ceilings", "copy and product of this GPU, and the floors' ceilings", measured_ceilings(clock, gpu)
         )
-        write(folder, "kernels_timed", "kernels, CUDA graph", time_kernels(shapes, (1, 16), clock, "cuda", gpu))
-    if "parts" in options.only:  # autotuning takes long: torch.compile for the shapes of base only
-        tuned = None if options.quick else "max-autotune-no-cudagraphs"  # the clock captures the graph itself
-        rows = time_parts(shapes[4:], (1, 16), clock, "cuda", tuned)
-        rows += time_parts(shapes[:4], (1, 16), clock, "cuda", None)
-        write(folder, "parts_timed", "depthwise part and block beside PyTorch", rows)
+        _write_each(folder, "kernels_timed", f"kernels, CUDA graph; floors of {gpu.name}",
+                    time_kernels(shapes, batches, clock, "cuda", gpu))  # fmt: skip
+    if "parts" in options.only:  # autotuning takes minutes a shape
+        mode = None if options.quick else "max-autotune-no-cudagraphs"  # the clock captures the graph itself
+        _write_each(folder, "parts_timed", f"depthwise part and block beside PyTorch; torch.compile: {mode}",
+                    time_parts(shapes, batches, clock, "cuda", mode))  # fmt: skip
     if "models" in options.only:
-        compiler = None if options.quick else "default"
-        rows = time_models(("tiny", "base"), 512, (1, 8, 32), clock, "cuda", gpu, "triton", compiler)
-        write(folder, "models_timed", "image graph, sentence encoded before", rows)
+        mode = None if options.quick else "default"
+        what = f"image graph, sentence encoded before; torch.compile: {mode}; floors of {gpu.name}"
+        rows = time_models(options.preset, 512, options.batch or (1, 8, 32), clock, "cuda", gpu, "triton", mode)
+        _write_each(folder, "models_timed", what, rows)
     return 0
+
+
+def _write_each(folder: Path, name: str, what: str, rows: Iterable[Any]) -> None:
+    """Write the file anew with every row: a command that is cut off keeps what it has measured."""
+    done: list[Any] = []
+    for row in rows:
+        done.append(row)
+        write(folder, name, what, done)
 
 
 def _verify(folder: Path, sizes: tuple[int, ...]) -> list[str]:
     """Compile in parallel, compare, write; returns what is wrong."""
     shapes = [shape for dtype in DTYPES for shape in all_shapes(sizes, dtype)]
+    shapes += [replace(shape, tokens=16) for shape in shapes if shape.height in (16, 128)]  # of short sentences
     precompile(shapes)
-    rows = verify_kernels(shapes, (1, 3), "cuda")
+    torch.backends.cudnn.allow_tf32 = False  # what is compared with must be fp32; of products, PyTorch's default is
+    rows = verify_kernels(shapes, (1, 4), "cuda")
     block = [row for dtype in DTYPES for row in verify_block(all_shapes((512,), dtype), "cuda")]
     runner = verify_runner("cuda", "triton", graphs=True)
     found = {"kernels": rows, "block": block, "runner": runner}
     write(folder, "kernels_verified", "kernels against their plain twins in float64", found)
-    return faults(rows, runner)
+    return faults(rows, block, runner)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,12 @@ from lsms_rt.model.runner import TorchRunner
 
 TEXT = TextConfig(vocab_size=64, hidden_size=64, layers=1, heads=1, intermediate_size=64)  # the text half is not timed
 Row = dict[str, Any]
+# Of the whole block, in the norm.  fp16: six roundings to 11 bits in a row; on the CPU the folded form has 1.0e-3 to
+# 1.8e-3 (tests/test_folded.py).  fp32: as of a kernel.
+BLOCK_TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
+# Of the runner, of the largest logit, through 13 blocks in fp16.  On the CPU 1.5e-3 against the definition in fp32, and
+# 1.5e-3 for what another sentence changes of a model that was never trained.
+RUNNER_GRAPH, RUNNER_CHANGE, RUNNER_DEFINITION = 1e-2, 1e-4, 2e-2
 
 
 def precompile(shapes: Sequence[Shape]) -> None:
@@ -43,7 +50,8 @@ def verify_kernels(shapes: Iterable[Shape], batches: Sequence[int], device: str)
     rows = []
     for shape in tqdm(list(shapes), desc="verifying", file=sys.stderr):
         for batch in batches:
-            tensors = block_tensors(shape, batch, [32, 20, 1, 0][:batch], device=device)
+            words = [min(n, shape.tokens) for n in (32, 20, 1, 0)]
+            tensors = block_tensors(shape, batch, words[:batch], device=device)
             modules = dict.fromkeys([*registry.chain(shape), depthwise_direct])
             for module in modules:
                 rows += [asdict(error) | {"ok": error.ok} for error in verify(module, shape, tensors)]
@@ -53,22 +61,22 @@ def verify_kernels(shapes: Iterable[Shape], batches: Sequence[int], device: str)
 def verify_block(shapes: Iterable[Shape], device: str) -> list[Row]:
     """The whole chain of kernels against the block's definition in float64, and the stock form in the same type."""
     rows = []
-    for shape in shapes:
+    for shape, tokens in itertools.product(shapes, (20, 10)):  # padded to 32 and 16
         weights = random_weights(shape.channels)
-        inputs = random_inputs(2, shape.channels, shape.height, shape.width, 20, [20, 7])
+        inputs = random_inputs(2, shape.channels, shape.height, shape.width, tokens, [tokens, 7])
         x, keys, values, mask = (t.to(device) for t in inputs)
         wanted = functional.svla(x, keys, values, mask, weights_on(weights, device, torch.float64))
         small = weights_on(weights, device, DTYPES[shape.dtype])
         keys, values = folded.fold_sentence(keys, values, mask, weights_on(weights, device, torch.float64).output)
         x, keys, values, mask = (t.to(DTYPES[shape.dtype]) for t in (x, keys, values, mask))
         scale = wanted.norm()
-        row: Row = {"shape": shape.key}
+        row: Row = {"shape": shape.key, "tokens": tokens}
         for name, found in (
             ("triton", svla.svla(x, keys, values, mask, svla.pack(small, shape.height))),
             ("stock", folded.svla(x, keys, values, mask, small)),
         ):
             row[name] = float((found.double() - wanted).norm() / scale)
-        rows.append(row)
+        rows.append(row | {"ok": row["triton"] <= BLOCK_TOLERANCE[shape.dtype]})
     return rows
 
 
@@ -97,18 +105,19 @@ def verify_runner(device: str, kernels: str, graphs: bool, size: int = 256) -> R
     }
 
 
-def faults(rows: list[Row], runner: Row) -> list[str]:
+def faults(rows: list[Row], blocks: list[Row], runner: Row) -> list[str]:
     """What is wrong, in words; empty where all is right."""
     found = [
         f"{r['kernel']} {r['output']} {r['shape']} batch {r['batch']}: error {r['error']:.1e}"
         for r in rows
         if not r["ok"]
     ]
-    if not runner["graph_against_none"] < 1e-2:
+    found += [f"the block at {b['shape']}: error {b['triton']:.1e}" for b in blocks if not b["ok"]]
+    if not runner["graph_against_none"] < RUNNER_GRAPH:
         found.append(f"the CUDA graph differs from the run without: {runner['graph_against_none']:.1e}")
     for name in ("another_image_changes", "another_sentence_changes"):
-        if not runner[name] > 1e-4:
+        if not runner[name] > RUNNER_CHANGE:
             found.append(f"{name}: {runner[name]:.1e}; the graph does not read its inputs")
-    if not runner["against_fp32_definition"] < 5e-2:
+    if not runner["against_fp32_definition"] < RUNNER_DEFINITION:
         found.append(f"fp16 differs from the definition in fp32: {runner['against_fp32_definition']:.1e}")
     return found

@@ -30,6 +30,8 @@ SENTENCES = (
     ("painted", "the high-density lesion in the left lobe of the liver"),
 )
 
+NOTES = {"as it is": "real slice, as it is", "painted": "real slice, the dark disc in the liver was painted by us"}
+
 
 @dataclass(frozen=True)
 class RealAnswer:
@@ -74,7 +76,7 @@ def answer(engine: Path, picture: Path | None) -> list[RealAnswer]:
             if truth is not None and number == 1:
                 overlap = dice(truth, result.mask)
             answers.append(RealAnswer(which, text, result.found, result.area_mm2, overlap))
-            result.save_overlay(Path(folder) / f"{number}.png")
+            result.save_overlay(Path(folder) / f"{number}.png", note=NOTES[which])
             tiles.append(Image.open(Path(folder) / f"{number}.png").convert("RGB"))
     if picture is not None:
         width, height = max(t.width for t in tiles), sum(t.height for t in tiles)

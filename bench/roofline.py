@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt.kernels import depthwise, registry
-from lsms_rt.kernels.shape import Shape, stage_shapes
+from lsms_rt.kernels.shape import Shape, image_side, stage_shapes
 from lsms_rt.model.config import PRESETS, LsmsConfig
 
 TAPS = 25 + 2 * (7 + 11 + 21)  # of the 5x5 and of all strips, a pixel
@@ -44,6 +44,12 @@ GPUS = {
     "h100": Gpu("H100 SXM", 3.35e12, 5.5e12, 50e6, 989e12, 66.9e12, 1e-6),
     "orin": Gpu("Jetson AGX Orin", 204.8e9, 340e9, 4e6, 42.5e12, 5.3e12, 3e-6),
     "thor": Gpu("Jetson AGX Thor", 273e9, 450e9, 32e6, 258e12, 8.1e12, 2e-6),
+}
+
+
+MORE_GPUS = {  # known to ``gpu_check``, not in the table; a name's words must all be in the device's
+    "h200": Gpu("H200 SXM", 4.8e12, 5.5e12, 50e6, 989e12, 66.9e12, 1e-6),
+    "h100 pcie": Gpu("H100 PCIe", 2.0e12, 3.8e12, 50e6, 756e12, 51.2e12, 1e-6),
 }
 
 
@@ -81,13 +87,13 @@ def sizes(shape: Shape, batch: int) -> Sizes:
 
 
 def fused(shape: Shape, batch: int) -> list[Step]:
-    """The launches of our kernels at a shape, with the multiply-adds that the depthwise ones execute."""
+    """The launches of our kernels at a shape, with the multiply-adds that have to be done; a band's zeros are not."""
     z, c, t = sizes(shape, batch), shape.channels, shape.tokens
     banded = dict(depthwise.launch(shape).constants) if shape.dtype == "fp16" else {}
     tables = c * 11 * 32 * WIDTH[shape.dtype] * (8 if banded.get("VECTOR") else 1)
     token = batch * t * c * c
     table = {
-        "depthwise": Step("depthwise", 3 * z.map + tables, executed_macs(shape) * batch),
+        "depthwise": Step("depthwise", 3 * z.map + tables, TAPS * c * z.pixels),
         "depthwise_direct": Step("depthwise_direct", 15 * z.map, TAPS * c * z.pixels, tensor=False),
         "query_statistics": Step("query_statistics", z.map + z.weight + z.moments, c * c * z.pixels),
         "fold_keys": Step("fold_keys", z.moments + z.weight + 2 * z.rows, token),
@@ -200,6 +206,7 @@ def rows(presets: Sequence[str], image_size: int, batches: Sequence[int], dtype:
                             "fused_mb": round(sum(s.bytes for s in ours) / 1e6, 2),
                             "unfused_mb": round(sum(s.bytes for s in plain) / 1e6, 2),
                             "fused_gmac": round(sum(s.macs for s in ours) / 1e9, 3),
+                            "banded_gmac": round(executed_macs(shape) * batch / 1e9, 3),
                             "unfused_gmac": round(sum(s.macs for s in plain) / 1e9, 3),
                             "fused_us": round(times[0], 1), "unfused_us": round(times[1], 1),
                         }
@@ -260,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=["tiny", "base"],
         help="small and large have base's shapes",
     )
-    parser.add_argument("--image-size", type=int, default=512, help="side of the input, a multiple of 32")
+    parser.add_argument("--image-size", type=image_side, default=512, help="side of the input, a multiple of 32")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices at a time")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset")

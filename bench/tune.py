@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from triton.runtime.errors import OutOfResources
 
 from lsms_rt.kernels import choices, missing, registry
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch
 from lsms_rt.kernels.sample import block_tensors, typed
-from lsms_rt.kernels.shape import Shape, stage_shapes
+from lsms_rt.kernels.shape import Shape, image_side, stage_shapes
 from lsms_rt.model.config import PRESETS
 
 from .clock import Clock, GpuClock
@@ -77,9 +78,7 @@ def _time(
         if not all(error.ok for error in verification.verify(module, shape, tensors, plan)):
             return None
         return clock(prepared(module, shape, tensors, plan)).p50
-    except Exception as error:  # Triton's OutOfResources has no public home
-        if type(error).__name__ != "OutOfResources":
-            raise
+    except OutOfResources:
         return None
 
 
@@ -104,15 +103,15 @@ def prepared(
 
 
 def tune(shapes: Iterable[Shape], batch: int, clock: Clock, device: str) -> dict[str, dict[str, Any]]:
-    """``kernel/shape`` -> tile sizes, for all kernels where the default is not the best."""
+    """``kernel/shape`` -> tile sizes, {} where the default is best, for all kernels of the chain."""
     tiles: dict[str, dict[str, Any]] = {}
     for shape in shapes:
         tensors = block_tensors(shape, batch, device=device)
         for module in tqdm(registry.chain(shape), desc=shape.key, file=sys.stderr):
             found, share = best(module, shape, tensors, clock)
             key = choices.key(module.launch, shape)
+            tiles[key] = found
             if found:
-                tiles[key] = found
                 print(f"{key}: {found}, {share:.2f} of the default's time", flush=True)
     return tiles
 
@@ -122,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--preset", nargs="+", choices=list(PRESETS), default=["tiny", "base"], help="models to tune for"
     )
-    parser.add_argument("--image-size", nargs="+", type=int, default=[512], help="side of the input")
-    parser.add_argument("--batch", type=int, default=1, help="slices at a time")
+    parser.add_argument("--image-size", nargs="+", type=image_side, default=[512], help="side of the input")
+    parser.add_argument("--batch", type=int, default=1, help="slices at a time; the tiles then serve every batch")
     parser.add_argument("-o", "--output", type=Path, default=choices.FOLDER, help="folder for the JSON file")
     options = parser.parse_args(argv)
     lacking = missing()
@@ -136,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         s for preset in options.preset for size in options.image_size for s in stage_shapes(preset, size)
     )
     tiles = tune(shapes, options.batch, GpuClock(30, 60, 10), "cuda")
-    print(choices.write(options.output, torch.cuda.get_device_name(), triton.__version__, tiles))
+    print(choices.write(options.output, torch.cuda.get_device_name(), triton.__version__, options.batch, tiles))
     return 0
 
 

@@ -63,11 +63,18 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
             missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{table}: no column {', '.join(missing)}; the columns are {', '.join(FIELDS)}")
-            rows = [_annotation(folder, row, reader.line_num) for row in reader if split in (None, row["split"])]
+            rows, splits = [], set()
+            for row in reader:
+                splits.add(row["split"] or "")
+                if split in (None, row["split"]):
+                    rows.append(_annotation(folder, row, reader.line_num))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a CSV in UTF-8 ({error}); export it so") from error
     if not rows:
-        raise InputError(f"{table}: no rows" + (f" of split {split!r}" if split else "") + "; check the file")
+        known = ", ".join(sorted(splits))
+        raise InputError(
+            f"{table}: no rows" + (f" of split {split!r}, only of {known}" if known else "; check the file")
+        )
     return rows
 
 

@@ -16,10 +16,11 @@ ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 
 def manifest_of(config: LsmsConfig, checkpoint: Path, max_batch: int, **rest: Any) -> Manifest:
     """A manifest with all that follows from a checkpoint; ``rest`` are the fields of the engine."""
+    digest, demo = (sha256((folder / WEIGHTS).read_bytes()) for folder in (checkpoint, demo_checkpoint()))
     return Manifest(
         preset=config.preset,
-        weights_digest=sha256((checkpoint / WEIGHTS).read_bytes()),
-        weights_note=DEMO_NOTE if checkpoint == demo_checkpoint() else "weights brought by the user",
+        weights_digest=digest,
+        weights_note=DEMO_NOTE if digest == demo else "weights brought by the user",  # wherever they were copied to
         image_size=config.image_size,
         channels=config.in_channels,
         hu_window=config.hu_window,

@@ -1,8 +1,8 @@
 """Compile the kernels for a GPU that is not there: ``python -m lsms_rt.kernels.aot --arch sm_87 -o DIR``.
 
 Writes PTX, cubin and launch metadata of every kernel at every shape of a model, and prints what each one takes.
-``--report FILE`` writes the table as JSON instead of the binaries; the committed one is ``bench/results/aot.json``,
-made by ``make aot``, and a test compiles a part of it again and compares.
+``--report FILE`` writes the table as JSON instead of the binaries.  The committed one, bench/results/aot/kernels.json,
+is made by ``make aot``, and a test compiles a part of it again and compares.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lsms_rt.model.config import PRESETS
 
 from .launch import Launch
 from .registry import chain, launches
-from .shape import Shape, stage_shapes
+from .shape import Shape, image_side, stage_shapes
 
 SHARED_LIMIT = 48 * 1024  # bytes a kernel may use without asking the driver for more, which TensorRT does not
 
@@ -132,7 +132,7 @@ def _rows(task: tuple[Shape, str]) -> list[Compiled]:
 def compile_all(shapes: Iterable[Shape], archs: Iterable[str], jobs: int) -> Iterator[list[Compiled]]:
     """All kernels of every shape and architecture, a list for each pair, in ``jobs`` processes."""
     tasks = [(shape, arch) for arch in archs for shape in shapes]
-    if jobs == 1:
+    if jobs <= 1:
         yield from map(_rows, tasks)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -179,7 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=["tiny", "base"],
         help="small and large have base's shapes",
     )
-    parser.add_argument("--image-size", nargs="+", type=int, default=[512], help="side of the input, a multiple of 32")
+    parser.add_argument(
+        "--image-size", nargs="+", type=image_side, default=[512], help="side of the input, a multiple of 32"
+    )
     parser.add_argument("--dtype", nargs="+", choices=["fp16", "fp32"], default=["fp16"], help="of the maps")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("-o", "--output", type=Path, help="folder for PTX, cubin and metadata")
@@ -194,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     rows: list[dict[str, Any]] = []
     print(line({name: name for name in COLUMNS}))
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)  # before minutes of compiling
     for part in compile_all(shapes, options.arch, options.jobs):
         for compiled in part:
             rows.append(compiled.row())

@@ -18,6 +18,10 @@ from lsms_rt.model.functional import STRIPS, SvlaWeights
 
 COPIES, COLUMNS = 8, 32  # shifted copies; -8 ... 23 around a filter of up to 21 taps
 FILTERS = 5 + 2 * len(STRIPS)  # the five rows of the 5x5, then (column, row) of every strip
+FIRST = 8  # column of a filter's first tap in the unshifted copy
+# The same for kernels: distance of two copies, of two filters, and of two channels, in elements.
+COPY, TABLE, TABLES = (tl.constexpr(n) for n in (COLUMNS, COPIES * COLUMNS, FILTERS * COPIES * COLUMNS))
+TAP0 = tl.constexpr(FIRST)
 
 
 @triton.jit
@@ -34,9 +38,10 @@ def band(table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.constexpr, VE
         rho = shift & 7
         base = (shift >> 3) * 8  # shift = base + rho, also for negative ones
         eight = (col // 8) * 8 + base  # the same for eight columns, so that the mask does not split a load
-        return tl.load(table + (rho * 32 + base + 8) + col, mask=(eight >= -8) & (eight < 24), other=0.0)
+        inside = (eight >= -TAP0) & (eight < COPY - TAP0)
+        return tl.load(table + (rho * COPY + base + TAP0) + col, mask=inside, other=0.0)
     tap = col + shift
-    return tl.load(table + 8 + tap, mask=(tap >= 0) & (tap <= 2 * RADIUS), other=0.0)
+    return tl.load(table + TAP0 + tap, mask=(tap >= 0) & (tap <= 2 * RADIUS), other=0.0)
 
 
 def pack_bands(weights: SvlaWeights, dtype: torch.dtype) -> Tensor:
@@ -51,16 +56,16 @@ def pack_bands(weights: SvlaWeights, dtype: torch.dtype) -> Tensor:
     table = torch.zeros(channels, FILTERS, COPIES, COLUMNS, dtype=dtype, device=taps[0].device)
     for index, v in enumerate(taps):
         for rho in range(COPIES):
-            first = max(0, 8 - rho)  # where v[0] stands, or where v[rho - 8] would
-            begin = first - 8 + rho
-            end = min(v.shape[1], COLUMNS - 8 + rho)
+            first = max(0, FIRST - rho)  # where v[0] stands, or where v[rho - 8] would
+            begin = first - FIRST + rho
+            end = min(v.shape[1], COLUMNS - FIRST + rho)
             table[:, index, rho, first : first + end - begin] = v[:, begin:end].to(dtype)
     return table.contiguous()
 
 
 def unpack_bands(bands: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """The 5x5 (C, 1, 5, 5), and (1xn, nx1) of every strip, from their tables: what the plain twins compute with."""
-    taps = bands[:, :, 0, 8:]  # the unshifted copy
+    taps = bands[:, :, 0, FIRST:]  # the unshifted copy
     center = taps[:, :5, :5].flip(-1)[:, None]
     strips = []
     for index, n in enumerate(STRIPS):

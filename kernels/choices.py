@@ -1,7 +1,8 @@
 """Tile sizes that were found by measuring, for one GPU and one Triton: plain JSON, made by ``lsms_rt.bench.tune``.
 
 A file holds ``gpu`` and ``triton``, which must both be this machine's, and for every ``kernel/shape`` the keyword
-arguments of that kernel's ``launch``.  What no file names runs with the defaults in the kernels' own files.
+arguments of that kernel's ``launch``, and the ``batch`` that they were measured at; they serve every batch.  What no
+file names runs with the defaults in the kernels' own files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .shape import Shape
 
 Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])  # what a kernel's ``launch`` returns
 
+SEE_ROWS = ("depthwise", "depthwise_direct")  # to all other kernels a map is a row of pixels
 FOLDER = Path(__file__).parent / "tuned"  # shipped with the package
 VARIABLE = "LSMS_RT_TUNED"  # a folder of the user's own files, read first
 log = logging.getLogger("lsms_rt")
@@ -32,8 +34,10 @@ def planned(launch: Callable[..., Plan], shape: Shape) -> Plan:
 
 
 def key(launch: Callable[..., object], shape: Shape) -> str:
-    """What a file calls a kernel at a shape: ``gate_mix/c64_h128_w128_t32_fp16``."""
-    return f"{launch.__module__.rpartition('.')[2]}/{shape.key}"
+    """What a file calls a kernel at a shape: ``gate_mix/c64_p16384_t32_fp16``; rows and columns where it sees them."""
+    name = launch.__module__.rpartition(".")[2]
+    size = f"h{shape.height}_w{shape.width}" if name in SEE_ROWS else f"p{shape.pixels}"
+    return f"{name}/c{shape.channels}_{size}_t{shape.tokens}_{shape.dtype}"
 
 
 def file_name(gpu: str, triton: str) -> str:
@@ -41,16 +45,19 @@ def file_name(gpu: str, triton: str) -> str:
     return f"{re.sub('[^a-z0-9]+', '-', gpu.lower()).strip('-')}_triton-{triton}.json"
 
 
-def write(folder: Path, gpu: str, triton: str, tiles: dict[str, dict[str, Any]]) -> Path:
+def write(folder: Path, gpu: str, triton: str, batch: int, tiles: dict[str, dict[str, Any]]) -> Path:
+    """Add ``tiles``, an empty one for "the default is best", to the GPU's file; what it has of other shapes stays."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(gpu, triton)
-    path.write_text(json.dumps({"gpu": gpu, "triton": triton, "tiles": tiles}, indent=1, sort_keys=True) + "\n")
+    known: dict[str, Any] = json.loads(path.read_text())["tiles"] if path.is_file() else {}
+    known |= {name: {"tiles": chosen, "batch": batch} for name, chosen in tiles.items()}
+    path.write_text(json.dumps({"gpu": gpu, "triton": triton, "tiles": known}, indent=1, sort_keys=True) + "\n")
     return path
 
 
 @functools.cache
 def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
-    """The chosen tile sizes for a GPU and a Triton version; empty where nobody has measured."""
+    """``kernel/shape`` -> ``{"tiles", "batch"}`` for a GPU and a Triton version; empty where nobody has measured."""
     folders = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
     for folder in (*folders, FOLDER):
         path = folder / file_name(gpu, triton)
@@ -69,8 +76,8 @@ def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def _planned(launch: Callable[..., Any], shape: Shape, device: tuple[str, str] | None) -> Any:
-    tiles = {} if device is None else read(*device).get(key(launch, shape), {})
-    return launch(shape, **tiles)
+    chosen = {} if device is None else read(*device).get(key(launch, shape), {})
+    return launch(shape, **chosen.get("tiles", {}))
 
 
 def _device() -> tuple[str, str] | None:

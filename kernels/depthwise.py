@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lsms_rt.model.functional import STRIPS
 
-from .bands import band, unpack_bands
+from .bands import TABLE, TABLES, TAP0, band, unpack_bands
 from .choices import planned
 from .launch import Launch, padded, precision, shape_of
 from .shape import Shape
@@ -24,6 +24,7 @@ WINDOW = 64  # largest side of a window
 ROW_REACH = 10  # half of the longest strip
 COLUMN_REACH = 12  # and half of the 5x5 more: rows of x are loaded shifted, columns are not
 LEVEL_POINTS = 4  # rows, and columns, whose crossings give a map's level
+POINTS = tl.constexpr(LEVEL_POINTS)
 
 
 @triton.jit
@@ -31,24 +32,24 @@ def strip(a, s, table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.conste
           PRECISION: tl.constexpr):  # fmt: skip
     """s + U a T.  Columns first: ``a`` stays in shared memory for all strips, U a goes on in registers."""
     column = tl.dot(band(table, ROWS, ROWS, RADIUS, VECTOR), a, input_precision=PRECISION).to(a.dtype)
-    return tl.dot(column, band(table + 256, COLS, COLS, RADIUS, VECTOR), s, input_precision=PRECISION)
+    return tl.dot(column, band(table + TABLE, COLS, COLS, RADIUS, VECTOR), s, input_precision=PRECISION)
 
 
 @triton.jit
 def level_of(x_map, tables, bias, H: tl.constexpr, W: tl.constexpr):
-    """Mean of a = 5x5(x) over 4 x 4 pixels of the map: the middles of four equal parts of its rows and columns.
+    """Mean of a = 5x5(x) over a few pixels of the map: the middles of four equal parts of its rows and columns.
 
     Every program of a map computes the same number.  Any number near the mean serves: it cancels in the attention.
     """
-    point = tl.arange(0, 16)[:, None]
-    tap = tl.arange(0, 32)[None, :]
+    point = tl.arange(0, POINTS * POINTS)[:, None]
+    tap = tl.arange(0, 32)[None, :]  # the next power of two over 25
     dy, dx = tap // 5, tap % 5
-    row = (2 * (point // 4) + 1) * H // 8 + dy - 2
-    col = (2 * (point % 4) + 1) * W // 8 + dx - 2
+    row = (2 * (point // POINTS) + 1) * H // (2 * POINTS) + dy - 2
+    col = (2 * (point % POINTS) + 1) * W // (2 * POINTS) + dx - 2
     inside = (tap < 25) & (row >= 0) & (row < H) & (col >= 0) & (col < W)
     x = tl.load(x_map + row * W + col, mask=inside, other=0.0).to(tl.float32)
-    weight = tl.load(tables + dy * 256 + 12 - dx, mask=tap < 25, other=0.0).to(tl.float32)  # reversed taps begin at 8
-    return bias + tl.sum(tl.sum(x * weight, 1), 0) / 16
+    weight = tl.load(tables + dy * TABLE + TAP0 + (4 - dx), mask=tap < 25, other=0.0).to(tl.float32)
+    return bias + tl.sum(tl.sum(x * weight, 1), 0) / (POINTS * POINTS)
 
 
 @triton.jit
@@ -66,7 +67,7 @@ def depthwise_kernel(
     x_ptr += offset  # so that indices inside of a map are 32 bits wide
     a_ptr += offset
     s_ptr += offset
-    tables = bands_ptr + c * 2816
+    tables = bands_ptr + c * TABLES
 
     row = i * ROW_STEP + tl.arange(0, ROWS)
     col = j * COL_STEP + tl.arange(0, COLS)
@@ -76,7 +77,7 @@ def depthwise_kernel(
         y = row + (dy - 2)
         x = tl.load(x_ptr + y[:, None] * W + col[None, :],
                     mask=((y >= 0) & (y < H))[:, None] & (col < W)[None, :], other=0.0)  # fmt: skip
-        a = tl.dot(x, band(tables + dy * 256, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
+        a = tl.dot(x, band(tables + dy * TABLE, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
     bias = tl.load(bias_ptr + c)
     a = tl.where(inside, a + bias, 0.0)  # zero outside of the map: the strips' padding
 
@@ -94,9 +95,9 @@ def depthwise_kernel(
 
     s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]
     half = a.to(x_ptr.dtype.element_ty)
-    s = strip(half, s, tables + 5 * 256, ROWS, COLS, 3, VECTOR, PRECISION)
-    s = strip(half, s, tables + 7 * 256, ROWS, COLS, 5, VECTOR, PRECISION)
-    s = strip(half, s, tables + 9 * 256, ROWS, COLS, 10, VECTOR, PRECISION)
+    s = strip(half, s, tables + 5 * TABLE, ROWS, COLS, 3, VECTOR, PRECISION)
+    s = strip(half, s, tables + 7 * TABLE, ROWS, COLS, 5, VECTOR, PRECISION)
+    s = strip(half, s, tables + 9 * TABLE, ROWS, COLS, 10, VECTOR, PRECISION)
     tl.store(s_ptr + place, s.to(s_ptr.dtype.element_ty), mask=own)
 
 
@@ -148,7 +149,9 @@ def plain(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Ten
     for n, (row, column) in zip(STRIPS, strips, strict=True):
         along = F.conv2d(a, row, padding=(0, n // 2), groups=channels)
         s = s + F.conv2d(along, column, padding=(n // 2, 0), groups=channels)
-    rows, columns = ([(2 * i + 1) * size // 8 for i in range(LEVEL_POINTS)] for size in (height, width))
+    rows, columns = (
+        [(2 * i + 1) * size // (2 * LEVEL_POINTS) for i in range(LEVEL_POINTS)] for size in (height, width)
+    )
     return a - a[:, :, rows][:, :, :, columns].mean((2, 3), keepdim=True), s
 
 

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import depthwise
+from .bands import TABLE, TABLES, TAP0
 from .choices import planned
 from .depthwise import level_of
 from .launch import Launch, padded, shape_of
@@ -28,14 +29,14 @@ def center_kernel(x_ptr, bands_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.cons
     a_ptr += offset
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]
-    tables = bands_ptr + c * 2816
+    tables = bands_ptr + c * TABLES
     bias = tl.load(bias_ptr + c)
     a = tl.zeros((ROWS, COLS), tl.float32) + (bias - level_of(x_ptr, tables, bias, H, W))
     for dy in tl.static_range(5):
         for dx in tl.static_range(5):
             y, z = row + (dy - 2), col + (dx - 2)
             x = tl.load(x_ptr + y * W + z, mask=(y >= 0) & (y < H) & (z >= 0) & (z < W), other=0.0)
-            a += x.to(tl.float32) * tl.load(tables + dy * 256 + 12 - dx).to(tl.float32)  # reversed taps begin at 8
+            a += x.to(tl.float32) * tl.load(tables + dy * TABLE + TAP0 + (4 - dx)).to(tl.float32)
     tl.store(a_ptr + row * W + col, a.to(a_ptr.dtype.element_ty), mask=(row < H) & (col < W))
 
 
@@ -49,7 +50,7 @@ def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H:
     a_ptr += offset
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]
-    tables = bands_ptr + c * 2816
+    tables = bands_ptr + c * TABLES
     level = level_of(x_ptr, tables, tl.load(bias_ptr + c), H, W)
     seven = tl.zeros((ROWS, COLS), tl.float32)
     eleven = tl.zeros((ROWS, COLS), tl.float32)
@@ -60,10 +61,10 @@ def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H:
         a = tl.load(a_ptr + row * W + z, mask=inside, other=0.0).to(tl.float32)
         a = tl.where(inside, a + level, 0.0)  # with its level again, and zero outside of the map
         if (dx >= 7) and (dx < 14):
-            seven += a * tl.load(tables + 6 * 256 + 8 + 13 - dx).to(tl.float32)
+            seven += a * tl.load(tables + 6 * TABLE + TAP0 + (13 - dx)).to(tl.float32)
         if (dx >= 5) and (dx < 16):
-            eleven += a * tl.load(tables + 8 * 256 + 8 + 15 - dx).to(tl.float32)
-        twentyone += a * tl.load(tables + 10 * 256 + 8 + 20 - dx).to(tl.float32)
+            eleven += a * tl.load(tables + 8 * TABLE + TAP0 + (15 - dx)).to(tl.float32)
+        twentyone += a * tl.load(tables + 10 * TABLE + TAP0 + (20 - dx)).to(tl.float32)
     place = rows_ptr + 3 * offset + row * W + col
     own = (row < H) & (col < W)
     tl.store(place, seven.to(rows_ptr.dtype.element_ty), mask=own)
@@ -81,7 +82,7 @@ def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_
     a_ptr += offset
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, COLS)[None, :]
-    tables = bands_ptr + c * 2816
+    tables = bands_ptr + c * TABLES
     own = (row < H) & (col < W)
     s = tl.load(a_ptr + row * W + col, mask=own, other=0.0).to(tl.float32)
     s += level_of(x_ptr, tables, tl.load(bias_ptr + c), H, W)
@@ -91,12 +92,12 @@ def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_
         inside = (y >= 0) & (y < H) & (col < W)
         place = rows_ptr + 3 * offset + y * W + col
         if (dy >= 7) and (dy < 14):
-            weight = tl.load(tables + 5 * 256 + 8 + dy - 7).to(tl.float32)
+            weight = tl.load(tables + 5 * TABLE + TAP0 + (dy - 7)).to(tl.float32)
             s += weight * tl.load(place, mask=inside, other=0.0).to(tl.float32)
         if (dy >= 5) and (dy < 16):
-            weight = tl.load(tables + 7 * 256 + 8 + dy - 5).to(tl.float32)
+            weight = tl.load(tables + 7 * TABLE + TAP0 + (dy - 5)).to(tl.float32)
             s += weight * tl.load(place + H * W, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.load(tables + 9 * 256 + 8 + dy).to(tl.float32)
+        weight = tl.load(tables + 9 * TABLE + TAP0 + dy).to(tl.float32)
         s += weight * tl.load(place + 2 * H * W, mask=inside, other=0.0).to(tl.float32)
     tl.store(s_ptr + offset + row * W + col, s.to(s_ptr.dtype.element_ty), mask=own)
 

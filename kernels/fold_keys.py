@@ -18,6 +18,8 @@ from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
 
+MASKED_SCORE = tl.constexpr(MASKED)
+
 
 @triton.jit
 def fold_keys_kernel(
@@ -34,7 +36,7 @@ def fold_keys_kernel(
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     folded = tl.zeros((T, BLOCK_N), tl.float32)
     mask = tl.load(mask_ptr + b * T + t)
-    offset = (mask - 1.0) * 1e4  # -functional.MASKED
+    offset = (mask - 1.0) * -MASKED_SCORE
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS)

@@ -31,14 +31,15 @@ class Launch:
     stages: int = 2
 
     def __call__(self, batch: int, *tensors: Tensor) -> None:
-        """Launch over ``batch`` items, inputs then outputs, all contiguous, on PyTorch's current stream."""
+        """Launch over ``batch`` items, inputs then outputs, all contiguous, on the current stream of their device."""
         for (name, dtype), tensor in zip(self.arguments.items(), tensors, strict=True):
             if tensor.dtype != DTYPES[dtype] or not tensor.is_contiguous():
                 layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
                 raise ValueError(
                     f"{self.kernel.__name__}: {name} is {tensor.dtype} and {layout}; give {dtype}, contiguous"
                 )
-        self.kernel[(*self.grid, batch)](*tensors, **self.constants, num_warps=self.warps, num_stages=self.stages)
+        with torch.cuda.device_of(tensors[0]):  # Triton takes the current device, whosever the pointers are
+            self.kernel[(*self.grid, batch)](*tensors, **self.constants, num_warps=self.warps, num_stages=self.stages)
 
 
 def shape_of(a: Tensor, tokens: int = 32) -> Shape:

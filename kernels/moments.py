@@ -15,6 +15,8 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import EPS
 
+EPSILON = tl.constexpr(EPS)
+
 
 @triton.jit
 def write_moments(moments, x, valid, channel, C: tl.constexpr):
@@ -45,7 +47,7 @@ def join_moments(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.c
         place = moments + part[:, None] * (2 * C) + channel[None, :]
         apart = tl.load(place, mask=there, other=0.0) - mean[None, :]
         squares += tl.sum(tl.load(place + C, mask=there, other=0.0) + size * apart * apart, 0)
-    return mean, tl.rsqrt(squares / P + 1e-5)  # functional.EPS
+    return mean, tl.rsqrt(squares / P + EPSILON)
 
 
 def moments(x: Tensor, chunk: int) -> Tensor:

@@ -9,7 +9,6 @@ from lsms_rt.model.config import PRESETS
 
 STRIDES = (4, 8, 16, 32)  # of the four encoder stages
 TOKENS = 32  # an engine's sentences are padded to it
-IMAGE_SIZES = (224, 640)  # smallest and largest square input that the kernels are checked for
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,14 @@ class Shape:
     def key(self) -> str:
         """A name that is also a file name: ``c64_h128_w128_t32_fp16``."""
         return f"c{self.channels}_h{self.height}_w{self.width}_t{self.tokens}_{self.dtype}"
+
+
+def image_side(text: str) -> int:
+    """Of a command line: a side of a square input."""
+    size = int(text)
+    if size <= 0 or size % STRIDES[-1]:
+        raise ValueError(f"{size} is no multiple of {STRIDES[-1]}")
+    return size
 
 
 def chunk_of(pixels: int) -> int:

@@ -60,7 +60,7 @@ def build_engine(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     from .predict import counted, predict_inputs, predict_to_folder
-    from .segmenter import Segmenter
+    from .segmenter import UNKNOWN_WORDS, Segmenter
 
     window = (options.png_window[0], options.png_window[1])
     with Segmenter(options.engine, digest=options.digest, threads=options.threads) as segmenter:
@@ -72,6 +72,8 @@ def predict(options: argparse.Namespace) -> None:
     for record in records:
         if record["found"] or len(records) <= 20:
             print(_line(record))
+    for note in dict.fromkeys(note for record in records for note in record["notes"] if note.startswith(UNKNOWN_WORDS)):
+        _say(f"warning: {note}; the answer is to the rest of the sentence")
     if len(records) > 1:
         print(f"found in {sum(record['found'] for record in records)} of {len(records)} slices")
     if options.output is not None:
@@ -82,7 +84,7 @@ def _line(result: dict[str, Any]) -> str:
     name = result["source"] if not result["frame"] else f"{result['source']} [{result['frame']}]"
     if not result["found"]:
         return (
-            f"{name}: nothing found (highest probability {result['score']:.2f}, found from {result['confidence']:.2f})"
+            f"{name}: nothing found (highest probability {result['score']:.3f}, found from {result['confidence']:.3f})"
         )
     area = f"{result['area_mm2']:.0f} mm2" if result["area_mm2"] is not None else f"{result['pixels']} pixels"
     return f"{name}: found, {area}, mean {result['mean_hu']:.0f} HU, score {result['score']:.2f}, box {result['bbox']}"

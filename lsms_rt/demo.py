@@ -29,6 +29,10 @@ class Example:
     text: str
     truth: Path | None
 
+    @property
+    def kind(self) -> str:
+        return "a real slice without a liver" if self.truth is None else "synthetic"
+
 
 def bundled_examples() -> list[Example]:
     """Synthetic slices with true, other and false sentences, and pydicom's own small real CT."""
@@ -51,7 +55,7 @@ def run_demo(folder: Path) -> list[dict[str, Any]]:
             result = segmenter.predict(example.image, example.text)
             picture = folder / f"{number:02d}.png"
             truth = None if example.truth is None else np.asarray(Image.open(example.truth)) > 127
-            result.save_overlay(picture, truth)
+            result.save_overlay(picture, truth, f"{example.image.name}, {example.kind}")
             pictures.append(picture)
             rows.append(_row(result, truth))
     _sheet(pictures).save(folder / "demo.png")

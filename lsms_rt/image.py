@@ -55,7 +55,7 @@ def load_slice(img: object, *, png_window: tuple[float, float] = PNG_WINDOW) -> 
     """`load_slices` for an input that holds exactly one slice; InputError if it holds several."""
     slices = load_slices(img, png_window=png_window)
     if len(slices) != 1:
-        raise InputError(f"{slices[0].source}: holds {len(slices)} slices, one is needed; use load_slices")
+        raise InputError(f"{slices[0].source}: holds {len(slices)} slices, one is needed; use predict_series")
     return slices[0]
 
 

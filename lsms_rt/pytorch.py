@@ -17,10 +17,11 @@ import torch
 
 from .data import demo_checkpoint
 from .engine.backend import FEATURES, STAGES, SentenceFeatures
-from .errors import InputError
+from .errors import EnvironmentProblem, InputError
 from .export.describe import manifest_of
 from .model import LSMS
 from .model.encoder import TextFeatures
+from .model.forms import choose_kernels
 from .model.lsms import TOKENIZER
 from .model.runner import TorchRunner
 from .segmenter import Segmenter
@@ -43,7 +44,8 @@ class TorchBackend:
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         found = [text.arrays[name] for name in FEATURES]
-        features = TextFeatures(tuple(found[:STAGES]), tuple(found[STAGES:]), text.arrays["mask"])
+        mask, folded = text.arrays["mask"], self.runner.model.encoder.folds
+        features = TextFeatures(tuple(found[:STAGES]), tuple(found[STAGES:]), mask, folded)
         logits: np.ndarray = self.runner.segment(torch.from_numpy(images), features).cpu().numpy()
         return logits
 
@@ -62,15 +64,20 @@ def open_checkpoint(
     """A :class:`Segmenter` over the checkpoint folder (None: the bundled demo weights).
 
     ``kernels`` as in ``LSMS``; ``device`` as PyTorch names it (None: a GPU where there is one).
-    Raises :class:`InputError` for a folder that is no checkpoint, ``EnvironmentProblem`` where ``kernels`` cannot run.
+    Raises :class:`InputError` for a folder that is no checkpoint, :class:`EnvironmentProblem` where ``device`` or
+    ``kernels`` is not to be had, ``ValueError`` for unknown ``kernels``.
     """
     folder = demo_checkpoint() if checkpoint is None else Path(checkpoint)
-    if device is not None and not device.startswith("cuda") and kernels == "auto":
-        kernels = "stock"
+    on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        raise EnvironmentProblem(f"device {device!r}: PyTorch sees no NVIDIA GPU here; leave device out, or take 'cpu'")
+    kernels = choose_kernels("stock" if kernels == "auto" and not on_gpu else kernels)
     try:
         model = LSMS.from_pretrained(folder, kernels)
         model.config = replace(model.config, image_size=image_size or model.config.image_size)
         tokenizer = Tokenizer((folder / TOKENIZER).read_bytes(), model.config.text.max_tokens)
+    except FileNotFoundError as error:
+        raise InputError(str(error)) from error
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} is no checkpoint: {error}") from error
     runner = TorchRunner(model, device)

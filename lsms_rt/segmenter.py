@@ -23,6 +23,7 @@ from .masks import area_mm2, bbox, highest_probability, probability_in_grid, ver
 from .tensor import Placement, to_tensor
 from .text import Tokenizer, clean_sentence
 
+UNKNOWN_WORDS = "words that this engine does not know"
 CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) to two (large)
 
 
@@ -76,7 +77,7 @@ class Segmentation:
     def notes(self) -> tuple[str, ...]:
         if not self.unknown_words:
             return self.slice.notes
-        return (*self.slice.notes, f"words that this engine does not know: {', '.join(self.unknown_words)}")
+        return (*self.slice.notes, f"{UNKNOWN_WORDS}: {', '.join(self.unknown_words)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, in plain types, ready for JSON."""
@@ -97,10 +98,11 @@ class Segmentation:
             "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
         }
 
-    def save_overlay(self, path: str | PathLike[str], truth: np.ndarray | None = None) -> None:
+    def save_overlay(self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None) -> None:
         """Write a PNG: the slice, and the slice with the mask, in the usual view (the patient's right is left).
 
-        ``truth``, where it is known, is a bool mask (H, W) in the input's grid; it is outlined in green.
+        ``truth``, where it is known, is a bool mask (H, W) in the input's grid; it is outlined in green.  ``note`` says
+        what the slice is, below the picture.
         """
         from .overlay import save_overlay
 
@@ -109,6 +111,7 @@ class Segmentation:
             answer = f"{self.area_mm2:.0f} mm2, mean {self.mean_hu:.0f} HU"
         if truth is not None:
             answer += f", {verdict(self.mask, truth)}"
+        colours = None if truth is None else "red: answer, green: truth"
         ct = self.slice
         save_overlay(
             path,
@@ -117,7 +120,7 @@ class Segmentation:
             truth=None if truth is None else ct.to_model_frame(truth, ct.flips, ct.transposed),
             spacing_mm=ct.spacing_mm,
             caption=f"{self.text}: {answer}",
-            footer=f"{self.weights_note}, not for diagnosis",
+            footer="; ".join(filter(None, (note, colours, f"{self.weights_note}, not for diagnosis"))),
         )
 
     def save_mask(self, path: str | PathLike[str]) -> None:

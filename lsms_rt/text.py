@@ -11,6 +11,10 @@ import numpy as np
 from .errors import EngineInvalid, InputError
 
 CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+FUNCTION_WORDS = {
+    "a", "an", "and", "at", "find", "in", "is", "of", "on", "or", "please", "segment", "show", "that",
+    "the", "this", "to", "with",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Tokenizer:
         """Tokens of ``text``, padded to ``max_tokens``.
 
         Raises :class:`InputError` for an empty sentence, one longer than the engine reads (it is never cut silently),
-        and one of which no word is in the vocabulary.
+        and one whose every word is unknown or says nothing ("the", "in", "show").
         """
         sentence = clean_sentence(text)
         if len(sentence) > 1000:  # before tokenizing: hostile input must not cost time
@@ -71,8 +75,10 @@ class Tokenizer:
             )
         words = dict.fromkeys(word.strip(string.punctuation) for word in sentence.split())
         unknown = tuple(word for word in words if word and self._is_unknown(word))
-        if len(unknown) == sum(map(bool, words)):
-            raise InputError("no word of the sentence is in this engine's vocabulary; describe the lesion in English")
+        if all(word in unknown or word.lower() in FUNCTION_WORDS for word in words if word):
+            raise InputError(
+                "no word of the sentence names a lesion in this engine's vocabulary; describe it in English"
+            )
         tokens = np.full((1, self.max_tokens), self._pad, np.int64)
         mask = np.zeros((1, self.max_tokens), np.float32)
         tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1.0

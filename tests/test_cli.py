@@ -56,6 +56,12 @@ def test_not_found_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "nothing found" in out
 
 
+def test_words_that_the_engine_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen")
+    assert (code, out[:14]) == (0, "phantom_1.dcm:")
+    assert err == ("warning: words that this engine does not know: spleen; the answer is to the rest of the sentence\n")
+
+
 def test_a_folder_is_a_series(capsys: pytest.CaptureFixture[str], tmp_path: Path, phantom_case) -> None:
     from lsms_rt.calibration.phantom.dicom import write_slice
 

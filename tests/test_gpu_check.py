@@ -15,10 +15,10 @@ import torch
 
 from lsms_rt.bench import gpu_check, gpu_times, gpu_verify, roofline, tune
 from lsms_rt.bench.clock import CpuClock, times_of
-from lsms_rt.kernels import choices, mix, registry
+from lsms_rt.kernels import choices, fold_keys, mix, registry
 from lsms_rt.kernels import verify as verification
-from lsms_rt.kernels.launch import Launch
-from lsms_rt.kernels.sample import block_tensors, random_weights, weights_on
+from lsms_rt.kernels.launch import Launch, shape_of_rows
+from lsms_rt.kernels.sample import random_weights, weights_on
 from lsms_rt.kernels.shape import Shape, all_shapes, stage_shapes
 
 SMALL = Shape(32, 4, 4, dtype="fp32")
@@ -37,37 +37,61 @@ def test_verification_of_kernels_and_block() -> None:
         registry.name(m) for m in (*registry.chain(SMALL), registry.depthwise_direct)
     }
     assert all(row["ok"] for row in rows), rows
-    (block,) = gpu_verify.verify_block([SMALL], "cpu")
-    assert block["triton"] < 1e-5
-    assert block["stock"] < 1e-5
+    blocks = gpu_verify.verify_block([SMALL], "cpu")
+    assert [block["tokens"] for block in blocks] == [20, 10]
+    assert all(block["ok"] and block["triton"] < 1e-5 and block["stock"] < 1e-5 for block in blocks), blocks
+    (half, _) = gpu_verify.verify_block([Shape(64, 16, 16)], "cpu")
+    assert 1e-4 < half["triton"] < gpu_verify.BLOCK_TOLERANCE["fp16"] / 2
 
 
 def test_verification_of_the_runner_and_its_verdict() -> None:
     found = gpu_verify.verify_runner("cpu", "stock", graphs=False, size=64)
-    assert gpu_verify.faults([], found) == []
+    assert gpu_verify.faults([], [], found) == []
+    assert found["against_fp32_definition"] < 1e-5 < 100 * gpu_verify.RUNNER_CHANGE < found["another_image_changes"]
     assert found["graph_against_none"] == 0.0
     stuck = found | {"another_image_changes": 0.0, "graph_against_none": 0.5, "against_fp32_definition": float("nan")}
     wrong = [{"kernel": "mix", "output": "y", "shape": "s", "batch": 1, "error": float("nan"), "ok": False}]
-    said = " ".join(gpu_verify.faults(wrong, stuck))
-    for word in ("mix y s batch 1", "differs from the run without", "does not read its inputs", "in fp32: nan"):
+    block = {"shape": "c32", "triton": float("nan"), "ok": False}
+    said = " ".join(gpu_verify.faults(wrong, [block], stuck))
+    for word in (
+        "mix y s batch 1",
+        "the block at c32: error nan",
+        "differs from the run without",
+        "does not read its inputs",
+        "in fp32: nan",
+    ):
         assert word in said
 
 
 def test_timing_of_kernels_parts_and_models(tmp_path: Path) -> None:
     gpu = roofline.GPUS["h100"]
-    rows = gpu_times.time_kernels([SMALL], (1,), CLOCK, "cpu", gpu)
+    rows = list(gpu_times.time_kernels([SMALL], (1,), CLOCK, "cpu", gpu))
     assert all(row["p50_ms"] > 0 for row in rows)
     assert all("floor_ms" in row and row["floor_ms"] > 0 for row in rows)
-    parts = gpu_times.time_parts([SMALL], (1,), CLOCK, "cpu", None)
+    parts = list(gpu_times.time_parts([SMALL], (1,), CLOCK, "cpu", None))
     assert [row["part"] for row in parts] == ["depthwise", "block", "block, folded stock"]
-    assert all(row["speedup_over_best"] > 0 and row["eager_channels_last"]["p50_ms"] > 0 for row in parts)
-    models = gpu_times.time_models(("tiny",), 64, (1,), CLOCK, "cpu", gpu, "stock", None)
-    assert models[0]["times_floor"] > 1
-    gpu_check.write(tmp_path, "models_timed", "a trial", models)
+    assert all(
+        row["speedup_over_rival"] > 0 and row["rival"] in row and row["eager_channels_last"]["p50_ms"] > 0
+        for row in parts
+    )
+    models = list(gpu_times.time_models(("tiny",), 64, (1,), CLOCK, "cpu", gpu, "stock", None))
+    assert models[0]["ours"]["times_floor"] > 1
+    gpu_check._write_each(tmp_path, "models_timed", "a trial", models)
     record = json.loads((tmp_path / "models_timed.json").read_text())
     assert record["device"]["gpu"] is None
     assert {"torch", "triton", "lsms-rt"} <= set(record["versions"])
     assert record["rows"] == json.loads(json.dumps(models))
+
+
+@pytest.mark.parametrize(
+    ("name", "ceilings"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"), ("NVIDIA H100 PCIe", "H100 PCIe"), ("NVIDIA H200", "H200 SXM"),
+        ("Orin", "Jetson AGX Orin"), ("NVIDIA Unheard-of", "H100 SXM"),
+    ],
+)  # fmt: skip
+def test_whose_ceilings(name: str, ceilings: str) -> None:
+    assert gpu_check.ceilings_of(name).name == ceilings
 
 
 def test_percentiles() -> None:
@@ -87,14 +111,11 @@ def test_tuning_takes_the_fastest_right_candidate(monkeypatch: pytest.MonkeyPatc
             tiles = seen[-1]
             return times_of([{16: 1.0, 32: 0.5, 64: 0.1}.get(tiles.get("pixels", 0), 2.0)])
 
-    class OutOfResources(Exception):
-        pass
-
     def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Error]:
         launch = plan(lambda _, **tiles: seen.append(tiles) or mix.launch(shape), shape)
         assert isinstance(launch, Launch)
         if seen[-1].get("warps") == 8:
-            raise OutOfResources
+            raise tune.OutOfResources(1, 1, "shared memory")
         error = 1.0 if seen[-1].get("pixels") == 64 else 0.0
         return [verification.Error("mix", "y", shape.key, 1, error, 0.1)]
 
@@ -117,8 +138,9 @@ def test_every_candidate_is_a_launch(module: Any) -> None:
                 assert shape.channels % c.get("BLOCK_N", 1) == shape.channels % c.get("BLOCK_K", 1) == 0
                 if "BLOCK_P" in c:
                     assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
-                if "BLOCK_N" in c and module is not registry.token_attention:
-                    assert c["BLOCK_N"] * max(launch.grid[1], launch.grid[0]) >= shape.channels
+                if "BLOCK_N" in c and module is not registry.token_attention:  # which loops over the channels
+                    by_rows = module in (registry.fold_keys, registry.fold_values)  # whose grid has no pixels
+                    assert c["BLOCK_N"] * launch.grid[0 if by_rows else 1] == shape.channels
 
 
 def test_chosen_tiles_are_used_and_foreign_ones_refused(
@@ -132,12 +154,16 @@ def test_chosen_tiles_are_used_and_foreign_ones_refused(
     with caplog.at_level(logging.INFO, "lsms_rt"):
         assert choices.planned(mix.launch, shape) == mix.launch(shape)
     assert "no tuned tile sizes for NVIDIA Test 9000" in caplog.text
-    path = choices.write(tmp_path, gpu, "3.6.0", {choices.key(mix.launch, shape): {"pixels": 16, "warps": 8}})
+    path = choices.write(tmp_path, gpu, "3.6.0", 1, {choices.key(mix.launch, shape): {"pixels": 16, "warps": 8}})
+    fold_key = choices.key(fold_keys.launch, shape)
+    choices.write(tmp_path, gpu, "3.6.0", 1, {fold_key: {"n": 64}})  # of another session: what was known stays
     assert path.name == "nvidia-test-9000_triton-3.6.0.json"
     choices.read.cache_clear()
     choices._planned.cache_clear()
     planned = choices.planned(mix.launch, shape)
     assert (planned.constants["BLOCK_P"], planned.warps, planned.grid[0]) == (16, 8, 64)
+    rows = shape_of_rows(torch.empty(1, shape.tokens, shape.channels, dtype=torch.float16), shape.pixels)
+    assert choices.planned(fold_keys.launch, rows).constants["BLOCK_N"] == 64  # as its operator asks, without H and W
     path.write_text(json.dumps({"gpu": "another", "triton": "3.6.0", "tiles": {}}))
     choices.read.cache_clear()
     with pytest.raises(ValueError, match=r"is not for NVIDIA Test 9000.*lsms_rt\.bench\.tune"):
@@ -152,8 +178,6 @@ def test_chosen_tiles_are_used_and_foreign_ones_refused(
 def test_floors_are_of_the_real_launches() -> None:
     """Bytes of the table are at least what the launches' tensors hold, each once; operations follow from the sizes."""
     for shape in stage_shapes("base", 512):
-        tensors = block_tensors(Shape(shape.channels, 8, 8), 1)
-        assert set(registry.signature(registry.gate_mix, Shape(32, 8, 8))[0]) <= {*tensors}
         for step, module in zip(roofline.fused(shape, 1), registry.chain(shape), strict=True):
             assert step.name == registry.name(module)
             inputs, outputs = registry.signature(module, shape)

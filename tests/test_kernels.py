@@ -192,6 +192,26 @@ def test_the_check_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.01 < error.error < 0.03
 
 
+@pytest.mark.parametrize(
+    ("module", "output", "part"),
+    [(query_statistics, "statistics", "means"), (token_attention, "attended", "means"), (fold_keys, "offset", "words")],
+)
+def test_the_check_sees_a_small_quantity_beside_a_large_one(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, output: str, part: str
+) -> None:
+    """Means beside sums of squares, real offsets beside the masked tokens' -1e4: zeros in their place are seen."""
+    shape = Shape(32, 16, 16)
+    tensors = block_tensors(shape, 1, [20])
+    wanted = registry.twin(module, shape, tensors)
+    spoilt = {name: tensor.clone() for name, tensor in wanted.items()}
+    if part == "means":
+        spoilt[output][:, :, 0] = 0
+    else:
+        spoilt[output][tensors["mask"] == 1] = 0
+    monkeypatch.setattr(verification, "run", lambda *_: spoilt)
+    assert [error.output for error in verify(module, shape, tensors) if not error.ok] == [f"{output}: {part}"]
+
+
 def test_gate_mix_refuses_what_does_not_fit() -> None:
     for shape in (Shape(160, 8, 8), Shape(256, 8, 8), Shape(128, 8, 8, dtype="fp32")):
         with pytest.raises(ValueError, match="take fold_values, gate and mix"):

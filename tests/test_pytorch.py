@@ -7,6 +7,8 @@ device, which computes shapes and devices but no numbers.
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lsms_rt
 from lsms_rt import kernels as room
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.errors import EnvironmentProblem, InputError
+from lsms_rt.errors import EngineInvalid, EnvironmentProblem, InputError
 from lsms_rt.kernels.svla import TritonSvla
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.encoder import Svla
-from lsms_rt.model.runner import TorchRunner
+from lsms_rt.model.runner import GRAPHS, TorchRunner, _Captured, _rows, _static
 from lsms_rt.pytorch import open_checkpoint
 
 TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64, max_tokens=12)
@@ -208,10 +210,77 @@ def test_a_checkpoint_segments_without_an_engine(demo_engine: Any, abdomen: np.n
 
 
 def test_no_checkpoint_is_an_input_error(tmp_path: Any) -> None:
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match=r"not a checkpoint: it has no config\.json"):
         open_checkpoint(tmp_path)
     with pytest.raises(InputError, match="image_size is 100"):
         open_checkpoint(demo_checkpoint(), device="cpu", image_size=100)
+
+
+def test_the_demo_weights_are_called_so_wherever_they_are(tmp_path: Path) -> None:
+    shutil.copytree(demo_checkpoint(), tmp_path / "copy")
+    with open_checkpoint(tmp_path / "copy", image_size=64) as seg:
+        assert seg.manifest.weights_note == "demo weights trained on synthetic CT"
+
+
+def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+        open_checkpoint(tmp_path / "nowhere")
+    shutil.copytree(demo_checkpoint(), tmp_path / "copy")
+    (tmp_path / "copy/config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is no JSON"):
+        open_checkpoint(tmp_path / "copy")
+
+
+def test_arguments_that_cannot_be_are_called_by_their_names() -> None:
+    with pytest.raises(EnvironmentProblem, match=r"device 'cuda': PyTorch sees no NVIDIA GPU here"):
+        open_checkpoint(device="cuda")
+    with pytest.raises(ValueError, match="kernels is 'fast'; choose from"):
+        open_checkpoint(kernels="fast")
+
+
+def test_the_definition_answers_too_and_a_closed_one_does_not(abdomen: np.ndarray) -> None:
+    text = "the low-density lesion in the right lobe of the liver"
+    with open_checkpoint(kernels="reference", image_size=64) as seg, open_checkpoint(image_size=64) as stock:
+        a, b = seg.predict(abdomen, text), stock.predict(abdomen, text)
+        np.testing.assert_allclose(a.probability, b.probability, atol=1e-3)
+    with pytest.raises(EngineInvalid, match="has been closed"):
+        seg.predict(abdomen, text)
+
+
+class FakeGraph:
+    """Stands in for a captured CUDA graph: replaying runs the same operations on the same tensors."""
+
+    def __init__(self, runner: TorchRunner, image: torch.Tensor, text: Any) -> None:
+        self.runner, self.image, self.text, self.logits = runner, image, text, torch.empty(len(image), 1, 64, 64)
+
+    def replay(self) -> None:
+        self.logits.copy_(self.runner.model.segment(self.image, self.text))
+
+
+def test_graphs_follow_image_and_sentence_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bookkeeping around captured graphs, with graphs that run on the CPU."""
+    runner, plain = TorchRunner(small()), TorchRunner(small())
+    runner.graphs = True
+    captures: list[int] = []
+
+    def capture(images: torch.Tensor, text: Any) -> _Captured:
+        captures.append(len(images))
+        static = _static(_rows(text, len(images)))
+        assert all(keys[:, i].is_contiguous() for keys in static.keys for i in range(keys.shape[1]))
+        graph = FakeGraph(runner, images.clone(), static)
+        return _Captured(graph, graph.image, static, graph.logits)
+
+    monkeypatch.setattr(runner, "_capture", capture)
+    tokens = [torch.randint(0, 50, (1, 9), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    texts = [runner.encode_text(t, torch.ones(1, 9)) for t in tokens]
+    for batch, sentence in [(2, 0), (2, 1), (2, 0), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0), (2, 0)]:
+        images = torch.rand(batch, 1, 64, 64)
+        found = runner.segment(images, texts[sentence])
+        torch.testing.assert_close(found, plain.segment(images, texts[sentence]), rtol=1e-5, atol=1e-6)
+    assert captures == [2, 1, 3, 4, 5]  # five are one too many: the oldest, 1, went, and 2 had been used since
+    runner.segment(torch.rand(1, 1, 64, 64), texts[0])
+    assert captures[-1] == 1
+    assert len(runner._captured) == GRAPHS
 
 
 def test_forms_are_per_block() -> None:

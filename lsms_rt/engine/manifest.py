@@ -107,7 +107,10 @@ def open_directory(path: str | Path, digest: str | None = None) -> EngineDirecto
     path = Path(path)
     file = path / MANIFEST
     if not path.exists():
-        raise EngineMissingFile(f"{path}: no such engine; check the path, or say 'demo' for the bundled one")
+        raise EngineMissingFile(
+            f"{path}: no such engine; check the path (the bundled one is 'demo' on the command line, "
+            "lsms_rt.demo_engine() in Python)"
+        )
     if not file.is_file():
         raise EngineMissingFile(f"{path} is no engine directory: it has no {MANIFEST}; check the path, or {REBUILD}")
     data = file.read_bytes()

@@ -190,6 +190,7 @@ class Encoder(nn.Module):
             previous = channels
         self.stages = nn.ModuleList(stages)
         self.folds = kernels != "reference"
+        self.channels_first = kernels == "triton"
 
     def forward(self, image: Tensor, text: TextFeatures) -> list[Tensor]:
         """``image`` (B, in_channels, H, W) in [-1, 1] -> four maps (B, C_i, H / stride, W / stride)."""
@@ -201,6 +202,8 @@ class Encoder(nn.Module):
         maps, x = [], image
         for stage, keys, values in zip(self.stages, text.keys, text.values, strict=True):
             x = stage(x, keys, values, text.mask)
+            if self.channels_first:  # a LayerNorm leaves channels last, and every block of the next stage would copy
+                x = x.contiguous()
             maps.append(x)
         return maps
 

@@ -67,10 +67,16 @@ class LSMS(nn.Module):
         from safetensors.torch import load_file
 
         folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; give one with {CONFIG}, {WEIGHTS} and {TOKENIZER}")
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
-        model = cls(LsmsConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8"))), kernels)
+        try:
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG} is no JSON ({error})") from error
+        model = cls(LsmsConfig.from_dict(config), kernels)
         try:
             state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
         except SafetensorError as error:

@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsms_rt.errors import EngineInvalid
+
 from .encoder import TextFeatures
 from .lsms import LSMS
 
 WARM_UP = 3  # runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is taken
 GRAPHS = 4  # captured graphs that are kept; each holds the activations of its batch
+CAPTURING = threading.Lock()  # of all runners: PyTorch frees and allocates differently while any graph is captured
 
 
 @dataclass
@@ -40,8 +43,9 @@ class TorchRunner:
 
     ``model`` is moved to ``device`` and converted to ``dtype`` (default: float16 on CUDA, float32 on a CPU), in place.
     ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_mode`` lets ``torch.compile``
-    fuse what our kernels leave ("default", "max-autotune-no-cudagraphs"), before it is captured.  There is no fallback:
-    a capture that fails raises.
+    fuse what our kernels leave ("default", "max-autotune-no-cudagraphs"), before it is captured; every input size is
+    compiled once, up to the compiler's own limit (eight).  There is no fallback: what cannot be captured or compiled
+    whole raises.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class TorchRunner:
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         on_gpu = self.device.type == "cuda"
+        if str(self.device) == "cuda":  # each thread has a current device of its own
+            self.device = torch.device("cuda", torch.cuda.current_device())
         self.dtype = dtype or (torch.float16 if on_gpu else torch.float32)
         self.graphs = on_gpu if graphs is None else graphs
         if self.graphs and not on_gpu:
@@ -66,6 +72,8 @@ class TorchRunner:
         self.model = model.to(self.device, self.dtype).eval()
         self._segment: Callable[[Tensor, TextFeatures], Tensor] = self.model.segment
         self._compile_mode = compile_mode
+        self._packed: set[int] = set()  # image heights whose kernels' weights are packed, which the compiler cannot do
+        self._closed = False
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._lock = threading.Lock()
         self._done: Any = None  # an event, after the last caller's work
@@ -99,6 +107,8 @@ class TorchRunner:
     def _turn(self) -> Iterator[None]:
         """One caller at a time; on a GPU also in the order of the calls, whatever streams the callers are on."""
         with self._lock:
+            if self._closed:
+                raise EngineInvalid("this runner has been closed; make a new one")
             if self.device.type != "cuda":
                 yield
                 return
@@ -119,21 +129,27 @@ class TorchRunner:
         return self._captured[key]
 
     def close(self) -> None:
-        """Free the captured graphs."""
+        """Free the captured graphs; further calls are refused."""
         with self._lock:
             self._captured.clear()
+            self._closed = True
 
     def _prepare(self, images: Tensor, text: TextFeatures) -> None:
-        """On the first call: one plain run, which packs the kernels' weights, and then the compiler."""
-        if self._compile_mode is None:
+        """At a new image height: one plain run, which packs the kernels' weights; the compiler then finds them."""
+        if self._compile_mode is None or images.shape[2] in self._packed:
             return
-        self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
-        self._segment = torch.compile(self.model.segment, mode=self._compile_mode, dynamic=False)
-        self._compile_mode = None
+        self.model.segment(images.to(self.device, self.dtype), _rows(text, len(images)))
+        if not self._packed:
+            self._segment = torch.compile(self.model.segment, mode=self._compile_mode, dynamic=False, fullgraph=True)
+        self._packed.add(images.shape[2])
 
     def _capture(self, images: Tensor, text: TextFeatures) -> _Captured:
+        with CAPTURING:
+            return self._capture_alone(images, text)
+
+    def _capture_alone(self, images: Tensor, text: TextFeatures) -> _Captured:
         image = images.to(self.device, self.dtype, copy=True)
-        static = _map(_rows(text, len(images)), torch.clone)
+        static = _static(_rows(text, len(images)))
         side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):
@@ -141,7 +157,7 @@ class TorchRunner:
                 self._segment(image, static)
         torch.cuda.current_stream(self.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             logits = self._segment(image, static)
         return _Captured(graph, image, static, logits)
 
@@ -153,6 +169,12 @@ def _map(text: TextFeatures, change: Callable[[Tensor], Tensor]) -> TextFeatures
         values=tuple(change(t) for t in text.values),
         mask=change(text.mask),
     )
+
+
+def _static(text: TextFeatures) -> TextFeatures:
+    """A copy laid out as the kernels read it, so that no block has to: a block's rows together, the mask in fp32."""
+    by_block = _map(text, lambda t: t.transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(0, 1))
+    return replace(by_block, mask=text.mask.to(torch.float32, copy=True))
 
 
 def _rows(text: TextFeatures, batch: int) -> TextFeatures:
