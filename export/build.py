@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
+from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
+from lsms_rt.engine.tensorrt.flavour import FLAVOURS, RTX_TARGETS, Flavour, load
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
@@ -19,68 +22,125 @@ from lsms_rt.model.lsms import TOKENIZER
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of
 from .graphs import export_graphs
+from .precision import WHY, kept_in_fp32
+from .tensorrt import PlanOptions, build_plan
 from .verify import Parity, compare
 
-MAX_LOGIT_DIFFERENCE = 1e-4  # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5)
-MIN_MASK_AGREEMENT = 0.9999  # the same, seen by a user
+BACKENDS = ("onnxruntime", *FLAVOURS)
+PRECISIONS = ("fp32", "fp16")
+LAYERS = "layers.json"  # the report of a plan's layers, in its engine directory
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may differ from the reference: its logits, and the share of pixels with the same mask."""
+
+    logit_difference: float
+    mask_agreement: float
+
+
+LIMITS = {
+    # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5); and the same, seen by a user.
+    "fp32": Limits(1e-4, 0.9999),
+    # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may be less tame;
+    # a mask is what counts, and its edge is a percent of a slice's pixels.
+    "fp16": Limits(0.2, 0.999),
+}
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What ``lsms-rt build-engine`` is asked for.  ``image_size`` None takes the checkpoint's own."""
+    """What ``lsms-rt build-engine`` is asked for.  ``image_size`` None takes the checkpoint's own.
+
+    ``opt_batch`` is the batch that a plan is tuned for, by default up to eight; the smallest is always 1, since
+    ``predict`` asks for one slice.  ``plan`` is for TensorRT's two libraries; its profile is made of the batches here.
+    """
 
     checkpoint: Path | None = None
     backend: str = "onnxruntime"
     precision: str = "fp32"
     image_size: int | None = None
     max_batch: int = 8
+    opt_batch: int | None = None
     verify_slices: int = 8
     force: bool = False
+    plan: PlanOptions = field(default_factory=lambda: PlanOptions((1, 1, 1)))
+
+    @property
+    def profile(self) -> tuple[int, int, int]:
+        return 1, self.opt_batch or min(self.max_batch, 8), self.max_batch
+
+    @property
+    def flavour(self) -> Flavour | None:
+        return FLAVOURS.get(self.backend)
+
+    def check(self) -> None:
+        """Raise :class:`InputError` for what cannot be built, before minutes of work."""
+        for name, value, known in (("backend", self.backend, BACKENDS), ("precision", self.precision, PRECISIONS)):
+            if value not in known:
+                raise InputError(f"--{name} {value}; choose from {', '.join(known)}")
+        if not 1 <= self.max_batch <= 1024:
+            raise InputError(f"--max-batch {self.max_batch}; give 1 to 1024")
+        if not 1 <= self.profile[1] <= self.max_batch:
+            raise InputError(f"--opt-batch {self.opt_batch}; give 1 to --max-batch {self.max_batch}")
+        if not 0 <= self.verify_slices <= 10_000:
+            raise InputError(f"--verify-slices {self.verify_slices}; give 0 to 10000")
+        if self.flavour is not None:
+            replace(self.plan, profile=self.profile).check(self.flavour)
+            load(self.flavour)
+        elif self.plan != PlanOptions((1, 1, 1)):
+            raise InputError(
+                "options of a plan (--target, --workspace ...) are for --backend tensorrt and tensorrt-rtx"
+            )
 
 
-def build_engine(options: BuildOptions, output: Path, say: Callable[[str], None] = lambda _: None) -> Manifest:
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+def build_engine(
+    options: BuildOptions, output: Path, say: Say = lambda _: None, progress: Progress | None = None
+) -> Manifest:
     """Export, check against the reference, and write the engine directory ``output``; returns its manifest.
 
-    ``say`` is told of every step.  The directory appears only when it is complete and verified.
-    Raises :class:`InputError` for a checkpoint or output that cannot be used, :class:`EngineError` where the engine
-    does not answer what the reference answers.
+    ``say`` is told of every step, ``progress`` of those inside TensorRT.  The directory appears only when it is
+    complete and verified.
+    Raises :class:`InputError` for a checkpoint, output or options that cannot be used, ``EnvironmentProblem`` where the
+    backend is missing, :class:`EngineError` where the engine does not answer what the reference answers.
     """
+    options.check()
     checkpoint = options.checkpoint or demo_checkpoint()
-    if output.exists() and not options.force:
+    _check_output(output, options.force)
+    model = _load(checkpoint, options.image_size)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
+        folder = Path(place) / "graphs"
+        say("exporting the text and the image graph (half a minute)")
+        manifest = _graph_engine(model, checkpoint, options, folder)
+        if options.verify_slices:
+            say(f"comparing with PyTorch on {options.verify_slices} phantom slices")
+            reference = _load(checkpoint, options.image_size, "reference")
+            manifest = _verified(folder, manifest, reference, options)
+        if options.flavour is not None:
+            say(f"building the plans of {options.flavour.title}")
+            manifest, folder = _plan_engine(folder, manifest, options, options.flavour, progress), Path(place) / "plans"
+            if options.verify_slices and manifest.compute_capability is not None:
+                say("comparing the plans with PyTorch, on this GPU")
+                manifest = _verified(folder, manifest, reference, options)
+        if output.exists():
+            output.rename(Path(place) / "replaced")  # deleted with the temporary folder
+        folder.rename(output)
+    return manifest
+
+
+def _check_output(output: Path, force: bool) -> None:
+    if output.exists() and not force:
         raise InputError(f"{output} exists; choose another -o, or --force to replace it")
     if output.exists():
         try:
             open_directory(output)
         except EngineError as error:
             raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o") from error
-    if not 1 <= options.max_batch <= 1024:
-        raise InputError(f"--max-batch {options.max_batch}; give 1 to 1024")
-    if not 0 <= options.verify_slices <= 10_000:
-        raise InputError(f"--verify-slices {options.verify_slices}; give 0 to 10000")
-    model = _load(checkpoint, options.image_size)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
-        folder = Path(place) / "engine"
-        folder.mkdir()
-        say("exporting the text and the image graph (half a minute)")
-        for path in export_graphs(model, folder):
-            graph = onnx.load(path)
-            store_as_fp16(graph)
-            strip_metadata(graph)
-            onnx.save(graph, path)
-        shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
-        manifest = _manifest(model, checkpoint, options, folder)
-        write_manifest(folder, manifest)
-        if options.verify_slices:
-            say(f"comparing with PyTorch on {options.verify_slices} phantom slices")
-            parity = compare(_load(checkpoint, options.image_size, "reference"), folder, options.verify_slices)
-            _judge(parity)
-            manifest = replace(manifest, accuracy=parity.to_dict())
-            write_manifest(folder, manifest)
-        if output.exists():
-            output.rename(Path(place) / "replaced")  # deleted with the temporary folder
-        folder.rename(output)
-    return manifest
 
 
 def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:
@@ -95,25 +155,88 @@ def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> L
     return model
 
 
-def _judge(parity: Parity) -> None:
-    if parity.max_logit_difference > MAX_LOGIT_DIFFERENCE or parity.mask_agreement < MIN_MASK_AGREEMENT:
-        raise EngineError(
-            f"the engine differs from PyTorch: logits by {parity.max_logit_difference:.1e} (at most "
-            f"{MAX_LOGIT_DIFFERENCE:.0e}), masks equal on {parity.mask_agreement:.4%} of pixels (at least "
-            f"{MIN_MASK_AGREEMENT:.2%}); nothing was written"
-        )
-
-
-def _manifest(model: LSMS, checkpoint: Path, options: BuildOptions, folder: Path) -> Manifest:
+def _graph_engine(model: LSMS, checkpoint: Path, options: BuildOptions, folder: Path) -> Manifest:
+    """Write an engine for ONNX Runtime into ``folder``: it is what is verified, and what plans are made from."""
     import onnxruntime
 
-    return manifest_of(
+    folder.mkdir()
+    half = options.precision == "fp16"
+    kept = {}
+    for path in export_graphs(model.half() if half else model, folder):
+        graph = onnx.load(path)
+        store_as_fp16(graph)
+        strip_metadata(graph)
+        if half:
+            kept[path.name] = kept_in_fp32(graph)
+        onnx.save(graph, path)
+    shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
+    manifest = manifest_of(
         model.config,
         checkpoint,
-        options.max_batch,
-        backend=options.backend,
+        options.profile,
+        backend="onnxruntime",
         backend_version=onnxruntime.__version__,
         precision=options.precision,
         kernels=model.kernels,
-        files={path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())},
+        kept_in_fp32=kept | {"why": WHY} if half else {},
+        files=_digests(folder),
     )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _plan_engine(
+    graphs: Path, manifest: Manifest, options: BuildOptions, flavour: Flavour, progress: Progress | None
+) -> Manifest:
+    """Write an engine of plans, made from those in ``graphs``, beside it into ``plans``."""
+    from lsms_rt.gpu import look
+
+    folder = graphs.with_name("plans")
+    folder.mkdir()
+    plan_options, layers = replace(options.plan, profile=options.profile), {}
+    for name in (TEXT_GRAPH, IMAGE_GRAPH):
+        plan, layers[name] = build_plan(flavour, graphs / name, plan_options, progress)
+        (folder / name).with_suffix(".plan").write_bytes(plan)
+    (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
+    shutil.copyfile(graphs / TOKENIZER, folder / TOKENIZER)
+    driver = look()
+    gpu = driver.gpus[0] if driver.gpus else None
+    manifest = replace(
+        manifest,
+        backend=flavour.name,
+        backend_version=load(flavour).__version__,
+        compute_capability=".".join(map(str, gpu.capability)) if gpu else None,
+        device_name=gpu.name if gpu else None,
+        target_capabilities=(plan_options.targets or tuple(RTX_TARGETS)) if flavour.portable else (),
+        plan_options=plan_options.to_dict(),
+        files=_digests(folder),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())}
+
+
+def _verified(folder: Path, manifest: Manifest, reference: LSMS, options: BuildOptions) -> Manifest:
+    """Compare the engine in ``folder`` with the reference, refuse it or write the figures into its manifest."""
+    parity = compare(reference, folder, options.verify_slices)
+    _judge(parity, LIMITS[options.precision])
+    where = f"{manifest.backend} {manifest.backend_version}" + (
+        f" on {manifest.device_name}" if manifest.device_name else ""
+    )
+    manifest = replace(manifest, accuracy=parity.to_dict() | {"measured_with": where})
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _judge(parity: Parity, limits: Limits) -> None:
+    if not (
+        parity.max_logit_difference <= limits.logit_difference and parity.mask_agreement >= limits.mask_agreement
+    ):  # so that NaN is refused
+        raise EngineError(
+            f"the engine differs from PyTorch: logits by {parity.max_logit_difference:.1e} (at most "
+            f"{limits.logit_difference:.0e}), masks equal on {parity.mask_agreement:.4%} of pixels (at least "
+            f"{limits.mask_agreement:.2%}); nothing was written"
+        )

@@ -14,8 +14,11 @@ from lsms_rt.model.lsms import WEIGHTS
 ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 
 
-def manifest_of(config: LsmsConfig, checkpoint: Path, max_batch: int, **rest: Any) -> Manifest:
-    """A manifest with all that follows from a checkpoint; ``rest`` are the fields of the engine."""
+def manifest_of(config: LsmsConfig, checkpoint: Path, profile: tuple[int, int, int], **rest: Any) -> Manifest:
+    """A manifest with all that follows from a checkpoint.
+
+    ``profile`` is (min, opt, max) batch, ``rest`` are the fields of the engine.
+    """
     digest, demo = (sha256((folder / WEIGHTS).read_bytes()) for folder in (checkpoint, demo_checkpoint()))
     return Manifest(
         preset=config.preset,
@@ -26,8 +29,8 @@ def manifest_of(config: LsmsConfig, checkpoint: Path, max_batch: int, **rest: An
         hu_window=config.hu_window,
         orientation=ORIENTATION,
         max_tokens=config.text.max_tokens,
-        max_batch=max_batch,
-        profile=(1, min(max_batch, 8), max_batch),
+        max_batch=profile[2],
+        profile=profile,
         threshold=config.threshold,
         confidence=config.confidence,
         built_by=f"lsms-rt {lsms_rt.__version__}",

@@ -21,37 +21,47 @@ OPSET = 20  # 18 would take Gelu apart; 23's Attention is refused by TensorRT-RT
 
 
 class TextGraph(nn.Module):
-    """``tokens`` int64 (B, T), ``mask`` float32 (B, T) -> keys1..4 then values1..4, each (B, depth, T, C)."""
+    """``tokens`` int64 (B, T), ``mask`` float32 (B, T) -> keys1..4 then values1..4, (B, depth, T, C)."""
 
     def __init__(self, model: LSMS) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        features = self.model.encode_text(tokens, mask)
+        features = self.model.encode_text(tokens, mask.to(_type(self.model)))
         return (*features.keys, *features.values)
 
 
 class ImageGraph(nn.Module):
-    """``image`` (B, 1, S, S), ``mask`` (B, T), keys1..4, values1..4 -> logits (B, 1, S, S)."""
+    """``image`` (B, 1, S, S) and ``mask`` (B, T) float32, keys1..4, values1..4 -> logits float32 (B, 1, S, S)."""
 
     def __init__(self, model: LSMS) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor, mask: Tensor, *features: Tensor) -> Tensor:
-        return self.model.segment(image, TextFeatures(features[:STAGES], features[STAGES:], mask))
+        text = TextFeatures(features[:STAGES], features[STAGES:], mask)
+        return self.model.segment(image.to(_type(self.model)), text).float()
+
+
+def _type(model: LSMS) -> torch.dtype:
+    return next(model.parameters()).dtype
 
 
 def export_graphs(model: LSMS, folder: Path) -> tuple[Path, Path]:
-    """Write ``text.onnx`` and ``image.onnx`` (float32, opset 20, dynamic batch, static size and token count)."""
+    """Write ``text.onnx`` and ``image.onnx`` (opset 20, dynamic batch, static size and token count).
+
+    A model in float16 makes graphs in float16: precision lives in the graph, as TensorRT's strongly typed networks want
+    it.  What the model computes in float32 all the same (statistics that would overflow, ``folded.wide``) stays so.
+    Images, masks and logits are float32 in both, so that a caller need not know.
+    """
     config = model.config
     model = model.eval()
     tokens = torch.ones(2, config.text.max_tokens, dtype=torch.int64)
     mask = torch.ones(2, config.text.max_tokens)
     image = torch.zeros(2, config.in_channels, config.image_size, config.image_size)
     with torch.no_grad():
-        text = model.encode_text(tokens, mask)
+        text = model.encode_text(tokens, mask.to(_type(model)))
     batch = torch.export.Dim("batch", min=1, max=1024)
     text_path, image_path = folder / "text.onnx", folder / "image.onnx"
     _export(

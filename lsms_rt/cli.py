@@ -37,12 +37,17 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def build_engine(options: argparse.Namespace) -> None:
-    from .export.build import BuildOptions, build_engine
+    from .export.build import BuildOptions, PlanOptions, build_engine
 
     demo = options.checkpoint is None
-    names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "verify_slices", "force")
-    wanted = BuildOptions(**{name: getattr(options, name) for name in names})
-    manifest = build_engine(wanted, options.output, _say if sys.stderr.isatty() else lambda _: None)
+    names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "opt_batch", "verify_slices", "force")
+    plan = PlanOptions(
+        (1, 1, 1), options.target, options.workspace, options.timing_cache, options.version_compatible,
+        options.hardware, options.optimization_level,
+    )  # fmt: skip
+    wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=plan)
+    seen = sys.stderr.isatty()
+    manifest = build_engine(wanted, options.output, _say if seen else lambda _: None, _show if seen else None)
     accuracy = manifest.accuracy
     size = f"{manifest.image_size}x{manifest.image_size}"
     print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
@@ -51,11 +56,15 @@ def build_engine(options: argparse.Namespace) -> None:
         if demo
         else manifest.weights_note
     )
+    if manifest.target_capabilities:
+        print(f"for GPUs {', '.join(manifest.target_capabilities)}")
     if accuracy:
         print(
             f"against PyTorch on {accuracy['slices']} phantom slices: logits within "
             f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
         )
+        if manifest.backend not in accuracy["measured_with"]:
+            print(f"(measured with {accuracy['measured_with']}; the plans themselves have not run: no GPU here)")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -195,12 +204,34 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = command("build-engine", build_engine, "build an engine directory from a checkpoint")
     sub.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the bundled demo weights)")
-    sub.add_argument("--backend", choices=("onnxruntime",), default="onnxruntime", help="what runs the engine")
-    sub.add_argument("--precision", choices=("fp32",), default="fp32", help="arithmetic of the engine")
+    backends = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+    sub.add_argument("--backend", choices=backends, default="onnxruntime", help="what runs the engine")
+    sub.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the engine")
     sub.add_argument(
         "--image-size", type=_number(64, 4096), metavar="N", help="side of the square input (default: the checkpoint's)"
     )
     sub.add_argument("--max-batch", type=_number(1, 1024), default=8, metavar="N", help="largest batch of slices")
+    sub.add_argument(
+        "--opt-batch", type=_number(1, 1024), metavar="N", help="batch that plans are tuned for (default: up to 8)"
+    )
+    plan = sub.add_argument_group("plans", "for --backend tensorrt and tensorrt-rtx")
+    plan.add_argument(
+        "--target", type=_list, default=(), metavar="SM,SM", help="tensorrt-rtx: GPUs, e.g. sm_86,sm_89 (default: all)"
+    )
+    plan.add_argument("--workspace", type=_number(1, 1 << 20), metavar="MIB", help="scratch memory (default: no limit)")
+    plan.add_argument("--timing-cache", type=Path, metavar="FILE", help="tensorrt: measured kernels, read and written")
+    plan.add_argument(
+        "--hardware",
+        choices=("none", "same-capability", "ampere+"),
+        default="none",
+        help="tensorrt: GPUs beside this one",
+    )
+    plan.add_argument(
+        "--version-compatible", action="store_true", help="tensorrt: run with newer versions of the same major"
+    )
+    plan.add_argument(
+        "--optimization-level", type=_number(0, 5), metavar="N", help="how long a builder tries (default: its own)"
+    )
     sub.add_argument(
         "--verify-slices",
         type=_number(0, 10_000),
@@ -264,6 +295,15 @@ def make_parser() -> argparse.ArgumentParser:
     _threads(sub)
     json_option(sub)
     return parser
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _show(phase: str, step: int, steps: int) -> None:
+    """One line of progress, written over and over."""
+    print(f"\r{phase[:60]:60} {step}/{steps}", end="\n" if step == steps else "", file=sys.stderr, flush=True)
 
 
 def _threads(sub: argparse.ArgumentParser) -> None:

@@ -3,10 +3,16 @@
     LsmsError
     ├── InputError            2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
     ├── EnvironmentProblem    3  this machine lacks something: a library, a pixel decoder, a GPU
+    │   ├── NoGpu                a GPU is asked for, and no NVIDIA driver or GPU is to be found
+    │   ├── DriverTooOld         the NVIDIA driver is older than the library needs
+    │   └── OutOfDeviceMemory    the GPU's memory does not hold the engine and its buffers
     └── EngineError           4  the engine was refused, or did something an engine must not do
         ├── EngineMissingFile    a file named in the manifest is not there
         ├── EngineChanged        a file's digest is not the one in the manifest (or not the one you trust)
         ├── EngineTooNew         the engine's format is newer than this package
+        ├── EngineOtherVersion   a plan is for another version of TensorRT than this machine's
+        ├── EngineOtherGpu       a plan is for another GPU than this machine's
+        ├── ProfileExceeded      an input's shape is outside of the shapes the engine was built for
         └── EngineInvalid        the manifest or a graph does not say what it must say
 
 The number is `exit_code`, the command line's exit status.
@@ -37,6 +43,18 @@ class EnvironmentProblem(LsmsError):
     exit_code = 3
 
 
+class NoGpu(EnvironmentProblem):
+    """A GPU is asked for, and none is to be found."""
+
+
+class DriverTooOld(EnvironmentProblem):
+    """The NVIDIA driver is older than what the library needs."""
+
+
+class OutOfDeviceMemory(EnvironmentProblem):
+    """The GPU's memory does not hold what was asked for."""
+
+
 class EngineError(LsmsError):
     """The engine was refused."""
 
@@ -53,6 +71,18 @@ class EngineChanged(EngineError):
 
 class EngineTooNew(EngineError):
     """The engine was written by a newer version of this package."""
+
+
+class EngineOtherVersion(EngineError):
+    """A plan was built with another version of TensorRT than this machine has."""
+
+
+class EngineOtherGpu(EngineError):
+    """A plan was built for another GPU than this machine has."""
+
+
+class ProfileExceeded(EngineError):
+    """An input's shape is outside of the optimization profile that the engine was built with."""
 
 
 class EngineInvalid(EngineError):

@@ -84,7 +84,7 @@ def open_checkpoint(
     manifest = manifest_of(
         model.config,
         folder,
-        max_batch,
+        (1, min(max_batch, 8), max_batch),
         backend="pytorch",
         backend_version=TorchBackend.version,
         precision=str(runner.dtype).removeprefix("torch."),

@@ -21,7 +21,10 @@ class Manifest:
 
     ``hu_window`` is (lower, upper) in HU, mapped to [-1, 1].  ``threshold`` turns probabilities into a mask;
     where no pixel reaches ``confidence`` the answer is "not found".  ``profile`` is (min, opt, max) batch.
-    ``accuracy`` is what the build measured against the reference.  ``files`` maps names to sha256 hex digests.
+    ``accuracy`` is what the build measured against the reference, and with what (``measured_with``).
+    ``kept_in_fp32`` counts the operations of an fp16 engine that stay in float32, a graph at a time.
+    ``plan_options`` are the builder's: hardware and version compatibility, workspace.
+    ``files`` maps names to sha256 hex digests.
     """
 
     preset: str
@@ -45,6 +48,8 @@ class Manifest:
     target_capabilities: tuple[str, ...] = ()
     calibration: dict[str, Any] | None = None
     accuracy: dict[str, Any] = field(default_factory=dict)
+    kept_in_fp32: dict[str, Any] = field(default_factory=dict)
+    plan_options: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     built_by: str = ""
     format: int = FORMAT
@@ -172,6 +177,8 @@ def _check(file: Path, manifest: Manifest) -> None:
     for text in ("preset", "backend", "precision", "weights_digest", "weights_note"):
         if not isinstance(getattr(manifest, text), str):
             raise EngineInvalid(f"{file}: {text} is no text; {REBUILD}")
+    if not (isinstance(manifest.plan_options, dict) and isinstance(manifest.target_capabilities, tuple)):
+        raise EngineInvalid(f"{file}: plan_options or target_capabilities are malformed; {REBUILD}")
     plain = isinstance(manifest.files, dict) and all(isinstance(v, str) for v in manifest.files.values())
     if not plain or any(Path(name).name != name or name.startswith(".") for name in manifest.files):
         raise EngineInvalid(f"{file}: files must map plain names to digests; {REBUILD}")

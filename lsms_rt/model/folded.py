@@ -34,7 +34,8 @@ def fold_sentence(keys: Tensor, values: Tensor, mask: Tensor, output: Filter) ->
     """
     keep = mask[:, :, None]
     values = F.linear(values, output[0].flatten(1))
-    mean = values.sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp_min(1.0)
+    count = F.relu(keep.sum(1, keepdim=True) - 1.0) + 1.0  # at least 1; a clamp has an upper end, which fp16 lacks
+    mean = values.sum(1, keepdim=True) / count
     return keys * keys.shape[2] ** -0.5, (values - mean) * keep
 
 

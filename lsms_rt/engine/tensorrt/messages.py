@@ -1,0 +1,114 @@
+"""What TensorRT says: collected instead of printed, and turned into this package's errors.
+
+Most of its functions answer None or False on failure and tell the reason to a logger; and the first logger that a
+process registers is the only one that is ever called.  So there is one logger a library, and it remembers.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import (
+    DriverTooOld,
+    EngineInvalid,
+    EngineOtherGpu,
+    EngineOtherVersion,
+    LsmsError,
+    NoGpu,
+    OutOfDeviceMemory,
+)
+
+KEPT = 4000  # messages; a build in verbose mode has some thousand
+LEVELS = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
+log = logging.getLogger("lsms_rt")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line of a library's log; ``number`` counts all that this process has seen."""
+
+    number: int
+    level: str
+    text: str
+
+
+class Messages:
+    """The last messages of one library; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Message] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, level: str, text: str) -> None:
+        with self._lock:
+            self._count += 1
+            self._kept.append(Message(self._count, level, text))
+        log.debug("%s: %s", level, text)
+
+    def mark(self) -> int:
+        """A point in time, for :meth:`since`."""
+        return self._count
+
+    def since(self, mark: int, *levels: str) -> list[str]:
+        """The texts after ``mark``, of ``levels`` (default: of all)."""
+        with self._lock:
+            return [m.text for m in self._kept if m.number > mark and (not levels or m.level in levels)]
+
+    def errors(self, mark: int) -> list[str]:
+        return self.since(mark, "INTERNAL_ERROR", "ERROR")
+
+
+@functools.cache
+def logger_of(library: Any) -> Any:
+    """The one logger for ``library`` (a module); its ``messages`` holds what was said."""
+
+    class Logger(library.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+            self.messages = Messages()
+
+        def log(self, severity: Any, text: str) -> None:
+            self.messages.add(severity.name, text)
+
+    return Logger()
+
+
+# What the libraries say, and what it is.  Texts of RTX 1.7 were provoked; those of TensorRT are from its documentation
+# and public reports of 10.x, so the patterns are loose.
+_PATTERNS: tuple[tuple[str, type[LsmsError], str], ...] = (
+    (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|cudaError 2:|insufficient.*memory", OutOfDeviceMemory,
+     "the GPU has too little free memory; take a smaller --max-batch, or free some"),
+    (r"cudaError 35|driver version is insufficient|old.*driver", DriverTooOld,
+     "the NVIDIA driver is missing or older than this TensorRT needs; see lsms-rt doctor"),
+    (r"cudaError 100|no CUDA-capable device", NoGpu, "this machine has no NVIDIA GPU"),
+    (r"created with .*version .*current runtime|expecting library version|[Vv]ersion tag|not compatible with this "
+     r"version|version mismatch", EngineOtherVersion,
+     "build it again with this machine's TensorRT: lsms-rt build-engine"),
+    (r"compute capabilit|compute \d+\.\d+ got compute|different (GPU|device)|incompatible device|unsupported.*SM",
+     EngineOtherGpu, "build it again on or for this GPU: lsms-rt build-engine"),
+    (r"[Ss]erializ|magic tag|does not conform|corrupt", EngineInvalid, "build it again: lsms-rt build-engine"),
+)  # fmt: skip
+
+
+def explain(what: str, said: list[str]) -> LsmsError:
+    """The error for a call that failed: ``what`` failed, and what the library ``said`` of it.
+
+    An unknown reason is an :class:`EngineInvalid` that quotes it: never None, never silence.
+    """
+    text = " | ".join(_shorten(line) for line in said) or "it gave no reason"
+    for pattern, error, fix in _PATTERNS:
+        if re.search(pattern, text):
+            return error(f"{what}: {text}; {fix}")
+    return EngineInvalid(f"{what}: {text}")
+
+
+def _shorten(line: str, most: int = 300) -> str:
+    line = re.sub(r"\s*(In \w+ )?at /_src/\S+", "", line)  # places in the library's source help nobody here
+    return line if len(line) <= most else line[: most - 3] + "..."
