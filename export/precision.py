@@ -23,7 +23,8 @@ def kept_in_fp32(model: onnx.ModelProto) -> dict[str, Any]:
     """Operators that compute in float32, and how many there are, out of all arithmetic ones of either type."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
-    wide, all_of = Counter(), 0
+    wide: Counter[str] = Counter()
+    all_of = 0
     for node in inferred.node:
         if node.op_type in _ARITHMETIC:
             all_of += 1

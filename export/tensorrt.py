@@ -19,6 +19,8 @@ from lsms_rt.engine.tensorrt.messages import explain, logger_of
 from lsms_rt.engine.tensorrt.refuse import HARDWARE
 from lsms_rt.errors import EngineError, InputError
 
+from . import layers
+
 Report = dict[str, Any]
 log = logging.getLogger("lsms_rt")
 
@@ -94,14 +96,15 @@ def build_plan(
     if options.timing_cache is not None:
         _read_timing_cache(config, options.timing_cache)
     mark = messages.mark()
-    plan = builder.build_serialized_network(network, config)
+    with messages.recording() as said:
+        plan = builder.build_serialized_network(network, config)
     plan = _made(plan, f"{flavour.title} did not build {graph.name}", messages.errors(mark))
     if options.timing_cache is not None:
         options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     data = bytes(plan)
     read_header(data, f"the plan of {graph.name}")
     report = {"library": flavour.title, "version": library.__version__, "bytes": len(data)}
-    return data, report | _layers(library, logger, data, messages.since(mark))
+    return data, report | _layers(library, logger, data, said)
 
 
 def _made(result: Any, what: str, said: list[str]) -> Any:
@@ -114,7 +117,8 @@ def _parse(library: Any, network: Any, logger: Any, graph: Path) -> None:
     """Garbage in text form "parses" into a network without outputs, so those are counted."""
     parser = library.OnnxParser(network, logger)
     parsed = parser.parse(graph.read_bytes())
-    said = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    said = [f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors]
     if not parsed or not network.num_outputs:
         raise EngineError(f"{graph.name} is no graph for TensorRT: {' | '.join(said[:3]) or 'it has no outputs'}")
 
@@ -128,12 +132,11 @@ def _configure(
         config.set_flag(library.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware != "none":
         level = options.hardware.replace("ampere+", "ampere-plus").replace("same-capability", "same-compute-capability")
-        config.hardware_compatibility_level = _member(
-            library.HardwareCompatibilityLevel,
-            level.upper().replace("-", "_"),
-            f"--hardware {options.hardware}",
-            library,
-        )
+        asked = f"--hardware {options.hardware}"
+        wanted = _member(library.HardwareCompatibilityLevel, level.upper().replace("-", "_"), asked, library)
+        config.hardware_compatibility_level = wanted
+        if config.hardware_compatibility_level != wanted:  # refused with a line in the log
+            raise EngineError(f"{asked}: {flavour.title} {library.__version__} does not take it here")
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # names and types of layers, for the report
@@ -155,7 +158,7 @@ def _member(enum: Any, name: str, asked: str, library: Any) -> Any:
 
 
 def _monitor(library: Any, progress: Callable[[str, int, int], None]) -> Any:
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(library.IProgressMonitor):
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
@@ -202,7 +205,8 @@ def _layers(library: Any, logger: Any, plan: bytes, said: list[str]) -> Report:
         engine = library.Runtime(logger).deserialize_cuda_engine(plan)
         if engine is not None:
             text = engine.create_engine_inspector().get_engine_information(library.LayerInformationFormat.JSON)
-            return {"source": "engine inspector", **json.loads(text)}
-    lines = [line for text in said if text.startswith("Engine Layer Information") for line in text.splitlines()[1:]]
+            rows = layers.from_inspector(json.loads(text))
+            return {"source": "engine inspector", "summary": layers.summary(rows), "layers": rows}
+    rows = layers.from_log(said)
     memory = [line for line in said if line.startswith(("Total Activation", "Total Weights", "Max Scratch"))]
-    return {"source": "builder's log (the inspector needs a GPU)", "Layers": lines, "memory": memory}
+    return {"source": "builder's log", "summary": layers.summary(rows), "memory": memory, "layers": rows}

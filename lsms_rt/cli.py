@@ -37,7 +37,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def build_engine(options: argparse.Namespace) -> None:
-    from .export.build import BuildOptions, PlanOptions, build_engine
+    from .export.build import BuildOptions, build_engine
+    from .export.tensorrt import PlanOptions
 
     demo = options.checkpoint is None
     names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "opt_batch", "verify_slices", "force")
@@ -126,9 +127,20 @@ def doctor(options: argparse.Namespace) -> None:
     else:
         for section, lines in report.items():
             for name, value in lines.items():
-                print(f"{section:9} {name:20} {value}")
+                print(f"{section:9} {name:20} {_state(value) if isinstance(value, dict) else value}")
     if not report["runtime"]["works"]:
         raise EnvironmentProblem("the bundled engine does not run on this machine; see the lines above")
+
+
+def _state(backend: dict[str, Any]) -> str:
+    """What doctor says of a backend, in a line."""
+    if backend["version"] is None:
+        return "; ".join(filter(None, (f"absent: {backend['missing']}", backend.get("fix"))))
+    can = ", ".join(f"{what} here: {'yes' if backend[what] else 'no'}" for what in ("builds", "runs"))
+    devices = f" on {', '.join(backend['devices'])}" if "devices" in backend else ""
+    more = devices + (f" with {backend['kernels']} operations" if "kernels" in backend else "")
+    why = f"; {backend['missing']}: {backend['fix']}" if "missing" in backend else ""
+    return f"{backend['version']}, {can}{more}{why}"
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -219,7 +231,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--target", type=_list, default=(), metavar="SM,SM", help="tensorrt-rtx: GPUs, e.g. sm_86,sm_89 (default: all)"
     )
     plan.add_argument("--workspace", type=_number(1, 1 << 20), metavar="MIB", help="scratch memory (default: no limit)")
-    plan.add_argument("--timing-cache", type=Path, metavar="FILE", help="tensorrt: measured kernels, read and written")
+    plan.add_argument(
+        "--timing-cache", type=Path, metavar="FILE", help="tensorrt: measured kernels, read and written (default: none)"
+    )
     plan.add_argument(
         "--hardware",
         choices=("none", "same-capability", "ampere+"),

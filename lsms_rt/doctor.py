@@ -6,15 +6,18 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 import time
 from typing import Any
 
 import numpy as np
 
-from . import __version__
+from . import __version__, jetson
 from .data import demo_engine
+from .engine.tensorrt.flavour import FLAVOURS, Flavour, load
+from .errors import EnvironmentProblem
+from .gpu import Driver, look
+from .jetson import Jetson
 
 RUNTIME = ("numpy", "onnxruntime", "pydicom", "pillow", "tokenizers")
 BUILD = (
@@ -25,8 +28,8 @@ BUILD = (
     "safetensors",
     "scipy",
     "triton",
-    "tensorrt",
     "pycuda",
+    "cuda-bindings",
 )
 DECODERS = {  # transfer syntax and the packages that decode it
     "JPEG": ("1.2.840.10008.1.2.4.50", "pillow"),
@@ -40,8 +43,10 @@ DECODERS = {  # transfer syntax and the packages that decode it
 
 def examine() -> dict[str, dict[str, Any]]:
     """Sections of names and values, in plain types; ``runtime.works`` says whether the bundled engine answers."""
+    driver, board = look(), jetson.find()
     return {
-        "machine": _machine(),
+        "machine": _machine(driver, board),
+        "backends": _backends(driver, board),
         "runtime": {name: _version(name) for name in RUNTIME} | _try_engine(),
         "build": {name: _version(name) for name in BUILD},
         "decoders": _decoders(),
@@ -58,14 +63,93 @@ def _decoders() -> dict[str, str]:
     return found | {"NIfTI": "present" if nifti else "absent (pip install nibabel)"}
 
 
-def _machine() -> dict[str, Any]:
-    return {
+def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "lsms-rt": __version__,
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "nvidia driver": "present" if shutil.which("nvidia-smi") else "absent",
     }
+    if board is not None:
+        found["jetson"] = (
+            f"{board.model}, L4T {board.l4t or 'unknown'}, JetPack {board.jetpack or 'not installed as one'}"
+        )
+        found["power mode"] = board.power_mode or "unknown (nvpmodel -q)"
+    found["nvidia driver"] = driver.problem or f"runs CUDA up to {driver.cuda[0]}.{driver.cuda[1]}"
+    for number, gpu in enumerate(driver.gpus):
+        memory = f"{gpu.memory / 2**30:.0f} GiB{' shared with the CPU' if gpu.integrated else ''}"
+        found[f"gpu {number}"] = f"{gpu.name}, {gpu.arch}, {memory}"
+    return found
+
+
+def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:
+    """For every backend: its version, whether it builds and runs here, why not, and what to do about it."""
+    found = {"onnxruntime": _onnxruntime(), "pytorch": _pytorch(driver)}
+    for flavour in FLAVOURS.values():
+        found[flavour.name] = _tensorrt(flavour, driver, board)
+    return found
+
+
+def _onnxruntime() -> dict[str, Any]:
+    import onnxruntime
+
+    names = {"TensorrtExecutionProvider": "tensorrt", "CUDAExecutionProvider": "cuda", "CPUExecutionProvider": "cpu"}
+    devices = [names[name] for name in onnxruntime.get_available_providers() if name in names]
+    builds = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript", "transformers"))
+    return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
+        {} if builds else {"missing": "the build side", "fix": "pip install 'lsms-rt[build]'"}
+    )
+
+
+def _pytorch(driver: Driver) -> dict[str, Any]:
+    """Without importing it, which takes seconds."""
+    version = _version("torch")
+    if version == "absent":
+        return {
+            "version": None,
+            "builds": False,
+            "runs": False,
+            "missing": "PyTorch",
+            "fix": "pip install 'lsms-rt[build]'",
+        }
+    has_triton = importlib.util.find_spec("triton") is not None
+    kernels = "triton" if has_triton and driver.problem is None else "stock"
+    found = {"version": version, "builds": True, "runs": True, "kernels": kernels}
+    if kernels == "stock":
+        fix = "pip install 'lsms-rt[triton]'" if not has_triton else "the CPU runs stock operations"
+        found |= {"missing": driver.problem or "Triton", "fix": fix}
+    return found
+
+
+def _tensorrt(flavour: Flavour, driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    if board is not None and flavour.portable:
+        return {"version": None, "builds": False, "runs": False, "missing": "support of Jetson", "fix": "take tensorrt"}
+    fix = flavour.install
+    if board is not None:
+        fix = "sudo apt install nvidia-jetpack, and a venv that sees it: python3 -m venv --system-site-packages"
+    try:
+        version = load(flavour).__version__
+    except EnvironmentProblem as error:
+        return {"version": None, "builds": False, "runs": False, "missing": str(error)} | (
+            {"fix": fix} if board else {}
+        )
+    missing = [name for name in ("pycuda", "cuda") if importlib.util.find_spec(name) is None]
+    problem = driver.problem or (f"it lacks {', '.join(missing)}" if missing else None)
+    if problem is None and flavour.cuda and driver.cuda < flavour.cuda:
+        problem = f"it needs a driver for CUDA {flavour.cuda[0]}.{flavour.cuda[1]}"
+    found = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": problem is None}
+    if problem:
+        fix = (
+            "pip install pycuda cuda-bindings (needs nvcc on the PATH)"
+            if missing and not driver.problem
+            else (
+                "install or update the NVIDIA driver; engines for a GPU elsewhere can be built here"
+                if flavour.portable
+                else "install or update the NVIDIA driver"
+            )
+        )
+        found |= {"missing": problem, "fix": fix}
+    return found
 
 
 def _version(name: str) -> str:

@@ -9,6 +9,7 @@ Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that on
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class TorchBackend:
         features = TextFeatures(tuple(found[:STAGES]), tuple(found[STAGES:]), mask, folded)
         logits: np.ndarray = self.runner.segment(torch.from_numpy(images), features).cpu().numpy()
         return logits
+
+    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        return (self.segment(images, text) for images in batches)
 
     def close(self) -> None:
         self.runner.close()

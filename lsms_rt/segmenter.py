@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,14 +145,25 @@ class Segmenter:
     """Loads an engine once, answers many times; safe to use from several threads, closes as a context manager.
 
     ``digest`` ("sha256:HEX", as ``lsms-rt inspect`` prints it), from a trusted place, must be the engine's: engines
-    are code.  ``threads`` is the number of CPU threads of a slice's computation.
-    Raises a subclass of ``EngineError`` for an engine that is missing, changed, too new or malformed.
+    are code.  ``threads`` is the number of CPU threads of a slice's computation.  ``device`` ("cpu", "cuda", "cuda:1",
+    and for ONNX Runtime "tensorrt") is where it runs, by default a GPU where the engine's backend has one;
+    ``cuda_graph=False`` runs a TensorRT engine without one.
+    Raises a subclass of ``EngineError`` for an engine that is missing, changed, too new, malformed, or for another GPU
+    or version of TensorRT; of ``EnvironmentProblem`` for a machine that lacks its library, driver, GPU or memory.
     """
 
-    def __init__(self, engine: str | PathLike[str], *, digest: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: str | PathLike[str],
+        *,
+        digest: str | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+        cuda_graph: bool = True,
+    ) -> None:
         directory = open_directory(Path(engine), digest)
         tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
-        self._open(open_backend(directory, threads), directory.manifest, tokenizer)
+        self._open(open_backend(directory, threads, device, cuda_graph), directory.manifest, tokenizer)
         self.digest = directory.digest
 
     @classmethod
@@ -202,25 +213,51 @@ class Segmenter:
         return self._series(slices, text, sentence, size)
 
     def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
-        for start in range(0, len(slices), size):
-            timings: dict[str, float] = {}
-            for result in self._predict_batch(slices[start : start + size], text, sentence, timings):
+        """Tensors are made as the backend asks for them: on a GPU, while the batch before computes."""
+        under_way: deque[tuple[Sequence[CtSlice], list[Placement], dict[str, float]]] = deque()
+
+        def tensors() -> Iterator[np.ndarray]:
+            for start in range(0, len(slices), size):
+                part, timings = slices[start : start + size], dict[str, float]()
+                images, placements = self._prepare(part, timings)
+                under_way.append((part, placements, timings))
+                yield images
+
+        answers, begin = self._backend.segment_many(tensors(), sentence.features), time.perf_counter()
+        for logits in answers:
+            part, placements, timings = under_way.popleft()
+            timings["image"] = (time.perf_counter() - begin) * 1000 - timings["prepare"]
+            for result in self._results(part, placements, logits, text, sentence, timings):
                 result.timings["total"] = sum(result.timings.values())
                 yield result
+            begin = time.perf_counter()
 
     def _predict_batch(
         self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, timings: dict[str, float]
     ) -> list[Segmentation]:
-        manifest = self.manifest
-        with _timed(timings, "prepare"):
-            placed = [to_tensor(ct, manifest.image_size, manifest.hu_window) for ct in slices]
-            images = np.concatenate([tensor for tensor, _ in placed])
+        images, placements = self._prepare(slices, timings)
         with _timed(timings, "image"):
             logits = self._backend.segment(images, sentence.features)
+        return self._results(slices, placements, logits, text, sentence, timings)
+
+    def _prepare(self, slices: Sequence[CtSlice], timings: dict[str, float]) -> tuple[np.ndarray, list[Placement]]:
+        with _timed(timings, "prepare"):
+            placed = [to_tensor(ct, self.manifest.image_size, self.manifest.hu_window) for ct in slices]
+            return np.concatenate([tensor for tensor, _ in placed]), [placement for _, placement in placed]
+
+    def _results(
+        self,
+        slices: Sequence[CtSlice],
+        placements: list[Placement],
+        logits: np.ndarray,
+        text: str,
+        sentence: _Sentence,
+        timings: dict[str, float],
+    ) -> list[Segmentation]:
         with _timed(timings, "mask"):
             results = [
                 self._result(ct, placement, values, text, sentence.unknown_words)
-                for ct, (_, placement), values in zip(slices, placed, logits, strict=True)
+                for ct, placement, values in zip(slices, placements, logits, strict=True)
             ]
         for result in results:
             result.timings.update({name: value / len(slices) for name, value in timings.items()})

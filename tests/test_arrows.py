@@ -12,13 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
-    "cli", "ct", "data", "demo", "dicom", "doctor", "engine", "errors", "image", "masks", "overlay", "predict",
-    "segmenter", "tensor", "text",
+    "cli", "ct", "data", "demo", "dicom", "doctor", "engine", "errors", "gpu", "image", "jetson", "masks", "overlay",
+    "predict", "segmenter", "tensor", "text",
 }  # fmt: skip
 # room -> the rooms it may import from, at the top of a file or inside a function
 ARROWS = {
     "errors": set(),
     "data": set(),
+    "gpu": set(),
+    "jetson": set(),
     "ct": {"errors"},
     "tensor": {"ct", "errors"},
     "masks": {"ct", "errors", "tensor"},
@@ -26,22 +28,22 @@ ARROWS = {
     "dicom": {"ct", "errors"},
     "image": {"ct", "dicom", "errors"},
     "text": {"errors"},
-    "engine": {"errors"},
+    "engine": {"errors", "gpu"},
     "segmenter": {"ct", "engine", "errors", "image", "masks", "overlay", "tensor", "text"},
     "mathematics": set(),
     "kernels": {"mathematics"},
     "model": {"errors", "kernels", "mathematics"},
     "calibration": {"dicom", "errors", "image"},
-    "export": {"calibration", "ct", "data", "engine", "errors", "kernels", "model", "tensor", "text"},
+    "export": {"calibration", "ct", "data", "engine", "errors", "gpu", "kernels", "model", "tensor", "text"},
     "bench": {
-        "calibration", "ct", "data", "engine", "errors", "image", "kernels", "masks", "mathematics", "model",
+        "calibration", "ct", "data", "engine", "errors", "export", "image", "kernels", "masks", "mathematics", "model",
         "segmenter",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "text"},
     "training": {"bench", "calibration", "data", "engine", "export", "image", "model", "segmenter", "text"},
     "predict": {"errors", "image", "segmenter"},
     "demo": {"data", "masks", "segmenter"},
-    "doctor": {"data", "segmenter"},
+    "doctor": {"data", "engine", "errors", "gpu", "jetson", "segmenter"},
 }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
-"""ONNX Runtime on the CPU: the embedded default, and the yardstick of the other backends."""
+"""ONNX Runtime: on the CPU the embedded default, and the yardstick of the other backends; on a GPU where it can."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,21 @@ TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
 
 
 class OnnxRuntimeBackend:
-    """Two inference sessions; ``run`` of a session is thread-safe."""
+    """Two inference sessions; ``run`` of a session is thread-safe.
 
-    def __init__(self, engine: EngineDirectory, threads: int | None) -> None:
+    ``kind`` is "cpu", "cuda" or "tensorrt", whose execution providers are in the package onnxruntime-gpu; None takes
+    CUDA where it is, and logs it.  GPU number ``index``.
+    """
+
+    def __init__(self, engine: EngineDirectory, threads: int | None, kind: str | None = None, index: int = 0) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise EnvironmentProblem("this engine needs ONNX Runtime; pip install onnxruntime") from error
         self.version: str = onnxruntime.__version__
+        self.providers = _providers(onnxruntime, kind, index)
         self._sessions = {
-            name: _session(onnxruntime, engine, name, wanted, threads)
+            name: _session(onnxruntime, engine, name, wanted, threads, self.providers)
             for name, wanted in ((TEXT_GRAPH, TEXT_INPUTS), (IMAGE_GRAPH, ("image", "mask", *FEATURES)))
         }
 
@@ -36,6 +43,9 @@ class OnnxRuntimeBackend:
         feeds = {name: _rows(array, batch) for name, array in (text.arrays | {"mask": text.mask}).items()}
         logits: np.ndarray = self._run(IMAGE_GRAPH, ["logits"], feeds | {"image": images})[0]
         return logits[:, 0]
+
+    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        return (self.segment(images, text) for images in batches)
 
     def close(self) -> None:
         self._sessions = {}
@@ -51,7 +61,33 @@ class OnnxRuntimeBackend:
         return result
 
 
-def _session(ort: Any, engine: EngineDirectory, name: str, inputs: tuple[str, ...], threads: int | None) -> Any:
+PROVIDERS = {  # of ONNX Runtime, the first that runs an operator takes it
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+log = logging.getLogger("lsms_rt")
+
+
+def _providers(ort: Any, kind: str | None, index: int) -> list[Any]:
+    """What a session is opened with.  Raises :class:`EnvironmentProblem` where the package has no such provider."""
+    there = ort.get_available_providers()
+    if kind is None:
+        kind = "cuda" if "CUDAExecutionProvider" in there else "cpu"
+        log.info("ONNX Runtime on %s", kind)
+    missing = [name for name in PROVIDERS[kind] if name not in there]
+    if missing:
+        raise EnvironmentProblem(
+            f"device {kind!r}: this ONNX Runtime has no {missing[0]}; "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        )
+    on_gpu = {"device_id": index}
+    return [name if name.startswith("CPU") else (name, on_gpu) for name in PROVIDERS[kind]]
+
+
+def _session(
+    ort: Any, engine: EngineDirectory, name: str, inputs: tuple[str, ...], threads: int | None, providers: list[Any]
+) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised as well
     if threads is not None:
@@ -61,9 +97,14 @@ def _session(ort: Any, engine: EngineDirectory, name: str, inputs: tuple[str, ..
         # the image graph then needs: 98 instead of 67 ms for both, on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(engine.read(name), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(engine.read(name), options, providers=providers)
     except (ort.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError, *_load_errors(ort)) as error:
         raise EngineInvalid(f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {error}") from error
+    first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if session.get_providers()[0] != first:  # the library goes on without a provider that does not start
+        raise EnvironmentProblem(
+            f"ONNX Runtime's {first} does not start here; see lsms-rt doctor, or take device='cpu'"
+        )
     found = {value.name for value in session.get_inputs()}
     if found != set(inputs):
         raise EngineInvalid(

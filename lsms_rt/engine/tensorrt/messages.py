@@ -11,6 +11,8 @@ import logging
 import re
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,7 @@ from ...errors import (
     OutOfDeviceMemory,
 )
 
-KEPT = 4000  # messages; a build in verbose mode has some thousand
+KEPT = 1000  # messages
 LEVELS = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 log = logging.getLogger("lsms_rt")
 
@@ -44,13 +46,28 @@ class Messages:
     def __init__(self) -> None:
         self._kept: deque[Message] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
+        self._listeners: list[list[str]] = []
         self._count = 0
 
     def add(self, level: str, text: str) -> None:
         with self._lock:
             self._count += 1
             self._kept.append(Message(self._count, level, text))
+            for texts in self._listeners:
+                texts.append(text)
         log.debug("%s: %s", level, text)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[str]]:
+        """All texts that come meanwhile, however many, in a list that grows."""
+        texts: list[str] = []
+        with self._lock:
+            self._listeners.append(texts)
+        try:
+            yield texts
+        finally:
+            with self._lock:
+                self._listeners.remove(texts)
 
     def mark(self) -> int:
         """A point in time, for :meth:`since`."""

@@ -1,0 +1,54 @@
+"""Whether this machine is an NVIDIA Jetson, which software it runs, and in which power mode."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL, RELEASE, PACKAGES = "proc/device-tree/model", "etc/nv_tegra_release", "var/lib/dpkg/status"
+
+
+@dataclass(frozen=True)
+class Jetson:
+    """``l4t`` is the board's Linux, "36.4.3"; ``jetpack`` and ``power_mode`` are None where they cannot be read."""
+
+    model: str
+    l4t: str | None
+    jetpack: str | None
+    power_mode: str | None
+
+
+def _run(command: Sequence[str]) -> str:
+    """What a command prints; nothing where it is missing, fails or hangs."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def find(root: Path = Path("/"), run: Callable[[Sequence[str]], str] = _run) -> Jetson | None:
+    """The Jetson that this is, or None.  ``root`` and ``run`` are other ones in tests."""
+    model = _read(root / MODEL).rstrip("\0").strip()
+    if "Jetson" not in model and "Orin" not in model and "Thor" not in model:
+        return None
+    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / RELEASE))
+    package = re.search(
+        r"^Package: nvidia-jetpack$.*?^Version: (\S+)", _read(root / PACKAGES), re.MULTILINE | re.DOTALL
+    )
+    mode = re.search(r"NV Power Mode: (\S+)", run(["nvpmodel", "-q"]))
+    return Jetson(
+        model,
+        f"{release[1]}.{release[2]}" if release else None,
+        package[1] if package else None,
+        mode[1] if mode else None,
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
