@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,40 +11,22 @@ from pathlib import Path
 import onnx
 
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
-from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
-from lsms_rt.engine.tensorrt.flavour import FLAVOURS, RTX_TARGETS, Flavour, load
-from lsms_rt.errors import EngineError, InputError
+from lsms_rt.engine.manifest import Manifest, write_manifest
+from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour, load
+from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
 
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of
 from .graphs import export_graphs
+from .plans import Progress, check_output, digests, measured_with, write_plans
 from .precision import WHY, kept_in_fp32
-from .tensorrt import PlanOptions, build_plan
-from .verify import Parity, compare
+from .tensorrt import PlanOptions
+from .verify import compare, judge, of_model, phantom_examples
 
 BACKENDS = ("onnxruntime", *FLAVOURS)
 PRECISIONS = ("fp32", "fp16")
-LAYERS = "layers.json"  # the report of a plan's layers, in its engine directory
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine may differ from the reference: its logits, and the share of pixels with the same mask."""
-
-    logit_difference: float
-    mask_agreement: float
-
-
-LIMITS = {
-    # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5); and the same, seen by a user.
-    "fp32": Limits(1e-4, 0.9999),
-    # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may be less tame;
-    # a mask is what counts, and its edge is a percent of a slice's pixels.
-    "fp16": Limits(0.2, 0.999),
-}
 
 
 @dataclass(frozen=True)
@@ -95,7 +76,6 @@ class BuildOptions:
 
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 
 
 def build_engine(
@@ -110,7 +90,7 @@ def build_engine(
     """
     options.check()
     checkpoint = options.checkpoint or demo_checkpoint()
-    _check_output(output, options.force)
+    check_output(output, options.force)
     model = _load(checkpoint, options.image_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
@@ -123,7 +103,9 @@ def build_engine(
             manifest = _verified(folder, manifest, reference, options)
         if options.flavour is not None:
             say(f"building the plans of {options.flavour.title}")
-            manifest, folder = _plan_engine(folder, manifest, options, options.flavour, progress), Path(place) / "plans"
+            plan_options = replace(options.plan, profile=options.profile)
+            manifest = write_plans(folder, manifest, plan_options, options.flavour, Path(place) / "plans", progress)
+            folder = Path(place) / "plans"
             if options.verify_slices and manifest.compute_capability is not None:
                 say("comparing the plans with PyTorch, on this GPU")
                 manifest = _verified(folder, manifest, reference, options)
@@ -131,16 +113,6 @@ def build_engine(
             output.rename(Path(place) / "replaced")  # deleted with the temporary folder
         folder.rename(output)
     return manifest
-
-
-def _check_output(output: Path, force: bool) -> None:
-    if output.exists() and not force:
-        raise InputError(f"{output} exists; choose another -o, or --force to replace it")
-    if output.exists():
-        try:
-            open_directory(output)
-        except EngineError as error:
-            raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o") from error
 
 
 def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:
@@ -179,64 +151,17 @@ def _graph_engine(model: LSMS, checkpoint: Path, options: BuildOptions, folder: 
         precision=options.precision,
         kernels=model.kernels,
         kept_in_fp32=kept | {"why": WHY} if half else {},
-        files=_digests(folder),
+        files=digests(folder),
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def _plan_engine(
-    graphs: Path, manifest: Manifest, options: BuildOptions, flavour: Flavour, progress: Progress | None
-) -> Manifest:
-    """Write an engine of plans, made from those in ``graphs``, beside it into ``plans``."""
-    from lsms_rt.gpu import look
-
-    folder = graphs.with_name("plans")
-    folder.mkdir()
-    plan_options, layers = replace(options.plan, profile=options.profile), {}
-    for name in (TEXT_GRAPH, IMAGE_GRAPH):
-        plan, layers[name] = build_plan(flavour, graphs / name, plan_options, progress)
-        (folder / name).with_suffix(".plan").write_bytes(plan)
-    (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
-    shutil.copyfile(graphs / TOKENIZER, folder / TOKENIZER)
-    driver = look()
-    gpu = driver.gpus[0] if driver.gpus else None
-    manifest = replace(
-        manifest,
-        backend=flavour.name,
-        backend_version=load(flavour).__version__,
-        compute_capability=".".join(map(str, gpu.capability)) if gpu else None,
-        device_name=gpu.name if gpu else None,
-        target_capabilities=(plan_options.targets or tuple(RTX_TARGETS)) if flavour.portable else (),
-        plan_options=plan_options.to_dict(),
-        files=_digests(folder),
-    )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())}
 
 
 def _verified(folder: Path, manifest: Manifest, reference: LSMS, options: BuildOptions) -> Manifest:
     """Compare the engine in ``folder`` with the reference, refuse it or write the figures into its manifest."""
-    parity = compare(reference, folder, options.verify_slices)
-    _judge(parity, LIMITS[options.precision])
-    where = f"{manifest.backend} {manifest.backend_version}" + (
-        f" on {manifest.device_name}" if manifest.device_name else ""
-    )
-    manifest = replace(manifest, accuracy=parity.to_dict() | {"measured_with": where})
+    examples = phantom_examples(options.verify_slices, manifest.image_size)
+    parity = compare(of_model(reference), folder, examples)
+    judge(parity, options.precision)
+    manifest = replace(manifest, accuracy=parity.to_dict() | {"measured_with": measured_with(manifest)})
     write_manifest(folder, manifest)
     return manifest
-
-
-def _judge(parity: Parity, limits: Limits) -> None:
-    if not (
-        parity.max_logit_difference <= limits.logit_difference and parity.mask_agreement >= limits.mask_agreement
-    ):  # so that NaN is refused
-        raise EngineError(
-            f"the engine differs from PyTorch: logits by {parity.max_logit_difference:.1e} (at most "
-            f"{limits.logit_difference:.0e}), masks equal on {parity.mask_agreement:.4%} of pixels (at least "
-            f"{limits.mask_agreement:.2%}); nothing was written"
-        )

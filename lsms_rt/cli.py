@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import EnvironmentProblem, LsmsError
+from .errors import EnvironmentProblem, InputError, LsmsError
 
 EXTRAS = {  # a missing module -> what to install
     **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors"), "lsms-rt[build]"),
@@ -37,6 +37,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def build_engine(options: argparse.Namespace) -> None:
+    if options.from_engine is not None:
+        _convert(options)
+        return
     from .export.build import BuildOptions, build_engine
     from .export.tensorrt import PlanOptions
 
@@ -66,6 +69,34 @@ def build_engine(options: argparse.Namespace) -> None:
         )
         if manifest.backend not in accuracy["measured_with"]:
             print(f"(measured with {accuracy['measured_with']}; the plans themselves have not run: no GPU here)")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    """Plans from an engine that is there; PyTorch is not needed."""
+    from .engine.tensorrt.flavour import FLAVOURS
+    from .export.plans import convert_engine
+    from .export.tensorrt import PlanOptions
+
+    if options.backend not in FLAVOURS:
+        raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
+    if options.checkpoint or options.image_size or options.precision != "fp32":
+        raise InputError("--from takes weights, size and precision from the engine; leave the other options out")
+    most = options.max_batch
+    plan = PlanOptions(
+        (1, options.opt_batch or min(most, 8), most), options.target, options.workspace, options.timing_cache,
+        options.version_compatible, options.hardware, options.optimization_level,
+    )  # fmt: skip
+    progress = _show if sys.stderr.isatty() else None
+    manifest = convert_engine(
+        options.from_engine, FLAVOURS[options.backend], plan, options.output, options.force, progress
+    )
+    print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {options.from_engine}")
+    plans = manifest.accuracy.get("plans")
+    print(
+        f"plans against graphs on {plans['slices']} slices: logits within {plans['max_logit_difference']:.1e}"
+        if plans
+        else "the plans have not run: no GPU here"
+    )
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -216,6 +247,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = command("build-engine", build_engine, "build an engine directory from a checkpoint")
     sub.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the bundled demo weights)")
+    sub.add_argument(
+        "--from", type=Path, dest="from_engine", metavar="ENGINE",
+        help="plans from this onnxruntime engine; no PyTorch is needed (default: from a checkpoint)",
+    )  # fmt: skip
     backends = ("onnxruntime", "tensorrt", "tensorrt-rtx")
     sub.add_argument("--backend", choices=backends, default="onnxruntime", help="what runs the engine")
     sub.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the engine")

@@ -34,7 +34,10 @@ ARROWS = {
     "kernels": {"mathematics"},
     "model": {"errors", "kernels", "mathematics"},
     "calibration": {"dicom", "errors", "image"},
-    "export": {"calibration", "ct", "data", "engine", "errors", "gpu", "kernels", "model", "tensor", "text"},
+    "export": {
+        "calibration", "ct", "data", "engine", "errors", "gpu", "image", "kernels", "model", "tensor",
+        "text",
+    },
     "bench": {
         "calibration", "ct", "data", "engine", "errors", "export", "image", "kernels", "masks", "mathematics", "model",
         "segmenter",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from onnx import helper, numpy_helper
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.backend import FEATURES
-from lsms_rt.errors import InputError
+from lsms_rt.errors import EngineError, InputError
 from lsms_rt.export.build import BuildOptions, build_engine
 from lsms_rt.export.compact import store_as_fp16
-from lsms_rt.export.verify import compare
+from lsms_rt.export.verify import bundled_examples, compare, judge, of_engine, of_model, phantom_examples
 from lsms_rt.model import LSMS, TextConfig, preset
 
 
@@ -58,7 +59,7 @@ def test_the_graphs_are_as_promised(engine: Path) -> None:
 @pytest.mark.slow
 def test_the_bundled_engine_equals_pytorch_on_64_slices(demo_engine: Path) -> None:
     """The figures that the issue of the export asks for; also proves that engine and checkpoint belong together."""
-    parity = compare(LSMS.from_pretrained(demo_checkpoint()), demo_engine, 64)
+    parity = compare(of_model(LSMS.from_pretrained(demo_checkpoint())), demo_engine, phantom_examples(64, 256))
     assert parity.slices == 64
     assert parity.max_logit_difference < 1e-4
     assert parity.mask_agreement >= 0.9999
@@ -125,4 +126,15 @@ def test_compare_notices_other_weights(engine: Path) -> None:
     model = LSMS.from_pretrained(demo_checkpoint())
     with torch.no_grad():
         model.decoder.predict.bias += 0.01
-    assert compare(model, engine, 1).max_logit_difference > 5e-3
+    parity = compare(of_model(model), engine, phantom_examples(1, 160))
+    assert parity.max_logit_difference > 5e-3
+    with pytest.raises(EngineError, match=r"differs from its reference: logits by 1\.0e-02 \(at most 1e-04\)"):
+        judge(parity, "fp32")
+    with pytest.raises(EngineError, match="logits by nan"):
+        judge(replace(parity, max_logit_difference=float("nan")), "fp16")
+
+
+def test_two_engines_of_the_same_weights_agree_on_the_bundled_slices(demo_engine: Path) -> None:
+    """What a device without PyTorch compares its plans with."""
+    parity = compare(of_engine(demo_engine), demo_engine, bundled_examples())
+    assert (parity.slices, parity.max_logit_difference, parity.mask_agreement) == (9, 0.0, 1.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,36 @@ def test_base_in_fp16(tmp_path: Path) -> None:
         plan, report = build_plan(RTX, path, PlanOptions((1, 8, 16)))
         assert read_header(plan, path.name).version == parse_version(library.__version__)
         assert report["summary"]["layers"] > (5 if path.stem == "text" else 400)
+
+
+def test_plans_from_an_engine_without_pytorch(demo_engine: Path, tmp_path: Path) -> None:
+    """As on a device: a process that cannot import the build side makes plans of an engine that it was given."""
+    output = tmp_path / "plans.engine"
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'onnx', 'onnxscript', 'scipy', 'triton'): sys.modules[name] = None\n"
+        "from lsms_rt.cli import main\n"
+        "sys.exit(main(['build-engine', '--backend', 'tensorrt-rtx', '--from', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(demo_engine), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the plans have not run: no GPU here" in done.stdout
+    source, made = open_directory(demo_engine).manifest, open_directory(output).manifest
+    assert (made.backend, made.precision, made.weights_digest) == ("tensorrt-rtx", "fp32", source.weights_digest)
+    assert made.accuracy == source.accuracy
+
+
+def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, rtx = ["-o", str(tmp_path / "new.engine")], ["--backend", "tensorrt-rtx"]
+    for arguments, code, words in (
+        (["--from", str(half), *rtx], 2, "is an engine of tensorrt-rtx; give one of onnxruntime"),
+        (["--from", str(half)], 2, "--from makes plans: give --backend tensorrt or tensorrt-rtx"),
+        (["--from", str(half), "--precision", "fp16", *rtx], 2, "--from takes weights, size and precision"),
+        (["--from", str(tmp_path / "nowhere"), *rtx], 4, "no such engine"),
+    ):
+        assert main(["build-engine", *arguments, *out]) == code
+        assert words in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ single plans
