@@ -39,7 +39,7 @@ def build(name: str, precision: str, image_size: int, max_batch: int) -> dict[st
         row["export_s"] = round(time.perf_counter() - begin, 1)
         for path in paths:
             begin = time.perf_counter()
-            plan, report = build_plan(RTX, path, PlanOptions((1, min(8, max_batch), max_batch)))
+            plan, report = build_plan(RTX, path, (1, min(8, max_batch), max_batch), PlanOptions())
             row[path.stem] = {
                 "build_s": round(time.perf_counter() - begin, 1),
                 "graph_mb": round(path.stat().st_size / 1e6, 1),

@@ -12,7 +12,7 @@ import onnx
 
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest, write_manifest
-from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour, load
+from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
@@ -20,9 +20,9 @@ from lsms_rt.model.lsms import TOKENIZER
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of
 from .graphs import export_graphs
-from .plans import Progress, check_output, digests, measured_with, write_plans
+from .plans import check_output, digests, measured_with, why_not_here, write_plans
 from .precision import WHY, kept_in_fp32
-from .tensorrt import PlanOptions
+from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
 
 BACKENDS = ("onnxruntime", *FLAVOURS)
@@ -34,7 +34,7 @@ class BuildOptions:
     """What ``lsms-rt build-engine`` is asked for.  ``image_size`` None takes the checkpoint's own.
 
     ``opt_batch`` is the batch that a plan is tuned for, by default up to eight; the smallest is always 1, since
-    ``predict`` asks for one slice.  ``plan`` is for TensorRT's two libraries; its profile is made of the batches here.
+    ``predict`` asks for one slice.  ``plan`` is for TensorRT's two libraries.
     """
 
     checkpoint: Path | None = None
@@ -45,7 +45,7 @@ class BuildOptions:
     opt_batch: int | None = None
     verify_slices: int = 8
     force: bool = False
-    plan: PlanOptions = field(default_factory=lambda: PlanOptions((1, 1, 1)))
+    plan: PlanOptions = field(default_factory=PlanOptions)
 
     @property
     def profile(self) -> tuple[int, int, int]:
@@ -67,9 +67,8 @@ class BuildOptions:
         if not 0 <= self.verify_slices <= 10_000:
             raise InputError(f"--verify-slices {self.verify_slices}; give 0 to 10000")
         if self.flavour is not None:
-            replace(self.plan, profile=self.profile).check(self.flavour)
-            load(self.flavour)
-        elif self.plan != PlanOptions((1, 1, 1)):
+            check_builder(self.flavour, self.plan)
+        elif self.plan != PlanOptions():
             raise InputError(
                 "options of a plan (--target, --workspace ...) are for --backend tensorrt and tensorrt-rtx"
             )
@@ -101,12 +100,17 @@ def build_engine(
             say(f"comparing with PyTorch on {options.verify_slices} phantom slices")
             reference = _load(checkpoint, options.image_size, "reference")
             manifest = _verified(folder, manifest, reference, options)
+            if options.precision == "fp16":
+                manifest = _verified_in_half(folder, manifest, reference, model, options)
         if options.flavour is not None:
             say(f"building the plans of {options.flavour.title}")
-            plan_options = replace(options.plan, profile=options.profile)
-            manifest = write_plans(folder, manifest, plan_options, options.flavour, Path(place) / "plans", progress)
-            folder = Path(place) / "plans"
-            if options.verify_slices and manifest.compute_capability is not None:
+            graphs, folder = folder, Path(place) / "plans"
+            profile, flavour = options.profile, options.flavour
+            manifest = write_plans(graphs, manifest, profile, options.plan, flavour, folder, progress)
+            reason = why_not_here(manifest, flavour)
+            if reason:
+                say(f"the plans are not run: {reason}")
+            if options.verify_slices and not reason:
                 say("comparing the plans with PyTorch, on this GPU")
                 manifest = _verified(folder, manifest, reference, options)
         if output.exists():
@@ -163,5 +167,19 @@ def _verified(folder: Path, manifest: Manifest, reference: LSMS, options: BuildO
     parity = compare(of_model(reference), folder, examples)
     judge(parity, options.precision)
     manifest = replace(manifest, accuracy=parity.to_dict() | {"measured_with": measured_with(manifest)})
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _verified_in_half(folder: Path, manifest: Manifest, reference: LSMS, half: LSMS, options: BuildOptions) -> Manifest:
+    """Compare again with every operation in float16: ONNX Runtime's CPU computes an fp16 graph in fp32 inside.
+
+    PyTorch's CPU rounds after every operation, so that an overflow is an overflow.  ``half`` is the exported model.
+    """
+    examples = phantom_examples(options.verify_slices, manifest.image_size)
+    parity = compare(of_model(reference), folder, examples, of_model(half))
+    judge(parity, options.precision)
+    accuracy = parity.to_dict() | {"measured_with": "PyTorch on a CPU, every operation in float16"}
+    manifest = replace(manifest, accuracy=accuracy | {"graphs": manifest.accuracy})
     write_manifest(folder, manifest)
     return manifest

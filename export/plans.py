@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -12,27 +13,26 @@ from pathlib import Path
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load
-from lsms_rt.errors import EngineError, InputError
+from lsms_rt.engine.tensorrt.refuse import check_gpu, platform_name
+from lsms_rt.errors import EngineError, InputError, LsmsError
 from lsms_rt.gpu import look
 
-from .tensorrt import PlanOptions, build_plan
+from .tensorrt import PlanOptions, Profile, Progress, build_plan, check_builder
 from .verify import bundled_examples, compare, judge, of_engine
 
 LAYERS, TOKENIZER = "layers.json", "tokenizer.json"  # in the engine directory: a report of its plans' layers
-Progress = Callable[[str, int, int], None]
 
 
 def convert_engine(
-    source: Path, flavour: Flavour, options: PlanOptions, output: Path, force: bool = False,
-    progress: Progress | None = None,
+    source: Path, flavour: Flavour, profile: Profile, options: PlanOptions, output: Path, *, force: bool = False,
+    say: Callable[[str], None] = lambda _: None, progress: Progress | None = None,
 ) -> Manifest:  # fmt: skip
     """Write into ``output`` the plans of the ONNX Runtime engine at ``source``, in its precision.
 
     Where there is a GPU the plans are compared with their graphs, on the bundled slices, before they are written.
     Raises as ``build_engine`` does.
     """
-    options.check(flavour)
-    load(flavour)
+    check_builder(flavour, options)
     check_output(output, force)
     graphs = open_directory(source)
     if graphs.manifest.backend != "onnxruntime":
@@ -44,8 +44,11 @@ def convert_engine(
         for name in graphs.manifest.files:
             (checked / name).write_bytes(graphs.read(name))  # the very bytes whose digests were right
         write_manifest(checked, graphs.manifest)
-        manifest = write_plans(checked, graphs.manifest, options, flavour, folder, progress)
-        if manifest.compute_capability is not None:
+        manifest = write_plans(checked, graphs.manifest, profile, options, flavour, folder, progress)
+        reason = why_not_here(manifest, flavour)
+        if reason:
+            say(f"the plans are not run: {reason}")
+        else:
             parity = compare(of_engine(checked), folder, bundled_examples())
             judge(parity, manifest.precision)
             plans = parity.to_dict() | {"measured_with": measured_with(manifest), "against": "its graphs"}
@@ -57,29 +60,40 @@ def convert_engine(
     return manifest
 
 
+def why_not_here(manifest: Manifest, flavour: Flavour) -> str | None:
+    """Why plans that were just built cannot be run and compared on this machine; None where they can."""
+    if importlib.util.find_spec("pycuda") is None:
+        return "pycuda is not installed"
+    try:
+        check_gpu(manifest, look(), 0, flavour)
+    except LsmsError as error:
+        return str(error)
+    return None
+
+
 def write_plans(
-    graphs: Path, manifest: Manifest, options: PlanOptions, flavour: Flavour, folder: Path, progress: Progress | None
-) -> Manifest:
+    graphs: Path, manifest: Manifest, profile: Profile, options: PlanOptions, flavour: Flavour, folder: Path,
+    progress: Progress | None,
+) -> Manifest:  # fmt: skip
     """Write an engine of plans into the new ``folder``, made from the graphs in ``graphs``, whose manifest is given."""
     folder.mkdir()
     layers = {}
     for name in (TEXT_GRAPH, IMAGE_GRAPH):
-        plan, layers[name] = build_plan(flavour, graphs / name, options, progress)
+        plan, layers[name] = build_plan(flavour, graphs / name, profile, options, progress)
         (folder / name).with_suffix(".plan").write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
     shutil.copyfile(graphs / TOKENIZER, folder / TOKENIZER)
-    driver = look()
-    gpu = driver.gpus[0] if driver.gpus else None
+    gpu = None if flavour.portable else look().gpus[0]  # what TensorRT has measured on
     manifest = replace(
         manifest,
         backend=flavour.name,
         backend_version=load(flavour).__version__,
-        max_batch=options.profile[2],
-        profile=options.profile,
+        max_batch=profile[2],
+        profile=profile,
         compute_capability=".".join(map(str, gpu.capability)) if gpu else None,
         device_name=gpu.name if gpu else None,
         target_capabilities=(options.targets or tuple(RTX_TARGETS)) if flavour.portable else (),
-        plan_options=options.to_dict(),
+        plan_options=options.to_dict() | {"platform": platform_name()},
         files=digests(folder),
     )
     write_manifest(folder, manifest)

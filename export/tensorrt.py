@@ -15,9 +15,10 @@ from typing import Any
 
 from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load
 from lsms_rt.engine.tensorrt.header import read_header
-from lsms_rt.engine.tensorrt.messages import explain, logger_of
+from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
 from lsms_rt.engine.tensorrt.refuse import HARDWARE
-from lsms_rt.errors import EngineError, InputError
+from lsms_rt.errors import EngineError, InputError, NoGpu
+from lsms_rt.gpu import look
 
 from . import layers
 
@@ -25,15 +26,18 @@ Report = dict[str, Any]
 log = logging.getLogger("lsms_rt")
 
 
+Profile = tuple[int, int, int]  # smallest, best and largest batch
+Progress = Callable[[str, int, int], None]  # phase, step, steps
+
+
 @dataclass(frozen=True)
 class PlanOptions:
-    """What a builder is told.  ``profile``: (min, opt, max) batch; ``targets`` ("sm_86", ...): of RTX only, () for all.
+    """What a builder is told.  ``targets`` ("sm_86", ...): of RTX only, () for all that it knows.
 
     ``workspace_mib``: scratch memory that a layer may take, None for all of the GPU's.  ``timing_cache``: a file of
     measured kernels that is read, if it exists, and written again.  ``hardware`` as in ``refuse.HARDWARE``.
     """
 
-    profile: tuple[int, int, int]
     targets: tuple[str, ...] = ()
     workspace_mib: int | None = None
     timing_cache: Path | None = None
@@ -53,14 +57,19 @@ class PlanOptions:
             raise InputError(f"--target {','.join(unknown)}: {flavour.title} builds for {', '.join(RTX_TARGETS)}")
         if self.hardware not in HARDWARE:
             raise InputError(f"--hardware {self.hardware}; choose from {', '.join(HARDWARE)}")
-        if flavour.portable and (self.hardware != "none" or self.version_compatible or self.timing_cache):
+        theirs = (
+            self.hardware != "none",
+            self.version_compatible,
+            self.timing_cache,
+            self.optimization_level is not None,
+        )
+        if flavour.portable and any(theirs):
             raise InputError(
-                f"--hardware, --version-compatible and --timing-cache are for --backend tensorrt; {flavour.title} "
-                "compiles for a GPU when it meets it: --target lists those that it may meet"
+                "--hardware, --version-compatible, --timing-cache and --optimization-level are for --backend tensorrt; "
+                f"{flavour.title} compiles for a GPU when it meets it: --target lists those that it may meet"
             )
-        low, best, most = self.profile
-        if not 1 <= low <= best <= most:
-            raise InputError(f"profile {self.profile}: give batches with 1 <= min <= opt <= max")
+        if self.timing_cache is not None and not self.timing_cache.parent.is_dir():
+            raise InputError(f"--timing-cache {self.timing_cache}: its folder does not exist")
 
     def to_dict(self) -> dict[str, Any]:
         """What a manifest keeps of them."""
@@ -72,13 +81,26 @@ class PlanOptions:
         }
 
 
-def build_plan(
-    flavour: Flavour, graph: Path, options: PlanOptions, progress: Callable[[str, int, int], None] | None = None
-) -> tuple[bytes, Report]:
-    """The plan of the ONNX file ``graph``, and a report of its layers.
+def check_builder(flavour: Flavour, options: PlanOptions) -> None:
+    """Raise what would stop :func:`build_plan`, before minutes of other work.
 
-    ``progress`` is told phase, step and steps.  Raises :class:`EngineError` where the graph cannot be parsed or built,
-    ``EnvironmentProblem`` where the library or (for TensorRT) a GPU is missing.
+    :class:`InputError` for options, ``EnvironmentProblem`` where the library is missing, :class:`NoGpu` where TensorRT,
+    which measures on the GPU, has none.
+    """
+    options.check(flavour)
+    library = load(flavour)
+    _hardware_level(library, options)
+    problem = look().problem
+    if problem and not flavour.portable:
+        raise NoGpu(f"{flavour.title} builds on the GPU that will run the engine: {problem}; see lsms-rt doctor")
+
+
+def build_plan(
+    flavour: Flavour, graph: Path, profile: Profile, options: PlanOptions, progress: Progress | None = None
+) -> tuple[bytes, Report]:
+    """The plan of the ONNX file ``graph`` for batches of ``profile``, and a report of its layers.
+
+    Raises :class:`EngineError` where the graph cannot be parsed or built, and what :func:`check_builder` raises.
     """
     options.check(flavour)
     library = load(flavour)
@@ -91,52 +113,46 @@ def build_plan(
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(library, network, logger, graph)
     config = builder.create_builder_config()
-    _configure(library, flavour, config, options, progress)
-    _add_profile(builder, network, config, options.profile, graph.name)
+    _configure(library, flavour, config, options)
+    config.progress_monitor = _monitor(library, messages, progress or (lambda *_: None))
+    _add_profile(builder, network, config, profile, graph.name)
     if options.timing_cache is not None:
         _read_timing_cache(config, options.timing_cache)
-    mark = messages.mark()
+    mark, messages.interrupt = messages.mark(), None
     with messages.recording() as said:
         plan = builder.build_serialized_network(network, config)
-    plan = _made(plan, f"{flavour.title} did not build {graph.name}", messages.errors(mark))
+    if messages.interrupt is not None:
+        raise messages.interrupt
+    if plan is None:
+        raise explain(f"{flavour.title} did not build {graph.name}", messages.errors(mark))
     if options.timing_cache is not None:
-        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        _write_timing_cache(config, options.timing_cache)
     data = bytes(plan)
     read_header(data, f"the plan of {graph.name}")
     report = {"library": flavour.title, "version": library.__version__, "bytes": len(data)}
-    return data, report | _layers(library, logger, data, said)
-
-
-def _made(result: Any, what: str, said: list[str]) -> Any:
-    if result is None:
-        raise explain(what, said)
-    return result
+    return data, report | _layers(library, logger, data, said, options.version_compatible)
 
 
 def _parse(library: Any, network: Any, logger: Any, graph: Path) -> None:
     """Garbage in text form "parses" into a network without outputs, so those are counted."""
     parser = library.OnnxParser(network, logger)
     parsed = parser.parse(graph.read_bytes())
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    said = [f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors]
+    mistakes = [parser.get_error(index) for index in range(parser.num_errors)]
+    said = [f"{mistake.node_operator()} {mistake.node_name()}: {mistake.desc()}" for mistake in mistakes]
     if not parsed or not network.num_outputs:
         raise EngineError(f"{graph.name} is no graph for TensorRT: {' | '.join(said[:3]) or 'it has no outputs'}")
 
 
-def _configure(
-    library: Any, flavour: Flavour, config: Any, options: PlanOptions, progress: Callable[[str, int, int], None] | None
-) -> None:
+def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions) -> None:
+    config.clear_flag(library.BuilderFlag.TF32)  # on by default: it would round fp32 to fp16's 11 bits
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.version_compatible:
         config.set_flag(library.BuilderFlag.VERSION_COMPATIBLE)
-    if options.hardware != "none":
-        level = options.hardware.replace("ampere+", "ampere-plus").replace("same-capability", "same-compute-capability")
-        asked = f"--hardware {options.hardware}"
-        wanted = _member(library.HardwareCompatibilityLevel, level.upper().replace("-", "_"), asked, library)
-        config.hardware_compatibility_level = wanted
-        if config.hardware_compatibility_level != wanted:  # refused with a line in the log
-            raise EngineError(f"{asked}: {flavour.title} {library.__version__} does not take it here")
+    level = _hardware_level(library, options)
+    config.hardware_compatibility_level = level
+    if config.hardware_compatibility_level != level:  # refused with a line in the log
+        raise EngineError(f"--hardware {options.hardware}: {flavour.title} {library.__version__} does not take it here")
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # names and types of layers, for the report
@@ -146,39 +162,49 @@ def _configure(
             capability = getattr(library.ComputeCapability, target.replace("_", "").upper())
             if not config.set_compute_capability(capability, index):
                 raise EngineError(f"{flavour.title} {library.__version__} refuses to build for {target}")
-    if progress is not None:
-        config.progress_monitor = _monitor(library, progress)
 
 
-def _member(enum: Any, name: str, asked: str, library: Any) -> Any:
-    """A value of an enumeration that older versions lack."""
-    if not hasattr(enum, name):
-        raise InputError(f"{asked}: TensorRT {library.__version__} has no {name}; take a newer one, or leave it out")
-    return getattr(enum, name)
+def _hardware_level(library: Any, options: PlanOptions) -> Any:
+    """A value of an enumeration that older versions have not wholly.  Raises :class:`InputError`."""
+    levels, name = library.HardwareCompatibilityLevel, HARDWARE[options.hardware]
+    if not hasattr(levels, name):
+        raise InputError(
+            f"--hardware {options.hardware}: TensorRT {library.__version__} has no {name}; take a newer one, "
+            "or leave it out"
+        )
+    return getattr(levels, name)
 
 
-def _monitor(library: Any, progress: Callable[[str, int, int], None]) -> Any:
+def _monitor(library: Any, messages: Messages, progress: Progress) -> Any:
+    """Tells ``progress``, and stops the build after Ctrl-C: an exception cannot pass through the library."""
+
     class Monitor(library.IProgressMonitor):
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
 
+        def _tell(self, phase: str, step: int, steps: int) -> None:
+            try:
+                progress(phase, step, steps)
+            except BaseException as error:
+                messages.interrupt = error
+
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
-            progress(phase_name, 0, num_steps)
+            self._tell(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            progress(phase_name, step + 1, self.steps.get(phase_name, 0))
-            return True  # go on
+            self._tell(phase_name, step + 1, self.steps.get(phase_name, 0))
+            return messages.interrupt is None
 
         def phase_finish(self, phase_name: str) -> None:
             steps = self.steps.pop(phase_name, 0)
-            progress(phase_name, steps, steps)
+            self._tell(phase_name, steps, steps)
 
     return Monitor()
 
 
-def _add_profile(builder: Any, network: Any, config: Any, batches: tuple[int, int, int], what: str) -> None:
+def _add_profile(builder: Any, network: Any, config: Any, batches: Profile, what: str) -> None:
     """One profile over all inputs; names come from the network, since a wrong one would be accepted silently."""
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
@@ -197,16 +223,38 @@ def _read_timing_cache(config: Any, path: Path) -> None:
         raise InputError(f"{path} is no timing cache of this TensorRT and GPU; give another --timing-cache")
 
 
-def _layers(library: Any, logger: Any, plan: bytes, said: list[str]) -> Report:
-    """Layers as the inspector gives them; where it needs a GPU and there is none, what the builder's log says."""
-    from lsms_rt.gpu import look
+def _write_timing_cache(config: Any, path: Path) -> None:
+    """What fails here costs the next build time, and must not cost this one its plan."""
+    cache = config.get_timing_cache()
+    try:
+        if cache is not None:
+            path.write_bytes(bytes(cache.serialize()))
+    except OSError as error:
+        log.warning("%s: the timing cache is not written (%s)", path, error.strerror)
 
-    if look().problem is None:
-        engine = library.Runtime(logger).deserialize_cuda_engine(plan)
-        if engine is not None:
-            text = engine.create_engine_inspector().get_engine_information(library.LayerInformationFormat.JSON)
-            rows = layers.from_inspector(json.loads(text))
-            return {"source": "engine inspector", "summary": layers.summary(rows), "layers": rows}
+
+def _layers(library: Any, logger: Any, plan: bytes, said: list[str], host_code: bool) -> Report:
+    """Layers as the builder's log tells them, or as the engine inspector does, which needs a GPU.
+
+    A report is worth less than a plan: what fails is written into it.
+    """
     rows = layers.from_log(said)
-    memory = [line for line in said if line.startswith(("Total Activation", "Total Weights", "Max Scratch"))]
-    return {"source": "builder's log", "summary": layers.summary(rows), "memory": memory, "layers": rows}
+    if rows:
+        memory = [line for line in said if line.startswith(("Total Activation", "Total Weights", "Max Scratch"))]
+        return {"source": "builder's log", "summary": layers.summary(rows), "memory": memory, "layers": rows}
+    try:
+        runtime = library.Runtime(logger)
+        if host_code:
+            runtime.engine_host_code_allowed = True
+        engine = runtime.deserialize_cuda_engine(plan)
+        inspector = engine.create_engine_inspector()
+        text = inspector.get_engine_information(library.LayerInformationFormat.JSON)
+        rows = layers.from_inspector(json.loads(text, strict=False))
+    except (AttributeError, TypeError, ValueError) as error:  # None where an engine or inspector should be, or no JSON
+        return {
+            "source": "none",
+            "problem": f"no inspector here ({error})",
+            "summary": layers.summary([]),
+            "layers": [],
+        }
+    return {"source": "engine inspector", "summary": layers.summary(rows), "layers": rows}

@@ -76,11 +76,16 @@ def bundled_examples() -> Iterator[tuple[np.ndarray, str]]:
 Reference = Callable[[np.ndarray, Tokens], np.ndarray]  # image (1, 1, S, S) and tokens -> logits (S, S)
 
 
-def compare(reference: Reference, engine: Path, examples: Iterable[tuple[np.ndarray, str]]) -> Parity:
-    """Run the engine at ``engine`` and the ``reference`` on pairs of an image in HU and a sentence."""
+def compare(
+    reference: Reference, engine: Path, examples: Iterable[tuple[np.ndarray, str]], answer: Reference | None = None
+) -> Parity:
+    """Run the engine at ``engine`` and the ``reference`` on pairs of an image in HU and a sentence.
+
+    ``answer`` answers instead of the engine, whose sizes and tokenizer are taken all the same.
+    """
     directory = open_directory(engine)
     manifest = directory.manifest
-    backend = open_backend(directory)
+    answer = answer or of_engine(engine)
     tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
     slices, worst, equal, total = 0, 0.0, 0, 0
     limit = np.log(manifest.threshold / (1 - manifest.threshold))
@@ -91,16 +96,12 @@ def compare(reference: Reference, engine: Path, examples: Iterable[tuple[np.ndar
         except InputError:  # another vocabulary may not know the phantom's words; any token will do
             count = manifest.max_tokens
             tokens = Tokens(np.eye(1, count, 1, dtype=np.int64), np.eye(1, count, dtype=np.float32))
-        logits, wanted = (
-            backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0],
-            reference(image, tokens),
-        )
+        logits, wanted = answer(image, tokens), reference(image, tokens)
         difference = float(np.abs(logits - wanted).max())
         worst = difference if difference != difference else max(worst, difference)  # NaN stays
         equal += int(((logits > limit) == (wanted > limit)).sum())
         total += logits.size
         slices += 1
-    backend.close()
     return Parity(slices, worst, equal / total)
 
 
@@ -119,15 +120,20 @@ def of_model(model: LSMS) -> Reference:
     """A PyTorch model, best with ``kernels="reference"``, as what an engine is compared with."""
     import torch
 
+    dtype = next(model.parameters()).dtype
+
     def answer(image: np.ndarray, tokens: Tokens) -> np.ndarray:
+        pixels, ids, mask = (torch.from_numpy(array) for array in (image, tokens.ids, tokens.mask))
         with torch.no_grad():
-            logits = model(*(torch.from_numpy(a) for a in (image, tokens.ids, tokens.mask)))
-        return np.asarray(logits[0, 0].numpy())
+            logits = model(pixels.to(dtype), ids, mask.to(dtype))
+        return np.asarray(logits[0, 0].float().numpy())
 
     return answer
 
 
 def of_engine(path: Path) -> Reference:
-    """Another engine, on this machine's CPU."""
-    backend = open_backend(open_directory(path), device="cpu")
+    """An engine: graphs on the CPU, where fp32 is fp32, and plans on the GPU.  Freed with the function."""
+    directory = open_directory(path)
+    on_cpu = directory.manifest.backend == "onnxruntime"
+    backend = open_backend(directory, device="cpu" if on_cpu else None)
     return lambda image, tokens: backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0]

@@ -46,8 +46,8 @@ def build_engine(options: argparse.Namespace) -> None:
     demo = options.checkpoint is None
     names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "opt_batch", "verify_slices", "force")
     plan = PlanOptions(
-        (1, 1, 1), options.target, options.workspace, options.timing_cache, options.version_compatible,
-        options.hardware, options.optimization_level,
+        options.target, options.workspace, options.timing_cache, options.version_compatible, options.hardware,
+        options.optimization_level,
     )  # fmt: skip
     wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=plan)
     seen = sys.stderr.isatty()
@@ -68,7 +68,7 @@ def build_engine(options: argparse.Namespace) -> None:
             f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
         )
         if manifest.backend not in accuracy["measured_with"]:
-            print(f"(measured with {accuracy['measured_with']}; the plans themselves have not run: no GPU here)")
+            print(f"(measured with {accuracy['measured_with']})")
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -83,19 +83,19 @@ def _convert(options: argparse.Namespace) -> None:
         raise InputError("--from takes weights, size and precision from the engine; leave the other options out")
     most = options.max_batch
     plan = PlanOptions(
-        (1, options.opt_batch or min(most, 8), most), options.target, options.workspace, options.timing_cache,
-        options.version_compatible, options.hardware, options.optimization_level,
+        options.target, options.workspace, options.timing_cache, options.version_compatible, options.hardware,
+        options.optimization_level,
     )  # fmt: skip
-    progress = _show if sys.stderr.isatty() else None
     manifest = convert_engine(
-        options.from_engine, FLAVOURS[options.backend], plan, options.output, options.force, progress
-    )
+        options.from_engine, FLAVOURS[options.backend], (1, options.opt_batch or min(most, 8), most), plan,
+        options.output, force=options.force, say=_say, progress=_show if sys.stderr.isatty() else None,
+    )  # fmt: skip
     print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {options.from_engine}")
     plans = manifest.accuracy.get("plans")
     print(
         f"plans against graphs on {plans['slices']} slices: logits within {plans['max_logit_difference']:.1e}"
         if plans
-        else "the plans have not run: no GPU here"
+        else "the plans have not run on this machine"
     )
 
 
@@ -104,7 +104,8 @@ def predict(options: argparse.Namespace) -> None:
     from .segmenter import UNKNOWN_WORDS, Segmenter
 
     window = (options.png_window[0], options.png_window[1])
-    with Segmenter(options.engine, digest=options.digest, threads=options.threads) as segmenter:
+    where = {"device": options.device, "cuda_graph": not options.no_cuda_graph}
+    with Segmenter(options.engine, digest=options.digest, threads=options.threads, **where) as segmenter:
         results = predict_inputs(segmenter, options.input, options.text, series=options.series, png_window=window)
         records = list(counted(predict_to_folder(results, options.output)))
         if options.json:
@@ -202,7 +203,8 @@ def evaluate(options: argparse.Namespace) -> None:
     from .segmenter import Segmenter
 
     rows = read_annotations(options.dataset, options.split)
-    with Segmenter(options.engine, threads=options.threads) as segmenter:
+    where = {"device": options.device, "cuda_graph": not options.no_cuda_graph}
+    with Segmenter(options.engine, threads=options.threads, **where) as segmenter:
         accuracy, answers = evaluate(segmenter, rows[: options.limit])
         digest = segmenter.digest
     if options.answers is not None:
@@ -357,6 +359,10 @@ def _show(phase: str, step: int, steps: int) -> None:
 
 def _threads(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: one a core)")
+    sub.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: a GPU where the engine's backend has one)"
+    )
+    sub.add_argument("--no-cuda-graph", action="store_true", help="run a TensorRT engine without CUDA graphs")
 
 
 def _say(text: str) -> None:

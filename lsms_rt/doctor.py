@@ -14,7 +14,7 @@ import numpy as np
 
 from . import __version__, jetson
 from .data import demo_engine
-from .engine.tensorrt.flavour import FLAVOURS, Flavour, load
+from .engine.tensorrt.flavour import FLAVOURS, RTX_TARGETS, Flavour, load
 from .errors import EnvironmentProblem
 from .gpu import Driver, look
 from .jetson import Jetson
@@ -84,17 +84,18 @@ def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
 
 def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:
     """For every backend: its version, whether it builds and runs here, why not, and what to do about it."""
-    found = {"onnxruntime": _onnxruntime(), "pytorch": _pytorch(driver)}
+    found = {"onnxruntime": _onnxruntime(driver), "pytorch": _pytorch(driver)}
     for flavour in FLAVOURS.values():
         found[flavour.name] = _tensorrt(flavour, driver, board)
     return found
 
 
-def _onnxruntime() -> dict[str, Any]:
+def _onnxruntime(driver: Driver) -> dict[str, Any]:
     import onnxruntime
 
     names = {"TensorrtExecutionProvider": "tensorrt", "CUDAExecutionProvider": "cuda", "CPUExecutionProvider": "cpu"}
-    devices = [names[name] for name in onnxruntime.get_available_providers() if name in names]
+    compiled_in = [names[name] for name in onnxruntime.get_available_providers() if name in names]
+    devices = compiled_in if driver.problem is None else ["cpu"]
     builds = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript", "transformers"))
     return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
         {} if builds else {"missing": "the build side", "fix": "pip install 'lsms-rt[build]'"}
@@ -133,23 +134,28 @@ def _tensorrt(flavour: Flavour, driver: Driver, board: Jetson | None) -> dict[st
         return {"version": None, "builds": False, "runs": False, "missing": str(error)} | (
             {"fix": fix} if board else {}
         )
-    missing = [name for name in ("pycuda", "cuda") if importlib.util.find_spec(name) is None]
-    problem = driver.problem or (f"it lacks {', '.join(missing)}" if missing else None)
-    if problem is None and flavour.cuda and driver.cuda < flavour.cuda:
-        problem = f"it needs a driver for CUDA {flavour.cuda[0]}.{flavour.cuda[1]}"
-    found = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": problem is None}
-    if problem:
-        fix = (
-            "pip install pycuda cuda-bindings (needs nvcc on the PATH)"
-            if missing and not driver.problem
-            else (
-                "install or update the NVIDIA driver; engines for a GPU elsewhere can be built here"
-                if flavour.portable
-                else "install or update the NVIDIA driver"
-            )
-        )
-        found |= {"missing": problem, "fix": fix}
-    return found
+    found: dict[str, Any] = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": False}
+    if driver.problem:
+        more = "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
+        return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
+    if flavour.cuda and driver.cuda < flavour.cuda:
+        needed = ".".join(map(str, flavour.cuda))
+        return found | {"missing": f"a driver for CUDA {needed}", "fix": "update the NVIDIA driver"}
+    if flavour.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
+        names = ", ".join(f"{gpu.name} ({gpu.arch})" for gpu in driver.gpus)
+        return found | {"missing": f"support of {names}", "fix": "take tensorrt"}
+    if not _has("pycuda"):
+        return found | {"missing": "pycuda", "fix": "pip install pycuda (needs nvcc on the PATH)"}
+    if not flavour.own_graphs and not _has("cuda.bindings"):
+        found |= {"missing": "cuda-bindings, so that it runs without CUDA graphs", "fix": "pip install cuda-bindings"}
+    return found | {"runs": True}
+
+
+def _has(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its package
+        return False
 
 
 def _version(name: str) -> str:

@@ -49,7 +49,7 @@ def look() -> Driver:
     cuda = (version.value // 1000, version.value % 1000 // 10)
     code = library.cuInit(0)
     if code:
-        return Driver(cuda, problem=f"the NVIDIA driver finds no GPU (cuInit: {_name(library, code)})")
+        return Driver(cuda, problem=f"the NVIDIA driver does not start (cuInit: {_name(library, code)})")
     count = ctypes.c_int()
     library.cuDeviceGetCount(ctypes.byref(count))
     gpus = tuple(_gpu(library, index) for index in range(count.value))

@@ -220,13 +220,16 @@ class Segmenter:
             for start in range(0, len(slices), size):
                 part, timings = slices[start : start + size], dict[str, float]()
                 images, placements = self._prepare(part, timings)
+                prepared.append(timings["prepare"])
                 under_way.append((part, placements, timings))
                 yield images
 
+        prepared: list[float] = []  # ms of all preparation since the last answer, which is no waiting for it
         answers, begin = self._backend.segment_many(tensors(), sentence.features), time.perf_counter()
         for logits in answers:
             part, placements, timings = under_way.popleft()
-            timings["image"] = (time.perf_counter() - begin) * 1000 - timings["prepare"]
+            timings["image"] = (time.perf_counter() - begin) * 1000 - sum(prepared)
+            prepared.clear()
             for result in self._results(part, placements, logits, text, sentence, timings):
                 result.timings["total"] = sum(result.timings.values())
                 yield result

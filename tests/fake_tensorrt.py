@@ -7,6 +7,7 @@ for, so that a missing wait is seen too.  It knows nothing of CUDA: what it show
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,19 +16,23 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.engine.tensorrt.cuda import CaptureFailed
+from lsms_rt.errors import OutOfDeviceMemory
 
 STATIC = -1  # the batch's place in a shape
 
 
 class FakeStream:
-    def __init__(self, calls: list[str]) -> None:
-        self.handle, self.queue, self.calls, self.captured = id(self), [], calls, None
+    def __init__(self, device: FakeDevice) -> None:
+        self.handle, self.queue, self.calls, self.captured = id(self), [], device.calls, None
+        self.device = device
 
     def put(self, what: str, work: Callable[[], None]) -> None:
+        self.device.entered()
         self.calls.append(what)
         (self.queue if self.captured is None else self.captured).append(work)
 
     def synchronize(self) -> None:
+        self.device.entered()
         while self.queue:
             self.queue.pop(0)()
 
@@ -37,7 +42,7 @@ class FakeBuffer:
         self.host, self.device = np.full(shape, 77, dtype), np.full(shape, 99, dtype)
         self.address = 4096 * (len(device.memory_map) + 1)
         device.memory_map[self.address] = self
-        self.freed = False
+        self.freed, self.owner = False, device
 
     def upload(self, stream: FakeStream) -> None:
         data = self.host  # pinned memory is read when the copy runs, not when it is asked for
@@ -47,6 +52,7 @@ class FakeBuffer:
         stream.put("download", lambda: self.host.__setitem__(..., self.device))
 
     def free(self) -> None:
+        self.owner.entered()
         assert not self.freed
         self.freed = True
 
@@ -59,25 +65,38 @@ class FakeDevice:
         self.memory_map: dict[int, FakeBuffer] = {}
         self.streams: dict[int, FakeStream] = {}
         self.calls: list[str] = []
-        self.free_bytes, self.inside = 1 << 30, 0
+        self.free_bytes, self.buffers_left, self._inside = 1 << 30, 10**6, threading.local()
+
+    @property
+    def inside(self) -> int:
+        return getattr(self._inside, "depth", 0)
+
+    def entered(self) -> None:
+        """Every call of a driver needs the device's context to be the calling thread's."""
+        assert self.inside, "a call outside of current()"
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self.inside += 1
+        self._inside.depth = self.inside + 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self._inside.depth = self.inside - 1
 
     def memory(self) -> tuple[int, int]:
+        self.entered()
         return self.free_bytes, 1 << 31
 
     def buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> FakeBuffer:
-        assert self.inside
+        self.entered()
+        self.buffers_left -= 1
+        if self.buffers_left < 0:
+            raise OutOfDeviceMemory("there is too little memory for the engine's buffers")
         return FakeBuffer(self, shape, dtype)
 
     def stream(self) -> FakeStream:
-        stream = FakeStream(self.calls)
+        self.entered()
+        stream = FakeStream(self)
         self.streams[stream.handle] = stream
         return stream
 
@@ -86,6 +105,7 @@ class FakeDevice:
         return SimpleNamespace(record=recorded.append, synchronize=lambda: recorded[-1].synchronize())
 
     def capture(self, stream: FakeStream, enqueue: Callable[[], bool]) -> Any:
+        self.entered()
         assert not stream.queue, "a capture begins on a stream that is done"
         if self.refuse_capture:
             raise CaptureFailed(self.refuse_capture)
@@ -117,8 +137,8 @@ class FakeLibrary:
         VALID, INVALID = 0, 2
 
     class EngineInvalidityDiagnostics(enum.IntEnum):
-        VERSION_MISMATCH, UNSUPPORTED_CC, OLD_CUDA_DRIVER, OLD_CUDA_RUNTIME = 0, 1, 2, 3
-        INSUFFICIENT_GPU_MEMORY, MALFORMED_ENGINE, CUDA_ERROR = 4, 5, 6
+        VERSION_MISMATCH, UNSUPPORTED_CC, OLD_CUDA_DRIVER, OLD_CUDA_RUNTIME = 1, 2, 4, 8
+        INSUFFICIENT_GPU_MEMORY, MALFORMED_ENGINE, CUDA_ERROR = 16, 32, 64
 
     class CudaGraphStrategy(enum.Enum):
         DISABLED, WHOLE_GRAPH_CAPTURE = 0, 1
@@ -130,6 +150,7 @@ class FakeLibrary:
         self.contexts = 0
         self.config: Any = None
         self.caches: list[bytes] = []
+        self.takes_caches = True
 
     def fail(self) -> bool:
         if self.says:
@@ -138,7 +159,8 @@ class FakeLibrary:
 
     def Runtime(self, logger: Any) -> Any:
         self.logger = logger
-        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+        self.runtime = SimpleNamespace(deserialize_cuda_engine=self._deserialize, engine_host_code_allowed=False)
+        return self.runtime
 
     def _deserialize(self, data: bytes) -> Any:
         return None if self.fail() else FakeEngine(self, *self.plans[data])
@@ -170,15 +192,18 @@ class FakeEngine:
 
     def create_runtime_config(self) -> Any:
         library = self.library
-        cache = SimpleNamespace(deserialize=library.caches.append, serialize=lambda: b"compiled")
+        cache = SimpleNamespace(
+            deserialize=lambda data: library.caches.append(data) or library.takes_caches, serialize=lambda: b"compiled"
+        )
         library.config = SimpleNamespace(
-            cuda_graph_strategy=None, create_runtime_cache=lambda: cache, set_runtime_cache=lambda given: None
+            cuda_graph_strategy=None, create_runtime_cache=lambda: cache, set_runtime_cache=lambda given: True
         )
         self.config = library.config
         return self.config
 
     def create_execution_context(self, config: Any = None) -> Any:
         assert config is self.config
+        self.library.device.entered()
         if self.library.fail():
             return None
         self.library.contexts += 1

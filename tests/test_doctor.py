@@ -74,8 +74,9 @@ def test_doctor_on_a_jetson(tmp_path: Path) -> None:
     ("driver", "installed", "builds", "runs", "words"),
     [
         (NONE, True, True, False, "no NVIDIA driver"),
-        (Driver((13, 0), (A10,)), False, True, False, "lacks pycuda, cuda"),
-        (Driver((12, 8), (A10,)), True, True, False, "needs a driver for CUDA 13.0"),
+        (Driver((13, 0), (A10,)), False, True, False, "pycuda: pip install pycuda"),
+        (Driver((12, 8), (A10,)), True, True, False, "a driver for CUDA 13.0"),
+        (Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),)), True, True, False, "NVIDIA H100 (sm_90)"),
         (Driver((13, 0), (A10,)), True, True, True, None),
     ],
 )

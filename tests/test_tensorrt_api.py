@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from lsms_rt.engine.tensorrt.refuse import HARDWARE
+
 ROOT = Path(__file__).parents[1]
 API = Path(__file__).parent / "tensorrt_api"
 FILES = [ROOT / "export/tensorrt.py", *sorted((ROOT / "lsms_rt/engine/tensorrt").glob("*.py"))]
@@ -21,7 +23,7 @@ VARIABLES = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "profile": "IOptimizationProfile",
     "config": "IBuilderConfig", "_config": "IRuntimeConfig", "cache": "ITimingCache", "_cache": "IRuntimeCache",
     "engine": "ICudaEngine", "_context": "IExecutionContext", "context": "IExecutionContext", "tensor": "ITensor",
-    "runtime": "Runtime", "_runtime": "Runtime",
+    "runtime": "Runtime", "_runtime": "Runtime", "inspector": "EngineInspector", "mistake": "ParserError",
 }  # fmt: skip
 # What only TensorRT for RTX has; our code asks the flavour, or the object, before it uses them.
 RTX_ONLY = {
@@ -62,7 +64,7 @@ def test_the_search_finds_what_we_know_is_there() -> None:
     } <= set(USED)  # fmt: skip
 
 
-@pytest.mark.parametrize("version", ["10.3.0", "10.15.1", "11.4.0"])
+@pytest.mark.parametrize("version", ["10.3.0", "10.15.1", "10.16.1", "11.4.0"])
 def test_tensorrt_has_every_name(version: str) -> None:
     known = json.loads((API / f"{version}.json").read_text())
     common = [use for use in USED if not {use, use.partition(".")[0]} & RTX_ONLY]
@@ -87,6 +89,13 @@ def test_the_list_of_rtx_is_that_of_the_installed_one() -> None:
         sys.path.remove(str(API))
     assert library.__version__.startswith("1.7.1")
     assert dump.names(library) == json.loads((API / "rtx-1.7.1.json").read_text())
+
+
+def test_levels_of_hardware_compatibility() -> None:
+    """Asked for by name at run time, which the search cannot see."""
+    for version, missing in (("10.3.0", {"SAME_COMPUTE_CAPABILITY"}), ("10.16.1", set()), ("11.4.0", set())):
+        known = json.loads((API / f"{version}.json").read_text())["HardwareCompatibilityLevel"]
+        assert set(HARDWARE.values()) - set(known) == missing
 
 
 def _has(known: dict[str, list[str]], use: str) -> bool:

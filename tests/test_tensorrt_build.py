@@ -22,13 +22,13 @@ from lsms_rt.engine.tensorrt.flavour import RTX, TENSORRT, parse_version
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import logger_of
 from lsms_rt.errors import EngineError, EnvironmentProblem, InputError, NoGpu
-from lsms_rt.export import layers
+from lsms_rt.export import layers, plans
 from lsms_rt.export import tensorrt as export
 from lsms_rt.export.build import BuildOptions, build_engine
 from lsms_rt.export.graphs import export_graphs
 from lsms_rt.export.precision import kept_in_fp32
 from lsms_rt.export.tensorrt import PlanOptions, build_plan
-from lsms_rt.gpu import look
+from lsms_rt.gpu import Driver, Gpu, look
 from lsms_rt.model import LSMS, TextConfig, preset
 
 library = pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'lsms-rt[dev]' on Linux x86_64")
@@ -60,7 +60,8 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
     # fp16 against fp32: not equal, or nothing was in half precision; and no worse than a rounding of the logits.
     assert 1e-4 < manifest.accuracy["max_logit_difference"] < 0.05
     assert manifest.accuracy["mask_agreement"] > 0.999
-    assert manifest.accuracy["measured_with"].startswith("onnxruntime")
+    assert manifest.accuracy["measured_with"] == "PyTorch on a CPU, every operation in float16"
+    assert manifest.accuracy["graphs"]["measured_with"].startswith("onnxruntime")
     kept = manifest.kept_in_fp32["image.onnx"]
     assert kept["operators"]["Softmax"] == 13  # over the tokens, one a block; the decoder's two are in half
     assert sum(kept["operators"].values()) < 0.4 * kept["of"]
@@ -128,7 +129,7 @@ def test_base_in_fp16(tmp_path: Path) -> None:
     text = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
     model = LSMS(preset("base", image_size=512, text=text)).half().eval()
     for path in export_graphs(model, tmp_path):
-        plan, report = build_plan(RTX, path, PlanOptions((1, 8, 16)))
+        plan, report = build_plan(RTX, path, (1, 8, 16), PlanOptions())
         assert read_header(plan, path.name).version == parse_version(library.__version__)
         assert report["summary"]["layers"] > (5 if path.stem == "text" else 400)
 
@@ -145,7 +146,8 @@ def test_plans_from_an_engine_without_pytorch(demo_engine: Path, tmp_path: Path)
     command = [sys.executable, "-W", "ignore", "-c", code, str(demo_engine), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "the plans have not run: no GPU here" in done.stdout
+    assert "the plans have not run on this machine" in done.stdout
+    assert "the plans are not run: pycuda is not installed" in done.stderr
     source, made = open_directory(demo_engine).manifest, open_directory(output).manifest
     assert (made.backend, made.precision, made.weights_digest) == ("tensorrt-rtx", "fp32", source.weights_digest)
     assert made.accuracy == source.accuracy
@@ -173,7 +175,7 @@ def graph(demo_engine: Path) -> Path:
 
 def test_a_plan_of_the_bundled_graph(graph: Path) -> None:
     steps: list[tuple[str, int, int]] = []
-    plan, report = build_plan(RTX, graph, PlanOptions(PROFILE, workspace_mib=256), lambda *step: steps.append(step))
+    plan, report = build_plan(RTX, graph, PROFILE, PlanOptions(workspace_mib=256), lambda *step: steps.append(step))
     assert read_header(plan, "plan").targets == ("sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
     assert report["bytes"] == len(plan)
     assert report["summary"]["by_type_and_precision"]["gemm Float"] > 10
@@ -195,12 +197,12 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name in ("text.onnx", "empty.onnx"):
         with pytest.raises(EngineError, match=f"{name} is no graph for TensorRT"):
-            build_plan(RTX, tmp_path / name, PlanOptions(PROFILE))
+            build_plan(RTX, tmp_path / name, PROFILE, PlanOptions())
     with pytest.raises(EngineError, match=r"node\.onnx is no graph for TensorRT: .*Det"):
-        build_plan(RTX, one_node(tmp_path / "node.onnx", "Det", ["b", 3, 3]), PlanOptions(PROFILE))
+        build_plan(RTX, one_node(tmp_path / "node.onnx", "Det", ["b", 3, 3]), PROFILE, PlanOptions())
     for shape in ([2, 3], ["b", "n"]):
         with pytest.raises(EngineError, match="only the first axis may be dynamic"):
-            build_plan(RTX, one_node(tmp_path / "relu.onnx", "Relu", shape), PlanOptions(PROFILE))
+            build_plan(RTX, one_node(tmp_path / "relu.onnx", "Relu", shape), PROFILE, PlanOptions())
 
 
 @pytest.mark.parametrize(
@@ -209,15 +211,15 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
         (RTX, {"targets": ("sm_90",)}, "--target sm_90: TensorRT for RTX builds for sm_80, sm_86"),
         (TENSORRT, {"targets": ("sm_86",)}, "--target is for --backend tensorrt-rtx"),
         (RTX, {"hardware": "ampere+"}, "are for --backend tensorrt; "),
-        (RTX, {"timing_cache": Path("a")}, "--timing-cache are for"),
+        (RTX, {"timing_cache": Path("a")}, "--timing-cache and --optimization-level are for"),
         (TENSORRT, {"hardware": "hopper"}, "--hardware hopper; choose from none"),
-        (TENSORRT, {"profile": (2, 1, 4)}, r"profile \(2, 1, 4\)"),
-        (RTX, {"profile": (0, 1, 4)}, r"profile \(0, 1, 4\)"),
+        (RTX, {"optimization_level": 5}, "--optimization-level are for --backend tensorrt"),
+        (TENSORRT, {"timing_cache": Path("no/where/a")}, "its folder does not exist"),
     ],
 )
 def test_options_that_cannot_be(flavour: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        PlanOptions(**({"profile": PROFILE} | options)).check(flavour)
+        PlanOptions(**options).check(flavour)
 
 
 def test_build_engine_refuses_before_it_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,8 +228,8 @@ def test_build_engine_refuses_before_it_works(tmp_path: Path, capsys: pytest.Cap
         ({"backend": "openvino"}, "--backend openvino; choose from"),
         ({"precision": "int8"}, "--precision int8; choose from fp32, fp16"),
         ({"opt_batch": 9}, "--opt-batch 9; give 1 to --max-batch 8"),
-        ({"plan": PlanOptions((1, 1, 1), ("sm_86",))}, r"are for --backend tensorrt and tensorrt-rtx"),
-        ({"backend": "tensorrt-rtx", "plan": PlanOptions((1, 1, 1), ("sm_75",))}, "--target sm_75"),
+        ({"plan": PlanOptions(("sm_86",))}, r"are for --backend tensorrt and tensorrt-rtx"),
+        ({"backend": "tensorrt-rtx", "plan": PlanOptions(("sm_75",))}, "--target sm_75"),
     ):
         with pytest.raises(InputError, match=words):
             build_engine(BuildOptions(**options), output)
@@ -240,22 +242,60 @@ def test_what_tensorrts_builder_is_told() -> None:
     """TensorRT's own options, told to RTX's builder, whose configuration has the same names."""
     builder = library.Builder(logger_of(library))
     config = builder.create_builder_config()
-    told = PlanOptions(PROFILE, workspace_mib=64, version_compatible=True, optimization_level=4)
-    export._configure(library, TENSORRT, config, told, None)
+    assert config.get_flag(library.BuilderFlag.TF32)  # on by default, and fp32 would not be fp32
+    told = PlanOptions(workspace_mib=64, version_compatible=True, optimization_level=4)
+    export._configure(library, TENSORRT, config, told)
     assert config.get_memory_pool_limit(library.MemoryPoolType.WORKSPACE) == 64 << 20
     assert config.get_flag(library.BuilderFlag.VERSION_COMPATIBLE)
+    assert not config.get_flag(library.BuilderFlag.TF32)
     assert config.builder_optimization_level == 4
     for hardware in ("ampere+", "same-capability"):  # RTX has the names and ignores the value: that must not be silent
         with pytest.raises(EngineError, match=r"--hardware .* does not take it here"):
-            export._configure(library, TENSORRT, config, PlanOptions(PROFILE, hardware=hardware), None)
+            export._configure(library, TENSORRT, config, PlanOptions(hardware=hardware))
 
 
 def test_an_option_that_an_older_version_lacks() -> None:
-    class Old:
-        AMPERE_PLUS = 1
+    levels = type("HardwareCompatibilityLevel", (), {"NONE": 0, "AMPERE_PLUS": 1})
+    old = type("module", (), {"__version__": "10.3.0.26", "HardwareCompatibilityLevel": levels})
+    assert export._hardware_level(old, PlanOptions(hardware="ampere+")) == 1
+    with pytest.raises(InputError, match=r"TensorRT 10\.3\.0\.26 has no SAME_COMPUTE_CAPABILITY; take a newer one"):
+        export._hardware_level(old, PlanOptions(hardware="same-capability"))
 
-    with pytest.raises(InputError, match=r"TensorRT 10\.3 has no SAME_COMPUTE_CAPABILITY; take a newer one"):
-        export._member(Old, "SAME_COMPUTE_CAPABILITY", "--hardware", type("module", (), {"__version__": "10.3"}))
+
+def test_tensorrt_without_a_gpu_is_refused_before_the_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not look().problem:
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(export, "load", lambda _: library)
+    with pytest.raises(NoGpu, match="TensorRT builds on the GPU that will run the engine: no NVIDIA driver"):
+        export.check_builder(TENSORRT, PlanOptions())
+
+
+def test_ctrl_c_stops_a_build(graph: Path) -> None:
+    """An exception cannot pass through the library, so it is kept, and raised when the build has been cancelled."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(RTX, graph, PROFILE, PlanOptions(), interrupt)
+    build_plan(RTX, graph, PROFILE, PlanOptions())
+
+
+def test_plans_that_cannot_run_here_are_kept_and_said_so(
+    half_graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU for which they are not built, in the machine that builds them, must not cost the build."""
+    driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
+    monkeypatch.setattr(plans, "look", lambda: driver)
+    monkeypatch.setattr(plans.importlib.util, "find_spec", lambda _: object())
+    said: list[str] = []
+    options = PlanOptions(("sm_86",))
+    made = plans.convert_engine(half_graphs, RTX, PROFILE, options, tmp_path / "a.engine", say=said.append)
+    assert made.target_capabilities == ("sm_86",)
+    assert said == [
+        "the plans are not run: TensorRT for RTX does not run on sm_90: this GPU is NVIDIA H100 with compute "
+        "capability 9.0; take --backend tensorrt"
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- graphs and reports

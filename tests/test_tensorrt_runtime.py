@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from lsms_rt import errors
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.backend import FEATURES, parse_device
 from lsms_rt.engine.manifest import Manifest, sha256, write_manifest
+from lsms_rt.engine.onnxruntime import _providers
 from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, RTX, TENSORRT, Flavour, load, parse_version
@@ -124,6 +127,7 @@ def test_answers_follow_images_and_sentences(opened: Any, flavour: Flavour, grap
         images = some(batch, seed)
         np.testing.assert_allclose(backend.segment(images, texts[which]), wanted(images, texts[which]), rtol=1e-5)
     assert library.contexts == 3  # of the text, and of batches 1 and 3
+    assert library.runtime.engine_host_code_allowed is False
     ours = graphs and not flavour.own_graphs
     assert device.calls.count("captured") == (3 if ours else 0)
     assert ("launch" in device.calls) == ours
@@ -161,10 +165,11 @@ def test_the_next_batch_is_copied_before_this_one_is_awaited(opened: Any) -> Non
         log.append("answer")
         answers.append(logits)
     for logits, images in zip(answers, parts, strict=True):
+        assert len(logits) == len(images)
         np.testing.assert_allclose(logits, wanted(images, text), rtol=1e-5)
     order = [entry for entry in log if entry.startswith(("batch", "answer"))]
     assert order == ["batch 0", "batch 1", "answer", "batch 2", "answer", "batch 3", "answer", "answer"]
-    assert library.contexts == 1 + 2 + 1  # text; two lanes of two in turn; one of one
+    assert library.contexts == 1 + 2  # text; two lanes of two in turn, also for the last slice
 
 
 def test_a_series_that_is_left_or_fails_frees_its_lanes(opened: Any) -> None:
@@ -199,15 +204,79 @@ def test_few_idle_lanes_are_kept(opened: Any) -> None:
     lanes = backend._lanes["image.plan"]
     for batch in (1, 2, 3, 4):
         backend.segment(some(batch), text)
-    assert [lane.batch for lane in lanes._idle] == [1, 2, 3, 4]
-    with device.current():  # a second user of batch 1: another lane
-        held = [lanes.take(1), lanes.take(1)]
-    assert held[0] is not held[1]
-    assert len(lanes._idle) <= IDLE
-    with device.current():
+    assert [lane.batch for lane in lanes._idle] == [2, 3, 4]
+    with device.current():  # a second user of batch 4: another lane
+        held = [lanes.take(4), lanes.take(4)]
+        assert held[0] is not held[1]
         for lane in held:
             lanes.give(lane)
-    assert sum(lane.batch == 1 for lane in lanes._idle) == 2
+    assert [lane.batch for lane in lanes._idle] == [3, 4, 4]
+    assert len(lanes._idle) == IDLE
+    kept = {id(buffer) for lane in lanes._idle for buffer in lane._buffers.values()}
+    images = [b for b in device.memory_map.values() if b.host.shape[1:] == (1, SIZE, SIZE)]
+    assert all(buffer.freed != (id(buffer) in kept) for buffer in images)
+
+
+def test_who_wants_more_lanes_than_there_may_be_waits(opened: Any) -> None:
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    lanes = backend._lanes["image.plan"]
+    lanes._most = 2
+    with device.current():
+        held = [lanes.take(1), lanes.take(1)]
+        assert lanes.take(1, wait=False) is None
+    answers: list[np.ndarray] = []
+    waiting = threading.Thread(target=lambda: answers.append(backend.segment(some(1), text)))
+    waiting.start()
+    waiting.join(0.2)
+    assert not answers
+    with device.current():
+        lanes.give(held[0])
+    waiting.join(5)
+    np.testing.assert_allclose(answers[0], wanted(some(1), text), rtol=1e-5)
+    lanes._most = 1  # a series takes what there is: one lane, batch after batch
+    with device.current():
+        lanes.give(held[1])
+        for lane in [lanes.take(1)]:
+            lanes.drop(lane)
+    found = list(backend.segment_many([some(2, 1), some(2, 2), some(2, 3)], text))
+    for seed, logits in enumerate(found, 1):
+        np.testing.assert_allclose(logits, wanted(some(2, seed), text), rtol=1e-5)
+
+
+def test_a_series_runs_in_the_memory_of_one_lane(opened: Any) -> None:
+    """The second lane does not fit: the first is used again. And what a lane that failed half-made had is freed."""
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    device.buffers_left = len(IMAGE_TENSORS) + 3
+    found = list(backend.segment_many([some(2, 1), some(2, 2), some(2, 3)], text))
+    for seed, logits in enumerate(found, 1):
+        np.testing.assert_allclose(logits, wanted(some(2, seed), text), rtol=1e-5)
+    device.buffers_left = 10**6
+    backend.close()
+    assert all(buffer.freed for buffer in device.memory_map.values())
+
+
+def test_a_closed_engine_holds_nothing(opened: Any) -> None:
+    backend, _, _ = opened()
+    backend.segment(some(1), sentence(backend, 1))
+    held = weakref.ref(backend._plans["image.plan"])
+    backend.close()
+    assert held() is None
+    backend.close()
+
+
+def test_features_of_a_sentence_cannot_be_changed(opened: Any) -> None:
+    """Lanes know them by identity: a change in place would not be seen.  The caller's own arrays are his."""
+    backend, _, _ = opened()
+    tokens, mask = np.ones((1, T), np.int64), np.ones((1, T), np.float32)
+    first = backend.encode_text(tokens, mask)
+    with pytest.raises(ValueError, match="read-only"):
+        first.arrays["keys1"][:] = 0
+    tokens[:], mask[0, 5:] = 2, 0
+    second = backend.encode_text(tokens, mask)
+    assert second.arrays["keys1"][0, 0, 0, 0] == 10
+    assert first.mask.sum() == T
 
 
 def test_many_threads(opened: Any) -> None:
@@ -240,6 +309,8 @@ def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
     with pytest.raises(errors.OutOfDeviceMemory, match=r"needs 1 MiB .* has 0 MiB free"):
         backend.segment(some(2), text)
     assert backend._lanes["image.plan"]._idle == []  # what was idle was given up first
+    device.integrated = True  # what a Jetson's driver calls free is less than what can be had
+    backend.segment(some(2), text)
 
 
 def test_no_context_says_why(opened: Any) -> None:
@@ -259,6 +330,8 @@ def test_what_rtx_compiled_is_kept_for_the_next_process(
     assert sorted(p.name for p in (tmp_path / "cache").rglob("*.cache")) == ["image.plan.cache", "text.plan.cache"]
     _, library, _ = opened(RTX)
     assert library.caches == [b"compiled", b"compiled"]
+    folder = next((tmp_path / "cache").rglob("text.plan.cache")).parent
+    assert folder.name == "nvidia-a10-1-7-1-116"  # another GPU's or version's is another file
     monkeypatch.setenv(backend_module.CACHE, "")
     _, library, _ = opened(RTX)
     assert library.caches == []
@@ -281,7 +354,8 @@ def manifest(demo: Path, **changes: Any) -> Manifest:
     ("built", "here", "compatible", "runs"),
     [
         ("10.3.0.26", "10.3.0.26", False, True), ("10.3.0.26", "10.3.0.27", False, False),
-        ("10.3.0.26", "11.4.0.106", True, False), ("10.3.0.26", "10.16.1.11", True, True),
+        ("10.3.0.26", "11.4.0.106", True, True), ("10.3.0.26", "12.0.0.1", True, False),
+        ("10.3.0.26", "11.4.0.106", False, False), ("10.3.0.26", "10.16.1.11", True, True),
         ("10.16.1.11", "10.3.0.26", True, False),
     ],
 )  # fmt: skip
@@ -300,6 +374,8 @@ def test_versions(demo_engine: Path, built: str, here: str, compatible: bool, ru
         ({}, A10, None),
         ({}, ORIN, EngineOtherGpu),
         ({}, replace(A10, name="NVIDIA RTX A5000"), EngineOtherGpu),
+        ({"device_name": "NVIDIA A100-SXM4-40GB"}, replace(A10, name="NVIDIA A100-SXM4-80GB"), None),
+        ({"plan_options": {"platform": "Linux sparc64"}}, A10, EngineOtherGpu),
         ({"plan_options": {"hardware": "same-capability"}}, replace(A10, name="NVIDIA RTX A5000"), None),
         ({"plan_options": {"hardware": "same-capability"}}, ORIN, EngineOtherGpu),
         ({"plan_options": {"hardware": "ampere+"}}, ORIN, None),
@@ -314,9 +390,17 @@ def test_gpus(demo_engine: Path, changes: dict[str, Any], gpu: Gpu, error: type[
     if error is None:
         assert check_gpu(asked, Driver((13, 0), (gpu,)), 0, flavour) is gpu
         return
-    with pytest.raises(error, match=f"this GPU is {gpu.name}.*lsms-rt build-engine") as caught:
+    words = "built on Linux sparc64" if "platform" in asked.plan_options else f"this GPU is {gpu.name}"
+    with pytest.raises(error, match=f"{words}.*lsms-rt build-engine .*--image-size 256 --max-batch 8") as caught:
         check_gpu(asked, Driver((13, 0), (gpu,)), 0, flavour)
     assert ("--target sm_86" in str(caught.value)) == (flavour is RTX)
+
+
+def test_a_gpu_that_rtx_does_not_know(demo_engine: Path) -> None:
+    asked = manifest(demo_engine, backend="tensorrt-rtx", target_capabilities=("sm_86",))
+    h100 = Gpu("NVIDIA H100", (9, 0), 80 << 30, False)
+    with pytest.raises(EngineOtherGpu, match="does not run on sm_90: this GPU is NVIDIA H100.*take --backend tensorrt"):
+        check_gpu(asked, Driver((13, 0), (h100,)), 0, RTX)
 
 
 def test_no_gpu_and_an_old_driver(demo_engine: Path) -> None:
@@ -341,7 +425,12 @@ def test_headers(demo_engine: Path) -> None:
             read_header(broken, "a.plan")
     with pytest.raises(EngineInvalid, match="is a plan of TensorRT for RTX, its manifest says TensorRT;"):
         check_header(manifest(demo_engine), header, TENSORRT, "a.plan")
-    asked = manifest(demo_engine, backend="tensorrt-rtx", target_capabilities=("sm_80", "sm_120"))
+    old = manifest(demo_engine, backend="tensorrt-rtx", backend_version="1.6.1.120")
+    with pytest.raises(EngineInvalid, match=r"is of TensorRT for RTX 1\.7\.1\.116, its manifest says 1\.6\.1\.120"):
+        check_header(old, header, RTX, "a.plan")
+    asked = manifest(
+        demo_engine, backend="tensorrt-rtx", backend_version="1.7.1.116", target_capabilities=("sm_80", "sm_120")
+    )
     with pytest.raises(EngineInvalid, match="its manifest says also sm_120"):
         check_header(asked, header, RTX, "a.plan")
 
@@ -383,8 +472,11 @@ def test_rtx_judges_a_header() -> None:
 
     runtime = Runtime()
     check_validity(library, runtime, b"x" * 100, "a.plan")  # invalid for a reason it does not name: loading will tell
-    for bit, error in ((0, EngineOtherVersion), (1, EngineOtherGpu), (2, DriverTooOld), (5, EngineInvalid)):
-        runtime.found = (library.EngineValidity.INVALID, 1 << bit)
+    for found, error in (
+        (1, EngineOtherVersion), (2, EngineOtherGpu), (4, DriverTooOld), (8, DriverTooOld),
+        (16, errors.OutOfDeviceMemory), (32, EngineInvalid), (64, errors.EnvironmentProblem),
+    ):  # fmt: skip
+        runtime.found = (library.EngineValidity.INVALID, found)
         with pytest.raises(error, match=r"a\.plan cannot run here"):
             check_validity(library, runtime, b"x" * 100, "a.plan")
 
@@ -395,8 +487,17 @@ def test_messages_of_one_failure_are_not_those_of_another() -> None:
     mark = messages.mark()
     messages.add("INFO", "chatter")
     messages.add("INTERNAL_ERROR", "new")
-    assert messages.errors(mark) == ["new"]
-    assert messages.since(mark) == ["chatter", "new"]
+    with messages.recording() as said:
+        for number in range(5000):
+            messages.add("VERBOSE", str(number))
+    assert messages.errors(mark) == ["new"]  # chatter does not push it out
+    assert len(said) == 5000
+
+
+def test_the_last_error_is_the_one_that_counts() -> None:
+    tried = "Tactic Device request: 5000MB Available: 3000MB. Skipping tactic due to insufficient memory"
+    assert type(explain("x", [tried, "Serialization assertion failed"])) is EngineInvalid
+    assert type(explain("x", ["CUDA driver version is insufficient", "Unable to allocate memory"])) is DriverTooOld
 
 
 def test_a_changed_plan_is_refused_before_a_library_sees_it(opened: Any, tmp_path: Path, demo_engine: Path) -> None:
@@ -450,9 +551,19 @@ def test_devices() -> None:
 
 
 def test_onnxruntime_has_the_device_or_says_how_to_get_it(demo_engine: Path) -> None:
-    assert open_backend(open_directory(demo_engine), device="cpu").providers == ["CPUExecutionProvider"]  # type: ignore[attr-defined]
+    for device in ("cpu", None):
+        backend = open_backend(open_directory(demo_engine), device=device)
+        assert backend.providers == ["CPUExecutionProvider"]  # type: ignore[attr-defined]
     with pytest.raises(errors.EnvironmentProblem, match="has no CUDAExecutionProvider.*onnxruntime-gpu"):
         lsms_rt.Segmenter(demo_engine, device="cuda")
+
+
+def test_onnxruntime_gpu_on_a_machine_without_one_runs_on_the_cpu() -> None:
+    """What a package was compiled with says nothing of the machine."""
+    library = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    if look().problem:
+        assert _providers(library, None, 0) == ["CPUExecutionProvider"]
+    assert _providers(library, "cuda", 1) == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
 
 
 def test_versions_are_read() -> None:
@@ -460,12 +571,19 @@ def test_versions_are_read() -> None:
     assert parse_version("dev") == ()
 
 
-def test_this_machine_is_looked_at() -> None:
-    driver = look()
-    assert (driver.problem is None) == bool(driver.gpus)
-
-
 # ---------------------------------------------------------------------------------- TensorRT for RTX, for real
+
+
+def test_rtxs_own_names_of_what_is_wrong() -> None:
+    """The real enumeration, whose values are masks, and the real judgement of garbage."""
+    library = pytest.importorskip("tensorrt_rtx_bindings")
+    assert {n: int(v) for n, v in library.EngineInvalidityDiagnostics.__members__.items()} == {
+        n: int(v) for n, v in FakeLibrary.EngineInvalidityDiagnostics.__members__.items()
+    }
+    from lsms_rt.engine.tensorrt.messages import logger_of
+
+    with pytest.raises(EngineInvalid, match=r"a\.plan cannot run here: MALFORMED_ENGINE"):
+        check_validity(library, library.Runtime(logger_of(library)), b"x" * 100, "a.plan")
 
 
 def test_rtx_without_a_gpu_refuses_with_a_reason(demo_engine: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EngineInvalid, EnvironmentProblem
+from ..gpu import look
 from .backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from .manifest import EngineDirectory
 
@@ -72,8 +73,8 @@ log = logging.getLogger("lsms_rt")
 def _providers(ort: Any, kind: str | None, index: int) -> list[Any]:
     """What a session is opened with.  Raises :class:`EnvironmentProblem` where the package has no such provider."""
     there = ort.get_available_providers()
-    if kind is None:
-        kind = "cuda" if "CUDAExecutionProvider" in there else "cpu"
+    if kind is None:  # what the package was compiled with says nothing of this machine
+        kind = "cuda" if "CUDAExecutionProvider" in there and look().problem is None else "cpu"
         log.info("ONNX Runtime on %s", kind)
     missing = [name for name in PROVIDERS[kind] if name not in there]
     if missing:
@@ -97,7 +98,7 @@ def _session(
         # the image graph then needs: 98 instead of 67 ms for both, on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(engine.read(name), options, providers=providers)
+        session = ort.InferenceSession(engine.read(name), options, providers=providers, enable_fallback=0)
     except (ort.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError, *_load_errors(ort)) as error:
         raise EngineInvalid(f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {error}") from error
     first = providers[0] if isinstance(providers[0], str) else providers[0][0]

@@ -1,5 +1,5 @@
 """TensorRT and TensorRT for RTX behind one code; ``flavour`` is the table of what differs.
 
 What needs no GPU (the table, plan headers, refusals, the reading of messages, buffer sizes) is apart from the calls of
-the driver (``cuda``, ``graph``), so that it is tested everywhere.
+the driver (``cuda``), so that it is tested everywhere.
 """

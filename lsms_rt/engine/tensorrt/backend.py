@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...gpu import Driver, look
+from ...errors import OutOfDeviceMemory
+from ...gpu import Driver, Gpu, look
 from ..backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from ..manifest import EngineDirectory
 from .cuda import Device
@@ -51,60 +53,91 @@ class TensorRtBackend:
             check_header(manifest, read_header(raw, str(engine.path / name)), flavour, str(engine.path / name))
         gpu = check_gpu(manifest, driver(), index, flavour)
         self._device = device(index, gpu.integrated)
-        self._cache_folder = _cache_folder(engine.digest) if flavour.own_graphs else None
-        wanted = ((TEXT_PLAN, TEXT_INPUTS, FEATURES), (IMAGE_PLAN, ("image", "mask", *FEATURES), ("logits",)))
+        self._cache_folder = _cache_folder(engine.digest, gpu, self.version) if flavour.own_graphs else None
+        wanted = (
+            (TEXT_PLAN, TEXT_INPUTS, FEATURES, frozenset[str]()),
+            (IMAGE_PLAN, ("image", "mask", *FEATURES), ("logits",), STICKY),
+        )
         self._plans: dict[str, Plan] = {}
         self._lanes: dict[str, Lanes] = {}
+        host_code = bool(manifest.plan_options.get("version_compatible"))
         with self._device.current():
-            for name, inputs, outputs in wanted:
-                what = str(engine.path / name)
-                plan = self._plans[name] = Plan(flavour, library, data[name], what, graphs, self._cached(name))
+            for name, inputs, outputs, sticky in wanted:
+                what, cache = str(engine.path / name), self._cached(name)
+                plan = Plan(flavour, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
                 check_names(plan.specs, inputs, outputs, what)
-                self._lanes[name] = Lanes(self._maker(plan, graphs and not flavour.own_graphs))
+                self._plans[name] = plan
+                self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not flavour.own_graphs, sticky))
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         (found,) = self._run(TEXT_PLAN, [{"tokens": tokens, "mask": mask}], len(tokens))
-        return SentenceFeatures({name: found[name] for name in FEATURES}, mask)
+        features = {name: found[name] for name in FEATURES}
+        for array in (*features.values(), mask := mask.copy()):
+            array.setflags(write=False)  # lanes know a sentence's arrays by identity
+        return SentenceFeatures(features, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         (logits,) = self.segment_many([images], text)
         return logits
 
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        """Batch by batch, in order; while one computes, the next is prepared by the caller's iterator and copied."""
-        sentence = text.arrays | {"mask": text.mask}
-        inputs = ({"image": images} | sentence for images in batches)
-        return (found["logits"][:, 0] for found in self._run(IMAGE_PLAN, inputs))
+        """Batch by batch, in order; while one computes, the next is prepared by the caller's iterator and copied.
+
+        A smaller last batch is filled up: that costs less than a lane of its own.
+        """
+        sentence, sizes, largest = text.arrays | {"mask": text.mask}, deque[int](), 0
+
+        def inputs() -> Iterator[dict[str, np.ndarray]]:
+            nonlocal largest
+            for images in batches:
+                sizes.append(len(images))
+                largest = max(largest, len(images))
+                more = np.repeat(images[-1:], largest - len(images), 0)
+                yield {"image": np.concatenate([images, more]) if len(more) else images} | sentence
+
+        return (found["logits"][: sizes.popleft(), 0] for found in self._run(IMAGE_PLAN, inputs()))
 
     def close(self) -> None:
         """Free lanes and plans, and keep what RTX compiled for the next process."""
         with self._device.current():
-            for lanes in self._lanes.values():
-                lanes.close()
-        for name, plan in self._plans.items():
-            if self._cache_folder is not None:
-                _write_cache(self._cache_folder / f"{name}.cache", plan.compiled())
-        self._plans = {}
+            for name, plan in self._plans.items():
+                self._lanes[name].close()
+                if self._cache_folder is not None:
+                    _write_cache(self._cache_folder / f"{name}.cache", plan.compiled())
+            self._plans.clear()
 
     def _run(
         self, name: str, inputs: Iterable[dict[str, np.ndarray]], batch: int | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Results in order, with ``UNDER_WAY`` batches on the GPU at a time.  A lane that failed is not used again."""
+        """Results in order, with up to ``UNDER_WAY`` batches on the GPU at a time, or as many as its memory holds."""
         lanes, waiting = self._lanes[name], deque[Lane]()
         try:
             for arrays in inputs:
+                size = batch or len(arrays["image"])
+                while (lane := self._take(lanes, size, waiting)) is None:
+                    yield self._finish(lanes, waiting)
+                waiting.append(lane)
                 with self._device.current():
-                    lane = lanes.take(batch or len(arrays["image"]))
-                    waiting.append(lane)
                     lane.submit(arrays)
                 if len(waiting) == UNDER_WAY:
                     yield self._finish(lanes, waiting)
             while waiting:
                 yield self._finish(lanes, waiting)
         finally:
-            with self._device.current():
-                for lane in waiting:  # an error, or a caller who wants no more
-                    lane.free()
+            if waiting:  # an error, or a caller who wants no more
+                with self._device.current():
+                    for lane in waiting:
+                        lanes.drop(lane)
+
+    def _take(self, lanes: Lanes, batch: int, waiting: deque[Lane]) -> Lane | None:
+        """A lane; None where there is no second one to be had, and the first must be finished."""
+        with self._device.current():
+            try:
+                return lanes.take(batch, wait=not waiting)
+            except OutOfDeviceMemory:
+                if not waiting:
+                    raise
+        return None
 
     def _finish(self, lanes: Lanes, waiting: deque[Lane]) -> dict[str, np.ndarray]:
         with self._device.current():
@@ -112,25 +145,31 @@ class TensorRtBackend:
             lanes.give(waiting.popleft())
         return result
 
-    def _maker(self, plan: Plan, graphs: bool) -> Callable[[int], Lane]:
-        return lambda batch: Lane(plan, self._device, batch, graphs, STICKY)
-
     def _cached(self, name: str) -> bytes:
-        file = None if self._cache_folder is None else self._cache_folder / f"{name}.cache"
-        return file.read_bytes() if file is not None and file.is_file() else b""
+        if self._cache_folder is None:
+            return b""
+        try:
+            return (self._cache_folder / f"{name}.cache").read_bytes()
+        except OSError:  # none yet, or not readable: it is compiled again
+            return b""
 
 
-def _cache_folder(digest: str) -> Path | None:
-    """A folder of the user's own for one engine: it holds compiled code, which nobody else may have written."""
+def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Callable[[int], Lane]:
+    return lambda batch: Lane(plan, device, batch, graphs, sticky)
+
+
+def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
+    """A folder of the user's own for one engine on one kind of GPU; None where none is wanted or there is no home."""
     set_by_user = os.environ.get(CACHE)
     if set_by_user == "":
         return None
-    base = (
-        Path(set_by_user)
-        if set_by_user
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsms-rt"
-    )
-    return base / digest.removeprefix("sha256:")[:32]
+    if set_by_user:
+        base = Path(set_by_user)
+    else:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        base = Path(home) / "lsms-rt"
+    device = re.sub("[^a-z0-9]+", "-", f"{gpu.name} {version}".lower())
+    return base / digest.removeprefix("sha256:")[:32] / device
 
 
 def _write_cache(file: Path, data: bytes) -> None:

@@ -66,6 +66,9 @@ class Graph:
         self._driver.cuGraphExecDestroy(self._executable)
 
 
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the legacy default stream, which others may use, does not wait for ours
+
+
 class Device:
     """One GPU.  ``integrated``: it shares the CPU's memory."""
 
@@ -77,25 +80,31 @@ class Device:
                 f"engines of TensorRT need pycuda, which is missing ({error}); {INSTALL}"
             ) from error
         self._cuda, self.integrated = cuda, integrated
-        cuda.init()
-        self._primary = cuda.Device(index).retain_primary_context()
+        with self._translated():
+            cuda.init()
+            self._primary = cuda.Device(index).retain_primary_context()
 
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make the device the calling thread's; pycuda's errors inside come out as this package's."""
         self._primary.push()
         try:
+            with self._translated():
+                yield
+        finally:
+            self._cuda.Context.pop()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
             yield
         except self._cuda.MemoryError as error:
-            free, total = (n >> 20 for n in self.memory())
             raise OutOfDeviceMemory(
-                f"the GPU's memory is full ({free} of {total} MiB free): {error}; take a smaller --max-batch, or fewer "
+                f"there is too little memory for the engine's buffers ({error}); take a smaller --max-batch, or fewer "
                 "threads"
             ) from error
         except self._cuda.Error as error:
             raise EngineError(f"the GPU failed ({type(error).__name__}: {error}); start the process again") from error
-        finally:
-            self._cuda.Context.pop()
 
     def memory(self) -> tuple[int, int]:
         """Free and all bytes of the device's memory."""
@@ -103,11 +112,12 @@ class Device:
         return int(free), int(total)
 
     def buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
-        return Buffer(self._cuda, shape, dtype, self.integrated)
+        with self._translated():  # here, so that who runs out of memory can give some up and try again
+            return Buffer(self._cuda, shape, dtype, self.integrated)
 
     def stream(self) -> Any:
         """A stream of its own, with ``handle`` and ``synchronize``; never the default one, which cannot be captured."""
-        return self._cuda.Stream()
+        return self._cuda.Stream(NON_BLOCKING)
 
     def event(self) -> Any:
         """With ``record(stream)``, ``synchronize`` and ``time_since(event)`` in ms."""

@@ -75,7 +75,9 @@ def load(flavour: Flavour) -> Any:
             raise EnvironmentProblem(f"{flavour.title} cannot be loaded ({error}); {flavour.install}") from error
     else:
         raise EnvironmentProblem(f"{flavour.title} is not installed; {flavour.install}")
-    version = parse_version(module.__version__)
+    version = parse_version(str(getattr(module, "__version__", "")))
+    if not version:
+        raise EnvironmentProblem(f"the module {module.__name__} here is not {flavour.title}; {flavour.install}")
     if not flavour.oldest <= version < flavour.before:
         low, high = (".".join(map(str, v)) for v in (flavour.oldest, flavour.before))
         raise EnvironmentProblem(

@@ -27,7 +27,6 @@ from ...errors import (
 )
 
 KEPT = 1000  # messages
-LEVELS = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 log = logging.getLogger("lsms_rt")
 
 
@@ -45,6 +44,8 @@ class Messages:
 
     def __init__(self) -> None:
         self._kept: deque[Message] = deque(maxlen=KEPT)
+        self._errors: deque[Message] = deque(maxlen=KEPT)  # apart: chatter must not push them out
+        self.interrupt: BaseException | None = None  # what a callback from the library could not raise
         self._lock = threading.Lock()
         self._listeners: list[list[str]] = []
         self._count = 0
@@ -52,7 +53,8 @@ class Messages:
     def add(self, level: str, text: str) -> None:
         with self._lock:
             self._count += 1
-            self._kept.append(Message(self._count, level, text))
+            message = Message(self._count, level, text)
+            (self._errors if level in ("INTERNAL_ERROR", "ERROR") else self._kept).append(message)
             for texts in self._listeners:
                 texts.append(text)
         log.debug("%s: %s", level, text)
@@ -70,16 +72,13 @@ class Messages:
                 self._listeners.remove(texts)
 
     def mark(self) -> int:
-        """A point in time, for :meth:`since`."""
+        """A point in time, for :meth:`errors`."""
         return self._count
 
-    def since(self, mark: int, *levels: str) -> list[str]:
-        """The texts after ``mark``, of ``levels`` (default: of all)."""
-        with self._lock:
-            return [m.text for m in self._kept if m.number > mark and (not levels or m.level in levels)]
-
     def errors(self, mark: int) -> list[str]:
-        return self.since(mark, "INTERNAL_ERROR", "ERROR")
+        """The errors after ``mark``."""
+        with self._lock:
+            return [message.text for message in self._errors if message.number > mark]
 
 
 @functools.cache
@@ -92,7 +91,10 @@ def logger_of(library: Any) -> Any:
             self.messages = Messages()
 
         def log(self, severity: Any, text: str) -> None:
-            self.messages.add(severity.name, text)
+            try:
+                self.messages.add(severity.name, text)
+            except BaseException as error:  # Ctrl-C arrives here; the library would swallow it
+                self.messages.interrupt = error
 
     return Logger()
 
@@ -100,11 +102,11 @@ def logger_of(library: Any) -> Any:
 # What the libraries say, and what it is.  Texts of RTX 1.7 were provoked; those of TensorRT are from its documentation
 # and public reports of 10.x, so the patterns are loose.
 _PATTERNS: tuple[tuple[str, type[LsmsError], str], ...] = (
-    (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|cudaError 2:|insufficient.*memory", OutOfDeviceMemory,
-     "the GPU has too little free memory; take a smaller --max-batch, or free some"),
     (r"cudaError 35|driver version is insufficient|old.*driver", DriverTooOld,
      "the NVIDIA driver is missing or older than this TensorRT needs; see lsms-rt doctor"),
     (r"cudaError 100|no CUDA-capable device", NoGpu, "this machine has no NVIDIA GPU"),
+    (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|cudaError 2:|insufficient.*memory", OutOfDeviceMemory,
+     "the GPU has too little free memory; take a smaller --max-batch, or free some"),
     (r"created with .*version .*current runtime|expecting library version|[Vv]ersion tag|not compatible with this "
      r"version|version mismatch", EngineOtherVersion,
      "build it again with this machine's TensorRT: lsms-rt build-engine"),
@@ -120,9 +122,10 @@ def explain(what: str, said: list[str]) -> LsmsError:
     An unknown reason is an :class:`EngineInvalid` that quotes it: never None, never silence.
     """
     text = " | ".join(_shorten(line) for line in said) or "it gave no reason"
-    for pattern, error, fix in _PATTERNS:
-        if re.search(pattern, text):
-            return error(f"{what}: {text}; {fix}")
+    for line in reversed(said):  # the last is what failed; those before may be what the library tried and gave up
+        for pattern, error, fix in _PATTERNS:
+            if re.search(pattern, line):
+                return error(f"{what}: {text}; {fix}")
     return EngineInvalid(f"{what}: {text}")
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
 import numpy as np
 
-from ...errors import DriverTooOld, EngineInvalid, EngineOtherGpu, EngineOtherVersion, OutOfDeviceMemory
+from ...errors import (
+    DriverTooOld,
+    EngineInvalid,
+    EngineOtherGpu,
+    EngineOtherVersion,
+    EnvironmentProblem,
+    OutOfDeviceMemory,
+)
 from .flavour import Flavour
 from .header import LENGTH
 from .messages import Messages, explain, logger_of
 from .tensors import Shape, TensorSpec
 
+log = logging.getLogger("lsms_rt")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
-# What RTX's check of a plan finds, as the names of ``EngineInvalidityDiagnostics``; it answers a mask of their bits.
+# What RTX's check of a plan finds, as the names of ``EngineInvalidityDiagnostics``, whose values are masks: 1, 2, 4 ...
 _INVALID = {
     "VERSION_MISMATCH": EngineOtherVersion,
     "UNSUPPORTED_CC": EngineOtherGpu,
@@ -22,6 +31,7 @@ _INVALID = {
     "OLD_CUDA_RUNTIME": DriverTooOld,
     "INSUFFICIENT_GPU_MEMORY": OutOfDeviceMemory,
     "MALFORMED_ENGINE": EngineInvalid,
+    "CUDA_ERROR": EnvironmentProblem,
 }
 
 
@@ -29,8 +39,9 @@ class Plan:
     """An engine of TensorRT.  Contexts may be made from several threads, and each serves one thread at a time."""
 
     def __init__(
-        self, flavour: Flavour, library: Any, data: bytes, what: str, graphs: bool, cache: bytes = b""
+        self, flavour: Flavour, library: Any, data: bytes, what: str, *, host_code: bool, graphs: bool, cache: bytes
     ) -> None:
+        """``host_code`` lets a version-compatible plan run the code that it carries; its digest has been checked."""
         self.what, self._library, self._flavour = what, library, flavour
         self._messages: Messages = logger_of(library).messages
         self._lock = threading.Lock()
@@ -39,6 +50,8 @@ class Plan:
             self._runtime = library.Runtime(logger_of(library))
         except TypeError as error:  # how the bindings say that the library made none
             raise explain(f"{flavour.title} does not start", self._messages.errors(mark)) from error
+        if host_code:
+            self._runtime.engine_host_code_allowed = True
         check_validity(library, self._runtime, data, what)
         mark = self._messages.mark()
         self.engine = self._runtime.deserialize_cuda_engine(data)
@@ -94,12 +107,16 @@ class Plan:
         """RTX compiles for the GPU as contexts are made, which a cache spares the next process; it captures itself."""
         library = self._library
         self._config = self.engine.create_runtime_config()
+        if self._config is None:
+            raise EngineInvalid(f"{self.what}: {self._flavour.title} makes no runtime configuration")
         strategy = library.CudaGraphStrategy
         self._config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
         self._cache = self._config.create_runtime_cache()
-        if cache:
-            self._cache.deserialize(cache)
-        self._config.set_runtime_cache(self._cache)
+        if cache and not self._cache.deserialize(cache):
+            log.info("what was compiled before is for another GPU, driver or version; compiling again")
+        if not self._config.set_runtime_cache(self._cache):
+            log.warning("%s: what is compiled for this GPU cannot be kept", self.what)
+            self._cache = None
 
 
 def check_validity(library: Any, runtime: Any, data: bytes, what: str) -> None:
@@ -109,7 +126,7 @@ def check_validity(library: Any, runtime: Any, data: bytes, what: str) -> None:
     validity, found = runtime.get_engine_validity(data[:LENGTH])
     if validity != library.EngineValidity.INVALID:
         return
-    names = [name for name, value in library.EngineInvalidityDiagnostics.__members__.items() if found >> int(value) & 1]
+    names = [name for name, value in library.EngineInvalidityDiagnostics.__members__.items() if found & int(value)]
     known = next((_INVALID[name] for name in names if name in _INVALID), None)
     if known is not None:
         raise known(f"{what} cannot run here: {', '.join(names)}; build it again: lsms-rt build-engine")

@@ -5,37 +5,45 @@ Every refusal says what was expected, what was found, and the command that mends
 
 from __future__ import annotations
 
+import platform
+import re
+
 from ...errors import DriverTooOld, EngineInvalid, EngineOtherGpu, EngineOtherVersion, NoGpu
 from ...gpu import Driver, Gpu
 from ..manifest import Manifest
-from .flavour import Flavour, parse_version
+from .flavour import RTX_TARGETS, Flavour, parse_version
 from .header import PlanHeader
 
-# What a plan of TensorRT runs on: the GPU's own capability, "same-capability": any GPU of it, "ampere+": 8.0 and newer.
-HARDWARE = ("none", "same-capability", "ampere+")
+# What a plan of TensorRT runs on -> the name in TensorRT's enumeration: the very GPU, any of its compute capability,
+# any of 8.0 and newer.
+HARDWARE = {"none": "NONE", "same-capability": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
 def rebuild(manifest: Manifest) -> str:
-    """The command that mends a refused plan."""
-    return (
-        f"build it again: lsms-rt build-engine --checkpoint DIR --backend {manifest.backend} "
-        f"--precision {manifest.precision} -o NAME.engine"
+    """The command that makes the same engine again."""
+    options, (_, best, most) = manifest.plan_options, manifest.profile
+    command = (
+        f"lsms-rt build-engine --checkpoint DIR --backend {manifest.backend} --precision {manifest.precision} "
+        f"--image-size {manifest.image_size} --max-batch {most} --opt-batch {best}"
     )
+    if options.get("hardware", "none") != "none":
+        command += f" --hardware {options['hardware']}"
+    return command + " --version-compatible" * bool(options.get("version_compatible")) + " -o NAME.engine"
 
 
 def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
-    """A plan runs with the very version that built it; a version-compatible one with any newer of the same major.
+    """A plan runs with the version that built it; a version-compatible one also with newer ones, up to the next major.
 
     Raises :class:`EngineOtherVersion`.
     """
     built, here = parse_version(manifest.backend_version), parse_version(installed)
     if built == here:
         return
-    if manifest.plan_options.get("version_compatible") and built[:1] == here[:1] and built <= here:
+    if manifest.plan_options.get("version_compatible") and built <= here and here[0] - built[0] <= 1:
         return
     raise EngineOtherVersion(
         f"the engine was built with {flavour.title} {manifest.backend_version}, this machine has {installed}; "
-        f"install that version, or {rebuild(manifest)}"
+        f"install that version, or build it again: {rebuild(manifest)}"
     )
 
 
@@ -43,13 +51,19 @@ def check_header(manifest: Manifest, header: PlanHeader, flavour: Flavour, what:
     """A plan must be what the manifest says.  Raises :class:`EngineInvalid`."""
     if header.flavour is not flavour:
         raise EngineInvalid(
-            f"{what} is a plan of {header.flavour.title}, its manifest says {flavour.title}; {rebuild(manifest)}"
+            f"{what} is a plan of {header.flavour.title}, its manifest says {flavour.title}; "
+            f"build it again: {rebuild(manifest)}"
+        )
+    if flavour.portable and header.version != parse_version(manifest.backend_version):
+        raise EngineInvalid(
+            f"{what} is of {flavour.title} {'.'.join(map(str, header.version))}, its manifest says "
+            f"{manifest.backend_version}; build it again: {rebuild(manifest)}"
         )
     missing = set(manifest.target_capabilities) - set(header.targets)
     if missing:
         raise EngineInvalid(
             f"{what} is built for {', '.join(header.targets)}, its manifest says also {', '.join(sorted(missing))}; "
-            f"{rebuild(manifest)}"
+            f"build it again: {rebuild(manifest)}"
         )
 
 
@@ -70,18 +84,28 @@ def check_gpu(manifest: Manifest, driver: Driver, index: int, flavour: Flavour) 
             f"{flavour.title} needs a driver for CUDA {needed}, this one is for CUDA {found}; update the NVIDIA driver"
         )
     gpu = driver.gpus[index]
-    if manifest.target_capabilities:
-        fits, wanted = gpu.arch in manifest.target_capabilities, ", ".join(manifest.target_capabilities)
-    else:
+    found = f"this GPU is {gpu.name} with compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+    if flavour.portable:
+        if gpu.arch not in RTX_TARGETS:
+            raise EngineOtherGpu(f"{flavour.title} does not run on {gpu.arch}: {found}; take --backend tensorrt")
+        if gpu.arch not in manifest.target_capabilities:
+            built = ", ".join(manifest.target_capabilities)
+            raise EngineOtherGpu(
+                f"the engine was built for {built}, {found}; build it again: {rebuild(manifest)} --target {gpu.arch}"
+            )
+        return gpu
+    built_on, here = manifest.plan_options.get("platform"), platform_name()
+    if built_on not in (None, here):
+        raise EngineOtherGpu(f"the engine was built on {built_on}, this is {here}; build it here: {rebuild(manifest)}")
+    if not _fits(manifest, gpu):
         wanted = f"compute capability {manifest.compute_capability} ({manifest.device_name})"
-        fits = _fits(manifest, gpu)
-    if not fits:
-        raise EngineOtherGpu(
-            f"the engine was built for {wanted}, this GPU is {gpu.name} with compute capability "
-            f"{gpu.capability[0]}.{gpu.capability[1]}; {rebuild(manifest)}"
-            + (f" --target {gpu.arch}" if flavour.portable else "")
-        )
+        raise EngineOtherGpu(f"the engine was built for {wanted}, {found}; build it again: {rebuild(manifest)}")
     return gpu
+
+
+def platform_name() -> str:
+    """A plan of TensorRT is for one operating system and processor: ``"Linux aarch64"``."""
+    return f"{platform.system()} {platform.machine()}"
 
 
 def _fits(manifest: Manifest, gpu: Gpu) -> bool:
@@ -89,4 +113,9 @@ def _fits(manifest: Manifest, gpu: Gpu) -> bool:
     if hardware == "ampere+":
         return gpu.capability >= (8, 0)
     same = parse_version(manifest.compute_capability or "") == gpu.capability
-    return same and (hardware == "same-capability" or manifest.device_name == gpu.name)
+    return same and (hardware == "same-capability" or _model(manifest.device_name or "") == _model(gpu.name))
+
+
+def _model(name: str) -> str:
+    """A GPU's name without the size of its memory: an A100 of 40 GB and one of 80 run the same code."""
+    return re.sub(r"[- ]\d+ ?GB\b", "", name)
