@@ -1,7 +1,8 @@
 """Everything that only a GPU can tell, in one command: ``python -m lsms_rt.bench.gpu_check`` (``make gpu-check``).
 
 1. Every kernel at all shapes of all presets against float64, with poisoned outputs.
-2. The CUDA graph of the runner: another input gives another answer, equal to the one without a graph.
+2. The CUDA graph of the runner: another input gives another answer, equal to the one without a graph.  The TensorRT
+   runtime: driver calls, captured graphs, engines, as far as the machine has them.
 3. Times of every kernel, beside its floor; of the depthwise part and of the whole block, beside PyTorch eager
    (channels first and last), torch.compile, and the unfused sequence under a CUDA graph.
 4. Times of the whole image graph, eager, compiled, and our kernels under a CUDA graph.
@@ -30,6 +31,7 @@ from lsms_rt.model.config import PRESETS
 
 from . import roofline
 from .clock import GpuClock
+from .gpu_runtime import verify_runtime
 from .gpu_times import measured_ceilings, time_kernels, time_models, time_parts
 from .gpu_verify import faults, precompile, verify_block, verify_kernels, verify_runner
 from .provenance import provenance
@@ -52,7 +54,7 @@ def ceilings_of(name: str) -> roofline.Gpu:
     return known[max(found, key=len, default="h100")]
 
 
-SECTIONS = ("verify", "kernels", "parts", "models")
+SECTIONS = ("verify", "runtime", "kernels", "parts", "models")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for fault in wrong:
             print(f"error: {fault}", file=sys.stderr)
         if wrong:
+            return 1
+    if "runtime" in options.only:
+        checks = verify_runtime()
+        write(folder, "runtime_verified", "driver calls, CUDA graphs and engines of the TensorRT runtime", checks)
+        for row in checks:
+            print(f"{row['what']}: {row.get('not_run') or ('right' if row['ok'] else 'WRONG')}", file=sys.stderr)
+        if not all(row.get("ok", True) for row in checks):
             return 1
     shapes = list(dict.fromkeys(s for preset in options.preset for s in stage_shapes(preset, 512)))
     batches = options.batch or (1, 16)

@@ -12,6 +12,7 @@ import onnx
 
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest, write_manifest
+from lsms_rt.engine.opening import BACKENDS
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
@@ -25,7 +26,6 @@ from .precision import WHY, kept_in_fp32
 from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
 
-BACKENDS = ("onnxruntime", *FLAVOURS)
 PRECISIONS = ("fp32", "fp16")
 
 

@@ -8,32 +8,20 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from .arguments import NOT_FOR_DIAGNOSIS, make_parser
 from .errors import EnvironmentProblem, InputError, LsmsError
+
+if TYPE_CHECKING:
+    from .export.tensorrt import PlanOptions
 
 EXTRAS = {  # a missing module -> what to install
     **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors"), "lsms-rt[build]"),
     **dict.fromkeys(("scipy", "tqdm"), "lsms-rt[phantom]"),
 }
-NOT_FOR_DIAGNOSIS = "Research software, not a medical device."
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, like all others of this program."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except "None", which the option's own text explains."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def build_engine(options: argparse.Namespace) -> None:
@@ -41,15 +29,10 @@ def build_engine(options: argparse.Namespace) -> None:
         _convert(options)
         return
     from .export.build import BuildOptions, build_engine
-    from .export.tensorrt import PlanOptions
 
     demo = options.checkpoint is None
     names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "opt_batch", "verify_slices", "force")
-    plan = PlanOptions(
-        options.target, options.workspace, options.timing_cache, options.version_compatible, options.hardware,
-        options.optimization_level,
-    )  # fmt: skip
-    wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=plan)
+    wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=_plan_options(options))
     seen = sys.stderr.isatty()
     manifest = build_engine(wanted, options.output, _say if seen else lambda _: None, _show if seen else None)
     accuracy = manifest.accuracy
@@ -71,24 +54,27 @@ def build_engine(options: argparse.Namespace) -> None:
             print(f"(measured with {accuracy['measured_with']})")
 
 
+def _plan_options(options: argparse.Namespace) -> PlanOptions:
+    from .export.tensorrt import PlanOptions
+
+    names = ("workspace_mib", "timing_cache", "version_compatible", "hardware", "optimization_level")
+    return PlanOptions(options.targets, **{name: getattr(options, name) for name in names})
+
+
 def _convert(options: argparse.Namespace) -> None:
     """Plans from an engine that is there; PyTorch is not needed."""
     from .engine.tensorrt.flavour import FLAVOURS
     from .export.plans import convert_engine
-    from .export.tensorrt import PlanOptions
 
     if options.backend not in FLAVOURS:
         raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
     if options.checkpoint or options.image_size or options.precision != "fp32":
         raise InputError("--from takes weights, size and precision from the engine; leave the other options out")
     most = options.max_batch
-    plan = PlanOptions(
-        options.target, options.workspace, options.timing_cache, options.version_compatible, options.hardware,
-        options.optimization_level,
-    )  # fmt: skip
     manifest = convert_engine(
-        options.from_engine, FLAVOURS[options.backend], (1, options.opt_batch or min(most, 8), most), plan,
-        options.output, force=options.force, say=_say, progress=_show if sys.stderr.isatty() else None,
+        options.from_engine, FLAVOURS[options.backend], (1, options.opt_batch or min(most, 8), most),
+        _plan_options(options), options.output, force=options.force, say=_say,
+        progress=_show if sys.stderr.isatty() else None,
     )  # fmt: skip
     print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {options.from_engine}")
     plans = manifest.accuracy.get("plans")
@@ -220,149 +206,20 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"{name.replace('_', ' '):20} {text}")
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
-    """An argparse type: a whole number within bounds."""
-
-    def parse(text: str) -> int:
-        value = int(text) if text.lstrip("-").isdecimal() else least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-        return value
-
-    return parse
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line; every default is in ``--help``."""
-    parser = _Parser(prog="lsms-rt", description=f"Text-prompted lesion segmentation in CT. {NOT_FOR_DIAGNOSIS}")
-    parser.add_argument("--version", action="version", version=f"lsms-rt {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
-        sub.add_argument("--debug", action="store_true", help="show tracebacks")
-        sub.set_defaults(run=run)
-        return sub
-
-    def json_option(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-
-    sub = command("build-engine", build_engine, "build an engine directory from a checkpoint")
-    sub.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the bundled demo weights)")
-    sub.add_argument(
-        "--from", type=Path, dest="from_engine", metavar="ENGINE",
-        help="plans from this onnxruntime engine; no PyTorch is needed (default: from a checkpoint)",
-    )  # fmt: skip
-    backends = ("onnxruntime", "tensorrt", "tensorrt-rtx")
-    sub.add_argument("--backend", choices=backends, default="onnxruntime", help="what runs the engine")
-    sub.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the engine")
-    sub.add_argument(
-        "--image-size", type=_number(64, 4096), metavar="N", help="side of the square input (default: the checkpoint's)"
-    )
-    sub.add_argument("--max-batch", type=_number(1, 1024), default=8, metavar="N", help="largest batch of slices")
-    sub.add_argument(
-        "--opt-batch", type=_number(1, 1024), metavar="N", help="batch that plans are tuned for (default: up to 8)"
-    )
-    plan = sub.add_argument_group("plans", "for --backend tensorrt and tensorrt-rtx")
-    plan.add_argument(
-        "--target", type=_list, default=(), metavar="SM,SM", help="tensorrt-rtx: GPUs, e.g. sm_86,sm_89 (default: all)"
-    )
-    plan.add_argument("--workspace", type=_number(1, 1 << 20), metavar="MIB", help="scratch memory (default: no limit)")
-    plan.add_argument(
-        "--timing-cache", type=Path, metavar="FILE", help="tensorrt: measured kernels, read and written (default: none)"
-    )
-    plan.add_argument(
-        "--hardware",
-        choices=("none", "same-capability", "ampere+"),
-        default="none",
-        help="tensorrt: GPUs beside this one",
-    )
-    plan.add_argument(
-        "--version-compatible", action="store_true", help="tensorrt: run with newer versions of the same major"
-    )
-    plan.add_argument(
-        "--optimization-level", type=_number(0, 5), metavar="N", help="how long a builder tries (default: its own)"
-    )
-    sub.add_argument(
-        "--verify-slices",
-        type=_number(0, 10_000),
-        default=8,
-        metavar="N",
-        help="phantom slices compared with PyTorch; 0 skips",
-    )
-    sub.add_argument("--force", action="store_true", help="replace an engine that exists")
-    sub.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.engine", help="folder to write")
-
-    sub = command("predict", predict, "segment what a sentence asks for")
-    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
-    sub.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="DICOM file or folder, NPY, PNG, NIfTI")
-    sub.add_argument("--text", required=True, metavar="SENTENCE", help='e.g. "the cyst in the left lobe of the liver"')
-    sub.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="write overlays, masks and results.json (default: print only)",
-    )
-    sub.add_argument(
-        "--series",
-        help="SeriesNumber or end of the UID, where a folder holds several (default: the only one)",
-    )
-    sub.add_argument(
-        "--png-window", type=float, nargs=2, default=(50.0, 350.0), metavar=("LEVEL", "WIDTH"),
-        help="HU that an 8-bit picture is taken to show",
-    )  # fmt: skip
-    sub.add_argument("--digest", metavar="sha256:HEX", help="refuse any other engine than this one (default: no check)")
-    _threads(sub)
-    json_option(sub)
-
-    sub = command("inspect", inspect, "print what an engine is, and check its files")
-    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
-    json_option(sub)
-
-    json_option(command("doctor", doctor, "say what this machine has and can run"))
-
-    sub = command("demo", demo, "run the bundled engine on bundled slices and draw the answers")
-    sub.add_argument(
-        "-o", "--output", type=Path, default=Path("lsms-demo"), metavar="DIR", help="folder for the pictures"
-    )
-    json_option(sub)
-
-    sub = command("phantom", phantom, "generate RefHL-Phantom, synthetic referring CT")
-    sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new folder to write")
-    sub.add_argument("--cases", type=_number(1, 1000), default=231, metavar="N", help="cases, about ten slices each")
-    sub.add_argument(
-        "--seed", type=_number(0, 4999), default=0, metavar="N", help="the same seed gives the same data set"
-    )
-    sub.add_argument("--matrix", type=_number(64, 1024), default=256, metavar="N", help="rows and columns of a slice")
-    sub.add_argument("--workers", type=_number(1, 256), metavar="N", help="processes (default: one a core)")
-
-    sub = command("evaluate", evaluate, "measure an engine on a data set in the RefHL-Seg layout")
-    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
-    sub.add_argument("dataset", type=Path, metavar="DATASET", help="folder with annotations.csv")
-    sub.add_argument("--split", help="train, val or test (default: all)")
-    sub.add_argument("--limit", type=_number(1, 10**9), metavar="N", help="only the first N sentences (default: all)")
-    sub.add_argument("--answers", type=Path, metavar="FILE", help="write a CSV with a line a sentence (default: none)")
-    _threads(sub)
-    json_option(sub)
-    return parser
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+COMMANDS = {
+    "build-engine": build_engine,
+    "predict": predict,
+    "inspect": inspect,
+    "doctor": doctor,
+    "demo": demo,
+    "phantom": phantom,
+    "evaluate": evaluate,
+}
 
 
 def _show(phase: str, step: int, steps: int) -> None:
     """One line of progress, written over and over."""
     print(f"\r{phase[:60]:60} {step}/{steps}", end="\n" if step == steps else "", file=sys.stderr, flush=True)
-
-
-def _threads(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: one a core)")
-    sub.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: a GPU where the engine's backend has one)"
-    )
-    sub.add_argument("--no-cuda-graph", action="store_true", help="run a TensorRT engine without CUDA graphs")
 
 
 def _say(text: str) -> None:
@@ -385,7 +242,7 @@ class _Once(logging.Filter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = make_parser().parse_args(argv)
+    options = make_parser(COMMANDS).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
-    "cli", "ct", "data", "demo", "dicom", "doctor", "engine", "errors", "gpu", "image", "jetson", "masks", "overlay",
-    "predict", "segmenter", "tensor", "text",
+    "arguments", "cli", "ct", "data", "demo", "dicom", "doctor", "engine", "errors", "gpu", "image", "jetson",
+    "masks", "overlay", "predict", "segmenter", "tensor", "text",
 }  # fmt: skip
 # room -> the rooms it may import from, at the top of a file or inside a function
 ARROWS = {
@@ -21,6 +21,7 @@ ARROWS = {
     "data": set(),
     "gpu": set(),
     "jetson": set(),
+    "arguments": set(),
     "ct": {"errors"},
     "tensor": {"ct", "errors"},
     "masks": {"ct", "errors", "tensor"},
@@ -39,8 +40,8 @@ ARROWS = {
         "text",
     },
     "bench": {
-        "calibration", "ct", "data", "engine", "errors", "export", "image", "kernels", "masks", "mathematics", "model",
-        "segmenter",
+        "calibration", "ct", "data", "engine", "errors", "export", "gpu", "image", "kernels", "masks", "mathematics",
+        "model", "segmenter",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "text"},
     "training": {"bench", "calibration", "data", "engine", "export", "image", "model", "segmenter", "text"},

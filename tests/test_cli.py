@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsms_rt.cli import main, make_parser
+from lsms_rt.arguments import make_parser
+from lsms_rt.cli import COMMANDS, main
 from lsms_rt.data import DATA
 
 SLICE = str(DATA / "examples" / "phantom_1.dcm")
@@ -218,7 +219,7 @@ def test_phantom_then_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_every_option_with_a_default_shows_it() -> None:
-    parser = make_parser()
+    parser = make_parser(COMMANDS)
     for sub in parser._subparsers._group_actions[0].choices.values():
         text = " ".join(sub.format_help().split())
         for action in sub._actions:

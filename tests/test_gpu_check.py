@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from lsms_rt.bench import gpu_check, gpu_times, gpu_verify, roofline, tune
+from lsms_rt.bench import gpu_check, gpu_runtime, gpu_times, gpu_verify, roofline, tune
 from lsms_rt.bench.clock import CpuClock, times_of
 from lsms_rt.kernels import choices, fold_keys, mix, registry
 from lsms_rt.kernels import verify as verification
@@ -92,6 +92,15 @@ def test_timing_of_kernels_parts_and_models(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_whose_ceilings(name: str, ceilings: str) -> None:
     assert gpu_check.ceilings_of(name).name == ceilings
+
+
+def test_the_runtime_is_verified_or_it_says_why_not() -> None:
+    rows = gpu_runtime.verify_runtime()
+    assert [row["what"] for row in rows] == [
+        "driver calls and a captured graph", "TensorRT", "TensorRT for RTX"
+    ]  # fmt: skip
+    for row in rows:
+        assert row.get("ok") or row["not_run"], row
 
 
 def test_percentiles() -> None:

@@ -22,9 +22,10 @@ from fake_tensorrt import FakeDevice, FakeLibrary
 import lsms_rt
 from lsms_rt import errors
 from lsms_rt.engine import open_backend, open_directory
-from lsms_rt.engine.backend import FEATURES, parse_device
+from lsms_rt.engine.backend import FEATURES
 from lsms_rt.engine.manifest import Manifest, sha256, write_manifest
 from lsms_rt.engine.onnxruntime import _providers
+from lsms_rt.engine.opening import parse_device
 from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, RTX, TENSORRT, Flavour, load, parse_version

@@ -1,6 +1,7 @@
 """Engines: the directory, its manifest, and one file per backend."""
 
-from .backend import Backend, SentenceFeatures, open_backend
+from .backend import Backend, SentenceFeatures
 from .manifest import EngineDirectory, Manifest, open_directory
+from .opening import open_backend
 
 __all__ = ["Backend", "EngineDirectory", "Manifest", "SentenceFeatures", "open_backend", "open_directory"]

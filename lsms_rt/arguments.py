@@ -1,0 +1,180 @@
+"""The arguments of the command line: what may be said, and the words of ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+
+NOT_FOR_DIAGNOSIS = "Research software, not a medical device."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, like all others of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except "None", which the option's own text explains."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+Run = Callable[[argparse.Namespace], None]
+
+
+def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
+    """The whole command line; every default is in ``--help``.  ``runs`` says what each command does."""
+    parser = _Parser(prog="lsms-rt", description=f"Text-prompted lesion segmentation in CT. {NOT_FOR_DIAGNOSIS}")
+    parser.add_argument("--version", action="version", version=f"lsms-rt {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
+        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        sub.set_defaults(run=runs[name])
+        return sub
+
+    def json_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+    sub = command("build-engine", "build an engine directory from a checkpoint")
+    sub.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the bundled demo weights)")
+    sub.add_argument(
+        "--from", type=Path, dest="from_engine", metavar="ENGINE",
+        help="plans from this onnxruntime engine; no PyTorch is needed (default: from a checkpoint)",
+    )  # fmt: skip
+    backends = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+    sub.add_argument("--backend", choices=backends, default="onnxruntime", help="what runs the engine")
+    sub.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the engine")
+    sub.add_argument(
+        "--image-size", type=_number(64, 4096), metavar="N", help="side of the square input (default: the checkpoint's)"
+    )
+    sub.add_argument("--max-batch", type=_number(1, 1024), default=8, metavar="N", help="largest batch of slices")
+    sub.add_argument(
+        "--opt-batch", type=_number(1, 1024), metavar="N", help="batch that plans are tuned for (default: up to 8)"
+    )
+    plan = sub.add_argument_group("plans", "for --backend tensorrt and tensorrt-rtx")
+    plan.add_argument(
+        "--target",
+        type=_list,
+        default=(),
+        dest="targets",
+        metavar="SM,SM",
+        help="tensorrt-rtx: GPUs, e.g. sm_86,sm_89 (default: all)",
+    )
+    plan.add_argument(
+        "--workspace",
+        type=_number(1, 1 << 20),
+        dest="workspace_mib",
+        metavar="MIB",
+        help="scratch memory (default: no limit)",
+    )
+    plan.add_argument(
+        "--timing-cache", type=Path, metavar="FILE", help="tensorrt: measured kernels, read and written (default: none)"
+    )
+    plan.add_argument(
+        "--hardware",
+        choices=("none", "same-capability", "ampere+"),
+        default="none",
+        help="tensorrt: GPUs beside this one",
+    )
+    plan.add_argument(
+        "--version-compatible", action="store_true", help="tensorrt: run with newer versions of the same major"
+    )
+    plan.add_argument(
+        "--optimization-level", type=_number(0, 5), metavar="N", help="how long a builder tries (default: its own)"
+    )
+    sub.add_argument(
+        "--verify-slices",
+        type=_number(0, 10_000),
+        default=8,
+        metavar="N",
+        help="phantom slices compared with PyTorch; 0 skips",
+    )
+    sub.add_argument("--force", action="store_true", help="replace an engine that exists")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.engine", help="folder to write")
+
+    sub = command("predict", "segment what a sentence asks for")
+    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
+    sub.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="DICOM file or folder, NPY, PNG, NIfTI")
+    sub.add_argument("--text", required=True, metavar="SENTENCE", help='e.g. "the cyst in the left lobe of the liver"')
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write overlays, masks and results.json (default: print only)",
+    )
+    sub.add_argument(
+        "--series",
+        help="SeriesNumber or end of the UID, where a folder holds several (default: the only one)",
+    )
+    sub.add_argument(
+        "--png-window", type=float, nargs=2, default=(50.0, 350.0), metavar=("LEVEL", "WIDTH"),
+        help="HU that an 8-bit picture is taken to show",
+    )  # fmt: skip
+    sub.add_argument("--digest", metavar="sha256:HEX", help="refuse any other engine than this one (default: no check)")
+    _threads(sub)
+    json_option(sub)
+
+    sub = command("inspect", "print what an engine is, and check its files")
+    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
+    json_option(sub)
+
+    json_option(command("doctor", "say what this machine has and can run"))
+
+    sub = command("demo", "run the bundled engine on bundled slices and draw the answers")
+    sub.add_argument(
+        "-o", "--output", type=Path, default=Path("lsms-demo"), metavar="DIR", help="folder for the pictures"
+    )
+    json_option(sub)
+
+    sub = command("phantom", "generate RefHL-Phantom, synthetic referring CT")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new folder to write")
+    sub.add_argument("--cases", type=_number(1, 1000), default=231, metavar="N", help="cases, about ten slices each")
+    sub.add_argument(
+        "--seed", type=_number(0, 4999), default=0, metavar="N", help="the same seed gives the same data set"
+    )
+    sub.add_argument("--matrix", type=_number(64, 1024), default=256, metavar="N", help="rows and columns of a slice")
+    sub.add_argument("--workers", type=_number(1, 256), metavar="N", help="processes (default: one a core)")
+
+    sub = command("evaluate", "measure an engine on a data set in the RefHL-Seg layout")
+    sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
+    sub.add_argument("dataset", type=Path, metavar="DATASET", help="folder with annotations.csv")
+    sub.add_argument("--split", help="train, val or test (default: all)")
+    sub.add_argument("--limit", type=_number(1, 10**9), metavar="N", help="only the first N sentences (default: all)")
+    sub.add_argument("--answers", type=Path, metavar="FILE", help="write a CSV with a line a sentence (default: none)")
+    _threads(sub)
+    json_option(sub)
+    return parser
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """An argparse type: a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        value = int(text) if text.lstrip("-").isdecimal() else least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _threads(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: one a core)")
+    sub.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: a GPU where the engine's backend has one)"
+    )
+    sub.add_argument("--no-cuda-graph", action="store_true", help="run a TensorRT engine without CUDA graphs")
