@@ -21,7 +21,7 @@ from lsms_rt.model.lsms import TOKENIZER
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of
 from .graphs import export_graphs
-from .plans import check_output, digests, measured_with, why_not_here, write_plans
+from .plans import check_output, digests, measured_with, no_plugins, why_not_here, write_plans
 from .precision import WHY, kept_in_fp32
 from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
@@ -35,6 +35,8 @@ class BuildOptions:
 
     ``opt_batch`` is the batch that a plan is tuned for, by default up to eight; the smallest is always 1, since
     ``predict`` asks for one slice.  ``plan`` is for TensorRT's two libraries.
+    ``kernels``: "triton" puts our kernels into a TensorRT engine in fp16 as plugins, "stock" does not, "auto" does
+    where all that it takes is here.
     """
 
     checkpoint: Path | None = None
@@ -45,6 +47,7 @@ class BuildOptions:
     opt_batch: int | None = None
     verify_slices: int = 8
     force: bool = False
+    kernels: str = "auto"
     plan: PlanOptions = field(default_factory=PlanOptions)
 
     @property
@@ -68,10 +71,22 @@ class BuildOptions:
             raise InputError(f"--verify-slices {self.verify_slices}; give 0 to 10000")
         if self.flavour is not None:
             check_builder(self.flavour, self.plan)
+            self.chosen_kernels()
+        elif self.kernels == "triton":
+            raise InputError("--kernels triton is for --backend tensorrt; others run stock operations")
         elif self.plan != PlanOptions():
             raise InputError(
                 "options of a plan (--target, --workspace ...) are for --backend tensorrt and tensorrt-rtx"
             )
+
+    def chosen_kernels(self) -> str:
+        """ "triton" or "stock".  Raises :class:`InputError` where "triton" is asked for and something is missing."""
+        if self.kernels == "stock":
+            return "stock"
+        missing = no_plugins(self.flavour, self.precision)
+        if missing and self.kernels == "triton":
+            raise InputError(f"--kernels triton: {missing}; take --kernels stock")
+        return "stock" if missing else "triton"
 
 
 Say = Callable[[str], None]
@@ -90,7 +105,8 @@ def build_engine(
     options.check()
     checkpoint = options.checkpoint or demo_checkpoint()
     check_output(output, options.force)
-    model = _load(checkpoint, options.image_size)
+    kernels = options.chosen_kernels()
+    model = _load(checkpoint, options.image_size, kernels)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
         folder = Path(place) / "graphs"
@@ -138,10 +154,17 @@ def _graph_engine(model: LSMS, checkpoint: Path, options: BuildOptions, folder: 
     folder.mkdir()
     half = options.precision == "fp16"
     kept = {}
-    for path in export_graphs(model.half() if half else model, folder):
+    nodes = None
+    if model.kernels == "triton":
+        from . import kernel_nodes  # which needs Triton
+
+        nodes = kernel_nodes.translations()
+    for path in export_graphs(model.half() if half else model, folder, nodes):
         graph = onnx.load(path)
         store_as_fp16(graph)
         strip_metadata(graph)
+        if nodes is not None:
+            kernel_nodes.give_bodies(graph, kernel_nodes.name_nodes(graph))
         if half:
             kept[path.name] = kept_in_fp32(graph)
         onnx.save(graph, path)

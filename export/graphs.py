@@ -48,20 +48,23 @@ def _type(model: LSMS) -> torch.dtype:
     return next(model.parameters()).dtype
 
 
-def export_graphs(model: LSMS, folder: Path) -> tuple[Path, Path]:
+def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None = None) -> tuple[Path, Path]:
     """Write ``text.onnx`` and ``image.onnx`` (opset 20, dynamic batch, static size and token count).
 
     A model in float16 makes graphs in float16: precision lives in the graph, as TensorRT's strongly typed networks want
     it.  What the model computes in float32 all the same (statistics that would overflow, ``folded.wide``) stays so.
     Images, masks and logits are float32 in both, so that a caller need not know.
+    ``kernel_nodes`` are the translations of a model that runs our kernels (``kernel_nodes.translations``).
     """
     config = model.config
-    model = model.eval()
+    model = model.eval().requires_grad_(False)
     tokens = torch.ones(2, config.text.max_tokens, dtype=torch.int64)
     mask = torch.ones(2, config.text.max_tokens)
     image = torch.zeros(2, config.in_channels, config.image_size, config.image_size)
     with torch.no_grad():
         text = model.encode_text(tokens, mask.to(_type(model)))
+        if model.kernels == "triton":
+            model.segment(image.to(_type(model)), text)  # packs the kernels' weights, which the exporter cannot
     batch = torch.export.Dim("batch", min=1, max=1024)
     text_path, image_path = folder / "text.onnx", folder / "image.onnx"
     _export(
@@ -81,6 +84,7 @@ def export_graphs(model: LSMS, folder: Path) -> tuple[Path, Path]:
         ["logits"],
         dynamic,
         image_path,
+        kernel_nodes,
     )
     return text_path, image_path
 
@@ -92,18 +96,19 @@ def _export(
     outputs: list[str],
     dynamic: tuple[Any, ...],
     path: Path,
+    translations: dict[Any, Any] | None = None,
 ) -> None:
-    with _quiet():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
-            dynamic_shapes=dynamic, verbose=False,
+            dynamic_shapes=dynamic, verbose=False, custom_translation_table=translations,
         )  # fmt: skip
     assert program is not None
     program.save(path, external_data=False)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter prints its progress and warns of its own internals."""
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

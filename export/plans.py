@@ -12,14 +12,15 @@ from pathlib import Path
 
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
-from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load
+from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load, parse_version
 from lsms_rt.engine.tensorrt.refuse import check_gpu, platform_name
-from lsms_rt.errors import EngineError, InputError, LsmsError
+from lsms_rt.errors import EngineError, EnvironmentProblem, InputError, LsmsError
 from lsms_rt.gpu import look
 
 from .tensorrt import PlanOptions, Profile, Progress, build_plan, check_builder
 from .verify import bundled_examples, compare, judge, of_engine
 
+PLUGINS_FROM = (10, 15)  # TensorRT's Python plugins compiled ahead of time; 10.14's are broken
 LAYERS, TOKENIZER = "layers.json", "tokenizer.json"  # in the engine directory: a report of its plans' layers
 
 
@@ -60,6 +61,22 @@ def convert_engine(
     return manifest
 
 
+def no_plugins(flavour: Flavour | None, precision: str) -> str | None:
+    """Why an engine cannot have our kernels as plugins; None where it can."""
+    if flavour is None or flavour.portable:
+        return "only TensorRT takes plugins"
+    if precision != "fp16":
+        return "the plugins are for --precision fp16"
+    version = parse_version(load(flavour).__version__)
+    if version < PLUGINS_FROM:
+        return f"plugins need TensorRT {'.'.join(map(str, PLUGINS_FROM))}, this is {'.'.join(map(str, version))}"
+    if importlib.util.find_spec("torch") is None:
+        return "PyTorch is not installed"
+    from lsms_rt import kernels
+
+    return kernels.missing()
+
+
 def why_not_here(manifest: Manifest, flavour: Flavour) -> str | None:
     """Why plans that were just built cannot be run and compared on this machine; None where they can."""
     if importlib.util.find_spec("pycuda") is None:
@@ -79,7 +96,10 @@ def write_plans(
     folder.mkdir()
     layers = {}
     for name in (TEXT_GRAPH, IMAGE_GRAPH):
-        plan, layers[name] = build_plan(flavour, graphs / name, profile, options, progress)
+        graph = graphs / name
+        if name == IMAGE_GRAPH and manifest.kernels == "triton":
+            graph = _with_plugins(flavour, graph)
+        plan, layers[name] = build_plan(flavour, graph, profile, options, progress)
         (folder / name).with_suffix(".plan").write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
     shutil.copyfile(graphs / TOKENIZER, folder / TOKENIZER)
@@ -98,6 +118,18 @@ def write_plans(
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _with_plugins(flavour: Flavour, graph: Path) -> Path:
+    """Compiled for this machine's GPU; the plan carries them, and needs neither Triton nor Python for them."""
+    from lsms_rt.kernels.aot import TARGETS, compile_launch
+
+    from .kernel_nodes import with_plugins
+
+    arch = look().gpus[0].arch
+    if arch not in TARGETS:
+        raise EnvironmentProblem(f"no plugins for {arch}: the kernels are compiled for {', '.join(TARGETS)}")
+    return with_plugins(load(flavour), graph, arch, compile_launch)
 
 
 def check_output(output: Path, force: bool) -> None:

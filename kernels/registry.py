@@ -35,6 +35,16 @@ MODULES: tuple[ModuleType, ...] = (
 )
 
 
+IN_HALF = tuple(module for module in MODULES if module is not depthwise_direct)  # what the chain runs in fp16
+
+
+def operator(module: ModuleType) -> Any:
+    """The module's ``torch.ops.lsms_rt`` operator."""
+    import torch
+
+    return getattr(torch.ops.lsms_rt, "multi_scale_depthwise" if module is depthwise else name(module)).default
+
+
 def name(module: ModuleType) -> str:
     return module.__name__.rpartition(".")[2]
 

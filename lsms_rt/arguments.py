@@ -60,6 +60,10 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     sub.add_argument(
         "--opt-batch", type=_number(1, 1024), metavar="N", help="batch that plans are tuned for (default: up to 8)"
     )
+    sub.add_argument(
+        "--kernels", choices=("auto", "triton", "stock"), default="auto",
+        help="tensorrt in fp16: our kernels as plugins, or stock operations",
+    )  # fmt: skip
     plan = sub.add_argument_group("plans", "for --backend tensorrt and tensorrt-rtx")
     plan.add_argument(
         "--target",

@@ -31,7 +31,17 @@ def build_engine(options: argparse.Namespace) -> None:
     from .export.build import BuildOptions, build_engine
 
     demo = options.checkpoint is None
-    names = ("checkpoint", "backend", "precision", "image_size", "max_batch", "opt_batch", "verify_slices", "force")
+    names = (
+        "checkpoint",
+        "backend",
+        "precision",
+        "image_size",
+        "max_batch",
+        "opt_batch",
+        "verify_slices",
+        "force",
+        "kernels",
+    )
     wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=_plan_options(options))
     seen = sys.stderr.isatty()
     manifest = build_engine(wanted, options.output, _say if seen else lambda _: None, _show if seen else None)
