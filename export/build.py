@@ -21,12 +21,13 @@ from lsms_rt.model.lsms import TOKENIZER
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of
 from .graphs import export_graphs
-from .plans import check_output, digests, measured_with, no_plugins, why_not_here, write_plans
+from .plans import check_output, digests, measured_with, no_plugins, note_not_run, why_not_here, write_plans
 from .precision import WHY, kept_in_fp32
 from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
 
 PRECISIONS = ("fp32", "fp16")
+HALF_SLICES = 2  # that are computed in half precision on the CPU, which has no fast way to do it
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class BuildOptions:
             self.chosen_kernels()
         elif self.kernels == "triton":
             raise InputError("--kernels triton is for --backend tensorrt; others run stock operations")
+        elif self.opt_batch is not None:
+            raise InputError("--opt-batch is for plans, --backend tensorrt and tensorrt-rtx")
         elif self.plan != PlanOptions():
             raise InputError(
                 "options of a plan (--target, --workspace ...) are for --backend tensorrt and tensorrt-rtx"
@@ -117,6 +120,7 @@ def build_engine(
             reference = _load(checkpoint, options.image_size, "reference")
             manifest = _verified(folder, manifest, reference, options)
             if options.precision == "fp16":
+                say(f"comparing every operation in float16, on {min(options.verify_slices, HALF_SLICES)} (a minute)")
                 manifest = _verified_in_half(folder, manifest, reference, model, options)
         if options.flavour is not None:
             say(f"building the plans of {options.flavour.title}")
@@ -126,6 +130,7 @@ def build_engine(
             reason = why_not_here(manifest, flavour)
             if reason:
                 say(f"the plans are not run: {reason}")
+                manifest = note_not_run(folder, manifest, reason)
             if options.verify_slices and not reason:
                 say("comparing the plans with PyTorch, on this GPU")
                 manifest = _verified(folder, manifest, reference, options)
@@ -199,7 +204,7 @@ def _verified_in_half(folder: Path, manifest: Manifest, reference: LSMS, half: L
 
     PyTorch's CPU rounds after every operation, so that an overflow is an overflow.  ``half`` is the exported model.
     """
-    examples = phantom_examples(options.verify_slices, manifest.image_size)
+    examples = phantom_examples(min(options.verify_slices, HALF_SLICES), manifest.image_size)
     parity = compare(of_model(reference), folder, examples, of_model(half))
     judge(parity, options.precision)
     accuracy = parity.to_dict() | {"measured_with": "PyTorch on a CPU, every operation in float16"}

@@ -34,6 +34,8 @@ def convert_engine(
     Raises as ``build_engine`` does.
     """
     check_builder(flavour, options)
+    if output.exists() and output.resolve() == source.resolve():
+        raise InputError(f"-o {output} is the engine that --from reads; write the plans beside it")
     check_output(output, force)
     graphs = open_directory(source)
     if graphs.manifest.backend != "onnxruntime":
@@ -49,6 +51,7 @@ def convert_engine(
         reason = why_not_here(manifest, flavour)
         if reason:
             say(f"the plans are not run: {reason}")
+            manifest = note_not_run(folder, manifest, reason)
         else:
             parity = compare(of_engine(checked), folder, bundled_examples())
             judge(parity, manifest.precision)
@@ -77,6 +80,13 @@ def no_plugins(flavour: Flavour | None, precision: str) -> str | None:
     return kernels.missing()
 
 
+def note_not_run(folder: Path, manifest: Manifest, reason: str) -> Manifest:
+    """Write into an engine's manifest that what was measured was not its plans."""
+    manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": f"not run: {reason}"})
+    write_manifest(folder, manifest)
+    return manifest
+
+
 def why_not_here(manifest: Manifest, flavour: Flavour) -> str | None:
     """Why plans that were just built cannot be run and compared on this machine; None where they can."""
     if importlib.util.find_spec("pycuda") is None:
@@ -99,8 +109,9 @@ def write_plans(
         graph = graphs / name
         if name == IMAGE_GRAPH and manifest.kernels == "triton":
             graph = _with_plugins(flavour, graph)
-        plan, layers[name] = build_plan(flavour, graph, profile, options, progress)
-        (folder / name).with_suffix(".plan").write_bytes(plan)
+        file = (folder / name).with_suffix(".plan")
+        plan, layers[file.name] = build_plan(flavour, graph, profile, options, progress)
+        file.write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
     shutil.copyfile(graphs / TOKENIZER, folder / TOKENIZER)
     gpu = None if flavour.portable else look().gpus[0]  # what TensorRT has measured on

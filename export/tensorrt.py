@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +57,7 @@ class PlanOptions:
                 "or --hardware same-capability or ampere+"
             )
         if unknown:
-            raise InputError(f"--target {','.join(unknown)}: {flavour.title} builds for {', '.join(RTX_TARGETS)}")
+            raise InputError(f"--target {','.join(unknown)}: {flavour.title} builds for {','.join(RTX_TARGETS)}")
         if self.hardware not in HARDWARE:
             raise InputError(f"--hardware {self.hardware}; choose from {', '.join(HARDWARE)}")
         theirs = (
@@ -119,7 +122,7 @@ def build_plan(
     if options.timing_cache is not None:
         _read_timing_cache(config, options.timing_cache)
     mark, messages.interrupt = messages.mark(), None
-    with messages.recording() as said:
+    with messages.recording() as said, _interruptible(messages):
         plan = builder.build_serialized_network(network, config)
     if messages.interrupt is not None:
         raise messages.interrupt
@@ -131,6 +134,23 @@ def build_plan(
     read_header(data, f"the plan of {graph.name}")
     report = {"library": flavour.title, "version": library.__version__, "bytes": len(data)}
     return data, report | _layers(library, logger, data, said, options.version_compatible)
+
+
+@contextmanager
+def _interruptible(messages: Messages) -> Iterator[None]:
+    """Ctrl-C is noted, and acted on when the library asks whether to go on: it swallows exceptions of its callbacks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(*_: object) -> None:
+        messages.interrupt = KeyboardInterrupt()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _parse(library: Any, network: Any, logger: Any, graph: Path) -> None:

@@ -71,7 +71,7 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         default=(),
         dest="targets",
         metavar="SM,SM",
-        help="tensorrt-rtx: GPUs, e.g. sm_86,sm_89 (default: all)",
+        help="tensorrt-rtx: GPUs, e.g. sm_86,sm_89",
     )
     plan.add_argument(
         "--workspace",
@@ -93,7 +93,10 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         "--version-compatible", action="store_true", help="tensorrt: run with newer versions of the same major"
     )
     plan.add_argument(
-        "--optimization-level", type=_number(0, 5), metavar="N", help="how long a builder tries (default: its own)"
+        "--optimization-level",
+        type=_number(0, 5),
+        metavar="N",
+        help="tensorrt: effort (default: its own)",
     )
     sub.add_argument(
         "--verify-slices",
@@ -173,7 +176,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 
 
 def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _threads(sub: argparse.ArgumentParser) -> None:

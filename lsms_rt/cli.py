@@ -55,13 +55,15 @@ def build_engine(options: argparse.Namespace) -> None:
     )
     if manifest.target_capabilities:
         print(f"for GPUs {', '.join(manifest.target_capabilities)}")
-    if accuracy:
+    if "slices" in accuracy:
         print(
             f"against PyTorch on {accuracy['slices']} phantom slices: logits within "
             f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
         )
         if manifest.backend not in accuracy["measured_with"]:
             print(f"(measured with {accuracy['measured_with']})")
+    if isinstance(accuracy.get("plans"), str):
+        print(f"the plans themselves are {accuracy['plans']}")
 
 
 def _plan_options(options: argparse.Namespace) -> PlanOptions:
@@ -87,11 +89,11 @@ def _convert(options: argparse.Namespace) -> None:
         progress=_show if sys.stderr.isatty() else None,
     )  # fmt: skip
     print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {options.from_engine}")
-    plans = manifest.accuracy.get("plans")
+    plans = manifest.accuracy["plans"]
     print(
-        f"plans against graphs on {plans['slices']} slices: logits within {plans['max_logit_difference']:.1e}"
-        if plans
-        else "the plans have not run on this machine"
+        f"the plans are {plans}"
+        if isinstance(plans, str)
+        else f"plans against graphs on {plans['slices']} slices: logits within {plans['max_logit_difference']:.1e}"
     )
 
 
@@ -260,10 +262,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     handler.addFilter(_Once())
     logging.getLogger("lsms_rt").addHandler(handler)
-    if str(getattr(options, "engine", "")) == "demo" and not Path("demo", "manifest.json").exists():
-        from .data import demo_engine
+    for name in ("engine", "from_engine"):
+        if str(getattr(options, name, "")) == "demo" and not Path("demo", "manifest.json").exists():
+            from .data import demo_engine
 
-        options.engine = demo_engine()
+            setattr(options, name, demo_engine())
     try:
         options.run(options)
         sys.stdout.flush()

@@ -136,7 +136,8 @@ def _tensorrt(flavour: Flavour, driver: Driver, board: Jetson | None) -> dict[st
         )
     found: dict[str, Any] = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": False}
     if driver.problem:
-        more = "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
+        more = "" if _has("pycuda") else ", then pip install pycuda (needs nvcc on the PATH)"
+        more += "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
         return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
     if flavour.cuda and driver.cuda < flavour.cuda:
         needed = ".".join(map(str, flavour.cuda))

@@ -72,9 +72,10 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
 def test_its_plans_and_layers(half: Path) -> None:
     report = json.loads((half / "layers.json").read_text())
     for name, least in (("text", 20), ("image", 200)):
+        assert f"{name}.plan" in report
         header = read_header((half / f"{name}.plan").read_bytes(), name)
         assert (header.flavour, header.targets) == (RTX, ("sm_86", "sm_89"))
-        summary = report[f"{name}.onnx"]["summary"]
+        summary = report[f"{name}.plan"]["summary"]
         assert summary["layers"] > least
         assert summary["onnx_nodes"] > summary["layers"]  # it fuses
         kinds = summary["by_type_and_precision"]
@@ -146,11 +147,11 @@ def test_plans_from_an_engine_without_pytorch(demo_engine: Path, tmp_path: Path)
     command = [sys.executable, "-W", "ignore", "-c", code, str(demo_engine), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "the plans have not run on this machine" in done.stdout
+    assert "the plans are not run: pycuda is not installed" in done.stdout
     assert "the plans are not run: pycuda is not installed" in done.stderr
     source, made = open_directory(demo_engine).manifest, open_directory(output).manifest
     assert (made.backend, made.precision, made.weights_digest) == ("tensorrt-rtx", "fp32", source.weights_digest)
-    assert made.accuracy == source.accuracy
+    assert made.accuracy == source.accuracy | {"plans": "not run: pycuda is not installed"}
 
 
 def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,8 +161,10 @@ def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pyte
         (["--from", str(half)], 2, "--from makes plans: give --backend tensorrt or tensorrt-rtx"),
         (["--from", str(half), "--precision", "fp16", *rtx], 2, "--from takes weights, size and precision"),
         (["--from", str(tmp_path / "nowhere"), *rtx], 4, "no such engine"),
+        (["--opt-batch", "2"], 2, "--opt-batch is for plans"),
+        (["--from", str(half), "--force", *rtx, "-o", str(half)], 2, "is the engine that --from reads"),
     ):
-        assert main(["build-engine", *arguments, *out]) == code
+        assert main(["build-engine", *out, *arguments]) == code
         assert words in capsys.readouterr().err
 
 
@@ -208,7 +211,7 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flavour", "options", "words"),
     [
-        (RTX, {"targets": ("sm_90",)}, "--target sm_90: TensorRT for RTX builds for sm_80, sm_86"),
+        (RTX, {"targets": ("sm_90",)}, "--target sm_90: TensorRT for RTX builds for sm_80,sm_86"),
         (TENSORRT, {"targets": ("sm_86",)}, "--target is for --backend tensorrt-rtx"),
         (RTX, {"hardware": "ampere+"}, "are for --backend tensorrt; "),
         (RTX, {"timing_cache": Path("a")}, "--timing-cache and --optimization-level are for"),
@@ -279,6 +282,26 @@ def test_ctrl_c_stops_a_build(graph: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         build_plan(RTX, graph, PROFILE, PlanOptions(), interrupt)
     build_plan(RTX, graph, PROFILE, PlanOptions())
+
+
+def test_sigint_stops_a_build_of_the_command_line(demo_engine: Path, tmp_path: Path) -> None:
+    """As a terminal sends it, in the middle of the image's plan: exit code 130, and nothing is left behind."""
+    code = (
+        "import os, signal, sys, threading\n"
+        "from lsms_rt.cli import main\n"
+        "from lsms_rt.export import plans\n"
+        "build = plans.build_plan\n"
+        "def slow(flavour, graph, *rest):\n"
+        "    if graph.name == 'image.onnx':\n"
+        "        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return build(flavour, graph, *rest)\n"
+        "plans.build_plan = slow\n"
+        "sys.exit(main(['build-engine', '--backend', 'tensorrt-rtx', '--from', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(demo_engine), "-o", str(tmp_path / "new.engine")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "error: interrupted" in done.stderr) == (130, True), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_plans_that_cannot_run_here_are_kept_and_said_so(

@@ -55,6 +55,21 @@ class Manifest:
     format: int = FORMAT
     manifest_digest: str = ""
 
+    @property
+    def rebuild(self) -> str:
+        """The command that makes the same engine again."""
+        command = "lsms-rt build-engine --checkpoint DIR"
+        if self.backend != "onnxruntime":
+            command += f" --backend {self.backend} --opt-batch {self.profile[1]}"
+            options = self.plan_options
+            if options.get("hardware", "none") != "none":
+                command += f" --hardware {options['hardware']}"
+            command += " --version-compatible" * bool(options.get("version_compatible"))
+        return (
+            f"{command} --precision {self.precision} --image-size {self.image_size} --max-batch {self.max_batch} "
+            "-o NAME.engine"
+        )
+
     def to_json(self) -> str:
         """The text of ``manifest.json``, with the digest of all its other fields."""
         values = asdict(self)
@@ -90,16 +105,17 @@ class EngineDirectory:
         The same bytes that were checked are returned, so nothing can be swapped in between.
         """
         expected = self.manifest.files.get(name)
+        again = f"build it again: {self.manifest.rebuild}"
         if expected is None:
-            raise EngineInvalid(f"{self.path / MANIFEST} names no {name}; {REBUILD}")
+            raise EngineInvalid(f"{self.path / MANIFEST} names no {name}; {again}")
         try:
             data = (self.path / name).read_bytes()
         except OSError as error:
-            raise EngineMissingFile(f"{self.path} lacks {name}, which its manifest names; {REBUILD}") from error
+            raise EngineMissingFile(f"{self.path} lacks {name}, which its manifest names; {again}") from error
         found = sha256(data)
         if found != expected:
             raise EngineChanged(
-                f"{self.path / name} has changed: sha256 {found[:12]}..., not {expected[:12]}...; {REBUILD}"
+                f"{self.path / name} has changed: sha256 {found[:12]}..., not {expected[:12]}...; {again}"
             )
         return data
 

@@ -28,7 +28,7 @@ def open_backend(
         from .tensorrt.backend import TensorRtBackend
 
         if kind not in (None, "cuda"):
-            raise InputError(f"device {device!r}: an engine of {name} runs on cuda")
+            raise InputError(f"device {device!r}: an engine of {name} runs on cuda; for a CPU build one of onnxruntime")
         return TensorRtBackend(engine, index, cuda_graph)
     raise EngineInvalid(f"{engine.path} is for backend {name!r}; this lsms-rt runs: {', '.join(BACKENDS)}")
 
@@ -37,7 +37,8 @@ def parse_device(device: str | None) -> tuple[str | None, int]:
     """``"cuda:1"`` -> ``("cuda", 1)``.  Raises :class:`InputError` for what is no device."""
     if device is None:
         return None, 0
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda", "tensorrt") or not (index or "0").isdecimal():
-        raise InputError(f"device {device!r}; give cpu, cuda, cuda:1 ... or tensorrt")
+    kind, colon, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    wrong = kind not in ("cpu", "cuda", "tensorrt") or (colon and (kind == "cpu" or not index.isdecimal()))
+    if wrong:
+        raise InputError(f"device {device!r}; give cpu, cuda or cuda:1 (tensorrt is ONNX Runtime's provider)")
     return kind, int(index or "0")

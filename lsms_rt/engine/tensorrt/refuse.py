@@ -19,18 +19,6 @@ from .header import PlanHeader
 HARDWARE = {"none": "NONE", "same-capability": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
-def rebuild(manifest: Manifest) -> str:
-    """The command that makes the same engine again."""
-    options, (_, best, most) = manifest.plan_options, manifest.profile
-    command = (
-        f"lsms-rt build-engine --checkpoint DIR --backend {manifest.backend} --precision {manifest.precision} "
-        f"--image-size {manifest.image_size} --max-batch {most} --opt-batch {best}"
-    )
-    if options.get("hardware", "none") != "none":
-        command += f" --hardware {options['hardware']}"
-    return command + " --version-compatible" * bool(options.get("version_compatible")) + " -o NAME.engine"
-
-
 def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
     """A plan runs with the version that built it; a version-compatible one also with newer ones, up to the next major.
 
@@ -43,7 +31,7 @@ def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
         return
     raise EngineOtherVersion(
         f"the engine was built with {flavour.title} {manifest.backend_version}, this machine has {installed}; "
-        f"install that version, or build it again: {rebuild(manifest)}"
+        f"install that version, or build it again: {manifest.rebuild}"
     )
 
 
@@ -52,18 +40,18 @@ def check_header(manifest: Manifest, header: PlanHeader, flavour: Flavour, what:
     if header.flavour is not flavour:
         raise EngineInvalid(
             f"{what} is a plan of {header.flavour.title}, its manifest says {flavour.title}; "
-            f"build it again: {rebuild(manifest)}"
+            f"build it again: {manifest.rebuild}"
         )
     if flavour.portable and header.version != parse_version(manifest.backend_version):
         raise EngineInvalid(
             f"{what} is of {flavour.title} {'.'.join(map(str, header.version))}, its manifest says "
-            f"{manifest.backend_version}; build it again: {rebuild(manifest)}"
+            f"{manifest.backend_version}; build it again: {manifest.rebuild}"
         )
     missing = set(manifest.target_capabilities) - set(header.targets)
     if missing:
         raise EngineInvalid(
             f"{what} is built for {', '.join(header.targets)}, its manifest says also {', '.join(sorted(missing))}; "
-            f"build it again: {rebuild(manifest)}"
+            f"build it again: {manifest.rebuild}"
         )
 
 
@@ -91,15 +79,15 @@ def check_gpu(manifest: Manifest, driver: Driver, index: int, flavour: Flavour) 
         if gpu.arch not in manifest.target_capabilities:
             built = ", ".join(manifest.target_capabilities)
             raise EngineOtherGpu(
-                f"the engine was built for {built}, {found}; build it again: {rebuild(manifest)} --target {gpu.arch}"
+                f"the engine was built for {built}, {found}; build it again: {manifest.rebuild} --target {gpu.arch}"
             )
         return gpu
     built_on, here = manifest.plan_options.get("platform"), platform_name()
     if built_on not in (None, here):
-        raise EngineOtherGpu(f"the engine was built on {built_on}, this is {here}; build it here: {rebuild(manifest)}")
+        raise EngineOtherGpu(f"the engine was built on {built_on}, this is {here}; build it here: {manifest.rebuild}")
     if not _fits(manifest, gpu):
         wanted = f"compute capability {manifest.compute_capability} ({manifest.device_name})"
-        raise EngineOtherGpu(f"the engine was built for {wanted}, {found}; build it again: {rebuild(manifest)}")
+        raise EngineOtherGpu(f"the engine was built for {wanted}, {found}; build it again: {manifest.rebuild}")
     return gpu
 
 
