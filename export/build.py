@@ -86,7 +86,7 @@ class BuildOptions:
         """ "triton" or "stock".  Raises :class:`InputError` where "triton" is asked for and something is missing."""
         if self.kernels == "stock":
             return "stock"
-        missing = no_plugins(self.flavour, self.precision)
+        missing = no_plugins(self.flavour, self.precision, self.plan)
         if missing and self.kernels == "triton":
             raise InputError(f"--kernels triton: {missing}; take --kernels stock")
         return "stock" if missing else "triton"

@@ -177,7 +177,11 @@ def with_plugins(library: Any, graph: Path, arch: str, compile_one: Compile) -> 
     strange = [name for name, found in wanted.items() if plugin_name(*found) != name]
     if strange:
         raise EngineError(f"{graph.name} was made from other kernels than these ({strange[0]}); export it again")
-    register(importlib.import_module(f"{library.__name__}.plugin"), library.DataType, wanted, arch, compile_one)
+    trtp = importlib.import_module(f"{library.__name__}.plugin")
+    try:
+        register(trtp, library.DataType, wanted, arch, compile_one)
+    except (ValueError, RuntimeError) as error:  # a kernel that spills here, or that the assembler refuses
+        raise EngineError(f"the kernels make no plugins for {arch}: {error}; take --kernels stock") from error
     path = graph.with_suffix(".plugins.onnx")
     onnx.save(without_bodies(model), path)
     return path

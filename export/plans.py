@@ -14,7 +14,7 @@ from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_mani
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load, parse_version
 from lsms_rt.engine.tensorrt.refuse import check_gpu, platform_name
-from lsms_rt.errors import EngineError, EnvironmentProblem, InputError, LsmsError
+from lsms_rt.errors import EngineError, InputError, LsmsError
 from lsms_rt.gpu import look
 
 from .tensorrt import PlanOptions, Profile, Progress, build_plan, check_builder
@@ -64,12 +64,14 @@ def convert_engine(
     return manifest
 
 
-def no_plugins(flavour: Flavour | None, precision: str) -> str | None:
+def no_plugins(flavour: Flavour | None, precision: str, options: PlanOptions) -> str | None:
     """Why an engine cannot have our kernels as plugins; None where it can."""
     if flavour is None or flavour.portable:
         return "only TensorRT takes plugins"
     if precision != "fp16":
         return "the plugins are for --precision fp16"
+    if options.hardware == "ampere+" or options.version_compatible:
+        return "plugins are compiled for this GPU and version, not for --hardware ampere+ or --version-compatible"
     version = parse_version(load(flavour).__version__)
     if version < PLUGINS_FROM:
         return f"plugins need TensorRT {'.'.join(map(str, PLUGINS_FROM))}, this is {'.'.join(map(str, version))}"
@@ -77,7 +79,13 @@ def no_plugins(flavour: Flavour | None, precision: str) -> str | None:
         return "PyTorch is not installed"
     from lsms_rt import kernels
 
-    return kernels.missing()
+    missing = kernels.missing()
+    if missing:
+        return missing
+    from lsms_rt.kernels.aot import TARGETS
+
+    arch = look().gpus[0].arch
+    return None if arch in TARGETS else f"the kernels are compiled for {', '.join(TARGETS)}, not for {arch}"
 
 
 def note_not_run(folder: Path, manifest: Manifest, reason: str) -> Manifest:
@@ -133,14 +141,11 @@ def write_plans(
 
 def _with_plugins(flavour: Flavour, graph: Path) -> Path:
     """Compiled for this machine's GPU; the plan carries them, and needs neither Triton nor Python for them."""
-    from lsms_rt.kernels.aot import TARGETS, compile_launch
+    from lsms_rt.kernels.aot import compile_launch
 
     from .kernel_nodes import with_plugins
 
-    arch = look().gpus[0].arch
-    if arch not in TARGETS:
-        raise EnvironmentProblem(f"no plugins for {arch}: the kernels are compiled for {', '.join(TARGETS)}")
-    return with_plugins(load(flavour), graph, arch, compile_launch)
+    return with_plugins(load(flavour), graph, look().gpus[0].arch, compile_launch)
 
 
 def check_output(output: Path, force: bool) -> None:

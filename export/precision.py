@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import onnx
+import onnx.inliner
 from onnx import TensorProto
 
 WHY = (
@@ -21,7 +22,8 @@ _ARITHMETIC = frozenset(
 
 def kept_in_fp32(model: onnx.ModelProto) -> dict[str, Any]:
     """Operators that compute in float32, and how many there are, out of all arithmetic ones of either type."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    whole = onnx.inliner.inline_local_functions(model) if model.functions else model  # the bodies of kernel nodes too
+    inferred = onnx.shape_inference.infer_shapes(whole).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
     wide: Counter[str] = Counter()
     all_of = 0

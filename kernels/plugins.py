@@ -80,7 +80,7 @@ def register(
         compiled = compile_one(launch, shape, arch)
         wrong = faults([compiled.row()])
         if wrong:
-            raise ValueError(f"{wrong[0]}: no plugin may have that; take --kernels stock")
+            raise ValueError(f"{wrong[0]}: no plugin may have that")
         trtp.register(f"{DOMAIN}::{name}")(describe(trtp, dtypes, launch, shape))
         trtp.aot_impl(f"{DOMAIN}::{name}")(implement(trtp, launch, compiled))
         new.append(name)
@@ -112,7 +112,7 @@ def implement(trtp: Any, launch: Launch, compiled: Compiled) -> Callable[..., An
     def plugin(*arguments: Any) -> Any:
         params = trtp.KernelLaunchParams()
         params.grid_x, params.grid_y = launch.grid
-        params.grid_z = arguments[0].shape_expr[0]
+        params.grid_z = arguments[0].shape_expr[0] * 1  # an expression of its own, as TensorRT's own examples make one
         params.block_x, params.shared_mem = compiled.block, compiled.shared
         return compiled.entry, compiled.ptx, params, trtp.SymIntExprs(0)
 

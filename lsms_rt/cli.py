@@ -80,8 +80,11 @@ def _convert(options: argparse.Namespace) -> None:
 
     if options.backend not in FLAVOURS:
         raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
-    if options.checkpoint or options.image_size or options.precision != "fp32":
-        raise InputError("--from takes weights, size and precision from the engine; leave the other options out")
+    if options.checkpoint or options.image_size or options.precision != "fp32" or options.kernels == "triton":
+        raise InputError(
+            "--from takes weights, size, precision and stock operations from the engine; leave out --checkpoint, "
+            "--image-size, --precision and --kernels"
+        )
     most = options.max_batch
     manifest = convert_engine(
         options.from_engine, FLAVOURS[options.backend], (1, options.opt_batch or min(most, 8), most),

@@ -6,11 +6,13 @@ Bodies run on ONNX Runtime; descriptions and launches are compared with the kern
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,15 +21,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from lsms_rt import kernels as room
+from lsms_rt.engine.tensorrt.flavour import RTX
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.export import kernel_nodes
 from lsms_rt.export import plans as plans_module
 from lsms_rt.export.build import BuildOptions
 from lsms_rt.export.graphs import export_graphs
 from lsms_rt.export.kernel_nodes import DOMAIN, body, name_nodes, with_plugins, without_bodies
+from lsms_rt.export.tensorrt import PlanOptions, build_plan
+from lsms_rt.gpu import Driver, Gpu
 from lsms_rt.kernels import plugins, registry
 from lsms_rt.kernels.sample import block_tensors, typed
 from lsms_rt.kernels.shape import Shape, stage_shapes
@@ -43,7 +48,7 @@ TYPES = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}
 @pytest.mark.slow
 @pytest.mark.parametrize("module", registry.IN_HALF, ids=registry.name)
 def test_a_body_is_the_plain_twin(module: Any, tmp_path: Path) -> None:
-    """On ONNX Runtime, at other batches than it was exported with."""
+    """On ONNX Runtime, at other batches than it was exported with; and TensorRT for RTX builds it."""
     onnxruntime = pytest.importorskip("onnxruntime")
     shape = Shape(32, 8, 8)
     name = plugins.plugin_name(module, shape)
@@ -59,8 +64,13 @@ def test_a_body_is_the_plain_twin(module: Any, tmp_path: Path) -> None:
     made = helper.make_graph(
         [helper.make_node(name, inputs, outputs, domain=DOMAIN)],
         "g",
-        [value(tensor, tuple(tensors[tensor].shape)) for tensor in inputs],
+        [value(tensor, tuple(tensors[tensor].shape)) for tensor in inputs if tensor in batched],
         [value(tensor, registry.size_of(tensor, shape, 3)) for tensor in outputs],
+        [
+            numpy_helper.from_array(typed(tensor, tensors[tensor], shape).numpy(), tensor)
+            for tensor in inputs
+            if tensor not in batched
+        ],
     )
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(made, functions=[body(name, module, shape)], opset_imports=opsets, ir_version=10)
@@ -69,14 +79,14 @@ def test_a_body_is_the_plain_twin(module: Any, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(tmp_path / "node.onnx", providers=["CPUExecutionProvider"])
     wanted = registry.twin(module, shape, tensors)
     for batch in (3, 1):
-        feeds = {}
-        for tensor in inputs:
-            array = typed(tensor, tensors[tensor], shape).numpy()
-            feeds[tensor] = array[:batch] if tensor in batched else array
+        feeds = {n: typed(n, tensors[n], shape).numpy()[:batch] for n in inputs if n in batched}
         for tensor, found in zip(outputs, session.run(outputs, feeds), strict=True):
             scale = float(wanted[tensor].abs().max())
             error = np.abs(found.astype(np.float64) - wanted[tensor].numpy()[:batch]).max() / scale
             assert error < 4e-3, (tensor, error)  # fp16: a rounding or two of 11 bits
+    if importlib.util.find_spec("tensorrt_rtx_bindings"):
+        _, report = build_plan(RTX, tmp_path / "node.onnx", (1, 2, 4), PlanOptions())
+        assert report["summary"]["layers"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +129,13 @@ def test_every_launch_of_every_block_is_a_node(kernel_graph: Path) -> None:
 class TensorDesc:
     def __init__(self, shape: tuple[Any, ...], dtype: Any = None) -> None:
         self.shape_expr, self.dtype = shape, dtype
+
+
+class Batch(str):
+    """A symbolic size."""
+
+    def __mul__(self, number: Any) -> str:
+        return f"{self}*{number}"
 
 
 class SymIntExprs(list[Any]):
@@ -185,14 +202,14 @@ def test_plugins_are_the_kernels_launchers() -> None:
         launch = module.launch(shape)
         inputs, outputs = registry.signature(module, shape)
         assert list(inspect.signature(getattr(trtp.op.lsms_rt, name)).parameters) == inputs
-        tensors = [TensorDesc(("B", 1)) for _ in inputs]
+        tensors = [TensorDesc((Batch("B"), 1)) for _ in inputs]
         answer = getattr(trtp.op.lsms_rt, name)(*tensors)
         for tensor, found in zip(outputs, answer if isinstance(answer, tuple) else (answer,), strict=True):
-            assert found.shape_expr == ("B", *registry.size_of(tensor, shape, 1)[1:])
+            assert found.shape_expr == (Batch("B"), *registry.size_of(tensor, shape, 1)[1:])
             assert found.dtype == {"fp16": "half", "fp32": "float"}[launch.arguments[tensor]]
         entry, ptx, params, numbers = trtp.implementations[name](*tensors, answer, 0)
         assert (entry, ptx, numbers) == ("k", "ptx", [])
-        assert (params.grid_x, params.grid_y, params.grid_z) == (*launch.grid, "B")
+        assert (params.grid_x, params.grid_y, params.grid_z) == (*launch.grid, "B*1")
         assert (params.block_x, params.shared_mem) == (launch.warps * 32, 1024)
     assert plugins.register(trtp, DTYPES, wanted, "sm_90", compiled()) == []  # once a process
 
@@ -200,7 +217,7 @@ def test_plugins_are_the_kernels_launchers() -> None:
 def test_a_kernel_that_spills_is_no_plugin() -> None:
     shape = SHAPES[0]
     wanted = {plugins.plugin_name(registry.mix, shape): (registry.mix, shape)}
-    with pytest.raises(ValueError, match="spills 8 B.*--kernels stock"):
+    with pytest.raises(ValueError, match="spills 8 B.*no plugin may have that"):
         plugins.register(FakePlugins(), DTYPES, wanted, "sm_87", compiled(spills=8))
 
 
@@ -248,6 +265,9 @@ def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch
     made = with_plugins(library, path, "sm_90", compiled())
     assert made.name == "image.plugins.onnx"
     assert set(trtp.implementations) == set(named)
+    trtp.op = SimpleNamespace(lsms_rt=SimpleNamespace())
+    with pytest.raises(EngineError, match=r"make no plugins for sm_90: .*spills 8 B.*take --kernels stock"):
+        with_plugins(library, path, "sm_90", compiled(spills=8))
     monkeypatch.setattr(plugins, "sources", lambda: "changed")
     with pytest.raises(EngineError, match="was made from other kernels"):
         with_plugins(library, path, "sm_90", compiled())
@@ -270,6 +290,8 @@ def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch
 def test_where_plugins_go(
     monkeypatch: pytest.MonkeyPatch, backend: str, precision: str, version: str, missing: str | None, why: str | None
 ) -> None:
+    driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
+    monkeypatch.setattr(plans_module, "look", lambda: driver)
     monkeypatch.setattr(plans_module, "load", lambda _: SimpleNamespace(__version__=version))
     monkeypatch.setattr(room, "missing", lambda: missing)
     wanted = BuildOptions(backend=backend, precision=precision, kernels="triton")
@@ -277,6 +299,14 @@ def test_where_plugins_go(
     assert BuildOptions(backend=backend, precision=precision, kernels="stock").chosen_kernels() == "stock"
     if why is None:
         assert wanted.chosen_kernels() == "triton"
+        for options in (PlanOptions(hardware="ampere+"), PlanOptions(version_compatible=True)):
+            with pytest.raises(InputError, match=r"not for --hardware ampere\+ or --version-compatible"):
+                replace(wanted, plan=options).chosen_kernels()
+        spark = Driver((13, 0), (Gpu("NVIDIA GB10", (12, 1), 128 << 30, True),))
+        monkeypatch.setattr(plans_module, "look", lambda: spark)
+        assert replace(wanted, kernels="auto").chosen_kernels() == "stock"
+        with pytest.raises(InputError, match="not for sm_121; take --kernels stock"):
+            wanted.chosen_kernels()
         return
     with pytest.raises(InputError, match=f"--kernels triton: {why}.*--kernels stock"):
         wanted.chosen_kernels()

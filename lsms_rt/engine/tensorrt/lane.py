@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import EngineInvalid, LsmsError, OutOfDeviceMemory
+from ...errors import EngineError, EngineInvalid, LsmsError, OutOfDeviceMemory
 from .cuda import CaptureFailed
 from .messages import explain
 from .plan import Plan
@@ -21,6 +21,7 @@ from .tensors import check_array, choose_profile
 
 IDLE = 3  # lanes that wait for later; a context holds memory for the largest batch of its plan, whatever its own is
 MOST = 8  # lanes of a plan in all; who wants another one waits
+PATIENCE = 60  # seconds that one waits for another's lane; a thread may hold all of them itself
 log = logging.getLogger("lsms_rt")
 
 
@@ -168,7 +169,11 @@ class Lanes:
                     break
                 if not wait:
                     return None
-                self._changed.wait()
+                if not self._changed.wait(PATIENCE):
+                    raise EngineError(
+                        f"all {self._most} lanes of this engine have been in use for {PATIENCE} s; run series to their "
+                        "end, or close their iterators"
+                    )
             full = self._out + len(self._idle) >= self._most
             oldest, make = (self._idle.pop(0) if full else None), self._make
             self._out += 1
@@ -206,7 +211,7 @@ class Lanes:
     def drop(self, lane: Lane) -> None:
         """Back from a user who failed, or wants no more: its state is unknown, so it is freed."""
         self._back()
-        lane.free()
+        _try_to_free(lane)
 
     def close(self) -> None:
         """Free the idle ones; those that are out are freed when they come back."""
