@@ -159,7 +159,8 @@ def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pyte
     for arguments, code, words in (
         (["--from", str(half), *rtx], 2, "is an engine of tensorrt-rtx; give one of onnxruntime"),
         (["--from", str(half)], 2, "--from makes plans: give --backend tensorrt or tensorrt-rtx"),
-        (["--from", str(half), "--precision", "fp16", *rtx], 2, "--from takes weights, size and precision"),
+        (["--from", str(half), "--precision", "fp16", *rtx], 2, "--from takes weights, size, precision and stock"),
+        (["--from", str(half), "--kernels", "triton", *rtx], 2, "--from takes weights, size, precision and stock"),
         (["--from", str(tmp_path / "nowhere"), *rtx], 4, "no such engine"),
         (["--opt-batch", "2"], 2, "--opt-batch is for plans"),
         (["--from", str(half), "--force", *rtx, "-o", str(half)], 2, "is the engine that --from reads"),
