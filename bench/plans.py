@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from lsms_rt.engine.manifest import batch_profile
 from lsms_rt.engine.tensorrt.flavour import RTX, load
 from lsms_rt.export.graphs import export_graphs
 from lsms_rt.export.tensorrt import PlanOptions, build_plan
@@ -39,7 +40,7 @@ def build(name: str, precision: str, image_size: int, max_batch: int) -> dict[st
         row["export_s"] = round(time.perf_counter() - begin, 1)
         for path in paths:
             begin = time.perf_counter()
-            plan, report = build_plan(RTX, path, (1, min(8, max_batch), max_batch), PlanOptions())
+            plan, report = build_plan(RTX, path, batch_profile(max_batch), PlanOptions())
             row[path.stem] = {
                 "build_s": round(time.perf_counter() - begin, 1),
                 "graph_mb": round(path.stat().st_size / 1e6, 1),

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, write_manifest
+from lsms_rt.engine.manifest import Manifest, batch_profile, write_manifest
 from lsms_rt.engine.opening import BACKENDS
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
@@ -21,7 +21,16 @@ from lsms_rt.model.lsms import TOKENIZER
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of
 from .graphs import export_graphs
-from .plans import check_output, digests, measured_with, no_plugins, note_not_run, why_not_here, write_plans
+from .plans import (
+    check_output,
+    digests,
+    measured_with,
+    move_into_place,
+    no_plugins,
+    note_not_run,
+    why_not_here,
+    write_plans,
+)
 from .precision import WHY, kept_in_fp32
 from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
@@ -53,7 +62,7 @@ class BuildOptions:
 
     @property
     def profile(self) -> tuple[int, int, int]:
-        return 1, self.opt_batch or min(self.max_batch, 8), self.max_batch
+        return batch_profile(self.max_batch, self.opt_batch)
 
     @property
     def flavour(self) -> Flavour | None:
@@ -66,8 +75,7 @@ class BuildOptions:
                 raise InputError(f"--{name} {value}; choose from {', '.join(known)}")
         if not 1 <= self.max_batch <= 1024:
             raise InputError(f"--max-batch {self.max_batch}; give 1 to 1024")
-        if not 1 <= self.profile[1] <= self.max_batch:
-            raise InputError(f"--opt-batch {self.opt_batch}; give 1 to --max-batch {self.max_batch}")
+        batch_profile(self.max_batch, self.opt_batch)
         if not 0 <= self.verify_slices <= 10_000:
             raise InputError(f"--verify-slices {self.verify_slices}; give 0 to 10000")
         if self.flavour is not None:
@@ -134,9 +142,7 @@ def build_engine(
             if options.verify_slices and not reason:
                 say("comparing the plans with PyTorch, on this GPU")
                 manifest = _verified(folder, manifest, reference, options)
-        if output.exists():
-            output.rename(Path(place) / "replaced")  # deleted with the temporary folder
-        folder.rename(output)
+        move_into_place(folder, output, Path(place))
     return manifest
 
 

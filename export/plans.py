@@ -58,9 +58,7 @@ def convert_engine(
             plans = parity.to_dict() | {"measured_with": measured_with(manifest), "against": "its graphs"}
             manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": plans})
             write_manifest(folder, manifest)
-        if output.exists():
-            output.rename(Path(place) / "replaced")
-        folder.rename(output)
+        move_into_place(folder, output, Path(place))
     return manifest
 
 
@@ -157,6 +155,13 @@ def check_output(output: Path, force: bool) -> None:
             open_directory(output)
         except EngineError as error:
             raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o") from error
+
+
+def move_into_place(folder: Path, output: Path, place: Path) -> None:
+    """A finished engine appears whole; one that it replaces goes with the temporary ``place``."""
+    if output.exists():
+        output.rename(place / "replaced")
+    folder.rename(output)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -75,6 +75,7 @@ def _plan_options(options: argparse.Namespace) -> PlanOptions:
 
 def _convert(options: argparse.Namespace) -> None:
     """Plans from an engine that is there; PyTorch is not needed."""
+    from .engine.manifest import batch_profile
     from .engine.tensorrt.flavour import FLAVOURS
     from .export.plans import convert_engine
 
@@ -85,9 +86,8 @@ def _convert(options: argparse.Namespace) -> None:
             "--from takes weights, size, precision and stock operations from the engine; leave out --checkpoint, "
             "--image-size, --precision and --kernels"
         )
-    most = options.max_batch
     manifest = convert_engine(
-        options.from_engine, FLAVOURS[options.backend], (1, options.opt_batch or min(most, 8), most),
+        options.from_engine, FLAVOURS[options.backend], batch_profile(options.max_batch, options.opt_batch),
         _plan_options(options), options.output, force=options.force, say=_say,
         progress=_show if sys.stderr.isatty() else None,
     )  # fmt: skip

@@ -18,6 +18,7 @@ import torch
 
 from .data import demo_checkpoint
 from .engine.backend import FEATURES, STAGES, SentenceFeatures
+from .engine.manifest import batch_profile
 from .errors import EnvironmentProblem, InputError
 from .export.describe import manifest_of
 from .model import LSMS
@@ -88,7 +89,7 @@ def open_checkpoint(
     manifest = manifest_of(
         model.config,
         folder,
-        (1, min(max_batch, 8), max_batch),
+        batch_profile(max_batch),
         backend="pytorch",
         backend_version=TorchBackend.version,
         precision=str(runner.dtype).removeprefix("torch."),

@@ -163,6 +163,7 @@ def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pyte
         (["--from", str(half), "--kernels", "triton", *rtx], 2, "--from takes weights, size, precision and stock"),
         (["--from", str(tmp_path / "nowhere"), *rtx], 4, "no such engine"),
         (["--opt-batch", "2"], 2, "--opt-batch is for plans"),
+        (["--from", str(half), "--opt-batch", "9", *rtx], 2, "--opt-batch 9; give 1 to --max-batch 8"),
         (["--from", str(half), "--force", *rtx, "-o", str(half)], 2, "is the engine that --from reads"),
     ):
         assert main(["build-engine", *out, *arguments]) == code

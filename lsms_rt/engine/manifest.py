@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooNew
+from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooNew, InputError
 
 FORMAT = 1  # of the directory; raised when an older package could not read it
 MANIFEST = "manifest.json"
@@ -74,6 +74,17 @@ class Manifest:
         """The text of ``manifest.json``, with the digest of all its other fields."""
         values = asdict(self)
         return json.dumps(values | {"manifest_digest": fields_digest(values)}, indent=2) + "\n"
+
+
+def batch_profile(most: int, best: int | None = None) -> tuple[int, int, int]:
+    """(min, opt, max) batch.  The smallest is 1, since ``predict`` asks for one slice; ``best`` is by default up to 8.
+
+    Raises :class:`InputError` for a best batch that is none of them.
+    """
+    best = min(most, 8) if best is None else best
+    if not 1 <= best <= most:
+        raise InputError(f"--opt-batch {best}; give 1 to --max-batch {most}")
+    return 1, best, most
 
 
 def sha256(data: bytes) -> str:
