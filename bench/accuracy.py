@@ -11,25 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.calibration.questions import Answer, Predicts, ask, questions
 from lsms_rt.calibration.refhl import Annotation
-from lsms_rt.ct import CtSlice
-from lsms_rt.errors import InputError
-from lsms_rt.image import load_slice
-from lsms_rt.masks import area_mm2, dice
-from lsms_rt.segmenter import Segmenter
+from lsms_rt.masks import dice
 
 DIAMETERS_MM = (0, 8, 15, 30, 300)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One row of the data set and what the engine said: Dice with the true mask (1 if both are empty)."""
-
-    row: Annotation
-    dice: float
-    painted: bool
-    wanted: bool
-    diameter_mm: float | None
 
 
 @dataclass(frozen=True)
@@ -57,38 +43,27 @@ class Accuracy:
         return asdict(self)
 
 
-def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Answer]]:
+def evaluate(segmenter: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Answer]]:
     """Ask every sentence of ``rows``, slice by slice.  Raises :class:`InputError` for a mask in another grid."""
-    from tqdm import tqdm
-
     rows = list(rows)
     answers: list[Answer] = []
     others: list[float] = []
     paraphrases: list[float] = []
-    bar = tqdm(total=len(rows), desc="sentences", disable=None)
-    by_image: dict[Path, list[Annotation]] = {}
-    for row in rows:
-        by_image.setdefault(row.image, []).append(row)
-    for image, group in by_image.items():
-        ct = load_slice(image)
-        first: np.ndarray | None = None
-        spoken: dict[str, np.ndarray] = {}
-        for row in group:
-            truth, mask = row.read_mask(), segmenter.predict(ct, row.sentence).mask
-            if truth.shape != mask.shape:
-                raise InputError(f"{row.mask}: shape {truth.shape}, its image has {mask.shape}; give both in one grid")
-            answer = Answer(row, dice(mask, truth), bool(mask.any()), bool(truth.any()), _diameter(truth, ct))
-            answers.append(answer)
-            if answer.wanted:
-                first = truth if first is None else first
-                if not (truth & first).any():
-                    others.append(answer.dice)
-                if row.query in spoken:
-                    paraphrases.append(dice(mask, spoken[row.query]))
-                elif row.query:
-                    spoken[row.query] = mask
-            bar.update()
-    bar.close()
+    image = first = None
+    spoken: dict[str, np.ndarray] = {}  # the slice's first answer to a meaning
+    for question, answer, mask in ask(segmenter, questions(rows), title="sentences", count=len(rows)):
+        answers.append(answer)
+        if question.row.image != image:
+            image, first, spoken = question.row.image, None, {}
+        if answer.wanted:
+            first = question.truth if first is None else first
+            if not (question.truth & first).any():
+                others.append(answer.dice)
+            query = question.row.query
+            if query in spoken:
+                paraphrases.append(dice(mask, spoken[query]))
+            elif query:
+                spoken[query] = mask
     true, false = [a for a in answers if a.wanted], [a for a in answers if not a.wanted]
     return Accuracy(
         cases=len({row.case_id for row in rows}),
@@ -101,12 +76,6 @@ def evaluate(segmenter: Segmenter, rows: Iterable[Annotation]) -> tuple[Accuracy
         paraphrase_dice=_mean(paraphrases),
         dice_by_diameter_mm=_by_diameter(true),
     ), answers
-
-
-def _diameter(mask: np.ndarray, ct: CtSlice) -> float | None:
-    """mm of a disc with the mask's area."""
-    area = area_mm2(mask, ct.spacing_mm)
-    return None if area is None else 2 * float(np.sqrt(area / np.pi))
 
 
 def _by_diameter(answers: list[Answer]) -> dict[str, float] | None:

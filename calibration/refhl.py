@@ -9,13 +9,13 @@ mask of zeros means that nothing in the slice is what the sentence asks for.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lsms_rt.errors import InputError
+from lsms_rt.errors import DatasetInvalid, InputError
 
 ANNOTATIONS = "annotations.csv"
 FIELDS = ("case_id", "slice_id", "image", "mask", "sentence", "lesion_type", "split")
@@ -23,7 +23,10 @@ FIELDS = ("case_id", "slice_id", "image", "mask", "sentence", "lesion_type", "sp
 
 @dataclass(frozen=True)
 class Annotation:
-    """One row: a sentence, and where its image and mask are.  ``query`` is "" where the data set has none."""
+    """One row: a sentence, and where its image and mask are.
+
+    ``query`` is "" where the data set has none; ``line`` is where the row stands in the table.
+    """
 
     case_id: str
     slice_id: str
@@ -33,6 +36,7 @@ class Annotation:
     lesion_type: str
     split: str
     query: str = ""
+    line: int = 0
 
     def read_mask(self) -> np.ndarray:
         """bool (H, W) in the image's grid."""
@@ -51,7 +55,9 @@ class Annotation:
 def read_annotations(folder: str | Path, split: str | None = None) -> list[Annotation]:
     """The rows of a data set, of one ``split`` where given.
 
-    Raises :class:`InputError` for a missing file or column, a path that leaves the folder, and an empty selection.
+    Raises :class:`DatasetInvalid`, which names every bad row of the whole table by its line: a missing file, a path
+    that leaves the folder, no sentence, a case in two splits; :class:`InputError` for a table that is missing, lacks a
+    column, or has no row of ``split``.
     """
     folder = Path(folder)
     table = folder / ANNOTATIONS
@@ -63,26 +69,47 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
             missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{table}: no column {', '.join(missing)}; the columns are {', '.join(FIELDS)}")
-            rows, splits = [], set()
-            for row in reader:
-                splits.add(row["split"] or "")
-                if split in (None, row["split"]):
-                    rows.append(_annotation(folder, row, reader.line_num))
+            everything = [
+                Annotation(
+                    row["case_id"] or "", row["slice_id"] or "", folder / (row["image"] or ""),
+                    folder / (row["mask"] or ""), row["sentence"] or "", row["lesion_type"] or "", row["split"] or "",
+                    row.get("query") or "", reader.line_num,
+                )
+                for row in reader
+            ]  # fmt: skip
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a CSV in UTF-8 ({error}); export it so") from error
+    problems = list(_problems(folder, everything))
+    if problems:
+        raise DatasetInvalid(str(table), problems, len(everything))
+    rows = [row for row in everything if split in (None, row.split)]
     if not rows:
-        known = ", ".join(sorted(splits))
+        known = ", ".join(sorted({row.split for row in everything}))
         raise InputError(
             f"{table}: no rows" + (f" of split {split!r}, only of {known}" if known else "; check the file")
         )
     return rows
 
 
-def _annotation(folder: Path, row: dict[str, str], line: int) -> Annotation:
-    fields: dict[str, Any] = {name: row[name] or "" for name in FIELDS}
-    for name in ("image", "mask"):
-        path = (folder / (row[name] or "")).resolve()
-        if not path.is_relative_to(folder.resolve()) or not path.is_file():
-            raise InputError(f"{folder / ANNOTATIONS}, line {line}: {name} {row[name]!r} is no file in the data set")
-        fields[name] = folder / row[name]
-    return Annotation(**fields, query=row.get("query") or "")
+def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
+    """What is wrong with rows, as far as it can be seen without opening a picture."""
+    inside = folder.resolve()
+    splits: dict[str, Annotation] = {}  # the row that a case was first seen in
+    there: dict[Path, bool] = {}
+    for row in rows:
+        for name in ("image", "mask"):
+            path: Path = getattr(row, name)
+            if path not in there:
+                there[path] = path.resolve().is_relative_to(inside) and path.is_file()
+            if not there[path]:
+                given = path.relative_to(folder) if path.is_relative_to(folder) else path
+                yield f"line {row.line}: {name} '{given}' is no file in the data set"
+        for name in ("case_id", "slice_id", "sentence", "split"):
+            if not getattr(row, name).strip():
+                yield f"line {row.line}: {name} is empty"
+        first = splits.setdefault(row.case_id, row)
+        if row.case_id.strip() and first.split != row.split:
+            yield (
+                f"line {row.line}: case {row.case_id!r} is in split {row.split!r} here and in {first.split!r} in line "
+                f"{first.line}; a case belongs to one split, or what is measured on it means nothing"
+            )

@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from lsms_rt.calibration.layers import read_graph
+from lsms_rt.calibration.qdq import quantize
+from lsms_rt.calibration.recipe import Recipe, read_recipe
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, batch_profile, write_manifest
+from lsms_rt.engine.manifest import Manifest, batch_profile, open_directory, write_manifest
 from lsms_rt.engine.opening import BACKENDS
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
@@ -19,8 +23,10 @@ from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
 
 from .compact import store_as_fp16, strip_metadata
-from .describe import manifest_of
+from .describe import manifest_of, weights_digest
+from .gate import GateOptions, gate
 from .graphs import export_graphs
+from .names import name_dense_nodes
 from .plans import (
     check_output,
     digests,
@@ -35,7 +41,7 @@ from .precision import WHY, kept_in_fp32
 from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 HALF_SLICES = 2  # that are computed in half precision on the CPU, which has no fast way to do it
 
 
@@ -47,6 +53,9 @@ class BuildOptions:
     ``predict`` asks for one slice.  ``plan`` is for TensorRT's two libraries.
     ``kernels``: "triton" puts our kernels into a TensorRT engine in fp16 as plugins, "stock" does not, "auto" does
     where all that it takes is here.
+    ``calibration`` is what ``lsms-rt calibrate`` wrote, for INT8; layers that stay in floating point compute in
+    ``rest``, fp16 or fp32.  ``gate`` is what an engine in less than fp32 must pass; its ``report`` is a file, by
+    default ``NAME.report.html`` beside the engine.
     """
 
     checkpoint: Path | None = None
@@ -59,6 +68,19 @@ class BuildOptions:
     force: bool = False
     kernels: str = "auto"
     plan: PlanOptions = field(default_factory=PlanOptions)
+    calibration: Path | None = None
+    rest: str = "fp16"
+    gate: GateOptions = field(default_factory=GateOptions)
+    report: Path | None = None
+
+    @property
+    def half(self) -> bool:
+        """Whether the graphs compute in float16, apart from INT8 layers."""
+        return self.precision == "fp16" or (self.precision == "int8" and self.rest == "fp16")
+
+    def report_path(self, output: Path) -> Path:
+        """Where the gate's report goes."""
+        return self.report or output.with_name(f"{output.stem}.report.html")
 
     @property
     def profile(self) -> tuple[int, int, int]:
@@ -73,6 +95,15 @@ class BuildOptions:
         for name, value, known in (("backend", self.backend, BACKENDS), ("precision", self.precision, PRECISIONS)):
             if value not in known:
                 raise InputError(f"--{name} {value}; choose from {', '.join(known)}")
+        if self.rest not in ("fp16", "fp32"):
+            raise InputError(f"--rest {self.rest}; choose from fp16, fp32")
+        if (self.precision == "int8") != (self.calibration is not None):
+            raise InputError(
+                "--precision int8 needs --calibration DIR: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
+                if self.precision == "int8"
+                else "--calibration is for --precision int8"
+            )
+        self.gate.check()
         if not 1 <= self.max_batch <= 1024:
             raise InputError(f"--max-batch {self.max_batch}; give 1 to 1024")
         batch_profile(self.max_batch, self.opt_batch)
@@ -111,28 +142,36 @@ def build_engine(
     ``say`` is told of every step, ``progress`` of those inside TensorRT.  The directory appears only when it is
     complete and verified.
     Raises :class:`InputError` for a checkpoint, output or options that cannot be used, ``EnvironmentProblem`` where the
-    backend is missing, :class:`EngineError` where the engine does not answer what the reference answers.
+    backend is missing, :class:`EngineError` where the engine does not answer what the reference answers,
+    :class:`GateRefused` where its answers are worse by more than is allowed.
     """
     options.check()
     checkpoint = options.checkpoint or demo_checkpoint()
     check_output(output, options.force)
     kernels = options.chosen_kernels()
     model = _load(checkpoint, options.image_size, kernels)
+    recipe = None
+    if options.calibration is not None:
+        recipe = read_recipe(options.calibration)
+        recipe.check(weights_digest(checkpoint), model.config.image_size)
+    gated = options.precision != "fp32" and options.gate.sentences > 0
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
         folder = Path(place) / "graphs"
         say("exporting the text and the image graph (half a minute)")
-        manifest = _graph_engine(model, checkpoint, options, folder)
+        manifest = _graph_engine(model, checkpoint, options, recipe, folder)
+        if options.verify_slices or gated:
+            reference = _load(checkpoint, options.image_size, "reference")
         if options.verify_slices:
             say(f"comparing with PyTorch on {options.verify_slices} phantom slices")
-            reference = _load(checkpoint, options.image_size, "reference")
             manifest = _verified(folder, manifest, reference, options)
-            if options.precision == "fp16":
+            if options.half:
                 say(f"comparing every operation in float16, on {min(options.verify_slices, HALF_SLICES)} (a minute)")
                 manifest = _verified_in_half(folder, manifest, reference, model, options)
+        graphs, reason = folder, None
         if options.flavour is not None:
             say(f"building the plans of {options.flavour.title}")
-            graphs, folder = folder, Path(place) / "plans"
+            folder = Path(place) / "plans"
             profile, flavour = options.profile, options.flavour
             manifest = write_plans(graphs, manifest, profile, options.plan, flavour, folder, progress)
             reason = why_not_here(manifest, flavour)
@@ -142,6 +181,13 @@ def build_engine(
             if options.verify_slices and not reason:
                 say("comparing the plans with PyTorch, on this GPU")
                 manifest = _verified(folder, manifest, reference, options)
+        if gated:
+            measured = graphs if reason else folder
+            say(f"gate: asking engine and PyTorch {options.gate.sentences} held-out sentences")
+            held = open_directory(measured).manifest
+            record = gate(reference, measured, held, options.gate, Path(place), options.report_path(output))
+            manifest = replace(manifest, gate=record)
+            write_manifest(folder, manifest)
         move_into_place(folder, output, Path(place))
     return manifest
 
@@ -158,25 +204,30 @@ def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> L
     return model
 
 
-def _graph_engine(model: LSMS, checkpoint: Path, options: BuildOptions, folder: Path) -> Manifest:
+def _graph_engine(
+    model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Recipe | None, folder: Path
+) -> Manifest:
     """Write an engine for ONNX Runtime into ``folder``: it is what is verified, and what plans are made from."""
     import onnxruntime
 
     folder.mkdir()
-    half = options.precision == "fp16"
     kept = {}
     nodes = None
     if model.kernels == "triton":
         from . import kernel_nodes  # which needs Triton
 
         nodes = kernel_nodes.translations()
-    for path in export_graphs(model.half() if half else model, folder, nodes):
+    for path in export_graphs(model.half() if options.half else model, folder, nodes):
         graph = onnx.load(path)
+        name_dense_nodes(graph)
+        if recipe is not None:
+            graph = read_graph(graph.SerializeToString())
+            _quantized(graph, recipe, path.stem)
         store_as_fp16(graph)
         strip_metadata(graph)
         if nodes is not None:
             kernel_nodes.give_bodies(graph, kernel_nodes.name_nodes(graph))
-        if half:
+        if options.half:
             kept[path.name] = kept_in_fp32(graph)
         onnx.save(graph, path)
     shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
@@ -188,11 +239,36 @@ def _graph_engine(model: LSMS, checkpoint: Path, options: BuildOptions, folder: 
         backend_version=onnxruntime.__version__,
         precision=options.precision,
         kernels=model.kernels,
-        kept_in_fp32=kept | {"why": WHY} if half else {},
+        kept_in_fp32=kept | {"why": WHY} if options.half else {},
+        calibration=None if recipe is None else _calibration(recipe, options.rest),
         files=digests(folder),
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _quantized(graph: onnx.ModelProto, recipe: Recipe, name: str) -> None:
+    """Make the recipe's layers of one graph INT8, in place."""
+    try:
+        quantize(graph, recipe.layers.get(name, {}))
+    except KeyError as error:
+        raise InputError(
+            f"the calibration names layer {error}, which the {name} graph does not have: it was made by another "
+            "version of lsms-rt; calibrate again"
+        ) from error
+
+
+def _calibration(recipe: Recipe, rest: str) -> dict[str, Any]:
+    """What a manifest says of the recipe that an engine was made by."""
+    return {
+        "method": recipe.method,
+        "recipe_digest": recipe.digest,
+        "slices_digest": recipe.slices_digest,
+        "int8_layers": {name: len(layers) for name, layers in recipe.layers.items()},
+        "floating_point_layers": {name: len(layers) for name, layers in recipe.kept.items()},
+        "macs_share": recipe.macs_share,
+        "rest": rest,
+    }
 
 
 def _verified(folder: Path, manifest: Manifest, reference: LSMS, options: BuildOptions) -> Manifest:
@@ -212,7 +288,7 @@ def _verified_in_half(folder: Path, manifest: Manifest, reference: LSMS, half: L
     """
     examples = phantom_examples(min(options.verify_slices, HALF_SLICES), manifest.image_size)
     parity = compare(of_model(reference), folder, examples, of_model(half))
-    judge(parity, options.precision)
+    judge(parity, "fp16")  # what is not INT8 of an INT8 engine, too
     accuracy = parity.to_dict() | {"measured_with": "PyTorch on a CPU, every operation in float16"}
     manifest = replace(manifest, accuracy=accuracy | {"graphs": manifest.accuracy})
     write_manifest(folder, manifest)

@@ -14,12 +14,17 @@ from lsms_rt.model.lsms import WEIGHTS
 ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 
 
+def weights_digest(checkpoint: Path) -> str:
+    """sha256 of a checkpoint's weights."""
+    return sha256((checkpoint / WEIGHTS).read_bytes())
+
+
 def manifest_of(config: LsmsConfig, checkpoint: Path, profile: tuple[int, int, int], **rest: Any) -> Manifest:
     """A manifest with all that follows from a checkpoint.
 
     ``profile`` is (min, opt, max) batch, ``rest`` are the fields of the engine.
     """
-    digest, demo = (sha256((folder / WEIGHTS).read_bytes()) for folder in (checkpoint, demo_checkpoint()))
+    digest, demo = weights_digest(checkpoint), weights_digest(demo_checkpoint())
     return Manifest(
         preset=config.preset,
         weights_digest=digest,

@@ -36,6 +36,8 @@ LIMITS = {
     # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may be less tame;
     # a mask is what counts, and its edge is a percent of a slice's pixels.
     "fp16": Limits(0.2, 0.999),
+    # Eight bits are another network, and the gate says how much worse it is.  This shows only what is broken.
+    "int8": Limits(float("inf"), 0.97),
 }
 SEED = 7_000_000  # cases that neither training, validation nor any RefHL-Phantom has
 

@@ -52,7 +52,7 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     )  # fmt: skip
     backends = ("onnxruntime", "tensorrt", "tensorrt-rtx")
     sub.add_argument("--backend", choices=backends, default="onnxruntime", help="what runs the engine")
-    sub.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the engine")
+    sub.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="arithmetic of the engine")
     sub.add_argument(
         "--image-size", type=_number(64, 4096), metavar="N", help="side of the square input (default: the checkpoint's)"
     )
@@ -107,6 +107,56 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     )
     sub.add_argument("--force", action="store_true", help="replace an engine that exists")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.engine", help="folder to write")
+    int8 = sub.add_argument_group("INT8")
+    int8.add_argument(
+        "--calibration", type=Path, metavar="DIR", help="what lsms-rt calibrate wrote; 'demo' is for the demo weights"
+    )
+    int8.add_argument(
+        "--rest", choices=("fp16", "fp32"), default="fp16", help="arithmetic of the layers that are not INT8"
+    )
+    gate = sub.add_argument_group(
+        "accuracy gate",
+        "for fp16 and int8: the engine is refused (exit 4) where its answers to held-out sentences are worse than "
+        "PyTorch's in fp32",
+    )
+    gate.add_argument(
+        "--dataset", type=Path, metavar="DIR", help="data set in the RefHL-Seg layout (default: a phantom made for it)"
+    )
+    gate.add_argument("--split", default="test", help="of --dataset; it must not be what the engine was calibrated on")
+    gate.add_argument(
+        "--gate-sentences", type=_number(0, 1_000_000), default=200, metavar="N", help="sentences to ask; 0: no gate"
+    )
+    _drop(gate)
+    gate.add_argument("--accept", action="store_true", help="write a refused engine all the same; its manifest says so")
+    gate.add_argument("--report", type=Path, metavar="FILE", help="HTML to write (default: NAME.report.html)")
+
+    sub = command("calibrate", "find the layers that can be INT8 without losing lesions, and how")
+    sub.add_argument(
+        "source", type=Path, metavar="ENGINE-or-CHECKPOINT", help="fp32 engine of onnxruntime, or checkpoint"
+    )
+    sub.add_argument("dataset", type=Path, metavar="DATASET", help="folder with annotations.csv")
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the recipe; goes on there"
+    )
+    _drop(sub)
+    sub.add_argument(
+        "--margin", type=float, default=4.0, metavar="X",
+        help="take layers with this part of the noise of the largest set that passes; 1: that set",
+    )  # fmt: skip
+    sub.add_argument("--split", default="train", help="rows that ranges are measured on")
+    sub.add_argument("--held-out-split", default="val", help="rows that INT8 is judged on")
+    sub.add_argument("--slices", type=_number(1, 100_000), default=64, metavar="N", help="rows for the ranges")
+    sub.add_argument("--probe", type=_number(1, 100_000), default=24, metavar="N", help="rows for each layer's effect")
+    sub.add_argument("--held-out", type=_number(1, 10**6), default=400, metavar="N", help="rows for each set of layers")
+    sub.add_argument(
+        "--method", choices=("auto", "minmax", "percentile", "entropy"), default="auto",
+        help="ranges; auto: minmax or percentile, for every layer what does it less harm",
+    )  # fmt: skip
+    sub.add_argument("--by", choices=("layer", "group"), default="layer", help="what is decided about; group is faster")
+    sub.add_argument("--image-size", type=_number(64, 4096), metavar="N", help="of a checkpoint (default: its own)")
+    sub.add_argument("--seed", type=_number(0, 2**31), default=0, metavar="N", help="of the choice of rows")
+    sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: one a core)")
+    json_option(sub)
 
     sub = command("predict", "segment what a sentence asks for")
     sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
@@ -177,6 +227,25 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _drop(sub: argparse._ActionsContainer) -> None:
+    sub.add_argument(
+        "--max-dice-drop", type=_share, default=0.005, metavar="X",
+        help="what mean Dice may lose; lesions below 10 mm may lose twice that, and this share of the sentences true "
+        "of nothing may be newly painted",
+    )  # fmt: skip
+
+
+def _share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
 
 
 def _threads(sub: argparse.ArgumentParser) -> None:

@@ -10,94 +10,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .arguments import NOT_FOR_DIAGNOSIS, make_parser
-from .errors import EnvironmentProblem, InputError, LsmsError
+from .cli_build import build_engine, calibrate, say
+from .errors import DatasetInvalid, EnvironmentProblem, LsmsError
 
-if TYPE_CHECKING:
-    from .export.tensorrt import PlanOptions
-
+PROBLEMS = 50  # of a data set that are printed
 EXTRAS = {  # a missing module -> what to install
-    **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors"), "lsms-rt[build]"),
+    **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors", "matplotlib"), "lsms-rt[build]"),
     **dict.fromkeys(("scipy", "tqdm"), "lsms-rt[phantom]"),
 }
-
-
-def build_engine(options: argparse.Namespace) -> None:
-    if options.from_engine is not None:
-        _convert(options)
-        return
-    from .export.build import BuildOptions, build_engine
-
-    demo = options.checkpoint is None
-    names = (
-        "checkpoint",
-        "backend",
-        "precision",
-        "image_size",
-        "max_batch",
-        "opt_batch",
-        "verify_slices",
-        "force",
-        "kernels",
-    )
-    wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=_plan_options(options))
-    seen = sys.stderr.isatty()
-    manifest = build_engine(wanted, options.output, _say if seen else lambda _: None, _show if seen else None)
-    accuracy = manifest.accuracy
-    size = f"{manifest.image_size}x{manifest.image_size}"
-    print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
-    print(
-        "no --checkpoint: these are the bundled demo weights, trained on synthetic CT"
-        if demo
-        else manifest.weights_note
-    )
-    if manifest.target_capabilities:
-        print(f"for GPUs {', '.join(manifest.target_capabilities)}")
-    if "slices" in accuracy:
-        print(
-            f"against PyTorch on {accuracy['slices']} phantom slices: logits within "
-            f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
-        )
-        if manifest.backend not in accuracy["measured_with"]:
-            print(f"(measured with {accuracy['measured_with']})")
-    if isinstance(accuracy.get("plans"), str):
-        print(f"the plans themselves are {accuracy['plans']}")
-
-
-def _plan_options(options: argparse.Namespace) -> PlanOptions:
-    from .export.tensorrt import PlanOptions
-
-    names = ("workspace_mib", "timing_cache", "version_compatible", "hardware", "optimization_level")
-    return PlanOptions(options.targets, **{name: getattr(options, name) for name in names})
-
-
-def _convert(options: argparse.Namespace) -> None:
-    """Plans from an engine that is there; PyTorch is not needed."""
-    from .engine.manifest import batch_profile
-    from .engine.tensorrt.flavour import FLAVOURS
-    from .export.plans import convert_engine
-
-    if options.backend not in FLAVOURS:
-        raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
-    if options.checkpoint or options.image_size or options.precision != "fp32" or options.kernels == "triton":
-        raise InputError(
-            "--from takes weights, size, precision and stock operations from the engine; leave out --checkpoint, "
-            "--image-size, --precision and --kernels"
-        )
-    manifest = convert_engine(
-        options.from_engine, FLAVOURS[options.backend], batch_profile(options.max_batch, options.opt_batch),
-        _plan_options(options), options.output, force=options.force, say=_say,
-        progress=_show if sys.stderr.isatty() else None,
-    )  # fmt: skip
-    print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {options.from_engine}")
-    plans = manifest.accuracy["plans"]
-    print(
-        f"the plans are {plans}"
-        if isinstance(plans, str)
-        else f"plans against graphs on {plans['slices']} slices: logits within {plans['max_logit_difference']:.1e}"
-    )
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -116,7 +39,7 @@ def predict(options: argparse.Namespace) -> None:
         if record["found"] or len(records) <= 20:
             print(_line(record))
     for note in dict.fromkeys(note for record in records for note in record["notes"] if note.startswith(UNKNOWN_WORDS)):
-        _say(f"warning: {note}; the answer is to the rest of the sentence")
+        say(f"warning: {note}; the answer is to the rest of the sentence")
     if len(records) > 1:
         print(f"found in {sum(record['found'] for record in records)} of {len(records)} slices")
     if options.output is not None:
@@ -223,6 +146,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 COMMANDS = {
     "build-engine": build_engine,
+    "calibrate": calibrate,
     "predict": predict,
     "inspect": inspect,
     "doctor": doctor,
@@ -230,15 +154,6 @@ COMMANDS = {
     "phantom": phantom,
     "evaluate": evaluate,
 }
-
-
-def _show(phase: str, step: int, steps: int) -> None:
-    """One line of progress, written over and over."""
-    print(f"\r{phase[:60]:60} {step}/{steps}", end="\n" if step == steps else "", file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class _Once(logging.Filter):
@@ -270,6 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .data import demo_engine
 
             setattr(options, name, demo_engine())
+    if str(getattr(options, "calibration", "")) == "demo" and not Path("demo", "recipe.json").exists():
+        from .data import demo_calibration
+
+        options.calibration = demo_calibration()
     try:
         options.run(options)
         sys.stdout.flush()
@@ -278,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _explain(error)
     except KeyboardInterrupt:
-        _say("error: interrupted")
+        say("error: interrupted")
         return 130
     finally:
         logging.getLogger("lsms_rt").removeHandler(handler)
@@ -287,7 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> int:
     if isinstance(error, LsmsError):
-        _say(f"error: {error}")
+        say(f"error: {error}")
+        if isinstance(error, DatasetInvalid) and len(error.problems) > 1:
+            for problem in error.problems[:PROBLEMS]:
+                say(f"  {problem}")
+            if len(error.problems) > PROBLEMS:
+                say(f"  ... and {len(error.problems) - PROBLEMS} more")
         return error.exit_code
     if isinstance(error, BrokenPipeError):  # the reader of our output went away; not our error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -296,12 +220,12 @@ def _explain(error: Exception) -> int:
         package = error.name.partition(".")[0]
         wanted = EXTRAS.get(package, package)
         clone = f", in a clone: pip install '{wanted.replace('lsms-rt', '.')}'" if package in EXTRAS else ""
-        _say(f"error: this command needs {package}; pip install '{wanted}'{clone}")
+        say(f"error: this command needs {package}; pip install '{wanted}'{clone}")
         return EnvironmentProblem.exit_code
     if isinstance(error, OSError):
-        _say(f"error: {error.filename or 'file'}: {error.strerror or error}")
+        say(f"error: {error.filename or 'file'}: {error.strerror or error}")
         return 2
-    _say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+    say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
     return 1
 
 

@@ -2,6 +2,7 @@
 
     LsmsError
     ├── InputError            2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
+    │   └── DatasetInvalid       rows of a data set cannot be used; all of them are named
     ├── EnvironmentProblem    3  this machine lacks something: a library, a pixel decoder, a GPU
     │   ├── NoGpu                a GPU is asked for, and no NVIDIA driver or GPU is to be found
     │   ├── DriverTooOld         the NVIDIA driver is older than the library needs
@@ -13,6 +14,7 @@
         ├── EngineOtherVersion   a plan is for another version of TensorRT than this machine's
         ├── EngineOtherGpu       a plan is for another GPU than this machine's
         ├── ProfileExceeded      an input's shape is outside of the shapes the engine was built for
+        ├── GateRefused          a built engine's answers are worse than its reference's by more than is allowed
         └── EngineInvalid        the manifest or a graph does not say what it must say
 
 The number is `exit_code`, the command line's exit status.
@@ -35,6 +37,15 @@ class InputError(LsmsError):
     """The image or the sentence cannot be used."""
 
     exit_code = 2
+
+
+class DatasetInvalid(InputError):
+    """Rows of a data set cannot be used.  ``problems`` are all that was found, a line each."""
+
+    def __init__(self, table: str, problems: list[str], rows: int) -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{table}: the data set cannot be used, of its {rows} rows {problems[0]}{more}")
+        self.problems = [" ".join(problem.split()) for problem in problems]
 
 
 class EnvironmentProblem(LsmsError):
@@ -83,6 +94,10 @@ class EngineOtherGpu(EngineError):
 
 class ProfileExceeded(EngineError):
     """An input's shape is outside of the optimization profile that the engine was built with."""
+
+
+class GateRefused(EngineError):
+    """A built engine's answers are worse than its reference's by more than is allowed; nothing was written."""
 
 
 class EngineInvalid(EngineError):

@@ -38,7 +38,7 @@ def write(
 
 
 def test_good_data_set(tmp_path: Path) -> None:
-    rows = read_annotations(write(tmp_path / "d", ROW, ROW | {"split": "test", "sentence": "Läsion"}))
+    rows = read_annotations(write(tmp_path / "d", ROW, ROW | {"case_id": "b", "split": "test", "sentence": "Läsion"}))
     assert [row.split for row in rows] == ["train", "test"]
     assert rows[0].sentence == "the cyst, in the left lobe" and rows[1].sentence == "Läsion"
     assert (rows[0].case_id, rows[0].slice_id, rows[0].lesion_type, rows[0].query) == ("a", "001", "cyst", "")
@@ -54,7 +54,7 @@ def test_further_columns_and_the_query(tmp_path: Path) -> None:
 
 
 def test_split(tmp_path: Path) -> None:
-    folder = write(tmp_path / "d", ROW, ROW | {"split": "test"})
+    folder = write(tmp_path / "d", ROW, ROW | {"case_id": "b", "split": "test"})
     assert len(read_annotations(folder, "test")) == 1
     with pytest.raises(InputError, match="no rows of split 'val'"):
         read_annotations(folder, "val")

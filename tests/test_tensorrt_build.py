@@ -18,6 +18,7 @@ import lsms_rt
 from lsms_rt.cli import main
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.backend import FEATURES
+from lsms_rt.engine.manifest import sha256
 from lsms_rt.engine.tensorrt.flavour import RTX, TENSORRT, parse_version
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import logger_of
@@ -25,6 +26,7 @@ from lsms_rt.errors import EngineError, EnvironmentProblem, InputError, NoGpu
 from lsms_rt.export import layers, plans
 from lsms_rt.export import tensorrt as export
 from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.gate import GateOptions
 from lsms_rt.export.graphs import export_graphs
 from lsms_rt.export.precision import kept_in_fp32
 from lsms_rt.export.tensorrt import PlanOptions, build_plan
@@ -41,7 +43,8 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("build") / "half.engine"
     code = main(
         ["build-engine", "--backend", "tensorrt-rtx", "--precision", "fp16", "--image-size", "128", "--max-batch", "4",
-         "--opt-batch", "2", "--target", "sm_86,sm_89", "--verify-slices", "4", "-o", str(path)]
+         "--opt-batch", "2", "--target", "sm_86,sm_89", "--verify-slices", "4", "--gate-sentences", "50",
+         "-o", str(path)]
     )  # fmt: skip
     assert code == 0
     return path
@@ -62,6 +65,10 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
     assert manifest.accuracy["mask_agreement"] > 0.999
     assert manifest.accuracy["measured_with"] == "PyTorch on a CPU, every operation in float16"
     assert manifest.accuracy["graphs"]["measured_with"].startswith("onnxruntime")
+    gate = manifest.gate  # of the graphs, since no plan runs here
+    assert gate["passed"] and gate["sentences"] == 50 and abs(gate["dice"]["drop"]) < 0.005
+    assert gate["measured_with"].startswith("onnxruntime") and gate["dice"]["reference"] > 0.1
+    assert sha256(half.with_name("half.report.html").read_bytes()) == gate["report_sha256"]
     kept = manifest.kept_in_fp32["image.onnx"]
     assert kept["operators"]["Softmax"] == 13  # over the tokens, one a block; the decoder's two are in half
     assert sum(kept["operators"].values()) < 0.4 * kept["of"]
@@ -108,7 +115,7 @@ def test_it_is_refused_here_with_a_reason_and_when_it_was_changed(half: Path, tm
 def half_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in ONNX Runtime, at the bundled engine's size."""
     path = tmp_path_factory.mktemp("build") / "graphs.engine"
-    build_engine(BuildOptions(precision="fp16", verify_slices=1), path)
+    build_engine(BuildOptions(precision="fp16", verify_slices=1, gate=GateOptions(sentences=0)), path)
     return path
 
 
@@ -231,7 +238,11 @@ def test_build_engine_refuses_before_it_works(tmp_path: Path, capsys: pytest.Cap
     output = tmp_path / "new.engine"
     for options, words in (
         ({"backend": "openvino"}, "--backend openvino; choose from"),
-        ({"precision": "int8"}, "--precision int8; choose from fp32, fp16"),
+        ({"precision": "int4"}, "--precision int4; choose from fp32, fp16, int8"),
+        ({"precision": "int8"}, "--precision int8 needs --calibration DIR: lsms-rt calibrate"),
+        ({"calibration": Path("c")}, "--calibration is for --precision int8"),
+        ({"precision": "int8", "calibration": Path("c"), "rest": "int4"}, "--rest int4; choose from fp16, fp32"),
+        ({"gate": GateOptions(max_dice_drop=2)}, "--max-dice-drop 2; give 0 to 1"),
         ({"opt_batch": 9}, "--opt-batch 9; give 1 to --max-batch 8"),
         ({"plan": PlanOptions(("sm_86",))}, r"are for --backend tensorrt and tensorrt-rtx"),
         ({"backend": "tensorrt-rtx", "plan": PlanOptions(("sm_75",))}, "--target sm_75"),

@@ -13,6 +13,11 @@ def demo_checkpoint() -> Path:
     return DATA / "demo"
 
 
+def demo_calibration() -> Path:
+    """Folder of the INT8 recipe of the demo weights: ``lsms-rt build-engine --precision int8 --calibration demo``."""
+    return DATA / "demo.calibration"
+
+
 def demo_engine() -> Path:
     """The bundled engine of the demo weights, for ONNX Runtime: ``Segmenter(demo_engine())``."""
     return DATA / "demo.engine"

@@ -22,6 +22,8 @@ class Manifest:
     ``hu_window`` is (lower, upper) in HU, mapped to [-1, 1].  ``threshold`` turns probabilities into a mask;
     where no pixel reaches ``confidence`` the answer is "not found".  ``profile`` is (min, opt, max) batch.
     ``accuracy`` is what the build measured against the reference, and with what (``measured_with``).
+    ``gate`` is what an engine in less than fp32 lost on held-out sentences, ``calibration`` where its INT8 layers come
+    from.
     ``kept_in_fp32`` counts the operations of an fp16 engine that stay in float32, a graph at a time.
     ``plan_options`` are the builder's: hardware and version compatibility, workspace.
     ``files`` maps names to sha256 hex digests.
@@ -47,6 +49,7 @@ class Manifest:
     device_name: str | None = None
     target_capabilities: tuple[str, ...] = ()
     calibration: dict[str, Any] | None = None
+    gate: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
     kept_in_fp32: dict[str, Any] = field(default_factory=dict)
     plan_options: dict[str, Any] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class Manifest:
             if options.get("hardware", "none") != "none":
                 command += f" --hardware {options['hardware']}"
             command += " --version-compatible" * bool(options.get("version_compatible"))
+        command += " --calibration DIR" * (self.precision == "int8")
         return (
             f"{command} --precision {self.precision} --image-size {self.image_size} --max-batch {self.max_batch} "
             "-o NAME.engine"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.bench.accuracy import Answer
+from lsms_rt.calibration.questions import Answer
 from lsms_rt.image import load_slice
 from lsms_rt.segmenter import Segmenter
 

@@ -1,0 +1,208 @@
+"""``lsms-rt calibrate``: an fp32 engine and a data set in, a recipe for INT8 engines out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lsms_rt
+from lsms_rt.engine.manifest import EngineDirectory, open_directory, sha256
+from lsms_rt.errors import EngineInvalid, InputError
+
+from .choose import choose, record
+from .layers import dense_layers, dense_macs
+from .questions import check_pictures, questions
+from .ranges import METHODS, measure_ranges
+from .recipe import Recipe, write_recipe
+from .refhl import Annotation, read_annotations
+from .search import Found, Search
+from .sensitivity import Effect, Probe, least_noise, measure_effects
+from .trial import Trials
+from .units import BY, GRAPHS, Ranges, Unit, merged, units_of
+
+AUTO = ("minmax", "percentile")  # entropy clips most and was the worst of the three on the demo weights
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """What ``lsms-rt calibrate`` is asked for.
+
+    Ranges are measured on ``slices`` rows of ``split``; the effect of every unit on ``probe`` rows, and what a set of
+    units does on up to ``held_out`` rows, both of ``held_out_split``.  ``method`` "auto" takes for every unit the
+    range, of AUTO, that does less harm.  ``by`` layer or group of layers.  ``margin``: the chosen layers make this part
+    of the noise of the largest set that passes; 1 takes that set itself.
+    """
+
+    max_dice_drop: float = 0.005
+    margin: float = 4.0
+    slices: int = 64
+    probe: int = 24
+    held_out: int = 400
+    split: str = "train"
+    held_out_split: str = "val"
+    method: str = "auto"
+    by: str = "layer"
+    seed: int = 0
+    threads: int | None = None
+
+    def check(self) -> None:
+        """Raise :class:`InputError` for what cannot be done."""
+        if not 0 <= self.max_dice_drop <= 1:
+            raise InputError(f"--max-dice-drop {self.max_dice_drop}; give 0 to 1, e.g. 0.005 for half a Dice point")
+        if not 1 <= self.margin < float("inf"):
+            raise InputError(f"--margin {self.margin}; give 1 (none) or more")
+        for name, known in (("method", ("auto", *METHODS)), ("by", BY)):
+            if getattr(self, name) not in known:
+                raise InputError(f"--{name} {getattr(self, name)}; choose from {', '.join(known)}")
+        if self.split == self.held_out_split:
+            raise InputError(f"--split and --held-out-split are both {self.split!r}; what is judged must be held out")
+        for name in ("slices", "probe", "held_out"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}; give at least 1")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The recipe, and all that led to it."""
+
+    recipe: Recipe
+    units: list[Unit]
+    effects: dict[str, Effect]
+    found: Found
+
+
+def calibrate(
+    engine: Path, dataset: Path, output: Path, options: CalibrateOptions, say: Callable[[str], None] = lambda _: None
+) -> Calibrated:
+    """Write ``recipe.json``, what led to it and a picture into ``output``.
+
+    Ranges and effects that ``output`` holds already, of the same engine, rows and method, are used again.
+    Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalid` for an engine that
+    is no fp32 engine of ONNX Runtime, and where no layer at all can be INT8 within the budget.
+    """
+    options.check()
+    directory = _fp32(engine)
+    everything = read_annotations(dataset)
+    rows, held_out_rows = (read_annotations(dataset, split) for split in (options.split, options.held_out_split))
+    check_pictures(dataset, everything)
+    output.mkdir(parents=True, exist_ok=True)
+
+    chosen = choose(rows, options.slices, options.seed)
+    slices = {"seed": options.seed, "split": options.split, "rows": record(chosen)}
+    _write(output / "slices.json", slices)
+    slices_digest = sha256(json.dumps(slices, sort_keys=True).encode())
+    trials = Trials(directory, options.threads)
+    units = units_of(trials.graphs, options.by)
+    methods = AUTO if options.method == "auto" else (options.method,)
+    ranges = {method: ranges_of(trials, chosen, method, slices_digest, output) for method in methods}
+
+    probe_rows = choose(held_out_rows, options.probe, options.seed)
+    key = _digest(directory.manifest.files, ranges, [asdict(r) for r in probe_rows], options.by)
+    cache = output / f"effects-{key[:12]}.json"
+    effects = measure_effects(Probe(trials, list(questions(probe_rows))), units, ranges, cache)
+    best = least_noise(effects)
+
+    say("searching for the largest set of INT8 layers")
+    total = sum(dense_macs(graph) for graph in trials.graphs.values())
+    of_unit = {unit.key: unit.of(ranges[best[unit.key].method]) for unit in units}
+    held_out = list(questions(_some(held_out_rows, options.held_out, options.seed)))
+    found = Search(trials, units, best, of_unit, held_out, total, say).run(options.max_dice_drop, options.margin)
+    if found is None:
+        raise EngineInvalid(
+            f"not one of {len(units)} layers can be INT8 with mean Dice within {options.max_dice_drop}: take "
+            "--precision fp16, or a larger --max-dice-drop if you can answer for it"
+        )
+    recipe = _recipe(directory, trials, units, best, found, of_unit, slices_digest, options)
+    write_recipe(output, recipe)
+    _write(output / "trials.json", [trial.to_dict() for trial in found.trials])
+    return Calibrated(recipe, units, best, found)
+
+
+def _fp32(engine: Path) -> EngineDirectory:
+    directory = open_directory(engine)
+    manifest = directory.manifest
+    if (manifest.backend, manifest.precision, manifest.kernels) != ("onnxruntime", "fp32", "stock"):
+        raise EngineInvalid(
+            f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
+            "calibrate one of onnxruntime in fp32, or a checkpoint"
+        )
+    return directory
+
+
+def ranges_of(trials: Trials, chosen: list[Annotation], method: str, slices_digest: str, output: Path) -> Ranges:
+    """Of all layers by ``method``: from the cache, where it is of these graphs and slices, or measured."""
+    from onnxruntime import __version__ as version
+    from tqdm import tqdm
+
+    key = _digest(trials.engine.manifest.files, slices_digest, method, version)
+    cache = output / f"ranges-{method}.json"
+    if cache.exists():
+        kept = json.loads(cache.read_text())
+        if kept.get("key") == key:
+            return dict(kept["ranges"])
+    feeds = trials.feeds(list(questions(chosen)))
+    ranges: Ranges = {}
+    for name in GRAPHS:
+        graph = trials.graphs[name]
+        with tqdm(total=len(feeds[name]), desc=f"ranges of the {name} graph, {method}", disable=None) as bar:
+            ranges[name] = measure_ranges(graph, dense_layers(graph), feeds[name], method, bar.update)
+    _write(cache, {"key": key, "method": method, "onnxruntime": version, "ranges": ranges})
+    return ranges
+
+
+def _some(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
+    """Up to ``count`` rows by chance, in the table's order: a data set's own mixture of sentences."""
+    picked = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return [rows[i] for i in sorted(picked)]
+
+
+def _recipe(
+    directory: EngineDirectory,
+    trials: Trials,
+    units: list[Unit],
+    effects: dict[str, Effect],
+    found: Found,
+    ranges: dict[str, dict[str, float]],
+    slices_digest: str,
+    options: CalibrateOptions,
+) -> Recipe:
+    from onnxruntime import __version__ as version
+
+    layers = merged(found.chosen, ranges)
+    methods = [effects[unit.key].method for unit in found.chosen]
+    used = ", ".join(f"{method} {methods.count(method)}" for method in METHODS if method in methods)
+    return Recipe(
+        weights_digest=directory.manifest.weights_digest,
+        preset=directory.manifest.preset,
+        image_size=directory.manifest.image_size,
+        method=f"{options.method} ({used} {options.by}s)",
+        layers=layers,
+        kept={
+            name: [layer.name for layer in dense_layers(trials.graphs[name]) if layer.name not in layers[name]]
+            for name in GRAPHS
+        },
+        macs_share=found.best.share,
+        max_dice_drop=options.max_dice_drop,
+        slices_digest=slices_digest,
+        measured={
+            "held_out": found.best.to_dict(),
+            "largest_that_passed": found.largest.to_dict(),
+            "all_layers_int8": found.everything.to_dict(),
+        },
+        made_by={"lsms_rt": lsms_rt.__version__, "onnxruntime": version, "options": asdict(options)},
+    )
+
+
+def _digest(*parts: Any) -> str:
+    return sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+
+
+def _write(path: Path, value: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    part.replace(path)

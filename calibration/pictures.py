@@ -1,0 +1,157 @@
+"""Pictures of a calibration and of a gate, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .compare import SMALL_MM, area_pairs
+from .questions import Answer
+from .search import Trial
+from .sensitivity import Effect
+from .units import Unit
+
+if TYPE_CHECKING:
+    from .gate import Case
+
+WINDOW = (-110.0, 190.0)  # HU shown, a liver window
+LABELS = 14  # units that are named in the picture
+LEAST = 1e-12  # noise that is drawn
+LEFT, TAKEN = "tab:red", "tab:blue"
+
+
+def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str], trials: list[Trial]) -> bytes:
+    """Units by gain (share of all MACs in INT8) and harm (noise where an answer is decided); and what was tried."""
+    figure = _figure(13, 5.2)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    total = sum(unit.macs for unit in units)
+    for chosen, colour, marker, label in ((True, TAKEN, "o", "INT8"), (False, LEFT, "X", "stays in floating point")):
+        these = [unit for unit in units if (unit.key in taken) == chosen]
+        if these:
+            left.scatter(
+                [unit.macs / total for unit in these], [max(effects[unit.key].noise, LEAST) for unit in these],
+                c=colour, marker=marker, s=34, alpha=0.75, label=f"{label} ({len(these)})",
+            )  # fmt: skip
+    for unit in _spread(units, effects, total):
+        where = (unit.macs / total, max(effects[unit.key].noise, LEAST))
+        left.annotate(
+            _short(unit), where, xytext=(6, 0), textcoords="offset points", fontsize=7, va="center", color="0.2"
+        )
+    left.set(
+        xscale="log", yscale="log", xlabel="gain: share of the layers' multiply-accumulates",
+        ylabel="harm: mean square of the logits' change\nwhere the answer is decided",
+        title="every layer alone in INT8",
+    )  # fmt: skip
+    left.legend(loc="lower right", fontsize=8)
+    for passed, colour, marker in ((True, TAKEN, "o"), (False, LEFT, "X")):
+        tried = [trial for trial in trials if (not trial.failures) == passed and trial.comparison.dice is not None]
+        right.scatter(
+            [100 * trial.share for trial in tried],
+            [100 * trial.comparison.dice.drop for trial in tried if trial.comparison.dice],
+            c=colour, marker=marker, label="within the budget" if passed else "refused",
+        )  # fmt: skip
+    right.axhline(0, color="0.6", linewidth=0.8)
+    right.set(
+        xlabel="% of all dense multiply-accumulates in INT8", ylabel="drop of mean Dice, points",
+        title="sets of layers that were tried, on held-out slices", xlim=(0, 100),
+    )  # fmt: skip
+    right.legend(fontsize=8)
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+    return _png(figure)
+
+
+def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
+    """Bland and Altman's plot of the answers' areas, and Dice against Dice."""
+    figure = _figure(11, 4.6)
+    left, right = figure.subplots(1, 2)
+    areas = np.array(area_pairs(answers), float).reshape(-1, 2)
+    if len(areas) > 1:
+        mean, difference = areas.mean(1), areas[:, 1] - areas[:, 0]
+        bias, spread = difference.mean(), 1.96 * difference.std(ddof=1)
+        left.scatter(mean, difference, s=14, alpha=0.6, color=TAKEN)
+        for value, style, text in (
+            (bias, "-", f"bias {bias:+.1f}"), (bias + spread, "--", f"{bias + spread:+.0f}"),
+            (bias - spread, "--", f"{bias - spread:+.0f}"),
+        ):  # fmt: skip
+            left.axhline(value, linestyle=style, color="0.3", linewidth=1)
+            left.annotate(text, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
+    left.set(
+        title="area of an answer (Bland-Altman; dashed: limits of agreement)", xlabel="mean of the two, mm²",
+        ylabel="engine minus reference, mm²",
+    )  # fmt: skip
+    for small, colour in ((False, TAKEN), (True, LEFT)):
+        these = [
+            (a.dice, b.dice)
+            for a, b in answers
+            if a.wanted and (a.diameter_mm is not None and a.diameter_mm < SMALL_MM) == small
+        ]
+        points = np.array(these, float).reshape(-1, 2)
+        label = f"{'below' if small else 'from'} {SMALL_MM:.0f} mm"
+        right.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color=colour, label=label)
+    right.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
+    right.set(title="Dice with the truth", xlabel="reference", ylabel="engine", aspect="equal")
+    right.legend(fontsize=8)
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+    return _png(figure)
+
+
+def worst_picture(cases: list[Case]) -> bytes:
+    """The answers that lost most: truth green, reference blue, engine red."""
+    columns = 3
+    rows = -(-len(cases) // columns)
+    figure = _figure(4.2 * columns, 4.7 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes:
+        axis.axis("off")
+    for axis, case in zip(axes, cases, strict=False):
+        ct = case.question.ct
+        axis.imshow(ct.hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
+        for mask, colour in (
+            (case.question.truth, "lime"), (case.reference_mask, "deepskyblue"), (case.engine_mask, "red"),
+        ):  # fmt: skip
+            if mask.any():
+                axis.contour(ct.to_model_frame(mask, ct.flips, ct.transposed), [0.5], colors=colour, linewidths=1)
+        row = case.question.row
+        title = f"{row.case_id} / {row.slice_id}: Dice {case.reference.dice:.2f} → {case.engine.dice:.2f}"
+        axis.set_title(f"{title}\n{textwrap.fill(row.sentence, 46)}", fontsize=8)
+    figure.suptitle("green: truth, blue: reference, red: engine", fontsize=10)
+    return _png(figure)
+
+
+def _spread(units: list[Unit], effects: dict[str, Effect], total: int) -> list[Unit]:
+    """Loud and large units in turn, none so close to another that their names would overlap."""
+    loud = sorted(units, key=lambda unit: -effects[unit.key].noise)
+    large = sorted(units, key=lambda unit: -unit.macs)
+    named: dict[tuple[float, float], Unit] = {}
+    for unit in (unit for pair in zip(loud[:LABELS], large[:LABELS], strict=True) for unit in pair):
+        x, y = np.log10(unit.macs / total), np.log10(max(effects[unit.key].noise, LEAST))
+        if all(abs(x - there[0]) > 0.9 or abs(y - there[1]) > 0.3 for there in named):
+            named[x, y] = unit
+    return list(named.values())
+
+
+def _short(unit: Unit) -> str:
+    name = (
+        unit.name.replace("encoder.stages.", "s")
+        .replace(".blocks.", ".b")
+        .replace("attention.", "")
+        .replace("svla.", "")
+    )
+    return name if unit.graph == "image" else f"{unit.graph}: {name.replace('text_encoder.bert.encoder.', '')}"
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -1,0 +1,136 @@
+"""The gate's report: one HTML file with everything in it, to be read, printed and filed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from html import escape
+from typing import Any
+
+from .compare import SMALL_MM, Dice
+from .gate import GateData, GateResult, newly_painted
+from .pictures import agreement_picture, worst_picture
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { border: 1px solid #ccc; padding: .3rem .7rem; text-align: left; vertical-align: top }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
+img { max-width: 100% }
+h2 { margin-top: 2rem }
+.verdict { padding: .8rem 1rem; border-left: .5rem solid; background: #f6f6f6 }
+.yes { border-color: #2a7 } .no { border-color: #c33 } .open { border-color: #d90 }
+@media print { h2 { break-after: avoid } }
+"""
+
+
+def gate_report(
+    engine: Mapping[str, Any], data: GateData, result: GateResult, max_dice_drop: float, accepted: bool
+) -> str:
+    """HTML.  ``engine`` is what stands in its first table, in words."""
+    comparison = result.comparison
+    parts = [
+        f"<h1>Accuracy gate of an LSMS engine: {escape(str(engine['precision']))}</h1>",
+        "<p>Research software, not a medical device. This report holds image data of the data set named below.</p>",
+        _verdict(result, accepted),
+        _table([("what", "value")], [(name, str(value)) for name, value in engine.items()]),
+        "<h2>Data</h2>",
+        f"<p>{escape(data.what)}: {comparison.sentences} sentences of {comparison.cases} cases, held out from "
+        f"calibration. Digest of the rows <code>{data.digest[:16]}</code>.</p>",
+        "<h2>Figures</h2>",
+        _figures(result, max_dice_drop),
+        "<h2>Agreement with the reference</h2>",
+        _picture(agreement_picture(result.answers)),
+        _agreement(result),
+        "<h2>Answers that lost most</h2>",
+        _picture(worst_picture(result.worst)) if result.worst else "<p>No answer lost anything.</p>",
+        _painted(result),
+        f"<p>Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC. "
+        "Reviewed by: ______________________ &nbsp; Date: ______________</p>",
+    ]
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>Accuracy gate</title><style>{STYLE}</style>"
+    return head + "\n".join(parts) + "</html>\n"
+
+
+def _verdict(result: GateResult, accepted: bool) -> str:
+    if result.passed:
+        return "<p class='verdict yes'><b>Passed.</b></p>"
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in result.failures or [result.unjudged])
+    kind, word = ("no", "Refused") if result.failures else ("open", "Not judged")
+    more = " The engine was written all the same, because <code>--accept</code> was given." if accepted else ""
+    return f"<div class='verdict {kind}'><b>{word}.</b>{more}<ul>{reasons}</ul></div>"
+
+
+def _figures(result: GateResult, max_dice_drop: float) -> str:
+    comparison = result.comparison
+    rows: list[tuple[str, ...]] = []
+    for what, dice, allowed in (
+        ("mean Dice", comparison.dice, max_dice_drop),
+        (f"mean Dice, lesions below {SMALL_MM:.0f} mm", comparison.small, 2 * max_dice_drop),
+    ):
+        rows.append(_dice_row(what, dice, allowed))
+    if comparison.dice_drop_interval:
+        low, high = comparison.dice_drop_interval
+        rows.append(
+            ("drop of mean Dice, 95 % interval (bootstrap over cases)", "", "", f"{low:+.4f} to {high:+.4f}", "")
+        )
+    empty = comparison.emptiness
+    if empty is None:
+        rows.append(("sentences true of nothing", "none in the data", "", "", ""))
+    else:
+        rows.append(
+            (
+                f"sentences true of nothing left empty, of {empty.n}", f"{empty.reference}", f"{empty.engine}",
+                f"{empty.newly_painted} newly painted, {empty.newly_empty} newly empty",
+                f"{int(max_dice_drop * empty.reference)} newly painted",
+            )
+        )  # fmt: skip
+    if comparison.missed_reference is not None and comparison.missed_engine is not None:
+        missed = (comparison.missed_reference, comparison.missed_engine)
+        rows.append(("sentences true of something left empty", f"{missed[0]:.1%}", f"{missed[1]:.1%}", "", ""))
+    return _table([("figure", "reference", "engine", "change", "allowed")], rows)
+
+
+def _dice_row(what: str, dice: Dice | None, allowed: float) -> tuple[str, ...]:
+    if dice is None:
+        return (what, "none in the data", "", "", "")
+    return (
+        f"{what}, {dice.n} sentences",
+        f"{dice.reference:.4f}",
+        f"{dice.engine:.4f}",
+        f"{-dice.drop:+.4f}",
+        f"{-allowed:+.4f}",
+    )
+
+
+def _agreement(result: GateResult) -> str:
+    area = result.comparison.area
+    if area is None:
+        return "<p>Areas are not compared: the pixel spacing is unknown, or too few answers paint anything.</p>"
+    return (
+        f"<p>Area of the answers, engine minus reference, {area.n} sentences: mean difference {area.bias:+.1f} mm², "
+        f"limits of agreement {area.low:+.1f} to {area.high:+.1f} mm².</p>"
+    )
+
+
+def _painted(result: GateResult) -> str:
+    painted = newly_painted(result.answers)
+    if not painted:
+        return "<p>No sentence true of nothing is newly painted.</p>"
+    rows = [(b.row.case_id, b.row.slice_id, b.row.sentence, str(b.pixels)) for _, b in painted]
+    return "<h2>Painted although nothing is there, and the reference saw nothing</h2>" + _table(
+        [("case", "slice", "sentence", "pixels")], rows
+    )
+
+
+def _table(heads: list[tuple[str, ...]], rows: Sequence[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...], tag: str) -> str:
+        numbers = [" class=n" if cell[:1] in "+-0123456789" and tag == "td" and cell else "" for cell in cells]
+        return "<tr>" + "".join(f"<{tag}{n}>{escape(c)}</{tag}>" for c, n in zip(cells, numbers, strict=True)) + "</tr>"
+
+    return "<table>" + "".join(line(h, "th") for h in heads) + "".join(line(row, "td") for row in rows) + "</table>"
+
+
+def _picture(png: bytes) -> str:
+    return f"<img src='data:image/png;base64,{base64.b64encode(png).decode()}'>"

@@ -1,0 +1,64 @@
+"""An engine with some layers in INT8, asked questions: the one experiment of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from lsms_rt.engine.manifest import EngineDirectory
+from lsms_rt.segmenter import Segmenter
+
+from .layers import read_graph
+from .qdq import quantize
+from .questions import Answer, Question, ask
+from .ranges import Feeds
+from .units import GRAPHS
+from .variant import Listening, open_variant
+
+Layers = Mapping[str, Mapping[str, float]]
+
+
+class Trials:
+    """An fp32 engine of ONNX Runtime, whose layers are made INT8 in memory.  ``threads`` of a slice's computation."""
+
+    def __init__(self, engine: EngineDirectory, threads: int | None = None) -> None:
+        self.engine, self.threads = engine, threads
+        self.graphs: dict[str, onnx.ModelProto] = {name: read_graph(engine.read(f"{name}.onnx")) for name in GRAPHS}
+
+    def answers(self, layers: Layers, asked: list[Question], title: str) -> list[Answer]:
+        """What the engine says with ``layers`` in INT8: graph -> layer -> range of its input."""
+        return self._ask(layers, asked, title, keep=False)[0]
+
+    def logits(self, layers: Layers, asked: list[Question]) -> tuple[list[Answer], list[np.ndarray]]:
+        """The same, without a progress bar, and the logits (1, S, S) of every answer."""
+        answers, backend = self._ask(layers, asked, None, keep=True)
+        return answers, backend.logits
+
+    def feeds(self, asked: list[Question]) -> dict[str, list[Feeds]]:
+        """Graph -> the inputs that it gets when these questions are asked, as ONNX Runtime takes them."""
+        return self._ask({}, asked, "inputs of the graphs", keep=True)[1].feeds
+
+    def _ask(
+        self, layers: Layers, asked: list[Question], title: str | None, keep: bool
+    ) -> tuple[list[Answer], Listening]:
+        segmenter, backend = self.open(layers, keep)
+        with segmenter:
+            return [answer for _, answer, _ in ask(segmenter, asked, title=title, count=len(asked))], backend
+
+    def open(self, layers: Layers, keep: bool = False) -> tuple[Segmenter, Listening]:
+        """A Segmenter with ``layers`` in INT8, and the backend that listens to it."""
+        changed = {f"{name}.onnx": self._with_int8(name, ranges) for name, ranges in layers.items() if ranges}
+        return open_variant(self.engine, changed, self.threads, keep)
+
+    def graphs_with(self, layers: Layers) -> dict[str, bytes]:
+        """Graph -> its bytes with ``layers`` in INT8."""
+        return {name: self._with_int8(name, layers.get(name, {})) for name in self.graphs}
+
+    def _with_int8(self, name: str, ranges: Mapping[str, float]) -> bytes:
+        graph = onnx.ModelProto()
+        graph.CopyFrom(self.graphs[name])
+        quantize(graph, ranges)
+        data: bytes = graph.SerializeToString()
+        return data

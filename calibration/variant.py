@@ -1,0 +1,61 @@
+"""An engine with other graphs, opened from memory: what a search tries, dozens of times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lsms_rt.engine.backend import SentenceFeatures
+from lsms_rt.engine.manifest import EngineDirectory
+from lsms_rt.engine.onnxruntime import OnnxRuntimeBackend
+from lsms_rt.segmenter import Segmenter
+from lsms_rt.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class MemoryEngine(EngineDirectory):
+    """An engine directory of which some files are in memory and not what the manifest says."""
+
+    changed: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, name: str) -> bytes:
+        return self.changed[name] if name in self.changed else super().read(name)
+
+
+class Listening:
+    """A backend that keeps, where ``keep``, what its graphs are given and the logits that come out."""
+
+    def __init__(self, backend: OnnxRuntimeBackend, keep: bool) -> None:
+        self.backend, self.version, self.keep = backend, backend.version, keep
+        self.logits: list[np.ndarray] = []
+        self.feeds: dict[str, list[dict[str, np.ndarray]]] = {"text": [], "image": []}
+
+    def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
+        if self.keep:
+            self.feeds["text"].append({"tokens": tokens, "mask": mask})
+        return self.backend.encode_text(tokens, mask)
+
+    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        logits = self.backend.segment(images, text)
+        if self.keep:
+            self.feeds["image"].append({"image": images, "mask": text.mask, **text.arrays})
+            self.logits.append(logits)
+        return logits
+
+    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        return (self.segment(images, text) for images in batches)
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+def open_variant(
+    engine: EngineDirectory, changed: dict[str, bytes], threads: int | None = None, keep: bool = False
+) -> tuple[Segmenter, Listening]:
+    """A Segmenter over ``engine`` with the files ``changed``, on the CPU, and the backend that listens to it."""
+    memory = MemoryEngine(engine.path, engine.manifest, engine.digest, changed)
+    backend = Listening(OnnxRuntimeBackend(memory, threads, "cpu"), keep)
+    tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
+    return Segmenter.over(backend, engine.manifest, tokenizer), backend
