@@ -112,7 +112,7 @@ def _kinds(engine: Path, calibration: Path, phantom: Path, work: Path, stack: Ex
     probed = choose(read_annotations(phantom, options.held_out_split), options.probe, options.seed)
     probe = Probe(trials, list(questions(probed)))
     for method in METHODS:
-        ranges = ranges_of(trials, chosen, method, "", work)
+        ranges = ranges_of(trials, chosen, method, work)
         segmenter, _ = trials.open(ranges)
         name = f"int8, all layers by {method}, rest fp32"
         graphs = trials.graphs_with(ranges)

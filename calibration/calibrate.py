@@ -8,24 +8,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import lsms_rt
-from lsms_rt.engine.manifest import EngineDirectory, open_directory, sha256
+from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory, sha256
+from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
 from lsms_rt.errors import EngineInvalid, InputError
 
-from .choose import choose, record
-from .layers import dense_layers, dense_macs
+from .choose import choose, record, some
+from .layers import dense_layers, dense_macs, read_graph
 from .questions import check_pictures, questions
-from .ranges import METHODS, measure_ranges
-from .recipe import Recipe, write_recipe
+from .ranges import BINS, ENTROPY_LEVELS, METHODS, PERCENTILE, measure_ranges
+from .recipe import DIGITS, RECIPE, Recipe
 from .refhl import Annotation, read_annotations
 from .search import Found, Search
-from .sensitivity import Effect, Probe, least_noise, measure_effects
+from .sensitivity import DECIDING, Effect, Probe, least_noise, measure_effects
 from .trial import Trials
 from .units import BY, GRAPHS, Ranges, Unit, merged, units_of
 
-AUTO = ("minmax", "percentile")  # entropy clips most and was the worst of the three on the demo weights
+AUTO = ("minmax", "percentile")  # entropy clips most and was the worst of the three (bench/results/cpu/int8.json)
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def calibrate(
     check_pictures(dataset, everything)
     output.mkdir(parents=True, exist_ok=True)
 
+    (output / RECIPE).unlink(missing_ok=True)  # an old one must not outlive a run that finds nothing
     chosen = choose(rows, options.slices, options.seed)
     slices = {"seed": options.seed, "split": options.split, "rows": record(chosen)}
     _write(output / "slices.json", slices)
@@ -99,10 +99,10 @@ def calibrate(
     trials = Trials(directory, options.threads)
     units = units_of(trials.graphs, options.by)
     methods = AUTO if options.method == "auto" else (options.method,)
-    ranges = {method: ranges_of(trials, chosen, method, slices_digest, output) for method in methods}
+    ranges = {method: ranges_of(trials, chosen, method, output) for method in methods}
 
     probe_rows = choose(held_out_rows, options.probe, options.seed)
-    key = _digest(directory.manifest.files, ranges, [asdict(r) for r in probe_rows], options.by)
+    key = _key(directory, ranges, record(probe_rows), options.by, DECIDING)
     cache = output / f"effects-{key[:12]}.json"
     effects = measure_effects(Probe(trials, list(questions(probe_rows))), units, ranges, cache)
     best = least_noise(effects)
@@ -110,16 +110,18 @@ def calibrate(
     say("searching for the largest set of INT8 layers")
     total = sum(dense_macs(graph) for graph in trials.graphs.values())
     of_unit = {unit.key: unit.of(ranges[best[unit.key].method]) for unit in units}
-    held_out = list(questions(_some(held_out_rows, options.held_out, options.seed)))
-    found = Search(trials, units, best, of_unit, held_out, total, say).run(options.max_dice_drop, options.margin)
+    held_out = some(held_out_rows, options.held_out, options.seed)
+    search = Search(trials, units, best, of_unit, held_out, total, say)
+    found = search.run(options.max_dice_drop, options.margin)
+    _write(output / "trials.json", [trial.to_dict() for trial in search.tried])
     if found is None:
         raise EngineInvalid(
-            f"not one of {len(units)} layers can be INT8 with mean Dice within {options.max_dice_drop}: take "
-            "--precision fp16, or a larger --max-dice-drop if you can answer for it"
+            f"no set of layers stays within --max-dice-drop {options.max_dice_drop}, not even the one with least noise "
+            f"(see {output / 'trials.json'}): take --precision fp16, or a larger budget if you can answer for it"
         )
-    recipe = _recipe(directory, trials, units, best, found, of_unit, slices_digest, options)
-    write_recipe(output, recipe)
-    _write(output / "trials.json", [trial.to_dict() for trial in found.trials])
+    looked_at = {row["image_sha256"] for row in record([*chosen, *probe_rows, *held_out])}
+    recipe = _recipe(directory, trials, units, best, found, of_unit, slices_digest, looked_at, options)
+    _write(output / RECIPE, asdict(recipe))
     return Calibrated(recipe, units, best, found)
 
 
@@ -131,34 +133,33 @@ def _fp32(engine: Path) -> EngineDirectory:
             f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
             "calibrate one of onnxruntime in fp32, or a checkpoint"
         )
+    layers = dense_layers(read_graph(directory.read(IMAGE_GRAPH)))
+    if layers[0].name.startswith("node_"):
+        raise EngineInvalid(
+            f"{engine} was built before layers had names ({layers[0].name} ...), which a recipe goes by; {REBUILD}"
+        )
     return directory
 
 
-def ranges_of(trials: Trials, chosen: list[Annotation], method: str, slices_digest: str, output: Path) -> Ranges:
-    """Of all layers by ``method``: from the cache, where it is of these graphs and slices, or measured."""
-    from onnxruntime import __version__ as version
+def ranges_of(trials: Trials, chosen: list[Annotation], method: str, output: Path) -> Ranges:
+    """Of all layers by ``method``: from the cache in ``output``, where it is of this engine and these slices, or
+    measured."""
     from tqdm import tqdm
 
-    key = _digest(trials.engine.manifest.files, slices_digest, method, version)
+    key = _key(trials.engine, record(chosen), method, PERCENTILE, BINS, ENTROPY_LEVELS)
     cache = output / f"ranges-{method}.json"
     if cache.exists():
         kept = json.loads(cache.read_text())
         if kept.get("key") == key:
             return dict(kept["ranges"])
-    feeds = trials.feeds(list(questions(chosen)))
     ranges: Ranges = {}
     for name in GRAPHS:
         graph = trials.graphs[name]
-        with tqdm(total=len(feeds[name]), desc=f"ranges of the {name} graph, {method}", disable=None) as bar:
-            ranges[name] = measure_ranges(graph, dense_layers(graph), feeds[name], method, bar.update)
-    _write(cache, {"key": key, "method": method, "onnxruntime": version, "ranges": ranges})
+        with tqdm(total=len(chosen), desc=f"ranges of the {name} graph, {method}", unit="row", disable=None) as bar:
+            feeds = trials.feeds(chosen, name)
+            ranges[name] = measure_ranges(graph, dense_layers(graph), feeds, method, bar.update)
+    _write(cache, {"key": key, "method": method, "ranges": ranges})
     return ranges
-
-
-def _some(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
-    """Up to ``count`` rows by chance, in the table's order: a data set's own mixture of sentences."""
-    picked = np.random.default_rng(seed).permutation(len(rows))[:count]
-    return [rows[i] for i in sorted(picked)]
 
 
 def _recipe(
@@ -169,6 +170,7 @@ def _recipe(
     found: Found,
     ranges: dict[str, dict[str, float]],
     slices_digest: str,
+    images: set[str],
     options: CalibrateOptions,
 ) -> Recipe:
     from onnxruntime import __version__ as version
@@ -189,6 +191,7 @@ def _recipe(
         macs_share=found.best.share,
         max_dice_drop=options.max_dice_drop,
         slices_digest=slices_digest,
+        images=sorted(image[:DIGITS] for image in images),
         measured={
             "held_out": found.best.to_dict(),
             "largest_that_passed": found.largest.to_dict(),
@@ -198,8 +201,11 @@ def _recipe(
     )
 
 
-def _digest(*parts: Any) -> str:
-    return sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+def _key(engine: EngineDirectory, *parts: Any) -> str:
+    """Of a cache: all that decides what was measured.  The manifest holds the digests of the graphs."""
+    from onnxruntime import __version__ as version
+
+    return sha256(json.dumps([engine.digest, version, lsms_rt.__version__, parts], sort_keys=True).encode())
 
 
 def _write(path: Path, value: Any) -> None:

@@ -57,6 +57,12 @@ def choose(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
     return chosen
 
 
+def some(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
+    """Up to ``count`` rows by chance, in the table's order: a data set's own mixture of sentences."""
+    picked = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return [rows[i] for i in sorted(picked)]
+
+
 def record(rows: list[Annotation]) -> list[dict[str, Any]]:
     """What was chosen: ids, the line of the table, and digests of image, mask and sentence; not the sentence itself."""
     digests: dict[Path, str] = {}

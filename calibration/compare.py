@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ import numpy as np
 from .questions import Answer
 
 SMALL_MM = 10.0  # diameter of a disc of the lesion's area
+LEAST_DICE = 0.1  # of the reference itself; below it, there is nothing to lose and so nothing to judge
+LEAST_SENTENCES, LEAST_EMPTY = 10, 10  # true of something, and of nothing
 RESAMPLES = 2000  # of the cases, for the interval of the mean drop
 
 
@@ -54,7 +57,8 @@ class AreaAgreement:
 @dataclass(frozen=True)
 class Comparison:
     """``dice_drop_interval``: 95 % of the mean drop's bootstrap over cases.  ``small`` (lesions below 10 mm),
-    ``emptiness`` and ``area`` are None where the data has none of these."""
+    ``emptiness`` and ``area`` are None where the data has none of these.  ``without_spacing`` counts lesions of unknown
+    size."""
 
     cases: int
     sentences: int
@@ -65,6 +69,7 @@ class Comparison:
     area: AreaAgreement | None
     missed_reference: float | None
     missed_engine: float | None
+    without_spacing: int
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -91,6 +96,7 @@ def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Co
         area=_area(pairs),
         missed_reference=_mean([not a.painted for a, _ in true]),
         missed_engine=_mean([not b.painted for _, b in true]),
+        without_spacing=sum(a.diameter_mm is None for a, _ in true),
     )
 
 
@@ -98,7 +104,7 @@ def failures(comparison: Comparison, max_dice_drop: float) -> list[str]:
     """What a gate refuses, in words with the figures; empty where the engine passes.
 
     Mean Dice may drop by ``max_dice_drop``, that of lesions below 10 mm by twice it; of the sentences true of nothing
-    that the reference leaves empty, the same share may be painted.
+    that the reference leaves empty, the same share may be painted (``may_be_painted``).
     """
     found = []
     for what, dice, allowed in (
@@ -111,12 +117,49 @@ def failures(comparison: Comparison, max_dice_drop: float) -> list[str]:
                 f"{allowed:.4f}; {dice.n} sentences)"
             )
     empty = comparison.emptiness
-    if empty is not None and empty.newly_painted > max_dice_drop * empty.reference:
+    if empty is not None and empty.newly_painted > (allowed := may_be_painted(empty.reference, max_dice_drop)):
         found.append(
             f"{empty.newly_painted} of {empty.reference} sentences true of nothing, which the reference leaves empty, "
-            f"are painted (at most {max_dice_drop:.1%})"
+            f"are painted (at most {allowed}, {max_dice_drop:.1%} rounded up)"
         )
     return found
+
+
+def unjudged(comparison: Comparison) -> str:
+    """Why answers to these sentences show nothing about an engine; empty where they do."""
+    dice = comparison.dice
+    if dice is None or dice.n < LEAST_SENTENCES:
+        count = 0 if dice is None else dice.n
+        return f"only {count} sentences are true of something in their slice, too few of {LEAST_SENTENCES} to judge by"
+    if dice.reference < LEAST_DICE:
+        return (
+            f"the reference itself reaches a mean Dice of {dice.reference:.3f} on these slices, so that whatever an "
+            "engine does to it shows nothing"
+        )
+    return ""
+
+
+def unchecked(comparison: Comparison) -> list[str]:
+    """What :func:`failures` could not look at, in words."""
+    found = []
+    if comparison.without_spacing:
+        found.append(
+            f"the size of {comparison.without_spacing} lesions is unknown, since their images state no pixel spacing: "
+            f"those below {SMALL_MM:.0f} mm are not watched"
+        )
+    elif comparison.small is None:
+        found.append(f"no lesion is below {SMALL_MM:.0f} mm")
+    empty = comparison.emptiness
+    if empty is None or empty.reference < LEAST_EMPTY:
+        count = 0 if empty is None else empty.reference
+        found.append(f"{count} sentences true of nothing are left empty by the reference: too few to watch silence by")
+    return found
+
+
+def may_be_painted(sentences: int, share: float) -> int:
+    """A ``share`` of ``sentences``, rounded up: whether the one at the very edge of an engine's confidence is painted,
+    any rounding decides, float16's too; two are a finding."""
+    return math.ceil(share * sentences - 1e-9)
 
 
 Pairs = list[tuple[Answer, Answer]]

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lsms_rt.engine.manifest import sha256
 from lsms_rt.errors import InputError
 
-from .choose import record
-from .compare import Comparison, compare_answers, failures
+from .choose import record, some
+from .compare import Comparison, compare_answers, failures, unchecked, unjudged
 from .phantom.dataset import MAX_SEED, PhantomSpec, write_phantom
 from .questions import Answer, Predicts, Question, answer_of, check_pictures, questions
 from .refhl import Annotation, read_annotations
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 WORST = 6  # cases that are kept for the report
 PHANTOM_SEED = MAX_SEED - 1  # cases that nothing was trained, calibrated or reported on
 PER_CASE = 25  # sentences that are asked of a case; there are about forty
-LEAST_DICE = 0.1  # of the reference itself; below it, there is nothing to lose and so nothing to judge
+MAX_MATRIX = 1024  # of a phantom
 
 
 @dataclass(frozen=True)
 class GateData:
-    """Held-out rows: ``what`` they are in words, ``digest`` of the record of rows, ``brought`` by the user or not."""
+    """Held-out rows: ``what`` they are in words, ``digest`` of their record, sha256 of their ``images``, and whether
+    the user ``brought`` them."""
 
     rows: list[Annotation]
     what: str
     digest: str
+    images: frozenset[str]
     brought: bool
 
 
@@ -54,11 +56,13 @@ class Case:
 
 @dataclass(frozen=True)
 class GateResult:
-    """``failures`` say why an engine is refused; ``unjudged`` why it could not be judged.  Both empty: it passed."""
+    """``failures`` say why an engine is refused, ``unjudged`` why it could not be judged, ``unchecked`` what could not
+    be looked at.  It passed where the first two are empty."""
 
     comparison: Comparison
     failures: list[str]
     unjudged: str
+    unchecked: list[str]
     worst: list[Case]
     answers: list[tuple[Answer, Answer]] = field(repr=False)
 
@@ -71,6 +75,7 @@ class GateResult:
             "passed": self.passed,
             "failures": self.failures,
             "unjudged": self.unjudged or None,
+            "unchecked": self.unchecked,
             **self.comparison.to_dict(),
         }
 
@@ -83,15 +88,16 @@ def gate_data(dataset: Path | None, split: str, count: int, place: Path, matrix:
     if dataset is None:
         folder = place / "phantom"
         cases = min(1000, max(2, -(-count // PER_CASE)))
-        write_phantom(folder, PhantomSpec(cases, PHANTOM_SEED, matrix))
+        write_phantom(folder, PhantomSpec(cases, PHANTOM_SEED, min(matrix, MAX_MATRIX)))
         rows, what = read_annotations(folder), f"RefHL-Phantom, {cases} cases of seed {PHANTOM_SEED}"
     else:
         rows, what = read_annotations(dataset, split), f"the data set given, split {split}"
-    order = np.random.default_rng(0).permutation(len(rows))[:count]
-    rows = [rows[i] for i in sorted(order)]
+    rows = some(rows, count, seed=0)
     if dataset is not None:
         check_pictures(dataset, rows)
-    return GateData(rows, what, sha256(repr(record(rows)).encode()), dataset is not None)
+    kept = record(rows)
+    seen = frozenset(row["image_sha256"] for row in kept)
+    return GateData(rows, what, sha256(json.dumps(kept).encode()), seen, dataset is not None)
 
 
 def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_drop: float) -> GateResult:
@@ -113,24 +119,17 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
         pairs.append((case.reference, case.engine))
         worst = sorted([*worst, case], key=lambda case: -case.harm)[:WORST]
     comparison = compare_answers([a for a, _ in pairs], [b for _, b in pairs])
-    unjudged = _unjudged(comparison)
-    if 2 * len(pairs) < len(data.rows):
-        unjudged = f"{len(data.rows) - len(pairs)} of {len(data.rows)} sentences cannot be asked: {refused}"
-    if unjudged and not data.brought:
-        unjudged += "; give --dataset with slices and sentences that the checkpoint was trained for"
-    judged = [] if unjudged else failures(comparison, max_dice_drop)
-    return GateResult(comparison, judged, unjudged, [case for case in worst if case.harm > 0], pairs)
-
-
-def _unjudged(comparison: Comparison) -> str:
-    if comparison.dice is None:
-        return "no sentence of the data is true of anything"
-    if comparison.dice.reference < LEAST_DICE:
-        return (
-            f"the reference itself reaches a mean Dice of {comparison.dice.reference:.3f} on these slices, so that "
-            "whatever an engine does to it shows nothing"
-        )
-    return ""
+    why, open_points = unjudged(comparison), unchecked(comparison)
+    lost = len(data.rows) - len(pairs)
+    if lost:
+        open_points.insert(0, f"{lost} of {len(data.rows)} sentences could not be asked: {refused}")
+    if 2 * lost > len(data.rows):
+        why = open_points[0]
+    if why and not data.brought:
+        why += "; give --dataset with slices and sentences that the checkpoint was trained for"
+    return GateResult(
+        comparison, failures(comparison, max_dice_drop), why, open_points, [c for c in worst if c.harm > 0], pairs
+    )
 
 
 def newly_painted(answers: list[tuple[Answer, Answer]]) -> list[tuple[Answer, Answer]]:

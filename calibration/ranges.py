@@ -54,8 +54,19 @@ def measure_ranges(
             raise ValueError("no examples to calibrate on")
         with contextlib.redirect_stdout(io.StringIO()):
             found = calibrator.compute_data()
-    reach = {name: max(float(np.abs(end).max()) for end in found[name].range_value) for name in tensors}
+    reach = {name: _reach(calibrator, found, name, method) for name in tensors}
     return {layer.name: reach[layer.input] or 1.0 for layer in layers}
+
+
+def _reach(calibrator: Any, found: Any, tensor: str, method: str) -> float:
+    """Largest magnitude of a range."""
+    if method != "percentile":
+        return max(float(np.abs(end).max()) for end in found[tensor].range_value)
+    # The percentile lies within a bin, of which the library gives the lower edge: 0 for a tensor that is nearly always
+    # nearly zero.  The upper edge clips no more than was asked for.
+    counts, edges = calibrator.collector.get_histogram_dict()[tensor][:2]
+    share = np.cumsum(counts) / np.sum(counts)
+    return float(edges[int(np.searchsorted(share, PERCENTILE / 100)) + 1])
 
 
 def _calibrator(method: str, folder: Path, model: onnx.ModelProto, tensors: list[str]) -> Any:

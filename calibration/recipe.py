@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lsms_rt.engine.manifest import sha256
 from lsms_rt.errors import InputError
 
 RECIPE = "recipe.json"
+DIGITS = 16  # of an image's sha256 that a recipe keeps
 FORMAT = 1
 AGAIN = "make it again: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
 
@@ -22,7 +24,8 @@ class Recipe:
 
     ``layers``: graph ("text", "image") -> INT8 layer -> the largest magnitude of its input.  ``kept``: graph -> layers
     that stay in floating point.  ``macs_share``: of all dense multiply-accumulates of a slice, how many are INT8.
-    ``slices_digest`` is that of the record of chosen rows; ``measured`` what the search saw on held-out rows.
+    ``slices_digest`` is that of the record of chosen rows, ``images`` the sha256 (16 digits) of all images that were
+    looked at: a gate must not ask about them.  ``measured`` is what the search saw on held-out rows.
     """
 
     weights_digest: str
@@ -34,6 +37,7 @@ class Recipe:
     macs_share: float
     max_dice_drop: float
     slices_digest: str
+    images: list[str] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
     made_by: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
@@ -56,9 +60,9 @@ class Recipe:
                 f"{image_size}x{image_size}; give --image-size {self.image_size}, or {AGAIN}"
             )
 
-
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    (folder / RECIPE).write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+    def overlap(self, images: Iterable[str]) -> int:
+        """How many of ``images``, by sha256, this recipe was made with."""
+        return sum(image[:DIGITS] in self.images for image in images)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -93,6 +97,9 @@ def _check(file: Path, recipe: Recipe) -> None:
             number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
             if not number or not 0 < limit < math.inf:
                 raise InputError(f"{file}: layer {name} has range {limit!r}, not a positive number; {AGAIN}")
-    for name, kind in (("weights_digest", str), ("image_size", int), ("method", str), ("slices_digest", str)):
+    if not any(recipe.layers.values()):
+        raise InputError(f"{file} names no INT8 layer; {AGAIN}")
+    kinds = {"weights_digest": str, "image_size": int, "method": str, "slices_digest": str, "images": list}
+    for name, kind in kinds.items():
         if not isinstance(getattr(recipe, name), kind):
             raise InputError(f"{file}: {name} is {getattr(recipe, name)!r}; {AGAIN}")

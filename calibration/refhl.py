@@ -39,17 +39,28 @@ class Annotation:
     line: int = 0
 
     def read_mask(self) -> np.ndarray:
-        """bool (H, W) in the image's grid."""
+        """bool (H, W) in the image's grid.
+
+        Raises :class:`InputError` for a picture of anything but 0 and 255: whoever exports 0 and 1, or labels, would
+        otherwise have asked for nothing everywhere.
+        """
         from PIL import Image
 
         try:
             with Image.open(self.mask) as picture:
-                pixels = np.asarray(picture)
+                kind, pixels = picture.mode, np.asarray(picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{self.mask}: not a readable mask; give a grey PNG with 0 and 255") from error
         if pixels.ndim != 2:
             raise InputError(f"{self.mask}: shape {pixels.shape}; give a grey PNG (H, W) with 0 and 255")
-        return pixels > 127 if pixels.dtype != bool else pixels
+        if pixels.dtype == bool:
+            return pixels
+        values = np.unique(pixels)
+        if kind == "P" or not np.isin(values, (0, 255)).all():
+            found = ", ".join(map(str, values[:5])) + (" ..." if len(values) > 5 else "")
+            raise InputError(f"{self.mask}: mode {kind}, values {found}; give a grey PNG with 0 and 255 only")
+        mask: np.ndarray = pixels == 255
+        return mask
 
 
 def read_annotations(folder: str | Path, split: str | None = None) -> list[Annotation]:
@@ -69,14 +80,7 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
             missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{table}: no column {', '.join(missing)}; the columns are {', '.join(FIELDS)}")
-            everything = [
-                Annotation(
-                    row["case_id"] or "", row["slice_id"] or "", folder / (row["image"] or ""),
-                    folder / (row["mask"] or ""), row["sentence"] or "", row["lesion_type"] or "", row["split"] or "",
-                    row.get("query") or "", reader.line_num,
-                )
-                for row in reader
-            ]  # fmt: skip
+            everything = [_annotation(folder, row, reader.line_num) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a CSV in UTF-8 ({error}); export it so") from error
     problems = list(_problems(folder, everything))
@@ -91,10 +95,16 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
     return rows
 
 
+def _annotation(folder: Path, row: dict[str, str | None], line: int) -> Annotation:
+    text = {name: (row.get(name) or "").strip() for name in (*FIELDS, "query")}
+    paths = {name: folder / text[name] for name in ("image", "mask")}
+    return Annotation(**(text | paths), line=line)  # type: ignore[arg-type]  # of the two, paths
+
+
 def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
     """What is wrong with rows, as far as it can be seen without opening a picture."""
     inside = folder.resolve()
-    splits: dict[str, Annotation] = {}  # the row that a case was first seen in
+    splits: dict[tuple[str, str], Annotation] = {}  # the row that a case, or an image, was first seen in
     there: dict[Path, bool] = {}
     for row in rows:
         for name in ("image", "mask"):
@@ -105,11 +115,13 @@ def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
                 given = path.relative_to(folder) if path.is_relative_to(folder) else path
                 yield f"line {row.line}: {name} '{given}' is no file in the data set"
         for name in ("case_id", "slice_id", "sentence", "split"):
-            if not getattr(row, name).strip():
+            if not getattr(row, name):
                 yield f"line {row.line}: {name} is empty"
-        first = splits.setdefault(row.case_id, row)
-        if row.case_id.strip() and first.split != row.split:
-            yield (
-                f"line {row.line}: case {row.case_id!r} is in split {row.split!r} here and in {first.split!r} in line "
-                f"{first.line}; a case belongs to one split, or what is measured on it means nothing"
-            )
+        for what, key in (("case", row.case_id), ("the image of case", str(row.image))):
+            first = splits.setdefault((what, key), row)
+            if key and row.case_id and first.split != row.split:
+                yield (
+                    f"line {row.line}: {what} {row.case_id!r} is in split {row.split!r} here and in {first.split!r} in "
+                    f"line {first.line}; it belongs to one, or what is measured on it means nothing"
+                )
+                break

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
-from .compare import SMALL_MM, Dice
+from .compare import SMALL_MM, Dice, may_be_painted
 from .gate import GateData, GateResult, newly_painted
 from .pictures import agreement_picture, worst_picture
 
@@ -83,7 +83,7 @@ def _figures(result: GateResult, max_dice_drop: float) -> str:
             (
                 f"sentences true of nothing left empty, of {empty.n}", f"{empty.reference}", f"{empty.engine}",
                 f"{empty.newly_painted} newly painted, {empty.newly_empty} newly empty",
-                f"{int(max_dice_drop * empty.reference)} newly painted",
+                f"{may_be_painted(empty.reference, max_dice_drop)} newly painted",
             )
         )  # fmt: skip
     if comparison.missed_reference is not None and comparison.missed_engine is not None:

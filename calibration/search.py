@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .compare import Comparison, compare_answers, failures
-from .questions import Question
+from lsms_rt.errors import InputError
+
+from .compare import Comparison, compare_answers, failures, unjudged
+from .refhl import Annotation
 from .sensitivity import Effect
 from .trial import Trials
 from .units import Unit, merged
+
+TRIES = 4  # sets with a margin; where none passes, the largest that passed is taken
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Search:
         units: list[Unit],
         effects: dict[str, Effect],
         ranges: dict[str, dict[str, float]],
-        held_out: list[Question],
+        held_out: list[Annotation],
         total_macs: int,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -73,12 +77,16 @@ class Search:
         return sum(self.effects[unit.key].noise for unit in units)
 
     def run(self, max_dice_drop: float, margin: float) -> Found | None:
-        """None where no set passes.
+        """None where no set that was tried passes.
 
         The largest set that passes lies at the edge of what a few hundred sentences can tell; what is chosen has a
         ``margin``-th of its noise.  That costs little, for noise is what a few layers make with little work.
+        Raises :class:`InputError` where the held-out sentences can show nothing.
         """
         self.reference = self.trials.answers({}, self.held_out, "as it is")
+        nothing = unjudged(compare_answers(self.reference, self.reference))
+        if nothing:
+            raise InputError(f"the held-out rows cannot judge INT8: {nothing}")
         everything = self._try(self.order, max_dice_drop)
         largest, low, high = everything, len(self.order), len(self.order)
         if everything.failures:
@@ -93,17 +101,17 @@ class Search:
             if passed is None:
                 return None
             largest = passed
-        if margin == 1:
-            return Found(self.order[:low], largest, largest, everything, self.tried)
-        noise = largest.noise
-        while True:
+        chosen, best, noise = self.order[:low], largest, largest.noise
+        for _ in range(TRIES if margin > 1 else 0):
             noise /= margin
-            chosen = self._within(noise)
-            if not chosen:
-                return Found(self.order[:low], largest, largest, everything, self.tried)
-            best = self._try(chosen, max_dice_drop)
-            if not best.failures:
-                return Found(chosen, best, largest, everything, self.tried)
+            fewer = self._within(noise)
+            if not fewer:
+                break
+            if fewer != chosen:
+                trial = self._try(fewer, max_dice_drop)
+                if not trial.failures:
+                    return Found(fewer, trial, largest, everything, self.tried)
+        return Found(chosen, best, largest, everything, self.tried)
 
     def _within(self, noise: float) -> list[Unit]:
         """Units in their order, but those that would make more noise than this in all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -12,8 +12,9 @@ from lsms_rt.segmenter import Segmenter
 
 from .layers import read_graph
 from .qdq import quantize
-from .questions import Answer, Question, ask
+from .questions import Answer, Question, ask, questions
 from .ranges import Feeds
+from .refhl import Annotation
 from .units import GRAPHS
 from .variant import Listening, open_variant
 
@@ -27,25 +28,27 @@ class Trials:
         self.engine, self.threads = engine, threads
         self.graphs: dict[str, onnx.ModelProto] = {name: read_graph(engine.read(f"{name}.onnx")) for name in GRAPHS}
 
-    def answers(self, layers: Layers, asked: list[Question], title: str) -> list[Answer]:
+    def answers(self, layers: Layers, rows: list[Annotation], title: str) -> list[Answer]:
         """What the engine says with ``layers`` in INT8: graph -> layer -> range of its input."""
-        return self._ask(layers, asked, title, keep=False)[0]
+        with self.open(layers)[0] as segmenter:
+            return [answer for _, answer, _ in ask(segmenter, questions(rows), title=title, count=len(rows))]
 
     def logits(self, layers: Layers, asked: list[Question]) -> tuple[list[Answer], list[np.ndarray]]:
-        """The same, without a progress bar, and the logits (1, S, S) of every answer."""
-        answers, backend = self._ask(layers, asked, None, keep=True)
-        return answers, backend.logits
-
-    def feeds(self, asked: list[Question]) -> dict[str, list[Feeds]]:
-        """Graph -> the inputs that it gets when these questions are asked, as ONNX Runtime takes them."""
-        return self._ask({}, asked, "inputs of the graphs", keep=True)[1].feeds
-
-    def _ask(
-        self, layers: Layers, asked: list[Question], title: str | None, keep: bool
-    ) -> tuple[list[Answer], Listening]:
-        segmenter, backend = self.open(layers, keep)
+        """The same of a few questions, and the logits (1, S, S) of every answer."""
+        segmenter, backend = self.open(layers, keep=True)
         with segmenter:
-            return [answer for _, answer, _ in ask(segmenter, asked, title=title, count=len(asked))], backend
+            answers = [answer for _, answer, _ in ask(segmenter, asked, title=None)]
+        return answers, [logits for _, logits in backend.heard["image"] if logits is not None]
+
+    def feeds(self, rows: list[Annotation], graph: str) -> Iterator[Feeds]:
+        """The inputs that ``graph`` gets when these rows are asked, one after another, as ONNX Runtime takes them."""
+        segmenter, backend = self.open({}, keep=True)
+        with segmenter:
+            for _ in ask(segmenter, questions(rows), title=None):
+                for feeds, _ in backend.heard[graph]:
+                    yield feeds
+                for heard in backend.heard.values():
+                    heard.clear()
 
     def open(self, layers: Layers, keep: bool = False) -> tuple[Segmenter, Listening]:
         """A Segmenter with ``layers`` in INT8, and the backend that listens to it."""

@@ -25,23 +25,22 @@ class MemoryEngine(EngineDirectory):
 
 
 class Listening:
-    """A backend that keeps, where ``keep``, what its graphs are given and the logits that come out."""
+    """A backend that keeps, where ``keep``, what its graphs are given: ``heard`` maps a graph to pairs of its inputs
+    and, of the image graph, the logits."""
 
     def __init__(self, backend: OnnxRuntimeBackend, keep: bool) -> None:
         self.backend, self.version, self.keep = backend, backend.version, keep
-        self.logits: list[np.ndarray] = []
-        self.feeds: dict[str, list[dict[str, np.ndarray]]] = {"text": [], "image": []}
+        self.heard: dict[str, list[tuple[dict[str, np.ndarray], np.ndarray | None]]] = {"text": [], "image": []}
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         if self.keep:
-            self.feeds["text"].append({"tokens": tokens, "mask": mask})
+            self.heard["text"].append(({"tokens": tokens, "mask": mask}, None))
         return self.backend.encode_text(tokens, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         logits = self.backend.segment(images, text)
         if self.keep:
-            self.feeds["image"].append({"image": images, "mask": text.mask, **text.arrays})
-            self.logits.append(logits)
+            self.heard["image"].append(({"image": images, "mask": text.mask, **text.arrays}, logits))
         return logits
 
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:

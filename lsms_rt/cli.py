@@ -70,8 +70,19 @@ def inspect(options: argparse.Namespace) -> None:
     for name, value in asdict(engine.manifest).items():
         if name == "files":
             value = ", ".join(f"{file} ({size / 1e6:.1f} MB)" for file, size in sizes.items())
-        if value not in (None, (), {}) and name != "manifest_digest":
-            print(f"{name.replace('_', ' '):20} {value}")
+        if name != "manifest_digest":
+            _print_value(name.replace("_", " "), value)
+
+
+def _print_value(name: str, value: Any) -> None:
+    """A field in a line; of a nested one every part, what is empty not at all."""
+    if isinstance(value, dict):
+        for part, of_it in value.items():
+            _print_value(f"{name}: {part.replace('_', ' ')}", of_it)
+    elif isinstance(value, (list, tuple)) and value:
+        print(f"{name:34} {', '.join(map(str, value))}")
+    elif value not in (None, "", [], ()):
+        print(f"{name:34} {value}")
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -180,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     handler.addFilter(_Once())
     logging.getLogger("lsms_rt").addHandler(handler)
-    for name in ("engine", "from_engine"):
+    for name in ("engine", "from_engine", "source"):
         if str(getattr(options, name, "")) == "demo" and not Path("demo", "manifest.json").exists():
             from .data import demo_engine
 

@@ -13,7 +13,7 @@ from fake_answers import answer, compared, unit
 from PIL import Image
 
 from lsms_rt.calibration.choose import choose, record, stratum
-from lsms_rt.calibration.compare import failures
+from lsms_rt.calibration.compare import failures, may_be_painted
 from lsms_rt.calibration.questions import Answer, check_pictures, questions
 from lsms_rt.calibration.recipe import RECIPE, Recipe, read_recipe, write_recipe
 from lsms_rt.calibration.refhl import ANNOTATIONS, FIELDS, read_annotations
@@ -143,11 +143,14 @@ def test_what_a_gate_refuses() -> None:
         assert len(said(*good, *small)) == count
     empty = answer(70, 1.0, wanted=False, painted=False)
     painted = answer(70, 0.0, wanted=False)
-    ninety_nine = [(empty, empty)] * 99
-    assert said(*good, *ninety_nine, (empty, painted)) == []  # one in a hundred
-    assert "2 of 101 sentences true of nothing" in said(*good, *ninety_nine, (empty, painted), (empty, painted))[0]
+    some = [(empty, empty)] * 98
+    assert said(*good, *some, (empty, painted)) == []  # one in 99, and 0.01 rounded up
+    (why,) = said(*good, *some, (empty, painted), (empty, painted))
+    assert "2 of 100 sentences true of nothing" in why and "at most 1, 1.0% rounded up" in why
     # That others are newly silent makes up for nothing.
-    assert len(said(*good, *ninety_nine, *[(empty, painted)] * 2, *[(painted, empty)] * 9)) == 1
+    assert len(said(*good, *some, *[(empty, painted)] * 2, *[(painted, empty)] * 9)) == 1
+    assert [may_be_painted(n, 0.005) for n in (0, 1, 200, 201, 400)] == [0, 1, 1, 2, 2]
+    assert may_be_painted(1000, 0.0) == 0
     nan = [(answer(1, 0.8), answer(1, float("nan")))]
     assert said(*nan)
 

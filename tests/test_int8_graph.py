@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lsms_rt.calibration.layers import dense_layers, dense_macs, read_graph
 from lsms_rt.calibration.qdq import LEVELS, int8_layers, quantize, weight_steps
-from lsms_rt.calibration.ranges import METHODS, measure_ranges
+from lsms_rt.calibration.ranges import METHODS, PERCENTILE, measure_ranges
 from lsms_rt.export.compact import store_as_fp16
 
 RNG = np.random.default_rng(0)
@@ -179,6 +179,21 @@ def test_ranges(method: str) -> None:
         assert found["dense"] == 40
     else:
         assert 1 < found["dense"] < 40
+
+
+def test_a_percentile_clips_as_much_as_it_says_and_no_more() -> None:
+    """Also of a tensor that is nearly always nearly zero, whose histogram has all but a few values in one bin."""
+    layers = [layer for layer in dense_layers(network()) if layer.name == "dense"]
+    for bulk in (1.0, 1e-3):
+        x = RNG.normal(0, bulk, (25, 8, 100, 10)).astype(np.float32)
+        x[0, 0, 0, :5] = 50
+        x[0, 0, 1, 0] = 0
+        feeds = [{"x": part} for part in x.reshape(-1, 1, 8, 10, 10)]
+        limit = measure_ranges(network(), layers, feeds, "percentile")["dense"]
+        clipped = (np.abs(x) > limit).mean()
+        assert clipped <= 1 - PERCENTILE / 100 + 1e-6
+        assert np.quantile(np.abs(x), PERCENTILE / 100) <= limit < 50
+        assert limit < 3 * 4 * bulk + 50 / 2048 * 2  # and within a bin or two of it
 
 
 def test_ranges_of_a_dead_tensor_and_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:

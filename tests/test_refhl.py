@@ -18,6 +18,8 @@ ROW = {
     "sentence": "the cyst, in the left lobe", "lesion_type": "cyst", "split": "train",
 }  # fmt: skip
 
+OTHER = ROW | {"case_id": "b", "image": "images/b.npy", "split": "test"}
+
 
 def write(
     folder: Path, *rows: dict[str, str], fields: tuple[str, ...] = FIELDS, mask: np.ndarray | None = None
@@ -25,7 +27,8 @@ def write(
     """A data set of one image and one mask with the given rows."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
-    np.save(folder / "images/a.npy", np.full((20, 24), -50, np.float32))
+    for name in ("a", "b"):
+        np.save(folder / f"images/{name}.npy", np.full((20, 24), -50, np.float32))
     if mask is None:
         mask = np.zeros((20, 24), np.uint8)
         mask[3:6, 4:9] = 255
@@ -38,7 +41,7 @@ def write(
 
 
 def test_good_data_set(tmp_path: Path) -> None:
-    rows = read_annotations(write(tmp_path / "d", ROW, ROW | {"case_id": "b", "split": "test", "sentence": "Läsion"}))
+    rows = read_annotations(write(tmp_path / "d", ROW, OTHER | {"sentence": "Läsion"}))
     assert [row.split for row in rows] == ["train", "test"]
     assert rows[0].sentence == "the cyst, in the left lobe" and rows[1].sentence == "Läsion"
     assert (rows[0].case_id, rows[0].slice_id, rows[0].lesion_type, rows[0].query) == ("a", "001", "cyst", "")
@@ -54,7 +57,7 @@ def test_further_columns_and_the_query(tmp_path: Path) -> None:
 
 
 def test_split(tmp_path: Path) -> None:
-    folder = write(tmp_path / "d", ROW, ROW | {"case_id": "b", "split": "test"})
+    folder = write(tmp_path / "d", ROW, OTHER)
     assert len(read_annotations(folder, "test")) == 1
     with pytest.raises(InputError, match="no rows of split 'val'"):
         read_annotations(folder, "val")
@@ -122,3 +125,25 @@ def test_bad_masks(tmp_path: Path) -> None:
         row.mask.write_bytes(content)
         with pytest.raises(InputError, match="not a readable mask"):
             row.read_mask()
+
+
+@pytest.mark.parametrize("value", [1, 2, 128])
+def test_a_mask_of_other_values_than_0_and_255_is_refused(tmp_path: Path, value: int) -> None:
+    """Exported as 0 and 1, it would be a mask of nothing, and every sentence false."""
+    mask = np.zeros((20, 24), np.uint8)
+    mask[3, 4] = value
+    (row,) = read_annotations(write(tmp_path / "d", ROW, mask=mask))
+    with pytest.raises(InputError, match=f"values 0, {value}; give a grey PNG with 0 and 255 only"):
+        row.read_mask()
+    Image.fromarray(mask).convert("P").save(row.mask)
+    with pytest.raises(InputError, match="mode P"):
+        row.read_mask()
+
+
+def test_spaces_hide_no_leakage(tmp_path: Path) -> None:
+    rows = read_annotations(write(tmp_path / "a", ROW, ROW | {"case_id": " a ", "split": "train "}))
+    assert {(row.case_id, row.split) for row in rows} == {("a", "train")}
+    with pytest.raises(InputError, match=r"line 3: case 'a' is in split 'test' here and in 'train' in line 2"):
+        read_annotations(write(tmp_path / "b", ROW, OTHER | {"case_id": "a "}))
+    with pytest.raises(InputError, match=r"line 3: the image of case 'b' is in split 'test'"):
+        read_annotations(write(tmp_path / "c", ROW, OTHER | {"image": "images/a.npy"}))
