@@ -1,14 +1,15 @@
 """What INT8 costs in accuracy: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR --json FILE``.
 
 The demo weights in fp32, fp16 and INT8 by a recipe, and with every layer in INT8 by each method of ranges, on the test
-split of a data set through ONNX Runtime.  Beside it the time of a slice there, all engines in turn within each round:
-it says what INT8 does not do on a CPU, and nothing of a GPU.
+split of a data set through ONNX Runtime.  Beside it the time of a slice there, all engines in random order within each
+round: it says what INT8 does not do on a CPU, and nothing of a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -18,13 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from lsms_rt.calibration.calibrate import CalibrateOptions, ranges_of
 from lsms_rt.calibration.choose import choose
 from lsms_rt.calibration.compare import compare_answers
-from lsms_rt.calibration.layers import dense_layers, dense_macs, read_graph
-from lsms_rt.calibration.qdq import int8_layers
+from lsms_rt.calibration.qdq import macs_share
 from lsms_rt.calibration.questions import Answer, questions
 from lsms_rt.calibration.ranges import METHODS
 from lsms_rt.calibration.refhl import Annotation, read_annotations
@@ -53,23 +51,11 @@ class Kind:
     effect: Effect | None = None  # of the logits, where it was measured
 
 
-def macs_share(graphs: dict[str, bytes]) -> float:
-    """Of all dense multiply-accumulates of a slice and a sentence, those of int8 numbers; read off the graphs."""
-    done = total = 0
-    for data in graphs.values():
-        stored = onnx.load_from_string(data)
-        chosen = set(int8_layers(stored))
-        model = read_graph(data)
-        total += dense_macs(model)
-        done += sum(layer.macs for layer in dense_layers(model) if layer.name in chosen)
-    return done / total
-
-
-def measure(engine: Path, calibration: Path, phantom: Path, limit: int | None, work: Path) -> dict[str, Any]:
+def measure(calibration: Path, phantom: Path, limit: int | None, work: Path) -> dict[str, Any]:
     """All rows, as the module says; engines that must be built are built in ``work``."""
     rows = read_annotations(phantom, "test")[:limit]
     with ExitStack() as stack:
-        kinds = _kinds(engine, calibration, phantom, work, stack)
+        kinds = _kinds(calibration, phantom, work, stack)
         answers: dict[str, list[Answer]] = {}
         table = []
         for kind in kinds:
@@ -90,23 +76,23 @@ def measure(engine: Path, calibration: Path, phantom: Path, limit: int | None, w
         row["time_to_fp32"] = times[str(row["name"])]
     return {
         "what": "demo weights on RefHL-Phantom, test split, through ONNX Runtime on a CPU",
-        "time": f"median of {ROUNDS} ratios to fp32, all engines in turn within each round; predict, sentence cached",
+        "time": f"median of {ROUNDS} ratios to fp32, rounds of all engines in random order; predict, sentence cached",
         "recipe": json.loads((calibration / "recipe.json").read_text())["method"],
         "rows": table,
     } | provenance("torch", "onnxruntime")
 
 
-def _kinds(engine: Path, calibration: Path, phantom: Path, work: Path, stack: ExitStack) -> list[Kind]:
-    no_gate = GateOptions(sentences=0)  # this is the measurement
+def _kinds(calibration: Path, phantom: Path, work: Path, stack: ExitStack) -> list[Kind]:
+    no_gate = GateOptions(sentences=0, accept=True)  # this is the measurement
     fp16, int8 = work / "fp16.engine", work / "int8.engine"
     build_engine(BuildOptions(precision="fp16", verify_slices=0, gate=no_gate), fp16, print)
     build_engine(BuildOptions(precision="int8", calibration=calibration, verify_slices=0, gate=no_gate), int8, print)
     found = []
-    for name, path in (("fp32", engine), ("fp16", fp16), ("int8 by recipe, rest fp16", int8)):
+    for name, path in (("fp32", demo_engine()), ("fp16", fp16), ("int8 by recipe, rest fp16", int8)):
         directory = open_directory(path)
         graphs = {graph: directory.read(f"{graph}.onnx") for graph in GRAPHS}
         found.append(Kind(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
-    trials = Trials(open_directory(engine))
+    trials = Trials(open_directory(demo_engine()))
     options = CalibrateOptions()
     chosen = choose(read_annotations(phantom, options.split), options.slices, options.seed)
     probed = choose(read_annotations(phantom, options.held_out_split), options.probe, options.seed)
@@ -123,8 +109,9 @@ def _kinds(engine: Path, calibration: Path, phantom: Path, work: Path, stack: Ex
 def _times(kinds: list[Kind], row: Annotation) -> dict[str, dict[str, float]]:
     """Name -> p50 of the ratio to fp32, and its quartiles."""
     spent: dict[str, list[float]] = {kind.name: [] for kind in kinds}
+    order = random.Random(0)  # threads of a session spin on for a while, in the way of whoever comes next
     for number in range(WARM_UP + ROUNDS):
-        for kind in kinds:
+        for kind in order.sample(kinds, len(kinds)):
             begin = time.perf_counter()
             kind.segmenter.predict(row.image, row.sentence)
             if number >= WARM_UP:
@@ -139,7 +126,6 @@ def _times(kinds: list[Kind], row: Annotation) -> dict[str, dict[str, float]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", type=Path, default=demo_engine(), help="fp32 engine (default: the bundled one)")
     parser.add_argument(
         "--calibration", type=Path, default=demo_calibration(), help="recipe (default: the bundled one)"
     )
@@ -148,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write (default: print only)")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as work:
-        record = measure(options.engine, options.calibration, options.phantom, options.limit, Path(work))
+        record = measure(options.calibration, options.phantom, options.limit, Path(work))
     text = json.dumps(record, indent=1)
     print(text)
     if options.json:

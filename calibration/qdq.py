@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .layers import by_name, dense_layers
+from .layers import by_name, dense_layers, dense_macs, read_graph
 
 LEVELS = 127  # of either sign; -128 is left out, so that a value and its negative are the same number of steps
 # float16 has no smaller normal number.  A step of it means a tensor that never exceeds 0.008, where a coarser step
@@ -105,3 +105,15 @@ def int8_layers(model: onnx.ModelProto) -> list[str]:
         node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
     }
     return [node.name for node in model.graph.node if len(node.input) > 1 and node.input[1] in rounded]
+
+
+def macs_share(graphs: dict[str, bytes]) -> float:
+    """Of all dense multiply-accumulates of a slice and a sentence, those of int8 numbers; read off the graphs."""
+    done = total = 0
+    for data in graphs.values():
+        stored = onnx.load_from_string(data)
+        chosen = set(int8_layers(stored))
+        model = read_graph(data)
+        total += dense_macs(model)
+        done += sum(layer.macs for layer in dense_layers(model) if layer.name in chosen)
+    return done / total

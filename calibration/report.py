@@ -36,8 +36,8 @@ def gate_report(
         _verdict(result, accepted),
         _table([("what", "value")], [(name, str(value)) for name, value in engine.items()]),
         "<h2>Data</h2>",
-        f"<p>{escape(data.what)}: {comparison.sentences} sentences of {comparison.cases} cases, held out from "
-        f"calibration. Digest of the rows <code>{data.digest[:16]}</code>.</p>",
+        f"<p>{escape(data.what)}: {comparison.sentences} sentences of {comparison.cases} cases; none of their slices "
+        f"was used to calibrate. Digest of the rows <code>{data.digest[:16]}</code>.</p>",
         "<h2>Figures</h2>",
         _figures(result, max_dice_drop),
         "<h2>Agreement with the reference</h2>",
@@ -54,12 +54,18 @@ def gate_report(
 
 
 def _verdict(result: GateResult, accepted: bool) -> str:
+    open_points = [f"Not checked: {point}." for point in result.unchecked]
     if result.passed:
-        return "<p class='verdict yes'><b>Passed.</b></p>"
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in result.failures or [result.unjudged])
+        kind = "open" if open_points else "yes"
+        return f"<div class='verdict {kind}'><b>Passed.</b>{_list(open_points)}</div>"
     kind, word = ("no", "Refused") if result.failures else ("open", "Not judged")
     more = " The engine was written all the same, because <code>--accept</code> was given." if accepted else ""
-    return f"<div class='verdict {kind}'><b>{word}.</b>{more}<ul>{reasons}</ul></div>"
+    told = [*result.failures, *filter(None, [result.unjudged]), *open_points]
+    return f"<div class='verdict {kind}'><b>{word}.</b>{more}{_list(told)}</div>"
+
+
+def _list(points: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(point)}</li>" for point in points) + "</ul>" if points else ""
 
 
 def _figures(result: GateResult, max_dice_drop: float) -> str:
@@ -94,7 +100,7 @@ def _figures(result: GateResult, max_dice_drop: float) -> str:
 
 def _dice_row(what: str, dice: Dice | None, allowed: float) -> tuple[str, ...]:
     if dice is None:
-        return (what, "none in the data", "", "", "")
+        return (what, "none of known size", "", "", "")
     return (
         f"{what}, {dice.n} sentences",
         f"{dice.reference:.4f}",

@@ -7,15 +7,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
+from lsms_rt.calibration.gate import GateData, gate_data
 from lsms_rt.calibration.layers import read_graph
-from lsms_rt.calibration.qdq import quantize
 from lsms_rt.calibration.recipe import Recipe, read_recipe
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, batch_profile, open_directory, write_manifest
+from lsms_rt.engine.manifest import Manifest, batch_profile, write_manifest
 from lsms_rt.engine.opening import BACKENDS
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
@@ -24,8 +23,9 @@ from lsms_rt.model.lsms import TOKENIZER
 
 from .compact import store_as_fp16, strip_metadata
 from .describe import manifest_of, weights_digest
-from .gate import GateOptions, gate
+from .gate import GateOptions, gate, skipped, write_report
 from .graphs import export_graphs
+from .int8 import describe_int8, make_int8
 from .names import name_dense_nodes
 from .plans import (
     check_output,
@@ -78,9 +78,10 @@ class BuildOptions:
         """Whether the graphs compute in float16, apart from INT8 layers."""
         return self.precision == "fp16" or (self.precision == "int8" and self.rest == "fp16")
 
-    def report_path(self, output: Path) -> Path:
-        """Where the gate's report goes."""
-        return self.report or output.with_name(f"{output.stem}.report.html")
+    def report_path(self, output: Path, refused: bool = False) -> Path:
+        """Where the gate's report goes; a refused engine's does not replace that of an engine which is there."""
+        kind = "refused" if refused else "report"
+        return self.report or output.with_name(f"{output.name.removesuffix('.engine')}.{kind}.html")
 
     @property
     def profile(self) -> tuple[int, int, int]:
@@ -103,7 +104,13 @@ class BuildOptions:
                 if self.precision == "int8"
                 else "--calibration is for --precision int8"
             )
+        if self.precision != "int8" and self.rest != "fp16":
+            raise InputError(f"--rest is for --precision int8; leave it out of {self.precision}")
         self.gate.check()
+        if self.precision == "fp32" and (self.gate.dataset or self.gate.accept or self.report):
+            raise InputError("--dataset, --accept and --report are for the gate of fp16 and int8 engines")
+        if self.precision == "int8" and not (self.gate.sentences or self.gate.accept):
+            raise InputError("--gate-sentences 0 leaves an INT8 engine unjudged; add --accept to have it so, on record")
         if not 1 <= self.max_batch <= 1024:
             raise InputError(f"--max-batch {self.max_batch}; give 1 to 1024")
         batch_profile(self.max_batch, self.opt_batch)
@@ -154,9 +161,14 @@ def build_engine(
     if options.calibration is not None:
         recipe = read_recipe(options.calibration)
         recipe.check(weights_digest(checkpoint), model.config.image_size)
+    report = options.report_path(output)
+    if report.resolve().is_relative_to(output.resolve()):
+        raise InputError(f"--report {report} is inside of the engine; give a file beside it")
     gated = options.precision != "fp32" and options.gate.sentences > 0
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
+        if gated:  # first of all: a data set that cannot be used is known before minutes of work
+            data = _gate_data(options.gate, recipe, Path(place), model.config.image_size)
         folder = Path(place) / "graphs"
         say("exporting the text and the image graph (half a minute)")
         manifest = _graph_engine(model, checkpoint, options, recipe, folder)
@@ -182,14 +194,30 @@ def build_engine(
                 say("comparing the plans with PyTorch, on this GPU")
                 manifest = _verified(folder, manifest, reference, options)
         if gated:
+            say(f"gate: asking engine and PyTorch {len(data.rows)} held-out sentences")
+            refused = options.report_path(output, refused=True)
             measured = graphs if reason else folder
-            say(f"gate: asking engine and PyTorch {options.gate.sentences} held-out sentences")
-            held = open_directory(measured).manifest
-            record = gate(reference, measured, held, options.gate, Path(place), options.report_path(output))
+            record, page = gate(reference, measured, manifest, reason, data, options.gate, refused)
             manifest = replace(manifest, gate=record)
-            write_manifest(folder, manifest)
+        elif options.precision != "fp32":
+            manifest = replace(manifest, gate=skipped(options.gate))
+        write_manifest(folder, manifest)
         move_into_place(folder, output, Path(place))
+        if gated:
+            write_report(report, page)
     return manifest
+
+
+def _gate_data(options: GateOptions, recipe: Recipe | None, place: Path, image_size: int) -> GateData:
+    """The held-out rows.  Raises :class:`InputError` where the recipe was made with some of their slices."""
+    data = gate_data(options.dataset, options.split, options.sentences, place, image_size)
+    seen = recipe.overlap(data.images) if recipe is not None else 0
+    if seen:
+        raise InputError(
+            f"{seen} of the gate's {len(data.images)} slices were used to calibrate, and prove nothing; give another "
+            "--split or --dataset"
+        )
+    return data
 
 
 def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:
@@ -222,7 +250,7 @@ def _graph_engine(
         name_dense_nodes(graph)
         if recipe is not None:
             graph = read_graph(graph.SerializeToString())
-            _quantized(graph, recipe, path.stem)
+            make_int8(graph, recipe, path.stem)
         store_as_fp16(graph)
         strip_metadata(graph)
         if nodes is not None:
@@ -240,35 +268,11 @@ def _graph_engine(
         precision=options.precision,
         kernels=model.kernels,
         kept_in_fp32=kept | {"why": WHY} if options.half else {},
-        calibration=None if recipe is None else _calibration(recipe, options.rest),
+        calibration=None if recipe is None else describe_int8(recipe, options.rest, folder),
         files=digests(folder),
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def _quantized(graph: onnx.ModelProto, recipe: Recipe, name: str) -> None:
-    """Make the recipe's layers of one graph INT8, in place."""
-    try:
-        quantize(graph, recipe.layers.get(name, {}))
-    except KeyError as error:
-        raise InputError(
-            f"the calibration names layer {error}, which the {name} graph does not have: it was made by another "
-            "version of lsms-rt; calibrate again"
-        ) from error
-
-
-def _calibration(recipe: Recipe, rest: str) -> dict[str, Any]:
-    """What a manifest says of the recipe that an engine was made by."""
-    return {
-        "method": recipe.method,
-        "recipe_digest": recipe.digest,
-        "slices_digest": recipe.slices_digest,
-        "int8_layers": {name: len(layers) for name, layers in recipe.layers.items()},
-        "floating_point_layers": {name: len(layers) for name, layers in recipe.kept.items()},
-        "macs_share": recipe.macs_share,
-        "rest": rest,
-    }
 
 
 def _verified(folder: Path, manifest: Manifest, reference: LSMS, options: BuildOptions) -> Manifest:
@@ -290,6 +294,10 @@ def _verified_in_half(folder: Path, manifest: Manifest, reference: LSMS, half: L
     parity = compare(of_model(reference), folder, examples, of_model(half))
     judge(parity, "fp16")  # what is not INT8 of an INT8 engine, too
     accuracy = parity.to_dict() | {"measured_with": "PyTorch on a CPU, every operation in float16"}
-    manifest = replace(manifest, accuracy=accuracy | {"graphs": manifest.accuracy})
+    if options.precision == "int8":  # its figures are those of the graphs, INT8 layers and all
+        accuracy = manifest.accuracy | {"rest_in_float16": accuracy}
+    else:
+        accuracy = accuracy | {"graphs": manifest.accuracy}
+    manifest = replace(manifest, accuracy=accuracy)
     write_manifest(folder, manifest)
     return manifest

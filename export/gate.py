@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.gate import gate_data, run_gate
+from lsms_rt.calibration.gate import GateData, GateResult, run_gate
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.engine.backend import SentenceFeatures
-from lsms_rt.engine.manifest import Manifest, sha256
+from lsms_rt.engine.manifest import Manifest, open_directory, sha256
 from lsms_rt.errors import GateRefused, InputError
 from lsms_rt.model import LSMS
 from lsms_rt.segmenter import Segmenter
@@ -42,13 +42,21 @@ class GateOptions:
 
 
 def gate(
-    reference: LSMS, measured: Path, manifest: Manifest, options: GateOptions, place: Path, report: Path
-) -> dict[str, Any]:
-    """Run the engine in ``measured`` beside the ``reference``; write the ``report``; return what a manifest records.
+    reference: LSMS,
+    measured: Path,
+    shipped: Manifest,
+    not_run: str | None,
+    data: GateData,
+    options: GateOptions,
+    refused_report: Path,
+) -> tuple[dict[str, Any], str]:
+    """Ask the engine in ``measured`` and the ``reference``; what a manifest records, and the report in HTML.
 
-    Raises :class:`GateRefused` where the engine is refused, or is INT8 and cannot be judged, unless it is accepted.
+    Where plans cannot run here, ``measured`` are the graphs that they were made of, and ``not_run`` says why.
+    Raises :class:`GateRefused` where the engine is refused, or is INT8 and cannot be judged, unless it is accepted; the
+    report is then written to ``refused_report``.
     """
-    data = gate_data(options.dataset, options.split, options.sentences, place, manifest.image_size)
+    manifest = open_directory(measured).manifest
     tokenizer = Tokenizer((measured / "tokenizer.json").read_bytes(), manifest.max_tokens)
     truth = Segmenter.over(_OneModel(of_model(reference)), manifest, tokenizer)
     on_cpu = manifest.backend == "onnxruntime"
@@ -56,21 +64,14 @@ def gate(
         result = run_gate(truth, engine, data, options.max_dice_drop)
     must = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
     accepted = options.accept and must
-    page = gate_report(_words(manifest), data, result, options.max_dice_drop, accepted)
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(page, encoding="utf-8")
+    words = _words(shipped, measured_with(manifest))
+    if not_run:
+        words["measured"] = f"the graphs that the plans were made of; the plans were not run: {not_run}"
+    page = gate_report(words, data, result, options.max_dice_drop, accepted)
     if must and not accepted:
-        why = "; ".join(result.failures) or result.unjudged
-        raise GateRefused(
-            f"the gate refuses this {manifest.precision} engine: {why}. Report: {report}. "
-            + ("--accept overrides it, on record; " if result.failures else "")
-            + (
-                "calibrate again with a smaller --max-dice-drop"
-                if manifest.precision == "int8"
-                else "take --precision fp32"
-            )
-        )
-    return result.to_dict() | {
+        write_report(refused_report, page)
+        raise GateRefused(_refusal(result, shipped.precision, refused_report))
+    record = result.to_dict() | {
         "accepted": accepted,
         "max_dice_drop": options.max_dice_drop,
         "data": data.what,
@@ -78,15 +79,42 @@ def gate(
         "measured_with": measured_with(manifest),
         "report_sha256": sha256(page.encode()),
     }
+    return record | ({"of": f"the graphs; the plans were not run: {not_run}"} if not_run else {}), page
 
 
-def _words(manifest: Manifest) -> dict[str, Any]:
+def skipped(options: GateOptions) -> dict[str, Any]:
+    """What a manifest records where no gate was asked for."""
+    return {"passed": False, "skipped": True, "accepted": options.accept}
+
+
+def write_report(path: Path, page: str) -> None:
+    """Whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+
+
+def _refusal(result: GateResult, precision: str, report: Path) -> str:
+    if not result.failures:
+        return (
+            f"the gate cannot judge this INT8 engine: {result.unjudged}. Report: {report}. --accept writes it all the "
+            "same, on record"
+        )
+    fix = "calibrate again with a smaller --max-dice-drop" if precision == "int8" else "take --precision fp32"
+    return (
+        f"the gate refuses this {precision} engine: {'; '.join(result.failures)}. Report: {report}. {fix}, or --accept "
+        "overrides it, on record"
+    )
+
+
+def _words(manifest: Manifest, run_with: str) -> dict[str, Any]:
     """What a report says of an engine."""
     words = {
         "precision": manifest.precision,
         "preset": f"{manifest.preset}, {manifest.image_size}x{manifest.image_size}",
         "weights": f"{manifest.weights_note}, sha256 {manifest.weights_digest[:16]}",
-        "run with": measured_with(manifest),
+        "run with": run_with,
         "reference": "PyTorch, fp32, on the CPU",
         "threshold, confidence": f"{manifest.threshold}, {manifest.confidence}",
     }

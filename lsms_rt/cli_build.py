@@ -79,20 +79,27 @@ def _print_int8(manifest: Manifest) -> None:
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    where = "ONNX Runtime's CPU does not run it faster than fp32: this engine is for judging accuracy, and for --from"
-    print(where if manifest.backend == "onnxruntime" else "whether it is faster than fp16 is not measured; measure it")
+    if manifest.backend == "onnxruntime":
+        print("ONNX Runtime's CPU has not run INT8 faster than fp32 where it was measured (docs/int8.md):")
+        print("this engine is for judging accuracy, and for --from")
+    else:
+        print(
+            "whether it is faster than fp16 has to be measured on the GPU that shall run it; it is not called so here"
+        )
 
 
 def _print_gate(gate: dict[str, Any], report: Path) -> None:
-    verdict = (
-        "passed" if gate["passed"] else "refused, and accepted with --accept" if gate["accepted"] else "not judged"
-    )
-    print(f"gate: {verdict}, on {gate['sentences']} sentences of {gate['data']}; report: {report}")
+    if gate.get("skipped"):
+        print("gate: not asked (--gate-sentences 0), which the manifest records")
+        return
+    verdict = "passed" if gate["passed"] else "refused" if gate["failures"] else "not judged"
+    accepted = ", and accepted with --accept" if gate["accepted"] else ""
+    print(f"gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}; report: {report}")
     if gate["dice"]:
         print(f"mean Dice {gate['dice']['reference']:.4f} in PyTorch, {gate['dice']['engine']:.4f} in this engine")
-    for reason in (*gate["failures"], gate["unjudged"]):
-        if reason:
-            print(f"  {reason}")
+    reasons = filter(None, (*gate["failures"], gate["unjudged"], gate.get("of") and f"measured on {gate['of']}"))
+    for reason in (*reasons, *(f"not checked: {point}" for point in gate["unchecked"])):
+        print(f"  {reason}")
 
 
 def calibrate(options: argparse.Namespace) -> None:
@@ -152,18 +159,18 @@ def calibrate(options: argparse.Namespace) -> None:
 
 
 def _fp32_engine(options: argparse.Namespace) -> Path:
-    """The checkpoint as an fp32 engine, beside the recipe; made once."""
-    from .engine.manifest import open_directory
+    """The checkpoint as an fp32 engine, beside the recipe; made once for the same checkpoint, size and version."""
+    from . import __version__
+    from .calibration.refhl import read_annotations
+    from .engine.manifest import sha256
     from .export.build import BuildOptions, build_engine
-    from .export.describe import weights_digest
 
-    path: Path = options.output / "fp32.engine"
-    if path.exists():
-        manifest = open_directory(path).manifest
-        same = options.image_size in (None, manifest.image_size)
-        if manifest.weights_digest == weights_digest(options.source) and same:
-            return path
-    build_engine(BuildOptions(options.source, image_size=options.image_size, force=True), path, say)
+    read_annotations(options.dataset)  # before minutes of work
+    files = [path.read_bytes() for path in sorted(options.source.iterdir()) if path.is_file()]
+    key = sha256("".join([*map(sha256, files), str(options.image_size), __version__]).encode())
+    path: Path = options.output / f"fp32-{key[:12]}.engine"
+    if not path.exists():
+        build_engine(BuildOptions(options.source, image_size=options.image_size), path, say)
     return path
 
 
@@ -182,6 +189,11 @@ def _convert(options: argparse.Namespace) -> None:
 
     if options.backend not in FLAVOURS:
         raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
+    if options.dataset or options.calibration or options.accept or options.report or options.rest != "fp16":
+        raise InputError(
+            "--from asks no gate and makes nothing INT8: leave out --calibration, --rest, --dataset, --accept and "
+            "--report"
+        )
     if options.checkpoint or options.image_size or options.precision != "fp32" or options.kernels == "triton":
         raise InputError(
             "--from takes weights, size, precision and stock operations from the engine; leave out --checkpoint, "

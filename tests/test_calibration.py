@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from fake_answers import answer, compared, unit
 from PIL import Image
 
 from lsms_rt.calibration.choose import choose, record, stratum
-from lsms_rt.calibration.compare import failures, may_be_painted
+from lsms_rt.calibration.compare import failures, may_be_painted, unchecked, unjudged
 from lsms_rt.calibration.questions import Answer, check_pictures, questions
-from lsms_rt.calibration.recipe import RECIPE, Recipe, read_recipe, write_recipe
+from lsms_rt.calibration.recipe import RECIPE, Recipe, read_recipe
 from lsms_rt.calibration.refhl import ANNOTATIONS, FIELDS, read_annotations
 from lsms_rt.calibration.search import Search
 from lsms_rt.calibration.sensitivity import Effect, least_noise
@@ -71,12 +71,13 @@ def test_the_record_of_a_choice(dataset: Path) -> None:
 
 def test_every_bad_row_is_named(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "0.npy", tmp_path / "x.npy")
     with (tmp_path / ANNOTATIONS).open("a") as file:
         file.write("c9,1,9.npy,small.png,the cyst,cyst,test\n")  # line 50: no image
-        file.write("c8,1,0.npy,nothing.png,the cyst,cyst,test\n")  # no mask
-        file.write("c7,1,0.npy,small.png,  ,cyst,test\n")  # no sentence
-        file.write("c0,1,0.npy,small.png,the cyst,cyst,test\n")  # a training case
-        file.write(",1,0.npy,small.png,the cyst,cyst,test\n")  # no case
+        file.write("c8,1,x.npy,nothing.png,the cyst,cyst,test\n")  # no mask
+        file.write("c7,1,x.npy,small.png,  ,cyst,test\n")  # no sentence
+        file.write("c0,1,x.npy,small.png,the cyst,cyst,test\n")  # a training case
+        file.write(",1,x.npy,small.png,the cyst,cyst,test\n")  # no case
     with pytest.raises(DatasetInvalid, match=r"53 rows line 50: image '9.npy'.*and 4 more") as caught:
         read_annotations(tmp_path)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [f"line {n}" for n in range(50, 55)]
@@ -155,6 +156,20 @@ def test_what_a_gate_refuses() -> None:
     assert said(*nan)
 
 
+def test_what_could_not_be_looked_at_is_said() -> None:
+    """Without spacing no lesion is known to be small; without false sentences nobody watches silence."""
+    known = [(answer(i, 0.8, mm=8), answer(i, 0.8, mm=8)) for i in range(12)]
+    empty = answer(70, 1.0, wanted=False, painted=False)
+    assert unchecked(compared(*known, *[(empty, empty)] * 10)) == []
+    assert "0 sentences true of nothing" in " ".join(unchecked(compared(*known)))
+    large = [(answer(i, 0.8), answer(i, 0.8)) for i in range(12)]
+    assert "no lesion is below 10 mm" in unchecked(compared(*large))
+    blind = [(replace(a, diameter_mm=None), replace(b, diameter_mm=None)) for a, b in known]
+    assert "size of 12 lesions is unknown" in unchecked(compared(*blind))[0]
+    assert unjudged(compared(*known)) == ""
+    assert "only 9 sentences" in unjudged(compared(*known[:9]))
+
+
 def test_better_everywhere_passes() -> None:
     assert failures(compared(*[(answer(i, 0.5), answer(i, 0.9)) for i in range(3)]), 0.0) == []
 
@@ -188,7 +203,7 @@ class FakeTrials(Trials):
     def answers(self, layers, asked, title):  # type: ignore[no-untyped-def,override]
         names = frozenset(name for graph in layers.values() for name in graph)
         self.asked.append(names)
-        return [answer(i, 0.8 - sum(self.harm[name] for name in names)) for i in range(3)]
+        return [answer(i, 0.8 - sum(self.harm[name] for name in names)) for i in range(12)]
 
 
 def found_by(harm: dict[str, float], macs: dict[str, int], noise: dict[str, float], budget: float, margin: float):  # type: ignore[no-untyped-def]
@@ -238,6 +253,22 @@ def test_nothing_fits() -> None:
     assert found is None
 
 
+def test_held_out_rows_that_show_nothing_are_refused() -> None:
+    """A reference that finds nothing loses nothing: every layer would pass."""
+
+    class Deaf(FakeTrials):
+        def answers(self, layers, rows, title):  # type: ignore[no-untyped-def]
+            return [answer(i, 0.02) for i in range(12)]
+
+    units = [unit("a", 1)]
+    effects = {"image:a": Effect("image:a", "minmax", 1.0, 0, 0)}
+    for trials, said in ((Deaf({}), "mean Dice of 0.020"), (FakeTrials({}), "only 3 sentences")):
+        if said.startswith("only"):
+            trials.answers = lambda *_: [answer(i, 0.8) for i in range(3)]  # type: ignore[method-assign]
+        with pytest.raises(InputError, match=f"cannot judge INT8: .*{said}"):
+            Search(trials, units, effects, {"image:a": {"a": 1.0}}, [], 10).run(0.005, 4)
+
+
 def test_merged_ranges() -> None:
     units = [unit("a", 1), unit("b", 1, "text")]
     assert merged(units, {"image:a": {"a": 1.0}, "text:b": {"b": 2.0}}) == {"text": {"b": 2.0}, "image": {"a": 1.0}}
@@ -251,7 +282,7 @@ GOOD = Recipe(
 
 
 def test_a_recipe_comes_back(tmp_path: Path) -> None:
-    write_recipe(tmp_path, GOOD)
+    (tmp_path / RECIPE).write_text(json.dumps(asdict(GOOD)))
     assert read_recipe(tmp_path) == read_recipe(tmp_path / RECIPE) == GOOD
     GOOD.check("ab" * 32, 64)
     with pytest.raises(InputError, match="for weights abababababab"):
@@ -270,16 +301,23 @@ def test_a_recipe_comes_back(tmp_path: Path) -> None:
         ({"layers": {"image": {"x": True}}}, "range True"),
         ({"layers": {"image": {"x": "1"}}}, "range '1'"),
         ({"layers": {"other": {}}}, "text and image"),
+        ({"layers": {"image": {}, "text": {}}}, "names no INT8 layer"),
+        ({"images": None}, "images is None"),
         ({"layers": {"image": [1]}}, "map names to ranges"),
         ({"image_size": "64"}, "image_size is '64'"),
     ],
 )
 def test_bad_recipes_are_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
-    write_recipe(tmp_path, GOOD)
+    (tmp_path / RECIPE).write_text(json.dumps(asdict(GOOD)))
     values = json.loads((tmp_path / RECIPE).read_text()) | change
     (tmp_path / RECIPE).write_text(json.dumps(values))
     with pytest.raises(InputError, match=said):
         read_recipe(tmp_path)
+
+
+def test_a_recipe_knows_the_images_it_was_made_with() -> None:
+    recipe = replace(GOOD, images=["ab" * 8])
+    assert recipe.overlap(["ab" * 32, "cd" * 32]) == 1 and GOOD.overlap(["ab" * 32]) == 0
 
 
 def test_no_recipe(tmp_path: Path) -> None:

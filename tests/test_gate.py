@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
     folder = tmp_path_factory.mktemp("gate") / "phantom"
     write_phantom(folder, PhantomSpec(2, 7, 96), workers=1)
     rows = read_annotations(folder)
-    return GateData(rows, "two phantom <cases>", "ab" * 32, brought=True)
+    return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), brought=True)
 
 
 class Oracle:
@@ -83,8 +83,23 @@ def test_a_deaf_reference_judges_nothing(data: GateData) -> None:
     result = run_gate(deaf, deaf, data, 0.005)
     assert not result.passed and not result.failures
     assert "mean Dice of 0.000" in result.unjudged and "--dataset" not in result.unjudged
-    phantom = GateData(data.rows, data.what, data.digest, brought=False)
+    phantom = replace(data, brought=False)
     assert "give --dataset" in run_gate(deaf, deaf, phantom, 0.005).unjudged
+    # What can be seen all the same is seen.
+    loud = run_gate(deaf, Oracle(data, talkative), data, 0.005)
+    assert loud.unjudged and "true of nothing" in " ".join(loud.failures)
+
+
+def test_sentences_that_cannot_be_asked_are_counted(data: GateData) -> None:
+    class Choosy(Oracle):
+        def predict(self, img, text: str):  # type: ignore[no-untyped-def]
+            if text == data.rows[0].sentence:
+                raise InputError("no such word")
+            return super().predict(img, text)
+
+    result = run_gate(Choosy(data), Oracle(data), data, 0.005)
+    assert result.passed and "could not be asked: no such word" in result.unchecked[0]
+    assert "Not checked:" in gate_report({"precision": "fp16"}, data, result, 0.005, accepted=False)
 
 
 def test_a_vocabulary_that_knows_no_word(data: GateData) -> None:
@@ -93,7 +108,7 @@ def test_a_vocabulary_that_knows_no_word(data: GateData) -> None:
             raise InputError(f"no word of {text!r} is known")
 
     result = run_gate(Foreign(), Oracle(data), data, 0.005)
-    assert f"{len(data.rows)} of {len(data.rows)} sentences cannot be asked: no word of" in result.unjudged
+    assert f"{len(data.rows)} of {len(data.rows)} sentences could not be asked: no word of" in result.unjudged
 
 
 def test_the_data_of_a_gate(tmp_path: Path, data: GateData) -> None:

@@ -68,7 +68,8 @@ class Manifest:
             if options.get("hardware", "none") != "none":
                 command += f" --hardware {options['hardware']}"
             command += " --version-compatible" * bool(options.get("version_compatible"))
-        command += " --calibration DIR" * (self.precision == "int8")
+        if self.calibration is not None:
+            command += f" --calibration DIR --rest {self.calibration.get('rest', 'fp16')}"
         return (
             f"{command} --precision {self.precision} --image-size {self.image_size} --max-batch {self.max_batch} "
             "-o NAME.engine"
