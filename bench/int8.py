@@ -124,6 +124,24 @@ def _times(kinds: list[Kind], row: Annotation) -> dict[str, dict[str, float]]:
     return found
 
 
+def table(record: dict[str, Any]) -> str:
+    """The record as Markdown, as it stands in docs/int8.md."""
+    lines = [
+        "| engine | dense MACs in INT8 | graphs, MB | mean Dice | below 10 mm | left empty, of those true of nothing | "
+        "newly painted | time to fp32 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        against = row["against_fp32"]
+        empty, time_ = against["emptiness"], row["time_to_fp32"]
+        lines.append(
+            f"| {row['name']} | {row['macs_share']:.1%} | {row['graphs_mb']:.1f} | {against['dice']['engine']:.4f} | "
+            f"{against['small']['engine']:.4f} | {empty['engine']} of {empty['n']} | {empty['newly_painted']} | "
+            f"{time_['p50']:.2f} ({time_['p25']:.2f} to {time_['p75']:.2f}) |"
+        )
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -136,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as work:
         record = measure(options.calibration, options.phantom, options.limit, Path(work))
     text = json.dumps(record, indent=1)
-    print(text)
+    print(table(record))
     if options.json:
         options.json.write_text(text + "\n")
 

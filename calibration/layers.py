@@ -53,7 +53,7 @@ def read_graph(data: bytes) -> onnx.ModelProto:
 
 def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
     """Layers that INT8 can take, in the graph's order: never depthwise strips, never products of two activations."""
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    weights = _weights(model.graph)
     shapes = _shapes(model)
     found = []
     for node in model.graph.node:
@@ -69,10 +69,19 @@ def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
 def dense_macs(model: onnx.ModelProto) -> int:
     """Multiply-accumulates of one slice (one sentence) in all dense convolutions and all matrix products, attention's
     products of two activations included."""
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    weights = _weights(model.graph)
     shapes = _shapes(model)
     dense = (node for node in model.graph.node if node.op_type in ("Conv", "MatMul") and _groups(node) == 1)
     return sum(_macs(node, shapes, weights) for node in dense)
+
+
+def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of constants, those that are stored as int8 included."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+    return shapes
 
 
 def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dict[str, tuple[int, ...]]) -> int:

@@ -80,7 +80,7 @@ def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
             left.axhline(value, linestyle=style, color="0.3", linewidth=1)
             left.annotate(text, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
     left.set(
-        title="area of an answer (Bland-Altman; dashed: limits of agreement)", xlabel="mean of the two, mm²",
+        title="area (Bland-Altman, dashed: limits of agreement)", xlabel="mean of the two, mm²",
         ylabel="engine minus reference, mm²",
     )  # fmt: skip
     for small, colour in ((False, TAKEN), (True, LEFT)):
@@ -105,17 +105,27 @@ def worst_picture(cases: list[Case]) -> bytes:
     columns = 3
     rows = -(-len(cases) // columns)
     figure = _figure(4.2 * columns, 4.7 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
     for axis, case in zip(axes, cases, strict=False):
         ct = case.question.ct
+        outlines = [
+            (ct.to_model_frame(mask, ct.flips, ct.transposed), colour)
+            for mask, colour in (
+                (case.question.truth, "lime"), (case.reference_mask, "deepskyblue"), (case.engine_mask, "red"),
+            )
+        ]  # fmt: skip
         axis.imshow(ct.hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
-        for mask, colour in (
-            (case.question.truth, "lime"), (case.reference_mask, "deepskyblue"), (case.engine_mask, "red"),
-        ):  # fmt: skip
+        for mask, colour in outlines:
             if mask.any():
-                axis.contour(ct.to_model_frame(mask, ct.flips, ct.transposed), [0.5], colors=colour, linewidths=1)
+                axis.contour(mask, [0.5], colors=colour, linewidths=3 if colour == "lime" else 1.2)
+        y, x = np.nonzero(np.logical_or.reduce([mask for mask, _ in outlines]))
+        half = max(np.ptp(y), np.ptp(x)) / 2 + max(ct.hu.shape) / 6  # so that a few pixels can be seen
+        axis.set(
+            xlim=(np.mean((x.min(), x.max())) - half, np.mean((x.min(), x.max())) + half),
+            ylim=(np.mean((y.min(), y.max())) + half, np.mean((y.min(), y.max())) - half),
+        )
         row = case.question.row
         title = f"{row.case_id} / {row.slice_id}: Dice {case.reference.dice:.2f} → {case.engine.dice:.2f}"
         axis.set_title(f"{title}\n{textwrap.fill(row.sentence, 46)}", fontsize=8)

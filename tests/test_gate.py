@@ -156,3 +156,6 @@ def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         path.write_bytes(png)
         assert np.asarray(Image.open(path).convert("L")).std() > 5
+    pixels = np.asarray(Image.open(tmp_path / "0.png").convert("RGB")).astype(int)
+    for colour in ((0, 255, 0), (0, 191, 255), (255, 0, 0)):  # truth, reference and engine are all outlined
+        assert (np.abs(pixels - colour).sum(-1) < 60).sum() > 50, colour

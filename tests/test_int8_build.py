@@ -22,13 +22,13 @@ from lsms_rt.engine import open_directory
 pytestmark = pytest.mark.slow
 SIZE = "128"
 # A few slices say little about accuracy: so wide a budget that the search has something to find in any case.
-FEW = ["--slices", "8", "--probe", "6", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.05"]
+FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.05"]
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8") / "phantom"
-    write_phantom(folder, PhantomSpec(12, 21, 128))
+    write_phantom(folder, PhantomSpec(10, 21, 128))
     return folder
 
 
@@ -69,7 +69,7 @@ def test_what_calibrate_leaves(calibration: Path) -> None:
     assert layers and not layers & kept
     assert not [name for name in layers if ".svla.rows" in name or ".svla.columns" in name or "depthwise" in name]
     slices = json.loads((calibration / "slices.json").read_text())
-    assert len(slices["rows"]) == 8 and slices["split"] == "train"
+    assert len(slices["rows"]) == 4 and slices["split"] == "train"
     assert {path.name for path in calibration.iterdir()} > {"layers.png", "ranges-minmax.json", "trials.json"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lsms_rt.calibration.layers import dense_layers, dense_macs, read_graph
-from lsms_rt.calibration.qdq import LEVELS, int8_layers, quantize, weight_steps
+from lsms_rt.calibration.qdq import LEVELS, int8_layers, macs_share, quantize, weight_steps
 from lsms_rt.calibration.ranges import METHODS, PERCENTILE, measure_ranges
 from lsms_rt.export.compact import store_as_fp16
 
@@ -106,6 +106,10 @@ def test_int8_is_what_it_says() -> None:
     model = network()
     quantize(model, {"point": 2.5})
     assert int8_layers(model) == ["point"]
+    assert dense_layers(model)[0] == dense_layers(network())[0]  # an INT8 graph is read like any other
+    assert dense_macs(model) == dense_macs(network())
+    data = model.SerializeToString()
+    assert macs_share({"image": data}) == 12 * 100 * 12 / dense_macs(model)
     onnx.checker.check_model(model, full_check=True)
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
