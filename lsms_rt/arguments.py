@@ -109,7 +109,10 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.engine", help="folder to write")
     int8 = sub.add_argument_group("INT8")
     int8.add_argument(
-        "--calibration", type=Path, metavar="DIR", help="what lsms-rt calibrate wrote; 'demo' is for the demo weights"
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="what lsms-rt calibrate wrote; demo: for the demo weights (default: none)",
     )
     int8.add_argument(
         "--rest", choices=("fp16", "fp32"), default="fp16", help="arithmetic of the layers that are not INT8"
