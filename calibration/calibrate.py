@@ -24,6 +24,7 @@ from .sensitivity import DECIDING, Effect, Probe, least_noise, measure_effects
 from .trial import Trials
 from .units import BY, GRAPHS, Ranges, Unit, merged, units_of
 
+SLICES = "slices.json"
 AUTO = ("minmax", "percentile")  # entropy clips most and was the worst of the three (bench/results/cpu/int8.json)
 
 
@@ -89,12 +90,13 @@ def calibrate(
     everything = read_annotations(dataset)
     rows, held_out_rows = (read_annotations(dataset, split) for split in (options.split, options.held_out_split))
     check_pictures(dataset, everything)
+    check_output(output)
     output.mkdir(parents=True, exist_ok=True)
 
     (output / RECIPE).unlink(missing_ok=True)  # an old one must not outlive a run that finds nothing
     chosen = choose(rows, options.slices, options.seed)
     slices = {"seed": options.seed, "split": options.split, "rows": record(chosen)}
-    _write(output / "slices.json", slices)
+    _write(output / SLICES, slices)
     slices_digest = sha256(json.dumps(slices, sort_keys=True).encode())
     trials = Trials(directory, options.threads)
     units = units_of(trials.graphs, options.by)
@@ -123,6 +125,13 @@ def calibrate(
     recipe = _recipe(directory, trials, units, best, found, of_unit, slices_digest, looked_at, options)
     _write(output / RECIPE, asdict(recipe))
     return Calibrated(recipe, units, best, found)
+
+
+def check_output(output: Path) -> None:
+    """Raise :class:`InputError` for a folder that holds something else: calibrating writes a dozen files."""
+    names = [path.name for path in output.iterdir()] if output.exists() else []
+    if SLICES not in names and not all(name.startswith("fp32-") for name in names):
+        raise InputError(f"{output} exists and is no calibration; give a new folder with -o")
 
 
 def _fp32(engine: Path) -> EngineDirectory:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lsms_rt.engine.manifest import sha256
 from lsms_rt.errors import InputError
 
@@ -17,7 +19,6 @@ from .questions import Answer, Predicts, Question, answer_of, check_pictures, qu
 from .refhl import Annotation, read_annotations
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 WORST = 6  # cases that are kept for the report
@@ -101,19 +102,19 @@ def gate_data(dataset: Path | None, split: str, count: int, place: Path, matrix:
 
 
 def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_drop: float) -> GateResult:
-    """Ask both the same questions and compare."""
-    from tqdm import tqdm
+    """Ask both the same questions and compare.
 
+    First the one, then the other: each has threads that spin on after an answer, on the cores that the other needs.
+    """
+    refused: dict[int, str] = {}
+    expected = _masks(reference, data, refused, "gate: reference")
+    found = _masks(engine, data, refused, "gate: engine")
     pairs: list[tuple[Answer, Answer]] = []
     worst: list[Case] = []
-    refused = ""
-    bar = tqdm(questions(data.rows), desc="gate", total=len(data.rows), unit="sentence", disable=None)
-    for question in bar:
-        try:
-            masks = [who.predict(question.ct, question.row.sentence).mask for who in (reference, engine)]
-        except InputError as error:  # a vocabulary that has none of the sentence's words
-            refused = str(error)
+    for number, question in enumerate(questions(data.rows)):
+        if number in refused:
             continue
+        masks = [_unpacked(who[number], question) for who in (expected, found)]
         theirs, ours = (answer_of(question, mask) for mask in masks)
         case = Case(question, theirs, ours, *masks)
         pairs.append((case.reference, case.engine))
@@ -122,7 +123,7 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
     why, open_points = unjudged(comparison), unchecked(comparison)
     lost = len(data.rows) - len(pairs)
     if lost:
-        open_points.insert(0, f"{lost} of {len(data.rows)} sentences could not be asked: {refused}")
+        open_points.insert(0, f"{lost} of {len(data.rows)} sentences could not be asked: {min(refused.values())}")
     if 2 * lost > len(data.rows):
         why = open_points[0]
     if why and not data.brought:
@@ -130,6 +131,28 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
     return GateResult(
         comparison, failures(comparison, max_dice_drop), why, open_points, [c for c in worst if c.harm > 0], pairs
     )
+
+
+def _masks(who: Predicts, data: GateData, refused: dict[int, str], title: str) -> dict[int, NDArray[np.uint8]]:
+    """Number of a row -> the answer's mask, a bit a pixel.  ``refused`` collects sentences that cannot be asked: a
+    vocabulary may have none of the words."""
+    from tqdm import tqdm
+
+    found = {}
+    bar = tqdm(questions(data.rows), desc=title, total=len(data.rows), unit="sentence", disable=None)
+    for number, question in enumerate(bar):
+        if number in refused:
+            continue
+        try:
+            found[number] = np.packbits(who.predict(question.ct, question.row.sentence).mask)
+        except InputError as error:
+            refused[number] = str(error)
+    return found
+
+
+def _unpacked(bits: NDArray[np.uint8], question: Question) -> NDArray[np.bool_]:
+    shape = question.truth.shape
+    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
 
 
 def newly_painted(answers: list[tuple[Answer, Answer]]) -> list[tuple[Answer, Answer]]:

@@ -43,7 +43,7 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str
     left.set(
         xscale="log", yscale="log", xlabel="gain: share of the layers' multiply-accumulates",
         ylabel="harm: mean square of the logits' change\nwhere the answer is decided",
-        title="every layer alone in INT8",
+        title="every unit alone in INT8", xlim=(None, 1),
     )  # fmt: skip
     left.legend(loc="lower right", fontsize=8)
     for passed, colour, marker in ((True, TAKEN, "o"), (False, LEFT, "X")):
@@ -56,7 +56,7 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str
     right.axhline(0, color="0.6", linewidth=0.8)
     right.set(
         xlabel="% of all dense multiply-accumulates in INT8", ylabel="drop of mean Dice, points",
-        title="sets of layers that were tried, on held-out slices", xlim=(0, 100),
+        title="sets that were tried, on held-out slices", xlim=(0, 100),
     )  # fmt: skip
     right.legend(fontsize=8)
     for axis in (left, right):
@@ -117,9 +117,9 @@ def worst_picture(cases: list[Case]) -> bytes:
             )
         ]  # fmt: skip
         axis.imshow(ct.hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
-        for mask, colour in outlines:
+        for (mask, colour), width in zip(outlines, (4, 2.2, 0.9), strict=True):  # so that none hides another
             if mask.any():
-                axis.contour(mask, [0.5], colors=colour, linewidths=3 if colour == "lime" else 1.2)
+                axis.contour(mask, [0.5], colors=colour, linewidths=width)
         y, x = np.nonzero(np.logical_or.reduce([mask for mask, _ in outlines]))
         half = max(np.ptp(y), np.ptp(x)) / 2 + max(ct.hu.shape) / 6  # so that a few pixels can be seen
         axis.set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
@@ -12,6 +13,7 @@ from .compare import SMALL_MM, Dice, may_be_painted
 from .gate import GateData, GateResult, newly_painted
 from .pictures import agreement_picture, worst_picture
 
+NUMBER = re.compile(r"[+-]?[\d.]+( |%|$)")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 }
@@ -132,7 +134,7 @@ def _painted(result: GateResult) -> str:
 
 def _table(heads: list[tuple[str, ...]], rows: Sequence[tuple[str, ...]]) -> str:
     def line(cells: tuple[str, ...], tag: str) -> str:
-        numbers = [" class=n" if cell[:1] in "+-0123456789" and tag == "td" and cell else "" for cell in cells]
+        numbers = [" class=n" if tag == "td" and NUMBER.match(cell) else "" for cell in cells]
         return "<tr>" + "".join(f"<{tag}{n}>{escape(c)}</{tag}>" for c, n in zip(cells, numbers, strict=True)) + "</tr>"
 
     return "<table>" + "".join(line(h, "th") for h in heads) + "".join(line(row, "td") for row in rows) + "</table>"

@@ -104,6 +104,7 @@ def _print_gate(gate: dict[str, Any], report: Path) -> None:
 
 def calibrate(options: argparse.Namespace) -> None:
     from .calibration.calibrate import CalibrateOptions, calibrate
+    from .calibration.compare import unchecked
     from .calibration.pictures import layers_picture
     from .engine.manifest import MANIFEST
 
@@ -153,19 +154,22 @@ def calibrate(options: argparse.Namespace) -> None:
             )
         for reason in trial.failures:
             print(f"    {reason}")
-    print(
-        f"look at {picture}; then: lsms-rt build-engine --precision int8 --calibration {options.output} -o NAME.engine"
-    )
+    for point in unchecked(found.best.comparison):
+        print(f"  not checked: {point}")
+    print(f"look at {picture}; then: lsms-rt build-engine --precision int8 --calibration {options.output}")
+    print("  with the same --checkpoint, and --dataset for the gate")
 
 
 def _fp32_engine(options: argparse.Namespace) -> Path:
     """The checkpoint as an fp32 engine, beside the recipe; made once for the same checkpoint, size and version."""
     from . import __version__
+    from .calibration.calibrate import check_output
     from .calibration.refhl import read_annotations
     from .engine.manifest import sha256
     from .export.build import BuildOptions, build_engine
 
     read_annotations(options.dataset)  # before minutes of work
+    check_output(options.output)
     files = [path.read_bytes() for path in sorted(options.source.iterdir()) if path.is_file()]
     key = sha256("".join([*map(sha256, files), str(options.image_size), __version__]).encode())
     path: Path = options.output / f"fp32-{key[:12]}.engine"

@@ -193,7 +193,10 @@ def test_what_calibrate_refuses(
     shutil.copytree(dataset, bad)
     with (bad / ANNOTATIONS).open("a") as file:
         file.write("x,1,nowhere.dcm,nothing.png,,cyst,train,\n")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
     for source, data, more, code, said in (
+        (engine, dataset, ["-o", str(tmp_path / "taken")], 2, "exists and is no calibration"),
         (engine, bad, [], 2, "sentence is empty"),
         (str(tmp_path), dataset, [], 2, "neither an engine nor a checkpoint"),
         (engine, dataset, ["--split", "val"], 2, "must be held out"),
@@ -202,7 +205,7 @@ def test_what_calibrate_refuses(
         (engine, dataset, ["--max-dice-drop", "2"], 2, "not a number from 0 to 1"),
     ):
         try:
-            found = main(["calibrate", source, str(data), *more, "-o", out])
+            found = main(["calibrate", source, str(data), "-o", out, *more])
         except SystemExit as error:  # argparse
             found = int(error.code or 0)
         assert found == code and said in capsys.readouterr().err, said
