@@ -25,6 +25,7 @@ from lsms_rt.calibration.compare import compare_answers
 from lsms_rt.calibration.qdq import macs_share
 from lsms_rt.calibration.questions import Answer, questions
 from lsms_rt.calibration.ranges import METHODS
+from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.calibration.refhl import Annotation, read_annotations
 from lsms_rt.calibration.sensitivity import Effect, Probe
 from lsms_rt.calibration.trial import Trials
@@ -77,7 +78,7 @@ def measure(calibration: Path, phantom: Path, limit: int | None, work: Path) -> 
     return {
         "what": "demo weights on RefHL-Phantom, test split, through ONNX Runtime on a CPU",
         "time": f"median of {ROUNDS} ratios to fp32, rounds of all engines in random order; predict, sentence cached",
-        "recipe": json.loads((calibration / "recipe.json").read_text())["method"],
+        "recipe": read_recipe(calibration).method,
         "rows": table,
     } | provenance("torch", "onnxruntime")
 

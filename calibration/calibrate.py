@@ -10,15 +10,16 @@ from typing import Any
 
 import lsms_rt
 from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory, sha256
-from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
 from lsms_rt.errors import EngineInvalid, InputError
 
 from .choose import choose, record, some
-from .layers import dense_layers, dense_macs, read_graph
+from .compare import check_budget
+from .files import write_whole
+from .layers import dense_layers, dense_macs
 from .questions import check_pictures, questions
 from .ranges import BINS, ENTROPY_LEVELS, METHODS, PERCENTILE, measure_ranges
 from .recipe import DIGITS, RECIPE, Recipe
-from .refhl import Annotation, read_annotations
+from .refhl import Annotation, in_split, read_annotations
 from .search import Found, Search
 from .sensitivity import DECIDING, Effect, Probe, least_noise, measure_effects
 from .trial import Trials
@@ -52,8 +53,7 @@ class CalibrateOptions:
 
     def check(self) -> None:
         """Raise :class:`InputError` for what cannot be done."""
-        if not 0 <= self.max_dice_drop <= 1:
-            raise InputError(f"--max-dice-drop {self.max_dice_drop}; give 0 to 1, e.g. 0.005 for half a Dice point")
+        check_budget(self.max_dice_drop)
         if not 1 <= self.margin < float("inf"):
             raise InputError(f"--margin {self.margin}; give 1 (none) or more")
         for name, known in (("method", ("auto", *METHODS)), ("by", BY)):
@@ -79,16 +79,16 @@ class Calibrated:
 def calibrate(
     engine: Path, dataset: Path, output: Path, options: CalibrateOptions, say: Callable[[str], None] = lambda _: None
 ) -> Calibrated:
-    """Write ``recipe.json``, what led to it and a picture into ``output``.
+    """Write ``recipe.json`` and what led to it into ``output``.
 
     Ranges and effects that ``output`` holds already, of the same engine, rows and method, are used again.
     Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalid` for an engine that
-    is no fp32 engine of ONNX Runtime, and where no layer at all can be INT8 within the budget.
+    is no fp32 engine of ONNX Runtime, and where no set of layers that was tried stays within the budget.
     """
     options.check()
-    directory = _fp32(engine)
+    trials = _trials(engine, options.threads)
     everything = read_annotations(dataset)
-    rows, held_out_rows = (read_annotations(dataset, split) for split in (options.split, options.held_out_split))
+    rows, held_out_rows = (in_split(dataset, everything, split) for split in (options.split, options.held_out_split))
     check_pictures(dataset, everything)
     check_output(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -98,13 +98,12 @@ def calibrate(
     slices = {"seed": options.seed, "split": options.split, "rows": record(chosen)}
     _write(output / SLICES, slices)
     slices_digest = sha256(json.dumps(slices, sort_keys=True).encode())
-    trials = Trials(directory, options.threads)
     units = units_of(trials.graphs, options.by)
     methods = AUTO if options.method == "auto" else (options.method,)
     ranges = {method: ranges_of(trials, chosen, method, output) for method in methods}
 
     probe_rows = choose(held_out_rows, options.probe, options.seed)
-    key = _key(directory, ranges, record(probe_rows), options.by, DECIDING)
+    key = _key(trials.engine, ranges, record(probe_rows), options.by, DECIDING)
     cache = output / f"effects-{key[:12]}.json"
     effects = measure_effects(Probe(trials, list(questions(probe_rows))), units, ranges, cache)
     best = least_noise(effects)
@@ -122,7 +121,7 @@ def calibrate(
             f"(see {output / 'trials.json'}): take --precision fp16, or a larger budget if you can answer for it"
         )
     looked_at = {row["image_sha256"] for row in record([*chosen, *probe_rows, *held_out])}
-    recipe = _recipe(directory, trials, units, best, found, of_unit, slices_digest, looked_at, options)
+    recipe = _recipe(trials, best, found, of_unit, slices_digest, looked_at, options)
     _write(output / RECIPE, asdict(recipe))
     return Calibrated(recipe, units, best, found)
 
@@ -134,7 +133,8 @@ def check_output(output: Path) -> None:
         raise InputError(f"{output} exists and is no calibration; give a new folder with -o")
 
 
-def _fp32(engine: Path) -> EngineDirectory:
+def _trials(engine: Path, threads: int | None) -> Trials:
+    """Of an engine whose layers can be made INT8."""
     directory = open_directory(engine)
     manifest = directory.manifest
     if (manifest.backend, manifest.precision, manifest.kernels) != ("onnxruntime", "fp32", "stock"):
@@ -142,12 +142,13 @@ def _fp32(engine: Path) -> EngineDirectory:
             f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
             "calibrate one of onnxruntime in fp32, or a checkpoint"
         )
-    layers = dense_layers(read_graph(directory.read(IMAGE_GRAPH)))
-    if layers[0].name.startswith("node_"):
+    trials = Trials(directory, threads)
+    first = dense_layers(trials.graphs["image"])[0].name
+    if first.startswith("node_"):
         raise EngineInvalid(
-            f"{engine} was built before layers had names ({layers[0].name} ...), which a recipe goes by; {REBUILD}"
+            f"{engine} was built before layers had names ({first} ...), which a recipe goes by; {REBUILD}"
         )
-    return directory
+    return trials
 
 
 def ranges_of(trials: Trials, chosen: list[Annotation], method: str, output: Path) -> Ranges:
@@ -172,9 +173,7 @@ def ranges_of(trials: Trials, chosen: list[Annotation], method: str, output: Pat
 
 
 def _recipe(
-    directory: EngineDirectory,
     trials: Trials,
-    units: list[Unit],
     effects: dict[str, Effect],
     found: Found,
     ranges: dict[str, dict[str, float]],
@@ -184,13 +183,14 @@ def _recipe(
 ) -> Recipe:
     from onnxruntime import __version__ as version
 
+    manifest = trials.engine.manifest
     layers = merged(found.chosen, ranges)
     methods = [effects[unit.key].method for unit in found.chosen]
     used = ", ".join(f"{method} {methods.count(method)}" for method in METHODS if method in methods)
     return Recipe(
-        weights_digest=directory.manifest.weights_digest,
-        preset=directory.manifest.preset,
-        image_size=directory.manifest.image_size,
+        weights_digest=manifest.weights_digest,
+        preset=manifest.preset,
+        image_size=manifest.image_size,
         method=f"{options.method} ({used} {options.by}s)",
         layers=layers,
         kept={
@@ -218,6 +218,4 @@ def _key(engine: EngineDirectory, *parts: Any) -> str:
 
 
 def _write(path: Path, value: Any) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")

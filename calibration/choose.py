@@ -10,7 +10,7 @@ import numpy as np
 
 from lsms_rt.engine.manifest import sha256
 
-from .questions import Question, questions
+from .questions import Question, disc_diameter, questions
 from .refhl import Annotation
 
 SIZES_MM = (10.0, 20.0)  # small, middle, large: what is hard for a network at 1 mm a pixel, and what is not
@@ -24,7 +24,7 @@ def stratum(question: Question) -> tuple[str, str, str]:
         size = "nothing"
     else:
         pixel = SIDE_MM / max(question.truth.shape)
-        diameter = question.diameter_mm or 2 * float(np.sqrt(question.truth.sum() / np.pi)) * pixel
+        diameter = question.diameter_mm or disc_diameter(question.truth.sum()) * pixel
         size = ("small", "middle", "large")[sum(diameter >= edge for edge in SIZES_MM)]
     words = len(question.row.sentence.split())
     return size, question.row.lesion_type or "-", "long" if words > LONG else "short"

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.errors import InputError
+
 from .questions import Answer
 
 SMALL_MM = 10.0  # diameter of a disc of the lesion's area
@@ -98,6 +100,12 @@ def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Co
         missed_engine=_mean([not b.painted for _, b in true]),
         without_spacing=sum(a.diameter_mm is None for a, _ in true),
     )
+
+
+def check_budget(max_dice_drop: float) -> None:
+    """Raise :class:`InputError` for what is no budget."""
+    if not 0 <= max_dice_drop <= 1:
+        raise InputError(f"--max-dice-drop {max_dice_drop}; give 0 to 1, e.g. 0.005 for half a Dice point")
 
 
 def failures(comparison: Comparison, max_dice_drop: float) -> list[str]:

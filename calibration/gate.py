@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,16 +108,13 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
     First the one, then the other: each has threads that spin on after an answer, on the cores that the other needs.
     """
     refused: dict[int, str] = {}
-    expected = _masks(reference, data, refused, "gate: reference")
-    found = _masks(engine, data, refused, "gate: engine")
+    asked = _asked(reference, data, refused, "gate: reference")
+    expected = {number: np.packbits(mask) for number, _, mask in asked}  # a bit a pixel
     pairs: list[tuple[Answer, Answer]] = []
     worst: list[Case] = []
-    for number, question in enumerate(questions(data.rows)):
-        if number in refused:
-            continue
-        masks = [_unpacked(who[number], question) for who in (expected, found)]
-        theirs, ours = (answer_of(question, mask) for mask in masks)
-        case = Case(question, theirs, ours, *masks)
+    for number, question, mask in _asked(engine, data, refused, "gate: engine"):
+        wanted = np.unpackbits(expected[number], count=mask.size).astype(bool).reshape(mask.shape)
+        case = Case(question, answer_of(question, wanted), answer_of(question, mask), wanted, mask)
         pairs.append((case.reference, case.engine))
         worst = sorted([*worst, case], key=lambda case: -case.harm)[:WORST]
     comparison = compare_answers([a for a, _ in pairs], [b for _, b in pairs])
@@ -133,26 +131,23 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
     )
 
 
-def _masks(who: Predicts, data: GateData, refused: dict[int, str], title: str) -> dict[int, NDArray[np.uint8]]:
-    """Number of a row -> the answer's mask, a bit a pixel.  ``refused`` collects sentences that cannot be asked: a
-    vocabulary may have none of the words."""
+def _asked(
+    who: Predicts, data: GateData, refused: dict[int, str], title: str
+) -> Iterator[tuple[int, Question, NDArray[np.bool_]]]:
+    """Number of a row, its question and the answer's mask.  ``refused`` are rows that are left out, and collects those
+    that cannot be asked: a vocabulary may have none of the words."""
     from tqdm import tqdm
 
-    found = {}
     bar = tqdm(questions(data.rows), desc=title, total=len(data.rows), unit="sentence", disable=None)
     for number, question in enumerate(bar):
         if number in refused:
             continue
         try:
-            found[number] = np.packbits(who.predict(question.ct, question.row.sentence).mask)
+            mask = who.predict(question.ct, question.row.sentence).mask
         except InputError as error:
             refused[number] = str(error)
-    return found
-
-
-def _unpacked(bits: NDArray[np.uint8], question: Question) -> NDArray[np.bool_]:
-    shape = question.truth.shape
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+            continue
+        yield number, question, mask
 
 
 def newly_painted(answers: list[tuple[Answer, Answer]]) -> list[tuple[Answer, Answer]]:

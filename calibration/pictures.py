@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compare import SMALL_MM, area_pairs
+from .phantom.sheet import WINDOW
 from .questions import Answer
 from .search import Trial
 from .sensitivity import Effect
@@ -17,7 +18,6 @@ from .units import Unit
 if TYPE_CHECKING:
     from .gate import Case
 
-WINDOW = (-110.0, 190.0)  # HU shown, a liver window
 LABELS = 14  # units that are named in the picture
 LEAST = 1e-12  # noise that is drawn
 LEFT, TAKEN = "tab:red", "tab:blue"

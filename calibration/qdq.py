@@ -111,9 +111,8 @@ def macs_share(graphs: dict[str, bytes]) -> float:
     """Of all dense multiply-accumulates of a slice and a sentence, those of int8 numbers; read off the graphs."""
     done = total = 0
     for data in graphs.values():
-        stored = onnx.load_from_string(data)
-        chosen = set(int8_layers(stored))
         model = read_graph(data)
+        chosen = set(int8_layers(model))
         total += dense_macs(model)
         done += sum(layer.macs for layer in dense_layers(model) if layer.name in chosen)
     return done / total

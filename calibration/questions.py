@@ -32,7 +32,12 @@ class Question:
     def diameter_mm(self) -> float | None:
         """Of a disc with the true mask's area; None where the pixel spacing is unknown."""
         area = area_mm2(self.truth, self.ct.spacing_mm)
-        return None if area is None else 2 * float(np.sqrt(area / np.pi))
+        return None if area is None else disc_diameter(area)
+
+
+def disc_diameter(area: float) -> float:
+    """Diameter of a disc of ``area``, in the unit of its root."""
+    return 2 * float(np.sqrt(area / np.pi))
 
 
 def questions(rows: Iterable[Annotation]) -> Iterator[Question]:

@@ -86,13 +86,18 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
     problems = list(_problems(folder, everything))
     if problems:
         raise DatasetInvalid(str(table), problems, len(everything))
-    rows = [row for row in everything if split in (None, row.split)]
-    if not rows:
-        known = ", ".join(sorted({row.split for row in everything}))
-        raise InputError(
-            f"{table}: no rows" + (f" of split {split!r}, only of {known}" if known else "; check the file")
-        )
-    return rows
+    if not everything:
+        raise InputError(f"{table}: no rows; check the file")
+    return everything if split is None else in_split(folder, everything, split)
+
+
+def in_split(folder: Path, rows: list[Annotation], split: str) -> list[Annotation]:
+    """Those of all ``rows`` of a data set that are of ``split``.  Raises :class:`InputError` where there are none."""
+    found = [row for row in rows if row.split == split]
+    if not found:
+        known = ", ".join(sorted({row.split for row in rows}))
+        raise InputError(f"{folder / ANNOTATIONS}: no rows of split {split!r}, only of {known}")
+    return found
 
 
 def _annotation(folder: Path, row: dict[str, str | None], line: int) -> Annotation:

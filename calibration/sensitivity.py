@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import write_whole
 from .questions import Answer, Question
 from .trial import Trials
 from .units import Ranges, Unit
@@ -67,9 +68,7 @@ def measure_effects(probe: Probe, units: list[Unit], ranges: dict[str, Ranges], 
         for method, found in ranges.items():
             if (unit.key, method) not in known:
                 known[unit.key, method] = probe.effect(unit.key, method, {unit.graph: unit.of(found)})
-        part = cache.with_suffix(".part")
-        part.write_text(json.dumps([asdict(effect) for effect in known.values()], indent=1) + "\n")
-        part.replace(cache)
+        write_whole(cache, json.dumps([asdict(effect) for effect in known.values()], indent=1) + "\n")
     return [known[unit.key, method] for unit in units for method in ranges]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from lsms_rt.engine.backend import SentenceFeatures
+from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
 from lsms_rt.engine.onnxruntime import OnnxRuntimeBackend
 from lsms_rt.segmenter import Segmenter
@@ -24,7 +23,7 @@ class MemoryEngine(EngineDirectory):
         return self.changed[name] if name in self.changed else super().read(name)
 
 
-class Listening:
+class Listening(OneByOne):
     """A backend that keeps, where ``keep``, what its graphs are given: ``heard`` maps a graph to pairs of its inputs
     and, of the image graph, the logits."""
 
@@ -42,9 +41,6 @@ class Listening:
         if self.keep:
             self.heard["image"].append(({"image": images, "mask": text.mask, **text.arrays}, logits))
         return logits
-
-    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        return (self.segment(images, text) for images in batches)
 
     def close(self) -> None:
         self.backend.close()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lsms_rt.calibration.compare import check_budget
+from lsms_rt.calibration.files import write_whole
 from lsms_rt.calibration.gate import GateData, GateResult, run_gate
 from lsms_rt.calibration.report import gate_report
-from lsms_rt.engine.backend import SentenceFeatures
+from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256
 from lsms_rt.errors import GateRefused, InputError
 from lsms_rt.model import LSMS
@@ -37,8 +38,7 @@ class GateOptions:
         """Raise :class:`InputError` for what cannot be done."""
         if not 0 <= self.sentences <= 1_000_000:
             raise InputError(f"--gate-sentences {self.sentences}; give 0 (no gate) to 1000000")
-        if not 0 <= self.max_dice_drop <= 1:
-            raise InputError(f"--max-dice-drop {self.max_dice_drop}; give 0 to 1, e.g. 0.005 for half a Dice point")
+        check_budget(self.max_dice_drop)
 
 
 def gate(
@@ -88,11 +88,9 @@ def skipped(options: GateOptions) -> dict[str, Any]:
 
 
 def write_report(path: Path, page: str) -> None:
-    """Whole, or not at all."""
+    """The report, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, page)
 
 
 def _refusal(result: GateResult, precision: str, report: Path) -> str:
@@ -124,7 +122,7 @@ def _words(manifest: Manifest, run_with: str) -> dict[str, Any]:
     return words | {f"sha256 of {name}": digest for name, digest in manifest.files.items()}
 
 
-class _OneModel:
+class _OneModel(OneByOne):
     """A whole PyTorch model as a backend: it has no separate text half, so the sentence goes along with the slice."""
 
     version = "reference"
@@ -138,9 +136,6 @@ class _OneModel:
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         tokens = Tokens(text.arrays["tokens"], text.mask)
         return np.stack([self.answer(image[None], tokens) for image in images])
-
-    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        return (self.segment(images, text) for images in batches)
 
     def close(self) -> None:
         pass

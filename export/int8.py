@@ -28,8 +28,9 @@ def make_int8(graph: onnx.ModelProto, recipe: Recipe, name: str) -> None:
 def describe_int8(recipe: Recipe, rest: str, folder: Path) -> dict[str, Any]:
     """What a manifest says of an INT8 engine: where its recipe came from and, read off its graphs, what is INT8."""
     graphs = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.onnx"))}
-    layers = {name: len(int8_layers(onnx.load_from_string(data))) for name, data in graphs.items()}
-    dense = {name: len(dense_layers(read_graph(data))) for name, data in graphs.items()}
+    models = {name: read_graph(data) for name, data in graphs.items()}
+    layers = {name: len(int8_layers(model)) for name, model in models.items()}
+    dense = {name: len(dense_layers(model)) for name, model in models.items()}
     return {
         "method": recipe.method,
         "recipe_digest": recipe.digest,

@@ -14,8 +14,13 @@ from typing import Any
 
 from .arguments import NOT_FOR_DIAGNOSIS, make_parser
 from .cli_build import build_engine, calibrate, say
+from .data import demo_calibration, demo_engine
 from .errors import DatasetInvalid, EnvironmentProblem, LsmsError
 
+# what "demo" means to an argument, unless there is a folder of that name with this file
+BUNDLED = dict.fromkeys(("engine", "from_engine", "source"), ("manifest.json", demo_engine)) | {
+    "calibration": ("recipe.json", demo_calibration)
+}
 PROBLEMS = 50  # of a data set that are printed
 EXTRAS = {  # a missing module -> what to install
     **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors", "matplotlib"), "lsms-rt[build]"),
@@ -191,15 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     handler.addFilter(_Once())
     logging.getLogger("lsms_rt").addHandler(handler)
-    for name in ("engine", "from_engine", "source"):
-        if str(getattr(options, name, "")) == "demo" and not Path("demo", "manifest.json").exists():
-            from .data import demo_engine
-
-            setattr(options, name, demo_engine())
-    if str(getattr(options, "calibration", "")) == "demo" and not Path("demo", "recipe.json").exists():
-        from .data import demo_calibration
-
-        options.calibration = demo_calibration()
+    for name, (file, bundled) in BUNDLED.items():
+        if str(getattr(options, name, "")) == "demo" and not Path("demo", file).exists():
+            setattr(options, name, bundled())
     try:
         options.run(options)
         sys.stdout.flush()

@@ -9,7 +9,6 @@ Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from .data import demo_checkpoint
-from .engine.backend import FEATURES, STAGES, SentenceFeatures
+from .engine.backend import FEATURES, STAGES, OneByOne, SentenceFeatures
 from .engine.manifest import batch_profile
 from .errors import EnvironmentProblem, InputError
 from .export.describe import manifest_of
@@ -30,7 +29,7 @@ from .segmenter import Segmenter
 from .text import Tokenizer
 
 
-class TorchBackend:
+class TorchBackend(OneByOne):
     """An engine backend (``engine.backend.Backend``) over a ``TorchRunner``; features stay on its device."""
 
     version = str(torch.__version__)
@@ -50,9 +49,6 @@ class TorchBackend:
         features = TextFeatures(tuple(found[:STAGES]), tuple(found[STAGES:]), mask, folded)
         logits: np.ndarray = self.runner.segment(torch.from_numpy(images), features).cpu().numpy()
         return logits
-
-    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        return (self.segment(images, text) for images in batches)
 
     def close(self) -> None:
         self.runner.close()

@@ -41,3 +41,17 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; calling it twice is harmless."""
+
+
+class OneByOne:
+    """A backend's ``segment_many`` where nothing overlaps."""
+
+    def segment_many(self: SegmentsOne, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        return (self.segment(images, text) for images in batches)
+
+
+class SegmentsOne(Protocol):
+    """What :class:`OneByOne` needs of a backend."""
+
+    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        """As in :class:`Backend`."""

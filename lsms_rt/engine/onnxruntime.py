@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..errors import EngineInvalid, EnvironmentProblem
 from ..gpu import look
-from .backend import FEATURES, TEXT_INPUTS, SentenceFeatures
+from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
 
 TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(OneByOne):
     """Two inference sessions; ``run`` of a session is thread-safe.
 
     ``kind`` is "cpu", "cuda" or "tensorrt", whose execution providers are in the package onnxruntime-gpu; None takes
@@ -44,9 +43,6 @@ class OnnxRuntimeBackend:
         feeds = {name: _rows(array, batch) for name, array in (text.arrays | {"mask": text.mask}).items()}
         logits: np.ndarray = self._run(IMAGE_GRAPH, ["logits"], feeds | {"image": images})[0]
         return logits[:, 0]
-
-    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        return (self.segment(images, text) for images in batches)
 
     def close(self) -> None:
         self._sessions = {}
