@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .split import join
+
 _FOLDED = ("Cast", "Transpose", "Reshape", "Identity")  # of a weight: how a graph is stored, not what it computes
 
 
@@ -28,8 +30,8 @@ class DenseLayer:
 
 
 def read_graph(data: bytes) -> onnx.ModelProto:
-    """A graph with its weights as plain initializers: engines store them in halves, behind a Cast; exporters leave
-    Transposes of large ones."""
+    """A graph with whole layers and its weights as plain initializers: engines for a CPU have layers in parts, store
+    weights in halves, behind a Cast; exporters leave Transposes of large ones."""
     model = onnx.load_from_string(data)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -48,13 +50,14 @@ def read_graph(data: bytes) -> onnx.ModelProto:
     graph.node.extend(kept)
     del graph.initializer[:]
     graph.initializer.extend(tensor for name, tensor in constants.items() if users.get(name, 0) > 0)
+    join(model)
     return model
 
 
 def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
     """Layers that INT8 can take, in the graph's order: never depthwise strips, never products of two activations."""
     weights = _weights(model.graph)
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
     found = []
     for node in model.graph.node:
         if node.op_type == "Conv" and _groups(node) == 1 and len(weights.get(node.input[1], ())) == 4:
@@ -70,7 +73,7 @@ def dense_macs(model: onnx.ModelProto) -> int:
     """Multiply-accumulates of one slice (one sentence) in all dense convolutions and all matrix products, attention's
     products of two activations included."""
     weights = _weights(model.graph)
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
     dense = (node for node in model.graph.node if node.op_type in ("Conv", "MatMul") and _groups(node) == 1)
     return sum(_macs(node, shapes, weights) for node in dense)
 
@@ -92,7 +95,7 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dic
     return output * (weights.get(node.input[0]) or shapes[node.input[0]])[-1]
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors at batch 1.  Raises ``KeyError`` later for one that cannot be inferred."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)

@@ -11,10 +11,12 @@ from pathlib import Path
 import onnx
 
 from lsms_rt.calibration.gate import GateData, gate_data
-from lsms_rt.calibration.layers import read_graph
+from lsms_rt.calibration.layers import read_graph, shapes_of
 from lsms_rt.calibration.recipe import Recipe, read_recipe
+from lsms_rt.calibration.split import split
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest, batch_profile, write_manifest
+from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
 from lsms_rt.engine.opening import BACKENDS
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
@@ -82,6 +84,11 @@ class BuildOptions:
         """Where the gate's report goes; a refused engine's does not replace that of an engine which is there."""
         kind = "refused" if refused else "report"
         return self.report or output.with_name(f"{output.name.removesuffix('.engine')}.{kind}.html")
+
+    @property
+    def for_cpu(self) -> bool:
+        """Whether the graphs are laid out for a CPU's caches; ``layers.read_graph`` undoes it."""
+        return self.backend == "onnxruntime" and self.precision == "fp32"
 
     @property
     def profile(self) -> tuple[int, int, int]:
@@ -223,6 +230,8 @@ def _gate_data(options: GateOptions, recipe: Recipe | None, place: Path, image_s
 def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:
     try:
         model = LSMS.from_pretrained(checkpoint, kernels)
+        if kernels != "reference":
+            model.fold_decoder()
         if image_size is not None:
             model.config = replace(model.config, image_size=image_size)
     except (FileNotFoundError, ValueError, TypeError) as error:
@@ -251,6 +260,8 @@ def _graph_engine(
         if recipe is not None:
             graph = read_graph(graph.SerializeToString())
             make_int8(graph, recipe, path.stem)
+        elif options.for_cpu and path.name == IMAGE_GRAPH:
+            split(graph, shapes_of(graph))
         store_as_fp16(graph)
         strip_metadata(graph)
         if nodes is not None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,10 +18,15 @@ from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
 
 TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
+INPUTS = {TEXT_GRAPH: TEXT_INPUTS, IMAGE_GRAPH: ("image", "mask", *FEATURES)}
 
 
 class OnnxRuntimeBackend(OneByOne):
     """Two inference sessions; ``run`` of a session is thread-safe.
+
+    On a CPU one slice is computed by all threads, and several by one thread each: nothing waits for anything then, and
+    what a slice needs stays in a core's cache (measured on two cores: a tenth faster a slice, where a batch in one
+    call is a tenth slower).
 
     ``kind`` is "cpu", "cuda" or "tensorrt", whose execution providers are in the package onnxruntime-gpu; None takes
     CUDA where it is, and logs it.  GPU number ``index``.
@@ -29,33 +39,102 @@ class OnnxRuntimeBackend(OneByOne):
             raise EnvironmentProblem("this engine needs ONNX Runtime; pip install onnxruntime") from error
         self.version: str = onnxruntime.__version__
         self.providers = _providers(onnxruntime, kind, index)
-        self._sessions = {
-            name: _session(onnxruntime, engine, name, wanted, threads, self.providers)
-            for name, wanted in ((TEXT_GRAPH, TEXT_INPUTS), (IMAGE_GRAPH, ("image", "mask", *FEATURES)))
-        }
+
+        def session(name: str, threads: int | None) -> Any:
+            return _session(onnxruntime, engine, name, threads, self.providers)
+
+        self._sessions = {name: session(name, threads) for name in INPUTS}
+        count = threads or cpu_count()
+        self._pool: SlicePool | None = None
+        if self.providers == ["CPUExecutionProvider"] and count > 1:
+            self._pool = SlicePool(count, lambda: session(IMAGE_GRAPH, 1))
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
-        outputs = self._run(TEXT_GRAPH, list(FEATURES), {"tokens": tokens, "mask": mask})
+        outputs = _run(self._session(TEXT_GRAPH), TEXT_GRAPH, list(FEATURES), {"tokens": tokens, "mask": mask})
         return SentenceFeatures(dict(zip(FEATURES, outputs, strict=True)), mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        batch = len(images)
-        feeds = {name: _rows(array, batch) for name, array in (text.arrays | {"mask": text.mask}).items()}
-        logits: np.ndarray = self._run(IMAGE_GRAPH, ["logits"], feeds | {"image": images})[0]
-        return logits[:, 0]
+        if len(images) == 1 or self._pool is None:
+            return self._logits(self._session(IMAGE_GRAPH), images, text)
+        return next(self.segment_many([images], text))
+
+    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        if self._pool is None:
+            return super().segment_many(batches, text)
+        self._session(IMAGE_GRAPH)  # refuses a closed engine
+        return self._pool.run(batches, lambda session, image: self._logits(session, image, text))
 
     def close(self) -> None:
         self._sessions = {}
+        if self._pool is not None:
+            self._pool.close()
 
-    def _run(self, graph: str, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _logits(self, session: Any, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        feeds = {name: _rows(array, len(images)) for name, array in (text.arrays | {"mask": text.mask}).items()}
+        logits: np.ndarray = _run(session, IMAGE_GRAPH, ["logits"], feeds | {"image": images})[0]
+        return logits[:, 0]
+
+    def _session(self, graph: str) -> Any:
         session = self._sessions.get(graph)
         if session is None:
             raise EngineInvalid("this engine has been closed; open a new Segmenter")
+        return session
+
+
+class SlicePool:
+    """Slices on threads of their own, each through one session of one thread, which is opened when it is needed."""
+
+    def __init__(self, threads: int, open_session: Callable[[], Any]) -> None:
+        self.threads, self._open = threads, open_session
+        self._session: Any = None
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def run(
+        self, batches: Iterable[np.ndarray], answer: Callable[[Any, np.ndarray], np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """``answer`` of the session and every image (1, 1, S, S), a batch at a time, in order.
+
+        Batches are asked for until every thread has a slice waiting behind its own, so that none idles between two.
+        """
+        under_way: deque[list[Future[np.ndarray]]] = deque()
         try:
-            result: list[np.ndarray] = session.run(outputs, feeds)
-        except Exception as error:  # the library's own exceptions have no common public base
-            raise EngineInvalid(f"ONNX Runtime could not run {graph}: {error}") from error
-        return result
+            for images in batches:
+                session, executor = self._ready()
+                under_way.append([executor.submit(answer, session, image[None]) for image in images])
+                while sum(map(len, under_way)) - len(under_way[0]) >= self.threads:
+                    yield np.concatenate([slice_.result() for slice_ in under_way.popleft()])
+            while under_way:
+                yield np.concatenate([slice_.result() for slice_ in under_way.popleft()])
+        finally:  # an error, or a caller who wants no more
+            for slice_ in (slice_ for batch in under_way for slice_ in batch):
+                slice_.cancel()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._executor is not None:
+                self._executor.shutdown(cancel_futures=True)
+            self._session = self._executor = None
+
+    def _ready(self) -> tuple[Any, ThreadPoolExecutor]:
+        with self._lock:
+            if self._executor is None:
+                self._session = self._open()
+                self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="lsms-slice")
+            return self._session, self._executor
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(session: Any, graph: str, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        result: list[np.ndarray] = session.run(outputs, feeds)
+    except Exception as error:  # the library's own exceptions have no common public base
+        raise EngineInvalid(f"ONNX Runtime could not run {graph}: {error}") from error
+    return result
 
 
 PROVIDERS = {  # of ONNX Runtime, the first that runs an operator takes it
@@ -82,9 +161,7 @@ def _providers(ort: Any, kind: str | None, index: int) -> list[Any]:
     return [name if name.startswith("CPU") else (name, on_gpu) for name in PROVIDERS[kind]]
 
 
-def _session(
-    ort: Any, engine: EngineDirectory, name: str, inputs: tuple[str, ...], threads: int | None, providers: list[Any]
-) -> Any:
+def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, providers: list[Any]) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised as well
     if threads is not None:
@@ -103,9 +180,9 @@ def _session(
             f"ONNX Runtime's {first} does not start here; see lsms-rt doctor, or take device='cpu'"
         )
     found = {value.name for value in session.get_inputs()}
-    if found != set(inputs):
+    if found != set(INPUTS[name]):
         raise EngineInvalid(
-            f"{engine.path / name} has inputs {sorted(found)}, not {sorted(inputs)}; build the engine again"
+            f"{engine.path / name} has inputs {sorted(found)}, not {sorted(INPUTS[name])}; build the engine again"
         )
     return session
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .config import LsmsConfig
 from .decoder import FullScaleDecoder
+from .decoder_folded import FoldedDecoder
 from .encoder import Encoder, TextFeatures
 from .forms import check_gradients, choose_kernels
 from .text import TextEncoder
@@ -37,7 +38,7 @@ class LSMS(nn.Module):
         self.kernels = choose_kernels(kernels)
         self.text_encoder = TextEncoder(config.text)
         self.encoder = Encoder(config, self.kernels)
-        self.decoder = FullScaleDecoder(config)
+        self.decoder: FullScaleDecoder | FoldedDecoder = FullScaleDecoder(config)
         # Only the contrastive loss (abstract of v3) uses these two; they are not exported.
         self.pixel_projection = nn.Conv2d(config.decoder_width // 2, EMBEDDING, 1)
         self.text_projection = nn.Linear(config.text.hidden_size, EMBEDDING)
@@ -55,6 +56,15 @@ class LSMS(nn.Module):
     def forward(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """``image`` (B, 1, H, W), ``tokens`` (B, T), ``mask`` (B, T) -> logits (B, 1, H, W)."""
         return self.segment(image, self.encode_text(tokens, mask))
+
+    def fold_decoder(self) -> LSMS:
+        """Replace the decoder by ``FoldedDecoder``, which computes the same in less work; returns this model.
+
+        For inference and export: a model so folded can be neither trained nor saved.
+        """
+        if isinstance(self.decoder, FullScaleDecoder):
+            self.decoder = FoldedDecoder(self.decoder).to(self.decoder.token_embedding).eval()
+        return self
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, kernels: str = "stock") -> LSMS:
@@ -101,6 +111,10 @@ class LSMS(nn.Module):
         """
         from safetensors.torch import save_file
 
+        if not isinstance(self.decoder, FullScaleDecoder):
+            raise ValueError(
+                "a model with a folded decoder has no checkpoint's weights any more; save it before folding"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsms_rt.model import LSMS
+from lsms_rt.model.decoder import FullScaleDecoder
 
 from .batches import ATTRIBUTES, ORGANS, Batch
 
@@ -69,8 +70,10 @@ def total_loss(model: LSMS, auxiliary: Auxiliary, batch: Batch) -> tuple[Tensor,
     """One forward pass and the weighted sum of all losses, with its parts for the log."""
     hidden = model.text_encoder(batch.tokens, batch.mask)
     maps = model.encoder(batch.image, model.encoder.project_text(hidden, batch.mask))
-    features = model.decoder.features(maps)
-    small = model.decoder.predict(features)
+    decoder = model.decoder
+    assert isinstance(decoder, FullScaleDecoder)  # a folded one is not trained
+    features = decoder.features(maps)
+    small = decoder.predict(features)
     logits = F.interpolate(small, size=batch.image.shape[2:], mode="bilinear", align_corners=False)
     parts = {
         # Ten times: lesions are about a hundredth of the pixels, so the mean over pixels is small.

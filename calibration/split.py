@@ -1,0 +1,194 @@
+"""Layers computed in parts of their channels, so that a CPU's cache holds what lies between them; and made whole again.
+
+A block's MLP widens its map eightfold (1x1, depthwise 3x3, GELU) before it narrows it: 16 MB at stride 4 of a 512x512
+slice, written and read again three times.  Channels do not meet before the narrowing 1x1, which adds them up; a part of
+the channels at a time gives the same sum, and stays in the cache.  A GPU wants the whole layers: ``join`` gives
+them back, by the names that ``split`` gave the parts.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+PART_BYTES = 4 << 20  # of the widened map; half of it or twice as much measured the same to a few per cent
+LANES = 16  # floats of a vector register, by which ONNX Runtime blocks channels
+_PART = re.compile(r"(.+)\.part(\d+)$")
+Shapes = dict[str, tuple[int, ...]]
+
+
+def split(model: onnx.ModelProto, shapes: Shapes) -> int:
+    """Split every MLP whose widened map has more than ``PART_BYTES``, in place; returns how many.
+
+    ``shapes`` of the graph's tensors for one slice; weights are float32 initializers, layers named by their modules.
+    """
+    graph = _Graph(model)
+    count = 0
+    for expand in [node for node in model.graph.node if node.name.endswith(".mlp.expand")]:
+        chain = graph.mlp(expand)
+        hidden = shapes[expand.output[0]]
+        parts = _parts(hidden[1], 4 * int(np.prod(hidden)))
+        if chain is not None and parts > 1:
+            graph.replace(chain, _in_parts(graph, chain, parts))
+            count += 1
+    graph.write()
+    return count
+
+
+def join(model: onnx.ModelProto) -> None:
+    """The inverse of :func:`split`, in place; a graph without parts is left as it is."""
+    graph = _Graph(model)
+    chains: dict[str, list[list[onnx.NodeProto]]] = {}
+    for node in model.graph.node:
+        match = _PART.match(node.name)
+        if match and match[1].endswith(".mlp.expand"):
+            chain = graph.mlp(node)
+            assert chain is not None, node.name
+            chains.setdefault(match[1], []).append(chain)
+    for parts in chains.values():
+        graph.replace_many(parts, _whole(graph, parts))
+    graph.write()
+
+
+def _parts(channels: int, size: int) -> int:
+    """The fewest parts of whole vectors that are small enough."""
+    fits = (n for n in range(1, channels // LANES + 1) if channels % (n * LANES) == 0 and size / n <= PART_BYTES)
+    return next(fits, 1)
+
+
+def _in_parts(graph: _Graph, chain: list[onnx.NodeProto], parts: int) -> list[onnx.NodeProto]:
+    expand, depthwise, gelu, reduce = chain
+    made: list[onnx.NodeProto] = []
+    total = ""
+    for index in range(parts):
+
+        def name(text: str, index: int = index) -> str:
+            return f"{text}.part{index}"
+
+        def cut(tensor: str, axis: int, index: int = index) -> str:
+            value = np.split(graph.values(tensor), parts, axis)[index]
+            return graph.constant(f"{tensor}.part{index}", value)
+
+        weights = {
+            expand.name: [cut(expand.input[1], 0), cut(expand.input[2], 0)],
+            depthwise.name: [cut(depthwise.input[1], 0), cut(depthwise.input[2], 0)],
+            gelu.name: [],
+            # the bias once
+            reduce.name: [cut(reduce.input[1], 1), *([reduce.input[2]] if index == 0 else [])],
+        }
+        source = expand.input[0]
+        for node in chain:
+            part = onnx.NodeProto()
+            part.CopyFrom(node)
+            part.name = name(node.name or node.output[0])
+            del part.input[:], part.output[:]
+            part.input.extend([source, *weights[node.name]])
+            source = name(node.output[0])
+            part.output.append(source)
+            for attribute in part.attribute:
+                if attribute.name == "group" and node is depthwise:
+                    attribute.i = len(graph.values(depthwise.input[1])) // parts
+            made.append(part)
+        if total:
+            result = reduce.output[0] if index == parts - 1 else name(f"{reduce.output[0]}.sum")
+            made.append(helper.make_node("Add", [total, source], [result], name=name(f"{reduce.name}.sum")))
+            source = result
+        total = source
+    return made
+
+
+def _whole(graph: _Graph, parts: list[list[onnx.NodeProto]]) -> list[onnx.NodeProto]:
+    made: list[onnx.NodeProto] = []
+    source = parts[0][0].input[0]
+    for step, axis in enumerate((0, 0, None, 1)):
+        nodes = [chain[step] for chain in parts]
+        whole = onnx.NodeProto()
+        whole.CopyFrom(nodes[0])
+        whole.name = _stem(nodes[0].name)
+        del whole.input[:], whole.output[:]
+        whole.input.append(source)
+        if axis is not None:
+            weights = [graph.values(node.input[1]) for node in nodes]
+            whole.input.append(graph.constant(_stem(nodes[0].input[1]), np.concatenate(weights, axis)))
+        if axis == 0:
+            biases = [graph.values(node.input[2]) for node in nodes]
+            whole.input.append(graph.constant(_stem(nodes[0].input[2]), np.concatenate(biases)))
+        if axis == 1:
+            whole.input.append(nodes[0].input[2])
+        for attribute in whole.attribute:
+            if attribute.name == "group" and step == 1:
+                attribute.i *= len(parts)
+        source = _stem(nodes[0].output[0])
+        whole.output.append(source)
+        made.append(whole)
+    return made
+
+
+def _stem(name: str) -> str:
+    match = _PART.match(name)
+    assert match is not None, name
+    return match[1]
+
+
+class _Graph:
+    """Nodes and constants of a graph that is being changed."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.users: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.users.setdefault(name, []).append(node)
+        self._instead: dict[str, list[onnx.NodeProto]] = {}  # of a node, by its first output
+        self._gone: set[str] = set()
+
+    def mlp(self, expand: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        """expand, depthwise, GELU, reduce; None where the graph is not so, or has INT8 among them."""
+        chain = [expand]
+        for kind in ("Conv", "Gelu", "Conv"):
+            users = self.users.get(chain[-1].output[0], [])
+            if len(users) != 1 or users[0].op_type != kind:
+                return None
+            chain.append(users[0])
+        plain = all(name in self.constants for node in chain for name in node.input[1:])
+        return chain if plain else None
+
+    def values(self, name: str) -> np.ndarray:
+        value: np.ndarray = numpy_helper.to_array(self.constants[name])
+        return value
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def replace(self, chain: list[onnx.NodeProto], nodes: list[onnx.NodeProto]) -> None:
+        """``nodes`` stand where the chain's last node stood."""
+        self._gone |= {node.output[0] for node in chain}
+        self._instead[chain[-1].output[0]] = nodes
+
+    def replace_many(self, parts: list[list[onnx.NodeProto]], nodes: list[onnx.NodeProto]) -> None:
+        """As :meth:`replace`, for parts and the sums of them; the last sum's output is what others read."""
+        last = parts[0][-1].output[0]
+        for chain in parts[1:]:
+            (add,) = self.users[chain[-1].output[0]]
+            last = add.output[0]
+            self._gone.add(last)
+        for chain in parts:
+            self._gone |= {node.output[0] for node in chain}
+        nodes[-1].output[0] = last
+        self._instead[last] = nodes
+
+    def write(self) -> None:
+        """The changed nodes, and those constants that they use."""
+        nodes: list[onnx.NodeProto] = []
+        for node in self.graph.node:
+            key = node.output[0]
+            nodes += self._instead.get(key, [] if key in self._gone else [node])
+        used = {name for node in nodes for name in node.input}
+        del self.graph.node[:], self.graph.initializer[:]
+        self.graph.node.extend(nodes)
+        self.graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
