@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,18 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
     """Device (``gpu``, where one was measured), versions of lsms-rt and ``packages``, commit, date, in plain types."""
     return {
         "device": {"processor": _processor(), "system": platform.platform(), "gpu": gpu},
-        "versions": {"lsms-rt": lsms_rt.__version__} | {name: version(name) for name in packages},
+        "versions": {"lsms-rt": lsms_rt.__version__} | {name: v for name in packages if (v := _version(name))},
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -213,7 +213,56 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     sub.add_argument("--answers", type=Path, metavar="FILE", help="write a CSV with a line a sentence (default: none)")
     _threads(sub)
     json_option(sub)
+    _bench(command, json_option)
     return parser
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """``bench peers ...`` as the one command "bench peers"; a folder of such a name is given as ./peers."""
+    words = list(argv)
+    return [" ".join(words[:2]), *words[2:]] if words[:1] == ["bench"] and words[1:2] and words[1] in BENCH else words
+
+
+BENCH = ("peers", "report", "compare")
+
+
+def _bench(command: Callable[[str, str], argparse.ArgumentParser], json_option: Callable[..., None]) -> None:
+    sub = command("bench", "measure engines on this machine: latency, throughput, cold start, memory, energy")
+    sub.add_argument(
+        "engines", nargs="+", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one"
+    )
+    sub.add_argument("--quick", action="store_true", help="a look: few samples, no energy; no figures to rely on")
+    _json_file(sub)
+    _threads(sub)
+
+    sub = command("bench peers", "the same weights through PyTorch, ONNX Runtime and OpenVINO, beside our engine")
+    sub.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="weights (default: random ones, with BERT-base in front)"
+    )
+    sub.add_argument("--preset", choices=("tiny", "small", "base", "large"), default="tiny", help="of random weights")
+    sub.add_argument("--image-size", type=_number(64, 4096), default=512, metavar="N", help="side of the input")
+    sub.add_argument("--slices", type=_number(1, 1000), default=32, metavar="N", help="slices of the series")
+    sub.add_argument("--rounds", type=_number(1, 1000), default=9, metavar="N", help="times that each runs the series")
+    sub.add_argument("--without", type=_list, default=(), metavar="NAME,NAME", help="contenders to leave out")
+    sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: the library's choice)")
+    _json_file(sub)
+
+    sub = command("bench report", "records of bench as Markdown and pictures")
+    sub.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="what --json wrote")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
+
+    sub = command("bench compare", "two records of bench, and whether they differ by more than noise")
+    sub.add_argument("a", type=Path, metavar="A.json", help="what --json wrote")
+    sub.add_argument("b", type=Path, metavar="B.json", help="the same of another run")
+    sub.add_argument(
+        "--noise", type=_share, default=0.05, metavar="X", help="what two runs may differ by for no reason"
+    )
+    sub.add_argument("--fail-on-slower", action="store_true", help="exit 1 where a figure of B is slower")
+    json_option(sub)
+
+
+def _json_file(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", type=Path, metavar="FILE", help="record to write (default: print a table only)")
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

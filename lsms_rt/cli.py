@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import NOT_FOR_DIAGNOSIS, make_parser
+from .arguments import NOT_FOR_DIAGNOSIS, joined, make_parser
+from .cli_bench import RUNS as BENCH_RUNS
 from .cli_build import build_engine, calibrate, say
 from .data import demo_calibration, demo_engine
 from .errors import DatasetInvalid, EnvironmentProblem, LsmsError
@@ -169,6 +170,7 @@ COMMANDS = {
     "demo": demo,
     "phantom": phantom,
     "evaluate": evaluate,
+    **BENCH_RUNS,
 }
 
 
@@ -188,7 +190,7 @@ class _Once(logging.Filter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = make_parser(COMMANDS).parse_args(argv)
+    options = make_parser(COMMANDS).parse_args(joined(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -199,6 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (file, bundled) in BUNDLED.items():
         if str(getattr(options, name, "")) == "demo" and not Path("demo", file).exists():
             setattr(options, name, bundled())
+    if hasattr(options, "engines"):
+        options.engines = [
+            demo_engine() if str(path) == "demo" and not Path("demo", "manifest.json").exists() else path
+            for path in options.engines
+        ]
     try:
         options.run(options)
         sys.stdout.flush()

@@ -12,7 +12,8 @@ What is folded, and why it may be:
 5. The output's product, the merging 1x1 and the projection are linear: their products are taken once.
 6. Tokens are cut out of maps and put back with whole rows of channels last, before they are widened.
 
-This is the form that is exported.
+Engines are not made of it yet: INT8 recipes name the decoder's layers, and that of the demo weights names the plain
+decoder's.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class FoldedDecoder(nn.Module):
         """Four maps (B, C_i, H / stride, W / stride) -> logits (B, 1, H / 4, W / 4)."""
         rows, columns = maps[3].shape[2:]
         cells = [_cells(x.permute(0, 2, 3, 1), fold) for x, fold in zip(maps, FOLDS, strict=True)]
-        mixed = torch.split(self._inside(cells), TOKENS, dim=1)
+        mixed = torch.split(self._inside(cells), list(TOKENS), dim=1)
         change = self._across(cells, mixed, rows, columns)
         total: Tensor | None = None
         for index, (x, part, fold) in enumerate(zip(maps, mixed, FOLDS, strict=True)):

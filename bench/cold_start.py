@@ -1,0 +1,61 @@
+"""From the start of a process to its first mask: run by ``python -m lsms_rt.bench.cold_start ENGINE``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .memory import peak_rss_mb, rss_mb
+from .samples import Samples
+
+RUNS = 5
+FIELDS = ("import_ms", "engine_load_ms", "first_mask_ms", "process_to_mask_ms", "rss_mb", "peak_rss_mb")
+
+
+def cold_start(engine: Path, threads: int | None, device: str | None, runs: int = RUNS) -> dict[str, Any]:
+    """Samples of every field, from ``runs`` fresh processes; the files are in the page cache by the second."""
+    found: dict[str, list[float]] = {name: [] for name in FIELDS}
+    command = [sys.executable, "-m", "lsms_rt.bench.cold_start", str(engine), str(threads or 0), device or ""]
+    for _ in range(runs):
+        begin = time.time()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        record = json.loads(done.stdout.splitlines()[-1])
+        record["process_to_mask_ms"] = (record.pop("done") - begin) * 1000
+        for name in FIELDS:
+            if record[name] is not None:
+                found[name].append(record[name])
+    return {
+        name: Samples(tuple(values), "MB" if name.endswith("mb") else "ms").to_dict()
+        for name, values in found.items()
+        if values
+    }
+
+
+def _child(engine: Path, threads: int, device: str) -> dict[str, Any]:
+    begin = time.perf_counter()
+    import lsms_rt
+
+    segmenter_class = lsms_rt.Segmenter
+    imported = time.perf_counter()
+    from .engine import SENTENCE, example
+
+    segmenter = segmenter_class(engine, threads=threads or None, device=device or None)
+    loaded = time.perf_counter()
+    segmenter.predict(example(), SENTENCE)
+    done = time.perf_counter()
+    return {
+        "import_ms": (imported - begin) * 1000,
+        "engine_load_ms": (loaded - imported) * 1000,
+        "first_mask_ms": (done - loaded) * 1000,
+        "done": time.time(),
+        "rss_mb": rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_child(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))

@@ -1,0 +1,86 @@
+"""Two runs, and whether they differ by more than noise: ``lsms-rt bench compare A.json B.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lsms_rt.errors import InputError
+
+from .records import ENGINES, Record, device_of
+from .samples import Ratio, Samples, unpaired_ratio
+
+NOISE = 0.05  # what two runs on one machine differ by for no reason (two runs on a shared host: up to this)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of both runs.  ``ratio`` is B to A; ``verdict`` "faster", "slower", "same" or "unclear"."""
+
+    name: str
+    a: float
+    b: float
+    unit: str
+    ratio: Ratio
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {"name": self.name, "a": self.a, "b": self.b, "unit": self.unit, "verdict": self.verdict}
+        return values | {"ratio": self.ratio.to_dict()}
+
+
+def compare(a: Record, b: Record, noise: float = NOISE) -> tuple[list[Difference], list[str]]:
+    """All figures that both have, and what makes them hard to compare.
+
+    Raises :class:`InputError` for records of different kinds, or with nothing in common.
+    """
+    if a["kind"] != b["kind"]:
+        raise InputError(f"A is a record of {a['kind']}, B of {b['kind']}; compare two of a kind")
+    theirs = dict(_figures(b))
+    found = []
+    for name, mine in _figures(a):
+        if name in theirs:
+            other = theirs[name]
+            ratio = unpaired_ratio(other.values, mine.values)
+            found.append(
+                Difference(name, mine.median, other.median, mine.unit, ratio, verdict(ratio, mine.unit, noise))
+            )
+    if not found:
+        raise InputError("A and B have no figure in common; measure the same engine or peers")
+    return found, _cautions(a, b)
+
+
+def verdict(ratio: Ratio, unit: str, noise: float) -> str:
+    """B against A.  "same" where the whole interval lies within the noise, a side where all of it lies beyond."""
+    low, high = 1 / (1 + noise), 1 + noise
+    if ratio.low > high or ratio.high < low:
+        more = ratio.low > high
+        return "faster" if more == unit.startswith("slices") else "slower"
+    return "same" if ratio.low >= low and ratio.high <= high else "unclear"
+
+
+def _figures(record: Record) -> Iterator[tuple[str, Samples]]:
+    if record["kind"] == ENGINES:
+        for name, engine in record["engines"].items():
+            for group in ("latency", "throughput", "cold_start"):
+                for figure, samples in engine[group].items():
+                    if samples["unit"] != "MB":
+                        yield f"{name}: {figure}", Samples.from_dict(samples)
+    else:
+        for row in record["rows"]:
+            yield row["name"], Samples.from_dict(row["ms_a_slice"])
+            if row["name"] != "ours":
+                yield f"{row['name']}, times ours", Samples.from_dict(row["ratios"])
+
+
+def _cautions(a: Record, b: Record) -> list[str]:
+    said = []
+    if device_of(a) != device_of(b):
+        said.append(f"other devices: {device_of(a)} and {device_of(b)}")
+    for name in sorted(set(a["versions"]) & set(b["versions"])):
+        if a["versions"][name] != b["versions"][name]:
+            said.append(f"other versions of {name}: {a['versions'][name]} and {b['versions'][name]}")
+    if a["kind"] != ENGINES and (a["image_size"], a["slices"]) != (b["image_size"], b["slices"]):
+        said.append("other image sizes or series")
+    return said

@@ -1,0 +1,177 @@
+"""Everything that is measured of one engine on this machine: ``lsms-rt bench ENGINE``.
+
+Needs the runtime alone, so that a device can be measured where there is no PyTorch.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.data import DATA
+from lsms_rt.segmenter import Segmenter
+
+from .cold_start import cold_start
+from .energy import LEAST_S, energy
+from .memory import peak_rss_mb, rss_mb
+from .samples import Samples, instability
+from .sensors import find_sensors
+from .stopwatch import FULL, Effort, measure
+
+SENTENCE = "the low-density lesion in the right lobe of the liver"
+SERIES = 32  # slices
+CLIENTS = (1, 2, 4)  # threads that ask at once
+ROUNDS = 5  # of everything that is a throughput
+METHOD = {
+    "clock": "wall clock around the call, in this process",
+    "image": "a bundled phantom slice (256x256), read from DICOM bytes where it says so",
+    "sentence": SENTENCE,
+    "predict_cached": "predict of an array in HU, the sentence asked before",
+    "predict_new_sentence": "the same with a sentence never asked before",
+    "predict_from_dicom_bytes": "pydicom.dcmread of bytes, then predict, the sentence asked before",
+    "cold_start": "a fresh process each: imports, the engine opened, one mask",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """``batches`` None: 1, 2, 4 ... up to the engine's largest.  ``energy_s`` 0 leaves energy out."""
+
+    threads: int | None = None
+    device: str | None = None
+    cuda_graph: bool = True
+    effort: Effort = FULL
+    batches: tuple[int, ...] | None = None
+    series: int = SERIES
+    rounds: int = ROUNDS
+    cold_starts: int = 5
+    energy_s: float = LEAST_S
+
+
+Say = Callable[[str], None]
+
+
+def example_bytes() -> bytes:
+    """A DICOM file with one phantom slice."""
+    return (DATA / "examples" / "phantom_1.dcm").read_bytes()
+
+
+def example() -> np.ndarray:
+    """The same in HU, float32 (H, W)."""
+    return _dataset_slice(example_bytes()).hu
+
+
+def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> dict[str, Any]:
+    """A record in plain types: raw samples, figures, warnings."""
+    sensors = find_sensors()
+    before = sensors.state()
+    say("cold start")
+    record: dict[str, Any] = {"cold_start": cold_start(path, options.threads, options.device, options.cold_starts)}
+    opened = rss_mb()
+    with Segmenter(path, threads=options.threads, device=options.device, cuda_graph=options.cuda_graph) as segmenter:
+        manifest = segmenter.manifest
+        record["engine"] = {
+            "name": path.name,
+            "digest": segmenter.digest,
+            "backend": manifest.backend,
+            "preset": manifest.preset,
+            "precision": manifest.precision,
+            "image_size": manifest.image_size,
+            "kernels": manifest.kernels,
+            "weights": manifest.weights_note,
+        }
+        say("latency")
+        record["latency"], record["stages"] = _latency(segmenter, options.effort)
+        say("throughput")
+        record["throughput"] = _throughput(segmenter, options)
+        say("energy" if sensors.meter is not None and options.energy_s else "energy: no sensor")
+        record["energy"] = (
+            energy(lambda: _series(segmenter, options.series, None), sensors, options.energy_s)
+            if options.energy_s
+            else {"absent": "not asked for"}
+        )
+    record["memory"] = {"rss_before_mb": opened, "rss_after_mb": rss_mb(), "peak_rss_mb": peak_rss_mb()}
+    after = sensors.state()
+    record["device_state"] = {"before": before, "after": after}
+    latency = {name: Samples.from_dict(value) for name, value in record["latency"].items()}
+    record["warnings"] = [line for name, samples in latency.items() for line in instability(name, samples)]
+    record["warnings"] += sensors.throttled(before, after)
+    record["method"] = METHOD | {"effort": options.effort.to_dict(), "threads": options.threads or "one a core"}
+    return record
+
+
+def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Samples of ``predict`` in three ways, and of its stages in the first."""
+    hu, data, fresh = example(), example_bytes(), _sentences()
+    stages: dict[str, list[float]] = {}
+
+    def cached() -> None:
+        for name, value in segmenter.predict(hu, SENTENCE).timings.items():
+            stages.setdefault(name, []).append(value)
+
+    found = {
+        "predict_cached": measure(cached, effort),
+        "predict_new_sentence": measure(lambda: segmenter.predict(hu, next(fresh)), effort),
+        "predict_from_dicom_bytes": measure(lambda: segmenter.predict(_dataset(data), SENTENCE), effort),
+    }
+    return {name: samples.to_dict() for name, samples in found.items()}, {
+        name: Samples(tuple(values)).to_dict() for name, values in stages.items()
+    }
+
+
+def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Any]:
+    """Slices a second, rounds in turn: a series by batch, and clients that ask for one slice at a time."""
+    most = segmenter.manifest.max_batch
+    batches = options.batches or tuple(2**n for n in range(most.bit_length()) if 2**n <= most)
+    ways: dict[str, Callable[[], int]] = {
+        f"series, batch {batch}": lambda batch=batch: _series(segmenter, options.series, batch)  # type: ignore[misc]
+        for batch in batches
+    }
+    for clients in CLIENTS:
+        ways[f"predict, {clients} client{'s' * (clients > 1)}"] = lambda clients=clients: _clients(  # type: ignore[misc]
+            segmenter, options.series, clients
+        )
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.rounds + 1):
+        for name, run in ways.items():
+            begin = time.perf_counter()
+            slices = run()
+            if number:  # the first round warms up
+                rates[name].append(slices / (time.perf_counter() - begin))
+    return {name: Samples(tuple(values), "slices/s").to_dict() for name, values in rates.items()}
+
+
+def _series(segmenter: Segmenter, slices: int, batch: int | None) -> int:
+    images = [example()] * slices
+    return sum(1 for _ in segmenter.predict_series(images, SENTENCE, batch=batch))
+
+
+def _clients(segmenter: Segmenter, slices: int, clients: int) -> int:
+    hu = example()
+    with ThreadPoolExecutor(clients) as pool:
+        return sum(1 for _ in pool.map(lambda _: segmenter.predict(hu, SENTENCE), range(slices)))
+
+
+def _sentences() -> Iterator[str]:
+    """Sentences of one length, each new to the cache."""
+    return (f"{SENTENCE} {number:04d}" for number in count())
+
+
+def _dataset(data: bytes) -> Any:
+    import pydicom
+
+    return pydicom.dcmread(io.BytesIO(data))
+
+
+def _dataset_slice(data: bytes) -> Any:
+    from lsms_rt.image import load_slice
+
+    return load_slice(_dataset(data))

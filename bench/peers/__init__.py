@@ -1,0 +1,1 @@
+"""The same weights through other runtimes, side by side in one run."""

@@ -1,0 +1,96 @@
+"""What the contenders open: a checkpoint, naive graphs of it, and our engine, in one folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsms_rt.data import demo_checkpoint
+from lsms_rt.engine.backend import FEATURES, STAGES
+from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.graphs import OPSET, ImageGraph, TextGraph, quiet
+from lsms_rt.model import LSMS, TextConfig, preset
+from lsms_rt.model.lsms import TOKENIZER
+
+SEED = 0
+
+
+def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size: int) -> dict[str, Any]:
+    """Fill ``folder``; returns what the weights are.
+
+    Without a checkpoint the weights are random, with BERT-base in front, since speed does not depend on what they are.
+    """
+    target = folder / "checkpoint"
+    if checkpoint is None:
+        torch.manual_seed(SEED)
+        model = LSMS(preset(preset_name, image_size=image_size, text=TextConfig()), "reference").eval()
+        weights = f"random ({preset_name}, BERT-base)"
+        model.save_pretrained(target, tokenizer=demo_checkpoint() / TOKENIZER)
+    else:
+        shutil.copytree(checkpoint, target)
+        config = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps(config | {"image_size": image_size}))
+        model = LSMS.from_pretrained(target, "reference")
+        weights = f"{checkpoint.name} ({model.config.preset})"
+    text = model.config.text
+    _naive_graphs(model, folder)
+    del model
+    build_engine(BuildOptions(checkpoint=target, verify_slices=0), folder / "ours.engine")
+    return {"weights": weights, "image_size": image_size, "max_tokens": text.max_tokens, "vocabulary": text.vocab_size}
+
+
+class WholeGraph(nn.Module):
+    """image, tokens, mask -> logits: all of the model in one graph, as most would export it."""
+
+    def __init__(self, model: LSMS) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.model(image, tokens, mask)
+
+
+class PlainImageGraph(ImageGraph):
+    """The image half as it is defined, features not folded."""
+
+    def forward(self, image: Tensor, mask: Tensor, *features: Tensor) -> Tensor:
+        from lsms_rt.model.encoder import TextFeatures
+
+        return self.model.segment(image, TextFeatures(features[:STAGES], features[STAGES:], mask, folded=False))
+
+
+def _naive_graphs(model: LSMS, folder: Path) -> None:
+    model = model.eval().requires_grad_(False)
+    size, count = model.config.image_size, model.config.text.max_tokens
+    image, mask = torch.zeros(2, 1, size, size), torch.ones(2, count)
+    tokens = torch.ones(2, count, dtype=torch.int64)
+    text = model.encode_text(tokens, mask)
+    features = (*text.keys, *text.values)
+    batch = {0: torch.export.Dim("batch", min=1, max=1024)}
+    many = tuple(batch for _ in features)
+    whole, names = WholeGraph(model), list(FEATURES)
+    exports: list[tuple[str, nn.Module, tuple[Any, ...], list[str], list[str], tuple[Any, ...]]] = [
+        ("naive", whole, (image, tokens, mask), ["image", "tokens", "mask"], ["logits"], (batch, batch, batch)),
+        ("naive_text", TextGraph(model), (tokens, mask), ["tokens", "mask"], names, (batch, batch)),
+        (
+            "naive_image",
+            PlainImageGraph(model),
+            (image, mask, *features),
+            ["image", "mask", *names],
+            ["logits"],
+            (batch, batch, many),
+        ),
+    ]
+    for name, module, inputs, given, made, dynamic in exports:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=given, output_names=made,
+                dynamic_shapes=dynamic, verbose=False,
+            )  # fmt: skip
+        assert program is not None
+        program.save(folder / f"{name}.onnx", external_data=False)

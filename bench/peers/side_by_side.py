@@ -1,0 +1,148 @@
+"""The same weights through several runtimes, in interleaved rounds: ``lsms-rt bench peers``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.bench.samples import Samples, paired_ratio
+from lsms_rt.errors import EnvironmentProblem
+
+from .contenders import CONTENDERS, Contender
+from .worker import INPUTS, LOGITS
+
+OURS, REFERENCE = "ours", "eager, text once"  # what is divided by, and what answers are compared with
+GOALS = {"eager": 3.0, "naive graph": 1.5, "OpenVINO": 1.3}  # times as long a slice as ours, tiny at 512x512
+Say = Callable[[str], None]
+log = logging.getLogger("lsms_rt")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``slices`` in a series with one sentence, ``rounds`` in each of which all contenders run it once."""
+
+    slices: int = 32
+    rounds: int = 9
+    threads: int = 0
+    seed: int = 0
+    names: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)
+
+
+def random_inputs(plan: Plan, folder: Path, image_size: int, max_tokens: int, vocabulary: int) -> None:
+    """Noise for slices and a sentence of 12 tokens, padded as all sentences are."""
+    rng = np.random.default_rng(plan.seed)
+    images = rng.uniform(-1, 1, (plan.slices, 1, image_size, image_size)).astype(np.float32)
+    mask = np.zeros((1, max_tokens), np.float32)
+    mask[0, :12] = 1
+    tokens = np.where(mask > 0, rng.integers(5, vocabulary, mask.shape), 0).astype(np.int64)
+    np.savez(folder / INPUTS, images=images, tokens=tokens, mask=mask)
+
+
+def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
+    """Measure; ``folder`` is what ``prepare`` and :func:`random_inputs` filled.  Returns a record in plain types.
+
+    Raises :class:`EnvironmentProblem` where a contender that is there fails: left out silently, it would look absent.
+    """
+    chosen = [contender for contender in CONTENDERS if contender.name in {*plan.names, OURS}]
+    absent = {c.name: f"not installed: {', '.join(c.missing)}" for c in chosen if c.missing}
+    present = [contender for contender in chosen if not contender.missing]
+    workers: dict[str, Worker] = {}
+    try:
+        for contender in present:
+            say(f"starting {contender.name}")
+            workers[contender.name] = Worker(folder, contender, plan.threads)
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        order = random.Random(plan.seed)
+        for number in range(plan.rounds):
+            say(f"round {number + 1} of {plan.rounds}")
+            for name in order.sample(list(workers), len(workers)):
+                seconds[name].append(workers[name].series())
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    reference = _logits(folder, REFERENCE if REFERENCE in workers else OURS)
+    rows = []
+    for contender in present:
+        name = contender.name
+        per_slice = [1000 * value / plan.slices for value in seconds[name]]
+        row: dict[str, Any] = {"name": name, "what": contender.what, "ms_a_slice": Samples(tuple(per_slice)).to_dict()}
+        row["times_ours"] = paired_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
+        ratios = tuple(mine / ours for mine, ours in zip(seconds[name], seconds[OURS], strict=True))
+        row["ratios"] = Samples(ratios, "times ours").to_dict()
+        if name in GOALS:
+            row["goal"] = GOALS[name]
+        row |= _accuracy(_logits(folder, name), reference) | workers[name].ready
+        rows.append(row)
+    return {
+        "slices": plan.slices,
+        "rounds": plan.rounds,
+        "threads": plan.threads or "the library's choice",
+        "answers_compared_with": REFERENCE if REFERENCE in workers else OURS,
+        "rows": rows,
+        "absent": absent,
+    }
+
+
+class Worker:
+    """A contender's process: asleep, until it is asked for a series."""
+
+    def __init__(self, folder: Path, contender: Contender, threads: int) -> None:
+        self._name = contender.name
+        self._log = (folder / f"{contender.name}.log").open("w+")
+        command = [sys.executable, "-m", "lsms_rt.bench.peers.worker", str(folder), contender.name, str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        self.ready = self._answer()
+
+    def series(self) -> float:
+        """Seconds of one series."""
+        assert self._process.stdin is not None
+        try:
+            print("run", file=self._process.stdin, flush=True)
+        except BrokenPipeError:  # its answer will say why
+            log.debug("%s has closed its input", self._name)
+        return float(self._answer()["seconds"])
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                stream.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._log.seek(0)
+            last = [text for text in self._log.read().splitlines() if text.strip()][-1:]
+            self.stop()
+            raise EnvironmentProblem(
+                f"{self._name} failed (exit code {self._process.returncode}): {' '.join(last)[:300]}; "
+                "leave it out with --without"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _logits(folder: Path, name: str) -> np.ndarray:
+    logits: np.ndarray = np.load(folder / LOGITS.format(name))
+    return logits
+
+
+def _accuracy(logits: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    return {
+        "largest_logit_difference": float(f"{np.abs(logits - reference).max():.2g}"),
+        "mask_agreement": round(float(((logits > 0) == (reference > 0)).mean()), 7),
+    }

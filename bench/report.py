@@ -1,0 +1,53 @@
+"""Records -> one Markdown file and a picture each: ``lsms-rt bench report``; and tables inside other texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lsms_rt.errors import EnvironmentProblem, InputError
+
+from .records import ENGINES, origin, read
+from .tables import markdown, peers_table
+
+BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
+
+
+def write_report(files: list[Path], output: Path) -> list[Path]:
+    """``report.md`` and pictures in the folder ``output``; returns what was written.
+
+    Raises :class:`InputError` for a file that is no record, ``EnvironmentProblem`` without matplotlib.
+    """
+    records = {path.stem: read(path) for path in files}
+    if len(records) < len(files):
+        raise InputError("two of the files have one name; their pictures would replace each other")
+    try:
+        from .plots import draw
+    except ImportError as error:
+        raise EnvironmentProblem(f"pictures need {error.name}; pip install 'lsms-rt[build]'") from error
+    output.mkdir(parents=True, exist_ok=True)
+    parts, written = ["# Measurements", ""], []
+    for stem, record in records.items():
+        pictures = draw(record, output / stem)
+        written += pictures
+        parts += [f"## {stem}", "", markdown(record), *(f"![{stem}]({picture.name})\n" for picture in pictures)]
+    page = output / "report.md"
+    page.write_text("\n".join(parts))
+    return [page, *written]
+
+
+def filled(text: str, folder: Path) -> str:
+    """``text`` with every table between ``<!-- bench: FILE -->`` and ``<!-- bench: end -->`` made anew.
+
+    ``folder`` holds the files.
+    """
+    done, rest = "", text
+    while "<!-- bench: " in rest:
+        before, _, rest = rest.partition("<!-- bench: ")
+        name, closed, rest = rest.partition(" -->\n")
+        _, ended, rest = rest.partition(END)
+        if not (closed and ended):
+            raise InputError(f"a table of {name[:60]!r} has no end; close it with {END}")
+        record = read(folder / name)
+        table = markdown(record) if record["kind"] == ENGINES else f"{peers_table(record)}\n\n{origin(record)}.\n"
+        done += f"{before}{BEGIN.format(name)}\n{table}{END}"
+    return done + rest

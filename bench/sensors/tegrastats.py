@@ -1,0 +1,113 @@
+"""A Jetson's tegrastats: power rails, temperatures, clocks.
+
+Facts: one line an interval; a rail is ``VDD_IN 4970mW/4969mW``, now and on average since the program started; VDD_IN is
+all that the module takes (older boards: POM_5V_IN).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from lsms_rt.jetson import Jetson
+
+WHOLE = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0")  # the rail of the whole module, by age of the board
+HOT = 95.0  # degrees Celsius: Orin's software throttling begins at 99
+COMMAND = ("tegrastats", "--interval", "100")
+_RAIL = re.compile(r"(\w+) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
+_TEMPERATURE = re.compile(r"(\w+)@(-?\d+(?:\.\d+)?)C")
+_RAM = re.compile(r"RAM (\d+)/(\d+)MB")
+_GPU = re.compile(r"GR3D_FREQ (\d+)%(?:@\[?(\d+))?")
+
+
+def parse(line: str) -> dict[str, Any]:
+    """One line -> ``rails`` (mW), ``celsius``, ``ram_mb``, ``gpu_percent``, ``gpu_mhz``; what is not in it is None."""
+    # Rails stand behind the temperatures; before them "RAM 2448/7620MB" looks like one.
+    ends = [match.end() for match in _TEMPERATURE.finditer(line)]
+    power = line[ends[-1] :] if ends else ""
+    rails = {name: int(now) for name, now, _ in _RAIL.findall(power)}
+    ram, gpu = _RAM.search(line), _GPU.search(line)
+    return {
+        "rails": rails,
+        "celsius": {name: float(value) for name, value in _TEMPERATURE.findall(line) if float(value) > -200},
+        "ram_mb": int(ram[1]) if ram else None,
+        "gpu_percent": int(gpu[1]) if gpu else None,
+        "gpu_mhz": int(gpu[2]) if gpu and gpu[2] else None,
+    }
+
+
+def whole_watts(sample: dict[str, Any]) -> float | None:
+    """What the whole module takes, of one parsed line."""
+    found = [sample["rails"][name] / 1000 for name in WHOLE if name in sample["rails"]]
+    return found[0] if found else None
+
+
+class Tegrastats:
+    """Adds power up over time, from a tegrastats of its own."""
+
+    source = "tegrastats, module input rail"
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True)
+        self._total = Integral()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def joules(self) -> float:
+        return self._total.joules(time.monotonic())
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        lines: Iterable[str] = self._process.stdout
+        for line in lines:
+            watts = whole_watts(parse(line))
+            if watts is not None:
+                self._total.add(time.monotonic(), watts)
+
+
+class Integral:
+    """Energy from samples of power: each holds until the next one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._joules, self._last, self._watts = 0.0, None, 0.0  # type: float, float | None, float
+
+    def add(self, now: float, watts: float) -> None:
+        with self._lock:
+            if self._last is not None:
+                self._joules += self._watts * (now - self._last)
+            self._last, self._watts = now, watts
+
+    def joules(self, now: float) -> float:
+        with self._lock:
+            return self._joules + (self._watts * (now - self._last) if self._last is not None else 0.0)
+
+
+def state(board: Jetson) -> dict[str, Any]:
+    """Power mode and one line of tegrastats."""
+    try:
+        with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            process.terminate()
+    except OSError as error:
+        return {"board": board.model, "power_mode": board.power_mode, "absent": f"tegrastats does not start: {error}"}
+    return {"board": board.model, "power_mode": board.power_mode} | parse(line)
+
+
+def throttled(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A power mode that changed, and temperatures near the limit."""
+    said = []
+    if before.get("power_mode") != after.get("power_mode"):
+        said.append(f"the power mode changed from {before.get('power_mode')} to {after.get('power_mode')}")
+    hot = {name: value for name, value in after.get("celsius", {}).items() if value >= HOT}
+    return said + [f"{name} is at {value:.0f} degrees: the clocks may have been lowered" for name, value in hot.items()]

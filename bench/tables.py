@@ -1,0 +1,101 @@
+"""Records as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .compare import Difference
+from .records import ENGINES, Record, origin
+
+LATENCIES = {
+    "predict_cached": "sentence asked before",
+    "predict_new_sentence": "new sentence",
+    "predict_from_dicom_bytes": "from DICOM bytes",
+}
+
+
+def markdown(record: Record) -> str:
+    """All of a record, with where it comes from."""
+    body = _engines(record) if record["kind"] == ENGINES else peers_table(record)
+    return f"{body}\n\n{origin(record)}.\n"
+
+
+def peers_table(record: Record) -> str:
+    """One row a contender: speed and accuracy beside each other."""
+    lines = [
+        "| | ms a slice (median) | times ours (95 %) | goal | largest logit difference | same mask | first slice, s "
+        "| peak MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        ratio = row["times_ours"]
+        times = "1" if row["name"] == "ours" else f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+        goal = f"{row['goal']:g}" if "goal" in row else ""
+        lines.append(
+            f"| {row['what']} | {row['ms_a_slice']['p50']:.1f} | {times} | {goal} | "
+            f"{row['largest_logit_difference']:.1e} | {row['mask_agreement']:.4%} | {row['first_slice_s']:.1f} | "
+            f"{_number(row['peak_rss_mb'], 0)} |"
+        )
+    lines += [f"| {name} | {reason} | | | | | | |" for name, reason in record["absent"].items()]
+    return "\n".join(lines)
+
+
+def compare_table(found: Iterable[Difference]) -> str:
+    """For the terminal: A, B, their ratio, and the verdict."""
+    rows = [
+        (
+            d.name,
+            f"{d.a:.4g}",
+            f"{d.b:.4g}",
+            d.unit,
+            f"{d.ratio.value:.3f} ({d.ratio.low:.3f} to {d.ratio.high:.3f})",
+            d.verdict,
+        )
+        for d in found
+    ]
+    rows.insert(0, ("figure", "A", "B", "unit", "B to A (95 %)", "B is"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _engines(record: Record) -> str:
+    return "\n\n".join(_engine(name, engine) for name, engine in record["engines"].items())
+
+
+def _engine(name: str, engine: dict[str, Any]) -> str:
+    what, size = engine["engine"], engine["engine"]["image_size"]
+    lines = [
+        f"### {name}: {what['preset']}, {size}x{size}, {what['precision']}, {what['backend']}",
+        "",
+        "| predict, ms | p50 | p90 | p95 | p99 | min | CoV | samples |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for key, words in LATENCIES.items():
+        found = engine["latency"][key]
+        cells = " | ".join(_number(found[figure], 2) for figure in ("p50", "p90", "p95", "p99", "min"))
+        lines.append(f"| {words} | {cells} | {found['cov']:.1%} | {found['count']} |")
+    lines += ["", "| stage of a predict | ms (p50) |", "|---|---|"]
+    lines += [f"| {stage} | {value['p50']:.2f} |" for stage, value in engine["stages"].items()]
+    lines += ["", "| throughput | slices a second (p50) |", "|---|---|"]
+    lines += [f"| {way} | {value['p50']:.2f} |" for way, value in engine["throughput"].items()]
+    lines += ["", "| cold start, a fresh process | p50 |", "|---|---|"]
+    for field, value in engine["cold_start"].items():
+        lines.append(f"| {field.rsplit('_', 1)[0].replace('_', ' ')} | {value['p50']:.0f} {value['unit']} |")
+    power = engine["energy"]
+    if "absent" in power:
+        lines += ["", f"Energy: not measured ({power['absent']})."]
+    else:
+        lines += [
+            "",
+            f"Energy: {power['joules_a_slice']:.3f} J a slice above idle ({power['source']}; idle "
+            f"{power['idle_watts']:.1f} W, at work {power['watts']:.1f} W, {power['seconds']:.0f} s).",
+        ]
+    lines += [f"- warning: {line}" for line in engine["warnings"]]
+    return "\n".join(lines)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "too few" if value is None else f"{value:.{digits}f}"

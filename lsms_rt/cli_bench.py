@@ -1,0 +1,104 @@
+"""The commands that measure: bench, bench peers, bench report, bench compare."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .cli_build import say
+from .errors import InputError
+
+
+def bench(options: argparse.Namespace) -> None:
+    from .bench.engine import Options, measure_engine
+    from .bench.records import ENGINES, record_of
+    from .bench.stopwatch import FULL, QUICK
+    from .bench.tables import markdown
+    from .gpu import look
+
+    names = [path.name for path in options.engines]
+    if len(set(names)) < len(names):
+        raise InputError("two engines have one name, which would be one row; rename a folder")
+    wanted = Options(
+        threads=options.threads,
+        device=options.device,
+        cuda_graph=not options.no_cuda_graph,
+        effort=QUICK if options.quick else FULL,
+        rounds=1 if options.quick else Options.rounds,
+        series=8 if options.quick else Options.series,
+        cold_starts=1 if options.quick else Options.cold_starts,
+        energy_s=0 if options.quick else Options.energy_s,
+    )
+    engines = {
+        path.name: measure_engine(path, wanted, lambda text, path=path: say(f"{path.name}: {text}"))  # type: ignore[misc]
+        for path in options.engines
+    }
+    gpus = look().gpus
+    record = record_of(ENGINES, ("onnxruntime", "numpy"), gpus[0].name if gpus else None, engines=engines)
+    _put(record, markdown(record), options.json)
+
+
+def peers(options: argparse.Namespace) -> None:
+    from .bench.peers.contenders import CONTENDERS
+    from .bench.peers.prepare import prepare
+    from .bench.peers.side_by_side import OURS, Plan, random_inputs, run
+    from .bench.records import PEERS, record_of
+    from .bench.tables import markdown
+
+    known = tuple(contender.name for contender in CONTENDERS)
+    unknown = sorted(set(options.without) - set(known) | ({OURS} & set(options.without)))
+    if unknown:
+        raise InputError(f"--without {','.join(unknown)}; choose from {', '.join(known[1:])}")
+    plan = Plan(
+        slices=options.slices,
+        rounds=options.rounds,
+        threads=options.threads or 0,
+        names=tuple(name for name in known if name not in options.without),
+    )
+    with tempfile.TemporaryDirectory(prefix="lsms-peers-") as place:
+        folder = Path(place)
+        say("making the checkpoint, the naive graphs and the engine (a minute)")
+        what = prepare(folder, options.checkpoint, options.preset, options.image_size)
+        random_inputs(plan, folder, options.image_size, what.pop("max_tokens"), what.pop("vocabulary"))
+        found = run(folder, plan, say)
+    record = record_of(PEERS, ("torch", "onnxruntime", "openvino", "numpy"), **what, **found)
+    _put(record, markdown(record), options.json)
+
+
+def report(options: argparse.Namespace) -> None:
+    from .bench.report import write_report
+
+    for path in write_report(options.files, options.output):
+        print(path)
+
+
+def compare(options: argparse.Namespace) -> None:
+    from .bench.compare import compare as compare_records
+    from .bench.records import read
+    from .bench.tables import compare_table
+
+    found, cautions = compare_records(read(options.a), read(options.b), options.noise)
+    if options.json:
+        print(json.dumps({"differences": [d.to_dict() for d in found], "cautions": cautions}, indent=2))
+    else:
+        print(compare_table(found))
+        for caution in cautions:
+            say(f"warning: {caution}")
+    slower = [difference.name for difference in found if difference.verdict == "slower"]
+    if slower and options.fail_on_slower:
+        say(f"slower: {', '.join(slower)}")
+        sys.exit(1)
+
+
+def _put(record: dict[str, Any], text: str, path: Path | None) -> None:
+    print(text)
+    if path is not None:
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        say(f"written to {path}; pictures: lsms-rt bench report {path} -o DIR")
+
+
+RUNS = {"bench": bench, "bench peers": peers, "bench report": report, "bench compare": compare}

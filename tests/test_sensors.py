@@ -1,0 +1,146 @@
+"""Sensors, from what boards and drivers print: none of them is here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from lsms_rt.bench.energy import energy
+from lsms_rt.bench.sensors import Sensors, find_sensors, nvml, tegrastats
+
+# The formats of an Orin Nano (L4T 36) and of a Nano (L4T 32), as NVIDIA documents them, with figures of ours.
+ORIN = (
+    "11-25-2026 10:00:00 RAM 2448/7620MB (lfb 2x4MB) SWAP 0/3810MB (cached 0MB) CPU [4%@1510,0%@1510,off,off] "
+    "GR3D_FREQ 61%@[624] cpu@48.5C soc2@47.6C tj@49.1C cv0@-256C VDD_IN 7970mW/4969mW VDD_CPU_GPU_CV 2001mW/514mW "
+    "VDD_SOC 1419mW/1420mW"
+)
+NANO = (
+    "RAM 1903/3964MB (lfb 2x2MB) SWAP 0/1982MB (cached 0MB) CPU [12%@921,8%@921] EMC_FREQ 0% GR3D_FREQ 23% "
+    "PLL@30C CPU@33.5C PMIC@100C GPU@31C AO@39C thermal@32.25C POM_5V_IN 2532/2100 POM_5V_GPU 41/20 POM_5V_CPU 450/400"
+)
+
+
+def test_tegrastats_of_an_orin() -> None:
+    found = tegrastats.parse(ORIN)
+    assert found["rails"] == {"VDD_IN": 7970, "VDD_CPU_GPU_CV": 2001, "VDD_SOC": 1419}
+    assert found["celsius"] == {"cpu": 48.5, "soc2": 47.6, "tj": 49.1}  # a sensor that is off says -256
+    assert (found["ram_mb"], found["gpu_percent"], found["gpu_mhz"]) == (2448, 61, 624)
+    assert tegrastats.whole_watts(found) == 7.97
+
+
+def test_tegrastats_of_a_nano() -> None:
+    found = tegrastats.parse(NANO)
+    assert found["rails"] == {"POM_5V_IN": 2532, "POM_5V_GPU": 41, "POM_5V_CPU": 450}
+    assert tegrastats.whole_watts(found) == 2.532 and found["gpu_mhz"] is None
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "RAM 1/2MB"])
+def test_a_line_without_rails_has_no_power(line: str) -> None:
+    assert tegrastats.whole_watts(tegrastats.parse(line)) is None
+
+
+def test_power_adds_up_over_time() -> None:
+    total = tegrastats.Integral()
+    assert total.joules(5.0) == 0
+    total.add(10.0, 4.0)
+    total.add(12.0, 6.0)
+    assert total.joules(13.0) == pytest.approx(2 * 4 + 1 * 6)
+
+
+def test_a_hot_board_and_a_changed_mode_are_said() -> None:
+    before = {"power_mode": "15W", "celsius": {"tj": 60.0}}
+    said = tegrastats.throttled(before, {"power_mode": "7W", "celsius": {"tj": 97.0}})
+    assert "from 15W to 7W" in said[0] and "tj is at 97 degrees" in said[1]
+    assert not tegrastats.throttled(before, before)
+
+
+class NVMLError(Exception):
+    """As the library's."""
+
+
+class Library:
+    """What ``pynvml`` answers, with a counter that rises by 2500 mJ a question."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, NVMLError = 1, 2, 0, NVMLError
+
+    def __init__(self, counter: bool = True) -> None:
+        self.counter, self.energy = counter, 1_000_000
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, _: int) -> int:
+        if not self.counter:
+            raise NVMLError("Not Supported")
+        self.energy += 2500
+        return self.energy
+
+    def nvmlDeviceGetClockInfo(self, _: int, kind: int) -> int:
+        return {1: 1980, 2: 2619}[kind]
+
+    def nvmlDeviceGetTemperature(self, _: int, kind: int) -> int:
+        return 41
+
+    def nvmlDeviceGetPowerUsage(self, _: int) -> int:
+        return 118_500
+
+    def nvmlDeviceGetMemoryInfo(self, _: int) -> SimpleNamespace:
+        return SimpleNamespace(used=2_500_000_000)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, _: int) -> int:
+        raise NVMLError("Not Supported")
+
+
+def test_nvml_state_tells_what_the_gpu_tells() -> None:
+    state = nvml.Device(Library()).state()
+    assert state == {
+        "sm_mhz": 1980, "memory_mhz": 2619, "celsius": 41, "watts": 118.5, "used_mb": 2500.0, "throttle_bits": None,
+    }  # fmt: skip
+    assert nvml.throttled({"throttle_bits": 0x20}, {"throttle_bits": 0x4 | 0x1}) == [
+        "the GPU was throttled: software power cap",
+        "the GPU was throttled: software thermal slowdown",
+    ]
+    assert not nvml.throttled(state, state)
+    assert "no energy counter" in str(nvml.Device(Library(counter=False)).no_energy)
+    assert nvml.NvmlMeter(nvml.Device(Library())).joules() == 1002.5
+
+
+class Meter:
+    """10 W idle and 30 W at work, on a clock of its own."""
+
+    source = "a test"
+
+    def __init__(self) -> None:
+        self.now, self.total, self.closed = 0.0, 0.0, False
+
+    def joules(self) -> float:
+        return self.total
+
+    def close(self) -> None:
+        self.closed = True
+
+    def idle(self, seconds: float) -> None:
+        self.now, self.total = self.now + seconds, self.total + 10 * seconds
+
+    def work(self) -> int:
+        self.now, self.total = self.now + 0.5, self.total + 15
+        return 4
+
+
+def test_energy_is_above_idle() -> None:
+    meter = Meter()
+    sensors = Sensors(lambda: meter, dict, lambda a, b: [])
+    found = energy(meter.work, sensors, 10.0, lambda: meter.now, meter.idle)
+    assert found["idle_watts"] == 10 and found["watts"] == 30 and found["slices"] == 80
+    assert found["joules_a_slice"] == pytest.approx(20 * 10 / 80) and meter.closed
+    assert found["joules_a_slice_with_idle"] == pytest.approx(30 * 10 / 80)
+
+
+def test_absent_sensors_are_said_to_be() -> None:
+    sensors = find_sensors()
+    if sensors.meter is None:
+        assert sensors.absent and energy(lambda: 1, sensors) == {"absent": sensors.absent}
+        assert sensors.state() == {"absent": sensors.absent}
