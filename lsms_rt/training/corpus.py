@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def write_corpus(folder: Path, seeds: Iterable[int], slices: int, matrix: int, w
         for name, dtype in (("hu", np.int16), ("labels", np.uint8), ("index", np.uint8))
     }
     records: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(workers) as pool:
+    # not fork: a child of a process with threads may wait for ever for a lock that one of them held
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = pool.map(_case_arrays, seeds, [slices] * len(seeds), [matrix] * len(seeds), chunksize=2)
         for number, (stacks, rows) in enumerate(tqdm(jobs, total=len(seeds), desc="phantom cases", disable=None)):
             for name, stack in stacks.items():
