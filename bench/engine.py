@@ -19,7 +19,7 @@ import numpy as np
 from lsms_rt.data import DATA
 from lsms_rt.segmenter import Segmenter
 
-from .cold_start import cold_start
+from .cold_start import RUNS, cold_start
 from .energy import LEAST_S, energy
 from .memory import peak_rss_mb, rss_mb
 from .samples import Samples, instability
@@ -52,7 +52,7 @@ class Options:
     batches: tuple[int, ...] | None = None
     series: int = SERIES
     rounds: int = ROUNDS
-    cold_starts: int = 5
+    cold_starts: int = RUNS
     energy_s: float = LEAST_S
 
 
@@ -89,26 +89,30 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
             "weights": manifest.weights_note,
         }
         say("latency")
-        record["latency"], record["stages"] = _latency(segmenter, options.effort)
+        latency, stages = _latency(segmenter, options.effort)
+        record["latency"], record["stages"] = _plain(latency), _plain(stages)
         say("throughput")
-        record["throughput"] = _throughput(segmenter, options)
+        record["throughput"] = _plain(_throughput(segmenter, options))
         say("energy" if sensors.meter is not None and options.energy_s else "energy: no sensor")
         record["energy"] = (
-            energy(lambda: _series(segmenter, options.series, None), sensors, options.energy_s)
+            energy(_series(segmenter, options.series, None), sensors, options.energy_s)
             if options.energy_s
             else {"absent": "not asked for"}
         )
     record["memory"] = {"rss_before_mb": opened, "rss_after_mb": rss_mb(), "peak_rss_mb": peak_rss_mb()}
     after = sensors.state()
     record["device_state"] = {"before": before, "after": after}
-    latency = {name: Samples.from_dict(value) for name, value in record["latency"].items()}
     record["warnings"] = [line for name, samples in latency.items() for line in instability(name, samples)]
     record["warnings"] += sensors.throttled(before, after)
     record["method"] = METHOD | {"effort": options.effort.to_dict(), "threads": options.threads or "one a core"}
     return record
 
 
-def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Any], dict[str, Any]]:
+def _plain(figures: dict[str, Samples]) -> dict[str, Any]:
+    return {name: samples.to_dict() for name, samples in figures.items()}
+
+
+def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Samples], dict[str, Samples]]:
     """Samples of ``predict`` in three ways, and of its stages in the first."""
     hu, data, fresh = example(), example_bytes(), _sentences()
     stages: dict[str, list[float]] = {}
@@ -122,23 +126,18 @@ def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Any], dict
         "predict_new_sentence": measure(lambda: segmenter.predict(hu, next(fresh)), effort),
         "predict_from_dicom_bytes": measure(lambda: segmenter.predict(_dataset(data), SENTENCE), effort),
     }
-    return {name: samples.to_dict() for name, samples in found.items()}, {
-        name: Samples(tuple(values)).to_dict() for name, values in stages.items()
-    }
+    return found, {name: Samples(tuple(values)) for name, values in stages.items()}
 
 
-def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Any]:
+def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Samples]:
     """Slices a second, rounds in turn: a series by batch, and clients that ask for one slice at a time."""
     most = segmenter.manifest.max_batch
     batches = options.batches or tuple(2**n for n in range(most.bit_length()) if 2**n <= most)
-    ways: dict[str, Callable[[], int]] = {
-        f"series, batch {batch}": lambda batch=batch: _series(segmenter, options.series, batch)  # type: ignore[misc]
-        for batch in batches
+    ways = {f"series, batch {batch}": _series(segmenter, options.series, batch) for batch in batches}
+    ways |= {
+        f"predict, {clients} client{'s' * (clients > 1)}": _clients(segmenter, options.series, clients)
+        for clients in CLIENTS
     }
-    for clients in CLIENTS:
-        ways[f"predict, {clients} client{'s' * (clients > 1)}"] = lambda clients=clients: _clients(  # type: ignore[misc]
-            segmenter, options.series, clients
-        )
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):
         for name, run in ways.items():
@@ -146,18 +145,24 @@ def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Any]:
             slices = run()
             if number:  # the first round warms up
                 rates[name].append(slices / (time.perf_counter() - begin))
-    return {name: Samples(tuple(values), "slices/s").to_dict() for name, values in rates.items()}
+    return {name: Samples(tuple(values), "slices/s") for name, values in rates.items()}
 
 
-def _series(segmenter: Segmenter, slices: int, batch: int | None) -> int:
-    images = [example()] * slices
-    return sum(1 for _ in segmenter.predict_series(images, SENTENCE, batch=batch))
+def _series(segmenter: Segmenter, slices: int, batch: int | None) -> Callable[[], int]:
+    """What predicts a series and says how many slices it had."""
+    images = [example()] * slices  # here: reading them is no part of what is timed
+    return lambda: sum(1 for _ in segmenter.predict_series(images, SENTENCE, batch=batch))
 
 
-def _clients(segmenter: Segmenter, slices: int, clients: int) -> int:
+def _clients(segmenter: Segmenter, slices: int, clients: int) -> Callable[[], int]:
+    """The same of threads that predict one slice at a time."""
     hu = example()
-    with ThreadPoolExecutor(clients) as pool:
-        return sum(1 for _ in pool.map(lambda _: segmenter.predict(hu, SENTENCE), range(slices)))
+
+    def run() -> int:
+        with ThreadPoolExecutor(clients) as pool:
+            return sum(1 for _ in pool.map(lambda _: segmenter.predict(hu, SENTENCE), range(slices)))
+
+    return run
 
 
 def _sentences() -> Iterator[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lsms_rt.errors import EnvironmentProblem, InputError
 
-from .records import ENGINES, origin, read
-from .tables import markdown, peers_table
+from .records import read
+from .tables import markdown
 
 BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
 
@@ -47,7 +47,5 @@ def filled(text: str, folder: Path) -> str:
         _, ended, rest = rest.partition(END)
         if not (closed and ended):
             raise InputError(f"a table of {name[:60]!r} has no end; close it with {END}")
-        record = read(folder / name)
-        table = markdown(record) if record["kind"] == ENGINES else f"{peers_table(record)}\n\n{origin(record)}.\n"
-        done += f"{before}{BEGIN.format(name)}\n{table}{END}"
+        done += f"{before}{BEGIN.format(name)}\n{markdown(read(folder / name))}{END}"
     return done + rest

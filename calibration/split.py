@@ -32,7 +32,7 @@ def split(model: onnx.ModelProto, shapes: Shapes) -> int:
         hidden = shapes[expand.output[0]]
         parts = _parts(hidden[1], 4 * int(np.prod(hidden)))
         if chain is not None and parts > 1:
-            graph.replace(chain, _in_parts(graph, chain, parts))
+            graph.replace([chain], _in_parts(graph, chain, parts))
             count += 1
     graph.write()
     return count
@@ -49,7 +49,7 @@ def join(model: onnx.ModelProto) -> None:
             assert chain is not None, node.name
             chains.setdefault(match[1], []).append(chain)
     for parts in chains.values():
-        graph.replace_many(parts, _whole(graph, parts))
+        graph.replace(parts, _whole(graph, parts))
     graph.write()
 
 
@@ -165,13 +165,8 @@ class _Graph:
         self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
-    def replace(self, chain: list[onnx.NodeProto], nodes: list[onnx.NodeProto]) -> None:
-        """``nodes`` stand where the chain's last node stood."""
-        self._gone |= {node.output[0] for node in chain}
-        self._instead[chain[-1].output[0]] = nodes
-
-    def replace_many(self, parts: list[list[onnx.NodeProto]], nodes: list[onnx.NodeProto]) -> None:
-        """As :meth:`replace`, for parts and the sums of them; the last sum's output is what others read."""
+    def replace(self, parts: list[list[onnx.NodeProto]], nodes: list[onnx.NodeProto]) -> None:
+        """``nodes`` stand where the last of the ``parts``, or of the sums of them, stood, and give its output."""
         last = parts[0][-1].output[0]
         for chain in parts[1:]:
             (add,) = self.users[chain[-1].output[0]]

@@ -19,7 +19,7 @@ from .data import demo_calibration, demo_engine
 from .errors import DatasetInvalid, EnvironmentProblem, LsmsError
 
 # what "demo" means to an argument, unless there is a folder of that name with this file
-BUNDLED = dict.fromkeys(("engine", "from_engine", "source"), ("manifest.json", demo_engine)) | {
+BUNDLED = dict.fromkeys(("engine", "engines", "from_engine", "source"), ("manifest.json", demo_engine)) | {
     "calibration": ("recipe.json", demo_calibration)
 }
 PROBLEMS = 50  # of a data set that are printed
@@ -199,13 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.addFilter(_Once())
     logging.getLogger("lsms_rt").addHandler(handler)
     for name, (file, bundled) in BUNDLED.items():
-        if str(getattr(options, name, "")) == "demo" and not Path("demo", file).exists():
+        given = getattr(options, name, None)
+        if Path("demo", file).exists():
+            continue
+        if isinstance(given, list):
+            setattr(options, name, [bundled() if str(path) == "demo" else path for path in given])
+        elif str(given) == "demo":
             setattr(options, name, bundled())
-    if hasattr(options, "engines"):
-        options.engines = [
-            demo_engine() if str(path) == "demo" and not Path("demo", "manifest.json").exists() else path
-            for path in options.engines
-        ]
     try:
         options.run(options)
         sys.stdout.flush()

@@ -95,11 +95,10 @@ def peers_record(scale: float = 1.0) -> dict:
     rng = np.random.default_rng(0)
 
     def row(name: str, ms: float) -> dict:
-        values, ratios = ms * rng.normal(1, 0.01, 9), ms / 100 * rng.normal(1, 0.005, 9)
+        values = ms * rng.normal(1, 0.01, 9)
         return {
             "name": name, "what": f"what {name} is", "ms_a_slice": Samples(tuple(values)).to_dict(),
             "times_ours": {"value": ms / 100, "low": 0.9, "high": 9.0}, "goal": 1.5,
-            "ratios": Samples(tuple(ratios), "times ours").to_dict(),
             "largest_logit_difference": 1e-6, "mask_agreement": 1.0, "open_s": 1.0, "first_slice_s": 0.2,
             "peak_rss_mb": None,
         }  # fmt: skip

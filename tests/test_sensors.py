@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +107,14 @@ def test_nvml_state_tells_what_the_gpu_tells() -> None:
     assert not nvml.throttled(state, state)
     assert "no energy counter" in str(nvml.Device(Library(counter=False)).no_energy)
     assert nvml.NvmlMeter(nvml.Device(Library())).joules() == 1002.5
+
+
+def test_a_gpu_without_a_counter_is_no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Library(counter=False))
+    monkeypatch.setattr("lsms_rt.bench.sensors.find.look", lambda: SimpleNamespace(problem=None))
+    sensors = find_sensors()
+    assert sensors.meter is None and sensors.state()["sm_mhz"] == 1980
+    assert "no energy counter" in energy(lambda: 1, sensors)["absent"]
 
 
 class Meter:

@@ -76,8 +76,6 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
         per_slice = [1000 * value / plan.slices for value in seconds[name]]
         row: dict[str, Any] = {"name": name, "what": contender.what, "ms_a_slice": Samples(tuple(per_slice)).to_dict()}
         row["times_ours"] = paired_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
-        ratios = tuple(mine / ours for mine, ours in zip(seconds[name], seconds[OURS], strict=True))
-        row["ratios"] = Samples(ratios, "times ours").to_dict()
         if name in GOALS:
             row["goal"] = GOALS[name]
         row |= _accuracy(_logits(folder, name), reference) | workers[name].ready

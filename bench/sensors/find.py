@@ -50,7 +50,9 @@ def find_sensors(index: int = 0) -> Sensors:
     from . import nvml
 
     device = nvml.Device(pynvml, index)
-    return Sensors(lambda: nvml.NvmlMeter(device), device.state, nvml.throttled, device.no_energy)
+    absent = device.no_energy
+    meter = None if absent else lambda: nvml.NvmlMeter(device)
+    return Sensors(meter, device.state, nvml.throttled, absent)
 
 
 def _none(reason: str) -> Sensors:

@@ -79,7 +79,8 @@ class Integral:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._joules, self._last, self._watts = 0.0, None, 0.0  # type: float, float | None, float
+        self._joules, self._watts = 0.0, 0.0
+        self._last: float | None = None
 
     def add(self, now: float, watts: float) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
 
 TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
+CLOSED = "this engine has been closed; open a new Segmenter"
 INPUTS = {TEXT_GRAPH: TEXT_INPUTS, IMAGE_GRAPH: ("image", "mask", *FEATURES)}
 
 
@@ -77,7 +78,7 @@ class OnnxRuntimeBackend(OneByOne):
     def _session(self, graph: str) -> Any:
         session = self._sessions.get(graph)
         if session is None:
-            raise EngineInvalid("this engine has been closed; open a new Segmenter")
+            raise EngineInvalid(CLOSED)
         return session
 
 
@@ -89,6 +90,7 @@ class SlicePool:
         self._session: Any = None
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def run(
         self, batches: Iterable[np.ndarray], answer: Callable[[Any, np.ndarray], np.ndarray]
@@ -103,25 +105,35 @@ class SlicePool:
                 session, executor = self._ready()
                 under_way.append([executor.submit(answer, session, image[None]) for image in images])
                 while sum(map(len, under_way)) - len(under_way[0]) >= self.threads:
-                    yield np.concatenate([slice_.result() for slice_ in under_way.popleft()])
+                    yield _gathered(under_way.popleft())
             while under_way:
-                yield np.concatenate([slice_.result() for slice_ in under_way.popleft()])
+                yield _gathered(under_way.popleft())
         finally:  # an error, or a caller who wants no more
             for slice_ in (slice_ for batch in under_way for slice_ in batch):
                 slice_.cancel()
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._executor is not None:
                 self._executor.shutdown(cancel_futures=True)
             self._session = self._executor = None
 
     def _ready(self) -> tuple[Any, ThreadPoolExecutor]:
         with self._lock:
+            if self._closed:
+                raise EngineInvalid(CLOSED)
             if self._executor is None:
                 self._session = self._open()
                 self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="lsms-slice")
             return self._session, self._executor
+
+
+def _gathered(batch: list[Future[np.ndarray]]) -> np.ndarray:
+    try:
+        return np.concatenate([slice_.result() for slice_ in batch])
+    except CancelledError as error:  # by ``close``
+        raise EngineInvalid(CLOSED) from error
 
 
 def cpu_count() -> int:
