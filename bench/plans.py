@@ -32,7 +32,7 @@ PRECISIONS = ("fp32", "fp16")
 def build(name: str, precision: str, image_size: int, max_batch: int) -> dict[str, Any]:
     """Export and build both graphs of a preset; seconds and megabytes (1e6)."""
     torch.manual_seed(0)
-    model = LSMS(preset(name, image_size=image_size, text=TextConfig())).eval()
+    model = LSMS(preset(name, image_size=image_size, text=TextConfig())).eval().fold_decoder()
     row: dict[str, Any] = {"preset": name, "precision": precision, "image_size": image_size, "max_batch": max_batch}
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()

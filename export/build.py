@@ -230,6 +230,8 @@ def _gate_data(options: GateOptions, recipe: Recipe | None, place: Path, image_s
 def _load(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:
     try:
         model = LSMS.from_pretrained(checkpoint, kernels)
+        if kernels != "reference":
+            model.fold_decoder()
         if image_size is not None:
             model.config = replace(model.config, image_size=image_size)
     except (FileNotFoundError, ValueError, TypeError) as error:

@@ -12,8 +12,7 @@ What is folded, and why it may be:
 5. The output's product, the merging 1x1 and the projection are linear: their products are taken once.
 6. Tokens are cut out of maps and put back with whole rows of channels last, before they are widened.
 
-Engines are not made of it yet: INT8 recipes name the decoder's layers, and that of the demo weights names the plain
-decoder's.
+Engines are made of it (``export.build``); training and checkpoints know the plain decoder only.
 """
 
 from __future__ import annotations
