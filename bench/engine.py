@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.data import DATA
+from lsms_rt.engine.tensorrt.flavour import FLAVOURS
 from lsms_rt.segmenter import Segmenter
 
 from .cold_start import RUNS, cold_start
+from .device_times import Ways, host_bound, with_and_without_graph
 from .energy import LEAST_S, energy
 from .memory import peak_rss_mb, rss_mb
 from .samples import Samples, instability
@@ -37,6 +39,7 @@ METHOD = {
     "predict_cached": "predict of an array in HU, the sentence asked before",
     "predict_new_sentence": "the same with a sentence never asked before",
     "predict_from_dicom_bytes": "pydicom.dcmread of bytes, then predict, the sentence asked before",
+    "events": "one slice, its sentence on the GPU; enqueue is the host's time, the others lie between CUDA events",
     "cold_start": "a fresh process each: imports, the engine opened, one mask",
 }
 
@@ -93,6 +96,7 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
         record["latency"], record["stages"] = _plain(latency), _plain(stages)
         say("throughput")
         record["throughput"] = _plain(_throughput(segmenter, options))
+        opened_state = sensors.state()
         say("energy" if sensors.meter is not None and options.energy_s else "energy: no sensor")
         record["energy"] = (
             energy(_series(segmenter, options.series, None), sensors, options.energy_s)
@@ -100,12 +104,29 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
             else {"absent": "not asked for"}
         )
     record["memory"] = {"rss_before_mb": opened, "rss_after_mb": rss_mb(), "peak_rss_mb": peak_rss_mb()}
+    record["memory"]["device"] = _device_memory(before, opened_state)
+    ways: Ways = {}
+    if manifest.backend in FLAVOURS:
+        say("events of the GPU, with and without a CUDA graph")
+        ways = with_and_without_graph(path, options.device, example(), SENTENCE, options.effort)
+    record["events"] = {way: _plain(found) for way, found in ways.items()}
     after = sensors.state()
     record["device_state"] = {"before": before, "after": after}
     record["warnings"] = [line for name, samples in latency.items() for line in instability(name, samples)]
-    record["warnings"] += sensors.throttled(before, after)
+    record["warnings"] += host_bound(ways) + sensors.throttled(before, after)
     record["method"] = METHOD | {"effort": options.effort.to_dict(), "threads": options.threads or "one a core"}
     return record
+
+
+def _device_memory(before: dict[str, Any], opened: dict[str, Any]) -> dict[str, Any]:
+    """MB in use on the whole device, by anybody: a Jetson's is the board's.  Their difference is about the engine's."""
+    if "absent" in before or "absent" in opened:
+        return {"absent": before.get("absent") or opened["absent"]}
+    return {"used_before_mb": _used_mb(before), "used_open_mb": _used_mb(opened)}
+
+
+def _used_mb(state: dict[str, Any]) -> float | None:
+    return state["used_mb"] if "used_mb" in state else state.get("ram_mb")
 
 
 def _plain(figures: dict[str, Samples]) -> dict[str, Any]:

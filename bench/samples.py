@@ -91,4 +91,4 @@ def instability(name: str, samples: Samples) -> list[str]:
     """A warning where samples scatter too much for a difference of a few per cent to mean anything."""
     if samples.cov <= LARGEST_COV:
         return []
-    return [f"{name}: the samples scatter by {samples.cov:.1%} (CoV; above {LARGEST_COV:.1%}): compare ratios only"]
+    return [f"{name}: the samples scatter by {samples.cov:.2%} (CoV; above {LARGEST_COV:.1%}): compare ratios only"]

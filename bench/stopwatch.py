@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .samples import Samples
 
 Clock = Callable[[], float]  # seconds
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,23 @@ FULL, QUICK = Effort(), Effort(0.1, 0.3, 10, 1000)
 
 def measure(run: Callable[[], object], effort: Effort, clock: Clock = time.perf_counter) -> Samples:
     """Milliseconds of every call of ``run`` after the warm-up, which calls it once at least."""
+
+    def timed() -> float:
+        start = clock()
+        run()
+        return (clock() - start) * 1000
+
+    return Samples(tuple(collect(timed, effort, clock)))
+
+
+def collect(run: Callable[[], Found], effort: Effort, clock: Clock = time.perf_counter) -> list[Found]:
+    """What every call of ``run`` says after the warm-up."""
     begin = clock()
     run()
     while clock() - begin < effort.warm_up_s:
         run()
-    values: list[float] = []
+    values: list[Found] = []
     begin = clock()
     while len(values) < effort.most and (len(values) < effort.least or clock() - begin < effort.measure_s):
-        start = clock()
-        run()
-        values.append((clock() - start) * 1000)
-    return Samples(tuple(values))
+        values.append(run())
+    return values

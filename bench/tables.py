@@ -84,6 +84,11 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
     lines += ["", "| cold start, a fresh process | p50 |", "|---|---|"]
     for field, value in engine["cold_start"].items():
         lines.append(f"| {field.rsplit('_', 1)[0].replace('_', ' ')} | {value['p50']:.0f} {value['unit']} |")
+    for way, found in engine["events"].items():
+        cells = " | ".join(f"{samples['p50']:.3f}" for samples in found.values())
+        lines += ["", f"| {way}, ms (p50) | {' | '.join(found)} |", "|---|" + "---|" * len(found), f"| | {cells} |"]
+    memory = engine["memory"]
+    lines += ["", f"Memory: at most {_number(memory['peak_rss_mb'], 0)} MB of the host's; {_device(memory['device'])}."]
     power = engine["energy"]
     if "absent" in power:
         lines += ["", f"Energy: not measured ({power['absent']})."]
@@ -95,6 +100,13 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
         ]
     lines += [f"- warning: {line}" for line in engine["warnings"]]
     return "\n".join(lines)
+
+
+def _device(memory: dict[str, Any]) -> str:
+    if "absent" in memory:
+        return f"of a device's: not measured ({memory['absent']})"
+    used = f"{_number(memory['used_open_mb'], 0)} MB, {_number(memory['used_before_mb'], 0)} MB before the engine"
+    return f"of the device's, with all that runs there: {used}"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -57,6 +57,26 @@ class FakeBuffer:
         self.freed = True
 
 
+class FakeEvent:
+    """Its moments count what was put on streams before it: a copy or a launch takes 1 ms."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self.device, self.moment = device, -1
+        self.stream: FakeStream
+
+    def record(self, stream: FakeStream) -> None:
+        self.device.entered()
+        self.stream, self.moment = stream, len(self.device.calls)
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    def time_since(self, other: FakeEvent) -> float:
+        self.device.entered()
+        assert not self.stream.queue, "events of work that is not done"
+        return float(self.moment - other.moment)
+
+
 class FakeDevice:
     """Stands in for ``cuda.Device``."""
 
@@ -101,8 +121,7 @@ class FakeDevice:
         return stream
 
     def event(self) -> Any:
-        recorded: list[FakeStream] = []
-        return SimpleNamespace(record=recorded.append, synchronize=lambda: recorded[-1].synchronize())
+        return FakeEvent(self)
 
     def capture(self, stream: FakeStream, enqueue: Callable[[], bool]) -> Any:
         self.entered()

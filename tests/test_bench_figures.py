@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lsms_rt.bench.compare import compare, verdict
+from lsms_rt.bench.device_times import host_bound
 from lsms_rt.bench.records import PEERS, read
 from lsms_rt.bench.report import filled, write_report
 from lsms_rt.bench.samples import Ratio, Samples, instability, paired_ratio, unpaired_ratio
@@ -74,6 +75,15 @@ def test_stopwatch_keeps_its_manners() -> None:
 def test_scattering_samples_are_warned_of() -> None:
     assert not instability("x", Samples((10.0, 10.1, 9.9)))
     assert "scatter by" in instability("x", Samples((10.0, 20.0)))[0]
+
+
+def test_a_gpu_that_waits_for_the_host_is_warned_of() -> None:
+    def way(enqueue: float) -> dict[str, Samples]:
+        return {"enqueue": Samples((enqueue,) * 3), "compute": Samples((1.0,) * 3)}
+
+    assert host_bound({"CUDA graph": way(0.1), "no CUDA graph": way(0.9)}) == [
+        "no CUDA graph: enqueueing takes 90% of the computing time (above 80%): host bound"
+    ]
 
 
 @pytest.mark.parametrize(

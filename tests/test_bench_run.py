@@ -13,7 +13,9 @@ from lsms_rt.bench.engine import Options, measure_engine
 from lsms_rt.bench.peers.contenders import CONTENDERS
 from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, Plan, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
+from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.stopwatch import Effort
+from lsms_rt.bench.tables import markdown
 from lsms_rt.cli import main
 from lsms_rt.data import demo_engine
 from lsms_rt.errors import EnvironmentProblem
@@ -48,6 +50,9 @@ def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys:
     assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in capsys.readouterr().out
     record = json.loads(file.read_text())
     assert record["engines"]["demo.engine"]["engine"]["digest"].startswith("sha256:")
+    events = {name: Samples((value,)).to_dict() for name, value in (("enqueue", 0.25), ("compute", 1.5))}
+    record["engines"]["demo.engine"] |= {"events": {"CUDA graph": events}}
+    assert "| CUDA graph, ms (p50) | enqueue | compute |\n|---|---|---|\n| | 0.250 | 1.500 |" in markdown(record)
     assert main(["bench", "compare", str(file), str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {row["ratio"]["value"] for row in answer["differences"]} == {1.0} and not answer["cautions"]

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from fake_engines import (
 from fake_tensorrt import FakeDevice, FakeLibrary
 
 from lsms_rt import errors
+from lsms_rt.bench.device_times import event_times
+from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS, RTX, TENSORRT, Flavour
@@ -280,3 +283,29 @@ def test_what_rtx_compiled_is_kept_for_the_next_process(
     monkeypatch.setenv(backend_module.CACHE, "")
     _, library, _ = opened(RTX)
     assert library.caches == []
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_events_stand_around_copies_and_computation(opened: Any, graphs: bool) -> None:
+    """An event of the fake counts what was put on the stream before it."""
+    backend, _, device = opened(graphs=graphs)
+    manifest = SimpleNamespace(max_tokens=T, image_size=SIZE)
+    found = event_times(backend, manifest, Effort(0.0, 0.0, 3, 3))
+    assert {name: samples.values for name, samples in found.items() if name != "enqueue"} == {
+        "h2d": (1.0,) * 3,  # the image; the sentence is there already
+        "compute": (1.0,) * 3,
+        "d2h": (1.0,) * 3,
+    }
+    assert all(0 < value < 1000 for value in found["enqueue"].values)
+    assert backend.segment(some(1), sentence(backend, 1)).shape == (1, SIZE, SIZE)  # the lane came back
+    assert device.inside == 0
+
+
+def test_a_failed_run_is_not_timed(opened: Any) -> None:
+    backend, library, device = opened(graphs=False)
+    text = sentence(backend, 1)
+    library.execute = False
+    with pytest.raises(errors.EngineError, match="did not run"):
+        backend.times(some(1), text)
+    library.execute = True
+    assert set(backend.times(some(1), text)) == {"enqueue", "h2d", "compute", "d2h"} and device.inside == 0

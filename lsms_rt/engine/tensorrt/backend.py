@@ -23,6 +23,7 @@ from .lane import Lane, Lanes
 from .plan import Plan
 from .refuse import check_gpu, check_header, check_version
 from .tensors import check_names
+from .times import Marks
 
 TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
@@ -96,6 +97,22 @@ class TensorRtBackend:
                 yield {"image": np.concatenate([images, more]) if len(more) else images} | sentence
 
         return (found["logits"][: sizes.popleft(), 0] for found in self._run(IMAGE_PLAN, inputs()))
+
+    def times(self, images: np.ndarray, text: SentenceFeatures) -> dict[str, float]:
+        """Run ``segment`` once for its times in ms, as ``Marks.times`` has them; for benchmarks."""
+        lanes = self._lanes[IMAGE_PLAN]
+        with self._device.current():
+            marks = Marks(self._device)
+            lane = lanes.take(len(images))
+            assert lane is not None  # it waits
+            try:
+                lane.submit({"image": images, "mask": text.mask} | text.arrays, marks)
+                lane.result()
+            except BaseException:
+                lanes.drop(lane)
+                raise
+            lanes.give(lane)
+            return marks.times()
 
     def close(self) -> None:
         """Free lanes and plans, and keep what RTX compiled for the next process."""

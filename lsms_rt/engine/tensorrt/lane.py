@@ -22,7 +22,13 @@ from .tensors import check_array, choose_profile
 IDLE = 3  # lanes that wait for later; a context holds memory for the largest batch of its plan, whatever its own is
 MOST = 8  # lanes of a plan in all; who wants another one waits
 PATIENCE = 60  # seconds that one waits for another's lane; a thread may hold all of them itself
+MOMENTS = ("start", "uploaded", "computed", "downloaded")
+Mark = Callable[[str, Any], None]  # takes one of MOMENTS, and the stream
 log = logging.getLogger("lsms_rt")
+
+
+def _no_mark(moment: str, stream: Any) -> None:
+    """Nobody measures."""
 
 
 class Lane:
@@ -78,9 +84,13 @@ class Lane:
             raise EngineInvalid(f"{plan.what} wants shapes of {missing}; build the engine again")
         self._stream.synchronize()
 
-    def submit(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Start: ``inputs`` are arrays of the batch, or of one item for all of it.  Returns before the GPU is done."""
+    def submit(self, inputs: Mapping[str, np.ndarray], mark: Mark = _no_mark) -> None:
+        """Start: ``inputs`` are arrays of the batch, or of one item for all of it.  Returns before the GPU is done.
+
+        ``mark`` is told of ``MOMENTS`` as they are put on the stream: it may put an event there.
+        """
         first, self._used = not self._used, True
+        fresh = []
         for spec in self._inputs:
             array = inputs[spec.name]
             if spec.name in self._sticky and self._loaded.get(spec.name) is array:
@@ -88,17 +98,23 @@ class Lane:
             check_array(spec, array, self.batch)
             buffer = self._buffers[spec.name]
             buffer.host[...] = array
-            buffer.upload(self._stream)
+            fresh.append(buffer)
             if spec.name in self._sticky:
                 self._loaded[spec.name] = array  # keeps it alive too: no other array gets its identity
+        mark("start", self._stream)
+        for buffer in fresh:
+            buffer.upload(self._stream)
+        mark("uploaded", self._stream)
         if self._graph is not None:
             self._graph.launch()
         else:
-            mark = self._plan.mark()
+            before = self._plan.mark()
             if not self._enqueue():
-                raise explain(f"{self._plan.what} did not run", self._plan.said(mark))
+                raise explain(f"{self._plan.what} did not run", self._plan.said(before))
+        mark("computed", self._stream)
         for spec in self._outputs:
             self._buffers[spec.name].download(self._stream)
+        mark("downloaded", self._stream)
         self._done.record(self._stream)
         if first and self._graphs:
             self._capture()
