@@ -8,7 +8,7 @@ from typing import Any
 
 from lsms_rt.errors import InputError
 
-from .records import ENGINES, Record, device_of
+from .records import ENGINES, SCALING, Record, device_of
 from .samples import Ratio, Samples, unpaired_ratio
 
 NOISE = 0.05  # what two runs on one machine differ by for no reason (two runs on a shared host: up to this)
@@ -67,6 +67,10 @@ def _figures(record: Record) -> Iterator[tuple[str, Samples]]:
                 for figure, samples in engine[group].items():
                     if samples["unit"] != "MB":
                         yield f"{name}: {figure}", Samples.from_dict(samples)
+    elif record["kind"] == SCALING:
+        for axis, points in record["axes"].items():
+            for point in points:
+                yield f"{axis}: {point['x']}", Samples.from_dict(point)
     else:
         times = {row["name"]: Samples.from_dict(row["ms_a_slice"]) for row in record["rows"]}
         for name, samples in times.items():
@@ -83,6 +87,7 @@ def _cautions(a: Record, b: Record) -> list[str]:
     for name in sorted(set(a["versions"]) & set(b["versions"])):
         if a["versions"][name] != b["versions"][name]:
             said.append(f"other versions of {name}: {a['versions'][name]} and {b['versions'][name]}")
-    if a["kind"] != ENGINES and (a["image_size"], a["slices"]) != (b["image_size"], b["slices"]):
-        said.append("other image sizes or series")
+    for field, words in (("image_size", "image sizes"), ("slices", "series"), ("weights", "weights")):
+        if a.get(field) != b.get(field):
+            said.append(f"other {words}: {a.get(field)} and {b.get(field)}")
     return said

@@ -11,7 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .records import ENGINES, Record, origin
+from .plots_scaling import draw_scaling
+from .records import PEERS, SCALING, Record, origin
 from .tables import LATENCIES
 
 OURS, OTHERS, DOT = "#c0392b", "#7f8c8d", "#2c3e50"
@@ -19,8 +20,10 @@ OURS, OTHERS, DOT = "#c0392b", "#7f8c8d", "#2c3e50"
 
 def draw(record: Record, stem: Path) -> list[Path]:
     """Write ``STEM.png``, or one picture an engine; returns the files."""
-    if record["kind"] != ENGINES:
+    if record["kind"] == PEERS:
         return [_peers(record, stem.with_suffix(".png"))]
+    if record["kind"] == SCALING:
+        return [_save(draw_scaling(record), record, stem.with_suffix(".png"))]
     names = list(record["engines"])
     paths = [stem.with_suffix(".png")] if len(names) == 1 else [stem.with_name(f"{stem.name}-{n}.png") for n in names]
     return [_engine(record, name, path) for name, path in zip(names, paths, strict=True)]
@@ -55,7 +58,7 @@ def _engine(record: Record, name: str, path: Path) -> Path:
         left.plot(samples, (np.arange(len(samples)) + 1) / len(samples), drawstyle="steps-post", label=words)
     left.set_xlabel("predict, ms")
     left.set_ylabel("share of calls that took at most that")
-    left.legend(fontsize=8, loc="lower right")
+    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, frameon=False)
     stages = {stage: value["p50"] for stage, value in engine["stages"].items() if stage != "total"}
     middle.barh(range(len(stages)), list(stages.values()), color=OTHERS)
     for place, value in enumerate(stages.values()):

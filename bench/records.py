@@ -10,7 +10,7 @@ from lsms_rt.errors import InputError
 
 from .provenance import provenance
 
-ENGINES, PEERS = "engines", "peers"
+ENGINES, PEERS, SCALING = KINDS = "engines", "peers", "scaling"
 FORMAT = 1
 Record = dict[str, Any]
 
@@ -28,7 +28,7 @@ def read(path: Path) -> Record:
         raise InputError(f"{path}: not read ({error.strerror}); give a file that lsms-rt bench --json wrote") from error
     except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}); give a file that lsms-rt bench --json wrote") from error
-    if not isinstance(record, dict) or record.get("kind") not in (ENGINES, PEERS):
+    if not isinstance(record, dict) or record.get("kind") not in KINDS:
         raise InputError(f"{path} is no record of lsms-rt bench; give a file that its --json wrote")
     if record.get("format", 0) > FORMAT:
         raise InputError(f"{path} has format {record['format']}, this lsms-rt reads up to {FORMAT}; upgrade it")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .compare import Difference
-from .records import ENGINES, Record, origin
+from .records import ENGINES, PEERS, SCALING, Record, origin
 
 LATENCIES = {
     "predict_cached": "sentence asked before",
@@ -17,7 +17,7 @@ LATENCIES = {
 
 def markdown(record: Record) -> str:
     """All of a record, with where it comes from."""
-    body = _engines(record) if record["kind"] == ENGINES else peers_table(record)
+    body = {ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table}[record["kind"]](record)
     return f"{body}\n\n{origin(record)}.\n"
 
 
@@ -38,6 +38,25 @@ def peers_table(record: Record) -> str:
             f"{_number(row['peak_rss_mb'], 0)} |"
         )
     lines += [f"| {name} | {reason} | | | | | | |" for name, reason in record["absent"].items()]
+    return "\n".join(lines)
+
+
+def scaling_table(record: Record) -> str:
+    """One table of the axes, one of where a slice's time goes."""
+    lines = ["| axis | points: ms (p50) |", "|---|---|"]
+    for axis, points in record["axes"].items():
+        found = ", ".join(f"{point['x']}: {point['p50']:.1f}" for point in points)
+        lines.append(f"| {axis} | {found} |")
+    lines += ["", "| one slice on one thread | operators | ms | share | 1e9 operations | 1e9 a second |"]
+    lines.append("|---|---|---|---|---|---|")
+    total = sum(row["ms"] for row in record["operators"])
+    for row in record["operators"]:
+        work = f"{row['flops'] / 1e9:.2f} | {row['flops'] / row['ms'] / 1e6:.0f}" if row["flops"] else "not counted | "
+        lines.append(f"| {row['kind']} | {row['count']} | {row['ms']:.1f} | {row['ms'] / total:.1%} | {work} |")
+    roof = record["ceilings"]
+    lines.append(
+        f"| the most that one thread can | | | | | {roof['flops'] / 1e9:.0f}, and {roof['bytes'] / 1e9:.1f} GB/s |"
+    )
     return "\n".join(lines)
 
 

@@ -223,7 +223,8 @@ def joined(argv: Sequence[str]) -> list[str]:
     return [" ".join(words[:2]), *words[2:]] if words[:1] == ["bench"] and words[1:2] and words[1] in BENCH else words
 
 
-BENCH = ("peers", "report", "compare")
+PRESETS = ("tiny", "small", "base", "large")
+BENCH = ("peers", "scaling", "report", "compare")
 
 
 def _bench(command: Callable[[str, str], argparse.ArgumentParser], json_option: Callable[..., None]) -> None:
@@ -239,12 +240,22 @@ def _bench(command: Callable[[str, str], argparse.ArgumentParser], json_option: 
     sub.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="weights (default: random ones, with BERT-base in front)"
     )
-    sub.add_argument("--preset", choices=("tiny", "small", "base", "large"), default="tiny", help="of random weights")
+    sub.add_argument("--preset", choices=PRESETS, default="tiny", help="of random weights")
     sub.add_argument("--image-size", type=_number(64, 4096), default=512, metavar="N", help="side of the input")
     sub.add_argument("--slices", type=_number(1, 1000), default=32, metavar="N", help="slices of the series")
     sub.add_argument("--rounds", type=_number(1, 1000), default=9, metavar="N", help="times that each runs the series")
     sub.add_argument("--without", type=_list, default=(), metavar="NAME,NAME", help="contenders to leave out")
     sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: the library's choice)")
+    _json_file(sub)
+
+    sub = command("bench scaling", "how cost grows with images, batches, sentences and series; where time goes")
+    sub.add_argument("--preset", choices=PRESETS, default="tiny", help="of random weights")
+    sub.add_argument(
+        "--image-size", type=_number(64, 4096), default=512, metavar="N", help="side of the input on the other axes"
+    )
+    sub.add_argument(
+        "--rounds", type=_number(1, 1000), default=9, metavar="N", help="times that each point is measured"
+    )
     _json_file(sub)
 
     sub = command("bench report", "records of bench as Markdown and pictures")

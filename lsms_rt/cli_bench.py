@@ -1,4 +1,4 @@
-"""The commands that measure: bench, bench peers, bench report, bench compare."""
+"""The commands that measure: bench, bench peers, bench scaling, bench report, bench compare."""
 
 from __future__ import annotations
 
@@ -69,6 +69,16 @@ def peers(options: argparse.Namespace) -> None:
     _put(record, markdown(record), options.json)
 
 
+def scaling(options: argparse.Namespace) -> None:
+    from .bench.records import SCALING, record_of
+    from .bench.scaling.axes import Plan, measure_scaling
+    from .bench.tables import markdown
+
+    plan = Plan(preset=options.preset, image_size=options.image_size, rounds=options.rounds)
+    record = record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(plan, say))
+    _put(record, markdown(record), options.json)
+
+
 def report(options: argparse.Namespace) -> None:
     from .bench.report import write_report
 
@@ -101,4 +111,10 @@ def _put(record: dict[str, Any], text: str, path: Path | None) -> None:
         say(f"written to {path}; pictures: lsms-rt bench report {path} -o DIR")
 
 
-RUNS = {"bench": bench, "bench peers": peers, "bench report": report, "bench compare": compare}
+RUNS = {
+    "bench": bench,
+    "bench peers": peers,
+    "bench scaling": scaling,
+    "bench report": report,
+    "bench compare": compare,
+}

@@ -13,6 +13,7 @@ from lsms_rt.bench.engine import Options, measure_engine
 from lsms_rt.bench.peers.contenders import CONTENDERS
 from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, Plan, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
+from lsms_rt.bench.records import SCALING, record_of
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.bench.tables import markdown
@@ -82,3 +83,32 @@ def test_peers_answer_the_same(tmp_path: Path) -> None:
 
 def test_goals_are_of_contenders() -> None:
     assert set(GOALS) <= {contender.name for contender in CONTENDERS}
+
+
+def test_scaling_measures_every_point_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
+    plan = axes.Plan(
+        image_size=64, sizes=(64, 96), batches=(1, 2), tokens=(4, 16), slices=(1, 3), rounds=2, text=axes.SMALL_TEXT
+    )
+    found = axes.measure_scaling(plan, lambda _: None)
+    assert {axis: [point["x"] for point in points] for axis, points in found["axes"].items()} == {
+        "image size": [64, 96],
+        "batch": [1, 2],
+        "slices": [1, 3],
+        "sentence, tokens of it": [4, 16],
+        "sentence, tokens of the engine": [4, 16],
+    }
+    assert all(point["count"] == 2 and point["p50"] > 0 for points in found["axes"].values() for point in points)
+    small, large = (row["flops"] for row in found["flops"])
+    assert large / small == pytest.approx(96**2 / 64**2, rel=0.25)  # but for what a sentence costs, area it is
+    assert {"1x1 convolution", "depthwise convolution", "matrix product", "GELU"} <= {
+        row["kind"] for row in found["operators"]
+    }
+    record = record_of(SCALING, ("numpy",), **found)
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert main(["bench", "report", str(tmp_path / "run.json"), "-o", str(tmp_path / "out")]) == 0
+    assert "| image size | 64: " in (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "run.png").stat().st_size > 50_000
+    capsys.readouterr()
+    assert main(["bench", "compare", str(tmp_path / "run.json"), str(tmp_path / "run.json")]) == 0
+    assert "image size: 96" in capsys.readouterr().out
