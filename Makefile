@@ -5,7 +5,7 @@ RUN := .venv-run
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
 
-.PHONY: demo test check bench aot roofline gpu-check train-demo wheel clean
+.PHONY: demo test check bench tables aot roofline gpu-check train-demo wheel clean
 
 demo: $(RUN)/.done  ## run the bundled engine on bundled slices, draw the answers into out/demo
 	$(RUN)/bin/lsms-rt demo -o $(OUT)/demo
@@ -18,8 +18,11 @@ check: $(DEV)/.done tree  ## ruff and mypy
 	$(DEV)/bin/ruff format --check .
 	cd build/tree && MYPYPATH=. ../../$(DEV)/bin/mypy --config-file ../../pyproject.toml -p lsms_rt
 
-bench: $(DEV)/.done  ## time of one slice through the bundled engine, on this CPU
-	$(DEV)/bin/python -m lsms_rt.bench.latency
+bench: $(DEV)/.done  ## the bundled engine on this machine: latency, throughput, cold start, memory
+	$(DEV)/bin/lsms-rt bench demo
+
+tables: $(DEV)/.done  ## the tables of README.md and docs/ from the committed results
+	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md
 
 aot: $(DEV)/.done  ## compile all kernels for all architectures (no GPU needed; minutes), write the committed report
 	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsms_rt.errors import EnvironmentProblem, InputError
 
 from .records import read
-from .tables import markdown
+from .tables import PARTS, markdown
 
 BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
 
@@ -36,9 +38,9 @@ def write_report(files: list[Path], output: Path) -> list[Path]:
 
 
 def filled(text: str, folder: Path) -> str:
-    """``text`` with every table between ``<!-- bench: FILE -->`` and ``<!-- bench: end -->`` made anew.
+    """``text`` with every table between ``<!-- bench: FILE PART -->`` and ``<!-- bench: end -->`` made anew.
 
-    ``folder`` holds the files.
+    ``folder`` is what FILE begins from; PART one of ``tables.PARTS``, all of the record where it is left out.
     """
     done, rest = "", text
     while "<!-- bench: " in rest:
@@ -47,5 +49,20 @@ def filled(text: str, folder: Path) -> str:
         _, ended, rest = rest.partition(END)
         if not (closed and ended):
             raise InputError(f"a table of {name[:60]!r} has no end; close it with {END}")
-        done += f"{before}{BEGIN.format(name)}\n{markdown(read(folder / name))}{END}"
+        file, _, part = name.partition(" ")
+        if part not in PARTS:
+            raise InputError(f"no part {part[:60]!r} of a record; there are {', '.join(filter(None, PARTS))}")
+        done += f"{before}{BEGIN.format(name)}\n{PARTS[part](read(folder / file))}{END}"
     return done + rest
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the tables of texts anew; files are named from the folder in which this is run."""
+    parser = argparse.ArgumentParser(prog="python -m lsms_rt.bench.report", description=main.__doc__)
+    parser.add_argument("texts", nargs="+", type=Path, metavar="FILE.md", help="texts with <!-- bench: ... --> in them")
+    for path in parser.parse_args(argv).texts:
+        path.write_text(filled(path.read_text(), Path()))
+
+
+if __name__ == "__main__":
+    main()

@@ -80,6 +80,25 @@ def compare_table(found: Iterable[Difference]) -> str:
     )
 
 
+def latency_table(record: Record) -> str:
+    """Of every engine what a user waits for, and what it takes; with where it comes from."""
+    lines = [
+        "| engine | sentence asked before, ms | new sentence, ms | from DICOM bytes, ms | series, slices a second | "
+        "first mask of a process, s | peak MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, engine in record["engines"].items():
+        what, found = engine["engine"], engine["latency"]
+        cells = " | ".join(f"{found[key]['p50']:.1f} (p95 {_number(found[key]['p95'], 1)})" for key in LATENCIES)
+        series = max(value["p50"] for way, value in engine["throughput"].items() if way.startswith("series"))
+        first = engine["cold_start"]["process_to_mask_ms"]["p50"] / 1000
+        title = f"{name}: {what['preset']}, {what['image_size']}x{what['image_size']}, {what['precision']}"
+        lines.append(
+            f"| {title} | {cells} | {series:.1f} | {first:.2f} | {_number(engine['memory']['peak_rss_mb'], 0)} |"
+        )
+    return "\n".join([*lines, "", f"{origin(record)}.", ""])
+
+
 def _engines(record: Record) -> str:
     return "\n\n".join(_engine(name, engine) for name, engine in record["engines"].items())
 
@@ -130,3 +149,6 @@ def _device(memory: dict[str, Any]) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "too few" if value is None else f"{value:.{digits}f}"
+
+
+PARTS = {"": markdown, "latency": latency_table}  # of a record, that a text may hold

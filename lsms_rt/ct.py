@@ -5,7 +5,7 @@ The model's frame: row 0 is anterior and column 0 the patient's right (the usual
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,18 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
+class VolumeGrid:
+    """The voxels of a NIfTI file: shape of its array, affine (4, 4) to mm in RAS, and the axis that counts slices.
+
+    Slice ``frame`` of the volume is its array's entry ``frame`` along ``axis``, in the input's own grid.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
 class CtSlice:
     """One axial CT slice.
 
@@ -34,6 +46,9 @@ class CtSlice:
     position_mm: distance along the slice normal, growing from feet to head; None if unknown.
     frame: number of the frame in a multi-frame file or of the slice in a volume, from 0.
     notes: what had to be assumed; no values from the file in it.
+    header: the pydicom Dataset that it was read from, without pixels and private elements; None for other formats.
+        One object for all frames of a file.
+    grid: the volume that it was cut out of, for a NIfTI file; None for other formats.
     """
 
     hu: NDArray[np.float32]
@@ -45,6 +60,8 @@ class CtSlice:
     sop_instance_uid: str | None = None
     frame: int = 0
     notes: tuple[str, ...] = ()
+    header: Any = field(default=None, repr=False)
+    grid: VolumeGrid | None = field(default=None, repr=False)
 
     @staticmethod
     def to_model_frame(a: NDArray[_T], flips: tuple[bool, bool], transposed: bool) -> NDArray[_T]:

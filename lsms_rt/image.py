@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .ct import MAX_VOXELS, CtSlice, check_shape, slice_from_array
+from .ct import MAX_VOXELS, CtSlice, VolumeGrid, check_shape, slice_from_array
 from .errors import EnvironmentProblem, InputError
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def _slices_from_nifti(path: Path) -> list[CtSlice]:
     y, x = (second, first) if transposed else (first, second)
     flips = (bool(axes[y, 1] > 0), bool(axes[x, 1] > 0))  # the model's grow to P and L
     fields: dict[str, Any] = {"spacing_mm": (zooms[y], zooms[x]), "flips": flips, "transposed": transposed}
+    fields["grid"] = VolumeGrid(tuple(image.shape), np.asarray(image.affine, np.float64), z)
     order = range(shape[z]) if axes[z, 1] > 0 else range(shape[z] - 1, -1, -1)
     frames = ((n, CtSlice.to_model_frame(data[n], flips, transposed)) for n in order)
     return [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsms_rt.bench import latency, real_ct
+from lsms_rt.bench import real_ct
 from lsms_rt.bench.accuracy import evaluate, save_answers
 from lsms_rt.calibration.refhl import read_annotations
 from lsms_rt.data import DATA
@@ -77,14 +77,6 @@ def test_a_mask_in_another_grid_is_refused(dataset: Path) -> None:
     rows = read_annotations(dataset)
     with pytest.raises(InputError, match="one grid"):
         evaluate(Oracle({row.sentence: np.zeros((20, 20), bool) for row in rows}), rows)  # type: ignore[arg-type]
-
-
-def test_latency_states_where_it_comes_from(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "RUNS", 2)
-    monkeypatch.setattr(latency, "WARM_UP", 0)
-    record = latency.measure(demo_engine, threads=1)
-    assert record["sentence_cached"]["p50"] > 0
-    assert {"device", "versions", "commit", "date"} <= set(record)
 
 
 def test_the_real_slice_with_a_painted_lesion(demo_engine: Path, tmp_path: Path) -> None:

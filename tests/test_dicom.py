@@ -395,3 +395,14 @@ def test_pydicom_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
         warnings.simplefilter("error")
         slice_from_dataset(ds)
     assert capfd.readouterr().err == ""
+
+
+def test_a_slice_keeps_its_header_without_pixels(tmp_path: Path) -> None:
+    ds = dataset(PatientID="x")
+    ds.add_new(0x00091001, "LO", "private")
+    ds.add_new(0x60003000, "OW", b"\0\0")
+    ct = read_file(save(ds, tmp_path / "a"))
+    assert ct.header.PatientID == "x" and ct.header.SOPInstanceUID == ds.SOPInstanceUID
+    assert ct.header.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert "PixelData" not in ct.header and 0x00091001 not in ct.header and 0x60003000 not in ct.header
+    assert "PixelData" in ds and ct.header.Rows == ct.hu.shape[0]

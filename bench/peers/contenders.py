@@ -1,7 +1,7 @@
 """Who is compared: each a function from images and a sentence's tokens to logits, in its own way.
 
 All get the same weights, images and tokens.  Those that can encode a sentence apart from the image do so once a series,
-as a careful user would; a single graph cannot, which is what it costs.
+as a careful user would; a single graph cannot, which is what it costs.  Those on a GPU have not been run yet.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
+from lsms_rt.gpu import look
+
 Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """images (N, 1, S, S) float32, tokens (1, T) int64, mask (1, T) float32 -> logits (N, S, S) float32"""
 
@@ -22,30 +25,39 @@ Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 class Contender:
     """``open`` gets the folder that ``prepare.prepare`` filled and a number of threads (0: the library's choice).
 
-    ``needs`` are the modules without which it is left out, and said to be.
+    ``needs`` are the modules without which it is left out, and said to be; ``gpu``: it also needs an NVIDIA GPU.
+    ``flavour`` names the TensorRT whose plans ``prepare`` makes for it.
     """
 
     name: str
     what: str
     needs: tuple[str, ...]
     open: Callable[[Path, int], Series]
+    gpu: bool = False
+    flavour: str | None = None
 
     @property
-    def missing(self) -> list[str]:
-        return [module for module in self.needs if importlib.util.find_spec(module) is None]
+    def absent(self) -> str | None:
+        """Why it cannot take part; None where it can."""
+        missing = [module for module in self.needs if importlib.util.find_spec(module) is None]
+        if missing:
+            return f"not installed: {', '.join(missing)}"
+        return look().problem if self.gpu else None
 
 
-def _eager(form: str, once: bool) -> Callable[[Path, int], Series]:
+def _eager(form: str, once: bool, device: str = "cpu") -> Callable[[Path, int], Series]:
     def open_(folder: Path, threads: int) -> Series:
         model, torch = _model(folder, form, threads)
+        torch.backends.cudnn.allow_tf32 = False  # all are compared in float32
+        model = model.to(device)
 
         def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
-                ids, keep = torch.from_numpy(tokens), torch.from_numpy(mask)
+                ids, keep = torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
                 text = model.encode_text(ids, keep) if once else None
-                slices = (torch.from_numpy(image[None]) for image in images)
+                slices = (torch.from_numpy(image[None]).to(device) for image in images)
                 answers = [model.segment(x, text) if once else model(x, ids, keep) for x in slices]
-                return _stacked([answer.numpy()[0] for answer in answers])
+                return _stacked([answer.cpu().numpy()[0] for answer in answers])
 
         return series
 
@@ -147,6 +159,17 @@ def _stacked(logits: list[np.ndarray]) -> np.ndarray:
     return np.stack([answer[0] for answer in logits])
 
 
+def _plans(flavour: Flavour) -> Contender:
+    return Contender(
+        flavour.title,
+        f"the graphs of our engine as plans of {flavour.title}, float32, CUDA graphs",
+        ("pycuda", flavour.modules[0]),
+        _engine(f"{flavour.name}.engine", "cuda"),
+        gpu=True,
+        flavour=flavour.name,
+    )
+
+
 TORCH, ORT, OPENVINO = ("torch", "transformers"), ("onnxruntime",), ("openvino", "onnxruntime")
 CONTENDERS = (
     Contender("ours", "lsms-rt's engine on ONNX Runtime", ORT, _engine("ours.engine", "cpu")),
@@ -166,4 +189,12 @@ CONTENDERS = (
         _openvino("LATENCY"),
     ),
     Contender("OpenVINO, throughput", "the same with the throughput hint", OPENVINO, _openvino("THROUGHPUT")),
+    Contender(
+        "eager on a GPU, text once",
+        "PyTorch eager on a GPU, float32 without TF32, copies included",
+        TORCH,
+        _eager("reference", True, "cuda"),
+        gpu=True,
+    ),
+    *map(_plans, FLAVOURS.values()),
 )

@@ -12,10 +12,16 @@ from torch import Tensor, nn
 
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.backend import FEATURES, STAGES
+from lsms_rt.engine.manifest import batch_profile
+from lsms_rt.engine.tensorrt.flavour import FLAVOURS
 from lsms_rt.export.build import BuildOptions, build_engine
 from lsms_rt.export.graphs import OPSET, ImageGraph, TextGraph, quiet
+from lsms_rt.export.plans import convert_engine
+from lsms_rt.export.tensorrt import PlanOptions
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.lsms import TOKENIZER
+
+from .contenders import CONTENDERS
 
 SEED = 0
 
@@ -41,6 +47,10 @@ def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size:
     _naive_graphs(model, folder)
     del model
     build_engine(BuildOptions(checkpoint=target, verify_slices=0), folder / "ours.engine")
+    for contender in CONTENDERS:
+        if contender.flavour and not contender.absent:
+            flavour, output = FLAVOURS[contender.flavour], folder / f"{contender.flavour}.engine"
+            convert_engine(folder / "ours.engine", flavour, batch_profile(8), PlanOptions(), output)
     return {"weights": weights, "image_size": image_size, "max_tokens": text.max_tokens, "vocabulary": text.vocab_size}
 
 

@@ -53,8 +53,8 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
     Raises :class:`EnvironmentProblem` where a contender that is there fails: left out silently, it would look absent.
     """
     chosen = [contender for contender in CONTENDERS if contender.name in {*plan.names, OURS}]
-    absent = {c.name: f"not installed: {', '.join(c.missing)}" for c in chosen if c.missing}
-    present = [contender for contender in chosen if not contender.missing]
+    absent = {contender.name: reason for contender in chosen if (reason := contender.absent)}
+    present = [contender for contender in chosen if contender.name not in absent]
     workers: dict[str, Worker] = {}
     try:
         for contender in present:

@@ -166,12 +166,26 @@ def slices_of(ds: Dataset, source: str) -> list[CtSlice]:
         try:
             refuse_unless_ct(ds, source)
             raw = _raw_frames(ds, source)
-            return [_slice(ds, n, raw[n], source) for n in range(len(raw))]
+            header = _without_pixels(ds)
+            return [_slice(ds, n, raw[n], source, header) for n in range(len(raw))]
         except (LsmsError, MemoryError):
             raise
         except Exception as error:  # e.g. a tag whose bytes do not convert to its type
             kind = type(error).__name__
             raise InputError(f"{source}: malformed DICOM header ({kind}); export the image again") from error
+
+
+def _without_pixels(ds: Dataset) -> Dataset:
+    """What a result may refer to: the elements of the standard, less pixels and overlays; values are not looked at."""
+    from pydicom import Dataset as Empty
+
+    header = Empty()
+    for element in ds.elements():
+        if not element.tag.is_private and element.tag.group != 0x7FE0 and element.tag.group & 0xFF00 != 0x6000:
+            header[element.tag] = element
+    if hasattr(ds, "file_meta"):
+        header.file_meta = ds.file_meta
+    return header
 
 
 def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
@@ -213,7 +227,7 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
         raise InputError(f"{source}: damaged or truncated pixels ({kind}); export it again") from error
 
 
-def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str) -> CtSlice:
+def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset) -> CtSlice:
     notes: list[str] = []
     transform = _macro(ds, n, "PixelValueTransformationSequence")
     kind = transform.get("RescaleType")
@@ -253,6 +267,7 @@ def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str) -> CtSlice:
         sop_instance_uid=str(ds.get("SOPInstanceUID") or "") or None,
         frame=n,
         notes=tuple(notes),
+        header=header,
     )
 
 
