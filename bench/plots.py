@@ -58,7 +58,7 @@ def _engine(record: Record, name: str, path: Path) -> Path:
         left.plot(samples, (np.arange(len(samples)) + 1) / len(samples), drawstyle="steps-post", label=words)
     left.set_xlabel("predict, ms")
     left.set_ylabel("share of calls that took at most that")
-    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, frameon=False)
+    left.legend(fontsize=8, loc="center right", frameon=False)
     stages = {stage: value["p50"] for stage, value in engine["stages"].items() if stage != "total"}
     middle.barh(range(len(stages)), list(stages.values()), color=OTHERS)
     for place, value in enumerate(stages.values()):
@@ -71,7 +71,7 @@ def _engine(record: Record, name: str, path: Path) -> Path:
         right.barh(place, value["p50"], color=OURS, alpha=0.85)
         right.plot(value["samples"], np.full(value["count"], place), "|", color=DOT)
     right.set_yticks(range(len(ways)), list(ways), fontsize=8)
-    right.set_xlabel("slices a second (bar: median; marks: every round)")
+    right.set_xlabel("slices a second (bar: median; marks: rounds)")
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     what = engine["engine"]

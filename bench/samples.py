@@ -59,13 +59,20 @@ class Ratio:
         return {"value": round(self.value, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
 
 
-def paired_ratio(numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Ratio:
-    """Median over rounds of numerator / denominator, both measured in the same rounds.
+def nested_ratio(numerator: Sequence[Sequence[float]], denominator: Sequence[Sequence[float]], seed: int = 0) -> Ratio:
+    """Numerator / denominator of the same rounds, in several launches of processes: outer sequences are launches.
 
-    What slows a whole round down falls out of its ratio.  The interval is a bootstrap over rounds.
+    What slows a whole round down falls out of its ratio.  A process is as fast as its memory happens to lie, so rounds
+    of one launch tell nothing of the next: the value is the median of the launches' own medians, and the interval a
+    bootstrap over launches, then over their rounds.
     """
-    ratios = np.asarray(numerator, float) / np.asarray(denominator, float)
-    return _interval(float(np.median(ratios)), _resampled_medians(ratios, np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    ratios = [np.asarray(n, float) / np.asarray(d, float) for n, d in zip(numerator, denominator, strict=True)]
+    found = np.median([np.median(launch) for launch in ratios])
+    inner = np.stack([_resampled_medians(launch, rng) for launch in ratios])  # (launches, RESAMPLES)
+    chosen = rng.integers(0, len(ratios), (len(ratios), RESAMPLES))
+    resampled = np.median(np.take_along_axis(inner, chosen, axis=0), axis=0)
+    return _interval(float(found), resampled)
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Ratio:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CtSlice", "EngineError", "EnvironmentProblem", "InputError", "LsmsError", "Segmentation", "Segmenter",
-    "__version__", "demo_engine",
+    "__version__", "demo_engine", "show_names",
 ]  # fmt: skip
 _HOMES = {
     "Segmenter": "segmenter", "Segmentation": "segmenter", "CtSlice": "ct", "LsmsError": "errors",
     "InputError": "errors", "EnvironmentProblem": "errors", "EngineError": "errors", "demo_engine": "data",
+    "show_names": "labels",
 }  # fmt: skip
 
 

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
 
+LEVELS = ("debug", "info", "warning", "error")
 NOT_FOR_DIAGNOSIS = "Research software, not a medical device."
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, like all others of this program."""
+    """Errors in one line, like all others of this program.
+
+    They name options and not what was given: a sentence or a file's name may hold a patient's data.
+    """
 
     def error(self, message: str) -> NoReturn:
+        what, _, given = message.partition(": ")
+        if what == "unrecognized arguments":
+            message = f"{len(given.split())} words too many; put a sentence in quotes"
+        elif given.startswith("invalid choice: "):
+            message = f"{what}: choose {given.rpartition('(choose ')[2].rstrip(')')}"
+        elif given.startswith("invalid "):
+            message = f"{what}: an {given.partition(': ')[0]}"
+        elif what.startswith("ambiguous option"):
+            message = "an option that begins like several; write it out"
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
@@ -37,7 +51,8 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
-        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        sub.add_argument("--debug", action="store_true", help="show where an error arose")
+        sub.add_argument("--log-level", choices=LEVELS, default="warning", help="what is told on the way")
         sub.set_defaults(run=runs[name])
         return sub
 
@@ -163,23 +178,36 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
 
     sub = command("predict", "segment what a sentence asks for")
     sub.add_argument("engine", type=Path, metavar="ENGINE", help="engine directory; 'demo' is the bundled one")
-    sub.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="DICOM file or folder, NPY, PNG, NIfTI")
+    sub.add_argument(
+        "input", nargs="+", type=Path, metavar="INPUT",
+        help="DICOM file, folder, DICOMDIR or ZIP; NIfTI, NPY in HU, PNG",
+    )  # fmt: skip
     sub.add_argument("--text", required=True, metavar="SENTENCE", help='e.g. "the cyst in the left lobe of the liver"')
     sub.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="DIR",
-        help="write overlays, masks and results.json (default: print only)",
+        help="write overlays, masks, a montage and results.json; goes on there (default: print only)",
     )
     sub.add_argument(
         "--series",
-        help="SeriesNumber or end of the UID, where a folder holds several (default: the only one)",
+        help="which one, where there are several, as the error lists them (default: the only one)",
     )
     sub.add_argument(
-        "--png-window", type=float, nargs=2, default=(50.0, 350.0), metavar=("LEVEL", "WIDTH"),
-        help="HU that an 8-bit picture is taken to show",
+        "--window", type=float, nargs=2, metavar=("LEVEL", "WIDTH"),
+        help="HU that an 8-bit picture shows, as 50 350 (default: such a picture is refused)",
     )  # fmt: skip
+    sub.add_argument(
+        "--batch", type=_number(1, 1024), metavar="N", help="slices at a time (default: the engine's largest batch)"
+    )
+    sub.add_argument(
+        "--names", action="store_true",
+        help="show files' names and sentences in messages and outputs: they may identify a patient",
+    )  # fmt: skip
+    sub.add_argument("--seg", action="store_true", help="write a DICOM Segmentation where something was found")
+    sub.add_argument("--empty-seg", action="store_true", help="write one also where nothing was found")
+    sub.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
     sub.add_argument("--digest", metavar="sha256:HEX", help="refuse any other engine than this one (default: no check)")
     _threads(sub)
     json_option(sub)
@@ -243,7 +271,8 @@ def _bench(command: Callable[[str, str], argparse.ArgumentParser], json_option: 
     sub.add_argument("--preset", choices=PRESETS, default="tiny", help="of random weights")
     sub.add_argument("--image-size", type=_number(64, 4096), default=512, metavar="N", help="side of the input")
     sub.add_argument("--slices", type=_number(1, 1000), default=32, metavar="N", help="slices of the series")
-    sub.add_argument("--rounds", type=_number(1, 1000), default=9, metavar="N", help="times that each runs the series")
+    sub.add_argument("--launches", type=_number(1, 100), default=5, metavar="N", help="processes of each contender")
+    sub.add_argument("--rounds", type=_number(1, 1000), default=3, metavar="N", help="series in each launch")
     sub.add_argument("--without", type=_list, default=(), metavar="NAME,NAME", help="contenders to leave out")
     sub.add_argument("--threads", type=_number(1, 256), metavar="N", help="CPU threads (default: the library's choice)")
     _json_file(sub)
@@ -282,7 +311,8 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text) if text.lstrip("-").isdecimal() else least - 1
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+            given = repr(text) if re.fullmatch(r"[-+.\deE]{1,6}", text) else "that"  # not a patient's number, or name
+            raise argparse.ArgumentTypeError(f"{given} is not a whole number from {least} to {most}")
         return value
 
     return parse

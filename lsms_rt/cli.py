@@ -1,4 +1,7 @@
-"""The command line: ``lsms-rt COMMAND``.  Exit codes: 0 done, 2 bad usage or input, 3 environment, 4 engine refused."""
+"""The command line: ``lsms-rt COMMAND``.
+
+Exit codes: 0 done, 2 bad usage or input, 3 environment, 4 engine refused, 5 done but for what could not be read.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +21,55 @@ from .cli_bench import RUNS as BENCH_RUNS
 from .cli_build import build_engine, calibrate, say
 from .data import demo_calibration, demo_engine
 from .errors import DatasetInvalid, EnvironmentProblem, LsmsError
+from .labels import label, show_names
 
 # what "demo" means to an argument, unless there is a folder of that name with this file
 BUNDLED = dict.fromkeys(("engine", "engines", "from_engine", "source"), ("manifest.json", demo_engine)) | {
     "calibration": ("recipe.json", demo_calibration)
 }
 PROBLEMS = 50  # of a data set that are printed
+IN_PART = 5  # exit code: the rest is done
 EXTRAS = {  # a missing module -> what to install
     **dict.fromkeys(("torch", "transformers", "onnx", "onnxscript", "safetensors", "matplotlib"), "lsms-rt[build]"),
     **dict.fromkeys(("scipy", "tqdm"), "lsms-rt[phantom]"),
 }
 
 
-def predict(options: argparse.Namespace) -> None:
-    from .predict import counted, predict_inputs, predict_to_folder
+def predict(options: argparse.Namespace) -> int:
+    from .predict.run import Request, run
+    from .predict.words import lines
     from .segmenter import UNKNOWN_WORDS, Segmenter
 
-    window = (options.png_window[0], options.png_window[1])
+    request = Request(
+        options.text, options.output, options.series, None if options.window is None else tuple(options.window),
+        options.batch, options.seg or options.empty_seg, options.empty_seg, options.nifti,
+    )  # fmt: skip
     where = {"device": options.device, "cuda_graph": not options.no_cuda_graph}
     with Segmenter(options.engine, digest=options.digest, threads=options.threads, **where) as segmenter:
-        results = predict_inputs(segmenter, options.input, options.text, series=options.series, png_window=window)
-        records = list(counted(predict_to_folder(results, options.output)))
-        if options.json:
-            print(json.dumps({"engine": segmenter.digest, "results": records}, indent=2))
-            return
-    for record in records:
-        if record["found"] or len(records) <= 20:
-            print(_line(record))
-    for note in dict.fromkeys(note for record in records for note in record["notes"] if note.startswith(UNKNOWN_WORDS)):
-        say(f"warning: {note}; the answer is to the rest of the sentence")
-    if len(records) > 1:
-        print(f"found in {sum(record['found'] for record in records)} of {len(records)} slices")
-    if options.output is not None:
-        print(f"overlays, masks and results.json are in {options.output}")
+        report = run(segmenter, options.input, request, _bar)
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        for line in lines(report):
+            print(line)
+    notes = dict.fromkeys(note for record in report.results for note in record["notes"])
+    for note in notes:
+        if note.startswith(UNKNOWN_WORDS):
+            say(f"warning: {note}; the answer is to the rest of the sentence")
+    for reason in report.not_read:
+        say(f"not read: {reason}")
+    if report.resumed:
+        say(f"{report.resumed} slices were done by a run before")
+    if options.output is not None and not options.json:
+        print(f"overlays, masks and results.json are in {options.output if options.names else 'the output folder'}")
+    return IN_PART if report.not_read else 0
 
 
-def _line(result: dict[str, Any]) -> str:
-    name = result["source"] if not result["frame"] else f"{result['source']} [{result['frame']}]"
-    if not result["found"]:
-        return (
-            f"{name}: nothing found (highest probability {result['score']:.3f}, found from {result['confidence']:.3f})"
-        )
-    area = f"{result['area_mm2']:.0f} mm2" if result["area_mm2"] is not None else f"{result['pixels']} pixels"
-    return f"{name}: found, {area}, mean {result['mean_hu']:.0f} HU, score {result['score']:.2f}, box {result['bbox']}"
+def _bar(answers: Iterator[Any], total: int) -> Iterator[Any]:
+    """A progress bar on a terminal, nothing in a pipe."""
+    from tqdm import tqdm
+
+    yield from tqdm(answers, total=total, unit="slice", leave=False, disable=None if total > 1 else True)
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -197,7 +207,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     handler.addFilter(_Once())
-    logging.getLogger("lsms_rt").addHandler(handler)
+    logger = logging.getLogger("lsms_rt")
+    logger.addHandler(handler)
+    logger.setLevel(options.log_level.upper())
+    names = getattr(options, "names", True)  # other commands are for engineers' files
+    show_names(names)
     for name, (file, bundled) in BUNDLED.items():
         given = getattr(options, name, None)
         if Path("demo", file).exists():
@@ -207,21 +221,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif str(given) == "demo":
             setattr(options, name, bundled())
     try:
-        options.run(options)
+        code = options.run(options) or 0
         sys.stdout.flush()
     except Exception as error:
         if options.debug:
-            raise
-        return _explain(error)
+            _show_where(error, names)
+        return _explain(error, names)
     except KeyboardInterrupt:
         say("error: interrupted")
         return 130
     finally:
-        logging.getLogger("lsms_rt").removeHandler(handler)
-    return 0
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+        show_names(False)
+    return int(code)
 
 
-def _explain(error: Exception) -> int:
+def _show_where(error: BaseException, names: bool) -> None:
+    """A traceback; without ``names`` one of places and types only, since other libraries' messages hold values."""
+    if names:
+        traceback.print_exception(error)
+        return
+    under: BaseException | None = error
+    while under is not None:
+        say(f"{type(under).__name__}, at")
+        for frame in traceback.extract_tb(under.__traceback__):
+            say(f"  {'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} {frame.name}")
+        under = under.__cause__ or under.__context__
+
+
+def _explain(error: Exception, names: bool) -> int:
     if isinstance(error, LsmsError):
         say(f"error: {error}")
         if isinstance(error, DatasetInvalid) and len(error.problems) > 1:
@@ -240,9 +269,11 @@ def _explain(error: Exception) -> int:
         say(f"error: this command needs {package}; pip install '{wanted}'{clone}")
         return EnvironmentProblem.exit_code
     if isinstance(error, OSError):
-        say(f"error: {error.filename or 'file'}: {error.strerror or error}")
+        name = label(error.filename, "a file") if error.filename else "a file"
+        say(f"error: {name}: {error.strerror or type(error).__name__}")
         return 2
-    say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+    what = f": {' '.join(str(error).split())}" if names else ""
+    say(f"error: unexpected {type(error).__name__}{what} (--debug shows where, --names what)")
     return 1
 
 

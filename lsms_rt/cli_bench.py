@@ -55,6 +55,7 @@ def peers(options: argparse.Namespace) -> None:
         raise InputError(f"--without {','.join(unknown)}; choose from {', '.join(known[1:])}")
     plan = Plan(
         slices=options.slices,
+        launches=options.launches,
         rounds=options.rounds,
         threads=options.threads or 0,
         names=tuple(name for name in known if name not in options.without),

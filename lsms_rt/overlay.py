@@ -76,6 +76,18 @@ def _size(shape: tuple[int, ...], spacing: tuple[float, float] | None) -> tuple[
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def marked_slice(
+    hu: NDArray[Any], mask: NDArray[np.bool_], spacing_mm: tuple[float, float] | None, side: int,
+    window: tuple[float, float] = (50.0, 400.0),
+) -> NDArray[np.uint8]:  # fmt: skip
+    """The right half of the picture alone, uint8 (rows, columns, 3), ``side`` pixels along its longer side."""
+    dy, dx = spacing_mm or (1.0, 1.0)
+    height, width = hu.shape[0] * dy, hu.shape[1] * dx
+    scale = side / max(height, width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return _halves(hu, mask.astype(bool), None, window, size)[1]
+
+
 def _halves(
     hu: NDArray[Any],
     mask: NDArray[np.bool_],

@@ -79,12 +79,18 @@ class Segmentation:
             return self.slice.notes
         return (*self.slice.notes, f"{UNKNOWN_WORDS}: {', '.join(self.unknown_words)}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, in plain types, ready for JSON."""
+    def to_dict(self, *, include_text: bool = False) -> dict[str, Any]:
+        """Everything but the arrays, in plain types, ready for JSON.
+
+        A sentence may hold a patient's data: neither it nor its words are part of this without ``include_text``.
+        """
+        notes = list(self.notes if include_text else self.slice.notes)
+        if self.unknown_words and not include_text:
+            notes.append(f"{UNKNOWN_WORDS}: {len(self.unknown_words)}")
         return {
             "source": self.slice.source,
             "frame": self.slice.frame,
-            "text": self.text,
+            **({"text": self.text} if include_text else {}),
             "found": self.found,
             "score": round(self.score, 4),
             "confidence": self.confidence,
@@ -93,16 +99,19 @@ class Segmentation:
             "area_mm2": None if self.area_mm2 is None else round(self.area_mm2, 2),
             "bbox": None if self.bbox is None else list(self.bbox),
             "mean_hu": None if self.mean_hu is None else round(self.mean_hu, 1),
-            "notes": list(self.notes),
+            "notes": notes,
             "weights": self.weights_note,
             "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
         }
 
-    def save_overlay(self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None) -> None:
+    def save_overlay(
+        self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None, *,
+        include_text: bool = True,
+    ) -> None:  # fmt: skip
         """Write a PNG: the slice, and the slice with the mask, in the usual view (the patient's right is left).
 
         ``truth``, where it is known, is a bool mask (H, W) in the input's grid; it is outlined in green.  ``note`` says
-        what the slice is, below the picture.
+        what the slice is, below the picture; the sentence stands there with ``include_text``.
         """
         from .overlay import save_overlay
 
@@ -119,7 +128,7 @@ class Segmentation:
             ct.to_model_frame(self.mask, ct.flips, ct.transposed),
             truth=None if truth is None else ct.to_model_frame(truth, ct.flips, ct.transposed),
             spacing_mm=ct.spacing_mm,
-            caption=f"{self.text}: {answer}",
+            caption=f"{self.text}: {answer}" if include_text else answer,
             footer="; ".join(filter(None, (note, colours, f"{self.weights_note}, not for diagnosis"))),
         )
 
@@ -292,6 +301,10 @@ class Segmenter:
             while len(self._cache) > CACHED_SENTENCES:
                 self._cache.popitem(last=False)
         return sentence
+
+    def check_sentence(self, text: str) -> None:
+        """Raise ``InputError`` for a sentence that this engine cannot read; it is then encoded, and kept."""
+        self._sentence(text)
 
     def close(self) -> None:
         """Free the engine; further calls are refused."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
     "arguments", "cli", "cli_bench", "cli_build", "ct", "data", "demo", "dicom", "doctor", "engine", "errors", "gpu",
-    "image", "jetson", "masks", "overlay", "predict", "segmenter", "tensor", "text",
+    "image", "jetson", "labels", "masks", "overlay", "predict", "segmenter", "tensor", "text", "writing",
 }  # fmt: skip
 # room -> the rooms it may import from, at the top of a file or inside a function
 ARROWS = {
@@ -26,8 +26,9 @@ ARROWS = {
     "tensor": {"ct", "errors"},
     "masks": {"ct", "errors", "tensor"},
     "overlay": {"errors"},
-    "dicom": {"ct", "errors"},
-    "image": {"ct", "dicom", "errors"},
+    "labels": set(),
+    "dicom": {"ct", "errors", "labels"},
+    "image": {"ct", "dicom", "errors", "labels"},
     "text": {"errors"},
     "engine": {"errors", "gpu"},
     "segmenter": {"ct", "engine", "errors", "image", "masks", "overlay", "tensor", "text"},
@@ -45,7 +46,8 @@ ARROWS = {
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "text"},
     "training": {"bench", "calibration", "data", "engine", "export", "image", "model", "segmenter", "text"},
-    "predict": {"errors", "image", "segmenter"},
+    "writing": {"ct", "dicom", "errors"},
+    "predict": {"ct", "errors", "image", "labels", "overlay", "segmenter", "text", "writing"},
     "demo": {"data", "masks", "segmenter"},
     "doctor": {"data", "engine", "errors", "gpu", "jetson", "segmenter"},
 }  # fmt: skip

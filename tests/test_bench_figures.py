@@ -12,7 +12,7 @@ from lsms_rt.bench.compare import compare, verdict
 from lsms_rt.bench.device_times import host_bound
 from lsms_rt.bench.records import PEERS, read
 from lsms_rt.bench.report import filled, write_report
-from lsms_rt.bench.samples import Ratio, Samples, instability, paired_ratio, unpaired_ratio
+from lsms_rt.bench.samples import Ratio, Samples, instability, nested_ratio, unpaired_ratio
 from lsms_rt.bench.stopwatch import Effort, measure
 from lsms_rt.errors import InputError
 
@@ -38,11 +38,11 @@ def test_percentiles_are_only_told_where_samples_lie_beyond_them() -> None:
     assert Samples.from_dict(json.loads(json.dumps(many.to_dict()))) == many
 
 
-def test_drift_falls_out_of_paired_ratios() -> None:
+def test_drift_falls_out_of_ratios_of_one_round() -> None:
     """The machine slows down threefold in the middle: 2 to 1 stays 2 to 1, and the interval is narrow."""
     speed = np.r_[np.ones(8), np.full(8, 3.0)]
     noise = np.random.default_rng(0).normal(1, 0.005, 16)
-    found = paired_ratio(2 * speed * noise, speed)
+    found = nested_ratio((2 * speed * noise).reshape(4, 4), speed.reshape(4, 4))
     assert found.value == pytest.approx(2, rel=0.01) and found.high / found.low < 1.02
     loose = unpaired_ratio(2 * speed * noise, speed)
     assert loose.low <= 2 <= loose.high and loose.high / loose.low > 1.5
@@ -51,10 +51,11 @@ def test_drift_falls_out_of_paired_ratios() -> None:
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng, hits = np.random.default_rng(1), 0
     for trial in range(100):
-        rounds = rng.lognormal(np.log(1.5), 0.1, 15)
-        found = paired_ratio(rounds, np.ones(15), seed=trial)
+        launch = rng.lognormal(np.log(1.5), 0.1, (9, 1))  # processes differ by more than their rounds
+        rounds = launch * rng.lognormal(0, 0.01, (9, 3))
+        found = nested_ratio(rounds, np.ones((9, 3)), seed=trial)
         hits += found.low <= 1.5 <= found.high
-    assert 85 <= hits <= 100  # 95 of 100; a bootstrap of medians of 15 is a little off
+    assert 85 <= hits <= 100  # 95 of 100; a bootstrap of medians of nine is a little off
 
 
 def test_stopwatch_keeps_its_manners() -> None:
@@ -115,7 +116,8 @@ def peers_record(scale: float = 1.0) -> dict:
 
     return {
         "kind": PEERS, "format": 1, "device": {"processor": "a CPU", "gpu": None}, "versions": {"lsms-rt": "0"},
-        "commit": "abc", "date": "2026-01-01", "weights": "random", "image_size": 64, "slices": 4, "rounds": 9,
+        "commit": "abc", "date": "2026-01-01", "weights": "random", "image_size": 64, "slices": 4,
+        "launches": 3, "rounds": 3,
         "rows": [row("ours", 100), row("eager", 300 * scale)], "absent": {"OpenVINO": "not installed: openvino"},
     }  # fmt: skip
 

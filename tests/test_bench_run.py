@@ -66,7 +66,7 @@ def test_peers_answer_the_same(tmp_path: Path) -> None:
     from lsms_rt.data import demo_checkpoint
 
     what = prepare(tmp_path, demo_checkpoint(), "tiny", 64)
-    plan = Plan(slices=2, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
+    plan = Plan(slices=2, launches=2, rounds=1, threads=1, names=(OURS, REFERENCE, "naive graph"))
     random_inputs(plan, tmp_path, 64, what["max_tokens"], what["vocabulary"])
     said: list[str] = []
     found = run_peers(tmp_path, plan, said.append)

@@ -14,6 +14,7 @@ from PIL import Image
 from lsms_rt.ct import CtSlice
 from lsms_rt.errors import EnvironmentProblem, InputError, LsmsError
 from lsms_rt.image import load_slice, load_slices
+from lsms_rt.labels import label, names_shown, show_names, with_hint
 from lsms_rt.tensor import to_tensor
 
 
@@ -77,23 +78,75 @@ def test_npy(tmp_path: Path) -> None:
             load_slice(tmp_path / f"{name}.npy")
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(grey).save(tmp_path / "a.png")
-    hu = load_slice(tmp_path / "a.png").hu
-    assert hu[0, 0] == -125 and hu[-1, -1] == pytest.approx(225)
-    assert load_slice(tmp_path / "a.png", png_window=(0, 1000)).hu[-1, -1] == pytest.approx(500)
-    Image.fromarray(np.full((16, 20), 1064, np.uint16)).save(tmp_path / "b.png")
-    assert (load_slice(tmp_path / "b.png").hu == 40).all()
+    ct = load_slice(tmp_path / "a.png", window=(50, 350))
+    assert ct.hu[0, 0] == -125 and ct.hu[-1, -1] == pytest.approx(225) and ct.source == "the file"
+    assert ct.notes == ("an 8-bit picture is taken to show level 50, width 350 HU, as given",)
+    assert load_slices(tmp_path / "a.png", window=(0, 1000))[0].hu[-1, -1] == pytest.approx(500)
+    caplog.clear()
+    Image.fromarray(np.full((16, 20), 1000, np.uint16)).save(tmp_path / "b.png")
+    ct = load_slice(tmp_path / "b.png")
+    assert (ct.hu == -24).all() and ct.notes == ("a 16-bit picture is taken to hold HU + 1024",)
+    assert ct.notes[0] in caplog.text
+    np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)  # has its meaning
     Image.fromarray(grey).convert("RGB").save(tmp_path / "c.png")
     with pytest.raises(InputError, match="mode RGB"):
-        load_slice(tmp_path / "c.png")
+        load_slice(tmp_path / "c.png", window=(50, 350))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "d.png")
     (tmp_path / "d.png").write_bytes((tmp_path / "d.png").read_bytes()[:2000])
     with pytest.raises(InputError, match="not a readable picture"):
-        load_slice(tmp_path / "d.png")
+        load_slice(tmp_path / "d.png", window=(50, 350))
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp"])
+def test_eight_bits_mean_nothing_without_a_window(tmp_path: Path, ending: str) -> None:
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / f"a.{ending}")
+    with pytest.raises(InputError, match=r"^the file: an 8-bit picture.*--window 50 350.*window=\(50, 350\)"):
+        load_slice(tmp_path / f"a.{ending}")
+
+
+@pytest.mark.parametrize("window", [(0, 0), (50, -1), (float("nan"), 1), (0, float("inf"))])
+def test_windows_refused(window: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="width above 0"):
-        load_slice(tmp_path / "a.png", png_window=(0, 0))
+        load_slice(noise(), window=window)
+
+
+def test_names_of_files_and_fields_stay_out_of_messages(tmp_path: Path) -> None:
+    """A file of each format, each of them damaged in a folder and a file that are named after a patient."""
+    folder = tmp_path / "Zebra"
+    folder.mkdir()
+    np.save(folder / "Zebra1.npy", np.zeros((20, 20), dtype=[("Zebra", np.float32)]))
+    np.save(folder / "Zebra2.npy", np.zeros((3, 20, 20)))
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / "Zebra3.png")
+    for n, ending in enumerate(("npy", "png", "tif", "nii", "nii.gz", "zip", "dcm", "", "npy.gone"), 4):
+        if ending != "npy.gone":
+            (folder / f"Zebra{n}.{ending}").write_bytes(b"Zebra" * 100)
+    files = [*folder.iterdir(), folder / "Zebra-gone.dcm", tmp_path / "Zebra-gone"]
+    assert len(files) == 13
+    for path in (*files, folder):
+        with pytest.raises(LsmsError) as caught:
+            load_slices(path)
+        assert "Zebra" not in str(caught.value) and str(caught.value).startswith("the "), path
+    show_names()
+    try:
+        for path in (*files, folder):
+            with pytest.raises(LsmsError, match=f"^{path.name}: "):
+                load_slices(path)
+    finally:
+        show_names(False)
+
+
+def test_labels() -> None:
+    assert not names_shown() and label("/a/b/c.dcm", "the file") == "the file"
+    show_names(True)
+    try:
+        assert names_shown() and label("/a/b/c.dcm", "the file") == "c.dcm" and label(Path("/"), "x") == "/"
+        assert with_hint("what") == "what"
+    finally:
+        show_names(False)
+    assert not names_shown() and "--names" in with_hint("what")
 
 
 def test_an_array_without_air_is_remarked_on(caplog: pytest.LogCaptureFixture) -> None:

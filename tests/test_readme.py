@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lsms_rt.bench.peers.side_by_side import GOALS
+from lsms_rt.bench.records import read
+from lsms_rt.bench.report import filled
 from lsms_rt.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -61,3 +64,23 @@ def test_the_tree_names_no_machine() -> None:
     words = "|".join(("/wor" + "k/", "py" + "pi[.]org", "pythonh" + "osted"))
     done = subprocess.run(["git", "grep", "-naE", words], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")  # 1: git looked, and found nothing
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md"])
+def test_the_tables_of_measurements_are_those_of_the_files(name: str) -> None:
+    """``make tables`` makes them anew."""
+    text = (ROOT / name).read_text()
+    assert "<!-- bench: " in text
+    assert filled(text, ROOT) == text
+
+
+def test_two_runs_side_by_side_agree() -> None:
+    """Medians of the ratios of two runs within 5 %, and the goals met by their whole interval."""
+    first, second = (
+        read(ROOT / f"bench/results/cpu/{name}.json") for name in ("peers_tiny_512", "peers_tiny_512_again")
+    )
+    again = {row["name"]: row["times_ours"]["value"] for row in second["rows"]}
+    for row in first["rows"]:
+        if row["name"] in GOALS:
+            assert again[row["name"]] == pytest.approx(row["times_ours"]["value"], rel=0.05), row["name"]
+        assert row["times_ours"]["low"] >= row.get("goal", 0), row["name"]

@@ -152,7 +152,8 @@ def test_words_that_the_engine_does_not_know_are_named(segmenter: Segmenter, abd
     assert segmenter.predict(abdomen, "the low-density lesion, in the right lobe.").unknown_words == ()
     result = segmenter.predict(abdomen, "the spiculated lesion")
     assert result.unknown_words == ("spiculated",)
-    assert "spiculated" in result.to_dict()["notes"][-1]
+    assert "spiculated" in result.to_dict(include_text=True)["notes"][-1]
+    assert "spiculated" not in str(result.to_dict())
     assert repr(result).startswith("<Segmentation ")
 
 
@@ -164,14 +165,15 @@ def test_a_series_comes_in_anatomical_order(segmenter: Segmenter, phantom_case, 
     positions = [r.slice.position_mm for r in results]
     assert len(results) == 6
     assert positions == sorted(positions)
-    assert [r.slice.source for r in results] == [f"{name}.dcm" for name in reversed(names)]
-    single = [segmenter.predict(tmp_path / r.slice.source, TEXT) for r in results]
+    order = sorted(names)
+    assert [r.slice.source for r in results] == [f"file {order.index(n) + 1} of 6" for n in reversed(names)]
+    single = [segmenter.predict(tmp_path / f"{name}.dcm", TEXT) for name in reversed(names)]
     for one, many in zip(single, results, strict=True):
         np.testing.assert_allclose(
             many.probability, one.probability, rtol=0, atol=1e-4
         )  # a batch sums in another order
     listed = list(segmenter.predict_series(sorted(tmp_path.iterdir()), TEXT))
-    assert [r.slice.source for r in listed] == [r.slice.source for r in results]
+    assert [r.slice.position_mm for r in listed] == positions
 
 
 def test_a_list_of_arrays_keeps_its_order(segmenter: Segmenter) -> None:

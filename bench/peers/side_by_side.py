@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.bench.samples import Samples, paired_ratio
+from lsms_rt.bench.samples import Samples, nested_ratio
 from lsms_rt.errors import EnvironmentProblem
 
 from .contenders import CONTENDERS, Contender
@@ -28,10 +28,12 @@ log = logging.getLogger("lsms_rt")
 
 @dataclass(frozen=True)
 class Plan:
-    """``slices`` in a series with one sentence, ``rounds`` in each of which all contenders run it once."""
+    """``slices`` in a series with one sentence; ``rounds`` in each of which all contenders run it once, in each of
+    ``launches`` of their processes."""
 
     slices: int = 32
-    rounds: int = 9
+    launches: int = 5
+    rounds: int = 3
     threads: int = 0
     seed: int = 0
     names: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)
@@ -55,13 +57,50 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
     chosen = [contender for contender in CONTENDERS if contender.name in {*plan.names, OURS}]
     absent = {contender.name: reason for contender in chosen if (reason := contender.absent)}
     present = [contender for contender in chosen if contender.name not in absent]
+    launches: list[Launch] = []
+    order = random.Random(plan.seed)
+    for number in range(plan.launches):
+        launches.append(_launch(folder, plan, present, order, lambda text, n=number: say(f"launch {n + 1}: {text}")))  # type: ignore[misc]
+    seconds = {c.name: [launch.seconds[c.name] for launch in launches] for c in present}
+    against = REFERENCE if any(contender.name == REFERENCE for contender in present) else OURS
+    reference = _logits(folder, against)
+    rows = []
+    for contender in present:
+        name = contender.name
+        per_slice = [1000 * value / plan.slices for launch in seconds[name] for value in launch]
+        row: dict[str, Any] = {"name": name, "what": contender.what, "ms_a_slice": Samples(tuple(per_slice)).to_dict()}
+        row["times_ours"] = nested_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
+        if name in GOALS:
+            row["goal"] = GOALS[name]
+        row |= _accuracy(_logits(folder, name), reference) | launches[0].ready[name]
+        rows.append(row)
+    return {
+        "slices": plan.slices,
+        "launches": plan.launches,
+        "rounds": plan.rounds,
+        "threads": plan.threads or "the library's choice",
+        "answers_compared_with": against,
+        "rows": rows,
+        "absent": absent,
+    }
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Of every contender's process: what it said when it was ready, and the seconds of each round's series."""
+
+    ready: dict[str, dict[str, Any]]
+    seconds: dict[str, list[float]]
+
+
+def _launch(folder: Path, plan: Plan, present: list[Contender], order: random.Random, say: Say) -> Launch:
+    """Start all processes, run the rounds, each in another random order, and stop them."""
     workers: dict[str, Worker] = {}
     try:
         for contender in present:
             say(f"starting {contender.name}")
             workers[contender.name] = Worker(folder, contender, plan.threads)
         seconds: dict[str, list[float]] = {name: [] for name in workers}
-        order = random.Random(plan.seed)
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")
             for name in order.sample(list(workers), len(workers)):
@@ -69,25 +108,7 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
     finally:
         for worker in workers.values():
             worker.stop()
-    reference = _logits(folder, REFERENCE if REFERENCE in workers else OURS)
-    rows = []
-    for contender in present:
-        name = contender.name
-        per_slice = [1000 * value / plan.slices for value in seconds[name]]
-        row: dict[str, Any] = {"name": name, "what": contender.what, "ms_a_slice": Samples(tuple(per_slice)).to_dict()}
-        row["times_ours"] = paired_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
-        if name in GOALS:
-            row["goal"] = GOALS[name]
-        row |= _accuracy(_logits(folder, name), reference) | workers[name].ready
-        rows.append(row)
-    return {
-        "slices": plan.slices,
-        "rounds": plan.rounds,
-        "threads": plan.threads or "the library's choice",
-        "answers_compared_with": REFERENCE if REFERENCE in workers else OURS,
-        "rows": rows,
-        "absent": absent,
-    }
+    return Launch({name: worker.ready for name, worker in workers.items()}, seconds)
 
 
 class Worker:

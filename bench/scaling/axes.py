@@ -1,11 +1,11 @@
-"""Cost against image size, batch, sentence length and slices; every axis in interleaved rounds."""
+"""Cost against image size, batch, sentence length and slices; points of one engine in interleaved rounds."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,25 +49,23 @@ class Plan:
 def measure_scaling(plan: Plan, say: Say) -> dict[str, Any]:
     """A record in plain types: "axes" of points, "operators" of one slice, "ceilings" of one thread."""
     config = preset(plan.preset, image_size=plan.image_size, text=SMALL_TEXT)
-    axes: dict[str, Any] = {}
-    with ExitStack() as stack:
-        engines = {}
-        for size in sorted({*plan.sizes, plan.image_size}):
-            say(f"an engine for {size}x{size}")
-            engines[size] = stack.enter_context(_engine(replace(config, image_size=size)))
-        say("image size")
-        runs = {size: _segment(backend, size, 1) for size, (backend, _) in engines.items() if size in plan.sizes}
-        axes["image size"] = _points(runs, plan.rounds)
-        backend, folder = engines[plan.image_size]
+    axes: dict[str, Any] = {"image size": []}
+    flops = []
+    for size in plan.sizes:  # one engine at a time: threads of another one would disturb it
+        say(f"image size {size}")
+        with _engine(replace(config, image_size=size)) as (backend, folder):
+            axes["image size"] += _points({size: _segment(backend, size, 1)}, plan.rounds)
+            flops.append({"x": size, "flops": sum(row.flops for row in profile(folder / IMAGE_GRAPH, runs=1))})
+    with _engine(config) as (backend, folder):
         say("batch")
         axes["batch"] = _points({n: _segment(backend, plan.image_size, n) for n in plan.batches}, plan.rounds)
         say("slices")
         axes["slices"] = _points({n: _series(backend, plan.image_size, n) for n in plan.slices}, plan.rounds)
-        say("operators")
-        operators = [row.to_dict() for row in profile(folder / IMAGE_GRAPH)]
-        totals = {size: _flops(place) for size, (_, place) in engines.items() if size in plan.sizes}
-        say("ceilings")
-        ceilings = measure_ceilings().to_dict()
+        graph = (folder / IMAGE_GRAPH).read_bytes()
+    say("operators")
+    operators = [row.to_dict() for row in profile(graph)]
+    say("ceilings")
+    ceilings = measure_ceilings().to_dict()
     axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(plan, config, say)
     return {
         "weights": f"random ({plan.preset})",
@@ -76,7 +74,7 @@ def measure_scaling(plan: Plan, say: Say) -> dict[str, Any]:
         "rounds": plan.rounds,
         "cores": cpu_count(),
         "axes": axes,
-        "flops": [{"x": size, "flops": value} for size, value in totals.items()],
+        "flops": flops,
         "operators": operators,
         "ceilings": ceilings,
         "method": {
@@ -93,19 +91,14 @@ def measure_scaling(plan: Plan, say: Say) -> dict[str, Any]:
 
 def _sentences(plan: Plan, config: LsmsConfig, say: Say) -> tuple[list[Any], list[Any]]:
     """The same sentences padded to one length, and engines that pad less: an engine computes all its tokens."""
-    with ExitStack() as stack:
-        backends = {}
-        for tokens in plan.tokens:
-            say(f"an engine for {tokens} tokens")
-            text = replace(plan.text, max_tokens=tokens)
-            backends[tokens], _ = stack.enter_context(_engine(replace(config, text=text)))
-        say("sentence length")
-        most = max(plan.tokens)
-        runs = {("of it", n): _encode(backends[most], most, n) for n in plan.tokens}
-        runs |= {("of the engine", n): _encode(backend, n, n) for n, backend in backends.items()}
-        points = _points(runs, plan.rounds)
-    split = len(plan.tokens)
-    return ([p | {"x": p["x"][1]} for p in points[:split]], [p | {"x": p["x"][1]} for p in points[split:]])
+    padded, made = [], []
+    for tokens in plan.tokens:
+        say(f"sentence, an engine for {tokens} tokens")
+        with _engine(replace(config, text=replace(plan.text, max_tokens=tokens))) as (backend, _):
+            if tokens == max(plan.tokens):
+                padded = _points({n: _encode(backend, tokens, n) for n in plan.tokens}, plan.rounds)
+            made += _points({tokens: _encode(backend, tokens, tokens)}, plan.rounds)
+    return padded, made
 
 
 @contextmanager
@@ -177,10 +170,6 @@ def _tokens(tokens: int, used: int) -> tuple[np.ndarray, np.ndarray]:
     mask = (np.arange(tokens) < used)[None].astype(np.float32)
     ids = np.random.default_rng(SEED).integers(5, 100, (1, tokens))
     return np.where(mask > 0, ids, 0), mask
-
-
-def _flops(engine: Path) -> float:
-    return sum(row.flops for row in profile(engine / IMAGE_GRAPH, runs=1))
 
 
 def _text_name(text: TextConfig) -> str:

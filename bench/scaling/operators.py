@@ -46,7 +46,7 @@ class Operators:
         return asdict(self)
 
 
-def profile(graph: Path, runs: int = RUNS) -> list[Operators]:
+def profile(graph: Path | bytes, runs: int = RUNS) -> list[Operators]:
     """Of batch 1; kinds in the order of their time: the sum of their operators' medians over ``runs``."""
     import onnxruntime
 

@@ -1,17 +1,13 @@
 """One DICOM file or dataset -> CT slices in Hounsfield units. What cannot be trusted is refused, not guessed.
 
-Messages name the file and the tag; the log holds no file name and no value, hence no pydicom warnings.
+Messages name the tag. Of its value they hold numbers, and words of the standard's own vocabulary: any other text may be
+a patient's name in the wrong place.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import warnings
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +15,20 @@ import numpy as np
 
 from ..ct import HU_MAX, HU_MIN, CtSlice, check_shape
 from ..errors import EnvironmentProblem, InputError, LsmsError
+from ..labels import label
+from .opening import open_dataset, quiet_pydicom
+from .source import FileSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-MAX_FILE_BYTES = 512 * 2**20
 MAX_PIXELS = 2**28  # Rows x Columns x NumberOfFrames; a few kilobytes of RLE can claim far more
 MAX_TILT = 0.53  # rad between slice normal and body axis: gantries tilt by up to 30 degrees
 MAX_TURN = 0.3  # rad of rotation within the slice
 
 _CT = "1.2.840.10008.5.1.4.1.1.2"  # CT Image; .1 is Enhanced CT and .2 legacy converted
-_DICOMDIR, _DEFLATED = "1.2.840.10008.1.3.10", "1.2.840.10008.1.2.1.99"
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
 _DECODERS = {  # transfer syntax, or how it begins -> the package with a permissive licence that decodes it
     "1.2.840.10008.1.2.4.50": "pillow",
@@ -47,20 +45,46 @@ _NEEDED = (
     "PixelRepresentation",
     "PhotometricInterpretation",
 )
+# The standard's own terms: what messages may repeat.
+_MODALITIES = frozenset(
+    (
+        "CR",
+        "DX",
+        "MG",
+        "MR",
+        "NM",
+        "OT",
+        "PR",
+        "PT",
+        "REG",
+        "RF",
+        "RTDOSE",
+        "RTPLAN",
+        "RTSTRUCT",
+        "SEG",
+        "SR",
+        "US",
+        "XA",
+    )
+)
+_RESCALE_TYPES = frozenset(("OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
+_COLOURS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"))
 _log = logging.getLogger("lsms_rt")
-_lock = threading.RLock()
 
 
 def read_file(path: str | Path) -> CtSlice:
     """The only slice of a DICOM file; InputError, or EnvironmentProblem where a decoder is missing."""
-    path = Path(path)
-    return slice_from_dataset(open_dataset(path), path.name)
+    slices = read_slices(path)
+    if len(slices) != 1:
+        raise InputError(f"{slices[0].source}: holds {len(slices)} frames, one slice is needed; use read_slices")
+    return slices[0]
 
 
 def read_slices(path: str | Path) -> list[CtSlice]:
     """All slices of a DICOM file, in the file's order: one, or an Enhanced CT's frames."""
-    path = Path(path)
-    return slices_from_dataset(open_dataset(path), path.name)
+    source = FileSource(Path(path), label(path, "the file"))
+    opened = open_dataset(source)
+    return log_notes(slices_of(opened.ds, source.label, opened.notes))
 
 
 def slice_from_dataset(ds: Dataset, source: str = "Dataset") -> CtSlice:
@@ -83,74 +107,32 @@ def log_notes(slices: list[CtSlice]) -> list[CtSlice]:
     return slices
 
 
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """No warnings or log lines from pydicom. Both switches belong to the whole process, hence the lock."""
-    logger = logging.getLogger("pydicom")
-    with _lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+def known(value: object, vocabulary: frozenset[str], otherwise: str) -> str:
+    """The value for a message, where it is a word of the standard's; text of any other kind is not repeated."""
+    if value is None or value == "":
+        return "absent"
+    return str(value) if isinstance(value, str) and value in vocabulary else otherwise
 
 
-def open_dataset(path: Path, *, header_only: bool = False) -> Dataset:
-    """Parse a DICOM file within the size limits; InputError if it is not DICOM, a DICOMDIR, damaged."""
-    name = path.name
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(144)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
-    if size == 0:
-        raise InputError(f"{name}: the file is empty; export it again")
-    if size > MAX_FILE_BYTES:
-        raise InputError(f"{name}: {size / 2**20:.0f} MiB is over the limit of 512 MiB; give a smaller file")
-    if head[128:132] != b"DICM":
-        raise InputError(f"{name}: not DICOM (no DICM at byte 128); give a DICOM, .npy, .png or .nii file")
-    from pydicom import dcmread
-    from pydicom.filereader import _read_file_meta_info, read_preamble
-
-    with quiet_pydicom():
-        try:
-            with path.open("rb") as file:
-                read_preamble(file, force=False)
-                meta = _read_file_meta_info(file)
-                end_of_meta = file.tell()  # not the group length that the file states, which may lie
-            if meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
-                raise InputError(f"{name}: a DICOMDIR holds no image; give the folder of one series")
-            if meta.get("TransferSyntaxUID") == _DEFLATED:
-                _check_inflated_size(path, end_of_meta)
-            return dcmread(path, stop_before_pixels=header_only)
-        except (LsmsError, MemoryError):
-            raise
-        except Exception as error:  # pydicom raises almost anything, some texts holding values
-            kind = type(error).__name__
-            raise InputError(f"{name}: damaged or truncated DICOM ({kind}); export it again") from error
+def _uid_name(uid: object, otherwise: str) -> str:
+    """What the standard calls a UID. One that it does not know may identify a patient."""
+    name = getattr(uid, "name", None)
+    return "absent" if not uid else str(name) if name and name != uid else otherwise
 
 
-def _check_inflated_size(path: Path, start: int) -> None:
-    """pydicom inflates a deflated file in one go; count first, a megabyte at a time."""
-    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    with path.open("rb") as file:
-        file.seek(start)
-        while not inflate.eof and (data := inflate.unconsumed_tail or file.read(2**16)):
-            total += len(inflate.decompress(data, 2**20))
-            if total > MAX_FILE_BYTES:
-                raise InputError(f"{path.name}: inflates to over the limit of 512 MiB; give a smaller file")
+def is_ct_class(uid: object, *, absent: bool = False) -> bool:
+    """Whether a SOPClassUID is one of CT images; `absent` is the answer where there is none."""
+    return uid in (_CT, _CT + ".1", _CT + ".2") if uid else absent
 
 
 def refuse_unless_ct(ds: Dataset, source: str) -> None:
     """InputError unless this is an image of a CT class that is not a localizer."""
     modality, sop_class = ds.get("Modality"), ds.get("SOPClassUID")
     if modality != "CT":
-        raise InputError(f"{source}: Modality is {modality or 'absent'}, not CT; give a CT image")
-    if sop_class not in (_CT, _CT + ".1", _CT + ".2"):
-        what = getattr(sop_class, "name", None) or "absent"
+        what = known(modality, _MODALITIES, "another")
+        raise InputError(f"{source}: Modality is {what}, not CT; give a CT image")
+    if not is_ct_class(sop_class):
+        what = _uid_name(sop_class, "unknown")
         raise InputError(f"{source}: SOP class is {what}, not a CT image class; give the original CT image")
     types = [ds.get("ImageType")]
     shared, per_frame = (ds.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame"))
@@ -160,14 +142,14 @@ def refuse_unless_ct(ds: Dataset, source: str) -> None:
         raise InputError(f"{source}: a localizer (scout view), not an axial slice; give the axial series")
 
 
-def slices_of(ds: Dataset, source: str) -> list[CtSlice]:
-    """`slices_from_dataset` without the logging."""
+def slices_of(ds: Dataset, source: str, notes: tuple[str, ...] = ()) -> list[CtSlice]:
+    """`slices_from_dataset` without the logging; `notes` are what was assumed before."""
     with quiet_pydicom():
         try:
             refuse_unless_ct(ds, source)
             raw = _raw_frames(ds, source)
             header = _without_pixels(ds)
-            return [_slice(ds, n, raw[n], source, header) for n in range(len(raw))]
+            return [_slice(ds, n, raw[n], source, header, notes) for n in range(len(raw))]
         except (LsmsError, MemoryError):
             raise
         except Exception as error:  # e.g. a tag whose bytes do not convert to its type
@@ -200,39 +182,49 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
         raise InputError(f"{source}: {', '.join(absent)} absent, pixels cannot be read; export it again")
     photometric = ds.PhotometricInterpretation
     if not str(photometric).startswith("MONOCHROME") or int(ds.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{source}: colour ({photometric}), not CT numbers; give the original CT image")
+        what = known(photometric, _COLOURS, "PhotometricInterpretation or SamplesPerPixel of another kind")
+        raise InputError(f"{source}: colour ({what}), not CT numbers; give the original CT image")
     rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
     check_shape(rows, columns, source)
     if frames < 1 or rows * columns * frames > MAX_PIXELS:
-        raise InputError(f"{source}: {rows}x{columns}x{frames} pixels, over the limit of 2**28; split the file")
+        what = f"Rows x Columns x NumberOfFrames ({rows}x{columns}x...) is not 1 frame to 2**28 pixels"
+        raise InputError(f"{source}: {what}, the limit; split the file")
     syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
     if syntax is None:
         raise InputError(f"{source}: TransferSyntaxUID absent; set ds.file_meta.TransferSyntaxUID")
+    if syntax in _UNCOMPRESSED and ds["PixelData"].is_undefined_length:
+        raise InputError(f"{source}: compressed pixels, but the TransferSyntaxUID says none; export it again")
+    compression = _uid_name(syntax, "of an unknown kind")
     package = next((p for prefix, p in _DECODERS.items() if str(syntax).startswith(prefix)), None)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise InputError(f"{source}: compression {syntax.name} unsupported; export it uncompressed") from error
+        raise InputError(f"{source}: compression ({compression}) unsupported; export it uncompressed") from error
     if not decoder.is_available and package:
-        raise EnvironmentProblem(f"{source}: no decoder for {syntax.name}; pip install {package}")
+        raise EnvironmentProblem(f"{source}: no decoder for {compression}; pip install {package}")
     try:
         return np.asarray(pixel_array(ds)).reshape(frames, rows, columns)
     except MemoryError:
         raise
     except Exception as error:
-        if syntax == _JPEG_12_BIT:  # pillow claims this syntax and reads only its 8-bit files
-            message = f"{source}: no decoder for 12-bit JPEG; pip install python-gdcm"
+        if syntax == _JPEG_12_BIT:  # Pillow and GDCM claim this syntax and read only its 8-bit files
+            message = (
+                f"{source}: no decoder with a permissive licence for 12-bit lossy JPEG; export it uncompressed, or "
+                "install pylibjpeg-libjpeg (GPL) where you may"
+            )
             raise EnvironmentProblem(message) from error
         kind = type(error).__name__
         raise InputError(f"{source}: damaged or truncated pixels ({kind}); export it again") from error
 
 
-def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset) -> CtSlice:
-    notes: list[str] = []
+def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset, assumed: tuple[str, ...]) -> CtSlice:
+    notes = list(assumed)
     transform = _macro(ds, n, "PixelValueTransformationSequence")
     kind = transform.get("RescaleType")
+    kind = kind.strip() if isinstance(kind, str) else kind
     if kind not in (None, "", "HU"):
-        raise InputError(f"{source}: RescaleType is {kind}, not HU; give the original CT image")
+        what = known(kind, _RESCALE_TYPES, "another unit")
+        raise InputError(f"{source}: RescaleType is {what}, not HU; give the original CT image")
     slope, intercept = (numbers(transform, f"Rescale{name}", 1, source) for name in ("Slope", "Intercept"))
     if slope is None or intercept is None:
         if "ModalityLUTSequence" in ds:
@@ -292,7 +284,8 @@ def numbers(ds: Dataset, name: str, count: int, source: str) -> list[float] | No
     except Exception as error:
         raise InputError(f"{source}: {name} is not a number; export the image again") from error
     if len(found) != count or not np.isfinite(found).all():
-        raise InputError(f"{source}: {name} is {found}, not {count} finite numbers; export it again")
+        what = f"{name} holds {len(found)} values" + (", not all finite" if len(found) == count else "")
+        raise InputError(f"{source}: {what}; {count} finite numbers are needed; export it again")
     return found
 
 
@@ -317,7 +310,7 @@ def _to_axial(iop: list[float], source: str) -> tuple[tuple[bool, bool], bool, N
     along_row, along_column = np.reshape(iop, (2, 3)).astype(np.float64)  # of growing column, row number
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
     if max(abs(length - 1) for length in lengths) > 0.05 or abs(along_row @ along_column) > 0.05:
-        what = f"ImageOrientationPatient {iop} is not two unit vectors at right angles"
+        what = "ImageOrientationPatient is not two unit vectors at right angles"
         raise InputError(f"{source}: {what}; export it again")
     normal = np.cross(along_row, along_column)
     normal /= np.linalg.norm(normal)

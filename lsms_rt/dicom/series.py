@@ -1,73 +1,79 @@
-"""A folder of DICOM files -> the slices of one series, from feet to head."""
+"""Many DICOM files, from a folder, an archive or a DICOMDIR -> the slices of one series, from feet to head."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..ct import MAX_VOXELS, CtSlice
 from ..errors import InputError
-from .read import (
-    log_notes,
-    numbers,
-    open_dataset,
-    quiet_pydicom,
-    refuse_unless_ct,
-    slices_of,
-)
+from ..labels import label, with_hint
+from .archive import ArchiveTooLarge, sources_of_archive
+from .directory import sources_of_dicomdir
+from .opening import IsDicomdir, looks_like_dicom, open_dataset
+from .read import log_notes, read_slices, slices_of
+from .source import Source, sources_of_folder
+from .stacks import MAX_SLICES, Header, choose, header_of
 
-MAX_FILES = 20_000
-MAX_SLICES = 4096
 SAME_PLACE_MM = 0.01
+OnDamaged = Callable[[str], None] | None  # is told a file's label and what is wrong with it
 _log = logging.getLogger("lsms_rt")
 
 
-@dataclass(frozen=True)
-class _Key:
-    """What files of one stack have in common."""
-
-    uid: str
-    number: str
-    orientation: tuple[float, ...]
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class _Header:
-    path: Path
-    key: _Key
-    frames: int
-    acquisition: str
-
-
-def read_series(folder: str | Path, series: str | int | None = None) -> list[CtSlice]:
+def read_series(folder: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
     """Read the CT series in a folder and its subfolders; slices from feet to head.
 
-    series: which one, where there are several: a SeriesNumber, or a SeriesInstanceUID or its last characters.
+    series: which one, where there are several: a SeriesNumber, "3:2" for the second that is listed with number 3, or
+    a SeriesInstanceUID or its last characters (`stacks.choose`).
+    on_damaged: None refuses a series with a file that cannot be read or used; otherwise it is called with a line of
+    what is wrong with each, and the others are returned.
+    Messages call files ``file 12 of 80``: of all visible files, hidden folders apart, sorted by path (`labels`).
     Files that are not DICOM, other objects and localizers are skipped, with one warning that counts them.
     InputError if there is no series, more than one, or slices whose places are unknown or equal.
     """
     folder = Path(folder)
-    headers = _choose(_headers(folder), series, folder.name)
-    count = sum(header.frames for header in headers)
-    pixels = count * headers[0].key.rows * headers[0].key.columns
-    if count > MAX_SLICES or pixels > MAX_VOXELS:
-        limit = f"{MAX_SLICES} slices and 2**30 pixels"
-        raise InputError(f"{folder.name}: {count} slices, {pixels} pixels; the limit is {limit}; split the series")
-    slices = [ct for header in headers for ct in slices_of(open_dataset(header.path), header.path.name)]
-    acquisitions = Counter(header.acquisition for header in headers)
-    return feet_to_head(log_notes(slices), folder.name, dict(acquisitions))
+    name = label(folder, "the folder")
+    return _read(sources_of_folder(folder, name), name, series, on_damaged)
+
+
+def read_archive(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
+    """`read_series` of a ZIP archive's members, ``member 12 of 80`` in messages. Nothing is extracted to disk."""
+    path = Path(path)
+    name = label(path, "the archive")
+    with sources_of_archive(path, name) as sources:
+        return _read(sources, name, series, on_damaged)
+
+
+def read_dicomdir(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
+    """`read_series` of the CT images that a DICOMDIR's records refer to, ``image 12 of 80`` in messages.
+
+    InputError, too, if a record refers to a file outside of the DICOMDIR's folder. Missing files are warned of.
+    """
+    path = Path(path)
+    name = label(path, "the file")
+    return _read(sources_of_dicomdir(path, name), name, series, on_damaged)
+
+
+def read_dicom(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
+    """The slices of one DICOM file, or of the series behind a DICOMDIR; from feet to head."""
+    try:
+        return feet_to_head(read_slices(path))
+    except IsDicomdir:
+        return read_dicomdir(path, series, on_damaged=on_damaged)
 
 
 def feet_to_head(
     slices: list[CtSlice], source: str | None = None, acquisitions: dict[str, int] | None = None
 ) -> list[CtSlice]:
-    """Sort by place along the normal. InputError if a place is unknown or taken twice; a warning for gaps."""
+    """Sort by place along the normal. InputError if a place is unknown or taken twice; a warning for gaps.
+
+    acquisitions: number of files by AcquisitionNumber, for the message where places are taken twice.
+    """
     if len(slices) < 2:
         return slices
     source = source or slices[0].source
@@ -93,88 +99,95 @@ def feet_to_head(
     return slices
 
 
-def _headers(folder: Path) -> list[_Header]:
-    """The header of every CT image in a folder, by path; InputError if there is none."""
-    try:
-        visible = (p for p in folder.rglob("*") if not any(n.startswith(".") for n in p.relative_to(folder).parts))
-        files = sorted(path for path in visible if path.is_file())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-    if len(files) > MAX_FILES:
-        raise InputError(f"{folder.name}: {len(files)} files, over the limit of {MAX_FILES}; give a series' folder")
-    found: list[_Header] = []
+@dataclass
+class _Damage:
+    """What becomes of files that cannot be read."""
+
+    told: OnDamaged
+    count: int = 0
+    last: str = ""
+
+    def __call__(self, error: InputError) -> None:
+        if isinstance(error, ArchiveTooLarge):
+            raise error
+        if self.told is None:
+            raise InputError(with_hint(str(error))) from error
+        self.count, self.last = self.count + 1, str(error)
+        self.told(self.last)
+
+
+def _read(sources: Sequence[Source], name: str, series: str | int | None, told: OnDamaged) -> list[CtSlice]:
+    damage = _Damage(told)
+    headers = choose(_headers(sources, name, damage), series, name)
+    count = sum(header.frames for header in headers)
+    pixels = count * headers[0].key.rows * headers[0].key.columns
+    if count > MAX_SLICES or pixels > MAX_VOXELS:
+        limit = f"{MAX_SLICES} slices and 2**30 pixels"
+        raise InputError(f"{name}: {count} slices, {pixels} pixels; the limit is {limit}; split the series")
+    slices: list[CtSlice] = []
+    for header in headers:
+        try:
+            opened = open_dataset(header.source)
+            slices += slices_of(opened.ds, header.source.label, opened.notes)
+        except InputError as error:
+            damage(error)
+    if not slices:
+        raise InputError(with_hint(f"{name}: none of {len(headers)} files could be read (the last: {damage.last})"))
+    acquisitions = Counter("" if h.acquisition is None else str(h.acquisition) for h in headers)
+    return feet_to_head(log_notes(_without_copies(slices)), name, dict(acquisitions))
+
+
+def _headers(sources: Sequence[Source], name: str, damage: _Damage) -> list[Header]:
+    """The header of every CT image; InputError if there is none."""
+    found: list[Header] = []
     no_dicom = no_ct = 0
     last = ""
-    for path in files:
+    for source in sources:
         try:
-            with path.open("rb") as file:
-                is_dicom = file.read(132)[128:] == b"DICM"
-        except OSError:
-            is_dicom = False
-        if not is_dicom or path.name.upper() == "DICOMDIR":
-            no_dicom += 1
+            header = header_of(source) if looks_like_dicom(_head(source)) else None
+        except InputError as error:
+            damage(error)
             continue
-        header = _header(path)
-        if isinstance(header, _Header):
+        if header is None:
+            no_dicom += 1
+        elif isinstance(header, Header):
             found.append(header)
         else:
             no_ct, last = no_ct + 1, header
     if not found:
-        why = f" (the last: {last})" if last else ""
-        raise InputError(f"{folder.name}: no CT slice in {len(files)} files{why}; give a folder of CT slices")
+        last = last or damage.last
+        message = f"{name}: no CT slice in {len(sources)} files{f' (the last: {last})' if last else ''}"
+        raise InputError((with_hint(message) if last else message) + "; give a folder of CT slices")
     if no_dicom or no_ct:
         _log.warning("skipped %d files that are not DICOM images and %d that are not CT slices", no_dicom, no_ct)
     return found
 
 
-def _header(path: Path) -> _Header | str:
-    """The header of a CT image, or why the object is another kind. A damaged file is an error."""
-    ds = open_dataset(path, header_only=True)
-    with quiet_pydicom():
-        try:
-            refuse_unless_ct(ds, path.name)
-        except InputError as error:
-            return str(error)
-        orientation = numbers(ds, "ImageOrientationPatient", 6, path.name) or []
-        try:
-            rows, columns = (int(ds.get(name) or 0) for name in ("Rows", "Columns"))
-            frames = int(ds.get("NumberOfFrames") or 1)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path.name}: Rows, Columns or NumberOfFrames malformed; export it again") from error
-        key = _Key(
-            str(ds.get("SeriesInstanceUID") or ""),
-            str(ds.get("SeriesNumber") or ""),
-            tuple(round(v, 2) + 0.0 for v in orientation),  # + 0.0: -0.0 and 0.0 print alike
-            rows,
-            columns,
-        )
-        return _Header(path, key, frames, str(ds.get("AcquisitionNumber") or ""))
+def _head(source: Source) -> bytes:
+    try:
+        return source.head()
+    except OSError as error:  # no permission, a broken disk: it may be a slice, hence not skipped in silence
+        why = error.strerror or type(error).__name__
+        raise InputError(f"{source.label}: cannot be opened ({why}); check the path") from error
 
 
-def _choose(headers: list[_Header], series: str | int | None, source: str) -> list[_Header]:
-    """The files of the one stack there is or that was asked for; otherwise an InputError lists the stacks."""
-    stacks: dict[_Key, list[_Header]] = defaultdict(list)
-    for header in headers:
-        stacks[header.key].append(header)
-    wanted = None if series is None else str(series).strip()
-    chosen = [
-        key
-        for key in stacks
-        if wanted is None or key.number == wanted or (len(wanted) > 3 and key.uid.endswith(wanted))
-    ]
-    if len(chosen) == 1:
-        return stacks[chosen[0]]
-    listed = "; ".join(
-        f"series {key.number or 'without number'}, CT, {sum(h.frames for h in stacks[key])} slices "
-        f"{key.rows}x{key.columns}, UID ...{key.uid[-6:]}"
-        for key in sorted(chosen or stacks, key=lambda key: (key.number.zfill(9), key.uid, key.rows))
-    )
-    if not chosen:
-        raise InputError(f"{source}: no series {wanted}; choose one of: {listed}")
-    distinct = len({key.uid for key in chosen}) == len(chosen)
-    fix = (
-        "choose by number or end of UID (--series), or give the files one by one"
-        if distinct
-        else "put each stack in its own folder"
-    )
-    raise InputError(f"{source}: {len(chosen)} series or stacks; {fix}: {listed}")
+def _without_copies(slices: list[CtSlice]) -> list[CtSlice]:
+    """Each image once. A copy has the same SOPInstanceUID, frame, place and pixels; anything less stays."""
+    kept: list[CtSlice] = []
+    by_instance: dict[tuple[str, int], int] = {}  # -> index in kept
+    for ct in slices:
+        key = (ct.sop_instance_uid or "", ct.frame)
+        first = by_instance.get(key)
+        if not ct.sop_instance_uid or first is None or not _are_copies(ct, kept[first]):
+            by_instance.setdefault(key, len(kept))
+            kept.append(ct)
+        else:
+            note = "this slice's file is there more than once: identical copies are left out"
+            if note not in kept[first].notes:
+                kept[first] = replace(kept[first], notes=(*kept[first].notes, note))
+    return kept
+
+
+def _are_copies(a: CtSlice, b: CtSlice) -> bool:
+    geometry = [(ct.position_mm, ct.spacing_mm, ct.flips, ct.transposed) for ct in (a, b)]
+    return geometry[0] == geometry[1] and np.array_equal(a.hu, b.hu)

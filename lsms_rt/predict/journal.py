@@ -1,0 +1,109 @@
+"""What a folder of results holds already, so that the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ct import CtSlice
+from ..errors import InputError
+from ..writing.whole import unwritable, whole
+from .answer import Answer
+
+NAME = "progress.jsonl"
+FORMAT = 1
+
+
+class Journal:
+    """A line a finished slice, behind one that says which request it is: engine, sentence and window, as a digest.
+
+    A slice is known by its place in the run and its pixels; one that has changed is computed again.
+    """
+
+    def __init__(self, folder: Path, request: str) -> None:
+        """Open or begin the journal of ``folder``.  Raises :class:`InputError` where it holds anything else."""
+        self.folder, self._file = folder, folder / NAME
+        self._done: dict[str, dict[str, Any]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self._file.exists():
+                self._read(request)
+            elif any(folder.iterdir()):
+                raise InputError(
+                    "the output folder is not empty and holds no results of this command; results are not mixed, "
+                    "choose another -o"
+                )
+            else:
+                with whole(self._file) as part:
+                    part.write_text(json.dumps({"request": request, "format": FORMAT}) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise unwritable(error) from error
+
+    def _read(self, request: str) -> None:
+        first, *lines = self._file.read_text(encoding="utf-8", errors="replace").split("\n")
+        head = _parsed(first)
+        if head.get("request") != request or head.get("format") != FORMAT:
+            raise InputError(
+                "the output folder holds results of another sentence, engine, window or version; choose another -o"
+            )
+        for line in lines:
+            entry = _parsed(line)
+            if isinstance(entry.get("record"), dict):
+                self._done[str(entry.get("key"))] = entry["record"]
+        if lines[-1:] != [""]:  # a line that was cut off must not swallow the next one
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+    def known(self, number: int, ct: CtSlice, text: str) -> Answer | None:
+        """The answer that a run before gave for this slice, if its files are still there."""
+        record = self._done.get(_key(number, ct))
+        if record is None or not all((self.folder / record[name]).is_file() for name in ("mask", "overlay")):
+            return None
+        mask = read_mask(self.folder / record["mask"])
+        if mask is None or mask.shape != (ct.hu.shape[::-1] if ct.transposed else ct.hu.shape):
+            return None
+        return Answer(ct, mask, text, record)
+
+    def add(self, number: int, answer: Answer) -> None:
+        """Once its files are written."""
+        line = json.dumps({"key": _key(number, answer.slice), "record": answer.record})
+        try:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise unwritable(error) from error
+
+
+def request_digest(*parts: object) -> str:
+    """Of what the answers depend on; it tells no sentence."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def read_mask(path: Path) -> np.ndarray | None:
+    """bool (H, W) of a mask's PNG; None for what is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L")) > 127
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _key(number: int, ct: CtSlice) -> str:
+    pixels = hashlib.sha256(ct.hu.tobytes())
+    pixels.update(repr((ct.hu.shape, ct.spacing_mm, ct.flips, ct.transposed, ct.position_mm)).encode())
+    return f"{number}:{pixels.hexdigest()}"
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A line's object; empty for one that was cut off."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,127 @@
+"""What a Segmentation object takes over from an image's header: checked first, and copied, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .result import Result
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED = (CT + ".1", CT + ".2")  # Enhanced CT, and legacy converted
+UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+# Of patient and study; an archive files the object by them.  The standard asks for all but the last two, if only empty.
+IDENTITY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "IssuerOfPatientID",
+)
+OPTIONAL = IDENTITY[-2:]
+TEXTS = (*IDENTITY, "PositionReferenceIndicator")
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+def check_header(result: Result) -> None:
+    """InputError unless the header has what a Segmentation object cannot do without, its places aside."""
+    source, header = result.slice.source, result.slice.header
+    if header is None:
+        raise InputError(f"{source}: not a DICOM image, a DICOM SEG cannot refer to it; write NIfTI or PNG instead")
+    wrong = [f"{name} is {why}" for name in UIDS if (why := _uid_problem(value_of(header, name)))]
+    sides = [value_of(header, name) for name in ("Rows", "Columns")]
+    wrong += [f"{name} is absent" for name, value in zip(("Rows", "Columns"), sides, strict=True) if not value]
+    if wrong:
+        raise InputError(f"{source}: {', '.join(wrong)}, a DICOM SEG refers to it; export the image again")
+    if value_of(header, "SOPClassUID") not in (CT, *ENHANCED):
+        raise InputError(f"{source}: SOPClassUID is not that of a CT image; give the original CT image")
+    if tuple(sides) != result.mask.shape:
+        rows, columns = result.mask.shape
+        raise InputError(f"{source}: a mask of {rows}x{columns} for {sides[0]}x{sides[1]} pixels; give the slice's own")
+
+
+def check_one_series(results: Sequence[Result]) -> None:
+    """InputError unless all results are of one series, in one frame of reference, and answer one sentence."""
+    for name in (*UIDS[2:], "Rows", "Columns", "SOPClassUID"):
+        count = len({str(value_of(result.slice.header, name)) for result in results})
+        if count > 1:
+            raise InputError(f"{len(results)} results with {count} different {name}; write each series apart")
+    sentences = len({result.text for result in results})
+    if sentences > 1:
+        raise InputError(f"results for {sentences} sentences; one DICOM SEG holds one, write them apart")
+
+
+def is_enhanced(header: Any) -> bool:
+    """Whether the header is of a multi-frame class."""
+    return value_of(header, "SOPClassUID") in ENHANCED
+
+
+def value_of(header: Any, name: str) -> Any:
+    """The value of an attribute; None if it is absent, empty, or its bytes do not convert to its type."""
+    try:
+        value = header.get(name)
+        return None if value is None or value == "" else value
+    except Exception:  # pydicom raises almost anything
+        return None
+
+
+def without_geometry(header: Any) -> Dataset:
+    """A new Dataset of what is taken over, but for places; absent attributes that must be there are empty.
+
+    All text in it is decoded, so that it may be written in another character set.
+    """
+    from pydicom import Dataset
+
+    ds = Dataset()
+    for name in UIDS:
+        setattr(ds, name, str(value_of(header, name)))
+    ds.Modality, ds.Rows, ds.Columns = "CT", int(header.Rows), int(header.Columns)
+    for name in TEXTS:
+        text = _text(header, name)
+        if text or name not in OPTIONAL:
+            setattr(ds, name, text)
+    if value_of(header, "LossyImageCompression") == "01":
+        for name in LOSSY:
+            if (value := value_of(header, name)) is not None:
+                setattr(ds, name, value)
+    return ds
+
+
+def _uid_problem(value: Any) -> str | None:
+    from pydicom.uid import UID
+
+    if value is None:
+        return "absent"
+    return None if isinstance(value, str) and UID(value).is_valid else "no UID"
+
+
+def _text(header: Any, name: str) -> str:
+    """An attribute's text, decoded; empty where it is absent or not what the attribute may hold."""
+    from pydicom.multival import MultiValue
+    from pydicom.valuerep import DA, TM
+
+    value = value_of(header, name)
+    if value is None:
+        return ""
+    text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+    if name == "PatientSex":
+        return text if text in ("M", "F", "O") else ""
+    try:
+        if name.endswith("Date"):
+            DA(text)
+        elif name.endswith("Time"):
+            TM(text)
+    except ValueError:
+        return ""
+    return text

@@ -1,0 +1,569 @@
+"""Masks written as DICOM SEG and NIfTI lie where the standards' own equations put the image's pixels."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from fake_dicom import dataset, save
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from test_dicom import enhanced
+
+from lsms_rt.ct import CtSlice
+from lsms_rt.dicom import read_file, slice_from_dataset, slices_from_dataset
+from lsms_rt.errors import EnvironmentProblem, InputError
+from lsms_rt.image import load_slice, load_slices
+from lsms_rt.segmenter import Segmentation
+from lsms_rt.writing import write_nifti, write_seg
+from lsms_rt.writing.whole import whole
+
+TEXT = "the low-density lesion of Mr Secret"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+ORIENTATIONS = [cosines for a in (1, -1) for b in (1, -1) for cosines in ([a, 0, 0, 0, b, 0], [0, a, 0, b, 0, 0])]
+TILTED = [1, 0, 0, 0, 0.9272, -0.3746]  # a gantry's 22 degrees
+UIDS = {"StudyInstanceUID": "1.2.77.1", "FrameOfReferenceUID": "1.2.77.2", "SeriesInstanceUID": "1.2.77.3"}
+EMPTY_ALLOWED = {
+    "PatientName": "Secret^Name",
+    "PatientID": "SecretID",
+    "PatientBirthDate": "19700102",
+    "PatientSex": "F",
+    "StudyID": "SecretStudy",
+    "StudyDate": "20200304",
+    "StudyTime": "101112.5",
+    "AccessionNumber": "SecretNumber",
+    "ReferringPhysicianName": "Secret^Doctor",
+}
+
+
+def header(**tags: Any) -> Dataset:
+    """A CT image that a SEG can refer to, but for what ``tags`` change."""
+    return dataset(**{**UIDS, **EMPTY_ALLOWED, "SliceThickness": 2.5, **tags})
+
+
+def answer(ct: CtSlice, seed: int = 0, *, found: bool = True, text: str = TEXT) -> Segmentation:
+    """A mask of noise, that no flip or shift leaves as it is."""
+    rows, columns = ct.to_input_grid(ct.hu).shape
+    mask = np.random.default_rng(seed).random((rows, columns)) > (0.7 if found else 2)
+    return Segmentation(mask, mask.astype(np.float32), text, 0.9, ct, "no weights", 0.5)
+
+
+def answers(positions: Any, empty: Any = (), **tags: Any) -> list[Segmentation]:
+    """Noise for a series with these ImagePositionPatient."""
+    slices = [slice_from_dataset(header(ImagePositionPatient=list(place), **tags)) for place in positions]
+    return [answer(ct, n, found=n not in empty) for n, ct in enumerate(slices)]
+
+
+def along_z(*heights: float) -> list[tuple[float, float, float]]:
+    return [(-12.5, 31.25, z) for z in heights]
+
+
+def in_patient(ds: Dataset, row: int, column: int) -> np.ndarray:
+    """(3,) mm, LPS: PS3.3 equation C.7.6.2.1-1."""
+    first, second = np.reshape(ds.ImageOrientationPatient, (2, 3)).astype(float)
+    between_rows, between_columns = (float(v) for v in ds.PixelSpacing)
+    return np.array(ds.ImagePositionPatient, float) + first * between_columns * column + second * between_rows * row
+
+
+# DICOM SEG
+
+
+def read_seg(path: Path) -> Dataset:
+    """The object; dciodvfy, where it is installed, must find no error in it."""
+    if shutil.which("dciodvfy"):
+        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
+        said = (done.stdout + done.stderr).splitlines()
+        assert "Segmentation" in said  # it knew what it looked at
+        assert [line for line in said if line.startswith("Error")] == []
+    return pydicom.dcmread(path)
+
+
+def frames_of(seg: Dataset) -> list[tuple[np.ndarray, Dataset, Dataset]]:
+    """(pixels, reference to the source image, a Dataset with the frame's place), frame by frame."""
+    pixels = np.atleast_3d(seg.pixel_array).reshape(-1, seg.Rows, seg.Columns)
+    shared, found = seg.SharedFunctionalGroupsSequence[0], []
+    for values, group in zip(pixels, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        place = Dataset()
+        place.ImagePositionPatient = group.PlanePositionSequence[0].ImagePositionPatient
+        place.ImageOrientationPatient = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+        place.PixelSpacing = shared.PixelMeasuresSequence[0].PixelSpacing
+        (derivation,) = group.DerivationImageSequence
+        (source,) = derivation.SourceImageSequence
+        found.append((values.astype(bool), source, place))
+    return found
+
+
+def test_the_validator_is_there() -> None:
+    """Otherwise the tests below do not use it: this line in the report says so."""
+    if not shutil.which("dciodvfy"):
+        pytest.skip("dciodvfy (package dicom3tools) is not installed: objects are read back, not validated")
+
+
+@pytest.mark.parametrize("orientation", [*ORIENTATIONS, TILTED])
+def test_seg_frames_lie_over_their_images(tmp_path: Path, orientation: list[float]) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(5, -10, 20, 1, 7), empty=(1,), ImageOrientationPatient=orientation)
+    before = [copy.deepcopy(result.slice.header) for result in results]
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert [result.slice.header for result in results] == before
+    seg = read_seg(tmp_path / "a.dcm")
+    by_uid = {result.slice.sop_instance_uid: result for result in results}
+    frames = frames_of(seg)
+    assert len(frames) == seg.NumberOfFrames == 4
+    assert {source.ReferencedSOPInstanceUID for _, source, _ in frames} == {
+        uid for uid, result in by_uid.items() if result.found
+    }
+    for pixels, source, place in frames:
+        result = by_uid[source.ReferencedSOPInstanceUID]
+        np.testing.assert_array_equal(pixels, result.mask)
+        for row, column in ((0, 0), (36, 0), (0, 100), (13, 57)):
+            expected = in_patient(result.slice.header, row, column)
+            np.testing.assert_allclose(in_patient(place, row, column), expected, atol=1e-6)
+    (series,) = seg.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == UIDS["SeriesInstanceUID"]
+    assert {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence} == set(by_uid)
+    assert {item.ReferencedSOPInstanceUID for item in seg.SourceImageSequence} == set(by_uid)
+    assert seg.FrameOfReferenceUID == UIDS["FrameOfReferenceUID"]
+    assert seg.StudyInstanceUID == UIDS["StudyInstanceUID"] and seg.SeriesInstanceUID != UIDS["SeriesInstanceUID"]
+
+
+def test_seg_says_what_it_is(tmp_path: Path) -> None:
+    highdicom: Any = pytest.importorskip("highdicom")
+    results = answers(along_z(0, 3, 6))
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    seg = read_seg(tmp_path / "a.dcm")
+    assert (seg.Modality, seg.SegmentationType, seg.Manufacturer) == ("SEG", "BINARY", "lsms-rt")
+    assert "not for diagnosis" in seg.SeriesDescription
+    (segment,) = seg.SegmentSequence
+    codes = [
+        (item.CodeValue, item.CodingSchemeDesignator)
+        for item in (segment.SegmentedPropertyCategoryCodeSequence[0], segment.SegmentedPropertyTypeCodeSequence[0])
+    ]
+    assert codes == [("49755003", "SCT"), ("52988006", "SCT")]
+    assert segment.SegmentAlgorithmType == "AUTOMATIC" and segment.SegmentAlgorithmName == "lsms-rt"
+    (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+    assert DIGEST in algorithm.AlgorithmParameters
+    assert seg.DeviceSerialNumber in DIGEST and len(seg.DeviceSerialNumber) == 64
+    assert {name: str(seg[name].value) for name in EMPTY_ALLOWED} == EMPTY_ALLOWED
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2.5, 3)
+    # highdicom's own reader, which looks planes up by their source
+    uids = [result.slice.sop_instance_uid for result in results]
+    pixels = highdicom.seg.segread(tmp_path / "a.dcm").get_pixels_by_source_instance(uids)
+    np.testing.assert_array_equal(pixels[..., 0], [result.mask for result in results])
+
+
+@pytest.mark.parametrize("wanted", [(0, 1, 2), (2,), (2, 0)])
+def test_seg_of_a_multi_frame_file(tmp_path: Path, wanted: tuple[int, ...]) -> None:
+    pytest.importorskip("highdicom")
+    ds = enhanced()
+    for name, value in {**UIDS, **EMPTY_ALLOWED}.items():
+        setattr(ds, name, value)
+    slices = slices_from_dataset(ds)
+    results = [answer(slices[n], n) for n in wanted]
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    seg = read_seg(tmp_path / "a.dcm")
+    frames = frames_of(seg)
+    by_frame = {result.slice.frame: result for result in results}
+    assert sorted(int(source.ReferencedFrameNumber) - 1 for _, source, _ in frames) == sorted(wanted)
+    for pixels, source, place in frames:
+        frame = int(source.ReferencedFrameNumber) - 1
+        assert source.ReferencedSOPInstanceUID == ds.SOPInstanceUID
+        np.testing.assert_array_equal(pixels, by_frame[frame].mask)
+        assert list(place.ImagePositionPatient) == [0, 0, -10 * frame] and list(place.PixelSpacing) == [0.8, 0.5]
+    assert write_seg([answer(slices[2], found=False)], tmp_path / "b.dcm", engine_digest=DIGEST, write_empty=True)
+    ((pixels, source, place),) = frames_of(read_seg(tmp_path / "b.dcm"))
+    assert not pixels.any() and source.ReferencedFrameNumber == 3 and place.ImagePositionPatient[2] == -20
+
+
+def test_seg_of_multi_frame_files_that_cannot_be_one(tmp_path: Path) -> None:
+    two = [enhanced(), enhanced()]
+    for ds in two:
+        for name, value in UIDS.items():
+            setattr(ds, name, value)
+    slices = [slices_from_dataset(ds)[0] for ds in two]
+    with pytest.raises(InputError, match="2 multi-frame files"):
+        write_seg([answer(ct) for ct in slices], tmp_path / "a.dcm", engine_digest=DIGEST)
+    with pytest.raises(InputError, match="not distinct"):
+        write_seg([answer(slices[0]), answer(slices[0])], tmp_path / "a.dcm", engine_digest=DIGEST)
+    del two[0].PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
+    with pytest.raises(InputError, match="ImagePositionPatient absent"):
+        write_seg([answer(slices[0])], tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*EMPTY_ALLOWED, "SliceThickness", "SeriesNumber", "Modality"])
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_seg_without_what_may_be_empty(tmp_path: Path, name: str, how: str) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(0, 4))
+    for result in results:
+        if how == "absent":
+            delattr(result.slice.header, name)
+        else:
+            setattr(result.slice.header, name, "")
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    seg = read_seg(tmp_path / "a.dcm")
+    if name in EMPTY_ALLOWED:
+        assert name in seg and not seg[name].value
+    if name == "SliceThickness":  # how far the slices are apart
+        assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 4
+    assert all((name in result.slice.header) == (how == "empty") for result in results)
+
+
+def test_seg_invents_no_thickness(tmp_path: Path) -> None:
+    """Of one slice whose thickness is unknown; dciodvfy calls it an error, so this one is not shown to it."""
+    pytest.importorskip("highdicom")
+    results = answers(along_z(0))
+    del results[0].slice.header.SliceThickness
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    seg = pydicom.dcmread(tmp_path / "a.dcm")
+    assert "SliceThickness" not in seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PatientSex", "unknown"), ("PatientBirthDate", "in May"), ("StudyDate", "2020"), ("StudyTime", "noon")],
+)
+def test_seg_drops_what_an_attribute_may_not_hold(tmp_path: Path, name: str, value: str) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(0))
+    results[0].slice.header[name] = pydicom.DataElement(name, "LO", value)  # no check of the value
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert not read_seg(tmp_path / "a.dcm")[name].value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "FrameOfReferenceUID",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "Rows",
+        "Columns",
+    ],
+)
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_seg_refuses_headers_without_what_it_needs(tmp_path: Path, name: str, how: str) -> None:
+    results = answers(along_z(0, 3, 6))
+    bad = results[1].slice.header
+    if how == "absent":
+        delattr(bad, name)
+    else:
+        setattr(bad, name, None if name in ("Rows", "Columns") else "")
+    with pytest.raises(InputError, match=f"{name}.* absent.*; export") as caught:
+        write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert "Secret" not in str(caught.value) and "1.2." not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SOPInstanceUID", "1.2.x", "SOPInstanceUID is no UID"),
+        ("FrameOfReferenceUID", "1." * 40 + "1", "FrameOfReferenceUID is no UID"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "not that of a CT image"),
+        ("Rows", 36, "a mask of 37x101 for 36x101"),
+        ("SeriesInstanceUID", "1.2.77.9", "2 different SeriesInstanceUID"),
+        ("FrameOfReferenceUID", "1.2.77.9", "2 different FrameOfReferenceUID"),
+        ("ImageOrientationPatient", [1, 0, 0, 0, -1, 0], "ImageOrientationPatient of 1 of 3"),
+        ("PixelSpacing", [0.8, 0.6], "PixelSpacing of 1 of 3"),
+        ("ImagePositionPatient", [0, 0, 6], "1 of 3 slices lie where another does"),
+        ("ImagePositionPatient", [0, 6], "3 finite numbers"),
+    ],
+)
+def test_seg_refuses_what_does_not_belong_together(tmp_path: Path, name: str, value: Any, words: str) -> None:
+    results = answers(along_z(0, 3, 6))
+    element = results[1].slice.header[name]
+    results[1].slice.header[name] = pydicom.DataElement(name, element.VR, value, validation_mode=pydicom.config.IGNORE)
+    with pytest.raises(InputError, match=words) as caught:
+        write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert "1.2." not in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_seg_refuses_other_images_and_several_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    with pytest.raises(InputError, match="array: not a DICOM image.*write NIfTI or PNG"):
+        write_seg([answer(load_slice(np.full((40, 50), -5.0)))], path, engine_digest=DIGEST)
+    with pytest.raises(InputError, match="no results"):
+        write_seg([], path, engine_digest=DIGEST)
+    first, second = answers(along_z(0, 3))
+    with pytest.raises(InputError, match="2 sentences"):
+        write_seg([first, answer(second.slice, text="the cyst")], path, engine_digest=DIGEST)
+    with pytest.raises(InputError, match="2 sentences|same SOPInstanceUID|lie where another does"):
+        write_seg([first, first], path, engine_digest=DIGEST)
+    second.slice.header.SOPInstanceUID = first.slice.header.SOPInstanceUID
+    with pytest.raises(InputError, match="same SOPInstanceUID"):
+        write_seg([first, second], path, engine_digest=DIGEST)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_found_is_written_only_on_request(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(3, 0, 6), empty=(0, 1, 2))
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST) is False
+    assert list(tmp_path.iterdir()) == []
+    assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, write_empty=True) is True
+    seg = read_seg(tmp_path / "a.dcm")
+    ((pixels, source, place),) = frames_of(seg)
+    assert not pixels.any() and pixels.shape == (37, 101)
+    assert source.ReferencedSOPInstanceUID == results[0].slice.sop_instance_uid
+    assert list(place.ImagePositionPatient) == [-12.5, 31.25, 3]
+    assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 3
+
+
+def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(0))
+    write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert b"lesion of Mr" not in (tmp_path / "a.dcm").read_bytes()
+    write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
+    seg = read_seg(tmp_path / "a.dcm")
+    assert seg.SegmentSequence[0].SegmentDescription == TEXT and "SpecificCharacterSet" not in seg
+    long = answer(results[0].slice, text="x" * 2000)
+    with pytest.raises(InputError, match="a sentence of 2000 characters"):
+        write_seg([long], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "Jörg^北"), ("ISO_IR 144", "Ирина^Щукина")],
+)
+def test_names_in_other_character_sets(tmp_path: Path, character_set: str, name: str) -> None:
+    pytest.importorskip("highdicom")
+    ds = header(SpecificCharacterSet=character_set, PatientName=name, StudyDescription=name)
+    ct = read_file(save(ds, tmp_path / "image.dcm"))
+    text = "größte Läsion 北"
+    write_seg([answer(ct, text=text)], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
+    seg = read_seg(tmp_path / "a.dcm")
+    assert (str(seg.PatientName), seg.StudyDescription) == (name, name)
+    assert seg.SegmentSequence[0].SegmentDescription == text
+
+
+def test_seg_of_a_real_file(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    result = answer(load_slice(str(get_testdata_file("CT_small.dcm"))))
+    assert write_seg([result], tmp_path / "a.dcm", engine_digest="")
+    ((pixels, source, _),) = frames_of(pydicom.dcmread(tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(pixels, result.mask)
+    assert source.ReferencedSOPInstanceUID == result.slice.sop_instance_uid
+
+
+def test_seg_stays_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(0), PatientName="Secret")  # highdicom warns of a name without ^, and prints it
+    too_long = pydicom.DataElement("PatientID", "LO", "Secret" * 20, validation_mode=pydicom.config.IGNORE)
+    results[0].slice.header["PatientID"] = too_long  # pydicom warns, and prints other kinds of values
+    with caplog.at_level(logging.DEBUG):
+        write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert "Secret" not in caplog.text and "1.2." not in caplog.text and capfd.readouterr() == ("", "")
+    with pytest.warns(UserWarning, match="maximum length"):
+        assert pydicom.dcmread(tmp_path / "a.dcm").PatientID == "Secret" * 20
+
+
+def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = answers(along_z(0))
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'lsms-rt\[seg\]'"):
+        write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'lsms-rt\[nifti\]'"):
+        write_nifti(results, tmp_path / "a.nii")
+    assert list(tmp_path.iterdir()) == []
+
+
+# whole files
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    with whole(path) as part:
+        assert part.parent == tmp_path and part.name.endswith(".nii.gz") and part != path
+        part.write_text("first")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), whole(path) as part:  # noqa: PT012
+        part.write_text("half")
+        _ = 1 / 0
+    with pytest.raises(InputError, match=r"the output cannot be written \(No space left on device\)"), whole(path):
+        raise OSError(28, "No space left on device", str(path))
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    pytest.importorskip("nibabel")
+    results = answers(along_z(0))
+    (tmp_path / "folder.nii").mkdir()
+    for place in (tmp_path / "secret" / "a.nii", tmp_path / "folder.nii"):
+        for write in (lambda p: write_seg(results, p, engine_digest=DIGEST), lambda p: write_nifti(results, p)):
+            with pytest.raises(InputError, match=r"the output cannot be written \(.+\)") as caught:
+                write(place)
+            assert "secret" not in str(caught.value) and "folder" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.nii"]
+
+
+# NIfTI
+
+
+def read_nifti(path: Path) -> Any:
+    nibabel: Any = pytest.importorskip("nibabel")
+    image = nibabel.load(path)
+    assert image.get_data_dtype() == np.uint8
+    return image
+
+
+def check_places(results: list[Segmentation], headers: list[Dataset], path: Path) -> None:
+    """Every result's pixels are in the file, where the standard's equation puts them."""
+    image = read_nifti(path)
+    volume, to_voxel = np.asarray(image.dataobj), np.linalg.inv(image.affine)
+    rows, columns = results[0].mask.shape
+    assert volume.shape == (columns, rows, len(results)) and set(np.unique(volume)) <= {0, 1}
+    slices = set()
+    for result, ds in zip(results, headers, strict=True):
+        for row, column in ((0, 0), (rows - 1, 0), (0, columns - 1), (rows // 3, columns // 2)):
+            x, y, z = in_patient(ds, row, column)
+            voxel = (to_voxel @ [-x, -y, z, 1])[:3]
+            np.testing.assert_allclose(voxel[:2], [column, row], atol=1e-3)
+            assert voxel[2] == pytest.approx(round(voxel[2]), abs=0.05)
+        k = round(voxel[2])
+        slices.add(k)
+        np.testing.assert_array_equal(volume[:, :, k], result.mask.T)
+    assert slices == set(range(len(results)))
+
+
+@pytest.mark.parametrize("orientation", [*ORIENTATIONS, TILTED])
+def test_nifti_of_a_series(tmp_path: Path, orientation: list[float]) -> None:
+    pytest.importorskip("nibabel")
+    results = answers(along_z(6, 0, 9, 3), empty=(1,), ImageOrientationPatient=orientation)
+    write_nifti(results, tmp_path / "a.nii.gz")
+    check_places(results, [result.slice.header for result in results], tmp_path / "a.nii.gz")
+    image = read_nifti(tmp_path / "a.nii.gz")
+    assert image.get_sform(coded=True)[1] == 1
+    assert image.get_qform(coded=True)[1] == int(orientation != TILTED)  # a shear has no qform
+    assert image.affine[2, 2] > 0  # slices count from feet to head
+
+
+def test_nifti_of_a_multi_frame_file(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    ds = enhanced()
+    results = [answer(ct, ct.frame) for ct in load_slices(ds)]
+    headers = []
+    for result in results:
+        place = header(ImagePositionPatient=[0, 0, -10 * result.slice.frame], PixelSpacing=[0.8, 0.5])
+        headers.append(place)
+    write_nifti(results, tmp_path / "a.nii")
+    check_places(results, headers, tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(("thickness", "expected"), [(2.5, 2.5), (None, 1), (0, 1)])
+@pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, -1, 0], TILTED])
+def test_nifti_of_one_slice(tmp_path: Path, thickness: float | None, expected: float, orientation: list[float]) -> None:
+    pytest.importorskip("nibabel")
+    results = answers(along_z(7), SliceThickness=0, ImageOrientationPatient=orientation)
+    results[0].slice.header.SliceThickness = thickness
+    write_nifti(results, tmp_path / "a.nii")
+    check_places(results, [results[0].slice.header], tmp_path / "a.nii")
+    affine = read_nifti(tmp_path / "a.nii").affine
+    assert np.linalg.norm(affine[:3, 2]) == pytest.approx(expected, rel=1e-4) and affine[2, 2] > 0
+    np.testing.assert_allclose(affine[:3, 2] @ affine[:3, :2], 0, atol=1e-6)  # the normal
+
+
+def test_nifti_refuses_gaps_and_takes_rounded_places(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    for heights in ((0, 3, 9), (0, 3, 6, 12), tuple(3 * n for n in range(100) if n != 98)):
+        with pytest.raises(InputError, match=r"steps of 3.00 to 6.00 mm.*write a DICOM SEG"):
+            write_nifti(answers(along_z(*heights)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="steps of"):  # shifted sideways
+        write_nifti(answers([(0, 0, 0), (0.4, 0, 3), (0, 0, 6)]), tmp_path / "a.nii")
+    assert list(tmp_path.iterdir()) == []
+    results = answers(along_z(0, 0.6, 1.3, 1.9, 2.5))  # 0.625 mm, to one digit
+    write_nifti(results, tmp_path / "a.nii")
+    assert read_nifti(tmp_path / "a.nii").affine[2, 2] == pytest.approx(0.625)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAI", "PLS", "SRA", "ILP", "ASR", "PIR"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_nifti_round_trip(tmp_path: Path, codes: str, turned: bool) -> None:
+    nibabel: Any = pytest.importorskip("nibabel")
+    affine = np.array([[0.5, 0, 0, -7], [0, 0.8, 0, 11], [0, 0, 3, 13], [0, 0, 0, 1]], float)
+    if turned:
+        affine[:3, :3] = [[0.49, 0.04, 0.1], [-0.03, 0.79, -0.2], [0.05, 0.1, 3]]
+    ras = np.random.default_rng(0).uniform(-900, 900, (41, 29, 5)).astype(np.float32)
+    image = nibabel.Nifti1Image(ras, affine)
+    io = nibabel.orientations
+    image = image.as_reoriented(io.ornt_transform(io.axcodes2ornt("RAS"), io.axcodes2ornt(codes)))
+    nibabel.save(image, tmp_path / "in.nii.gz")
+    stored = np.asarray(image.dataobj)
+    slices = load_slices(tmp_path / "in.nii.gz")
+    results = []
+    for n, ct in enumerate(slices):
+        if n != 2:  # nothing was asked about this one
+            mask = ct.to_input_grid(ct.hu) > 100  # as a network would find it: in the input's grid
+            results.append(Segmentation(mask, mask.astype(np.float32), TEXT, 0.9, ct, "", 0.5))
+    write_nifti(results[::-1], tmp_path / "out.nii")
+    written = read_nifti(tmp_path / "out.nii")
+    assert written.shape == image.shape
+    np.testing.assert_allclose(written.affine, image.affine, atol=1e-5)
+    axis = next(n for n, c in enumerate(codes) if c in "SI")
+    expected = np.moveaxis((stored > 100).astype(np.uint8), axis, 0)
+    expected[slices[2].frame] = 0
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(written.dataobj), axis, 0), expected)
+
+
+def test_nifti_of_one_flat_file(tmp_path: Path) -> None:
+    nibabel: Any = pytest.importorskip("nibabel")
+    flat = np.random.default_rng(0).uniform(-900, 900, (41, 29)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(flat, np.diag([-0.5, 0.8, 3, 1])), tmp_path / "in.nii")
+    ct = load_slice(tmp_path / "in.nii")
+    result = answer(ct)
+    write_nifti([result], tmp_path / "out.nii")
+    written = read_nifti(tmp_path / "out.nii")
+    assert written.shape == (41, 29)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), result.mask)
+
+
+def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
+    nibabel: Any = pytest.importorskip("nibabel")
+    path = tmp_path / "out.nii"
+    series, array = answers(along_z(0, 3)), answer(load_slice(np.full((40, 50), -5.0)))
+    with pytest.raises(InputError, match="array: its place in the patient is unknown"):
+        write_nifti([array], path)
+    with pytest.raises(InputError, match=r"does not end in \.nii or \.nii\.gz"):
+        write_nifti(series, tmp_path / "secret.dcm")
+    with pytest.raises(InputError, match="no results"):
+        write_nifti([], path)
+    with pytest.raises(InputError, match="1 of 2 slices lie where another does"):
+        write_nifti([series[0], series[0]], path)
+    with pytest.raises(InputError, match="2 different sizes"):
+        write_nifti([series[0], answer(slices_from_dataset(enhanced())[0])], path)
+    del series[1].slice.header.PixelSpacing
+    with pytest.raises(InputError, match="PixelSpacing absent"):
+        write_nifti(series, path)
+    volumes = []
+    for n, zoom in enumerate((3.0, 4.0)):
+        data = np.full((41, 29, 2), -5, np.float32)
+        nibabel.save(nibabel.Nifti1Image(data, np.diag([-0.5, 0.8, zoom, 1])), tmp_path / f"{n}.nii")
+        volumes.append(answer(load_slices(tmp_path / f"{n}.nii")[0]))
+    with pytest.raises(InputError, match="different shape or affine"):
+        write_nifti(volumes, path)
+    with pytest.raises(InputError, match="2 results for 1 slices"):
+        write_nifti([volumes[0], volumes[0]], path)
+    with pytest.raises(InputError, match="array: its place in the patient is unknown"):
+        write_nifti([volumes[0], series[0], array], path)
+    with pytest.raises(InputError, match="1 NIfTI and 1 DICOM slices"):
+        write_nifti([volumes[0], series[0]], path)
+    assert not path.exists()
