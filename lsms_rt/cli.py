@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import NOT_FOR_DIAGNOSIS, joined, make_parser
+from .arguments import NOT_FOR_DIAGNOSIS, Run, joined, make_parser
 from .cli_bench import RUNS as BENCH_RUNS
 from .cli_build import build_engine, calibrate, say
 from .data import demo_calibration, demo_engine
@@ -171,7 +171,7 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"{name.replace('_', ' '):20} {text}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Run] = {
     "build-engine": build_engine,
     "calibrate": calibrate,
     "predict": predict,
