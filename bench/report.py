@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,11 +58,21 @@ def filled(text: str, folder: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make the tables of texts anew; files are named from the folder in which this is run."""
+    """Make the tables of texts anew, and the pictures of their records that they show from their own folder.
+
+    Records are named from the folder in which this is run.
+    """
     parser = argparse.ArgumentParser(prog="python -m lsms_rt.bench.report", description=main.__doc__)
     parser.add_argument("texts", nargs="+", type=Path, metavar="FILE.md", help="texts with <!-- bench: ... --> in them")
     for path in parser.parse_args(argv).texts:
-        path.write_text(filled(path.read_text(), Path()))
+        text = filled(path.read_text(), Path())
+        path.write_text(text)
+        for file in re.findall(r"<!-- bench: (\S+\.json)", text):
+            stem = Path(file).stem
+            if f"({stem}.png)" in text:
+                from .plots import draw
+
+                draw(read(Path(file)), path.with_name(stem))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ class _Parser(argparse.ArgumentParser):
             message = f"{what}: choose {given.rpartition('(choose ')[2].rstrip(')')}"
         elif given.startswith("invalid "):
             message = f"{what}: an {given.partition(': ')[0]}"
+        elif given.startswith("ignored explicit argument"):
+            message = f"{what}: takes no value"
         elif what.startswith("ambiguous option"):
             message = "an option that begins like several; write it out"
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
@@ -311,7 +313,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text) if text.lstrip("-").isdecimal() else least - 1
         if not least <= value <= most:
-            given = repr(text) if re.fullmatch(r"[-+.\deE]{1,6}", text) else "that"  # not a patient's number, or name
+            given = repr(text) if re.fullmatch(r"[-+.\deE]{1,4}", text) else "that"  # not a patient's number, or name
             raise argparse.ArgumentTypeError(f"{given} is not a whole number from {least} to {most}")
         return value
 

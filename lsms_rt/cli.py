@@ -1,6 +1,7 @@
 """The command line: ``lsms-rt COMMAND``.
 
-Exit codes: 0 done, 2 bad usage or input, 3 environment, 4 engine refused, 5 done but for what could not be read.
+Exit codes: 0 done, 2 bad usage or input, 3 environment, 4 engine refused, 5 done but for what could not be read
+or written.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ EXTRAS = {  # a missing module -> what to install
 
 
 def predict(options: argparse.Namespace) -> int:
-    from .predict.run import Request, run
+    from .predict.products import Request
+    from .predict.run import run
     from .predict.words import lines
     from .segmenter import UNKNOWN_WORDS, Segmenter
 
@@ -58,11 +60,13 @@ def predict(options: argparse.Namespace) -> int:
             say(f"warning: {note}; the answer is to the rest of the sentence")
     for reason in report.not_read:
         say(f"not read: {reason}")
+    for reason in report.not_written:
+        say(f"not written: {reason}")
     if report.resumed:
         say(f"{report.resumed} slices were done by a run before")
     if options.output is not None and not options.json:
         print(f"overlays, masks and results.json are in {options.output if options.names else 'the output folder'}")
-    return IN_PART if report.not_read else 0
+    return IN_PART if report.not_read or report.not_written else 0
 
 
 def _bar(answers: Iterator[Any], total: int) -> Iterator[Any]:

@@ -24,7 +24,9 @@ _T = TypeVar("_T", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class VolumeGrid:
-    """The voxels of a NIfTI file: shape of its array, affine (4, 4) to mm in RAS, and the axis that counts slices.
+    """The voxels of a NIfTI file: shape of its array, affine (4, 4) to RAS, the axis that counts slices.
+
+    ``units`` are those of the affine, as nibabel calls them: "mm", "meter", "micron", or "unknown" (taken for mm).
 
     Slice ``frame`` of the volume is its array's entry ``frame`` along ``axis``, in the input's own grid.
     """
@@ -32,6 +34,7 @@ class VolumeGrid:
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
     axis: int
+    units: str = "mm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,5 +100,6 @@ def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> C
     notes = tuple(fields.pop("notes", ()))
     if float(a.min()) >= 0.0:
         notes += ("no value is below 0 HU: values are taken as Hounsfield units, check that they are",)
-    hu = np.clip(a, HU_MIN, HU_MAX).astype(np.float32, order="C")
+    wide = a.astype(np.promote_types(a.dtype, np.float32))  # float16 has no 3071
+    hu = np.clip(wide, HU_MIN, HU_MAX).astype(np.float32, order="C")
     return CtSlice(hu, source=source, notes=notes, **fields)

@@ -23,6 +23,12 @@ The number is `exit_code`, the command line's exit status.
 from __future__ import annotations
 
 
+def brief(text: object, most: int = 300) -> str:
+    """What a file or a library says, for a message: printable, and cut where it is long."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return plain if len(plain) <= most else f"{plain[:most]}..."
+
+
 class LsmsError(Exception):
     """Base of all errors of this package; catch it to catch them all."""
 

@@ -6,22 +6,21 @@ in the usual axial view already.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .ct import MAX_VOXELS, CtSlice, VolumeGrid, check_shape, slice_from_array
-from .errors import EnvironmentProblem, InputError
+from .ct import CtSlice, check_shape, slice_from_array
+from .errors import InputError
 from .labels import label, with_hint
 
 Window = tuple[float, float]  # (level, width) in HU
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # whatever the name says: Pillow would hand EPS to Ghostscript
 
 
 def load_slices(
@@ -95,7 +94,9 @@ def _load_path(
     if name.endswith(_PICTURES):
         return log_notes([_slice_from_picture(path, window, called)])
     if name.endswith((".nii", ".nii.gz")):
-        return log_notes(_slices_from_nifti(path, called))
+        from .nifti import read_nifti
+
+        return log_notes(read_nifti(path, called))
     return read_dicom(path, series, on_damaged=on_damaged)
 
 
@@ -117,8 +118,10 @@ def _slice_from_picture(path: Path, window: Window | None, name: str) -> CtSlice
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             check_shape(picture.height, picture.width, name)  # before decoding
+            if getattr(picture, "n_frames", 1) > 1:
+                raise InputError(f"{name}: a picture of {picture.n_frames} pages; save one, or give DICOM or NIfTI")
             picture.load()  # here: numpy would not pass on its errors
             mode, a = picture.mode, np.asarray(picture)
     except InputError:
@@ -137,35 +140,3 @@ def _slice_from_picture(path: Path, window: Window | None, name: str) -> CtSlice
         note = "a 16-bit picture is taken to hold HU + 1024"
         return slice_from_array(a.astype(np.float32) - 1024, name, notes=(note,))
     raise InputError(f"{name}: a picture of mode {mode}; save it grey, 8-bit or 16-bit (HU + 1024)")
-
-
-def _slices_from_nifti(path: Path, name: str) -> list[CtSlice]:
-    try:
-        nibabel: Any = importlib.import_module("nibabel")  # not a dependency
-    except ImportError as error:
-        raise EnvironmentProblem(f"{name}: reading NIfTI needs nibabel; pip install nibabel") from error
-    try:
-        image = nibabel.load(path)
-        shape = (*image.shape, 1)[:3] if len(image.shape) == 2 else tuple(image.shape)
-        # Row n says which patient axis (0 = x, 1 = y, 2 = z) array axis n follows, and +1 if to R, A, S.
-        axes = nibabel.orientations.io_orientation(image.affine)
-        zooms = [float(z) for z in (*image.header.get_zooms(), 1.0)[:3]]
-        if len(shape) != 3 or not np.isfinite(axes).all() or np.prod(shape, dtype=float) > MAX_VOXELS:
-            raise InputError(f"{name}: shape {image.shape} or affine is no CT volume; give 2 or 3 axes")
-        z = int(np.argmax(axes[:, 0] == 2))
-        first, second = (n for n in range(3) if n != z)
-        check_shape(shape[first], shape[second], name)
-        data = np.moveaxis(np.asarray(image.dataobj, dtype=np.float32).reshape(shape), z, 0)
-    except InputError:
-        raise
-    except Exception as error:  # nibabel raises ImageFileError, OSError, EOFError, ValueError, zlib.error ...
-        kind = type(error).__name__
-        raise InputError(f"{name}: not a readable NIfTI file ({kind}); save it again") from error
-    transposed = bool(axes[first, 0] == 0)  # the array's first axis runs along x, the model's columns do
-    y, x = (second, first) if transposed else (first, second)
-    flips = (bool(axes[y, 1] > 0), bool(axes[x, 1] > 0))  # the model's grow to P and L
-    fields: dict[str, Any] = {"spacing_mm": (zooms[y], zooms[x]), "flips": flips, "transposed": transposed}
-    fields["grid"] = VolumeGrid(tuple(image.shape), np.asarray(image.affine, np.float64), z)
-    order = range(shape[z]) if axes[z, 1] > 0 else range(shape[z] - 1, -1, -1)
-    frames = ((n, CtSlice.to_model_frame(data[n], flips, transposed)) for n in order)
-    return [slice_from_array(a, name, frame=n, position_mm=k * zooms[z], **fields) for k, (n, a) in enumerate(frames)]

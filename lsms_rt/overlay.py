@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
+from .writing.whole import unwritable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def save_overlay(
     try:
         canvas.save(Path(path), format="PNG")
     except OSError as error:
-        raise InputError(f"{path}: not written ({error.strerror}); choose another folder") from error
+        raise unwritable(error) from error
 
 
 def _size(shape: tuple[int, ...], spacing: tuple[float, float] | None) -> tuple[int, int]:

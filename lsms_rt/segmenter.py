@@ -22,6 +22,7 @@ from .image import load_slice, load_slices
 from .masks import area_mm2, bbox, highest_probability, probability_in_grid, verdict
 from .tensor import Placement, to_tensor
 from .text import Tokenizer, clean_sentence
+from .writing.whole import unwritable
 
 UNKNOWN_WORDS = "words that this engine does not know"
 CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) to two (large)
@@ -139,7 +140,7 @@ class Segmentation:
         try:
             Picture.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(Path(path), format="PNG")
         except OSError as error:
-            raise InputError(f"{path}: not written ({error.strerror}); choose another folder") from error
+            raise unwritable(error) from error
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,12 @@ class Segmenter:
         self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
 
-    def predict(self, img: Any, text: str) -> Segmentation:
+    def predict(self, img: Any, text: str, *, window: tuple[float, float] | None = None) -> Segmentation:
         """Segment in one slice what the sentence ``text`` asks for.
 
         ``img``: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU in the usual axial view, or
-        a ``CtSlice``.  Nothing that matches is an answer (``found`` is False), not an error.
+        a ``CtSlice``.  ``window`` (level, width) in HU is what an 8-bit picture shows; without it one is refused.
+        Nothing that matches is an answer (``found`` is False), not an error.
         Raises ``InputError`` for an image or a sentence that cannot be used.
         """
         timings: dict[str, float] = {}
@@ -201,24 +203,26 @@ class Segmenter:
             with _timed(timings, "text"):  # first: a wrong sentence is reported before a large file is read
                 sentence = self._sentence(text)
             with _timed(timings, "read"):
-                ct = load_slice(img)
+                ct = load_slice(img, window=window)
             result = self._predict_batch([ct], text, sentence, timings)[0]
         result.timings.update(timings)
         return result
 
     def predict_series(
-        self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None
-    ) -> Iterator[Segmentation]:
+        self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None,
+        window: tuple[float, float] | None = None,
+    ) -> Iterator[Segmentation]:  # fmt: skip
         """Segment every slice of a series, in anatomical order from feet to head, ``batch`` slices at a time.
 
-        ``images``: a folder with a DICOM series (``series`` chooses one of several), a multi-frame or NIfTI file, or an
-        iterable of what ``predict`` takes; the latter keeps its order unless every slice states its position.
+        ``images``: a folder, DICOMDIR or ZIP with a DICOM series (``series`` chooses one of several), a multi-frame or
+        NIfTI file, or an iterable of what ``predict`` takes; the latter keeps its order unless every slice states its
+        position.  ``window`` as for ``predict``.
         """
         size = self.manifest.max_batch if batch is None else batch
         if not 1 <= size <= self.manifest.max_batch:
             raise InputError(f"batch is {size}; this engine takes 1 to {self.manifest.max_batch}")
         sentence = self._sentence(text)
-        slices = _in_order(images, series)
+        slices = _in_order(images, series, window)
         return self._series(slices, text, sentence, size)
 
     def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
@@ -319,15 +323,15 @@ class Segmenter:
         self.close()
 
 
-def _in_order(images: Any, series: str | int | None) -> list[CtSlice]:
+def _in_order(images: Any, series: str | int | None, window: tuple[float, float] | None) -> list[CtSlice]:
     if (
         isinstance(images, Iterable)
         and not isinstance(images, (str, bytes, PathLike, np.ndarray))
         and not _is_dataset(images)
     ):
-        slices = [load_slice(image) for image in images]
+        slices = [load_slice(image, window=window) for image in images]
     else:
-        slices = load_slices(images, series=series)
+        slices = load_slices(images, series=series, window=window)
     if all(ct.position_mm is not None for ct in slices):
         slices.sort(key=lambda ct: ct.position_mm or 0.0)
     return slices

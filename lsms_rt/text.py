@@ -5,10 +5,11 @@ from __future__ import annotations
 import string
 import unicodedata
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .errors import EngineInvalid, InputError
+from .errors import EngineInvalid, InputError, brief
 
 CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
 FUNCTION_WORDS = {
@@ -52,7 +53,7 @@ class Tokenizer:
         try:
             self._fast = Fast.from_buffer(data)
         except Exception as error:  # the library raises bare Exception
-            raise EngineInvalid(f"tokenizer.json is no tokenizer ({error}); build the engine again") from error
+            raise EngineInvalid(f"tokenizer.json is no tokenizer ({brief(error)}); build the engine again") from error
         self._fast.no_padding()
         self._fast.no_truncation()
         self._pad = self._fast.token_to_id(PAD) or 0
@@ -68,7 +69,7 @@ class Tokenizer:
         sentence = clean_sentence(text)
         if len(sentence) > 1000:  # before tokenizing: hostile input must not cost time
             raise InputError(f"the sentence has {len(sentence)} characters; give one sentence of at most 1000")
-        ids = self._fast.encode(sentence).ids
+        ids = self._encode(sentence).ids
         if len(ids) > self.max_tokens:
             raise InputError(
                 f"the sentence has {len(ids)} tokens and this engine reads {self.max_tokens}; shorten the sentence"
@@ -84,8 +85,14 @@ class Tokenizer:
         tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1.0
         return Tokens(tokens, mask, unknown)
 
+    def _encode(self, text: str, special: bool = True) -> Any:
+        try:
+            return self._fast.encode(text, add_special_tokens=special)
+        except Exception as error:  # bare, e.g. of a vocabulary without [UNK]
+            raise EngineInvalid(f"tokenizer.json does not work ({brief(error)}); build the engine again") from error
+
     def _is_unknown(self, word: str) -> bool:
         """Whether the vocabulary lacks ``word``, or can only spell it letter by letter."""
-        pieces = self._fast.encode(word, add_special_tokens=False).tokens
+        pieces = self._encode(word, special=False).tokens
         spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)
         return UNK in pieces or spelled

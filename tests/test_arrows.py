@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
     "arguments", "cli", "cli_bench", "cli_build", "ct", "data", "demo", "dicom", "doctor", "engine", "errors", "gpu",
-    "image", "jetson", "labels", "masks", "overlay", "predict", "segmenter", "tensor", "text", "writing",
+    "image", "jetson", "labels", "masks", "nifti", "overlay", "predict", "segmenter", "tensor", "text", "writing",
 }  # fmt: skip
 # room -> the rooms it may import from, at the top of a file or inside a function
 ARROWS = {
@@ -25,13 +25,14 @@ ARROWS = {
     "ct": {"errors"},
     "tensor": {"ct", "errors"},
     "masks": {"ct", "errors", "tensor"},
-    "overlay": {"errors"},
+    "overlay": {"errors", "writing"},
     "labels": set(),
     "dicom": {"ct", "errors", "labels"},
-    "image": {"ct", "dicom", "errors", "labels"},
+    "nifti": {"ct", "dicom", "errors"},
+    "image": {"ct", "dicom", "errors", "labels", "nifti"},
     "text": {"errors"},
     "engine": {"errors", "gpu"},
-    "segmenter": {"ct", "engine", "errors", "image", "masks", "overlay", "tensor", "text"},
+    "segmenter": {"ct", "engine", "errors", "image", "masks", "overlay", "tensor", "text", "writing"},
     "mathematics": set(),
     "kernels": {"mathematics"},
     "model": {"errors", "kernels", "mathematics"},

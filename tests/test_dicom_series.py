@@ -287,3 +287,15 @@ def test_limits_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(source, "MAX_FILES", 2)
     with pytest.raises(InputError, match="^the folder: 3 files, over the limit of 2"):
         read_series(tmp_path)
+
+
+@pytest.mark.parametrize("left", [b"", bytes(70_000)])
+def test_what_a_failed_copy_leaves_is_reported(tmp_path: Path, left: bytes) -> None:
+    for n in range(3):
+        save(dataset(ImagePositionPatient=[0, 0, 5 * n]), tmp_path / f"{n}.dcm")
+    (tmp_path / "1.dcm").write_bytes(left)
+    told: list[str] = []
+    assert len(read_series(tmp_path, on_damaged=told.append)) == 2
+    assert told == ["file 2 of 3: empty, or nothing but zeros; copy it again"]
+    with pytest.raises(InputError, match="nothing but zeros"):
+        read_series(tmp_path)

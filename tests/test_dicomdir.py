@@ -64,7 +64,10 @@ def test_missing_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFix
     series(tmp_path / "S", [0, 1])
     path = dicomdir(tmp_path / "DICOMDIR", *images("0.dcm", "Doe", "1.dcm", "Doe2"))
     assert len(load_slices(path)) == 2
-    assert [r.message for r in caplog.records] == ["2 of 4 CT images of the DICOMDIR are missing"]
+    line = "2 of 4 CT images of the DICOMDIR are missing"
+    assert [r.message for r in caplog.records] == [line]
+    told: list[str] = []
+    assert len(load_slices(path, on_damaged=told.append)) == 2 and told == [line]
     dicomdir(path, *images("Doe"))
     with pytest.raises(InputError, match=r"^the file: no CT image .*1 image records, 1 of CT, 1 of them missing"):
         load_slices(path)

@@ -232,3 +232,10 @@ def test_errors_are_one_line_and_imports_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_picture_of_several_pages_is_refused(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((40, 40), n, np.uint8)) for n in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match="3 pages"):
+        load_slice(tmp_path / "a.tif", window=(50, 350))

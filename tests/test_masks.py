@@ -120,5 +120,5 @@ def test_overlay_errors(tmp_path: Path) -> None:
     hu = np.zeros((20, 20), np.float32)
     with pytest.raises(InputError, match="differ"):
         save_overlay(tmp_path / "o.png", hu, np.zeros((20, 21), bool))
-    with pytest.raises(InputError, match="not written"):
+    with pytest.raises(InputError, match="cannot be written"):
         save_overlay(tmp_path / "absent" / "o.png", hu, np.zeros((20, 20), bool))

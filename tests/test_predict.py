@@ -23,7 +23,6 @@ from lsms_rt.calibration.phantom.dicom import write_slice
 from lsms_rt.cli import main
 from lsms_rt.ct import CtSlice
 from lsms_rt.errors import InputError
-from lsms_rt.predict import run as run_module
 from lsms_rt.predict.answer import Answer
 from lsms_rt.predict.journal import NAME, Journal
 from lsms_rt.predict.montage import MOST, save_montage
@@ -144,7 +143,7 @@ def test_results_of_two_requests_are_not_mixed(
     out = tmp_path / "out"
     assert predict(series / "0.dcm", "--text", TEXT, "-o", out) == 0
     assert predict(series / "0.dcm", *other, "-o", out) == 2
-    assert "another sentence, engine, window" in capsys.readouterr().err
+    assert "another input, sentence, engine, window" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     assert predict(series / "0.dcm", "--text", TEXT, "-o", tmp_path / "full") == 2
@@ -178,27 +177,79 @@ def test_an_input_that_cannot_be_read_does_not_stop_the_others(
 def test_a_full_disk_is_told_and_the_run_goes_on_later(
     series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    plain, written = run_module.whole, []
+    out = tmp_path / "DOE^JOHN"
+    plain, saved = Image.Image.save, []
 
-    def full(path: Path) -> Any:
-        written.append(path)
-        context = plain(path)
-        if len(written) == 6:
-            context.__enter__()
-            context.__exit__(OSError, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), None)
-        return context
+    def save(picture: Image.Image, path: Any, *args: Any, **more: Any) -> None:
+        saved.append(path)
+        if len(saved) == 6:  # the third slice's mask, half of it
+            Path(path).write_bytes(b"\x89PNG")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        plain(picture, path, *args, **more)
 
-    monkeypatch.setattr(run_module, "whole", full)
-    assert predict(series, "--text", TEXT, "-o", out) == 2
+    monkeypatch.setattr(Image.Image, "save", save)
+    assert predict(series, "--text", TEXT, "-o", out, "--debug") == 2
     err = capsys.readouterr().err
-    assert "No space left" in err and str(tmp_path) not in err
+    assert "No space left" in err and "DOE" not in err
     assert not list(out.glob(".*")) and not (out / "results.json").exists()
     assert len((out / NAME).read_text().splitlines()) == 1 + 2
-    monkeypatch.setattr(run_module, "whole", plain)
+    monkeypatch.setattr(Image.Image, "save", plain)
     asked = Counted(monkeypatch)
     assert predict(series, "--text", TEXT, "-o", out) == 0
     assert asked.slices == SLICES - 2
+
+
+def test_masks_are_never_those_of_other_slices(series: Path, tmp_path: Path) -> None:
+    """A file that is damaged for one run shifts all numbers, and back again."""
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    assert predict(series, "--text", TEXT, "-o", out) == 0
+    file = sorted(series.iterdir())[2]
+    data = file.read_bytes()
+    file.write_bytes(data[:3000])
+    assert predict(series, "--text", TEXT, "-o", out) == 5
+    file.write_bytes(data)
+    assert predict(series, "--text", TEXT, "-o", out) == 0
+    assert predict(series, "--text", TEXT, "-o", fresh) == 0
+    assert everything(out) == everything(fresh)
+    records = [json.loads((folder / "results.json").read_text()) for folder in (out, fresh)]
+    assert without_times(records[0]) == without_times(records[1])
+
+
+def test_what_was_said_of_an_earlier_series_is_taken_away(series: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    out = tmp_path / "out"
+    assert predict(series, "--text", TEXT, "-o", out, "--seg") == 0
+    assert (out / "segmentation.dcm").exists() and (out / "montage.png").exists()
+    for file in series.iterdir():
+        ds = pydicom.dcmread(file)
+        ds.PixelData = bytes(len(ds.PixelData))  # air: nothing is found
+        ds.save_as(file)
+    assert predict(series, "--text", TEXT, "-o", out, "--seg") == 0
+    assert json.loads((out / "results.json").read_text())["series"][0]["found"] == 0
+    assert not (out / "segmentation.dcm").exists() and not (out / "montage.png").exists()
+
+
+def test_what_cannot_be_written_as_a_whole_does_not_stop_the_rest(
+    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gap: one affine cannot hold it, all else can."""
+    pytest.importorskip("nibabel")
+    pytest.importorskip("highdicom")
+    sorted(series.iterdir())[1].unlink()
+    out = tmp_path / "out"
+    assert predict(series, "--text", TEXT, "-o", out, "--nifti", "--seg") == 5
+    assert "not written: mask.nii.gz: " in capsys.readouterr().err
+    assert {"results.json", "segmentation.dcm", "montage.png"} <= {path.name for path in out.iterdir()}
+    assert len(json.loads((out / "results.json").read_text())["not_written"]) == 1
+
+
+def test_a_missing_library_is_told_before_a_series_is_computed(
+    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert predict(series, "--text", TEXT, "-o", tmp_path / "out", "--seg") == 3
+    assert "pip install 'lsms-rt[seg]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -229,7 +280,9 @@ def test_an_output_that_is_a_file_is_refused(series: Path, tmp_path: Path, capsy
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_a_killed_run_leaves_whole_files_and_goes_on(series: Path, tmp_path: Path, phantom_case: Any) -> None:
+def test_a_killed_run_leaves_whole_files_and_goes_on(
+    series: Path, tmp_path: Path, phantom_case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for index in range(SLICES, 40):
         write_slice(series / f"{index:02d}.dcm", phantom_case, index % SLICES, "case")
         ds = pydicom.dcmread(series / f"{index:02d}.dcm")
@@ -244,11 +297,14 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(series: Path, tmp_path: Pat
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.005)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     for path in out.glob("[0-9]*.png"):
         opened(path)  # every one that is there is whole
+    asked = Counted(monkeypatch)
     assert predict(series, "--text", TEXT, "-o", out) == 0
+    assert 0 < asked.slices < 40
     assert len(json.loads((out / "results.json").read_text())["results"]) == 40
+    assert not list(out.glob(".*"))
 
 
 def test_nothing_found_writes_no_montage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,6 +328,8 @@ def test_volume_of_a_series() -> None:
     assert volume_ml(column) == pytest.approx(1.0)
     gap = [*column[:3], answer(100.0, 100.0), answer(100.0, 102.0)]  # nothing is made up for what is missing
     assert volume_ml(gap) == pytest.approx(1.0)
+    two_spacings = [answer(100.0, z) for z in (0.0, 1.0, 2.0, 3.0, 4.0, 9.0, 14.0, 19.0)]
+    assert volume_ml(two_spacings) is None
     uneven = [answer(100.0, z) for z in (0.0, 1.0, 2.0, 3.2)]
     assert volume_ml(uneven) == pytest.approx(100 * (1 + 1 + 1.1 + 1.2) / 1000)
     assert volume_ml(column[:1]) is None
@@ -290,7 +348,7 @@ def test_a_montage_of_many_slices_has_a_bound(tmp_path: Path) -> None:
 
 def test_a_journal_of_nonsense_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("\x00 nonsense")
-    with pytest.raises(InputError, match="another sentence"):
+    with pytest.raises(InputError, match="another input, sentence"):
         Journal(tmp_path, "digest")
     (tmp_path / NAME).write_text(json.dumps({"request": "digest", "format": 1}) + '\n[]\n{"key": 3}\nnull\n')
     ct = CtSlice(np.zeros((20, 20), np.float32))
@@ -302,8 +360,13 @@ def test_seg_and_nifti_need_a_folder(series: Path, capsys: pytest.CaptureFixture
     assert "say where with -o" in capsys.readouterr().err
 
 
-def test_a_progress_bar_counts_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_counts_on_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lsms_rt.cli import _bar
 
     assert list(_bar(iter("abc"), 3)) == list("abc")
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(_bar(iter("abc"), 3)) == list("abc")
+    assert "/3 [" in capsys.readouterr().err

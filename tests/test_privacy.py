@@ -196,6 +196,9 @@ def test_several_series_are_listed_without_their_uids(
         ("x", "--text", MARKER, f"--{MARKER}"),
         (f"--{MARKER}",),
         ("x", "--text"),
+        ("x", "--text", MARKER, f"--seg={MARKER}"),
+        ("x", "--text", MARKER, f"-h{MARKER}"),
+        ("x", "--text", MARKER, "--batch", DIGITS[:6]),
     ],
 )
 def test_no_usage_error_repeats_what_was_given(capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:

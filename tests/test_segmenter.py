@@ -202,7 +202,7 @@ def test_pictures(segmenter: Segmenter, example: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m.png")) > 127, result.mask)
     with Image.open(tmp_path / "o.png") as picture:
         assert picture.width > 2 * result.mask.shape[1]
-    with pytest.raises(InputError, match="not written"):
+    with pytest.raises(InputError, match="cannot be written"):
         result.save_mask(tmp_path / "no" / "m.png")
 
 
@@ -225,3 +225,14 @@ def test_real_ct_runs(segmenter: Segmenter) -> None:
     assert abdomen.mask.shape == (512, 512)
     assert abdomen.slice.flips[0]
     assert abdomen.area_mm2 is not None
+
+
+def test_an_eight_bit_picture_needs_a_window(segmenter: Segmenter, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((40, 50), 128, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="window"):
+        segmenter.predict(tmp_path / "a.png", TEXT)
+    result = segmenter.predict(tmp_path / "a.png", TEXT, window=(40, 400))
+    (other,) = segmenter.predict_series([tmp_path / "a.png"], TEXT, window=(40, 400))
+    assert result.hu.mean() == other.hu.mean() == pytest.approx(40, abs=2)

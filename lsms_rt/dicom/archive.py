@@ -16,8 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from ..errors import InputError
 from ..labels import label
-from . import source as limits
-from .source import HEAD_BYTES, check_count, check_size, is_visible
+from .source import HEAD_BYTES, check_count, check_size, inflation_limit, is_visible
 
 MAX_DIRECTORY_BYTES = 4 * 2**20  # of the archive's own directory; zipfile reads it at once
 MAX_HEADER_BYTES = 32 * 2**20  # of a member until its pixels; an Enhanced CT's few thousand frames need a tenth
@@ -44,9 +43,10 @@ def sources_of_archive(path: Path, name: str) -> Iterator[list[MemberSource]]:
             raise InputError(f"{name}: not a readable ZIP archive ({kind}); pack it again") from error
         with archive:
             check_count(len(archive.infolist()), name, "members")
-            members = [(_parts(info), info) for info in archive.infolist() if not info.is_dir()]
+            # not info.is_dir(): it fails for an empty name
+            members = [(_parts(info), info) for info in archive.infolist() if not info.filename.endswith("/")]
             members = sorted((m for m in members if is_visible(m[0])), key=lambda m: "/".join(m[0]))
-            budget = _Budget(name)
+            budget = _Budget(name, path.stat().st_size)
             yield [
                 MemberSource(archive, info, label(info.filename, f"member {n} of {len(members)}"), budget)
                 for n, (_, info) in enumerate(members, 1)
@@ -76,6 +76,7 @@ class _Budget:
     """What an archive may still be inflated to, all members and passes together."""
 
     name: str
+    packed: int  # bytes of the archive
     spent: int = 0
 
     def spend(self, size: int) -> None:
@@ -102,7 +103,9 @@ class MemberSource:
 
     def open(self, *, header_only: bool = False) -> BinaryIO:
         check_size(self.info.file_size, self.label)
-        return self._inflated(MAX_HEADER_BYTES if header_only else limits.MAX_FILE_BYTES)
+        packed = min(self.info.compress_size, self.budget.packed)  # the first is only stated
+        limit = inflation_limit(packed)
+        return self._inflated(min(MAX_HEADER_BYTES, limit) if header_only else limit)
 
     def _inflated(self, limit: int) -> BinaryIO:
         if self.info.flag_bits & _ENCRYPTED:

@@ -6,12 +6,12 @@ A DICOMDIR is an index that came with the data: where it points is checked, not 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError, LsmsError
-from .opening import DICOMDIR_CLASS, quiet_pydicom
+from .opening import DICOMDIR_CLASS, open_dataset, quiet_pydicom
 from .read import is_ct_class
 from .source import FileSource, check_count, file_sources
 
@@ -25,9 +25,10 @@ _IN_USE = 0xFFFF
 _log = logging.getLogger("lsms_rt")
 
 
-def sources_of_dicomdir(path: Path, name: str) -> list[FileSource]:
-    """The CT images of a DICOMDIR, in the order of its records, each once; those that are missing are warned of.
+def sources_of_dicomdir(path: Path, name: str, on_missing: Callable[[str], None] | None = None) -> list[FileSource]:
+    """The CT images of a DICOMDIR, in the order of its records, each once.
 
+    Those that are missing are counted in a line that ``on_missing`` is told, or in the log.
     InputError if the file is no DICOMDIR, is damaged, has too many records, or refers to anything outside its folder.
     """
     records = _image_records(path, name)
@@ -36,7 +37,7 @@ def sources_of_dicomdir(path: Path, name: str) -> list[FileSource]:
     there = list(dict.fromkeys(file for file in found if file.is_file()))
     missing = sum(not file.is_file() for file in found)
     if missing:
-        _log.warning("%d of %d CT images of the DICOMDIR are missing", missing, len(found))
+        (on_missing or _log.warning)(f"{missing} of {len(found)} CT images of the DICOMDIR are missing")
     if not there:
         what = f"{len(records)} image records, {len(found)} of CT, {missing} of them missing"
         raise InputError(f"{name}: no CT image in the DICOMDIR ({what}); give the folder of the images")
@@ -51,8 +52,6 @@ class _Image(NamedTuple):
 
 
 def _image_records(path: Path, name: str) -> list[_Image]:
-    from pydicom import dcmread
-
     with quiet_pydicom():
         try:
             size = path.stat().st_size
@@ -62,7 +61,7 @@ def _image_records(path: Path, name: str) -> list[_Image]:
             items = path.read_bytes().count(_ITEM_TAG)
             if items > MAX_ITEMS:
                 raise InputError(f"{name}: a DICOMDIR of {items} items, over the limit of {MAX_ITEMS}")
-            ds = dcmread(path)
+            ds = open_dataset(FileSource(path, name), dicomdir=True).ds
             if ds.file_meta.get("MediaStorageSOPClassUID") != DICOMDIR_CLASS:
                 raise InputError(f"{name}: not a DICOMDIR; give a DICOMDIR, or the folder of the images")
             records = ds.get("DirectoryRecordSequence") or []
@@ -93,9 +92,9 @@ def _inside(root: Path, parts: Sequence[str], name: str) -> Path:
     """
     try:
         exact, lower = (root.joinpath(*(change(p) for p in parts)).resolve() for change in (str, str.lower))
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
+        file = lower if not exact.exists() and lower.exists() else exact
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name that is too long
         raise InputError(f"{name}: a record of the DICOMDIR refers to no possible path; do not trust it") from error
-    file = lower if not exact.exists() and lower.exists() else exact
     if not file.is_relative_to(root):
         raise InputError(f"{name}: a record of the DICOMDIR refers to a file outside of its folder; do not trust it")
     return file

@@ -16,14 +16,19 @@ import numpy as np
 from ..ct import HU_MAX, HU_MIN, CtSlice, check_shape
 from ..errors import EnvironmentProblem, InputError, LsmsError
 from ..labels import label
+from .gdcm_process import pixel_array_by_gdcm
 from .opening import open_dataset, quiet_pydicom
 from .source import FileSource
+from .streams import check_streams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
 MAX_PIXELS = 2**28  # Rows x Columns x NumberOfFrames; a few kilobytes of RLE can claim far more
+MAX_FRAMES = 4096  # an object is made of each, and a packed one may have a single byte
+MAX_HEADER_VALUE = 2**16  # bytes; what a Segmentation takes over are names and numbers
+_FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # of all frames: places are read from them
 MAX_TILT = 0.53  # rad between slice normal and body axis: gantries tilt by up to 30 degrees
 MAX_TURN = 0.3  # rad of rotation within the slice
 
@@ -36,6 +41,16 @@ _DECODERS = {  # transfer syntax, or how it begins -> the package with a permiss
     "1.2.840.10008.1.2.4.9": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.20": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4": "python-gdcm",
+}
+# Which of pydicom's decoders, where it would take GDCM first: that ends the process over some damaged streams, and is
+# left to what no other decodes, in a process of its own.
+_PLUGINS = {
+    "1.2.840.10008.1.2.4.50": "pillow",
+    "1.2.840.10008.1.2.4.51": "pillow",
+    "1.2.840.10008.1.2.4.8": "pyjpegls",
+    "1.2.840.10008.1.2.4.9": "pylibjpeg",
+    "1.2.840.10008.1.2.4.20": "pylibjpeg",
+    "1.2.840.10008.1.2.4": "gdcm",
 }
 _NEEDED = (
     "Rows",
@@ -158,13 +173,20 @@ def slices_of(ds: Dataset, source: str, notes: tuple[str, ...] = ()) -> list[CtS
 
 
 def _without_pixels(ds: Dataset) -> Dataset:
-    """What a result may refer to: the elements of the standard, less pixels and overlays; values are not looked at."""
+    """What a result may refer to: the elements of the standard, less pixels, overlays and what is too large.
+
+    Values are not looked at.  A whole series' headers are kept in memory.
+    """
     from pydicom import Dataset as Empty
 
     header = Empty()
     for element in ds.elements():
-        if not element.tag.is_private and element.tag.group != 0x7FE0 and element.tag.group & 0xFF00 != 0x6000:
-            header[element.tag] = element
+        tag, value = element.tag, element.value
+        if tag.is_private or tag.group == 0x7FE0 or tag.group & 0xFF00 == 0x6000:
+            continue
+        if isinstance(value, (bytes, str)) and len(value) > MAX_HEADER_VALUE and tag not in _FUNCTIONAL_GROUPS:
+            continue
+        header[tag] = element
     if hasattr(ds, "file_meta"):
         header.file_meta = ds.file_meta
     return header
@@ -186,8 +208,8 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
         raise InputError(f"{source}: colour ({what}), not CT numbers; give the original CT image")
     rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
     check_shape(rows, columns, source)
-    if frames < 1 or rows * columns * frames > MAX_PIXELS:
-        what = f"Rows x Columns x NumberOfFrames ({rows}x{columns}x...) is not 1 frame to 2**28 pixels"
+    if not 1 <= frames <= MAX_FRAMES or rows * columns * frames > MAX_PIXELS:
+        what = f"Rows x Columns x NumberOfFrames ({rows}x{columns}x...) is not 1 frame to {MAX_FRAMES}, of 2**28 pixels"
         raise InputError(f"{source}: {what}, the limit; split the file")
     syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
     if syntax is None:
@@ -195,15 +217,21 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
     if syntax in _UNCOMPRESSED and ds["PixelData"].is_undefined_length:
         raise InputError(f"{source}: compressed pixels, but the TransferSyntaxUID says none; export it again")
     compression = _uid_name(syntax, "of an unknown kind")
-    package = next((p for prefix, p in _DECODERS.items() if str(syntax).startswith(prefix)), None)
+    package, plugin = (
+        next((p for prefix, p in table.items() if str(syntax).startswith(prefix)), None)
+        for table in (_DECODERS, _PLUGINS)
+    )
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise InputError(f"{source}: compression ({compression}) unsupported; export it uncompressed") from error
-    if not decoder.is_available and package:
+    if package and (not decoder.is_available or (plugin and plugin not in decoder.available_plugins)):
         raise EnvironmentProblem(f"{source}: no decoder for {compression}; pip install {package}")
     try:
-        return np.asarray(pixel_array(ds)).reshape(frames, rows, columns)
+        if plugin:
+            check_streams(ds, rows, columns, frames)
+        stored = pixel_array_by_gdcm(ds) if plugin == "gdcm" else pixel_array(ds, decoding_plugin=plugin or "")
+        return np.asarray(stored).reshape(frames, rows, columns)
     except MemoryError:
         raise
     except Exception as error:

@@ -56,7 +56,7 @@ def read_dicomdir(path: str | Path, series: str | int | None = None, *, on_damag
     """
     path = Path(path)
     name = label(path, "the file")
-    return _read(sources_of_dicomdir(path, name), name, series, on_damaged)
+    return _read(sources_of_dicomdir(path, name, on_damaged), name, series, on_damaged)
 
 
 def read_dicom(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
@@ -144,7 +144,10 @@ def _headers(sources: Sequence[Source], name: str, damage: _Damage) -> list[Head
     last = ""
     for source in sources:
         try:
-            header = header_of(source) if looks_like_dicom(_head(source)) else None
+            head = _head(source)
+            if not head.strip(b"\0"):  # what a copy leaves that failed: it may have been a slice
+                raise InputError(f"{source.label}: empty, or nothing but zeros; copy it again")
+            header = header_of(source) if looks_like_dicom(head) else None
         except InputError as error:
             damage(error)
             continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from ..labels import label
 MAX_FILE_BYTES = 512 * 2**20  # of one file, of one member of an archive, and of what a deflated file inflates to
 MAX_FILES = 20_000  # in a folder, of an archive's members, of a DICOMDIR's records
 HEAD_BYTES = 144  # enough to tell DICOM from other files
+MOST_INFLATION = 64  # times its packed size may become, beyond the first
+FREE_INFLATION = 64 * 2**20  # bytes; CT images shrink to a half or a third, bombs to a thousandth
+_LARGE_READ = 2**20
 
 
 class Source(Protocol):
@@ -41,13 +45,27 @@ class FileSource:
             return file.read(HEAD_BYTES)
 
     def open(self, *, header_only: bool = False) -> BinaryIO:
-        file = self.path.open("rb")
+        file = _Clamped(self.path.open("rb", buffering=0))
         try:
             check_size(os.fstat(file.fileno()).st_size, self.label)
         except InputError:
             file.close()
             raise
         return file
+
+
+class _Clamped(io.BufferedReader):
+    """No more is asked for than there is: a length in a file may be anything, and memory is set aside for it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _LARGE_READ:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
+def inflation_limit(packed: int) -> int:
+    """Bytes that so many packed ones may become: what a CT image may need, and less than a bomb wants."""
+    return min(MAX_FILE_BYTES, max(FREE_INFLATION, MOST_INFLATION * packed))
 
 
 def check_size(size: int, source: str) -> None:
@@ -66,13 +84,25 @@ def file_sources(paths: Sequence[Path], noun: str = "file") -> list[FileSource]:
 
 def sources_of_folder(folder: Path, name: str) -> list[FileSource]:
     """All visible files below a folder, sorted by path; InputError if there are too many, or it cannot be read."""
+    visible: list[tuple[str, Path]] = []
     try:
-        paths = ((p, p.relative_to(folder)) for p in folder.rglob("*"))
-        visible = [(p, inner.as_posix()) for p, inner in paths if is_visible(inner.parts) and p.is_file()]
+        for path in _files(folder):
+            visible.append((path.relative_to(folder).as_posix(), path))
+            check_count(len(visible), name, "files")
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
-    check_count(len(visible), name, "files")
-    return file_sources([path for path, _ in sorted(visible, key=lambda pair: pair[1])])
+    return file_sources([path for _, path in sorted(visible)])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Visible files.  OSError for a folder below that cannot be listed: a series may lie in it."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for root, inner, names in os.walk(folder, onerror=stop):
+        inner[:] = [name for name in inner if is_visible((name,))]
+        yield from (path for name in names if is_visible((name,)) and (path := Path(root, name)).is_file())
 
 
 def is_visible(parts: Sequence[str]) -> bool:

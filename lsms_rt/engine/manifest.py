@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooNew, InputError
+from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooNew, InputError, brief
 
 FORMAT = 1  # of the directory; raised when an older package could not read it
 MANIFEST = "manifest.json"
@@ -169,8 +171,8 @@ def write_manifest(path: Path, manifest: Manifest) -> str:
 def _parse(file: Path, data: bytes) -> Manifest:
     try:
         values = json.loads(data)
-    except ValueError as error:
-        raise EngineInvalid(f"{file} is no JSON ({error}); {REBUILD}") from error
+    except (ValueError, RecursionError) as error:
+        raise EngineInvalid(f"{file} is no JSON ({brief(error)}); {REBUILD}") from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise EngineInvalid(f"{file} is no manifest of an engine: it states no format; {REBUILD}")
     if values["format"] > FORMAT:
@@ -185,9 +187,17 @@ def _parse(file: Path, data: bytes) -> Manifest:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         manifest = Manifest(**plain)
     except TypeError as error:
-        raise EngineInvalid(f"{file} is incomplete ({error}); {REBUILD}") from error
+        raise EngineInvalid(f"{file} is incomplete ({brief(error)}); {REBUILD}") from error
     _check(file, manifest)
     return manifest
+
+
+_TEXTS = ("preset", "backend", "backend_version", "precision", "kernels", "weights_digest", "weights_note", "built_by")
+
+
+def _is_hu(value: object) -> bool:
+    """Whether a window may end there: finite, and nothing that float32 would not hold."""
+    return isinstance(value, (int, float)) and abs(value) < 1e6 and math.isfinite(value)
 
 
 def _check(file: Path, manifest: Manifest) -> None:
@@ -196,21 +206,29 @@ def _check(file: Path, manifest: Manifest) -> None:
     for name, least in integers.items():
         value = getattr(manifest, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 8192:
-            raise EngineInvalid(f"{file}: {name} is {value!r}, not a whole number of at least {least}; {REBUILD}")
+            what = f"{name} is {brief(repr(value))}, not a whole number of at least {least}"
+            raise EngineInvalid(f"{file}: {what}; {REBUILD}")
     window = manifest.hu_window
-    if not (isinstance(window, tuple) and len(window) == 2 and all(isinstance(v, (int, float)) for v in window)):
-        raise EngineInvalid(f"{file}: hu_window is {window!r}, not (lower, upper) in HU; {REBUILD}")
+    if not (isinstance(window, tuple) and len(window) == 2 and all(_is_hu(v) for v in window)):
+        raise EngineInvalid(f"{file}: hu_window is {brief(repr(window))}, not (lower, upper) in HU; {REBUILD}")
     if not window[0] < window[1]:
         raise EngineInvalid(f"{file}: hu_window is {window!r}, its lower end is not below its upper; {REBUILD}")
     for name in ("threshold", "confidence"):
         value = getattr(manifest, name)
         if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise EngineInvalid(f"{file}: {name} is {value!r}, not between 0 and 1; {REBUILD}")
-    for text in ("preset", "backend", "precision", "weights_digest", "weights_note"):
-        if not isinstance(getattr(manifest, text), str):
-            raise EngineInvalid(f"{file}: {text} is no text; {REBUILD}")
+            raise EngineInvalid(f"{file}: {name} is {brief(repr(value))}, not between 0 and 1; {REBUILD}")
+    for name in _TEXTS:
+        value = getattr(manifest, name)
+        if not (isinstance(value, str) and value.isprintable() and len(value) <= 200):
+            raise EngineInvalid(f"{file}: {name} is no text of one line and at most 200 characters; {REBUILD}")
+    profile = manifest.profile
+    if not (isinstance(profile, tuple) and len(profile) == 3 and all(type(v) is int and v >= 1 for v in profile)):
+        raise EngineInvalid(f"{file}: profile is {brief(repr(profile))}, not three batch sizes; {REBUILD}")
     if not (isinstance(manifest.plan_options, dict) and isinstance(manifest.target_capabilities, tuple)):
         raise EngineInvalid(f"{file}: plan_options or target_capabilities are malformed; {REBUILD}")
-    plain = isinstance(manifest.files, dict) and all(isinstance(v, str) for v in manifest.files.values())
+    if not (manifest.calibration is None or isinstance(manifest.calibration, dict)):
+        raise EngineInvalid(f"{file}: calibration is malformed; {REBUILD}")
+    digests = manifest.files.values() if isinstance(manifest.files, dict) else [None]
+    plain = all(isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) for v in digests)
     if not plain or any(Path(name).name != name or name.startswith(".") for name in manifest.files):
         raise EngineInvalid(f"{file}: files must map plain names to digests; {REBUILD}")

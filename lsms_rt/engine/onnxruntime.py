@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineInvalid, EnvironmentProblem
+from ..errors import EngineInvalid, EnvironmentProblem, brief
 from ..gpu import look
 from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
@@ -145,7 +145,7 @@ def _run(session: Any, graph: str, outputs: list[str], feeds: dict[str, np.ndarr
     try:
         result: list[np.ndarray] = session.run(outputs, feeds)
     except Exception as error:  # the library's own exceptions have no common public base
-        raise EngineInvalid(f"ONNX Runtime could not run {graph}: {error}") from error
+        raise EngineInvalid(f"ONNX Runtime could not run {graph}: {brief(error)}") from error
     return result
 
 
@@ -185,7 +185,8 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
     try:
         session = ort.InferenceSession(engine.read(name), options, providers=providers, enable_fallback=0)
     except (ort.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError, *_load_errors(ort)) as error:
-        raise EngineInvalid(f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {error}") from error
+        what = f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {brief(error)}"
+        raise EngineInvalid(what) from error
     first = providers[0] if isinstance(providers[0], str) else providers[0][0]
     if session.get_providers()[0] != first:  # the library goes on without a provider that does not start
         raise EnvironmentProblem(
@@ -194,7 +195,8 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
     found = {value.name for value in session.get_inputs()}
     if found != set(INPUTS[name]):
         raise EngineInvalid(
-            f"{engine.path / name} has inputs {sorted(found)}, not {sorted(INPUTS[name])}; build the engine again"
+            f"{engine.path / name} has inputs {brief(sorted(found), 200)}, not {', '.join(sorted(INPUTS[name]))}; "
+            "build the engine again"
         )
     return session
 

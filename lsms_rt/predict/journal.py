@@ -16,12 +16,14 @@ from .answer import Answer
 
 NAME = "progress.jsonl"
 FORMAT = 1
+FILES = ("mask", "overlay")
 
 
 class Journal:
     """A line a finished slice, behind one that says which request it is: engine, sentence and window, as a digest.
 
-    A slice is known by its place in the run and its pixels; one that has changed is computed again.
+    A slice is known by its place in the run and its pixels, and its files by their digests: what has changed, and what
+    another run wrote over, is computed again.
     """
 
     def __init__(self, folder: Path, request: str) -> None:
@@ -30,6 +32,8 @@ class Journal:
         self._done: dict[str, dict[str, Any]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for part in folder.glob(".*.part*"):  # of a run that was killed while it wrote
+                part.unlink(missing_ok=True)
             if self._file.exists():
                 self._read(request)
             elif any(folder.iterdir()):
@@ -48,30 +52,35 @@ class Journal:
         head = _parsed(first)
         if head.get("request") != request or head.get("format") != FORMAT:
             raise InputError(
-                "the output folder holds results of another sentence, engine, window or version; choose another -o"
+                "the output folder holds results of another input, sentence, engine, window or version, or with other "
+                "--names; choose another -o"
             )
         for line in lines:
             entry = _parsed(line)
-            if isinstance(entry.get("record"), dict):
-                self._done[str(entry.get("key"))] = entry["record"]
+            if isinstance(entry.get("record"), dict) and isinstance(entry.get("files"), dict):
+                self._done[str(entry.get("key"))] = entry
         if lines[-1:] != [""]:  # a line that was cut off must not swallow the next one
             with self._file.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
     def known(self, number: int, ct: CtSlice, text: str) -> Answer | None:
-        """The answer that a run before gave for this slice, if its files are still there."""
-        record = self._done.get(_key(number, ct))
-        if record is None or not all((self.folder / record[name]).is_file() for name in ("mask", "overlay")):
+        """The answer that a run before gave for this slice, if its files are there as that run wrote them."""
+        entry = self._done.get(_key(number, ct))
+        if entry is None:
             return None
-        mask = read_mask(self.folder / record["mask"])
-        if mask is None or mask.shape != (ct.hu.shape[::-1] if ct.transposed else ct.hu.shape):
+        record = entry["record"] | {"source": ct.source, "frame": ct.frame}  # what it is called now
+        try:
+            if any(_digest(self.folder / record[name]) != entry["files"][name] for name in FILES):
+                return None
+        except (OSError, KeyError, TypeError):
             return None
-        return Answer(ct, mask, text, record)
+        return Answer(ct, read_mask(self.folder / record["mask"]), text, record)
 
     def add(self, number: int, answer: Answer) -> None:
         """Once its files are written."""
-        line = json.dumps({"key": _key(number, answer.slice), "record": answer.record})
         try:
+            files = {name: _digest(self.folder / answer.record[name]) for name in FILES}
+            line = json.dumps({"key": _key(number, answer.slice), "record": answer.record, "files": files})
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
@@ -79,19 +88,20 @@ class Journal:
 
 
 def request_digest(*parts: object) -> str:
-    """Of what the answers depend on; it tells no sentence."""
+    """Of what the answers depend on.  It tells no sentence or path, but who guesses one can see that it was it."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
-def read_mask(path: Path) -> np.ndarray | None:
-    """bool (H, W) of a mask's PNG; None for what is none."""
+def read_mask(path: Path) -> np.ndarray:
+    """bool (H, W) of a mask's PNG."""
     from PIL import Image
 
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("L")) > 127
-    except (OSError, ValueError, SyntaxError):
-        return None
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L")) > 127
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _key(number: int, ct: CtSlice) -> str:

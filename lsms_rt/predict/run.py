@@ -18,39 +18,20 @@ from ..text import clean_sentence
 from ..writing.whole import whole
 from .answer import Answer
 from .journal import Journal, request_digest
-from .montage import save_montage
+from .products import RESULTS, Request, check_products, forget_products, write_products
 from .volume import summary
-
-RESULTS, MONTAGE, SEG, NIFTI = "results.json", "montage.png", "segmentation.dcm", "mask.nii.gz"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of every slice, and what is written into ``output`` (None: nothing).
-
-    ``window`` (level, width) in HU is what an 8-bit picture shows.  ``seg``: a DICOM Segmentation of each input where
-    something was found, with ``empty_seg`` of the others too; ``nifti``: a mask volume of each.
-    """
-
-    text: str
-    output: Path | None = None
-    series: str | None = None
-    window: tuple[float, float] | None = None
-    batch: int | None = None
-    seg: bool = False
-    empty_seg: bool = False
-    nifti: bool = False
 
 
 @dataclass
 class Report:
-    """``results`` of all slices, a row of ``series`` an input, and what could not be read, in words."""
+    """``results`` of all slices, a row of ``series`` an input; what could not be read or written, in words."""
 
     engine: str
     weights: str
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
     not_read: list[str] = field(default_factory=list)
+    not_written: list[str] = field(default_factory=list)
     resumed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,6 +43,7 @@ class Report:
             "results": self.results,
             "series": self.series,
             "not_read": self.not_read,
+            "not_written": self.not_written,
         }
 
 
@@ -71,40 +53,49 @@ Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]  # answers and ho
 def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress: Progress) -> Report:
     """Answer every slice of every input: inputs in their order, the slices of each from feet to head.
 
-    An input, or a file of a series, that cannot be read is reported, and the rest is done.  Raises what the reading
-    raised where nothing could be read at all; ``InputError`` where the output cannot be written.
+    An input, or a file of a series, that cannot be read is reported, and the rest is done; so is a file of an input as
+    a whole that cannot be made of its answers.  Raises what the reading raised where nothing could be read at all;
+    ``InputError`` where the output cannot be written, ``EnvironmentProblem`` where a library for it is missing.
     """
-    text = clean_sentence(request.text)  # first: a wrong sentence is reported before anything is read or made
+    text = clean_sentence(request.text)  # first: what is wrong with the request is told before anything is read
     segmenter.check_sentence(text)
-    if request.output is None and (request.seg or request.empty_seg or request.nifti):
-        raise InputError("--seg and --nifti write files; say where with -o")
+    check_products(request)
     report = Report(segmenter.digest, segmenter.manifest.weights_note)
     journal: Journal | None = None
     failures: list[LsmsError] = []
     for number, path in enumerate(inputs, 1):
+        prefix = "" if len(inputs) == 1 else f"input {number}: "
         damaged: list[str] = []
+        slices: list[CtSlice] = []
         try:
             slices = load_slices(path, series=request.series, window=request.window, on_damaged=damaged.append)
         except LsmsError as error:
             failures.append(error)
-            report.not_read.append(str(error) if len(inputs) == 1 else f"input {number}: {error}")
+            damaged.append(str(error))
+        report.not_read += [prefix + reason for reason in damaged]
+        if not slices:
             continue
-        report.not_read += damaged if len(inputs) == 1 else [f"input {number}: {text}" for text in damaged]
         if request.output is not None and journal is None:
-            journal = Journal(request.output, _digest(segmenter, text, request))
+            journal = Journal(request.output, _digest(segmenter, text, request, inputs))
+            forget_products(request.output)
         answers = _input(segmenter, slices, text, request, journal, report, progress)
         if journal is not None:
-            _products(answers, request, journal.folder, number if len(inputs) > 1 else None, report)
+            start = "" if len(inputs) == 1 else f"input{number}_"
+            failed = write_products(answers, request, journal.folder, start, report.engine)
+            report.not_written += [prefix + reason for reason in failed]
         report.series.append(summary(number, answers))
-    if failures and not report.results:
-        raise failures[0]
+        del slices, answers  # a series may take gigabytes: there are never two
+    if not report.results:
+        raise failures[0] if len(failures) == 1 else InputError(f"nothing could be read: {'; '.join(report.not_read)}")
     if journal is not None:
         _finish(journal.folder, report)
     return report
 
 
-def _digest(segmenter: Segmenter, text: str, request: Request) -> str:
-    return request_digest(__version__, segmenter.digest, text, request.window, names_shown())
+def _digest(segmenter: Segmenter, text: str, request: Request, inputs: Sequence[Path]) -> str:
+    """Other inputs are another request: one patient's results are not to be mixed with another's."""
+    paths = [str(path.resolve()) for path in inputs]
+    return request_digest(__version__, segmenter.digest, text, request.window, request.series, names_shown(), paths)
 
 
 def _input(
@@ -142,32 +133,12 @@ def _answered(result: Any, number: int, journal: Journal | None) -> Answer:
     return answer
 
 
-def _products(answers: list[Answer], request: Request, folder: Path, number: int | None, report: Report) -> None:
-    """What is written of an input as a whole, into the results' folder."""
-    prefix = "" if number is None else f"input{number}_"
-    found = [answer for answer in answers if answer.found]
-    if len(answers) > 1 and found:
-        with whole(folder / f"{prefix}{MONTAGE}") as part:
-            save_montage(part, found, f"found in {len(found)} of {len(answers)} slices; not for diagnosis")
-    if request.nifti:
-        from ..writing.nifti import write_nifti
-
-        write_nifti(answers, folder / f"{prefix}{NIFTI}")
-    if request.seg or request.empty_seg:
-        from ..writing.seg import write_seg
-
-        write_seg(
-            answers, folder / f"{prefix}{SEG}", engine_digest=report.engine, include_text=names_shown(),
-            write_empty=request.empty_seg,
-        )  # fmt: skip
-
-
 def _finish(folder: Path, report: Report) -> None:
     """results.json; and pictures of an earlier run that are no longer part of it are taken away."""
     with whole(folder / RESULTS) as part:
         part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     kept = {record[name] for record in report.results for name in ("overlay", "mask")}
     for kind in ("overlay", "mask"):
-        for path in folder.glob(f"[0-9][0-9][0-9][0-9]_{kind}.png"):
-            if path.name not in kept:
+        for path in folder.glob(f"[0-9]*_{kind}.png"):
+            if path.name not in kept and path.name.split("_")[0].isdecimal():
                 path.unlink(missing_ok=True)

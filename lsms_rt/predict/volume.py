@@ -15,8 +15,8 @@ GAP = 1.5  # times the median step: slices are missing there, and nothing is mad
 def volume_ml(answers: Sequence[Answer]) -> float | None:
     """Sum of areas times each slice's share of the way between its neighbours, in ml.
 
-    None where a spacing or a place is unknown, and for fewer than two slices.  A step over ``GAP`` times the median
-    counts as a median one.
+    None where a spacing or a place is unknown, for fewer than two slices, and where over a tenth of the steps are gaps:
+    that is a series of two spacings.  Any other step over ``GAP`` times the median counts as a median one.
     """
     places = [answer.slice.position_mm for answer in answers]
     areas = [answer.record["area_mm2"] for answer in answers]
@@ -24,7 +24,10 @@ def volume_ml(answers: Sequence[Answer]) -> float | None:
         return None
     steps = np.abs(np.diff(np.array(places, float)))
     median = float(np.median(steps))
-    steps = np.where(steps > GAP * median, median, steps)
+    wide = steps > GAP * median
+    if np.count_nonzero(wide) > max(1, len(steps) // 10):
+        return None
+    steps = np.where(wide, median, steps)
     thickness = (np.r_[steps[:1], steps] + np.r_[steps, steps[-1:]]) / 2
     return float(np.array(areas, float) @ thickness) / 1000
 

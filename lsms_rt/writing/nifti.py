@@ -44,7 +44,8 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
         message = "writing NIfTI needs nibabel; pip install 'lsms-rt[nifti]', or write PNG"
         raise EnvironmentProblem(message) from error
     image = nibabel.Nifti1Image(volume, affine)
-    image.header.set_xyzt_units("mm")
+    grid = results[0].slice.grid
+    image.header.set_xyzt_units("mm" if grid is None else grid.units)
     image.set_sform(affine, code=1)
     if _is_rigid(affine):  # the other form of a NIfTI header has no shear; some readers look at it only
         image.set_qform(affine, code=1)

@@ -1,0 +1,135 @@
+"""GDCM in a process of its own: over some damaged JPEG streams it ends the process that it runs in.
+
+The process is started with the first file that needs it, and again after one that ended it. Files go to it as DICOM,
+pixels come back as .npy; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import subprocess
+import sys
+import threading
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+SECONDS = 120.0  # for one file
+_TAGS = (
+    *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+_DONE, _REFUSED = b"+", b"-"
+
+
+class GdcmFailed(Exception):
+    """GDCM refused a file, took too long, or ended its process over it."""
+
+
+def pixel_array_by_gdcm(ds: Dataset) -> NDArray[Any]:
+    """The stored values of a dataset with compressed pixels; GdcmFailed if they cannot be had."""
+    with _lock:
+        return _child.decode(_only_pixels(ds))
+
+
+def _only_pixels(ds: Dataset) -> bytes:
+    """What decoding needs of a dataset, as a file: no patient's data goes to another process."""
+    from pydicom.dataset import Dataset as Empty
+    from pydicom.dataset import FileMetaDataset
+
+    small = Empty()
+    small.file_meta = FileMetaDataset()
+    small.file_meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+    for name in _TAGS:
+        if name in ds:
+            small[name] = ds[name]
+    small.add_new("PixelData", "OB", ds.PixelData)
+    small["PixelData"].is_undefined_length = True
+    buffer = io.BytesIO()
+    small.save_as(buffer, enforce_file_format=False)
+    return buffer.getvalue()
+
+
+class _Child:
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0  # process id: a fork must not share the pipes
+
+    def decode(self, file: bytes) -> NDArray[Any]:
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(SECONDS, process.kill)
+        timer.start()
+        try:
+            _send(process.stdin, _DONE, file)
+            kind, answer = _receive(process.stdout)
+        except OSError as error:  # a broken pipe
+            raise GdcmFailed("the process of GDCM ended") from error
+        finally:
+            timer.cancel()
+        if kind != _DONE:
+            self.stop()
+            raise GdcmFailed("GDCM refused the pixels" if kind == _REFUSED else "the process of GDCM ended")
+        array: NDArray[Any] = np.load(io.BytesIO(answer), allow_pickle=False)
+        return array
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self.stop()
+            code = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as m; m.serve()"
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            self._owner = os.getpid()
+        return self._process
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.communicate()  # closes the pipes, and waits
+
+
+_lock, _child = threading.Lock(), _Child()
+atexit.register(_child.stop)
+
+
+def _send(file: IO[bytes], kind: bytes, data: bytes) -> None:
+    file.write(kind + len(data).to_bytes(8, "little"))
+    file.write(data)
+    file.flush()
+
+
+def _receive(file: IO[bytes]) -> tuple[bytes, bytes]:
+    """(kind, data); both empty where the other side has ended."""
+    head = file.read(9)
+    if len(head) < 9:
+        return b"", b""
+    size = int.from_bytes(head[1:], "little")
+    data = file.read(size)
+    return (head[:1], data) if len(data) == size else (b"", b"")
+
+
+def serve() -> None:
+    """The other process: a file, its pixels, the next file."""
+    from pydicom import dcmread
+    from pydicom.pixels.utils import pixel_array
+
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # GDCM may print, and not into the answers
+    while True:
+        kind, data = _receive(sys.stdin.buffer)
+        if kind != _DONE:
+            return
+        try:
+            buffer = io.BytesIO()
+            np.save(buffer, pixel_array(dcmread(io.BytesIO(data), force=True), decoding_plugin="gdcm"))
+            _send(answers, _DONE, buffer.getvalue())
+        except Exception:
+            _send(answers, _REFUSED, b"")
