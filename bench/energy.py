@@ -29,6 +29,8 @@ def energy(
         spent, took = meter.joules() - before, clock() - begin
     finally:
         meter.close()
+    if idle <= 0 or spent <= 0:
+        return {"absent": f"{meter.source}: no power was told in {took:.0f} s"}
     return {
         "source": meter.source,
         "idle_watts": round(idle, 3),

@@ -16,8 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt import jetson
 from lsms_rt.data import DATA
+from lsms_rt.engine import open_directory
+from lsms_rt.engine.manifest import Manifest
+from lsms_rt.engine.onnxruntime import choose_providers
+from lsms_rt.engine.opening import parse_device
 from lsms_rt.engine.tensorrt.flavour import FLAVOURS
+from lsms_rt.gpu import look
 from lsms_rt.segmenter import Segmenter
 
 from .cold_start import RUNS, cold_start
@@ -25,7 +31,7 @@ from .device_times import Ways, host_bound, with_and_without_graph
 from .energy import LEAST_S, energy
 from .memory import peak_rss_mb, rss_mb
 from .samples import Samples, instability
-from .sensors import find_sensors
+from .sensors import find_sensors, no_sensors
 from .stopwatch import FULL, Effort, measure
 
 SENTENCE = "the low-density lesion in the right lobe of the liver"
@@ -74,7 +80,9 @@ def example() -> np.ndarray:
 
 def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> dict[str, Any]:
     """A record in plain types: raw samples, figures, warnings."""
-    sensors = find_sensors()
+    index = gpu_index(open_directory(path).manifest, options.device)
+    has_sensors = index is not None or jetson.find() is not None
+    sensors = find_sensors(index or 0) if has_sensors else no_sensors("it ran on the CPU, whose counters are not read")
     before = sensors.state()
     say("cold start")
     record: dict[str, Any] = {"cold_start": cold_start(path, options.threads, options.device, options.cold_starts)}
@@ -90,12 +98,15 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
             "image_size": manifest.image_size,
             "kernels": manifest.kernels,
             "weights": manifest.weights_note,
+            "backend_version": manifest.backend_version,
+            "gpu": None if index is None else look().gpus[index].name,
         }
-        say("latency")
-        latency, stages = _latency(segmenter, options.effort)
-        record["latency"], record["stages"] = _plain(latency), _plain(stages)
-        say("throughput")
-        record["throughput"] = _plain(_throughput(segmenter, options))
+        with sensors.watched() as states:
+            say("latency")
+            latency, stages = _latency(segmenter, options.effort)
+            record["latency"], record["stages"] = _plain(latency), _plain(stages)
+            say("throughput")
+            record["throughput"] = _plain(_throughput(segmenter, options))
         opened_state = sensors.state()
         say("energy" if sensors.meter is not None and options.energy_s else "energy: no sensor")
         record["energy"] = (
@@ -113,9 +124,26 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
     after = sensors.state()
     record["device_state"] = {"before": before, "after": after}
     record["warnings"] = [line for name, samples in latency.items() for line in instability(name, samples)]
-    record["warnings"] += host_bound(ways) + sensors.throttled(before, after)
-    record["method"] = METHOD | {"effort": options.effort.to_dict(), "threads": options.threads or "one a core"}
+    record["warnings"] += host_bound(ways) + sensors.throttled([before, *states, after])
+    record["method"] = METHOD | {
+        "effort": options.effort.to_dict(),
+        "threads": options.threads or "one a core",
+        "device": options.device or "the backend's choice",
+        "cuda_graph": options.cuda_graph,
+        "series": f"{options.series} slices, {options.rounds} rounds",
+    }
     return record
+
+
+def gpu_index(manifest: Manifest, device: str | None) -> int | None:
+    """The GPU that an engine would run on; None for a CPU."""
+    kind, index = parse_device(device)
+    if manifest.backend == "onnxruntime":
+        import onnxruntime
+
+        if choose_providers(onnxruntime, kind, index) == ["CPUExecutionProvider"]:
+            return None
+    return index
 
 
 def _device_memory(before: dict[str, Any], opened: dict[str, Any]) -> dict[str, Any]:
@@ -147,14 +175,16 @@ def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Samples], 
         "predict_new_sentence": measure(lambda: segmenter.predict(hu, next(fresh)), effort),
         "predict_from_dicom_bytes": measure(lambda: segmenter.predict(_dataset(data), SENTENCE), effort),
     }
-    return found, {name: Samples(tuple(values)) for name, values in stages.items()}
+    count = len(found["predict_cached"].values)  # without those of the warm-up
+    return found, {name: Samples(tuple(values[-count:])) for name, values in stages.items()}
 
 
 def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Samples]:
     """Slices a second, rounds in turn: a series by batch, and clients that ask for one slice at a time."""
     most = segmenter.manifest.max_batch
-    batches = options.batches or tuple(2**n for n in range(most.bit_length()) if 2**n <= most)
-    ways = {f"series, batch {batch}": _series(segmenter, options.series, batch) for batch in batches}
+    batches = options.batches or tuple(sorted({*(2**n for n in range(most.bit_length()) if 2**n <= most), most}))
+    slices = max(options.series, 2 * max(batches))  # so that no batch is a part of one
+    ways = {f"series, batch {batch}": _series(segmenter, slices, batch) for batch in batches}
     ways |= {
         f"predict, {clients} client{'s' * (clients > 1)}": _clients(segmenter, options.series, clients)
         for clients in CLIENTS

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .plots_scaling import draw_scaling
-from .records import PEERS, SCALING, Record, origin
+from .records import PEERS, SCALING, Record, digest, origin
 from .tables import LATENCIES
 
 OURS, OTHERS, DOT = "#c0392b", "#7f8c8d", "#2c3e50"
@@ -83,6 +83,6 @@ def _engine(record: Record, name: str, path: Path) -> Path:
 
 def _save(figure: Any, record: Record, path: Path) -> Path:
     figure.supxlabel(origin(record), fontsize=6, color=OTHERS)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={"record": digest(record)})
     plt.close(figure)
     return path

@@ -74,7 +74,13 @@ def _roofline(axes: Any, operators: list[dict[str, Any]], ceilings: dict[str, fl
     for row, value in zip(counted, intensity, strict=True):
         speed = row["flops"] / row["ms"] / 1e6
         axes.loglog(value, speed, "o", color=LINE)
-        axes.annotate(f" {row['kind']} ", (value, speed), fontsize=8, va="top", ha="right" if value > 10 else "left")
+        axes.annotate(
+            f" {row['kind']} ",
+            (value, speed),
+            fontsize=8,
+            va="bottom" if row["kind"].startswith("dense") else "top",
+            ha="right" if value > 10 else "left",
+        )
     axes.set_xlabel("operations a byte of inputs and outputs")
     axes.set_ylabel("1e9 operations a second")
     axes.legend(fontsize=8, loc="lower right")

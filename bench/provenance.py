@@ -38,15 +38,19 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    code = (
-        "--",
-        ".",
-        ":!lsms_rt/data",
-        ":!bench/results",
-        ":!docs",
-        ":!README.md",
-    )  # what measuring writes is not code
-    status = ["git", "status", "--porcelain", "-uno", *code]
-    changed = subprocess.run(status, capture_output=True, text=True, check=False)
-    return (done.stdout.strip() or "unknown") + (" with local changes" if changed.stdout.strip() else "")
+    """Of the clone that this file lies in; "unknown" for an installed package, which has none."""
+    home = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(["git", "-C", str(home), *words], capture_output=True, text=True, check=False)
+        except OSError:  # a device without git
+            return ""
+        return done.stdout.strip()
+
+    if not git("ls-files", "bench/provenance.py"):
+        return "unknown"
+    # what measuring writes is not code
+    code = ("--", ".", ":!lsms_rt/data", ":!bench/results", ":!docs", ":!README.md")
+    changed = git("status", "--porcelain", "-uno", *code)
+    return git("rev-parse", "--short", "HEAD") + (" with local changes" if changed else "")

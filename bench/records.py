@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ def read(path: Path) -> Record:
     if record.get("format", 0) > FORMAT:
         raise InputError(f"{path} has format {record['format']}, this lsms-rt reads up to {FORMAT}; upgrade it")
     return record
+
+
+def digest(record: Record) -> str:
+    """What a picture states, so that one can see whether it is of this record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def device_of(record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .compare import Difference
+from .compare import LEAST, Difference
 from .records import ENGINES, PEERS, SCALING, Record, origin
 
 LATENCIES = {
@@ -23,8 +23,9 @@ def markdown(record: Record) -> str:
 
 def peers_table(record: Record) -> str:
     """One row a contender: speed and accuracy beside each other."""
+    sure = "95 %" if record.get("launches", 1) >= LEAST else "range"
     lines = [
-        "| | ms a slice (median) | times ours (95 %) | goal | largest logit difference | same mask | first slice, s "
+        f"| | ms a slice (median) | times ours ({sure}) | goal | largest logit difference | same mask | first slice, s "
         "| peak MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -32,12 +33,21 @@ def peers_table(record: Record) -> str:
         ratio = row["times_ours"]
         times = "1" if row["name"] == "ours" else f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
         goal = f"{row['goal']:g}" if "goal" in row else ""
+        if goal and ratio["low"] < row["goal"]:
+            goal += ", not reached" if ratio["value"] < row["goal"] else ", not for sure"
         lines.append(
-            f"| {row['what']} | {row['ms_a_slice']['p50']:.1f} | {times} | {goal} | "
+            f"| {row['name']}: {row['what']} | {row['ms_a_slice']['p50']:.1f} | {times} | {goal} | "
             f"{row['largest_logit_difference']:.1e} | {row['mask_agreement']:.4%} | {row['first_slice_s']:.1f} | "
             f"{_number(row['peak_rss_mb'], 0)} |"
         )
     lines += [f"| {name} | {reason} | | | | | | |" for name, reason in record["absent"].items()]
+    size = record["image_size"]
+    lines += [
+        "",
+        f"{record['weights']}, {size}x{size}; a series of {record['slices']} slices with one sentence; "
+        f"{record.get('launches', 1)} launches of {record['rounds']} rounds; threads: {record['threads']}; "
+        f"answers compared with {record['answers_compared_with']}.",
+    ]
     return "\n".join(lines)
 
 
@@ -57,6 +67,9 @@ def scaling_table(record: Record) -> str:
     lines.append(
         f"| the most that one thread can | | | | | {roof['flops'] / 1e9:.0f}, and {roof['bytes'] / 1e9:.1f} GB/s |"
     )
+    size = record["image_size"]
+    lines += ["", f"{record['weights']}, {size}x{size} but for image size; {record['cores']} cores.", ""]
+    lines += [f"- {name}: {how}" for name, how in record["method"].items()]
     return "\n".join(lines)
 
 
@@ -84,7 +97,7 @@ def latency_table(record: Record) -> str:
     """Of every engine what a user waits for, and what it takes; with where it comes from."""
     lines = [
         "| engine | sentence asked before, ms | new sentence, ms | from DICOM bytes, ms | series, slices a second | "
-        "first mask of a process, s | peak MB |",
+        "first mask of a process, s | its peak, MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, engine in record["engines"].items():
@@ -93,9 +106,8 @@ def latency_table(record: Record) -> str:
         series = max(value["p50"] for way, value in engine["throughput"].items() if way.startswith("series"))
         first = engine["cold_start"]["process_to_mask_ms"]["p50"] / 1000
         title = f"{name}: {what['preset']}, {what['image_size']}x{what['image_size']}, {what['precision']}"
-        lines.append(
-            f"| {title} | {cells} | {series:.1f} | {first:.2f} | {_number(engine['memory']['peak_rss_mb'], 0)} |"
-        )
+        peak = engine["cold_start"].get("peak_rss_mb", {}).get("p50")
+        lines.append(f"| {title} | {cells} | {series:.1f} | {first:.2f} | {_number(peak, 0)} |")
     return "\n".join([*lines, "", f"{origin(record)}.", ""])
 
 
@@ -126,7 +138,8 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
         cells = " | ".join(f"{samples['p50']:.3f}" for samples in found.values())
         lines += ["", f"| {way}, ms (p50) | {' | '.join(found)} |", "|---|" + "---|" * len(found), f"| | {cells} |"]
     memory = engine["memory"]
-    lines += ["", f"Memory: at most {_number(memory['peak_rss_mb'], 0)} MB of the host's; {_device(memory['device'])}."]
+    host, device = _number(memory["peak_rss_mb"], 0), _device(memory["device"])
+    lines += ["", f"Memory, over all of this: at most {host} MB of the host's; {device}."]
     power = engine["energy"]
     if "absent" in power:
         lines += ["", f"Energy: not measured ({power['absent']})."]
@@ -136,7 +149,8 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
             f"Energy: {power['joules_a_slice']:.3f} J a slice above idle ({power['source']}; idle "
             f"{power['idle_watts']:.1f} W, at work {power['watts']:.1f} W, {power['seconds']:.0f} s).",
         ]
-    lines += [f"- warning: {line}" for line in engine["warnings"]]
+    lines += ["", *(f"- warning: {line}" for line in engine["warnings"])]
+    lines += [f"- {name.replace('_', ' ')}: {how}" for name, how in engine["method"].items()]
     return "\n".join(lines)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from .cli_build import say
 from .errors import InputError
+from .gpu import look
+
+GPU_PACKAGES = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-libs", "pycuda")  # whose versions matter there
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -18,8 +21,8 @@ def bench(options: argparse.Namespace) -> None:
     from .bench.records import ENGINES, record_of
     from .bench.stopwatch import FULL, QUICK
     from .bench.tables import markdown
-    from .gpu import look
 
+    _writable(options.json)
     names = [path.name for path in options.engines]
     if len(set(names)) < len(names):
         raise InputError("two engines have one name, which would be one row; rename a folder")
@@ -37,8 +40,8 @@ def bench(options: argparse.Namespace) -> None:
         path.name: measure_engine(path, wanted, lambda text, path=path: say(f"{path.name}: {text}"))  # type: ignore[misc]
         for path in options.engines
     }
-    gpus = look().gpus
-    record = record_of(ENGINES, ("onnxruntime", "numpy"), gpus[0].name if gpus else None, engines=engines)
+    gpu = next((engine["engine"]["gpu"] for engine in engines.values() if engine["engine"]["gpu"]), None)
+    record = record_of(ENGINES, ("onnxruntime", "numpy", *GPU_PACKAGES), gpu, engines=engines)
     _put(record, markdown(record), options.json)
 
 
@@ -49,6 +52,7 @@ def peers(options: argparse.Namespace) -> None:
     from .bench.records import PEERS, record_of
     from .bench.tables import markdown
 
+    _writable(options.json)
     known = tuple(contender.name for contender in CONTENDERS)
     unknown = sorted(set(options.without) - set(known) | ({OURS} & set(options.without)))
     if unknown:
@@ -66,7 +70,9 @@ def peers(options: argparse.Namespace) -> None:
         what = prepare(folder, options.checkpoint, options.preset, options.image_size)
         random_inputs(plan, folder, options.image_size, what.pop("max_tokens"), what.pop("vocabulary"))
         found = run(folder, plan, say)
-    record = record_of(PEERS, ("torch", "onnxruntime", "openvino", "numpy"), **what, **found)
+    on_gpu = any(contender.gpu and contender.name in plan.names and not contender.absent for contender in CONTENDERS)
+    gpu = look().gpus[0].name if on_gpu else None
+    record = record_of(PEERS, ("torch", "onnxruntime", "openvino", "numpy", *GPU_PACKAGES), gpu, **what, **found)
     _put(record, markdown(record), options.json)
 
 
@@ -75,6 +81,7 @@ def scaling(options: argparse.Namespace) -> None:
     from .bench.scaling.axes import Plan, measure_scaling
     from .bench.tables import markdown
 
+    _writable(options.json)
     plan = Plan(preset=options.preset, image_size=options.image_size, rounds=options.rounds)
     record = record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(plan, say))
     _put(record, markdown(record), options.json)
@@ -89,20 +96,33 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     from .bench.compare import compare as compare_records
-    from .bench.records import read
+    from .bench.records import PEERS, read
     from .bench.tables import compare_table
 
-    found, cautions = compare_records(read(options.a), read(options.b), options.noise)
+    a, b = read(options.a), read(options.b)
+    found, cautions = compare_records(a, b, options.noise)
     if options.json:
         print(json.dumps({"differences": [d.to_dict() for d in found], "cautions": cautions}, indent=2))
     else:
         print(compare_table(found))
         for caution in cautions:
             say(f"warning: {caution}")
-    slower = [difference.name for difference in found if difference.verdict == "slower"]
+    ours = [d for d in found if a["kind"] != PEERS or d.name == "ours" or d.unit == "times ours"]  # not a rival's own
+    slower = [difference.name for difference in ours if difference.verdict == "slower"]
     if slower and options.fail_on_slower:
         say(f"slower: {', '.join(slower)}")
         sys.exit(1)
+
+
+def _writable(path: Path | None) -> None:
+    """Before minutes of measuring: raises :class:`InputError` where the record cannot be written."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}); give another file") from error
 
 
 def _put(record: dict[str, Any], text: str, path: Path | None) -> None:

@@ -51,9 +51,9 @@ def test_power_adds_up_over_time() -> None:
 
 def test_a_hot_board_and_a_changed_mode_are_said() -> None:
     before = {"power_mode": "15W", "celsius": {"tj": 60.0}}
-    said = tegrastats.throttled(before, {"power_mode": "7W", "celsius": {"tj": 97.0}})
-    assert "from 15W to 7W" in said[0] and "tj is at 97 degrees" in said[1]
-    assert not tegrastats.throttled(before, before)
+    said = tegrastats.throttled([before, {"power_mode": "7W", "celsius": {"tj": 97.0}}, before])
+    assert "15W, then 7W" in said[0] and "tj is at 97 degrees" in said[1]
+    assert not tegrastats.throttled([before, before])
 
 
 class NVMLError(Exception):
@@ -100,11 +100,11 @@ def test_nvml_state_tells_what_the_gpu_tells() -> None:
     assert state == {
         "sm_mhz": 1980, "memory_mhz": 2619, "celsius": 41, "watts": 118.5, "used_mb": 2500.0, "throttle_bits": None,
     }  # fmt: skip
-    assert nvml.throttled({"throttle_bits": 0x20}, {"throttle_bits": 0x4 | 0x1}) == [
+    assert nvml.throttled([{"throttle_bits": 0x20}, {"throttle_bits": 0x4 | 0x1}, {}]) == [
         "the GPU was throttled: software power cap",
         "the GPU was throttled: software thermal slowdown",
     ]
-    assert not nvml.throttled(state, state)
+    assert not nvml.throttled([state, state])
     assert "no energy counter" in str(nvml.Device(Library(counter=False)).no_energy)
     assert nvml.NvmlMeter(nvml.Device(Library())).joules() == 1002.5
 
@@ -141,7 +141,7 @@ class Meter:
 
 def test_energy_is_above_idle() -> None:
     meter = Meter()
-    sensors = Sensors(lambda: meter, dict, lambda a, b: [])
+    sensors = Sensors(lambda: meter, dict, lambda states: [])
     found = energy(meter.work, sensors, 10.0, lambda: meter.now, meter.idle)
     assert found["idle_watts"] == 10 and found["watts"] == 30 and found["slices"] == 80
     assert found["joules_a_slice"] == pytest.approx(20 * 10 / 80) and meter.closed
@@ -153,3 +153,33 @@ def test_absent_sensors_are_said_to_be() -> None:
     if sensors.meter is None:
         assert sensors.absent and energy(lambda: 1, sensors) == {"absent": sensors.absent}
         assert sensors.state() == {"absent": sensors.absent}
+
+
+def test_states_are_read_while_a_device_works() -> None:
+    read: list[int] = []
+
+    def state() -> dict[str, int]:
+        read.append(1)
+        return {"throttle_bits": 0x8}
+
+    with Sensors(None, state, nvml.throttled, every=0.001).watched() as states:
+        while len(read) < 3:
+            pass
+    assert len(states) >= 3 and nvml.throttled(states) == ["the GPU was throttled: hardware slowdown"]
+    with find_sensors().watched() as states:
+        pass
+    assert states == [] or find_sensors().absent is None
+
+
+def test_an_agx_orin_has_parts_and_no_rail_of_all() -> None:
+    line = "RAM 3000/30000MB tj@50C VDD_GPU_SOC 4000mW/4000mW VDD_CPU_CV 1500mW/1500mW VIN_SYS_5V0 3500mW/3500mW"
+    assert tegrastats.whole_watts(tegrastats.parse(line)) == 9.0
+    assert tegrastats.whole_watts(tegrastats.parse("tj@50C VIN_SYS_5V0 3500mW/3500mW")) is None
+
+
+def test_a_meter_that_tells_nothing_is_absent() -> None:
+    meter = Meter()
+    meter.idle = meter.work = lambda *_: 1  # type: ignore[method-assign]
+    ticks = iter(range(100))
+    found = energy(lambda: 1, Sensors(lambda: meter, dict, lambda states: []), 3.0, lambda: next(ticks), lambda _: None)
+    assert "no power was told" in found["absent"]

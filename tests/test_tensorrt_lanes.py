@@ -291,6 +291,7 @@ def test_events_stand_around_copies_and_computation(opened: Any, graphs: bool) -
     backend, _, device = opened(graphs=graphs)
     manifest = SimpleNamespace(max_tokens=T, image_size=SIZE)
     found = event_times(backend, manifest, Effort(0.0, 0.0, 3, 3))
+    assert found.pop("captured").values == (float(graphs),) * 3
     assert {name: samples.values for name, samples in found.items() if name != "enqueue"} == {
         "h2d": (1.0,) * 3,  # the image; the sentence is there already
         "compute": (1.0,) * 3,
@@ -308,4 +309,9 @@ def test_a_failed_run_is_not_timed(opened: Any) -> None:
     with pytest.raises(errors.EngineError, match="did not run"):
         backend.times(some(1), text)
     library.execute = True
-    assert set(backend.times(some(1), text)) == {"enqueue", "h2d", "compute", "d2h"} and device.inside == 0
+    assert set(backend.times(some(1), text)) == {"enqueue", "h2d", "compute", "d2h", "captured"} and device.inside == 0
+
+
+def test_a_graph_that_is_not_captured_is_not_called_one(opened: Any) -> None:
+    backend, _, _ = opened(capture="no capture here")
+    assert backend.times(some(1), sentence(backend, 1))["captured"] == 0

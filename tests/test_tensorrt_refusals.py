@@ -22,7 +22,7 @@ import lsms_rt
 from lsms_rt import errors
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.manifest import Manifest
-from lsms_rt.engine.onnxruntime import _providers
+from lsms_rt.engine.onnxruntime import choose_providers
 from lsms_rt.engine.opening import parse_device
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.flavour import RTX, TENSORRT, load, parse_version
@@ -259,8 +259,8 @@ def test_onnxruntime_gpu_on_a_machine_without_one_runs_on_the_cpu() -> None:
     """What a package was compiled with says nothing of the machine."""
     library = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     if look().problem:
-        assert _providers(library, None, 0) == ["CPUExecutionProvider"]
-    assert _providers(library, "cuda", 1) == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+        assert choose_providers(library, None, 0) == ["CPUExecutionProvider"]
+    assert choose_providers(library, "cuda", 1) == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
 
 
 def test_versions_are_read() -> None:

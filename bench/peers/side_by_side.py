@@ -72,7 +72,10 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
         row["times_ours"] = nested_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
         if name in GOALS:
             row["goal"] = GOALS[name]
-        row |= _accuracy(_logits(folder, name), reference) | launches[0].ready[name]
+        row |= _accuracy(_logits(folder, name), reference)
+        ready = [launch.ready[name] for launch in launches]
+        row |= {key: float(np.median([one[key] for one in ready])) for key in ("open_s", "first_slice_s")}
+        row["peak_rss_mb"] = max((one["peak_rss_mb"] for one in ready if one["peak_rss_mb"] is not None), default=None)
         rows.append(row)
     return {
         "slices": plan.slices,

@@ -79,7 +79,7 @@ def measure_scaling(plan: Plan, say: Say) -> dict[str, Any]:
         "ceilings": ceilings,
         "method": {
             "image size": "one slice through the image graph, its sentence encoded before, all cores; ms",
-            "batch": "that many slices in one call of the engine; ms a slice",
+            "batch": "slices in one call; a CPU computes 1 on all cores, more on one core each; ms a slice",
             "slices": "a new sentence, then a series of that many; ms a slice",
             "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the most of them; ms",
             "sentence, tokens of the engine": "encoding a sentence, in an engine made for that many tokens; ms",

@@ -1,5 +1,5 @@
 """Energy, clocks and temperatures: of NVIDIA's NVML, and of a Jetson's tegrastats."""
 
-from .find import Sensors, find_sensors
+from .find import Sensors, find_sensors, no_sensors
 
-__all__ = ["Sensors", "find_sensors"]
+__all__ = ["Sensors", "find_sensors", "no_sensors"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,12 +28,34 @@ class Meter(Protocol):
 @dataclass(frozen=True)
 class Sensors:
     """``meter`` makes a :class:`Meter`, ``state`` reads clocks, temperatures and reasons of throttling, ``throttled``
-    says in words what slowed the device down during two such states.  ``absent`` says why there are none."""
+    says in words what slowed the device down in any of some such states.  ``absent`` says why there are none.
+    ``every``: seconds between states that are read while the device works."""
 
     meter: Callable[[], Meter] | None
     state: Callable[[], dict[str, Any]]
-    throttled: Callable[[dict[str, Any], dict[str, Any]], list[str]]
+    throttled: Callable[[list[dict[str, Any]]], list[str]]
     absent: str | None = None
+    every: float = 0.2
+
+    @contextmanager
+    def watched(self) -> Iterator[list[dict[str, Any]]]:
+        """States while the body runs: a GPU tells why it is slow only while it is."""
+        states: list[dict[str, Any]] = []
+        stop = threading.Event()
+
+        def follow() -> None:
+            while not stop.wait(self.every):
+                states.append(self.state())
+
+        thread = threading.Thread(target=follow, daemon=True)
+        if self.absent is None:
+            thread.start()
+        try:
+            yield states
+        finally:
+            stop.set()
+            if thread.ident is not None:
+                thread.join()
 
 
 def find_sensors(index: int = 0) -> Sensors:
@@ -39,14 +64,16 @@ def find_sensors(index: int = 0) -> Sensors:
     if board is not None:
         from . import tegrastats
 
-        return Sensors(tegrastats.Tegrastats, lambda: tegrastats.state(board), tegrastats.throttled)
+        if shutil.which(tegrastats.COMMAND[0]) is None:
+            return no_sensors("tegrastats is not on the PATH")
+        return Sensors(tegrastats.Tegrastats, lambda: tegrastats.state(board), tegrastats.throttled, every=5.0)
     problem = look().problem
     if problem:
-        return _none(f"{problem}; a CPU's own counters are not read")
+        return no_sensors(f"{problem}; a CPU's own counters are not read")
     try:
         import pynvml
     except ImportError:
-        return _none("reading a GPU's sensors needs NVML; pip install nvidia-ml-py")
+        return no_sensors("reading a GPU's sensors needs NVML; pip install nvidia-ml-py")
     from . import nvml
 
     device = nvml.Device(pynvml, index)
@@ -55,5 +82,5 @@ def find_sensors(index: int = 0) -> Sensors:
     return Sensors(meter, device.state, nvml.throttled, absent)
 
 
-def _none(reason: str) -> Sensors:
-    return Sensors(None, lambda: {"absent": reason}, lambda before, after: [], reason)
+def no_sensors(reason: str) -> Sensors:
+    return Sensors(None, lambda: {"absent": reason}, lambda states: [], reason)

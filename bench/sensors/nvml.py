@@ -72,7 +72,9 @@ class NvmlMeter:
         """Nothing runs."""
 
 
-def throttled(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What slowed the GPU down at either moment."""
-    bits = (before.get("throttle_bits") or 0) | (after.get("throttle_bits") or 0)
+def throttled(states: list[dict[str, Any]]) -> list[str]:
+    """What slowed the GPU down at any of these moments."""
+    bits = 0
+    for state in states:
+        bits |= state.get("throttle_bits") or 0
     return [f"the GPU was throttled: {reason}" for bit, reason in REASONS.items() if bits & bit]

@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from lsms_rt import jetson
 from lsms_rt.jetson import Jetson
 
-WHOLE = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0")  # the rail of the whole module, by age of the board
+WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")  # the rail of the whole module, by board
+PARTS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")  # an AGX Orin has no such rail: these are its parts
 HOT = 95.0  # degrees Celsius: Orin's software throttling begins at 99
 COMMAND = ("tegrastats", "--interval", "100")
 _RAIL = re.compile(r"(\w+) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
@@ -42,8 +44,11 @@ def parse(line: str) -> dict[str, Any]:
 
 def whole_watts(sample: dict[str, Any]) -> float | None:
     """What the whole module takes, of one parsed line."""
-    found = [sample["rails"][name] / 1000 for name in WHOLE if name in sample["rails"]]
-    return found[0] if found else None
+    rails = sample["rails"]
+    found = [rails[name] for name in WHOLE if name in rails]
+    if not found and all(name in rails for name in PARTS):
+        found = [sum(rails[name] for name in PARTS)]
+    return found[0] / 1000 if found else None
 
 
 class Tegrastats:
@@ -94,7 +99,8 @@ class Integral:
 
 
 def state(board: Jetson) -> dict[str, Any]:
-    """Power mode and one line of tegrastats."""
+    """Power mode, which may have changed since ``board`` was found, and one line of tegrastats."""
+    board = jetson.find() or board
     try:
         with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -105,10 +111,13 @@ def state(board: Jetson) -> dict[str, Any]:
     return {"board": board.model, "power_mode": board.power_mode} | parse(line)
 
 
-def throttled(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def throttled(states: list[dict[str, Any]]) -> list[str]:
     """A power mode that changed, and temperatures near the limit."""
-    said = []
-    if before.get("power_mode") != after.get("power_mode"):
-        said.append(f"the power mode changed from {before.get('power_mode')} to {after.get('power_mode')}")
-    hot = {name: value for name, value in after.get("celsius", {}).items() if value >= HOT}
+    modes = list(dict.fromkeys(str(state.get("power_mode")) for state in states))
+    said = [f"the power mode changed: {', then '.join(modes)}"] if len(modes) > 1 else []
+    hottest: dict[str, float] = {}
+    for state in states:
+        for name, value in state.get("celsius", {}).items():
+            hottest[name] = max(value, hottest.get(name, value))
+    hot = {name: value for name, value in hottest.items() if value >= HOT}
     return said + [f"{name} is at {value:.0f} degrees: the clocks may have been lowered" for name, value in hot.items()]

@@ -39,7 +39,7 @@ class OnnxRuntimeBackend(OneByOne):
         except ImportError as error:
             raise EnvironmentProblem("this engine needs ONNX Runtime; pip install onnxruntime") from error
         self.version: str = onnxruntime.__version__
-        self.providers = _providers(onnxruntime, kind, index)
+        self.providers = choose_providers(onnxruntime, kind, index)
 
         def session(name: str, threads: int | None) -> Any:
             return _session(onnxruntime, engine, name, threads, self.providers)
@@ -157,7 +157,7 @@ PROVIDERS = {  # of ONNX Runtime, the first that runs an operator takes it
 log = logging.getLogger("lsms_rt")
 
 
-def _providers(ort: Any, kind: str | None, index: int) -> list[Any]:
+def choose_providers(ort: Any, kind: str | None, index: int) -> list[Any]:
     """What a session is opened with.  Raises :class:`EnvironmentProblem` where the package has no such provider."""
     there = ort.get_available_providers()
     if kind is None:  # what the package was compiled with says nothing of this machine

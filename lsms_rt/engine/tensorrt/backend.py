@@ -46,6 +46,7 @@ class TensorRtBackend:
     ) -> None:  # fmt: skip
         manifest = engine.manifest
         flavour = FLAVOURS[manifest.backend]
+        self._own_graphs = flavour.own_graphs and graphs
         library = library or load(flavour)
         self.version: str = library.__version__
         check_version(manifest, self.version, flavour)
@@ -99,7 +100,10 @@ class TensorRtBackend:
         return (found["logits"][: sizes.popleft(), 0] for found in self._run(IMAGE_PLAN, inputs()))
 
     def times(self, images: np.ndarray, text: SentenceFeatures) -> dict[str, float]:
-        """Run ``segment`` once for its times in ms, as ``Marks.times`` has them; for benchmarks."""
+        """Run ``segment`` once for its times in ms, as ``Marks.times`` has them; for benchmarks.
+
+        "captured" is 1 where the next run is a CUDA graph, ours or the library's own.
+        """
         lanes = self._lanes[IMAGE_PLAN]
         with self._device.current():
             marks = Marks(self._device)
@@ -111,8 +115,9 @@ class TensorRtBackend:
             except BaseException:
                 lanes.drop(lane)
                 raise
+            captured = lane.captured or self._own_graphs
             lanes.give(lane)
-            return marks.times()
+            return marks.times() | {"captured": float(captured)}
 
     def close(self) -> None:
         """Free lanes and plans, and keep what RTX compiled for the next process."""

@@ -119,6 +119,11 @@ class Lane:
         if first and self._graphs:
             self._capture()
 
+    @property
+    def captured(self) -> bool:
+        """Whether it runs as a CUDA graph of ours by now."""
+        return self._graph is not None
+
     def result(self) -> dict[str, np.ndarray]:
         """Wait; the outputs, in memory of their own."""
         self._done.synchronize()

@@ -23,7 +23,8 @@ class Marks:
     def times(self) -> dict[str, float]:
         """Milliseconds, once the run is done: of the host until the plan is on its stream ("enqueue"), and of the GPU.
 
-        A GPU that shares the CPU's memory copies nothing: its "h2d" and "d2h" are next to nothing.
+        A GPU that shares the CPU's memory copies nothing: its "h2d" and "d2h" are next to nothing.  The stream is idle
+        when a run begins, so that "h2d" holds what the host takes between the event and the copy.
         """
         moments = {name: self._events[name] for name in MOMENTS}
         return {
