@@ -120,8 +120,9 @@ def _slice_from_picture(path: Path, window: Window | None, name: str) -> CtSlice
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             check_shape(picture.height, picture.width, name)  # before decoding
-            if getattr(picture, "n_frames", 1) > 1:
-                raise InputError(f"{name}: a picture of {picture.n_frames} pages; save one, or give DICOM or NIfTI")
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                raise InputError(f"{name}: a picture of {pages} pages; save one, or give DICOM or NIfTI")
             picture.load()  # here: numpy would not pass on its errors
             mode, a = picture.mode, np.asarray(picture)
     except InputError:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .ct import MAX_VOXELS, CtSlice, VolumeGrid, check_shape, slice_from_array
 from .dicom.read import MAX_TILT, MAX_TURN
-from .dicom.series import MAX_SLICES
 from .dicom.source import inflation_limit
+from .dicom.stacks import MAX_SLICES
 from .errors import EnvironmentProblem, InputError
 
 _MM = {"meter": 1e3, "micron": 1e-3}  # of a unit that is not mm; a file that names none is in mm
