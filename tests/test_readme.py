@@ -89,3 +89,10 @@ def test_two_runs_side_by_side_agree() -> None:
     for row in first["rows"]:
         if row["name"] in GOALS:
             assert again[row["name"]] == pytest.approx(row["times_ours"]["value"], rel=0.05), row["name"]
+
+
+def test_the_last_fuzzing_found_nothing() -> None:
+    rows = json.loads((ROOT / "bench/results/cpu/fuzz.json").read_text())["counts"]
+    assert sum(row["cases"] for name, row in rows.items() if name != "engine") >= 20_000
+    assert rows["engine"]["cases"] >= 2_000
+    assert all(row["ok"] + row["typed"] == row["cases"] for row in rows.values())
