@@ -247,7 +247,7 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
 
 def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset, assumed: tuple[str, ...]) -> CtSlice:
     notes = list(assumed)
-    transform = _macro(ds, n, "PixelValueTransformationSequence")
+    transform = macro(ds, n, "PixelValueTransformationSequence")
     kind = transform.get("RescaleType")
     kind = kind.strip() if isinstance(kind, str) else kind
     if kind not in (None, "", "HU"):
@@ -265,9 +265,9 @@ def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset,
     hu = np.clip(hu, HU_MIN, HU_MAX)
     hu[_padding(ds, raw, source)] = HU_MIN
 
-    iop = numbers(_macro(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
-    ipp = numbers(_macro(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
-    spacing = numbers(_macro(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
+    iop = numbers(macro(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
+    ipp = numbers(macro(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
+    spacing = numbers(macro(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
     if iop is None:
         notes.append("ImageOrientationPatient is missing: the usual axial orientation is assumed")
     if spacing is None:
@@ -291,7 +291,7 @@ def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset,
     )
 
 
-def _macro(ds: Dataset, n: int, name: str) -> Dataset:
+def macro(ds: Dataset, n: int, name: str) -> Dataset:
     """Where frame n keeps some tags: its own functional group, the shared one, or the top level."""
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
     shared = ds.get("SharedFunctionalGroupsSequence") or []

@@ -22,6 +22,8 @@ def _slice(record: dict[str, Any]) -> str:
     name = f"{record['number']:4d}  {record['source']}" + (f" [{record['frame']}]" if record["frame"] else "")
     if not record["found"]:
         score, limit = record["score"], record["confidence"]
+        if score >= limit:  # on the network's own grid, and gone on a coarser one
+            return f"{name}: nothing found (smaller than a pixel)"
         return f"{name}: nothing found (highest probability {score:.3f}, found from {limit:.3f})"
     area = f"{record['area_mm2']:.0f} mm2" if record["area_mm2"] is not None else f"{record['pixels']} pixels"
     return f"{name}: found, {area}, mean {record['mean_hu']:.0f} HU, score {record['score']:.2f}, box {record['bbox']}"

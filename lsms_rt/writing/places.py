@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..dicom.opening import quiet_pydicom
-from ..dicom.read import _macro, numbers
+from ..dicom.read import macro, numbers
 from ..dicom.series import SAME_PLACE_MM
 from ..errors import InputError, LsmsError
 
@@ -55,8 +55,8 @@ def place_of(header: Any, frame: int, source: str) -> Place:
     """The place of frame ``frame`` (from 0) of a header; InputError names what is absent or malformed."""
     with quiet_pydicom():
         try:
-            values = [numbers(_macro(header, frame, group), name, n, source) for group, name, n in _GEOMETRY]
-            thickness = numbers(_macro(header, frame, "PixelMeasuresSequence"), "SliceThickness", 1, source)
+            values = [numbers(macro(header, frame, group), name, n, source) for group, name, n in _GEOMETRY]
+            thickness = numbers(macro(header, frame, "PixelMeasuresSequence"), "SliceThickness", 1, source)
         except LsmsError:
             raise
         except Exception as error:  # pydicom raises almost anything, some texts holding values
