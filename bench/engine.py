@@ -5,7 +5,6 @@ Needs the runtime alone, so that a device can be measured where there is no PyTo
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lsms_rt import jetson
-from lsms_rt.data import DATA
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import Manifest
 from lsms_rt.engine.onnxruntime import choose_providers
@@ -29,12 +25,12 @@ from lsms_rt.segmenter import Segmenter
 from .cold_start import RUNS, cold_start
 from .device_times import Ways, host_bound, with_and_without_graph
 from .energy import LEAST_S, energy
+from .example import SENTENCE, dataset, example, example_bytes
 from .memory import peak_rss_mb, rss_mb
 from .samples import Samples, instability
 from .sensors import find_sensors, no_sensors
 from .stopwatch import FULL, Effort, measure
 
-SENTENCE = "the low-density lesion in the right lobe of the liver"
 SERIES = 32  # slices
 CLIENTS = (1, 2, 4)  # threads that ask at once
 ROUNDS = 5  # of everything that is a throughput
@@ -66,16 +62,6 @@ class Options:
 
 
 Say = Callable[[str], None]
-
-
-def example_bytes() -> bytes:
-    """A DICOM file with one phantom slice."""
-    return (DATA / "examples" / "phantom_1.dcm").read_bytes()
-
-
-def example() -> np.ndarray:
-    """The same in HU, float32 (H, W)."""
-    return _dataset_slice(example_bytes()).hu
 
 
 def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> dict[str, Any]:
@@ -173,7 +159,7 @@ def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Samples], 
     found = {
         "predict_cached": measure(cached, effort),
         "predict_new_sentence": measure(lambda: segmenter.predict(hu, next(fresh)), effort),
-        "predict_from_dicom_bytes": measure(lambda: segmenter.predict(_dataset(data), SENTENCE), effort),
+        "predict_from_dicom_bytes": measure(lambda: segmenter.predict(dataset(data), SENTENCE), effort),
     }
     count = len(found["predict_cached"].values)  # without those of the warm-up
     return found, {name: Samples(tuple(values[-count:])) for name, values in stages.items()}
@@ -219,15 +205,3 @@ def _clients(segmenter: Segmenter, slices: int, clients: int) -> Callable[[], in
 def _sentences() -> Iterator[str]:
     """Sentences of one length, each new to the cache."""
     return (f"{SENTENCE} {number:04d}" for number in count())
-
-
-def _dataset(data: bytes) -> Any:
-    import pydicom
-
-    return pydicom.dcmread(io.BytesIO(data))
-
-
-def _dataset_slice(data: bytes) -> Any:
-    from lsms_rt.image import load_slice
-
-    return load_slice(_dataset(data))
