@@ -110,6 +110,8 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
     after = sensors.state()
     record["device_state"] = {"before": before, "after": after}
     record["warnings"] = [line for name, samples in latency.items() for line in instability(name, samples)]
+    if options.effort != FULL:
+        record["warnings"].append("a quick look: few samples, hardly warmed up; no figures to rely on")
     record["warnings"] += host_bound(ways) + sensors.throttled([before, *states, after])
     record["method"] = METHOD | {
         "effort": options.effort.to_dict(),

@@ -109,7 +109,7 @@ def test_series_places(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         read_series(tmp_path / "twice")
     series(tmp_path / "gap", [0, 1, 2, 4])
     assert len(read_series(tmp_path / "gap")) == 4
-    assert "1 gaps" in caplog.text
+    assert "gaps: 1 steps" in caplog.text
     (tmp_path / "nowhere").mkdir()
     for n in range(2):
         save(dataset(ImagePositionPatient=None), tmp_path / "nowhere" / str(n))
@@ -199,7 +199,7 @@ def test_damaged_files_end_a_series_or_are_told(tmp_path: Path, caplog: pytest.L
     assert [ct.position_mm for ct in slices] == [0, 1, 4, 5]
     assert [line.split(": ")[0] for line in told] == ["file 3 of 7", "file 4 of 7", "file 7 of 7"]
     assert "damaged or truncated pixels" in told[1] and "RescaleType is US" in told[2]
-    assert "1 gaps over" in caplog.text
+    assert "gaps: 1 steps" in caplog.text
     with shown_names():
         load_slices(folder, on_damaged=told.append)
     assert told[3].startswith("2.dcm: ") and "--names" not in told[3]

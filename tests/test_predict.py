@@ -336,7 +336,8 @@ def test_volume_of_a_series() -> None:
     assert volume_ml([answer(None, 0.0), answer(1.0, 1.0)]) is None
     assert volume_ml([answer(1.0, None), answer(1.0, 1.0)]) is None
     rows = summary(1, [answer(0.0, 0.0, 0, 0), answer(5.0, 1.0, 1, 9), answer(4.0, 2.0, 2, 5)])
-    assert (rows["slices"], rows["found"], rows["largest"]) == (3, 2, 1)
+    assert (rows["slices"], rows["found"], rows["largest"], rows["gaps"]) == (3, 2, 1, 0)
+    assert summary(1, gap)["gaps"] == 1 and summary(1, [answer(1.0, None)])["gaps"] is None
 
 
 def test_a_montage_of_many_slices_has_a_bound(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def feet_to_head(
     median = float(np.median(steps))
     gaps = int(np.count_nonzero(steps > 1.5 * median))
     if gaps:
-        _log.warning("%d gaps over 1.5 x the median step of %.2f mm: slices may be missing", gaps, median)
+        _log.warning("gaps: %d steps are over 1.5 x the median of %.2f mm, slices may be missing", gaps, median)
     return slices
 
 

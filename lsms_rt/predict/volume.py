@@ -32,8 +32,20 @@ def volume_ml(answers: Sequence[Answer]) -> float | None:
     return float(np.array(areas, float) @ thickness) / 1000
 
 
+def gaps(answers: Sequence[Answer]) -> int | None:
+    """Steps that are over ``GAP`` times the median: slices may be missing there.  None where places are unknown."""
+    places = [answer.slice.position_mm for answer in answers]
+    if None in places:
+        return None
+    steps = np.abs(np.diff(np.array(places, float)))
+    return int(np.count_nonzero(steps > GAP * np.median(steps))) if len(steps) else 0
+
+
 def summary(number: int, answers: Sequence[Answer]) -> dict[str, Any]:
-    """Of input ``number``: slices, in how many something was found, ``volume_ml``, and the slice with most of it."""
+    """Of input ``number``: slices, in how many something was found, ``volume_ml``, and the slice with most of it.
+
+    ``gaps`` counts steps between slices that are too wide, ``largest_source`` is what that slice's file is called.
+    """
     found = [answer for answer in answers if answer.found]
     volume = volume_ml(answers)
     largest = max(found, key=lambda answer: int(answer.mask.sum()), default=None)
@@ -41,7 +53,9 @@ def summary(number: int, answers: Sequence[Answer]) -> dict[str, Any]:
         "input": number,
         "slices": len(answers),
         "found": len(found),
+        "gaps": gaps(answers),
         "volume_ml": None if volume is None else round(volume, 3),
         "largest": None if largest is None else largest.record["number"],
+        "largest_source": None if largest is None else largest.slice.source,
         "score": max((answer.record["score"] for answer in answers), default=None),
     }

@@ -24,7 +24,7 @@ def _slice(record: dict[str, Any]) -> str:
         score, limit = record["score"], record["confidence"]
         if score >= limit:  # on the network's own grid, and gone on a coarser one
             return f"{name}: nothing found (smaller than a pixel)"
-        return f"{name}: nothing found (highest probability {score:.3f}, found from {limit:.3f})"
+        return f"{name}: nothing found (highest probability {score:.4f}, found from {limit:.4f})"
     area = f"{record['area_mm2']:.0f} mm2" if record["area_mm2"] is not None else f"{record['pixels']} pixels"
     return f"{name}: found, {area}, mean {record['mean_hu']:.0f} HU, score {record['score']:.2f}, box {record['bbox']}"
 
@@ -34,4 +34,5 @@ def _series(row: dict[str, Any], numbered: bool) -> str:
     if not row["found"]:
         return f"{name}nothing found in {row['slices']} slices"
     volume = "" if row["volume_ml"] is None else f", {row['volume_ml']:.2f} ml"
-    return f"{name}found in {row['found']} of {row['slices']} slices{volume}, most of it in slice {row['largest']}"
+    most = f"most of it in slice {row['largest']} ({row['largest_source']})"
+    return f"{name}found in {row['found']} of {row['slices']} slices{volume}, {most}"

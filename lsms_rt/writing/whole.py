@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -35,7 +36,10 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 def unwritable(error: OSError) -> InputError:
     """The error to raise instead: why, without the file name that ``error`` may hold."""
     why = error.strerror or type(error).__name__
-    return InputError(f"the output cannot be written ({why}); choose another place, or make room")
+    fix = (
+        "make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place"
+    )
+    return InputError(f"the output cannot be written ({why}); {fix}")
 
 
 def _ending(path: Path) -> str:
