@@ -44,7 +44,7 @@ def predict(options: argparse.Namespace) -> int:
 
     request = Request(
         options.text, options.output, options.series, None if options.window is None else tuple(options.window),
-        options.batch, options.seg or options.empty_seg, options.empty_seg, options.nifti,
+        options.batch, options.seg, options.empty_seg, options.nifti,
     )  # fmt: skip
     where = {"device": options.device, "cuda_graph": not options.no_cuda_graph}
     with Segmenter(options.engine, digest=options.digest, threads=options.threads, **where) as segmenter:

@@ -80,6 +80,11 @@ class CtSlice:
         return np.ascontiguousarray(a.T if self.transposed else a)
 
 
+def wide_steps(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which steps from slice to slice are gaps: over 1.5 times the median, slices may be missing there."""
+    return np.asarray(steps > 1.5 * np.median(steps)) if len(steps) else np.zeros(0, bool)
+
+
 def check_shape(rows: int, columns: int, source: str) -> None:
     """Refuse a slice that is too small to hold anatomy or too large to hold in memory (InputError)."""
     if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE:

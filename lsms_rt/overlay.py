@@ -71,9 +71,14 @@ def save_overlay(
 
 def _size(shape: tuple[int, ...], spacing: tuple[float, float] | None) -> tuple[int, int]:
     """(rows, columns) of a half: square pixels, the longer side _SIDE pixels or, in a finer image, its own number."""
+    return _proportions(shape, spacing, max(_SIDE, min(max(shape), _MOST)))
+
+
+def _proportions(shape: tuple[int, ...], spacing: tuple[float, float] | None, side: int) -> tuple[int, int]:
+    """(rows, columns) in square pixels, ``side`` of them along the longer side."""
     dy, dx = spacing or (1.0, 1.0)
     height, width = shape[0] * dy, shape[1] * dx
-    scale = max(_SIDE, min(max(shape), _MOST)) / max(height, width)
+    scale = side / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -82,11 +87,7 @@ def marked_slice(
     window: tuple[float, float] = (50.0, 400.0),
 ) -> NDArray[np.uint8]:  # fmt: skip
     """The right half of the picture alone, uint8 (rows, columns, 3), ``side`` pixels along its longer side."""
-    dy, dx = spacing_mm or (1.0, 1.0)
-    height, width = hu.shape[0] * dy, hu.shape[1] * dx
-    scale = side / max(height, width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return _halves(hu, mask.astype(bool), None, window, size)[1]
+    return _halves(hu, mask.astype(bool), None, window, _proportions(hu.shape, spacing_mm, side))[1]
 
 
 def _halves(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_codecs import by_gdcm, jpeg
 from fake_dicom import dataset, save
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -66,40 +67,11 @@ def encoded(syntax: UID, path: Path, signed: bool = False) -> Path:
         ds.PixelData = ds.pixel_array.astype(">i2" if signed else ">u2").tobytes()
         ds.file_meta.TransferSyntaxUID = syntax
     elif syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
-        return by_gdcm(save(ds, path.with_suffix(".plain")), syntax, path)
+        pytest.importorskip("gdcm")
+        return by_gdcm(save(ds, path.with_suffix(".plain")), syntax, path, lossy=syntax == JPEGExtended12Bit)
     else:
         ds.file_meta.TransferSyntaxUID = syntax
     return save(ds, path)
-
-
-def jpeg(a: np.ndarray) -> bytes:
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(a).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
-def by_gdcm(source: Path, syntax: UID, target: Path) -> Path:
-    gdcm = pytest.importorskip("gdcm")
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(source))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
-    if syntax == JPEGExtended12Bit:
-        codec = gdcm.JPEGCodec()
-        codec.SetLossless(False)
-        codec.SetQuality(98)
-        change.SetUserCodec(codec)
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(target))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return target
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError, LsmsError
-from .opening import DICOMDIR_CLASS, open_dataset, quiet_pydicom
+from .opening import DICOMDIR_CLASS, MAX_ITEMS, open_dataset, quiet_pydicom
 from .read import is_ct_class
 from .source import FileSource, check_count, file_sources
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAX_DICOMDIR_BYTES = 64 * 2**20  # a record has some 500 bytes
-MAX_ITEMS = 100_000  # records, their icons and other nested items; pydicom makes an object of each
+
 _ITEM_TAG = b"\xfe\xff\x00\xe0"
 _IN_USE = 0xFFFF
 _log = logging.getLogger("lsms_rt")

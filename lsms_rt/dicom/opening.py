@@ -43,17 +43,22 @@ class IsDicomdir(InputError):
 
 
 @contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """No warnings or log lines from pydicom. Both switches belong to the whole process, hence the lock."""
-    logger = logging.getLogger("pydicom")
+def quiet_pydicom(*others: str) -> Iterator[None]:
+    """No warnings or log lines from pydicom, nor log lines of `others`, which use it.
+
+    The switches belong to the whole process, hence the lock.
+    """
+    loggers = [logging.getLogger(name) for name in ("pydicom", *others)]
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def looks_like_dicom(head: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ct import MAX_VOXELS, CtSlice
+from ..ct import MAX_VOXELS, CtSlice, wide_steps
 from ..errors import InputError
 from ..labels import label, with_hint
 from .archive import ArchiveTooLarge, sources_of_archive
@@ -92,10 +92,11 @@ def feet_to_head(
             f"{source}: {same} of {len(slices)} slices lie where another does (phases, or copies); "
             f"put each phase in its own folder{f' (AcquisitionNumber {listed})' if listed else ''}"
         )
-    median = float(np.median(steps))
-    gaps = int(np.count_nonzero(steps > 1.5 * median))
+    gaps = int(np.count_nonzero(wide_steps(steps)))
     if gaps:
-        _log.warning("gaps: %d steps are over 1.5 x the median of %.2f mm, slices may be missing", gaps, median)
+        _log.warning(
+            "gaps: %d steps are over 1.5 x the median of %.2f mm, slices may be missing", gaps, np.median(steps)
+        )
     return slices
 
 

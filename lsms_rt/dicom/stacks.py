@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..labels import names_shown
 from .opening import IsDicomdir, open_dataset, quiet_pydicom
-from .read import is_ct_class, numbers, refuse_unless_ct
+from .read import MAX_FRAMES, is_ct_class, numbers, refuse_unless_ct
 from .source import Source
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_SLICES = 4096  # of a series, hence of a file
+MAX_SLICES = MAX_FRAMES  # of a series, as of one file
 UID_CHARACTERS = 4  # of a UID's end, at least, choose a series
 
 

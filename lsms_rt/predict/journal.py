@@ -65,7 +65,7 @@ class Journal:
 
     def known(self, number: int, ct: CtSlice, text: str) -> Answer | None:
         """The answer that a run before gave for this slice, if its files are there as that run wrote them."""
-        entry = self._done.get(_key(number, ct))
+        entry = self._done.get(_key(number, ct)) if self._done else None  # a first run hashes its pixels once
         if entry is None:
             return None
         record = entry["record"] | {"source": ct.source, "frame": ct.frame}  # what it is called now

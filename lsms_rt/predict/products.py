@@ -33,13 +33,16 @@ class Request:
     empty_seg: bool = False
     nifti: bool = False
 
+    @property
+    def wants_seg(self) -> bool:
+        return self.seg or self.empty_seg
+
 
 def check_products(request: Request) -> None:
     """Raise for what cannot be written, before a series is computed for it."""
-    seg = request.seg or request.empty_seg
-    if request.output is None and (seg or request.nifti):
+    if request.output is None and (request.wants_seg or request.nifti):
         raise InputError("--seg and --nifti write files; say where with -o")
-    for wanted, module, extra in ((seg, "highdicom", "seg"), (request.nifti, "nibabel", "nifti")):
+    for wanted, module, extra in ((request.wants_seg, "highdicom", "seg"), (request.nifti, "nibabel", "nifti")):
         if wanted and importlib.util.find_spec(module) is None:
             raise EnvironmentProblem(f"--{extra} needs {module}; pip install 'lsms-rt[{extra}]'")
 
@@ -78,7 +81,7 @@ def _writers(
         from ..writing.nifti import write_nifti
 
         yield NIFTI, lambda path: write_nifti(answers, path)
-    if request.seg or request.empty_seg:
+    if request.wants_seg:
         from ..writing.seg import write_seg
 
         yield (

@@ -7,38 +7,37 @@ from typing import Any
 
 import numpy as np
 
+from ..ct import wide_steps
 from .answer import Answer
-
-GAP = 1.5  # times the median step: slices are missing there, and nothing is made up for them
 
 
 def volume_ml(answers: Sequence[Answer]) -> float | None:
     """Sum of areas times each slice's share of the way between its neighbours, in ml.
 
     None where a spacing or a place is unknown, for fewer than two slices, and where over a tenth of the steps are gaps:
-    that is a series of two spacings.  Any other step over ``GAP`` times the median counts as a median one.
+    that is a series of two spacings.  Any other gap counts as a median step.
     """
-    places = [answer.slice.position_mm for answer in answers]
-    areas = [answer.record["area_mm2"] for answer in answers]
-    if len(answers) < 2 or None in places or None in areas:
+    steps, areas = _steps(answers), [answer.record["area_mm2"] for answer in answers]
+    if steps is None or not len(steps) or None in areas:
         return None
-    steps = np.abs(np.diff(np.array(places, float)))
-    median = float(np.median(steps))
-    wide = steps > GAP * median
+    wide = wide_steps(steps)
     if np.count_nonzero(wide) > max(1, len(steps) // 10):
         return None
-    steps = np.where(wide, median, steps)
+    steps = np.where(wide, np.median(steps), steps)
     thickness = (np.r_[steps[:1], steps] + np.r_[steps, steps[-1:]]) / 2
     return float(np.array(areas, float) @ thickness) / 1000
 
 
 def gaps(answers: Sequence[Answer]) -> int | None:
-    """Steps that are over ``GAP`` times the median: slices may be missing there.  None where places are unknown."""
+    """Steps where slices may be missing.  None where places are unknown."""
+    steps = _steps(answers)
+    return None if steps is None else int(np.count_nonzero(wide_steps(steps)))
+
+
+def _steps(answers: Sequence[Answer]) -> np.ndarray | None:
+    """mm from slice to slice; None where a place is unknown."""
     places = [answer.slice.position_mm for answer in answers]
-    if None in places:
-        return None
-    steps = np.abs(np.diff(np.array(places, float)))
-    return int(np.count_nonzero(steps > GAP * np.median(steps))) if len(steps) else 0
+    return None if None in places else np.abs(np.diff(np.array(places, float)))
 
 
 def summary(number: int, answers: Sequence[Answer]) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +42,7 @@ def write_seg(
     do not belong together, and a place that cannot be written to; ``EnvironmentProblem`` without highdicom.
     """
     results = list(results)
-    with _quiet():
+    with quiet_pydicom("highdicom"):  # their texts hold names and UIDs
         sources = sources_of(results)
     text = _description(results[0].text) if include_text else None
     if not (sources.masks.any() or write_empty):
@@ -54,7 +52,7 @@ def write_seg(
     except ImportError as error:
         message = "writing a DICOM SEG needs highdicom; pip install 'lsms-rt[seg]', or write NIfTI or PNG"
         raise EnvironmentProblem(message) from error
-    with _quiet():
+    with quiet_pydicom("highdicom"):
         try:
             seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text)
             with whole(path) as part:
@@ -132,16 +130,3 @@ def _is_ascii(sources: Sources, text: str | None) -> bool:
     """Whether all text that is taken over, and the sentence, are; highdicom's and ours is."""
     texts = (str(sources.images[0].get(name, "")) for name in TEXTS)
     return "".join((*texts, text or "")).isascii()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings or log lines from pydicom and highdicom: they print names and UIDs."""
-    logger = logging.getLogger("highdicom")
-    with quiet_pydicom():
-        level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
