@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -89,3 +91,29 @@ def test_closing_during_the_last_batch_is_said_too() -> None:
     with pytest.raises(EngineInvalid, match="closed"):
         next(answers)
     closer.join()
+
+
+def test_closing_while_slices_are_handed_over_is_said_too() -> None:
+    """Whenever it comes: threads change places as often as they can, two hundred times over."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            started = threading.Event()
+            pool = SlicePool(2, lambda: "session")
+
+            def answer(_: str, image: np.ndarray, started: threading.Event = started) -> np.ndarray:
+                started.set()
+                return image[0]
+
+            def close(pool: SlicePool = pool, started: threading.Event = started) -> None:
+                started.wait(10)
+                pool.close()
+
+            closer = threading.Thread(target=close)
+            closer.start()
+            with contextlib.suppress(EngineInvalid):  # and nothing else
+                list(pool.run((np.zeros((4, 1)) for _ in range(50)), answer))
+            closer.join()
+    finally:
+        sys.setswitchinterval(before)

@@ -102,8 +102,7 @@ class SlicePool:
         under_way: deque[list[Future[np.ndarray]]] = deque()
         try:
             for images in batches:
-                session, executor = self._ready()
-                under_way.append([executor.submit(answer, session, image[None]) for image in images])
+                under_way.append(self._submit(images, answer))
                 while sum(map(len, under_way)) - len(under_way[0]) >= self.threads:
                     yield _gathered(under_way.popleft())
             while under_way:
@@ -119,14 +118,14 @@ class SlicePool:
                 self._executor.shutdown(cancel_futures=True)
             self._session = self._executor = None
 
-    def _ready(self) -> tuple[Any, ThreadPoolExecutor]:
-        with self._lock:
+    def _submit(self, images: np.ndarray, answer: Callable[[Any, np.ndarray], np.ndarray]) -> list[Future[np.ndarray]]:
+        with self._lock:  # to the last slice: ``close`` must not come between
             if self._closed:
                 raise EngineInvalid(CLOSED)
             if self._executor is None:
                 self._session = self._open()
                 self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="lsms-slice")
-            return self._session, self._executor
+            return [self._executor.submit(answer, self._session, image[None]) for image in images]
 
 
 def _gathered(batch: list[Future[np.ndarray]]) -> np.ndarray:
