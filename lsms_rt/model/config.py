@@ -26,6 +26,8 @@ class LsmsConfig:
     ``decoder_width`` is our choice: 256, and 128 for tiny.  ``image_size`` is the side of the square input in
     pixels, a multiple of 32.  ``hu_window`` is (lower, upper) in HU and maps to [-1, 1].  A pixel is in the mask where
     its probability exceeds ``threshold``; where none reaches ``confidence``, the answer is "not found".
+    ``subpixel`` is how many logits the decoder predicts along each side of a stride-4 cell (1, 2 or 4); ``presence``
+    adds the presence head, whose logit caps those of the mask.
     """
 
     preset: str = "base"
@@ -38,6 +40,8 @@ class LsmsConfig:
     hu_window: tuple[float, float] = (-160.0, 240.0)
     threshold: float = 0.5
     confidence: float = 0.5
+    subpixel: int = 1
+    presence: bool = False
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class LsmsConfig:
             )
         if self.decoder_width % 32:
             raise ValueError(f"decoder_width is {self.decoder_width}; heads are 32 wide, use a multiple of 32")
+        if self.subpixel not in (1, 2, 4):
+            raise ValueError(f"subpixel is {self.subpixel}; a stride-4 cell is predicted as 1, 2 or 4 pixels a side")
         if not self.hu_window[0] < self.hu_window[1]:
             raise ValueError(f"hu_window is {self.hu_window}; give (lower, upper) in HU")
 

@@ -33,15 +33,16 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """``x`` (N, L, D); ``position`` (L, D) is added before the attention, not to the result."""
+        """``x`` (N, L, D); ``position`` (L, D) or (N, L, D) is added before the attention, not to the result."""
         length, width = x.shape[1], x.shape[2]
         qkv = self.qkv(self.norm(x) + position).reshape(-1, length, 3, self.heads, HEAD).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        # unbind, not indices: the gradient of an index is a tensor of zeros as large as all three.
+        mixed = F.scaled_dot_product_attention(*qkv.unbind(0))
         return x + self.output(mixed.permute(0, 2, 1, 3).reshape(-1, length, width))
 
 
 class FullScaleDecoder(nn.Module):
-    """Four maps -> one logit a pixel at stride 4."""
+    """Four maps -> ``subpixel`` x ``subpixel`` logits for every stride-4 cell."""
 
     def __init__(self, config: LsmsConfig) -> None:
         super().__init__()
@@ -62,10 +63,15 @@ class FullScaleDecoder(nn.Module):
             nn.BatchNorm2d(width // 2),
             nn.GELU(),
         )
-        self.predict = nn.Conv2d(width // 2, 1, 1)
+        self.subpixel = config.subpixel
+        self.predict = nn.Conv2d(width // 2, config.subpixel**2, 1)
 
-    def features(self, maps: list[Tensor]) -> Tensor:
-        """Four maps (B, C_i, H / stride, W / stride) -> (B, width / 2, H / 4, W / 4)."""
+    def features(self, maps: list[Tensor], origin: Tensor | None = None) -> Tensor:
+        """Four maps (B, C_i, H / stride, W / stride) -> (B, width / 2, H / 4, W / 4).
+
+        ``origin`` (B, 2) is where a training crop begins in its slice, (row, column) in stride-32 cells; default: the
+        input is the whole slice.
+        """
         rows, columns = maps[3].shape[2:]
         tokens = torch.cat(
             [_fold(project(x), fold) for project, x, fold in zip(self.project, maps, FOLDS, strict=True)],
@@ -75,9 +81,10 @@ class FullScaleDecoder(nn.Module):
         tokens = tokens.reshape(-1, rows * columns, sum(TOKENS), self.width)
         parts = tokens.split(TOKENS, dim=2)
         pooled = torch.stack([part.mean(dim=2) for part in parts], dim=2)  # (B, cells, 4, width)
-        position = sinusoids(rows, columns, self.width, pooled.device).to(pooled)[:, None] + self.scale_embedding
+        place = sinusoids(rows, columns, self.width, pooled.device, origin).to(pooled)
+        position = (place[..., None, :] + self.scale_embedding).flatten(-3, -2)
         cells = rows * columns * len(FOLDS)
-        mixed = self.across(pooled.reshape(-1, cells, self.width), position.reshape(cells, self.width))
+        mixed = self.across(pooled.reshape(-1, cells, self.width), position)
         change = (mixed - pooled.reshape(-1, cells, self.width)).reshape(-1, rows * columns, len(FOLDS), self.width)
         total: Tensor | None = None
         for index, (part, merge, fold) in enumerate(zip(parts, self.merge, FOLDS, strict=True)):
@@ -88,25 +95,40 @@ class FullScaleDecoder(nn.Module):
         fused: Tensor = self.fuse(total)
         return fused
 
+    def logits(self, features: Tensor) -> Tensor:
+        """``features`` (B, width / 2, H / 4, W / 4) -> logits (B, 1, n H / 4, n W / 4), n = ``subpixel``."""
+        return pixel_shuffle(self.predict(features), self.subpixel)
+
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Four maps -> logits (B, 1, H / 4, W / 4)."""
-        logits: Tensor = self.predict(self.features(maps))
-        return logits
+        """Four maps -> logits (B, 1, n H / 4, n W / 4), n = ``subpixel``."""
+        return self.logits(self.features(maps))
 
 
-def sinusoids(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Fixed 2-D sine and cosine positions, float32 (rows * columns, width): half the channels a direction.
+def pixel_shuffle(x: Tensor, scale: int) -> Tensor:
+    """(B, scale^2, h, w) -> (B, 1, scale h, scale w); nothing to do, and no node in a graph, where scale is 1."""
+    return F.pixel_shuffle(x, scale) if scale > 1 else x
+
+
+def sinusoids(
+    rows: int, columns: int, width: int, device: torch.device | None = None, origin: Tensor | None = None
+) -> Tensor:
+    """Fixed 2-D sine and cosine positions, float32: half of the channels for each direction.
+
+    (rows * columns, width); with ``origin`` (B, 2), the first cell's row and column, (B, rows * columns, width).
 
     Fixed, not learned, so that one checkpoint serves every image size.  Made on the device: a copy from the CPU could
     not be captured into a CUDA graph.
     """
     quarter = width // 4
     rate = torch.exp(-math.log(100.0) * torch.arange(quarter, device=device) / quarter)
-    y = torch.arange(rows, device=device)[:, None] * rate
-    x = torch.arange(columns, device=device)[:, None] * rate
-    vertical = torch.cat([y.sin(), y.cos()], 1)[:, None].expand(rows, columns, 2 * quarter)
-    horizontal = torch.cat([x.sin(), x.cos()], 1)[None].expand(rows, columns, 2 * quarter)
-    return torch.cat([vertical, horizontal], 2).reshape(rows * columns, width)
+    y, x = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    if origin is not None:
+        y, x = origin[:, :1] + y, origin[:, 1:] + x
+    y, x = y[..., None] * rate, x[..., None] * rate
+    shape = (*y.shape[:-2], rows, columns, 2 * quarter)
+    vertical = torch.cat([y.sin(), y.cos()], -1)[..., :, None, :].expand(shape)
+    horizontal = torch.cat([x.sin(), x.cos()], -1)[..., None, :, :].expand(shape)
+    return torch.cat([vertical, horizontal], -1).flatten(-3, -2)
 
 
 def _fold(x: Tensor, fold: int) -> Tensor:

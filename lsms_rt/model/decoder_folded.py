@@ -23,14 +23,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .decoder import FOLDS, HEAD, TOKENS, FullScaleDecoder, SelfAttention, sinusoids
+from .decoder import FOLDS, HEAD, TOKENS, FullScaleDecoder, SelfAttention, pixel_shuffle, sinusoids
 from .folded import wide
 
 ONES = 8  # columns of ones behind t, for b: one would do, but matrix units want widths in multiples of eight
 
 
 class FoldedDecoder(nn.Module):
-    """Four maps -> one logit a pixel at stride 4, computed from the weights of ``decoder``.
+    """The function of ``decoder``, computed from its weights.
 
     For inference: its parameters are products of the decoder's, taken in float64, and no checkpoint's.
     """
@@ -72,10 +72,11 @@ class FoldedDecoder(nn.Module):
             self.merge_tokens.append(_conv(mix @ inner))
             self.merge_change.append(_conv(mix @ outer))
         self.fuse, self.predict = copy.deepcopy(decoder.fuse), copy.deepcopy(decoder.predict)
+        self.subpixel = decoder.subpixel
         self.requires_grad_(False)
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Four maps (B, C_i, H / stride, W / stride) -> logits (B, 1, H / 4, W / 4)."""
+    def features(self, maps: list[Tensor]) -> Tensor:
+        """Four maps (B, C_i, H / stride, W / stride) -> (B, width / 2, H / 4, W / 4)."""
         rows, columns = maps[3].shape[2:]
         cells = [_cells(x.permute(0, 2, 3, 1), fold) for x, fold in zip(maps, FOLDS, strict=True)]
         mixed = torch.split(self._inside(cells), list(TOKENS), dim=1)
@@ -90,8 +91,16 @@ class FoldedDecoder(nn.Module):
             if fold != FOLDS[0]:
                 y = F.interpolate(y, scale_factor=float(FOLDS[0] // fold), mode="bilinear", align_corners=False)
             total = y if total is None else total + y
-        logits: Tensor = self.predict(self.fuse(total))
-        return logits
+        fused: Tensor = self.fuse(total)
+        return fused
+
+    def logits(self, features: Tensor) -> Tensor:
+        """As ``FullScaleDecoder.logits``."""
+        return pixel_shuffle(self.predict(features), self.subpixel)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """As ``FullScaleDecoder.forward``."""
+        return self.logits(self.features(maps))
 
     def _inside(self, cells: list[Tensor]) -> Tensor:
         """Attention inside every cell, before its output product: (B * cells, 85, width)."""

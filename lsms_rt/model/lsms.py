@@ -15,6 +15,7 @@ from .decoder import FullScaleDecoder
 from .decoder_folded import FoldedDecoder
 from .encoder import Encoder, TextFeatures
 from .forms import check_gradients, choose_kernels
+from .presence import PresenceHead
 from .text import TextEncoder
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -39,6 +40,7 @@ class LSMS(nn.Module):
         self.text_encoder = TextEncoder(config.text)
         self.encoder = Encoder(config, self.kernels)
         self.decoder: FullScaleDecoder | FoldedDecoder = FullScaleDecoder(config)
+        self.presence = PresenceHead(config.decoder_width // 2) if config.presence else None
         # Only the contrastive loss (abstract of v3) uses these two; they are not exported.
         self.pixel_projection = nn.Conv2d(config.decoder_width // 2, EMBEDDING, 1)
         self.text_projection = nn.Linear(config.text.hidden_size, EMBEDDING)
@@ -50,8 +52,12 @@ class LSMS(nn.Module):
     def segment(self, image: Tensor, text: TextFeatures) -> Tensor:
         """``image`` (B, 1, H, W) float in [-1, 1] -> logits (B, 1, H, W); H and W are multiples of 32."""
         check_gradients(self.kernels)
-        logits = self.decoder(self.encoder(image, text))
-        return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
+        features = self.decoder.features(self.encoder(image, text))
+        small = self.decoder.logits(features)
+        logits = F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
+        if self.presence is None:
+            return logits
+        return torch.minimum(logits, self.presence(features, small))
 
     def forward(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """``image`` (B, 1, H, W), ``tokens`` (B, T), ``mask`` (B, T) -> logits (B, 1, H, W)."""
