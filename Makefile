@@ -13,10 +13,10 @@ demo: $(RUN)/.done  ## run the bundled engine on bundled slices, draw the answer
 test: $(DEV)/.done  ## all tests that need no GPU
 	$(DEV)/bin/python -m pytest
 
-check: $(DEV)/.done tree  ## ruff and mypy
+check: $(DEV)/.done  ## ruff and mypy
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
-	cd build/tree && MYPYPATH=. ../../$(DEV)/bin/mypy --config-file ../../pyproject.toml -p lsms_rt
+	$(DEV)/bin/mypy -p lsms_rt
 
 bench: $(DEV)/.done  ## the bundled engine on this machine: latency, throughput, cold start, memory
 	$(DEV)/bin/lsms-rt bench demo
@@ -28,10 +28,10 @@ aot: $(DEV)/.done  ## compile all kernels for all architectures (no GPU needed; 
 	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json
 
 roofline: $(DEV)/.done  ## floors of every stage, as a table, JSON and picture (computed, no GPU needed)
-	$(DEV)/bin/python -m lsms_rt.bench.roofline --json bench/results/roofline.json --picture docs/roofline.png
+	$(DEV)/bin/python -m lsms_rt.bench.gpu.roofline --json bench/results/roofline.json --picture docs/roofline.png
 
-gpu-check: tree  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
-	PYTHONPATH=build/tree $(PYTHON) -m lsms_rt.bench.gpu_check $(GPU_CHECK)
+gpu-check:  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
+	PYTHONPATH=. $(PYTHON) -m lsms_rt.bench.gpu.check $(GPU_CHECK)
 
 train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes), then measure and bundle them
 	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo
@@ -40,13 +40,6 @@ train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes
 wheel: $(DEV)/.done
 	rm -rf build/lib build/bdist.*  # a module that is gone must not be shipped again
 	$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-
-# pyproject.toml maps calibration/, export/ ... into the package lsms_rt; type checkers want to see that tree.
-.PHONY: tree
-tree:
-	rm -rf build/tree && mkdir -p build/tree/lsms_rt
-	ln -s $(CURDIR)/lsms_rt/* build/tree/lsms_rt/
-	for part in calibration export kernels bench; do ln -s $(CURDIR)/$$part build/tree/lsms_rt/$$part; done
 
 # A machine's own PyTorch may be a CUDA build of several GB: constraints.txt pins the version that CI has as a CPU build.
 $(DEV)/.done: pyproject.toml constraints.txt

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.questions import Answer, Predicts, ask, questions
-from lsms_rt.calibration.refhl import Annotation
-from lsms_rt.masks import dice
+from lsms_rt.datasets.questions import Answer, Predicts, ask, questions
+from lsms_rt.datasets.refhl import Annotation
+from lsms_rt.postprocess import dice
 
 DIAMETERS_MM = (0, 8, 15, 30, 300)
 

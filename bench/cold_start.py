@@ -17,7 +17,7 @@ FIELDS = ("import_ms", "engine_load_ms", "first_mask_ms", "process_to_mask_ms", 
 
 def cold_start(engine: Path, threads: int | None, device: str | None, runs: int = RUNS) -> dict[str, Any]:
     """Samples of every field, from ``runs`` fresh processes; the files are in the page cache by the second."""
-    from lsms_rt.errors import EnvironmentProblem
+    from lsms_rt.errors import MachineError
 
     from .samples import Samples  # not at the top: the child's own imports are what is measured
 
@@ -28,7 +28,7 @@ def cold_start(engine: Path, threads: int | None, device: str | None, runs: int 
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = " ".join(done.stderr.splitlines()[-1:])[:300]
-            raise EnvironmentProblem(f"a fresh process with the engine failed ({done.returncode}): {last}")
+            raise MachineError(f"a fresh process with the engine failed ({done.returncode}): {last}")
         record = json.loads(done.stdout.splitlines()[-1])
         record["process_to_mask_ms"] = (record.pop("done") - begin) * 1000
         for name in FIELDS:

@@ -13,13 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lsms_rt import jetson
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import Manifest
 from lsms_rt.engine.onnxruntime import choose_providers
-from lsms_rt.engine.opening import parse_device
-from lsms_rt.engine.tensorrt.flavour import FLAVOURS
-from lsms_rt.gpu import look
+from lsms_rt.engine.registry import parse_device
+from lsms_rt.engine.tensorrt.variant import FLAVOURS
+from lsms_rt.machine import jetson
+from lsms_rt.machine.gpu import look
 from lsms_rt.segmenter import Segmenter
 
 from .cold_start import RUNS, cold_start

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.data import DATA
-from lsms_rt.image import load_slice
+from lsms_rt.reading.load import load_slice
 
 SENTENCE = "the low-density lesion in the right lobe of the liver"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lsms_rt.kernels.sample import random_inputs, random_weights
+from lsms_rt.kernels.test_data import random_inputs, random_weights
 from lsms_rt.model import folded, functional
 
 from .provenance import provenance

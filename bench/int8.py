@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt.calibration.calibrate import CalibrateOptions, ranges_of
-from lsms_rt.calibration.choose import choose
 from lsms_rt.calibration.compare import compare_answers
-from lsms_rt.calibration.qdq import macs_share
-from lsms_rt.calibration.questions import Answer, questions
 from lsms_rt.calibration.ranges import METHODS
 from lsms_rt.calibration.recipe import read_recipe
-from lsms_rt.calibration.refhl import Annotation, read_annotations
 from lsms_rt.calibration.sensitivity import Effect, Probe
 from lsms_rt.calibration.trial import Trials
 from lsms_rt.calibration.units import GRAPHS
 from lsms_rt.data import demo_calibration, demo_engine
+from lsms_rt.datasets.choose import choose
+from lsms_rt.datasets.questions import Answer, questions
+from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.engine import open_directory
 from lsms_rt.export.build import BuildOptions, build_engine
 from lsms_rt.export.gate import GateOptions
+from lsms_rt.export.graph.qdq import macs_share
 from lsms_rt.segmenter import Segmenter
 
 from .accuracy import evaluate

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from lsms_rt.engine.manifest import batch_profile
-from lsms_rt.engine.tensorrt.flavour import RTX, load
-from lsms_rt.export.graphs import export_graphs
+from lsms_rt.engine.tensorrt.variant import RTX, load
+from lsms_rt.export.onnx_export import export_graphs
 from lsms_rt.export.tensorrt import PlanOptions, build_plan
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.config import PRESETS

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.ct import CtSlice
+from lsms_rt.ct_slice import CtSlice
 from lsms_rt.data import demo_engine
-from lsms_rt.image import load_slice
-from lsms_rt.masks import dice
+from lsms_rt.postprocess import dice
+from lsms_rt.reading.load import load_slice
 from lsms_rt.segmenter import Segmenter
 
 NAME = "explicit_VR-UN.dcm"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsms_rt.errors import EnvironmentProblem, InputError
+from lsms_rt.errors import InputError, MissingDependencyError
 
 from .records import read
 from .tables import PARTS, markdown
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
 def write_report(files: list[Path], output: Path) -> list[Path]:
     """``report.md`` and pictures in the folder ``output``; returns what was written.
 
-    Raises :class:`InputError` for a file that is no record, ``EnvironmentProblem`` without matplotlib.
+    Raises :class:`InputError` for a file that is no record, ``MissingDependencyError`` without matplotlib.
     """
     records = {path.stem: read(path) for path in files}
     if len(records) < len(files):
@@ -26,7 +26,7 @@ def write_report(files: list[Path], output: Path) -> list[Path]:
     try:
         from .plots import draw
     except ImportError as error:
-        raise EnvironmentProblem(f"pictures need {error.name}; pip install 'lsms-rt[build]'") from error
+        raise MissingDependencyError(f"pictures need {error.name}; pip install 'lsms-rt[build]'") from error
     output.mkdir(parents=True, exist_ok=True)
     parts, written = ["# Measurements", ""], []
     for stem, record in records.items():

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import lsms_rt
+from lsms_rt.datasets.choose import choose, record, some
+from lsms_rt.datasets.questions import check_pictures, questions
+from lsms_rt.datasets.refhl import Annotation, in_split, read_annotations
 from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory, sha256
-from lsms_rt.errors import EngineInvalid, InputError
+from lsms_rt.errors import EngineInvalidError, InputError
+from lsms_rt.export.graph.layers import dense_layers, dense_macs
 
-from .choose import choose, record, some
 from .compare import check_budget
 from .files import write_whole
-from .layers import dense_layers, dense_macs
-from .questions import check_pictures, questions
 from .ranges import BINS, ENTROPY_LEVELS, METHODS, PERCENTILE, measure_ranges
 from .recipe import DIGITS, RECIPE, Recipe
-from .refhl import Annotation, in_split, read_annotations
 from .search import Found, Search
 from .sensitivity import DECIDING, Effect, Probe, least_noise, measure_effects
 from .trial import Trials
@@ -82,7 +82,7 @@ def calibrate(
     """Write ``recipe.json`` and what led to it into ``output``.
 
     Ranges and effects that ``output`` holds already, of the same engine, rows and method, are used again.
-    Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalid` for an engine that
+    Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalidError` for an engine that
     is no fp32 engine of ONNX Runtime, and where no set of layers that was tried stays within the budget.
     """
     options.check()
@@ -116,7 +116,7 @@ def calibrate(
     found = search.run(options.max_dice_drop, options.margin)
     _write(output / "trials.json", [trial.to_dict() for trial in search.tried])
     if found is None:
-        raise EngineInvalid(
+        raise EngineInvalidError(
             f"no set of layers stays within --max-dice-drop {options.max_dice_drop}, not even the one with least noise "
             f"(see {output / 'trials.json'}): take --precision fp16, or a larger budget if you can answer for it"
         )
@@ -138,14 +138,14 @@ def _trials(engine: Path, threads: int | None) -> Trials:
     directory = open_directory(engine)
     manifest = directory.manifest
     if (manifest.backend, manifest.precision, manifest.kernels) != ("onnxruntime", "fp32", "stock"):
-        raise EngineInvalid(
+        raise EngineInvalidError(
             f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
             "calibrate one of onnxruntime in fp32, or a checkpoint"
         )
     trials = Trials(directory, threads)
     first = dense_layers(trials.graphs["image"])[0].name
     if first.startswith("node_"):
-        raise EngineInvalid(
+        raise EngineInvalidError(
             f"{engine} was built before layers had names ({first} ...), which a recipe goes by; {REBUILD}"
         )
     return trials

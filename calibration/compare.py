@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.datasets.questions import Answer
 from lsms_rt.errors import InputError
-
-from .questions import Answer
 
 SMALL_MM = 10.0  # diameter of a disc of the lesion's area
 LEAST_DICE = 0.1  # of the reference itself; below it, there is nothing to lose and so nothing to judge

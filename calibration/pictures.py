@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lsms_rt.datasets.phantom.sheet import WINDOW
+from lsms_rt.datasets.questions import Answer
+
 from .compare import SMALL_MM, area_pairs
-from .phantom.sheet import WINDOW
-from .questions import Answer
 from .search import Trial
 from .sensitivity import Effect
 from .units import Unit

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .layers import DenseLayer
+from lsms_rt.export.graph.layers import DenseLayer
 
 METHODS = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99  # of the magnitudes: one value in ten thousand is clipped

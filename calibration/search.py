@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import InputError
 
 from .compare import Comparison, compare_answers, failures, unjudged
-from .refhl import Annotation
 from .sensitivity import Effect
 from .trial import Trials
 from .units import Unit, merged

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lsms_rt.datasets.questions import Answer, Question
+
 from .files import write_whole
-from .questions import Answer, Question
 from .trial import Trials
 from .units import Ranges, Unit
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx
 
+from lsms_rt.datasets.questions import Answer, Question, ask, questions
+from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.engine.manifest import EngineDirectory
+from lsms_rt.export.graph.layers import read_graph
+from lsms_rt.export.graph.qdq import quantize
 from lsms_rt.segmenter import Segmenter
 
-from .layers import read_graph
-from .qdq import quantize
-from .questions import Answer, Question, ask, questions
 from .ranges import Feeds
-from .refhl import Annotation
 from .units import GRAPHS
 from .variant import Listening, open_variant
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from .layers import DenseLayer, by_name, dense_layers
+from lsms_rt.export.graph.layers import DenseLayer, by_name, dense_layers
 
 GRAPHS = ("text", "image")
 BY = ("layer", "group")

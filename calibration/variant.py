@@ -10,7 +10,7 @@ from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
 from lsms_rt.engine.onnxruntime import OnnxRuntimeBackend
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.text import Tokenizer
+from lsms_rt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,25 @@ from pathlib import Path
 import onnx
 
 from lsms_rt.calibration.gate import GateData, gate_data
-from lsms_rt.calibration.layers import read_graph, shapes_of
 from lsms_rt.calibration.recipe import Recipe, read_recipe
-from lsms_rt.calibration.split import split
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest, batch_profile, write_manifest
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
-from lsms_rt.engine.opening import BACKENDS
-from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
+from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.tensorrt.variant import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
 
-from .compact import store_as_fp16, strip_metadata
-from .describe import manifest_of, weights_digest
 from .gate import GateOptions, gate, skipped, write_report
-from .graphs import export_graphs
+from .graph.channel_split import split
+from .graph.compact import store_as_fp16, strip_metadata
+from .graph.layers import read_graph, shapes_of
+from .graph.names import name_dense_nodes
+from .graph.precision import WHY, kept_in_fp32
 from .int8 import describe_int8, make_int8
-from .names import name_dense_nodes
+from .manifest_fields import manifest_of, weights_digest
+from .onnx_export import export_graphs
 from .plans import (
     check_output,
     digests,
@@ -39,7 +40,6 @@ from .plans import (
     why_not_here,
     write_plans,
 )
-from .precision import WHY, kept_in_fp32
 from .tensorrt import PlanOptions, Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
 
@@ -155,9 +155,9 @@ def build_engine(
 
     ``say`` is told of every step, ``progress`` of those inside TensorRT.  The directory appears only when it is
     complete and verified.
-    Raises :class:`InputError` for a checkpoint, output or options that cannot be used, ``EnvironmentProblem`` where the
+    Raises :class:`InputError` for a checkpoint, output or options that cannot be used, ``MachineError`` where the
     backend is missing, :class:`EngineError` where the engine does not answer what the reference answers,
-    :class:`GateRefused` where its answers are worse by more than is allowed.
+    :class:`AccuracyGateError` where its answers are worse by more than is allowed.
     """
     options.check()
     checkpoint = options.checkpoint or demo_checkpoint()

@@ -14,10 +14,10 @@ from lsms_rt.calibration.gate import GateData, GateResult, run_gate
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256
-from lsms_rt.errors import GateRefused, InputError
+from lsms_rt.errors import AccuracyGateError, InputError
 from lsms_rt.model import LSMS
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.text import Tokenizer, Tokens
+from lsms_rt.tokenizer import Tokenizer, Tokens
 
 from .plans import measured_with
 from .verify import Reference, of_model
@@ -53,7 +53,7 @@ def gate(
     """Ask the engine in ``measured`` and the ``reference``; what a manifest records, and the report in HTML.
 
     Where plans cannot run here, ``measured`` are the graphs that they were made of, and ``not_run`` says why.
-    Raises :class:`GateRefused` where the engine is refused, or is INT8 and cannot be judged, unless it is accepted; the
+    Raises :class:`AccuracyGateError` where the engine is refused, or is INT8 and cannot be judged, unless it is accepted; the
     report is then written to ``refused_report``.
     """
     manifest = open_directory(measured).manifest
@@ -70,7 +70,7 @@ def gate(
     page = gate_report(words, data, result, options.max_dice_drop, accepted)
     if must and not accepted:
         write_report(refused_report, page)
-        raise GateRefused(_refusal(result, shipped.precision, refused_report))
+        raise AccuracyGateError(_refusal(result, shipped.precision, refused_report))
     record = result.to_dict() | {
         "accepted": accepted,
         "max_dice_drop": options.max_dice_drop,

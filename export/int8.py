@@ -7,10 +7,11 @@ from typing import Any
 
 import onnx
 
-from lsms_rt.calibration.layers import dense_layers, read_graph
-from lsms_rt.calibration.qdq import int8_layers, macs_share, quantize
 from lsms_rt.calibration.recipe import Recipe
 from lsms_rt.errors import InputError
+
+from .graph.layers import dense_layers, read_graph
+from .graph.qdq import int8_layers, macs_share, quantize
 
 
 def make_int8(graph: onnx.ModelProto, recipe: Recipe, name: str) -> None:

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from lsms_rt.errors import EngineError
 from lsms_rt.kernels import fold_keys, fold_values, registry
 from lsms_rt.kernels.plugins import DOMAIN, Compile, of_name, plugin_name, register
-from lsms_rt.kernels.sample import block_tensors, typed
 from lsms_rt.kernels.shape import TOKENS, Shape
+from lsms_rt.kernels.test_data import block_tensors, typed
 
-from .compact import strip_metadata
-from .graphs import OPSET, quiet
+from .graph.compact import strip_metadata
+from .onnx_export import OPSET, quiet
 
 VERSION = 1  # of the domain
 FLOATS = ["tensor(float)", "tensor(float16)"]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
-from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load, parse_version
-from lsms_rt.engine.tensorrt.refuse import check_gpu, platform_name
+from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
+from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, Flavour, load, parse_version
 from lsms_rt.errors import EngineError, InputError, LsmsError
-from lsms_rt.gpu import look
+from lsms_rt.machine.gpu import look
 
 from .tensorrt import PlanOptions, Profile, Progress, build_plan, check_builder
 from .verify import bundled_examples, compare, judge, of_engine

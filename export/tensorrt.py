@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.engine.tensorrt.flavour import RTX_TARGETS, Flavour, load
+from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
-from lsms_rt.engine.tensorrt.refuse import HARDWARE
-from lsms_rt.errors import EngineError, InputError, NoGpu
-from lsms_rt.gpu import look
+from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, Flavour, load
+from lsms_rt.errors import EngineError, GpuNotFoundError, InputError
+from lsms_rt.machine.gpu import look
 
-from . import layers
+from . import tensorrt_layers as layers
 
 Report = dict[str, Any]
 log = logging.getLogger("lsms_rt")
@@ -87,7 +87,7 @@ class PlanOptions:
 def check_builder(flavour: Flavour, options: PlanOptions) -> None:
     """Raise what would stop :func:`build_plan`, before minutes of other work.
 
-    :class:`InputError` for options, ``EnvironmentProblem`` where the library is missing, :class:`NoGpu` where TensorRT,
+    :class:`InputError` for options, ``MachineError`` where the library is missing, :class:`GpuNotFoundError` where TensorRT,
     which measures on the GPU, has none.
     """
     options.check(flavour)
@@ -95,7 +95,9 @@ def check_builder(flavour: Flavour, options: PlanOptions) -> None:
     _hardware_level(library, options)
     problem = look().problem
     if problem and not flavour.portable:
-        raise NoGpu(f"{flavour.title} builds on the GPU that will run the engine: {problem}; see lsms-rt doctor")
+        raise GpuNotFoundError(
+            f"{flavour.title} builds on the GPU that will run the engine: {problem}; see lsms-rt doctor"
+        )
 
 
 def build_plan(

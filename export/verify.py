@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsms_rt.ct import slice_from_array
+from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.data import DATA
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.errors import EngineError, InputError
-from lsms_rt.image import load_slice
-from lsms_rt.tensor import to_tensor
-from lsms_rt.text import Tokenizer, Tokens
+from lsms_rt.preprocess import to_tensor
+from lsms_rt.reading.load import load_slice
+from lsms_rt.tokenizer import Tokenizer, Tokens
 
 if TYPE_CHECKING:
     from lsms_rt.model import LSMS
@@ -60,8 +60,8 @@ class Parity:
 
 def phantom_examples(slices: int, matrix: int, seed: int = SEED) -> Iterator[tuple[np.ndarray, str]]:
     """``slices`` pairs of an image in HU (H, W) and a sentence, from cases of four slices."""
-    from lsms_rt.calibration.phantom.case import generate_case
-    from lsms_rt.calibration.phantom.sentences import false_sentence, true_sentence
+    from lsms_rt.datasets.phantom.case import generate_case
+    from lsms_rt.datasets.phantom.sentences import false_sentence, true_sentence
 
     rng, given = np.random.default_rng(seed), 0
     while given < slices:

@@ -16,9 +16,9 @@ from torch import Tensor
 from lsms_rt.model.functional import STRIPS
 
 from .bands import TABLE, TABLES, TAP0, band, unpack_bands
-from .choices import planned
 from .launch import Launch, padded, precision, shape_of
 from .shape import Shape
+from .tuned_tiles import planned
 
 WINDOW = 64  # largest side of a window
 ROW_REACH = 10  # half of the longest strip

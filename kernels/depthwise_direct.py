@@ -13,10 +13,10 @@ from torch import Tensor
 
 from . import depthwise
 from .bands import TABLE, TABLES, TAP0
-from .choices import planned
 from .depthwise import level_of
 from .launch import Launch, padded, shape_of
 from .shape import Shape
+from .tuned_tiles import planned
 
 
 @triton.jit

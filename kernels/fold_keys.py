@@ -13,10 +13,10 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import MASKED
 
-from .choices import planned
 from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
+from .tuned_tiles import planned
 
 MASKED_SCORE = tl.constexpr(MASKED)
 

@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .shape import Shape
+from .tuned_tiles import planned
 
 
 @triton.jit

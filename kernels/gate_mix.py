@@ -12,11 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .choices import planned
 from .gate import tanh
 from .launch import DTYPES, Launch, precision, shape_of
 from .moments import join_moments, merge
 from .shape import Shape, chunk_of
+from .tuned_tiles import planned
 
 WEIGHT_BYTES = 32 * 1024  # of one C x C weight: a tile's operand has to fit into 48 KiB of shared memory
 

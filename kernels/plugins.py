@@ -19,9 +19,9 @@ from typing import Any
 
 from . import registry
 from .aot import Compiled, faults
-from .choices import planned
 from .launch import Launch
 from .shape import Shape
+from .tuned_tiles import planned
 
 DOMAIN = "lsms_rt"  # of the nodes, and the plugins' namespace
 Compile = Callable[[Launch, Shape, str], Compiled]

@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
+from .tuned_tiles import planned
 
 
 @triton.jit

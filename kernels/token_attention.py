@@ -13,10 +13,10 @@ from torch import Tensor
 
 from lsms_rt.model.folded import wide
 
-from .choices import planned
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
+from .tuned_tiles import planned
 
 
 @triton.jit

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from . import registry
-from .choices import planned
 from .launch import DTYPES
-from .sample import typed
 from .shape import Shape
+from .test_data import typed
+from .tuned_tiles import planned
 
 # Largest difference, of the output's largest value.  fp16: a result is rounded to 11 bits, and so are one or two
 # operands before it; sums are fp32.  fp32: sums of some hundred products in another order, and of the 24 bits of a

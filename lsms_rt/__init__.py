@@ -9,20 +9,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .ct import CtSlice
-    from .errors import EngineError, EnvironmentProblem, InputError, LsmsError
+    from .ct_slice import CtSlice
+    from .errors import EngineError, InputError, LsmsError, MachineError, MissingDependencyError
     from .segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
 __all__ = [
-    "CtSlice", "EngineError", "EnvironmentProblem", "InputError", "LsmsError", "Segmentation", "Segmenter",
-    "__version__", "demo_engine", "show_names",
-]  # fmt: skip
+    "CtSlice",
+    "EngineError",
+    "InputError",
+    "LsmsError",
+    "MachineError",
+    "MissingDependencyError",
+    "Segmentation",
+    "Segmenter",
+    "__version__",
+    "demo_engine",
+    "show_names",
+]
+# public name -> the module that defines it
 _HOMES = {
-    "Segmenter": "segmenter", "Segmentation": "segmenter", "CtSlice": "ct", "LsmsError": "errors",
-    "InputError": "errors", "EnvironmentProblem": "errors", "EngineError": "errors", "demo_engine": "data",
-    "show_names": "labels",
-}  # fmt: skip
+    "Segmenter": "segmenter",
+    "Segmentation": "segmenter",
+    "CtSlice": "ct_slice",
+    "LsmsError": "errors",
+    "InputError": "errors",
+    "MachineError": "errors",
+    "MissingDependencyError": "errors",
+    "EngineError": "errors",
+    "EnvironmentProblem": "errors",
+    "demo_engine": "data",
+    "show_names": "privacy",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,41 +1,45 @@
-"""Every error this package raises on purpose. Each is one line: what happened, the actual value, the fix.
+"""All errors that this package raises on purpose.  Each message is one line: what happened, the actual value, the fix.
 
     LsmsError
-    ├── InputError            2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
-    │   └── DatasetInvalid       rows of a data set cannot be used; all of them are named
-    ├── EnvironmentProblem    3  this machine lacks something: a library, a pixel decoder, a GPU
-    │   ├── NoGpu                a GPU is asked for, and no NVIDIA driver or GPU is to be found
-    │   ├── DriverTooOld         the NVIDIA driver is older than the library needs
-    │   └── OutOfDeviceMemory    the GPU's memory does not hold the engine and its buffers
-    └── EngineError           4  the engine was refused, or did something an engine must not do
-        ├── EngineMissingFile    a file named in the manifest is not there
-        ├── EngineChanged        a file's digest is not the one in the manifest (or not the one you trust)
-        ├── EngineTooNew         the engine's format is newer than this package
-        ├── EngineOtherVersion   a plan is for another version of TensorRT than this machine's
-        ├── EngineOtherGpu       a plan is for another GPU than this machine's
-        ├── ProfileExceeded      an input's shape is outside of the shapes the engine was built for
-        ├── GateRefused          a built engine's answers are worse than its reference's by more than is allowed
-        └── EngineInvalid        the manifest or a graph does not say what it must say
+    ├── InputError                 2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
+    │   └── DatasetError              rows of a data set cannot be used; the error lists all of them
+    ├── MachineError               3  this machine cannot do what was asked for
+    │   ├── MissingDependencyError    a library or a pixel decoder is not installed
+    │   ├── GpuNotFoundError          a GPU was asked for, and no NVIDIA driver or GPU was found
+    │   ├── DriverTooOldError         the NVIDIA driver is older than the library needs
+    │   └── OutOfDeviceMemoryError    the engine and its buffers do not fit into the GPU's memory
+    └── EngineError                4  the engine was refused, or did something an engine must not do
+        ├── EngineFileMissingError    a file named in the manifest does not exist
+        ├── EngineDigestError         a file's digest differs from the manifest's (or from the one you trust)
+        ├── EngineFormatError         the engine's format is newer than this package
+        ├── TensorRtVersionError      a plan was built with a TensorRT version other than this machine's
+        ├── WrongGpuError             a plan was built for a GPU other than this machine's
+        ├── BatchSizeError            an input's shape is outside the shapes the engine was built for
+        ├── AccuracyGateError         a built engine loses more accuracy against its reference than allowed
+        └── EngineInvalidError        the manifest or a graph is malformed or incomplete
 
-The number is `exit_code`, the command line's exit status.
+The number is ``exit_code``, the command line's exit status.  The names of version 0.1 (``EnvironmentProblem``, ``NoGpu``
+and so on) remain as aliases for one release.
 """
 
 from __future__ import annotations
 
+import warnings
 
-def brief(text: object, most: int = 300) -> str:
-    """What a file or a library says, for a message: printable, and cut where it is long."""
+
+def brief(text: object, limit: int = 300) -> str:
+    """Text of a file or a library, made printable and cut to ``limit`` characters for a message."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return plain if len(plain) <= most else f"{plain[:most]}..."
+    return plain if len(plain) <= limit else f"{plain[:limit]}..."
 
 
 class LsmsError(Exception):
-    """Base of all errors of this package; catch it to catch them all."""
+    """Base class of all errors of this package."""
 
     exit_code: int = 1
 
     def __init__(self, message: str) -> None:
-        # A file name or a library's text may hold line breaks; an error is one line all the same.
+        # File names and texts of libraries may hold line breaks; a message stays one line.
         super().__init__(" ".join(message.split()))
 
 
@@ -45,8 +49,12 @@ class InputError(LsmsError):
     exit_code = 2
 
 
-class DatasetInvalid(InputError):
-    """Rows of a data set cannot be used.  ``problems`` are all that was found, a line each."""
+class DatasetError(InputError):
+    """Rows of a data set cannot be used.
+
+    Attributes:
+        problems: one line for every problem found, in the order of the rows.
+    """
 
     def __init__(self, table: str, problems: list[str], rows: int) -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -54,22 +62,26 @@ class DatasetInvalid(InputError):
         self.problems = [" ".join(problem.split()) for problem in problems]
 
 
-class EnvironmentProblem(LsmsError):
-    """A library, a decoder or a device is missing on this machine."""
+class MachineError(LsmsError):
+    """This machine cannot do what was asked for: something is missing or too old."""
 
     exit_code = 3
 
 
-class NoGpu(EnvironmentProblem):
-    """A GPU is asked for, and none is to be found."""
+class MissingDependencyError(MachineError):
+    """A library or a pixel decoder is not installed; the message names the package to install."""
 
 
-class DriverTooOld(EnvironmentProblem):
-    """The NVIDIA driver is older than what the library needs."""
+class GpuNotFoundError(MachineError):
+    """A GPU was asked for, and none was found."""
 
 
-class OutOfDeviceMemory(EnvironmentProblem):
-    """The GPU's memory does not hold what was asked for."""
+class DriverTooOldError(MachineError):
+    """The NVIDIA driver is older than the library needs."""
+
+
+class OutOfDeviceMemoryError(MachineError):
+    """The GPU's memory is too small for what was asked for."""
 
 
 class EngineError(LsmsError):
@@ -78,33 +90,57 @@ class EngineError(LsmsError):
     exit_code = 4
 
 
-class EngineMissingFile(EngineError):
+class EngineFileMissingError(EngineError):
     """A file that the manifest names is not in the engine's folder."""
 
 
-class EngineChanged(EngineError):
-    """A file differs from the digest that was recorded or given for it."""
+class EngineDigestError(EngineError):
+    """A file's digest differs from the one that was recorded, or passed, for it."""
 
 
-class EngineTooNew(EngineError):
+class EngineFormatError(EngineError):
     """The engine was written by a newer version of this package."""
 
 
-class EngineOtherVersion(EngineError):
+class TensorRtVersionError(EngineError):
     """A plan was built with another version of TensorRT than this machine has."""
 
 
-class EngineOtherGpu(EngineError):
+class WrongGpuError(EngineError):
     """A plan was built for another GPU than this machine has."""
 
 
-class ProfileExceeded(EngineError):
-    """An input's shape is outside of the optimization profile that the engine was built with."""
+class BatchSizeError(EngineError):
+    """An input's shape is outside the optimization profile that the engine was built with."""
 
 
-class GateRefused(EngineError):
-    """A built engine's answers are worse than its reference's by more than is allowed; nothing was written."""
+class AccuracyGateError(EngineError):
+    """A built engine loses more accuracy against its reference than allowed; nothing was written."""
 
 
-class EngineInvalid(EngineError):
-    """The manifest or a graph is malformed, or made for something else."""
+class EngineInvalidError(EngineError):
+    """The manifest or a graph is malformed, or was made for something else."""
+
+
+_ALIASES = {
+    "DatasetInvalid": DatasetError,
+    "EnvironmentProblem": MachineError,
+    "NoGpu": GpuNotFoundError,
+    "DriverTooOld": DriverTooOldError,
+    "OutOfDeviceMemory": OutOfDeviceMemoryError,
+    "EngineMissingFile": EngineFileMissingError,
+    "EngineChanged": EngineDigestError,
+    "EngineTooNew": EngineFormatError,
+    "EngineOtherVersion": TensorRtVersionError,
+    "EngineOtherGpu": WrongGpuError,
+    "ProfileExceeded": BatchSizeError,
+    "GateRefused": AccuracyGateError,
+    "EngineInvalid": EngineInvalidError,
+}
+
+
+def __getattr__(name: str) -> type[LsmsError]:
+    if name not in _ALIASES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{name} is now {_ALIASES[name].__name__}", DeprecationWarning, stacklevel=2)
+    return _ALIASES[name]

@@ -18,15 +18,15 @@ import torch
 from .data import demo_checkpoint
 from .engine.backend import FEATURES, STAGES, OneByOne, SentenceFeatures
 from .engine.manifest import batch_profile
-from .errors import EnvironmentProblem, InputError
-from .export.describe import manifest_of
+from .errors import InputError, MachineError
+from .export.manifest_fields import manifest_of
 from .model import LSMS
 from .model.encoder import TextFeatures
 from .model.forms import choose_kernels
 from .model.lsms import TOKENIZER
 from .model.runner import TorchRunner
 from .segmenter import Segmenter
-from .text import Tokenizer
+from .tokenizer import Tokenizer
 
 
 class TorchBackend(OneByOne):
@@ -65,13 +65,13 @@ def open_checkpoint(
     """A :class:`Segmenter` over the checkpoint folder (None: the bundled demo weights).
 
     ``kernels`` as in ``LSMS``; ``device`` as PyTorch names it (None: a GPU where there is one).
-    Raises :class:`InputError` for a folder that is no checkpoint, :class:`EnvironmentProblem` where ``device`` or
+    Raises :class:`InputError` for a folder that is no checkpoint, :class:`MachineError` where ``device`` or
     ``kernels`` is not to be had, ``ValueError`` for unknown ``kernels``.
     """
     folder = demo_checkpoint() if checkpoint is None else Path(checkpoint)
     on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
-        raise EnvironmentProblem(f"device {device!r}: PyTorch sees no NVIDIA GPU here; leave device out, or take 'cpu'")
+        raise MachineError(f"device {device!r}: PyTorch sees no NVIDIA GPU here; leave device out, or take 'cpu'")
     kernels = choose_kernels("stock" if kernels == "auto" and not on_gpu else kernels)
     try:
         model = LSMS.from_pretrained(folder, kernels)

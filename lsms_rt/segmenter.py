@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from .ct import CtSlice
+from .atomic import unwritable
+from .ct_slice import CtSlice
 from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
 from .errors import InputError
-from .image import load_slice, load_slices
-from .masks import area_mm2, bbox, highest_probability, probability_in_grid, verdict
-from .tensor import Placement, to_tensor
-from .text import Tokenizer, clean_sentence
-from .writing.whole import unwritable
+from .postprocess import area_mm2, bbox, highest_probability, probability_in_grid, verdict
+from .preprocess import Placement, to_tensor
+from .reading.load import load_slice, load_slices
+from .tokenizer import Tokenizer, clean_sentence
 
 UNKNOWN_WORDS = "words that this engine does not know"
 CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) to two (large)
@@ -114,7 +114,7 @@ class Segmentation:
         ``truth``, where it is known, is a bool mask (H, W) in the input's grid; it is outlined in green.  ``note`` says
         what the slice is, below the picture; the sentence stands there with ``include_text``.
         """
-        from .overlay import save_overlay
+        from .writing.overlay import save_overlay
 
         answer = "nothing found" if not self.found else f"{int(self.mask.sum())} pixels"
         if self.area_mm2 is not None and self.found:
@@ -159,7 +159,7 @@ class Segmenter:
     and for ONNX Runtime "tensorrt") is where it runs, by default a GPU where the engine's backend has one;
     ``cuda_graph=False`` runs a TensorRT engine without one.
     Raises a subclass of ``EngineError`` for an engine that is missing, changed, too new, malformed, or for another GPU
-    or version of TensorRT; of ``EnvironmentProblem`` for a machine that lacks its library, driver, GPU or memory.
+    or version of TensorRT; of ``MachineError`` for a machine that lacks its library, driver, GPU or memory.
     """
 
     def __init__(

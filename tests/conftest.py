@@ -23,7 +23,7 @@ def demo_engine() -> Path:
 @pytest.fixture(scope="session")
 def phantom_case():
     """One phantom case with lesions; generated once."""
-    from lsms_rt.calibration.phantom.case import generate_case
+    from lsms_rt.datasets.phantom.case import generate_case
 
     return generate_case(4242, 6, 128)
 

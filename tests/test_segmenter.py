@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from lsms_rt import InputError, Segmenter
-from lsms_rt.calibration.phantom.dicom import write_slice
 from lsms_rt.data import DATA
+from lsms_rt.datasets.phantom.dicom import write_slice
 
 TEXT = "the low-density lesion in the right lobe of the liver"
 
@@ -90,8 +90,8 @@ def test_any_size(segmenter: Segmenter, shape: tuple[int, int]) -> None:
 
 def test_a_finer_grid_gives_the_same_answer(segmenter: Segmenter, example: Path) -> None:
     """Twice the rows and columns at half the spacing is the same picture."""
-    from lsms_rt.ct import CtSlice
-    from lsms_rt.image import load_slice
+    from lsms_rt.ct_slice import CtSlice
+    from lsms_rt.reading.load import load_slice
 
     ct = load_slice(example)
     fine = CtSlice(np.kron(ct.hu, np.ones((2, 3), np.float32)), (ct.spacing_mm[0] / 2, ct.spacing_mm[1] / 3))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.engine.tensorrt.flavour import FLAVOURS, Flavour
-from lsms_rt.gpu import look
+from lsms_rt.engine.tensorrt.variant import FLAVOURS, Flavour
+from lsms_rt.machine.gpu import look
 
 Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """images (N, 1, S, S) float32, tokens (1, T) int64, mask (1, T) float32 -> logits (N, S, S) float32"""

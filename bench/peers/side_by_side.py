@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.bench.samples import Samples, nested_ratio
-from lsms_rt.errors import EnvironmentProblem
+from lsms_rt.errors import MachineError
 
 from .contenders import CONTENDERS, Contender
 from .worker import INPUTS, LOGITS
@@ -52,7 +52,7 @@ def random_inputs(plan: Plan, folder: Path, image_size: int, max_tokens: int, vo
 def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
     """Measure; ``folder`` is what ``prepare`` and :func:`random_inputs` filled.  Returns a record in plain types.
 
-    Raises :class:`EnvironmentProblem` where a contender that is there fails: left out silently, it would look absent.
+    Raises :class:`MachineError` where a contender that is there fails: left out silently, it would look absent.
     """
     chosen = [contender for contender in CONTENDERS if contender.name in {*plan.names, OURS}]
     absent = {contender.name: reason for contender in chosen if (reason := contender.absent)}
@@ -150,7 +150,7 @@ class Worker:
             self._log.seek(0)
             last = [text for text in self._log.read().splitlines() if text.strip()][-1:]
             self.stop()
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"{self._name} failed (exit code {self._process.returncode}): {' '.join(last)[:300]}; "
                 "leave it out with --without"
             )

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lsms_rt import jetson
-from lsms_rt.gpu import look
+from lsms_rt.machine import jetson
+from lsms_rt.machine.gpu import look
 
 
 class Meter(Protocol):

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from lsms_rt import jetson
-from lsms_rt.jetson import Jetson
+from lsms_rt.machine import jetson
+from lsms_rt.machine.jetson import Jetson
 
 WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")  # the rail of the whole module, by board
 PARTS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")  # an AGX Orin has no such rail: these are its parts

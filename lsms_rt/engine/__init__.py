@@ -2,6 +2,6 @@
 
 from .backend import Backend, SentenceFeatures
 from .manifest import EngineDirectory, Manifest, open_directory
-from .opening import open_backend
+from .registry import open_backend
 
 __all__ = ["Backend", "EngineDirectory", "Manifest", "SentenceFeatures", "open_backend", "open_directory"]

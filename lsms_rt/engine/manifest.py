@@ -10,7 +10,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import EngineChanged, EngineInvalid, EngineMissingFile, EngineTooNew, InputError, brief
+from lsms_rt.errors import (
+    EngineDigestError,
+    EngineFileMissingError,
+    EngineFormatError,
+    EngineInvalidError,
+    InputError,
+    brief,
+)
 
 FORMAT = 1  # of the directory; raised when an older package could not read it
 MANIFEST = "manifest.json"
@@ -125,14 +132,14 @@ class EngineDirectory:
         expected = self.manifest.files.get(name)
         again = f"build it again: {self.manifest.rebuild}"
         if expected is None:
-            raise EngineInvalid(f"{self.path / MANIFEST} names no {name}; {again}")
+            raise EngineInvalidError(f"{self.path / MANIFEST} names no {name}; {again}")
         try:
             data = (self.path / name).read_bytes()
         except OSError as error:
-            raise EngineMissingFile(f"{self.path} lacks {name}, which its manifest names; {again}") from error
+            raise EngineFileMissingError(f"{self.path} lacks {name}, which its manifest names; {again}") from error
         found = sha256(data)
         if found != expected:
-            raise EngineChanged(
+            raise EngineDigestError(
                 f"{self.path / name} has changed: sha256 {found[:12]}..., not {expected[:12]}...; {again}"
             )
         return data
@@ -146,16 +153,18 @@ def open_directory(path: str | Path, digest: str | None = None) -> EngineDirecto
     path = Path(path)
     file = path / MANIFEST
     if not path.exists():
-        raise EngineMissingFile(
+        raise EngineFileMissingError(
             f"{path}: no such engine; check the path (the bundled one is 'demo' on the command line, "
             "lsms_rt.demo_engine() in Python)"
         )
     if not file.is_file():
-        raise EngineMissingFile(f"{path} is no engine directory: it has no {MANIFEST}; check the path, or {REBUILD}")
+        raise EngineFileMissingError(
+            f"{path} is no engine directory: it has no {MANIFEST}; check the path, or {REBUILD}"
+        )
     data = file.read_bytes()
     found = f"sha256:{sha256(data)}"
     if digest is not None and digest.lower() != found:
-        raise EngineChanged(
+        raise EngineDigestError(
             f"{file} has digest {found}, not the expected {digest}; take the engine from a trusted place"
         )
     return EngineDirectory(path, _parse(file, data), found)
@@ -172,22 +181,24 @@ def _parse(file: Path, data: bytes) -> Manifest:
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise EngineInvalid(f"{file} is no JSON ({brief(error)}); {REBUILD}") from error
+        raise EngineInvalidError(f"{file} is no JSON ({brief(error)}); {REBUILD}") from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise EngineInvalid(f"{file} is no manifest of an engine: it states no format; {REBUILD}")
+        raise EngineInvalidError(f"{file} is no manifest of an engine: it states no format; {REBUILD}")
     if values["format"] > FORMAT:
-        raise EngineTooNew(
+        raise EngineFormatError(
             f"{file} has format {values['format']}, this lsms-rt reads up to {FORMAT}; pip install --upgrade lsms-rt"
         )
     found = fields_digest(values)
     if values.get("manifest_digest") != found:
-        raise EngineChanged(f"{file} has changed since it was built: its fields have digest {found[:12]}...; {REBUILD}")
+        raise EngineDigestError(
+            f"{file} has changed since it was built: its fields have digest {found[:12]}...; {REBUILD}"
+        )
     known = {f.name for f in fields(Manifest)}
     try:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         manifest = Manifest(**plain)
     except TypeError as error:
-        raise EngineInvalid(f"{file} is incomplete ({brief(error)}); {REBUILD}") from error
+        raise EngineInvalidError(f"{file} is incomplete ({brief(error)}); {REBUILD}") from error
     _check(file, manifest)
     return manifest
 
@@ -207,28 +218,28 @@ def _check(file: Path, manifest: Manifest) -> None:
         value = getattr(manifest, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 8192:
             what = f"{name} is {brief(repr(value))}, not a whole number of at least {least}"
-            raise EngineInvalid(f"{file}: {what}; {REBUILD}")
+            raise EngineInvalidError(f"{file}: {what}; {REBUILD}")
     window = manifest.hu_window
     if not (isinstance(window, tuple) and len(window) == 2 and all(_is_hu(v) for v in window)):
-        raise EngineInvalid(f"{file}: hu_window is {brief(repr(window))}, not (lower, upper) in HU; {REBUILD}")
+        raise EngineInvalidError(f"{file}: hu_window is {brief(repr(window))}, not (lower, upper) in HU; {REBUILD}")
     if not window[0] < window[1]:
-        raise EngineInvalid(f"{file}: hu_window is {window!r}, its lower end is not below its upper; {REBUILD}")
+        raise EngineInvalidError(f"{file}: hu_window is {window!r}, its lower end is not below its upper; {REBUILD}")
     for name in ("threshold", "confidence"):
         value = getattr(manifest, name)
         if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise EngineInvalid(f"{file}: {name} is {brief(repr(value))}, not between 0 and 1; {REBUILD}")
+            raise EngineInvalidError(f"{file}: {name} is {brief(repr(value))}, not between 0 and 1; {REBUILD}")
     for name in _TEXTS:
         value = getattr(manifest, name)
         if not (isinstance(value, str) and value.isprintable() and len(value) <= 200):
-            raise EngineInvalid(f"{file}: {name} is no text of one line and at most 200 characters; {REBUILD}")
+            raise EngineInvalidError(f"{file}: {name} is no text of one line and at most 200 characters; {REBUILD}")
     profile = manifest.profile
     if not (isinstance(profile, tuple) and len(profile) == 3 and all(type(v) is int and v >= 1 for v in profile)):
-        raise EngineInvalid(f"{file}: profile is {brief(repr(profile))}, not three batch sizes; {REBUILD}")
+        raise EngineInvalidError(f"{file}: profile is {brief(repr(profile))}, not three batch sizes; {REBUILD}")
     if not (isinstance(manifest.plan_options, dict) and isinstance(manifest.target_capabilities, tuple)):
-        raise EngineInvalid(f"{file}: plan_options or target_capabilities are malformed; {REBUILD}")
+        raise EngineInvalidError(f"{file}: plan_options or target_capabilities are malformed; {REBUILD}")
     if not (manifest.calibration is None or isinstance(manifest.calibration, dict)):
-        raise EngineInvalid(f"{file}: calibration is malformed; {REBUILD}")
+        raise EngineInvalidError(f"{file}: calibration is malformed; {REBUILD}")
     digests = manifest.files.values() if isinstance(manifest.files, dict) else [None]
     plain = all(isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) for v in digests)
     if not plain or any(Path(name).name != name or name.startswith(".") for name in manifest.files):
-        raise EngineInvalid(f"{file}: files must map plain names to digests; {REBUILD}")
+        raise EngineInvalidError(f"{file}: files must map plain names to digests; {REBUILD}")

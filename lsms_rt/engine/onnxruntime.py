@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineInvalid, EnvironmentProblem, brief
-from ..gpu import look
+from lsms_rt.errors import EngineInvalidError, MachineError, MissingDependencyError, brief
+from lsms_rt.machine.gpu import look
+
 from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
 
@@ -37,7 +38,7 @@ class OnnxRuntimeBackend(OneByOne):
         try:
             import onnxruntime
         except ImportError as error:
-            raise EnvironmentProblem("this engine needs ONNX Runtime; pip install onnxruntime") from error
+            raise MissingDependencyError("this engine needs ONNX Runtime; pip install onnxruntime") from error
         self.version: str = onnxruntime.__version__
         self.providers = choose_providers(onnxruntime, kind, index)
 
@@ -78,7 +79,7 @@ class OnnxRuntimeBackend(OneByOne):
     def _session(self, graph: str) -> Any:
         session = self._sessions.get(graph)
         if session is None:
-            raise EngineInvalid(CLOSED)
+            raise EngineInvalidError(CLOSED)
         return session
 
 
@@ -121,7 +122,7 @@ class SlicePool:
     def _submit(self, images: np.ndarray, answer: Callable[[Any, np.ndarray], np.ndarray]) -> list[Future[np.ndarray]]:
         with self._lock:  # to the last slice: ``close`` must not come between
             if self._closed:
-                raise EngineInvalid(CLOSED)
+                raise EngineInvalidError(CLOSED)
             if self._executor is None:
                 self._session = self._open()
                 self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="lsms-slice")
@@ -132,7 +133,7 @@ def _gathered(batch: list[Future[np.ndarray]]) -> np.ndarray:
     try:
         return np.concatenate([slice_.result() for slice_ in batch])
     except CancelledError as error:  # by ``close``
-        raise EngineInvalid(CLOSED) from error
+        raise EngineInvalidError(CLOSED) from error
 
 
 def cpu_count() -> int:
@@ -144,7 +145,7 @@ def _run(session: Any, graph: str, outputs: list[str], feeds: dict[str, np.ndarr
     try:
         result: list[np.ndarray] = session.run(outputs, feeds)
     except Exception as error:  # the library's own exceptions have no common public base
-        raise EngineInvalid(f"ONNX Runtime could not run {graph}: {brief(error)}") from error
+        raise EngineInvalidError(f"ONNX Runtime could not run {graph}: {brief(error)}") from error
     return result
 
 
@@ -157,14 +158,14 @@ log = logging.getLogger("lsms_rt")
 
 
 def choose_providers(ort: Any, kind: str | None, index: int) -> list[Any]:
-    """What a session is opened with.  Raises :class:`EnvironmentProblem` where the package has no such provider."""
+    """What a session is opened with.  Raises :class:`MachineError` where the package has no such provider."""
     there = ort.get_available_providers()
     if kind is None:  # what the package was compiled with says nothing of this machine
         kind = "cuda" if "CUDAExecutionProvider" in there and look().problem is None else "cpu"
         log.info("ONNX Runtime on %s", kind)
     missing = [name for name in PROVIDERS[kind] if name not in there]
     if missing:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"device {kind!r}: this ONNX Runtime has no {missing[0]}; "
             "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
         )
@@ -185,15 +186,13 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
         session = ort.InferenceSession(engine.read(name), options, providers=providers, enable_fallback=0)
     except (ort.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError, *_load_errors(ort)) as error:
         what = f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {brief(error)}"
-        raise EngineInvalid(what) from error
+        raise EngineInvalidError(what) from error
     first = providers[0] if isinstance(providers[0], str) else providers[0][0]
     if session.get_providers()[0] != first:  # the library goes on without a provider that does not start
-        raise EnvironmentProblem(
-            f"ONNX Runtime's {first} does not start here; see lsms-rt doctor, or take device='cpu'"
-        )
+        raise MachineError(f"ONNX Runtime's {first} does not start here; see lsms-rt doctor, or take device='cpu'")
     found = {value.name for value in session.get_inputs()}
     if found != set(INPUTS[name]):
-        raise EngineInvalid(
+        raise EngineInvalidError(
             f"{engine.path / name} has inputs {brief(sorted(found), 200)}, not {', '.join(sorted(INPUTS[name]))}; "
             "build the engine again"
         )

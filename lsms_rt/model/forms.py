@@ -45,21 +45,21 @@ class Stock:
 def choose_kernels(kernels: str) -> str:
     """ "reference", "stock" or "triton" for what was asked; "auto" takes Triton where it runs, and logs what it took.
 
-    Raises ``EnvironmentProblem`` for "triton" on a machine that cannot run it, ``ValueError`` for an unknown name.
+    Raises ``MachineError`` for "triton" on a machine that cannot run it, ``ValueError`` for an unknown name.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels is {kernels!r}; choose from {', '.join(KERNELS)}")
     if kernels in ("stock", "reference"):
         return kernels
     from lsms_rt import kernels as room  # not at the top: kernels are compared with this package's functions
-    from lsms_rt.errors import EnvironmentProblem
+    from lsms_rt.errors import MachineError
 
     missing = room.missing()
     if kernels == "auto":
         log.info("kernels='auto' took %s", f"stock operations: {missing}" if missing else "the Triton kernels")
         return "stock" if missing else "triton"
     if missing:
-        raise EnvironmentProblem(f"kernels='triton': {missing}; or take kernels='stock'")
+        raise MachineError(f"kernels='triton': {missing}; or take kernels='stock'")
     return "triton"
 
 

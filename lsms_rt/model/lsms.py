@@ -29,7 +29,7 @@ class LSMS(nn.Module):
     ``encode_text`` depends on the sentence alone, ``segment`` on the image and on what ``encode_text`` gave.
 
     ``kernels`` says what computes the SVLA blocks: "stock", the folded algebra in PyTorch's operations; "triton", the
-    same in our kernels (an NVIDIA GPU, no gradients; raises ``EnvironmentProblem`` where they cannot run); "auto",
+    same in our kernels (an NVIDIA GPU, no gradients; raises ``MachineError`` where they cannot run); "auto",
     Triton where it runs, else stock, and logs which; "reference", the block's definition, for comparisons.
     """
 

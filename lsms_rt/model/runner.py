@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsms_rt.errors import EngineInvalid
+from lsms_rt.errors import EngineInvalidError
 
 from .encoder import TextFeatures
 from .lsms import LSMS
@@ -108,7 +108,7 @@ class TorchRunner:
         """One caller at a time; on a GPU also in the order of the calls, whatever streams the callers are on."""
         with self._lock:
             if self._closed:
-                raise EngineInvalid("this runner has been closed; make a new one")
+                raise EngineInvalidError("this runner has been closed; make a new one")
             if self.device.type != "cuda":
                 yield
                 return

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lsms_rt.calibration.phantom.anatomy import Organ
-from lsms_rt.calibration.phantom.case import Lesion
-from lsms_rt.calibration.phantom.queries import Query
-from lsms_rt.calibration.phantom.sentences import Sentence, false_sentence, true_sentence
-from lsms_rt.text import Tokenizer
+from lsms_rt.datasets.phantom.anatomy import Organ
+from lsms_rt.datasets.phantom.case import Lesion
+from lsms_rt.datasets.phantom.queries import Query
+from lsms_rt.datasets.phantom.sentences import Sentence, false_sentence, true_sentence
+from lsms_rt.tokenizer import Tokenizer
 
 from .corpus import Corpus
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.phantom.case import Lesion, generate_case
+from lsms_rt.datasets.phantom.case import Lesion, generate_case
 
 NO_MASK = np.zeros((0, 0), bool)
 

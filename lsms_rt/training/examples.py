@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.calibration.phantom.case import Case, generate_case
-from lsms_rt.calibration.phantom.dicom import write_slice
-from lsms_rt.calibration.phantom.sentences import Sentence, false_sentence, true_sentence
+from lsms_rt.datasets.phantom.case import Case, generate_case
+from lsms_rt.datasets.phantom.dicom import write_slice
+from lsms_rt.datasets.phantom.sentences import Sentence, false_sentence, true_sentence
 
 SEED, COUNT = 8_000_000, 3  # cases from SEED on; no other data set has them
 

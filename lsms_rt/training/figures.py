@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.calibration.questions import Answer
-from lsms_rt.image import load_slice
+from lsms_rt.datasets.questions import Answer
+from lsms_rt.reading.load import load_slice
 from lsms_rt.segmenter import Segmenter
 
 

@@ -19,13 +19,13 @@ import torch
 
 from lsms_rt.bench.accuracy import evaluate, save_answers
 from lsms_rt.bench.provenance import provenance
-from lsms_rt.calibration.phantom.dataset import PhantomSpec, write_phantom
-from lsms_rt.calibration.refhl import read_annotations
 from lsms_rt.data import DATA, demo_checkpoint, demo_engine
+from lsms_rt.datasets.phantom.dataset import PhantomSpec, write_phantom
+from lsms_rt.datasets.refhl import read_annotations
 from lsms_rt.export.build import BuildOptions, build_engine
 from lsms_rt.model import LSMS, TextConfig
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.text import Tokenizer
+from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler
 from .corpus import Corpus, read_corpus

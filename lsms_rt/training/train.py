@@ -22,7 +22,7 @@ from torch import nn
 
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.model import LSMS, TextConfig, preset
-from lsms_rt.text import Tokenizer
+from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler, attribute_classes
 from .corpus import read_corpus, write_corpus

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lsms_rt.model import LSMS
-from lsms_rt.text import Tokenizer
+from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler
 from .corpus import Corpus

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.calibration.phantom.sentences import vocabulary_sentences
-from lsms_rt.text import CLS, PAD, SEP, UNK
+from lsms_rt.datasets.phantom.sentences import vocabulary_sentences
+from lsms_rt.tokenizer import CLS, PAD, SEP, UNK
 
 # Words that users may well say though the phantom's grammar does not.
 MORE = [

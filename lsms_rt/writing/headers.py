@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from lsms_rt.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset

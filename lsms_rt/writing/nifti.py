@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import EnvironmentProblem, InputError
-from .places import check_one_stack, place_of
-from .whole import whole
+from lsms_rt.atomic import whole
+from lsms_rt.errors import InputError, MissingDependencyError
+
+from .positions import check_one_stack, place_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
     slice from feet to head), the affine from the headers; a tilted gantry is a shear in it.
 
     Raises ``InputError`` for images that are neither, results that do not belong together, slices at uneven steps, and
-    a place that cannot be written to; ``EnvironmentProblem`` without nibabel.
+    a place that cannot be written to; ``MissingDependencyError`` without nibabel.
     """
     results = list(results)
     if not fspath(path).lower().endswith((".nii", ".nii.gz")):
@@ -42,7 +43,7 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
         nibabel: Any = importlib.import_module("nibabel")
     except ImportError as error:
         message = "writing NIfTI needs nibabel; pip install 'lsms-rt[nifti]', or write PNG"
-        raise EnvironmentProblem(message) from error
+        raise MissingDependencyError(message) from error
     image = nibabel.Nifti1Image(volume, affine)
     grid = results[0].slice.grid
     image.header.set_xyzt_units("mm" if grid is None else grid.units)

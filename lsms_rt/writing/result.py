@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..ct import CtSlice
+from lsms_rt.ct_slice import CtSlice
 
 
 class Result(Protocol):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..dicom.opening import quiet_pydicom
-from ..errors import EnvironmentProblem, InputError, LsmsError
+from lsms_rt import __version__
+from lsms_rt.atomic import whole
+from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
+from lsms_rt.reading.dicom.parse import quiet_pydicom
+
 from .headers import TEXTS
 from .sources import Sources, sources_of
-from .whole import whole
 
 if TYPE_CHECKING:
     from .result import Result
@@ -39,7 +40,7 @@ def write_seg(
     images' own.
 
     Raises ``InputError`` for images that are not DICOM, headers that lack what a SEG cannot do without, results that
-    do not belong together, and a place that cannot be written to; ``EnvironmentProblem`` without highdicom.
+    do not belong together, and a place that cannot be written to; ``MissingDependencyError`` without highdicom.
     """
     results = list(results)
     with quiet_pydicom("highdicom"):  # their texts hold names and UIDs
@@ -51,7 +52,7 @@ def write_seg(
         highdicom: Any = importlib.import_module("highdicom")
     except ImportError as error:
         message = "writing a DICOM SEG needs highdicom; pip install 'lsms-rt[seg]', or write NIfTI or PNG"
-        raise EnvironmentProblem(message) from error
+        raise MissingDependencyError(message) from error
     with quiet_pydicom("highdicom"):
         try:
             seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text)

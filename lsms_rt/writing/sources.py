@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from lsms_rt.errors import InputError
+
 from .headers import check_header, check_one_series, is_enhanced, without_geometry
-from .places import Place, check_one_stack, place_of, thickness_of
+from .positions import Place, check_one_stack, place_of, thickness_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import OutOfDeviceMemory
-from ...gpu import Driver, Gpu, look
-from ..backend import FEATURES, TEXT_INPUTS, SentenceFeatures
-from ..manifest import EngineDirectory
+from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
+from lsms_rt.engine.manifest import EngineDirectory
+from lsms_rt.errors import OutOfDeviceMemoryError
+from lsms_rt.machine.gpu import Driver, Gpu, look
+
+from .compatibility import check_gpu, check_header, check_version
 from .cuda import Device
-from .flavour import FLAVOURS, load
 from .header import read_header
 from .lane import Lane, Lanes
 from .plan import Plan
-from .refuse import check_gpu, check_header, check_version
 from .tensors import check_names
-from .times import Marks
+from .timing import Marks
+from .variant import FLAVOURS, load
 
 TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
@@ -156,7 +157,7 @@ class TensorRtBackend:
         with self._device.current():
             try:
                 return lanes.take(batch, wait=not waiting)
-            except OutOfDeviceMemory:
+            except OutOfDeviceMemoryError:
                 if not waiting:
                     raise
         return None

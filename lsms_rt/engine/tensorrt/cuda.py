@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import EngineError, EnvironmentProblem, OutOfDeviceMemory
+from lsms_rt.errors import EngineError, MachineError, OutOfDeviceMemoryError
 
 INSTALL = "pip install pycuda cuda-bindings (pycuda is compiled: it needs nvcc on the PATH)"
 
@@ -76,9 +76,7 @@ class Device:
         try:
             import pycuda.driver as cuda
         except ImportError as error:
-            raise EnvironmentProblem(
-                f"engines of TensorRT need pycuda, which is missing ({error}); {INSTALL}"
-            ) from error
+            raise MachineError(f"engines of TensorRT need pycuda, which is missing ({error}); {INSTALL}") from error
         self._cuda, self.integrated = cuda, integrated
         with self._translated():
             cuda.init()
@@ -99,7 +97,7 @@ class Device:
         try:
             yield
         except self._cuda.MemoryError as error:
-            raise OutOfDeviceMemory(
+            raise OutOfDeviceMemoryError(
                 f"there is too little memory for the engine's buffers ({error}); take a smaller --max-batch, or fewer "
                 "threads"
             ) from error

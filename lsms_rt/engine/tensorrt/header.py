@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ...errors import EngineInvalid
-from .flavour import FLAVOURS, RTX, RTX_TARGETS, Flavour, Version
+from lsms_rt.errors import EngineInvalidError
+
+from .variant import FLAVOURS, RTX, RTX_TARGETS, Flavour, Version
 
 LENGTH = 64  # bytes that RTX's own check of a plan wants to see
 _SIZE, _VERSION, _MASK = slice(16, 24), slice(24, 28), slice(32, 40)
@@ -28,16 +29,18 @@ class PlanHeader:
 def read_header(plan: bytes, what: str) -> PlanHeader:
     """The header of ``plan``; ``what`` names the file in errors.
 
-    Raises :class:`EngineInvalid` for something else than a plan, and for one that is cut off.
+    Raises :class:`EngineInvalidError` for something else than a plan, and for one that is cut off.
     """
     flavour = next((f for f in FLAVOURS.values() if plan[:4] == f.tag), None)
     if flavour is None or len(plan) < LENGTH:
-        raise EngineInvalid(f"{what} is no plan of TensorRT: it has {len(plan)} bytes and begins with {plan[:4]!r}")
+        raise EngineInvalidError(
+            f"{what} is no plan of TensorRT: it has {len(plan)} bytes and begins with {plan[:4]!r}"
+        )
     version = tuple(plan[_VERSION])
     if flavour is not RTX:
         return PlanHeader(flavour, version, ())
     (size,) = struct.unpack("<Q", plan[_SIZE])
     if size != len(plan):
-        raise EngineInvalid(f"{what} is cut off or padded: it has {len(plan)} bytes, its header says {size}")
+        raise EngineInvalidError(f"{what} is cut off or padded: it has {len(plan)} bytes, its header says {size}")
     (mask,) = struct.unpack("<Q", plan[_MASK])
     return PlanHeader(flavour, version, tuple(name for name, bit in RTX_TARGETS.items() if mask >> bit & 1))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import EngineError, EngineInvalid, LsmsError, OutOfDeviceMemory
+from lsms_rt.errors import EngineError, EngineInvalidError, LsmsError, OutOfDeviceMemoryError
+
 from .cuda import CaptureFailed
 from .messages import explain
 from .plan import Plan
@@ -61,7 +62,7 @@ class Lane:
         needed = plan.scratch_bytes + sum(spec.bytes_at(batch) for spec in plan.specs)
         free, _ = device.memory()
         if needed > free and not device.integrated:  # a Jetson's driver counts what the system could give up as taken
-            raise OutOfDeviceMemory(
+            raise OutOfDeviceMemoryError(
                 f"{plan.what} needs {needed >> 20} MiB for a batch, the GPU has {free >> 20} MiB free; "
                 "build-engine with a smaller --max-batch, or close other programs"
             )
@@ -81,7 +82,7 @@ class Lane:
         except RuntimeError as error:
             raise explain(f"{plan.what} takes no shapes of batch {batch}", [*plan.said(mark), str(error)]) from error
         if missing:
-            raise EngineInvalid(f"{plan.what} wants shapes of {missing}; build the engine again")
+            raise EngineInvalidError(f"{plan.what} wants shapes of {missing}; build the engine again")
         self._stream.synchronize()
 
     def submit(self, inputs: Mapping[str, np.ndarray], mark: Mark = _no_mark) -> None:
@@ -155,7 +156,7 @@ class Lane:
 
     def _check(self, answer: Any, what: str) -> None:
         if not answer:
-            raise EngineInvalid(f"{self._plan.what} {what} for batch {self.batch}; build the engine again")
+            raise EngineInvalidError(f"{self._plan.what} {what} for batch {self.batch}; build the engine again")
 
 
 def _try_to_free(thing: Any) -> None:
@@ -180,7 +181,7 @@ class Lanes:
         with self._changed:
             while True:
                 if self._make is None:
-                    raise EngineInvalid("this engine has been closed; open a new Segmenter")
+                    raise EngineInvalidError("this engine has been closed; open a new Segmenter")
                 for lane in reversed(self._idle):
                     if lane.batch == batch:
                         self._idle.remove(lane)
@@ -209,7 +210,7 @@ class Lanes:
     def _made(self, make: Callable[[int], Lane], batch: int) -> Lane:
         try:
             return make(batch)
-        except OutOfDeviceMemory:
+        except OutOfDeviceMemoryError:
             with self._changed:
                 idle, self._idle = self._idle, []
             if not idle:

@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import (
-    DriverTooOld,
-    EngineInvalid,
-    EngineOtherGpu,
-    EngineOtherVersion,
+from lsms_rt.errors import (
+    DriverTooOldError,
+    EngineInvalidError,
+    GpuNotFoundError,
     LsmsError,
-    NoGpu,
-    OutOfDeviceMemory,
+    OutOfDeviceMemoryError,
+    TensorRtVersionError,
+    WrongGpuError,
 )
 
 KEPT = 1000  # messages
@@ -102,31 +102,31 @@ def logger_of(library: Any) -> Any:
 # What the libraries say, and what it is.  Texts of RTX 1.7 were provoked; those of TensorRT are from its documentation
 # and public reports of 10.x, so the patterns are loose.
 _PATTERNS: tuple[tuple[str, type[LsmsError], str], ...] = (
-    (r"cudaError 35|driver version is insufficient|old.*driver", DriverTooOld,
+    (r"cudaError 35|driver version is insufficient|old.*driver", DriverTooOldError,
      "the NVIDIA driver is missing or older than this TensorRT needs; see lsms-rt doctor"),
-    (r"cudaError 100|no CUDA-capable device", NoGpu, "this machine has no NVIDIA GPU"),
-    (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|cudaError 2:|insufficient.*memory", OutOfDeviceMemory,
+    (r"cudaError 100|no CUDA-capable device", GpuNotFoundError, "this machine has no NVIDIA GPU"),
+    (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|cudaError 2:|insufficient.*memory", OutOfDeviceMemoryError,
      "the GPU has too little free memory; take a smaller --max-batch, or free some"),
     (r"created with .*version .*current runtime|expecting library version|[Vv]ersion tag|not compatible with this "
-     r"version|version mismatch", EngineOtherVersion,
+     r"version|version mismatch", TensorRtVersionError,
      "build it again with this machine's TensorRT: lsms-rt build-engine"),
     (r"compute capabilit|compute \d+\.\d+ got compute|different (GPU|device)|incompatible device|unsupported.*SM",
-     EngineOtherGpu, "build it again on or for this GPU: lsms-rt build-engine"),
-    (r"[Ss]erializ|magic tag|does not conform|corrupt", EngineInvalid, "build it again: lsms-rt build-engine"),
+     WrongGpuError, "build it again on or for this GPU: lsms-rt build-engine"),
+    (r"[Ss]erializ|magic tag|does not conform|corrupt", EngineInvalidError, "build it again: lsms-rt build-engine"),
 )  # fmt: skip
 
 
 def explain(what: str, said: list[str]) -> LsmsError:
     """The error for a call that failed: ``what`` failed, and what the library ``said`` of it.
 
-    An unknown reason is an :class:`EngineInvalid` that quotes it: never None, never silence.
+    An unknown reason is an :class:`EngineInvalidError` that quotes it: never None, never silence.
     """
     text = " | ".join(_shorten(line) for line in said) or "it gave no reason"
     for line in reversed(said):  # the last is what failed; those before may be what the library tried and gave up
         for pattern, error, fix in _PATTERNS:
             if re.search(pattern, line):
                 return error(f"{what}: {text}; {fix}")
-    return EngineInvalid(f"{what}: {text}")
+    return EngineInvalidError(f"{what}: {text}")
 
 
 def _shorten(line: str, most: int = 300) -> str:

@@ -8,30 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import (
-    DriverTooOld,
-    EngineInvalid,
-    EngineOtherGpu,
-    EngineOtherVersion,
-    EnvironmentProblem,
-    OutOfDeviceMemory,
+from lsms_rt.errors import (
+    DriverTooOldError,
+    EngineInvalidError,
+    MachineError,
+    OutOfDeviceMemoryError,
+    TensorRtVersionError,
+    WrongGpuError,
 )
-from .flavour import Flavour
+
 from .header import LENGTH
 from .messages import Messages, explain, logger_of
 from .tensors import Shape, TensorSpec
+from .variant import Flavour
 
 log = logging.getLogger("lsms_rt")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
 # What RTX's check of a plan finds, as the names of ``EngineInvalidityDiagnostics``, whose values are masks: 1, 2, 4 ...
 _INVALID = {
-    "VERSION_MISMATCH": EngineOtherVersion,
-    "UNSUPPORTED_CC": EngineOtherGpu,
-    "OLD_CUDA_DRIVER": DriverTooOld,
-    "OLD_CUDA_RUNTIME": DriverTooOld,
-    "INSUFFICIENT_GPU_MEMORY": OutOfDeviceMemory,
-    "MALFORMED_ENGINE": EngineInvalid,
-    "CUDA_ERROR": EnvironmentProblem,
+    "VERSION_MISMATCH": TensorRtVersionError,
+    "UNSUPPORTED_CC": WrongGpuError,
+    "OLD_CUDA_DRIVER": DriverTooOldError,
+    "OLD_CUDA_RUNTIME": DriverTooOldError,
+    "INSUFFICIENT_GPU_MEMORY": OutOfDeviceMemoryError,
+    "MALFORMED_ENGINE": EngineInvalidError,
+    "CUDA_ERROR": MachineError,
 }
 
 
@@ -91,7 +92,7 @@ class Plan:
     def _spec(self, name: str) -> TensorSpec:
         engine, dtype = self.engine, self.engine.get_tensor_dtype(name)
         if dtype.name not in DTYPES:
-            raise EngineInvalid(f"{self.what}: {name} is of type {dtype.name}; lsms-rt builds none such")
+            raise EngineInvalidError(f"{self.what}: {name} is of type {dtype.name}; lsms-rt builds none such")
         is_input = engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT
         return TensorSpec(name, tuple(engine.get_tensor_shape(name)), np.dtype(DTYPES[dtype.name]), is_input)
 
@@ -108,7 +109,7 @@ class Plan:
         library = self._library
         self._config = self.engine.create_runtime_config()
         if self._config is None:
-            raise EngineInvalid(f"{self.what}: {self._flavour.title} makes no runtime configuration")
+            raise EngineInvalidError(f"{self.what}: {self._flavour.title} makes no runtime configuration")
         strategy = library.CudaGraphStrategy
         self._config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
         self._cache = self._config.create_runtime_cache()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import EngineInvalid, ProfileExceeded
+from lsms_rt.errors import BatchSizeError, EngineInvalidError
 
 Shape = tuple[int, ...]
 
@@ -30,21 +30,21 @@ class TensorSpec:
 
 
 def check_names(specs: Sequence[TensorSpec], inputs: Sequence[str], outputs: Sequence[str], what: str) -> None:
-    """Raise :class:`EngineInvalid` unless an engine has just these inputs and outputs, with one batch axis each."""
+    """Raise :class:`EngineInvalidError` unless an engine has just these inputs and outputs, with one batch axis each."""
     for wanted, is_input in ((inputs, True), (outputs, False)):
         found = sorted(spec.name for spec in specs if spec.is_input is is_input)
         if found != sorted(wanted):
             kind = "inputs" if is_input else "outputs"
-            raise EngineInvalid(f"{what} has {kind} {found}, not {sorted(wanted)}; build the engine again")
+            raise EngineInvalidError(f"{what} has {kind} {found}, not {sorted(wanted)}; build the engine again")
     for spec in specs:
         if not spec.shape or spec.shape[0] != -1 or -1 in spec.shape[1:]:
-            raise EngineInvalid(f"{what}: {spec.name} has shape {spec.shape}; only the first axis may be dynamic")
+            raise EngineInvalidError(f"{what}: {spec.name} has shape {spec.shape}; only the first axis may be dynamic")
 
 
 def choose_profile(profiles: Sequence[Mapping[str, tuple[Shape, Shape, Shape]]], shapes: Mapping[str, Shape]) -> int:
     """The first profile, of (min, opt, max) shapes by input, that holds all ``shapes``; its opt is nearest on a tie.
 
-    Raises :class:`ProfileExceeded`, which names the input and the bounds.
+    Raises :class:`BatchSizeError`, which names the input and the bounds.
     """
     reason = "it has no profile"
     fitting: list[tuple[int, int]] = []
@@ -60,7 +60,7 @@ def choose_profile(profiles: Sequence[Mapping[str, tuple[Shape, Shape, Shape]]],
             )
             fitting.append((distance, index))
     if not fitting:
-        raise ProfileExceeded(f"{reason}; give smaller batches, or build-engine with a larger --max-batch")
+        raise BatchSizeError(f"{reason}; give smaller batches, or build-engine with a larger --max-batch")
     return min(fitting)[1]
 
 
@@ -70,10 +70,10 @@ def _inside(shape: Shape, bounds: tuple[Shape, Shape, Shape]) -> bool:
 
 
 def check_array(spec: TensorSpec, array: np.ndarray, batch: int) -> None:
-    """Raise :class:`EngineInvalid` unless ``array`` is what an input takes, for ``batch`` items or one for all."""
+    """Raise :class:`EngineInvalidError` unless ``array`` is what an input takes, for ``batch`` items or one for all."""
     wanted = spec.at(batch)
     if array.dtype != spec.dtype or array.shape not in (wanted, spec.at(1)):
-        raise EngineInvalid(
+        raise EngineInvalidError(
             f"{spec.name} is {array.dtype} {array.shape}, the engine takes {spec.dtype} {wanted}; "
             "this is a mistake of lsms-rt or of an engine made elsewhere"
         )

@@ -1,0 +1,143 @@
+"""The dense layers of an engine's graph: what INT8 can take, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from .channel_split import join
+
+_FOLDED = ("Cast", "Transpose", "Reshape", "Identity")  # of a weight: how a graph is stored, not what it computes
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """A dense 2-D convolution, or a product with a weight matrix.
+
+    ``name`` is its node's, after the module (``encoder.stages.2.blocks.4.mlp.expand``); ``input`` and ``weight`` are
+    tensors, ``axis`` the weight's axis of output channels; ``macs`` multiply-accumulates of one slice (one sentence).
+    """
+
+    name: str
+    input: str
+    weight: str
+    axis: int
+    macs: int
+
+
+def read_graph(data: bytes) -> onnx.ModelProto:
+    """A graph with whole layers and its weights as plain initializers: engines for a CPU have layers in parts, store
+    weights in halves, behind a Cast; exporters leave Transposes of large ones."""
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    users = _uses(graph)
+    kept = []
+    for node in graph.node:
+        folds = node.op_type in _FOLDED and all(name in constants for name in node.input)
+        if not folds or constants[node.input[0]].data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            kept.append(node)
+            continue
+        value = _evaluate(node, [numpy_helper.to_array(constants[name]) for name in node.input])
+        constants[node.output[0]] = numpy_helper.from_array(np.ascontiguousarray(value), node.output[0])
+        for name in node.input:
+            users[name] -= 1
+    del graph.node[:]
+    graph.node.extend(kept)
+    del graph.initializer[:]
+    graph.initializer.extend(tensor for name, tensor in constants.items() if users.get(name, 0) > 0)
+    join(model)
+    return model
+
+
+def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
+    """Layers that INT8 can take, in the graph's order: never depthwise strips, never products of two activations."""
+    weights = _weights(model.graph)
+    shapes = shapes_of(model)
+    found = []
+    for node in model.graph.node:
+        if node.op_type == "Conv" and _groups(node) == 1 and len(weights.get(node.input[1], ())) == 4:
+            macs = _macs(node, shapes, weights)
+            found.append(DenseLayer(node.name, node.input[0], node.input[1], 0, macs))
+        elif node.op_type == "MatMul" and len(weights.get(node.input[1], ())) == 2:
+            macs = _macs(node, shapes, weights)
+            found.append(DenseLayer(node.name, node.input[0], node.input[1], 1, macs))
+    return found
+
+
+def dense_macs(model: onnx.ModelProto) -> int:
+    """Multiply-accumulates of one slice (one sentence) in all dense convolutions and all matrix products, attention's
+    products of two activations included."""
+    weights = _weights(model.graph)
+    shapes = shapes_of(model)
+    dense = (node for node in model.graph.node if node.op_type in ("Conv", "MatMul") and _groups(node) == 1)
+    return sum(_macs(node, shapes, weights) for node in dense)
+
+
+def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of constants, those that are stored as int8 included."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+    return shapes
+
+
+def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dict[str, tuple[int, ...]]) -> int:
+    """Elements of the output times the length of the sum behind each."""
+    output = int(np.prod(shapes[node.output[0]]))
+    if node.op_type == "Conv":
+        return output * int(np.prod(weights[node.input[1]][1:]))
+    return output * (weights.get(node.input[0]) or shapes[node.input[0]])[-1]
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors at batch 1.  Raises ``KeyError`` later for one that cannot be inferred."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    del whole.graph.value_info[:]  # with the symbolic batch
+    for value in (*whole.graph.input, *whole.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(whole, data_prop=True).graph
+    return {
+        value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+        if all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
+    }
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+
+
+def _uses(graph: onnx.GraphProto) -> dict[str, int]:
+    count = {value.name: 1 for value in graph.output}
+    for name in (name for node in graph.node for name in node.input):
+        count[name] = count.get(name, 0) + 1
+    return count
+
+
+def _evaluate(node: onnx.NodeProto, inputs: list[np.ndarray]) -> np.ndarray:
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type == "Cast":
+        return inputs[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+    if node.op_type == "Transpose":
+        return inputs[0].transpose(attributes.get("perm"))
+    if node.op_type == "Reshape":
+        return inputs[0].reshape([int(n) for n in inputs[1]])
+    return inputs[0]
+
+
+def by_name(layers: list[DenseLayer]) -> Iterator[tuple[str, DenseLayer]]:
+    """Pairs for a dict; a name that comes twice would make a recipe ambiguous."""
+    seen: set[str] = set()
+    for layer in layers:
+        assert layer.name not in seen, layer.name
+        seen.add(layer.name)
+        yield layer.name, layer

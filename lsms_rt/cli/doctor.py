@@ -1,0 +1,186 @@
+"""What this machine has: ``lsms-rt doctor``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from lsms_rt import __version__
+from lsms_rt.data import demo_engine
+from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX_TARGETS, Flavour, load
+from lsms_rt.errors import MachineError
+from lsms_rt.machine import jetson
+from lsms_rt.machine.gpu import Driver, look
+from lsms_rt.machine.jetson import Jetson
+
+RUNTIME = ("numpy", "onnxruntime", "pydicom", "pillow", "tokenizers")
+BUILD = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "triton",
+    "pycuda",
+    "cuda-bindings",
+)
+DECODERS = {  # transfer syntax and the packages that decode it
+    "JPEG": ("1.2.840.10008.1.2.4.50", "pillow"),
+    "JPEG lossless": ("1.2.840.10008.1.2.4.70", "python-gdcm"),
+    "JPEG-LS": ("1.2.840.10008.1.2.4.80", "pyjpegls"),
+    "JPEG 2000": ("1.2.840.10008.1.2.4.90", "pylibjpeg pylibjpeg-openjpeg"),
+    "HTJ2K": ("1.2.840.10008.1.2.4.201", "pylibjpeg pylibjpeg-openjpeg"),
+    "RLE": ("1.2.840.10008.1.2.5", "pydicom"),
+}
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """Sections of names and values, in plain types; ``runtime.works`` says whether the bundled engine answers."""
+    driver, board = look(), jetson.find()
+    return {
+        "machine": _machine(driver, board),
+        "backends": _backends(driver, board),
+        "runtime": {name: _version(name) for name in RUNTIME} | _try_engine(),
+        "build": {name: _version(name) for name in BUILD},
+        "decoders": _decoders(),
+    }
+
+
+def _decoders() -> dict[str, str]:
+    from pydicom.pixels import get_decoder
+
+    found = {}
+    for name, (syntax, packages) in DECODERS.items():
+        found[name] = "present" if get_decoder(syntax).is_available else f"absent (pip install {packages})"
+    nifti = importlib.util.find_spec("nibabel")
+    return found | {"NIfTI": "present" if nifti else "absent (pip install nibabel)"}
+
+
+def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "lsms-rt": __version__,
+        "python": sys.version.split()[0],
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+    if board is not None:
+        found["jetson"] = (
+            f"{board.model}, L4T {board.l4t or 'unknown'}, JetPack {board.jetpack or 'not installed as one'}"
+        )
+        found["power mode"] = board.power_mode or "unknown (nvpmodel -q)"
+    found["nvidia driver"] = driver.problem or f"runs CUDA up to {driver.cuda[0]}.{driver.cuda[1]}"
+    for number, gpu in enumerate(driver.gpus):
+        memory = f"{gpu.memory / 2**30:.0f} GiB{' shared with the CPU' if gpu.integrated else ''}"
+        found[f"gpu {number}"] = f"{gpu.name}, {gpu.arch}, {memory}"
+    return found
+
+
+def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:
+    """For every backend: its version, whether it builds and runs here, why not, and what to do about it."""
+    found = {"onnxruntime": _onnxruntime(driver), "pytorch": _pytorch(driver)}
+    for flavour in FLAVOURS.values():
+        found[flavour.name] = _tensorrt(flavour, driver, board)
+    return found
+
+
+def _onnxruntime(driver: Driver) -> dict[str, Any]:
+    import onnxruntime
+
+    names = {"TensorrtExecutionProvider": "tensorrt", "CUDAExecutionProvider": "cuda", "CPUExecutionProvider": "cpu"}
+    compiled_in = [names[name] for name in onnxruntime.get_available_providers() if name in names]
+    devices = compiled_in if driver.problem is None else ["cpu"]
+    builds = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript", "transformers"))
+    return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
+        {} if builds else {"missing": "the build side", "fix": "pip install 'lsms-rt[build]'"}
+    )
+
+
+def _pytorch(driver: Driver) -> dict[str, Any]:
+    """Without importing it, which takes seconds."""
+    version = _version("torch")
+    if version == "absent":
+        return {
+            "version": None,
+            "builds": False,
+            "runs": False,
+            "missing": "PyTorch",
+            "fix": "pip install 'lsms-rt[build]'",
+        }
+    has_triton = importlib.util.find_spec("triton") is not None
+    kernels = "triton" if has_triton and driver.problem is None else "stock"
+    found = {"version": version, "builds": True, "runs": True, "kernels": kernels}
+    if kernels == "stock":
+        fix = "pip install 'lsms-rt[triton]'" if not has_triton else "the CPU runs stock operations"
+        found |= {"missing": driver.problem or "Triton", "fix": fix}
+    return found
+
+
+def _tensorrt(flavour: Flavour, driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    if board is not None and flavour.portable:
+        return {"version": None, "builds": False, "runs": False, "missing": "support of Jetson", "fix": "take tensorrt"}
+    fix = flavour.install
+    if board is not None:
+        fix = "sudo apt install nvidia-jetpack, and a venv that sees it: python3 -m venv --system-site-packages"
+    try:
+        version = load(flavour).__version__
+    except MachineError as error:
+        return {"version": None, "builds": False, "runs": False, "missing": str(error)} | (
+            {"fix": fix} if board else {}
+        )
+    found: dict[str, Any] = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": False}
+    if driver.problem:
+        more = "" if _has("pycuda") else ", then pip install pycuda (needs nvcc on the PATH)"
+        more += "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
+        return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
+    if flavour.cuda and driver.cuda < flavour.cuda:
+        needed = ".".join(map(str, flavour.cuda))
+        return found | {"missing": f"a driver for CUDA {needed}", "fix": "update the NVIDIA driver"}
+    if flavour.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
+        names = ", ".join(f"{gpu.name} ({gpu.arch})" for gpu in driver.gpus)
+        return found | {"missing": f"support of {names}", "fix": "take tensorrt"}
+    if not _has("pycuda"):
+        return found | {"missing": "pycuda", "fix": "pip install pycuda (needs nvcc on the PATH)"}
+    if not flavour.own_graphs and not _has("cuda.bindings"):
+        found |= {"missing": "cuda-bindings, so that it runs without CUDA graphs", "fix": "pip install cuda-bindings"}
+    return found | {"runs": True}
+
+
+def _has(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its package
+        return False
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _try_engine() -> dict[str, Any]:
+    """Load the bundled engine and ask it something."""
+    from lsms_rt.segmenter import Segmenter
+
+    try:
+        begin = time.perf_counter()
+        with Segmenter(demo_engine()) as segmenter:
+            loaded = time.perf_counter()
+            segmenter.predict(np.full((64, 64), -1000.0, np.float32), "the cyst in the left lobe of the liver")
+            answered = time.perf_counter()
+    except Exception as error:  # a doctor reports whatever is wrong
+        return {"works": False, "why not": f"{type(error).__name__}: {error}"}
+    return {
+        "works": True,
+        "load ms": round((loaded - begin) * 1000),
+        "first answer ms": round((answered - loaded) * 1000),
+    }

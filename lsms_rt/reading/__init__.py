@@ -1,0 +1,1 @@
+"""Readers: whatever holds CT slices -> ``CtSlice``."""

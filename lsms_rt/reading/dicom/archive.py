@@ -1,0 +1,178 @@
+"""The members of a ZIP archive as sources, read in memory: nothing is extracted, no path in it means anything.
+
+A few kilobytes can claim or inflate to terabytes, so nothing is inflated further than it is read, and never over a
+limit, whatever sizes the archive states.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from lsms_rt.errors import InputError
+from lsms_rt.privacy import label
+
+from .source import HEAD_BYTES, check_count, check_size, inflation_limit, is_visible
+
+MAX_DIRECTORY_BYTES = 4 * 2**20  # of the archive's own directory; zipfile reads it at once
+MAX_HEADER_BYTES = 32 * 2**20  # of a member until its pixels; an Enhanced CT's few thousand frames need a tenth
+MAX_TOTAL_BYTES = 4 * 2**30  # inflated from one archive, all together
+_CHUNK = 2**14  # a slice's header, and little of its pixels
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile inflates others without a bound on memory
+_ENCRYPTED = 0x1  # flag bit
+
+
+@contextmanager
+def sources_of_archive(path: Path, name: str) -> Iterator[list[MemberSource]]:
+    """All visible members, sorted by path; InputError if it is no ZIP file or has too many. Valid inside the with."""
+    try:
+        file = _Guarded(path, name)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be opened ({error.strerror}); check the path") from error
+    with file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError ...
+            kind = type(error).__name__
+            raise InputError(f"{name}: not a readable ZIP archive ({kind}); pack it again") from error
+        with archive:
+            check_count(len(archive.infolist()), name, "members")
+            # not info.is_dir(): it fails for an empty name
+            members = [(_parts(info), info) for info in archive.infolist() if not info.filename.endswith("/")]
+            members = sorted((m for m in members if is_visible(m[0])), key=lambda m: "/".join(m[0]))
+            budget = _Budget(name, path.stat().st_size)
+            yield [
+                MemberSource(archive, info, label(info.filename, f"member {n} of {len(members)}"), budget)
+                for n, (_, info) in enumerate(members, 1)
+            ]
+
+
+def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
+    return tuple(part for part in info.filename.split("/") if part not in ("", ".", ".."))
+
+
+class _Guarded(io.FileIO):
+    """A file that is not read in large pieces: the archive's directory is, and its stated size may be anything."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path)
+        self._called = name
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            limit = f"{MAX_DIRECTORY_BYTES / 2**20:.0f} MiB"
+            raise InputError(f"{self._called}: its directory is over the limit of {limit}; pack one series only")
+        return super().read(size) or b""
+
+
+@dataclass
+class _Budget:
+    """What an archive may still be inflated to, all members and passes together."""
+
+    name: str
+    packed: int  # bytes of the archive
+    spent: int = 0
+
+    def spend(self, size: int) -> None:
+        self.spent += size
+        if self.spent > MAX_TOTAL_BYTES:
+            limit = f"{MAX_TOTAL_BYTES / 2**30:g} GiB"
+            raise ArchiveTooLarge(f"{self.name}: inflates to over the limit of {limit}; pack one series only")
+
+
+class ArchiveTooLarge(InputError):
+    """The archive as a whole, not one of its members, is refused."""
+
+
+@dataclass(frozen=True)
+class MemberSource:
+    archive: zipfile.ZipFile = field(repr=False)
+    info: zipfile.ZipInfo = field(repr=False)
+    label: str
+    budget: _Budget = field(repr=False)
+
+    def head(self) -> bytes:
+        with self._inflated(_CHUNK) as file:
+            return file.read(HEAD_BYTES)
+
+    def open(self, *, header_only: bool = False) -> BinaryIO:
+        check_size(self.info.file_size, self.label)
+        packed = min(self.info.compress_size, self.budget.packed)  # the first is only stated
+        limit = inflation_limit(packed)
+        return self._inflated(min(MAX_HEADER_BYTES, limit) if header_only else limit)
+
+    def _inflated(self, limit: int) -> BinaryIO:
+        if self.info.flag_bits & _ENCRYPTED:
+            raise InputError(f"{self.label}: encrypted; unpack the archive with its password and give the folder")
+        if self.info.compress_type not in _METHODS:
+            method = self.info.compress_type
+            raise InputError(f"{self.label}: packed by method {method}, not deflated; unpack it, give the folder")
+        try:
+            return cast(BinaryIO, _Inflated(self.archive.open(self.info), limit, self.label, self.budget))
+        except Exception as error:  # BadZipFile, NotImplementedError ... their texts hold names
+            kind = type(error).__name__
+            raise InputError(f"{self.label}: damaged in the archive ({kind}); pack it again") from error
+
+
+class _Inflated(io.RawIOBase):
+    """A member as a seekable file: inflated as far as it is read and kept, since pydicom goes back and forth."""
+
+    def __init__(self, member: IO[bytes], limit: int, name: str, budget: _Budget) -> None:
+        self._member, self._limit, self._name, self._budget = member, limit, name, budget
+        self._kept, self._size = io.BytesIO(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._kept.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            self._inflate_to(None)
+        return self._kept.seek(offset, whence)
+
+    def read(self, size: int | None = -1) -> bytes:
+        everything = size is None or size < 0
+        self._inflate_to(None if everything else self._kept.tell() + cast(int, size))
+        return self._kept.read(size)
+
+    def _inflate_to(self, end: int | None) -> None:
+        if end is not None and end <= self._size:
+            return
+        here = self._kept.tell()
+        self._kept.seek(self._size)
+        while (end is None or self._size < end) and (chunk := self._next()):
+            self._size += self._kept.write(chunk)
+        self._kept.seek(here)
+
+    def _next(self) -> bytes:
+        try:
+            chunk = self._member.read(_CHUNK)
+        except Exception as error:  # zlib.error, BadZipFile (its text holds the name), EOFError
+            kind = type(error).__name__
+            raise InputError(f"{self._name}: damaged in the archive ({kind}); pack it again") from error
+        if self._size + len(chunk) > self._limit:
+            limit = f"{self._limit / 2**20:.0f} MiB"
+            raise InputError(f"{self._name}: inflates to over the limit of {limit}; give a smaller file")
+        self._budget.spend(len(chunk))
+        return chunk
+
+    def close(self) -> None:
+        self._member.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,101 @@
+"""A DICOMDIR -> the CT images that its records refer to, as sources.
+
+A DICOMDIR is an index that came with the data: where it points is checked, not trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lsms_rt.errors import InputError, LsmsError
+
+from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset, quiet_pydicom
+from .read import is_ct_class
+from .source import FileSource, check_count, file_sources
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MAX_DICOMDIR_BYTES = 64 * 2**20  # a record has some 500 bytes
+
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
+_IN_USE = 0xFFFF
+_log = logging.getLogger("lsms_rt")
+
+
+def sources_of_dicomdir(path: Path, name: str, on_missing: Callable[[str], None] | None = None) -> list[FileSource]:
+    """The CT images of a DICOMDIR, in the order of its records, each once.
+
+    Those that are missing are counted in a line that ``on_missing`` is told, or in the log.
+    InputError if the file is no DICOMDIR, is damaged, has too many records, or refers to anything outside its folder.
+    """
+    records = _image_records(path, name)
+    root = path.parent.resolve()
+    found = [_inside(root, record.parts, name) for record in records if record.is_ct]
+    there = list(dict.fromkeys(file for file in found if file.is_file()))
+    missing = sum(not file.is_file() for file in found)
+    if missing:
+        (on_missing or _log.warning)(f"{missing} of {len(found)} CT images of the DICOMDIR are missing")
+    if not there:
+        what = f"{len(records)} image records, {len(found)} of CT, {missing} of them missing"
+        raise InputError(f"{name}: no CT image in the DICOMDIR ({what}); give the folder of the images")
+    return file_sources(there, "image")
+
+
+class _Image(NamedTuple):
+    """A record of an image."""
+
+    parts: list[str]  # folders, then the file
+    is_ct: bool  # or of no stated class
+
+
+def _image_records(path: Path, name: str) -> list[_Image]:
+    with quiet_pydicom():
+        try:
+            size = path.stat().st_size
+            if size > MAX_DICOMDIR_BYTES:
+                limit = f"{MAX_DICOMDIR_BYTES / 2**20:.0f} MiB"
+                raise InputError(f"{name}: a DICOMDIR of {size / 2**20:.0f} MiB, over the limit of {limit}")
+            items = path.read_bytes().count(_ITEM_TAG)
+            if items > MAX_ITEMS:
+                raise InputError(f"{name}: a DICOMDIR of {items} items, over the limit of {MAX_ITEMS}")
+            ds = open_dataset(FileSource(path, name), dicomdir=True).ds
+            if ds.file_meta.get("MediaStorageSOPClassUID") != DICOMDIR_CLASS:
+                raise InputError(f"{name}: not a DICOMDIR; give a DICOMDIR, or the folder of the images")
+            records = ds.get("DirectoryRecordSequence") or []
+            check_count(len(records), name, "records")
+            images = (r for r in records if r.get("DirectoryRecordType") == "IMAGE" and _in_use(r) and _parts(r))
+            return [_Image(_parts(r), is_ct_class(r.get("ReferencedSOPClassUIDInFile"), absent=True)) for r in images]
+        except (LsmsError, MemoryError):
+            raise
+        except Exception as error:  # whatever pydicom raises
+            kind = type(error).__name__
+            raise InputError(f"{name}: a damaged DICOMDIR ({kind}); give the folder of the images") from error
+
+
+def _in_use(record: Dataset) -> bool:
+    """Deleted records may stay in the file, with the flag 0."""
+    return bool(record.get("RecordInUseFlag", _IN_USE) != 0)
+
+
+def _parts(record: Dataset) -> list[str]:
+    value = record.get("ReferencedFileID") or []
+    return [value] if isinstance(value, str) else [str(part) for part in value]
+
+
+def _inside(root: Path, parts: Sequence[str], name: str) -> Path:
+    """The referenced file, links followed. InputError unless it lies inside `root`, whether it is there or not.
+
+    Media have capitals only; a disc that was copied often has small letters instead.
+    """
+    try:
+        exact, lower = (root.joinpath(*(change(p) for p in parts)).resolve() for change in (str, str.lower))
+        file = lower if not exact.exists() and lower.exists() else exact
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name that is too long
+        raise InputError(f"{name}: a record of the DICOMDIR refers to no possible path; do not trust it") from error
+    if not file.is_relative_to(root):
+        raise InputError(f"{name}: a record of the DICOMDIR refers to a file outside of its folder; do not trust it")
+    return file

@@ -1,0 +1,102 @@
+"""A sentence -> token ids, and back-pressure on sentences that the engine cannot read."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import EngineInvalidError, InputError, brief
+
+CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+FUNCTION_WORDS = {
+    "a", "an", "and", "at", "find", "in", "is", "of", "on", "or", "please", "segment", "show", "that",
+    "the", "this", "to", "with",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One sentence: ``ids`` int64 (1, T) and ``mask`` float32 (1, T), 1 for a token and 0 for padding.
+
+    ``unknown_words`` are those that the vocabulary does not have.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+    unknown_words: tuple[str, ...] = ()
+
+
+def clean_sentence(text: str) -> str:
+    """NFKC, control characters and repeated spaces removed; case is the tokenizer's business.
+
+    Raises :class:`InputError` when ``text`` is no string or holds no letter or digit.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"the sentence is a {type(text).__name__}, not a string; give one sentence")
+    normal = unicodedata.normalize("NFKC", text)
+    printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in normal)
+    if not any(c.isalnum() for c in printable):
+        raise InputError('the sentence is empty; say what to look for, e.g. "the cyst in the left lobe of the liver"')
+    return " ".join(printable.split())
+
+
+class Tokenizer:
+    """A ``tokenizer.json`` (Hugging Face ``tokenizers`` format) with a fixed number of tokens."""
+
+    def __init__(self, data: bytes, max_tokens: int) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        try:
+            self._fast = Fast.from_buffer(data)
+        except Exception as error:  # the library raises bare Exception
+            raise EngineInvalidError(
+                f"tokenizer.json is no tokenizer ({brief(error)}); build the engine again"
+            ) from error
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        self._pad = self._fast.token_to_id(PAD) or 0
+        self.max_tokens = max_tokens
+        self.vocab_size: int = self._fast.get_vocab_size()
+
+    def __call__(self, text: str) -> Tokens:
+        """Tokens of ``text``, padded to ``max_tokens``.
+
+        Raises :class:`InputError` for an empty sentence, one longer than the engine reads (it is never cut silently),
+        and one whose every word is unknown or says nothing ("the", "in", "show").
+        """
+        sentence = clean_sentence(text)
+        if len(sentence) > 1000:  # before tokenizing: hostile input must not cost time
+            raise InputError(f"the sentence has {len(sentence)} characters; give one sentence of at most 1000")
+        ids = self._encode(sentence).ids
+        if len(ids) > self.max_tokens:
+            raise InputError(
+                f"the sentence has {len(ids)} tokens and this engine reads {self.max_tokens}; shorten the sentence"
+            )
+        words = dict.fromkeys(word.strip(string.punctuation) for word in sentence.split())
+        unknown = tuple(word for word in words if word and self._is_unknown(word))
+        if all(word in unknown or word.lower() in FUNCTION_WORDS for word in words if word):
+            raise InputError(
+                "no word of the sentence names a lesion in this engine's vocabulary; describe it in English"
+            )
+        tokens = np.full((1, self.max_tokens), self._pad, np.int64)
+        mask = np.zeros((1, self.max_tokens), np.float32)
+        tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1.0
+        return Tokens(tokens, mask, unknown)
+
+    def _encode(self, text: str, special: bool = True) -> Any:
+        try:
+            return self._fast.encode(text, add_special_tokens=special)
+        except Exception as error:  # bare, e.g. of a vocabulary without [UNK]
+            raise EngineInvalidError(
+                f"tokenizer.json does not work ({brief(error)}); build the engine again"
+            ) from error
+
+    def _is_unknown(self, word: str) -> bool:
+        """Whether the vocabulary lacks ``word``, or can only spell it letter by letter."""
+        pieces = self._encode(word, special=False).tokens
+        spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)
+        return UNK in pieces or spelled

@@ -1,0 +1,176 @@
+"""Figures of bench: samples, ratios, verdicts, tables, and the effort that is spent on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lsms_rt.bench.compare import compare, verdict
+from lsms_rt.bench.device_times import host_bound
+from lsms_rt.bench.records import PEERS, read
+from lsms_rt.bench.report import filled, write_report
+from lsms_rt.bench.samples import Ratio, Samples, instability, nested_ratio, unpaired_ratio
+from lsms_rt.bench.stopwatch import Effort, measure
+from lsms_rt.cli.main import main
+from lsms_rt.errors import InputError
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_percentiles_are_only_told_where_samples_lie_beyond_them() -> None:
+    few, many = Samples(tuple(range(1, 21))), Samples(tuple(range(1, 201)))
+    assert few.percentile(50) == 10.5 and few.percentile(95) is not None
+    assert few.percentile(99) is None
+    assert many.percentile(99) == pytest.approx(np.percentile(range(1, 201), 99))
+    assert Samples.from_dict(json.loads(json.dumps(many.to_dict()))) == many
+
+
+def test_drift_falls_out_of_ratios_of_one_round() -> None:
+    """The machine slows down threefold in the middle: 2 to 1 stays 2 to 1, and the interval is narrow."""
+    speed = np.r_[np.ones(8), np.full(8, 3.0)]
+    noise = np.random.default_rng(0).normal(1, 0.005, 16)
+    found = nested_ratio((2 * speed * noise).reshape(4, 4), speed.reshape(4, 4))
+    assert found.value == pytest.approx(2, rel=0.01) and found.high / found.low < 1.02
+    loose = unpaired_ratio(2 * speed * noise, speed)
+    assert loose.low <= 2 <= loose.high and loose.high / loose.low > 1.5
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng, hits = np.random.default_rng(1), 0
+    for trial in range(100):
+        launch = rng.lognormal(np.log(1.5), 0.1, (9, 1))  # processes differ by more than their rounds
+        rounds = launch * rng.lognormal(0, 0.01, (9, 3))
+        found = nested_ratio(rounds, np.ones((9, 3)), seed=trial)
+        hits += found.low <= 1.5 <= found.high
+    assert 85 <= hits <= 99  # 95 of 100; a bootstrap of medians of nine is a little off
+
+
+def test_stopwatch_keeps_its_manners() -> None:
+    clock = Clock()
+    calls: list[float] = []
+
+    def run() -> None:
+        calls.append(clock.now)
+        clock.spend(0.01)
+
+    samples = measure(run, Effort(0.2, 1.0, 10), clock)
+    assert len(calls) - len(samples.values) == 20  # of warm-up
+    assert len(samples.values) == 100 and samples.median == pytest.approx(10)
+    slow = measure(lambda: clock.spend(1.0), Effort(0.2, 1.0, 10), clock)
+    assert len(slow.values) == 10
+
+
+def test_scattering_samples_are_warned_of() -> None:
+    assert not instability("x", Samples((10.0, 10.1, 9.9)))
+    assert "scatter by" in instability("x", Samples((10.0, 20.0)))[0]
+
+
+def test_a_gpu_that_waits_for_the_host_is_warned_of() -> None:
+    def way(enqueue: float) -> dict[str, Samples]:
+        return {"enqueue": Samples((enqueue,) * 3), "compute": Samples((1.0,) * 3)}
+
+    assert host_bound({"CUDA graph": way(0.1), "no CUDA graph": way(0.9)}) == [
+        "no CUDA graph: enqueueing takes 90% of the computing time (above 80%): host bound"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "unit", "wanted"),
+    [
+        (Ratio(1.2, 1.15, 1.25), "ms", "slower"),
+        (Ratio(1.2, 1.15, 1.25), "slices/s", "faster"),
+        (Ratio(0.8, 0.75, 0.85), "ms", "faster"),
+        (Ratio(1.01, 0.99, 1.03), "ms", "same"),
+        (Ratio(1.08, 1.0, 1.2), "ms", "unclear"),
+        (Ratio(1.0, 0.7, 1.4), "ms", "unclear"),
+    ],
+)
+def test_verdicts(ratio: Ratio, unit: str, wanted: str) -> None:
+    assert verdict(ratio, unit, 0.05) == wanted
+
+
+def peers_record(scale: float = 1.0) -> dict:
+    rng = np.random.default_rng(0)
+
+    def row(name: str, ms: float) -> dict:
+        values = ms * rng.normal(1, 0.01, 9)
+        return {
+            "name": name, "what": f"what {name} is", "ms_a_slice": Samples(tuple(values)).to_dict(),
+            "times_ours": {"value": ms / 100, "low": 0.9, "high": 9.0}, "goal": 1.5,
+            "largest_logit_difference": 1e-6, "mask_agreement": 1.0, "open_s": 1.0, "first_slice_s": 0.2,
+            "peak_rss_mb": None,
+        }  # fmt: skip
+
+    return {
+        "kind": PEERS, "format": 1, "device": {"processor": "a CPU", "gpu": None}, "versions": {"lsms-rt": "0"},
+        "commit": "abc", "date": "2026-01-01", "weights": "random", "image_size": 64, "slices": 4,
+        "launches": 9, "rounds": 1, "threads": 2, "answers_compared_with": "eager",
+        "rows": [row("ours", 100), row("eager", 300 * scale)], "absent": {"OpenVINO": "not installed: openvino"},
+    }  # fmt: skip
+
+
+def test_compare_sees_what_changed_and_nothing_else() -> None:
+    found, cautions = compare(peers_record(), peers_record(1.3))
+    assert {d.name: d.verdict for d in found} == {
+        "ours": "same", "eager": "slower", "eager, times ours": "faster",  # ours, beside a slower eager
+    }  # fmt: skip
+    assert not cautions
+    other = peers_record() | {"device": {"processor": "another", "gpu": None}}
+    assert compare(peers_record(), other)[1] == ["other devices: a CPU and another"]
+
+
+def test_few_samples_are_no_verdict() -> None:
+    few = [peers_record(scale) | {"launches": 3, "rounds": 3} for scale in (1.0, 1.5)]
+    assert {d.verdict for d in compare(*few)[0]} == {"unclear"}
+
+
+def test_a_faster_engine_passes_and_a_slower_one_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, slow = peers_record(), peers_record()
+    (row,) = (row for row in slow["rows"] if row["name"] == "ours")
+    row["ms_a_slice"]["samples"] = [1.3 * value for value in row["ms_a_slice"]["samples"]]
+    for name, record in (("plain", plain), ("slow", slow)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    files = [str(tmp_path / name) for name in ("plain.json", "slow.json")]
+    with pytest.raises(SystemExit):
+        main(["bench", "compare", *files, "--fail-on-slower"])
+    assert "slower: ours, eager, times ours" in capsys.readouterr().err
+    assert main(["bench", "compare", *reversed(files), "--fail-on-slower"]) == 0
+
+
+def test_a_report_has_every_row_and_picture(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(peers_record()))
+    page, picture = write_report([tmp_path / "run.json"], tmp_path / "out")
+    text = page.read_text()
+    assert "what eager is" in text and "not installed: openvino" in text and "commit abc; 2026-01-01" in text
+    assert picture.stat().st_size > 10_000 and picture.name in text
+
+
+def test_tables_in_a_text_are_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(peers_record()))
+    text = "before\n<!-- bench: run.json -->\nold\n<!-- bench: end -->\nafter\n"
+    once = filled(text, tmp_path)
+    assert "old" not in once and "what ours is" in once and once.startswith("before\n") and once.endswith("\nafter\n")
+    assert filled(once, tmp_path) == once
+    with pytest.raises(InputError, match="has no end"):
+        filled("<!-- bench: run.json -->\n", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"kind": "other"}', '{"kind": "peers", "format": 99}'])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError):
+        read(tmp_path / "x.json")

@@ -1,0 +1,128 @@
+"""bench, run for real on the smallest of everything."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsms_rt.bench.engine import Options, measure_engine
+from lsms_rt.bench.peers.contenders import CONTENDERS
+from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, Plan, random_inputs
+from lsms_rt.bench.peers.side_by_side import run as run_peers
+from lsms_rt.bench.records import SCALING, record_of
+from lsms_rt.bench.samples import Samples
+from lsms_rt.bench.stopwatch import Effort
+from lsms_rt.bench.tables import markdown
+from lsms_rt.cli.main import main
+from lsms_rt.cli.parser import joined
+from lsms_rt.data import demo_engine
+from lsms_rt.errors import MachineError
+
+
+def test_two_words_are_one_command() -> None:
+    assert joined(["bench", "report", "a.json"]) == ["bench report", "a.json"]
+    assert joined(["bench", "demo"]) == ["bench", "demo"]
+    assert joined(["bench", "./report"]) == ["bench", "./report"]
+    assert joined(["predict", "report"]) == ["predict", "report"]
+
+
+def test_an_engine_is_measured() -> None:
+    effort = Effort(0.0, 0.0, 3, 3)
+    found = measure_engine(demo_engine(), Options(effort=effort, rounds=2, series=3, cold_starts=1, batches=(1, 2)))
+    assert {name: value["count"] for name, value in found["latency"].items()} == dict.fromkeys(
+        ("predict_cached", "predict_new_sentence", "predict_from_dicom_bytes"), 3
+    )
+    stages = {name: value["p50"] for name, value in found["stages"].items()}
+    assert stages["total"] == pytest.approx(sum(stages.values()) - stages["total"], rel=0.3)
+    assert set(found["throughput"]) == {
+        "series, batch 1", "series, batch 2", "predict, 1 client", "predict, 2 clients", "predict, 4 clients",
+    }  # fmt: skip
+    cold = {name: value["p50"] for name, value in found["cold_start"].items()}
+    assert cold["process_to_mask_ms"] > cold["engine_load_ms"] + cold["first_mask_ms"] > 10
+    assert found["memory"]["peak_rss_mb"] >= found["memory"]["rss_after_mb"]
+
+
+def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.json"
+    assert main(["bench", "demo", "--quick", "--json", str(file)]) == 0
+    assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in capsys.readouterr().out
+    record = json.loads(file.read_text())
+    assert record["engines"]["demo.engine"]["engine"]["digest"].startswith("sha256:")
+    events = {name: Samples((value,)).to_dict() for name, value in (("enqueue", 0.25), ("compute", 1.5))}
+    record["engines"]["demo.engine"] |= {"events": {"CUDA graph": events}}
+    assert "| CUDA graph, ms (p50) | enqueue | compute |\n|---|---|---|\n| | 0.250 | 1.500 |" in markdown(record)
+    assert main(["bench", "compare", str(file), str(file), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {row["ratio"]["value"] for row in answer["differences"]} == {1.0} and not answer["cautions"]
+    assert main(["bench", "report", str(file), "-o", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "run.png"}
+
+
+def test_peers_answer_the_same(tmp_path: Path) -> None:
+    prepare = pytest.importorskip("lsms_rt.bench.peers.prepare").prepare
+    from lsms_rt.data import demo_checkpoint
+
+    what = prepare(tmp_path, demo_checkpoint(), "tiny", 64)
+    plan = Plan(slices=2, launches=1, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
+    random_inputs(plan, tmp_path, 64, what["max_tokens"], what["vocabulary"])
+    said: list[str] = []
+    found = run_peers(tmp_path, plan, said.append)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert set(rows) == {OURS, REFERENCE, "naive graph"} and not found["absent"]
+    for name, row in rows.items():
+        assert row["largest_logit_difference"] < 1e-3 and row["mask_agreement"] > 0.999, name  # as LIMITS["fp32"]
+        assert row["ms_a_slice"]["count"] == 2 and row["open_s"] > 0
+    assert rows[OURS]["times_ours"]["value"] == 1
+    (tmp_path / "naive.onnx").write_bytes(b"broken")
+    with pytest.raises(MachineError, match=r"naive graph failed \(exit code 1\).*--without"):
+        run_peers(tmp_path, replace(plan, names=("naive graph",)), said.append)
+
+
+def test_goals_are_of_contenders() -> None:
+    assert set(GOALS) <= {contender.name for contender in CONTENDERS}
+
+
+def test_scaling_measures_every_point_and_draws_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one engine for all, which is what takes the time."""
+    axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
+    plan = axes.Plan(
+        image_size=64, sizes=(64,), batches=(1, 2), tokens=(32,), slices=(1, 3), rounds=2, text=axes.SMALL_TEXT
+    )
+    with ExitStack() as stack:
+        build, built = axes._engine, {}
+
+        def once(config: Any) -> Any:
+            if config not in built:
+                built[config] = stack.enter_context(build(config))
+            return nullcontext(built[config])
+
+        monkeypatch.setattr(axes, "_engine", once)
+        found = axes.measure_scaling(plan, lambda _: None)
+    assert len(built) == 1
+    assert {axis: [point["x"] for point in points] for axis, points in found["axes"].items()} == {
+        "image size": [64],
+        "batch": [1, 2],
+        "slices": [1, 3],
+        "sentence, tokens of it": [32],
+        "sentence, tokens of the engine": [32],
+    }
+    assert all(point["count"] == 2 and point["p50"] > 0 for points in found["axes"].values() for point in points)
+    assert found["flops"][0]["flops"] > 1e8
+    assert {"1x1 convolution", "depthwise convolution", "matrix product", "GELU"} <= {
+        row["kind"] for row in found["operators"]
+    }
+    record = record_of(SCALING, ("numpy",), **found)
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert main(["bench", "report", str(tmp_path / "run.json"), "-o", str(tmp_path / "out")]) == 0
+    assert "| image size | 64: " in (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "run.png").stat().st_size > 50_000
+    capsys.readouterr()
+    assert main(["bench", "compare", str(tmp_path / "run.json"), str(tmp_path / "run.json")]) == 0
+    assert "image size: 64" in capsys.readouterr().out

@@ -1,0 +1,161 @@
+"""The gate: what it asks, what it refuses, and the report that it leaves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_answers import answer as made
+from fake_answers import compared, unit
+
+from lsms_rt.calibration.gate import GateData, gate_data, run_gate
+from lsms_rt.calibration.pictures import agreement_picture, layers_picture, worst_picture
+from lsms_rt.calibration.report import gate_report
+from lsms_rt.calibration.search import Trial
+from lsms_rt.calibration.sensitivity import Effect
+from lsms_rt.datasets.questions import questions
+from lsms_rt.datasets.refhl import read_annotations
+from lsms_rt.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
+    from lsms_rt.datasets.phantom.dataset import PhantomSpec, write_phantom
+
+    folder = tmp_path_factory.mktemp("gate") / "phantom"
+    write_phantom(folder, PhantomSpec(2, 7, 96), workers=1)
+    rows = read_annotations(folder)
+    return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), brought=True)
+
+
+class Oracle:
+    """Knows every truth, and answers with what ``spoil`` makes of it."""
+
+    def __init__(self, data: GateData, spoil=lambda truth: truth) -> None:  # type: ignore[no-untyped-def]
+        self.truth = {(id_of(q.ct.hu), q.row.sentence): q.truth for q in questions(data.rows)}
+        self.spoil = spoil
+
+    def predict(self, img, text: str):  # type: ignore[no-untyped-def]
+        @dataclass
+        class Answer:
+            mask: np.ndarray
+
+        return Answer(self.spoil(self.truth[id_of(img.hu), text]))
+
+
+def id_of(hu: np.ndarray) -> bytes:
+    return hu.tobytes()
+
+
+def shifted(truth: np.ndarray) -> np.ndarray:
+    return np.roll(truth, 1, axis=1)
+
+
+def talkative(truth: np.ndarray) -> np.ndarray:
+    mask = truth.copy()
+    if not truth.any():
+        mask[40:44, 40:44] = True
+    return mask
+
+
+def test_the_same_answers_pass(data: GateData) -> None:
+    result = run_gate(Oracle(data), Oracle(data), data, 0.0)
+    assert result.passed and not result.failures and not result.worst
+    assert result.comparison.dice is not None and result.comparison.dice.reference == 1
+    assert result.comparison.sentences == len(data.rows)
+    assert result.comparison.area is not None and result.comparison.area.bias == 0
+
+
+@pytest.mark.parametrize(("spoil", "said"), [(shifted, "mean Dice drops"), (talkative, "true of nothing")])
+def test_worse_answers_are_refused(data: GateData, spoil, said: str) -> None:  # type: ignore[no-untyped-def]
+    result = run_gate(Oracle(data), Oracle(data, spoil), data, 0.005)
+    assert not result.passed and said in " ".join(result.failures)
+    assert result.worst and result.worst[0].harm == max(a.dice - b.dice for a, b in result.answers)
+    # The other way round nothing is lost.
+    assert run_gate(Oracle(data, spoil), Oracle(data), data, 0.005).passed
+
+
+def test_a_deaf_reference_judges_nothing(data: GateData) -> None:
+    deaf = Oracle(data, np.zeros_like)
+    result = run_gate(deaf, deaf, data, 0.005)
+    assert not result.passed and not result.failures
+    assert "mean Dice of 0.000" in result.unjudged and "--dataset" not in result.unjudged
+    phantom = replace(data, brought=False)
+    assert "give --dataset" in run_gate(deaf, deaf, phantom, 0.005).unjudged
+    # What can be seen all the same is seen.
+    loud = run_gate(deaf, Oracle(data, talkative), data, 0.005)
+    assert loud.unjudged and "true of nothing" in " ".join(loud.failures)
+
+
+def test_sentences_that_cannot_be_asked_are_counted(data: GateData) -> None:
+    class Choosy(Oracle):
+        def predict(self, img, text: str):  # type: ignore[no-untyped-def]
+            if text == data.rows[0].sentence:
+                raise InputError("no such word")
+            return super().predict(img, text)
+
+    result = run_gate(Choosy(data), Oracle(data), data, 0.005)
+    assert result.passed and "could not be asked: no such word" in result.unchecked[0]
+    assert "Not checked:" in gate_report({"precision": "fp16"}, data, result, 0.005, accepted=False)
+
+
+def test_a_vocabulary_that_knows_no_word(data: GateData) -> None:
+    class Foreign:
+        def predict(self, img, text: str):  # type: ignore[no-untyped-def]
+            raise InputError(f"no word of {text!r} is known")
+
+    result = run_gate(Foreign(), Oracle(data), data, 0.005)
+    assert f"{len(data.rows)} of {len(data.rows)} sentences could not be asked: no word of" in result.unjudged
+
+
+def test_the_data_of_a_gate(tmp_path: Path, data: GateData) -> None:
+    folder = data.rows[0].image.parents[2]
+    split = data.rows[0].split
+    some = gate_data(folder, split, 3, tmp_path, 96)
+    assert len(some.rows) == 3 and some.brought and split in some.what
+    assert (
+        some.digest
+        == gate_data(folder, split, 3, tmp_path, 96).digest
+        != gate_data(folder, split, 4, tmp_path, 96).digest
+    )
+    with pytest.raises(InputError, match="no rows of split 'nowhere'"):
+        gate_data(folder, "nowhere", 3, tmp_path, 96)
+
+
+def test_the_report_says_what_was_found(data: GateData) -> None:
+    refused = run_gate(Oracle(data), Oracle(data, lambda truth: talkative(shifted(truth))), data, 0.005)
+    engine = {"precision": "int8", "weights": "<demo>"}
+    page = gate_report(engine, data, refused, 0.005, accepted=True)
+    assert "<b>Refused.</b>" in page and "--accept" in page and "not a medical device" in page
+    assert "&lt;demo&gt;" in page and "two phantom &lt;cases&gt;" in page and "<demo>" not in page
+    assert page.count("data:image/png;base64,") == 2
+    assert not re.search(r"(?:src|href)=['\"]https?:", page)  # nothing is fetched: one file is all
+    assert f"{refused.comparison.dice.engine:.4f}" in page  # type: ignore[union-attr]
+    assert "Painted although nothing is there" in page
+    passed = gate_report(engine, data, run_gate(Oracle(data), Oracle(data), data, 0.005), 0.005, accepted=False)
+    assert "<b>Passed.</b>" in passed and "Refused" not in passed and "No answer lost anything" in passed
+
+
+def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
+    """Not blank, and with awkward input: nothing painted, one answer, no trial."""
+    from PIL import Image
+
+    result = run_gate(Oracle(data), Oracle(data, shifted), data, 0.005)
+    units = [unit("encoder.stages.0.blocks.0.mlp.expand", 10), unit("linear_1", 1, "text")]
+    effects = {u.key: Effect(u.key, "minmax", noise, 30, 0) for u, noise in zip(units, (1.0, 0.0), strict=True)}
+    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("refused",))
+    for number, png in enumerate(
+        [
+            worst_picture(result.worst), agreement_picture(result.answers), agreement_picture([]),
+            layers_picture(units, effects, {units[0].key}, [trial]), layers_picture(units, effects, set(), []),
+        ]
+    ):  # fmt: skip
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(png)
+        assert np.asarray(Image.open(path).convert("L")).std() > 5
+    pixels = np.asarray(Image.open(tmp_path / "0.png").convert("RGB")).astype(int)
+    for colour in ((0, 255, 0), (0, 191, 255), (255, 0, 0)):  # truth, reference and engine are all outlined
+        assert (np.abs(pixels - colour).sum(-1) < 60).sum() > 50, colour

@@ -1,0 +1,317 @@
+"""Lanes, series, graphs and memory of the TensorRT runtime, over a TensorRT and a GPU of NumPy (``fake_tensorrt``).
+
+The driver's own calls are in ``make gpu-check``.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_engines import (
+    CUDA13,
+    IMAGE_TENSORS,
+    SIZE,
+    T,
+    engine_directory,
+    image_compute,
+)
+from fake_tensorrt import FakeDevice, FakeLibrary
+
+from lsms_rt import errors
+from lsms_rt.bench.device_times import event_times
+from lsms_rt.bench.stopwatch import Effort
+from lsms_rt.engine.tensorrt import backend as backend_module
+from lsms_rt.engine.tensorrt.backend import TensorRtBackend
+from lsms_rt.engine.tensorrt.lane import IDLE
+from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX, TENSORRT, Flavour
+from lsms_rt.errors import BatchSizeError, EngineInvalidError
+
+
+@pytest.fixture
+def opened(tmp_path: Path, demo_engine: Path) -> Callable[..., tuple[TensorRtBackend, FakeLibrary, FakeDevice]]:
+    def make(flavour: Flavour = TENSORRT, graphs: bool = True, capture: str = "") -> Any:
+        directory, plans = engine_directory(tmp_path / "a.engine", demo_engine, flavour)
+        device = FakeDevice(capture=capture)
+        library = FakeLibrary(device, plans, directory.manifest.backend_version)
+        backend = TensorRtBackend(
+            directory, 0, graphs, driver=lambda: CUDA13, device=lambda *_: device, library=library
+        )
+        return backend, library, device
+
+    return make
+
+
+def sentence(backend: Any, seed: int) -> Any:
+    tokens = np.random.default_rng(seed).integers(0, 9, (1, T))
+    return backend.encode_text(tokens, np.ones((1, T), np.float32))
+
+
+def wanted(images: np.ndarray, text: Any) -> np.ndarray:
+    rows = {n: np.repeat(a, len(images), 0) for n, a in text.arrays.items()}
+    return image_compute(images, np.repeat(text.mask, len(images), 0), **rows)["logits"][:, 0]
+
+
+def some(batch: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(batch, 1, SIZE, SIZE)).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------ lanes and series
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=list(FLAVOURS))
+def test_answers_follow_images_and_sentences(opened: Any, flavour: Flavour, graphs: bool) -> None:
+    backend, library, device = opened(flavour, graphs)
+    texts = [sentence(backend, seed) for seed in (1, 2)]
+    assert not np.array_equal(texts[0].arrays["keys1"], texts[1].arrays["keys1"])
+    for seed, (batch, which) in enumerate([(1, 0), (1, 0), (3, 0), (1, 1), (3, 1), (3, 0), (1, 0)]):
+        images = some(batch, seed)
+        np.testing.assert_allclose(backend.segment(images, texts[which]), wanted(images, texts[which]), rtol=1e-5)
+    assert library.contexts == 3  # of the text, and of batches 1 and 3
+    assert library.runtime.engine_host_code_allowed is False
+    ours = graphs and not flavour.own_graphs
+    assert device.calls.count("captured") == (3 if ours else 0)
+    assert ("launch" in device.calls) == ours
+    if flavour is RTX:
+        strategy = library.CudaGraphStrategy
+        assert library.config.cuda_graph_strategy == (strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED)
+    backend.close()
+    assert all(buffer.freed for buffer in device.memory_map.values())
+    with pytest.raises(EngineInvalidError, match="has been closed"):
+        backend.segment(some(1), texts[0])
+
+
+def test_a_sentence_is_copied_once(opened: Any) -> None:
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    backend.segment(some(2), text)
+    device.calls.clear()
+    backend.segment(some(2, 5), text)
+    assert device.calls == ["upload", "launch", "download"]  # the image only
+
+
+def test_the_next_batch_is_copied_before_this_one_is_awaited(opened: Any) -> None:
+    backend, library, device = opened()
+    text, log = sentence(backend, 1), device.calls
+    parts = [some(2, 1), some(2, 2), some(2, 3), some(1, 4)]
+    log.clear()
+
+    def batches() -> Any:
+        for number, images in enumerate(parts):
+            log.append(f"batch {number}")
+            yield images
+
+    answers = []
+    for logits in backend.segment_many(batches(), text):
+        log.append("answer")
+        answers.append(logits)
+    for logits, images in zip(answers, parts, strict=True):
+        assert len(logits) == len(images)
+        np.testing.assert_allclose(logits, wanted(images, text), rtol=1e-5)
+    order = [entry for entry in log if entry.startswith(("batch", "answer"))]
+    assert order == ["batch 0", "batch 1", "answer", "batch 2", "answer", "batch 3", "answer", "answer"]
+    assert library.contexts == 1 + 2  # text; two lanes of two in turn, also for the last slice
+
+
+def test_a_series_that_is_left_or_fails_frees_its_lanes(opened: Any) -> None:
+    backend, library, device = opened(graphs=False)
+    text = sentence(backend, 1)
+    left = backend.segment_many(iter([some(2)] * 5), text)
+    next(left)
+    left.close()
+    library.says, library.execute = "out of memory", False
+    with pytest.raises(errors.OutOfDeviceMemoryError, match=r"image\.plan did not run: out of memory"):
+        list(backend.segment_many([some(2)], text))
+    library.says, library.execute = "", True
+    np.testing.assert_allclose(backend.segment(some(2), text), wanted(some(2), text), rtol=1e-5)
+    backend.close()
+    assert device.inside == 0
+    assert all(buffer.freed for buffer in device.memory_map.values())
+
+
+def test_a_capture_that_fails_is_said_and_the_lane_runs_on(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    backend, _, _ = opened(capture="cuStreamEndCapture failed: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
+    text = sentence(backend, 1)
+    for seed in range(3):
+        np.testing.assert_allclose(backend.segment(some(1, seed), text), wanted(some(1, seed), text), rtol=1e-5)
+    said = [record.message for record in caplog.records if "without a CUDA graph" in record.message]
+    assert len(said) == 2  # once a lane: of the text and of the image
+    assert "STREAM_CAPTURE_UNSUPPORTED" in said[0]
+
+
+def test_few_idle_lanes_are_kept(opened: Any) -> None:
+    backend, _, device = opened(graphs=False)
+    text = sentence(backend, 1)
+    lanes = backend._lanes["image.plan"]
+    for batch in (1, 2, 3, 4):
+        backend.segment(some(batch), text)
+    assert [lane.batch for lane in lanes._idle] == [2, 3, 4]
+    with device.current():  # a second user of batch 4: another lane
+        held = [lanes.take(4), lanes.take(4)]
+        assert held[0] is not held[1]
+        for lane in held:
+            lanes.give(lane)
+    assert [lane.batch for lane in lanes._idle] == [3, 4, 4]
+    assert len(lanes._idle) == IDLE
+    kept = {id(buffer) for lane in lanes._idle for buffer in lane._buffers.values()}
+    images = [b for b in device.memory_map.values() if b.host.shape[1:] == (1, SIZE, SIZE)]
+    assert all(buffer.freed != (id(buffer) in kept) for buffer in images)
+
+
+def test_who_wants_more_lanes_than_there_may_be_waits(opened: Any) -> None:
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    lanes = backend._lanes["image.plan"]
+    lanes._most = 2
+    with device.current():
+        held = [lanes.take(1), lanes.take(1)]
+        assert lanes.take(1, wait=False) is None
+    answers: list[np.ndarray] = []
+    waiting = threading.Thread(target=lambda: answers.append(backend.segment(some(1), text)))
+    waiting.start()
+    waiting.join(0.2)
+    assert not answers
+    with device.current():
+        lanes.give(held[0])
+    waiting.join(5)
+    np.testing.assert_allclose(answers[0], wanted(some(1), text), rtol=1e-5)
+    lanes._most = 1  # a series takes what there is: one lane, batch after batch
+    with device.current():
+        lanes.give(held[1])
+        for lane in [lanes.take(1)]:
+            lanes.drop(lane)
+    found = list(backend.segment_many([some(2, 1), some(2, 2), some(2, 3)], text))
+    for seed, logits in enumerate(found, 1):
+        np.testing.assert_allclose(logits, wanted(some(2, seed), text), rtol=1e-5)
+
+
+def test_a_series_runs_in_the_memory_of_one_lane(opened: Any) -> None:
+    """The second lane does not fit: the first is used again. And what a lane that failed half-made had is freed."""
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    device.buffers_left = len(IMAGE_TENSORS) + 3
+    found = list(backend.segment_many([some(2, 1), some(2, 2), some(2, 3)], text))
+    for seed, logits in enumerate(found, 1):
+        np.testing.assert_allclose(logits, wanted(some(2, seed), text), rtol=1e-5)
+    device.buffers_left = 10**6
+    backend.close()
+    assert all(buffer.freed for buffer in device.memory_map.values())
+
+
+def test_a_closed_engine_holds_nothing(opened: Any) -> None:
+    backend, _, _ = opened()
+    backend.segment(some(1), sentence(backend, 1))
+    held = weakref.ref(backend._plans["image.plan"])
+    backend.close()
+    assert held() is None
+    backend.close()
+
+
+def test_features_of_a_sentence_cannot_be_changed(opened: Any) -> None:
+    """Lanes know them by identity: a change in place would not be seen.  The caller's own arrays are his."""
+    backend, _, _ = opened()
+    tokens, mask = np.ones((1, T), np.int64), np.ones((1, T), np.float32)
+    first = backend.encode_text(tokens, mask)
+    with pytest.raises(ValueError, match="read-only"):
+        first.arrays["keys1"][:] = 0
+    tokens[:], mask[0, 5:] = 2, 0
+    second = backend.encode_text(tokens, mask)
+    assert second.arrays["keys1"][0, 0, 0, 0] == 10
+    assert first.mask.sum() == T
+
+
+def test_many_threads(opened: Any) -> None:
+    backend, _, _ = opened()
+    texts = [sentence(backend, seed) for seed in range(3)]
+    wrong: list[Any] = []
+
+    def work(seed: int) -> None:
+        for step in range(5):
+            images, text = some(1 + (seed + step) % 3, seed * 10 + step), texts[(seed + step) % 3]
+            found = backend.segment(images, text)
+            if not np.allclose(found, wanted(images, text), rtol=1e-5):
+                wrong.append((seed, step))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    with pytest.raises(BatchSizeError, match=r"image is \(5, 1, 64, 64\), the engine takes .* --max-batch"):
+        backend.segment(some(5), text)
+    backend.segment(some(1), text)
+    device.free_bytes = 1000
+    with pytest.raises(errors.OutOfDeviceMemoryError, match=r"needs 1 MiB .* has 0 MiB free"):
+        backend.segment(some(2), text)
+    assert backend._lanes["image.plan"]._idle == []  # what was idle was given up first
+    device.integrated = True  # what a Jetson's driver calls free is less than what can be had
+    backend.segment(some(2), text)
+
+
+def test_no_context_says_why(opened: Any) -> None:
+    backend, library, _ = opened()
+    library.says = "[defaultAllocator.cpp] Error Code 1: Cuda Runtime (out of memory)"
+    with pytest.raises(errors.OutOfDeviceMemoryError, match="makes no context"):
+        sentence(backend, 1)
+
+
+def test_what_rtx_compiled_is_kept_for_the_next_process(
+    opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(backend_module.CACHE, str(tmp_path / "cache"))
+    backend, library, _ = opened(RTX)
+    assert library.caches == []
+    backend.close()
+    assert sorted(p.name for p in (tmp_path / "cache").rglob("*.cache")) == ["image.plan.cache", "text.plan.cache"]
+    _, library, _ = opened(RTX)
+    assert library.caches == [b"compiled", b"compiled"]
+    folder = next((tmp_path / "cache").rglob("text.plan.cache")).parent
+    assert folder.name == "nvidia-a10-1-7-1-116"  # another GPU's or version's is another file
+    monkeypatch.setenv(backend_module.CACHE, "")
+    _, library, _ = opened(RTX)
+    assert library.caches == []
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_events_stand_around_copies_and_computation(opened: Any, graphs: bool) -> None:
+    """An event of the fake counts what was put on the stream before it."""
+    backend, _, device = opened(graphs=graphs)
+    manifest = SimpleNamespace(max_tokens=T, image_size=SIZE)
+    found = event_times(backend, manifest, Effort(0.0, 0.0, 3, 3))
+    assert found.pop("captured").values == (float(graphs),) * 3
+    assert {name: samples.values for name, samples in found.items() if name != "enqueue"} == {
+        "h2d": (1.0,) * 3,  # the image; the sentence is there already
+        "compute": (1.0,) * 3,
+        "d2h": (1.0,) * 3,
+    }
+    assert all(0 < value < 1000 for value in found["enqueue"].values)
+    assert backend.segment(some(1), sentence(backend, 1)).shape == (1, SIZE, SIZE)  # the lane came back
+    assert device.inside == 0
+
+
+def test_a_failed_run_is_not_timed(opened: Any) -> None:
+    backend, library, device = opened(graphs=False)
+    text = sentence(backend, 1)
+    library.execute = False
+    with pytest.raises(errors.EngineError, match="did not run"):
+        backend.times(some(1), text)
+    library.execute = True
+    assert set(backend.times(some(1), text)) == {"enqueue", "h2d", "compute", "d2h", "captured"} and device.inside == 0
+
+
+def test_a_graph_that_is_not_captured_is_not_called_one(opened: Any) -> None:
+    backend, _, _ = opened(capture="no capture here")
+    assert backend.times(some(1), sentence(backend, 1))["captured"] == 0

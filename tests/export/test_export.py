@@ -1,0 +1,140 @@
+"""Checkpoint -> engine: the graphs say what PyTorch says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+from lsms_rt.data import demo_checkpoint
+from lsms_rt.engine import open_directory
+from lsms_rt.engine.backend import FEATURES
+from lsms_rt.errors import EngineError, InputError
+from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.graph.compact import store_as_fp16
+from lsms_rt.export.verify import bundled_examples, compare, judge, of_engine, of_model, phantom_examples
+from lsms_rt.model import LSMS, TextConfig, preset
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine of the demo checkpoint at another size than the bundled one, built once."""
+    path = tmp_path_factory.mktemp("build") / "small.engine"
+    build_engine(BuildOptions(image_size=160, max_batch=4, verify_slices=2), path)
+    return path
+
+
+@pytest.mark.slow
+def test_the_build_says_what_it_is(engine: Path) -> None:
+    manifest = open_directory(engine).manifest
+    assert (manifest.image_size, manifest.max_batch, manifest.profile) == (160, 4, (1, 4, 4))
+    assert manifest.weights_note == "demo weights trained on synthetic CT"
+    assert manifest.accuracy["slices"] == 2
+    assert manifest.accuracy["max_logit_difference"] < 1e-4
+    assert not list(engine.parent.glob(".building-*"))
+
+
+@pytest.mark.slow
+def test_the_graphs_are_as_promised(engine: Path) -> None:
+    text, image = (onnx.load(engine / f"{name}.onnx") for name in ("text", "image"))
+    for graph in (text, image):
+        onnx.checker.check_model(graph, full_check=True)
+        assert [o.version for o in graph.opset_import if o.domain == ""] == [20]
+    assert [i.name for i in text.graph.input] == ["tokens", "mask"]
+    assert [o.name for o in text.graph.output] == list(FEATURES)
+    assert [i.name for i in image.graph.input] == ["image", "mask", *FEATURES]
+    for value in (*text.graph.input, *text.graph.output, *image.graph.input, *image.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        assert first.dim_param and not first.dim_value, f"{value.name}: the batch is not dynamic"
+    # All that depends on the sentence alone is in the text graph: no token projection is left in the image graph.
+    assert not [i.name for i in image.graph.initializer if "language.text" in i.name or "bert" in i.name]
+
+
+@pytest.mark.slow
+def test_the_bundled_engine_equals_pytorch_on_64_slices(demo_engine: Path) -> None:
+    """The figures that the issue of the export asks for; also proves that engine and checkpoint belong together."""
+    parity = compare(of_model(LSMS.from_pretrained(demo_checkpoint())), demo_engine, phantom_examples(64, 256))
+    assert parity.slices == 64
+    assert parity.max_logit_difference < 1e-4
+    assert parity.mask_agreement >= 0.9999
+
+
+@pytest.mark.slow
+def test_the_graphs_tell_nothing_of_the_machine_they_were_made_on(engine: Path) -> None:
+    for name in ("text.onnx", "image.onnx"):
+        data = (engine / name).read_bytes()
+        assert b"stack_trace" not in data
+        assert str(Path(__file__).parents[2]).encode() not in data
+
+
+def test_fp16_storage_is_lossless() -> None:
+    exact = np.arange(200, dtype=np.float32) / 8
+    inexact = np.linspace(0, 1, 200, dtype=np.float32)
+    large = np.full(200, 1e6, np.float32)
+    names = {"exact": exact, "inexact": inexact, "large": large}
+    nodes = [helper.make_node("Add", ["x", "exact"], ["a"]), helper.make_node("Add", ["a", "inexact"], ["b"])]
+    nodes.append(helper.make_node("Add", ["b", "large"], ["y"]))
+    values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [200]) for n in "xy"]
+    graph = helper.make_graph(
+        nodes, "g", values[:1], values[1:], [numpy_helper.from_array(a, n) for n, a in names.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    before = model.SerializeToString()
+    assert store_as_fp16(model) == 1
+    onnx.checker.check_model(model, full_check=True)
+    import onnxruntime
+
+    x = {"x": np.random.default_rng(0).normal(size=200).astype(np.float32)}
+    answers = [onnxruntime.InferenceSession(m).run(None, x)[0] for m in (before, model.SerializeToString())]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no config\.json"):
+        build_engine(BuildOptions(checkpoint=tmp_path), tmp_path / "new.engine")
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(InputError, match="exists"):
+        build_engine(BuildOptions(), tmp_path / "precious")
+    with pytest.raises(InputError, match="no engine"):
+        build_engine(BuildOptions(force=True), tmp_path / "precious")
+    with pytest.raises(InputError, match="multiple of 32"):
+        build_engine(BuildOptions(image_size=100), tmp_path / "new.engine")
+    with pytest.raises(InputError, match="--max-batch 0"):
+        build_engine(BuildOptions(max_batch=0), tmp_path / "new.engine")
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_checkpoint_without_a_tokenizer_or_config_value_is_refused(tmp_path: Path) -> None:
+    text = TextConfig(vocab_size=20, hidden_size=32, layers=1, heads=1, intermediate_size=32)
+    LSMS(preset("tiny", image_size=64, text=text)).save_pretrained(tmp_path / "mine")
+    with pytest.raises(InputError, match=r"no tokenizer\.json"):
+        build_engine(BuildOptions(checkpoint=tmp_path / "mine"), tmp_path / "mine.engine")
+    config = json.loads((tmp_path / "mine/config.json").read_text())
+    (tmp_path / "mine/config.json").write_text(json.dumps(config | {"image_size": 70}))
+    with pytest.raises(InputError, match="image_size is 70"):
+        build_engine(BuildOptions(checkpoint=tmp_path / "mine"), tmp_path / "mine.engine")
+
+
+def test_compare_notices_other_weights(engine: Path) -> None:
+    """A check of the check: against a model with one changed weight, parity fails."""
+    model = LSMS.from_pretrained(demo_checkpoint())
+    with torch.no_grad():
+        model.decoder.predict.bias += 0.01
+    parity = compare(of_model(model), engine, phantom_examples(1, 160))
+    assert parity.max_logit_difference > 5e-3
+    with pytest.raises(EngineError, match=r"differs from its reference: logits by 1\.0e-02 \(at most 1e-04\)"):
+        judge(parity, "fp32")
+    with pytest.raises(EngineError, match="logits by nan"):
+        judge(replace(parity, max_logit_difference=float("nan")), "fp16")
+
+
+def test_two_engines_of_the_same_weights_agree_on_the_bundled_slices(demo_engine: Path) -> None:
+    """What a device without PyTorch compares its plans with."""
+    parity = compare(of_engine(demo_engine), demo_engine, bundled_examples())
+    assert (parity.slices, parity.max_logit_difference, parity.mask_agreement) == (9, 0.0, 1.0)

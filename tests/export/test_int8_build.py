@@ -1,0 +1,229 @@
+"""From the demo checkpoint to an INT8 engine, by the command line: calibrated, gated, and taken by TensorRT for RTX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from lsms_rt import Segmenter, demo_engine
+from lsms_rt.calibration.recipe import read_recipe
+from lsms_rt.cli.main import main
+from lsms_rt.data import demo_checkpoint
+from lsms_rt.datasets.phantom.dataset import PhantomSpec, write_phantom
+from lsms_rt.datasets.refhl import ANNOTATIONS
+from lsms_rt.engine import open_directory
+from lsms_rt.export import build as build_module
+from lsms_rt.export.graph.qdq import int8_layers
+from lsms_rt.model import LSMS
+
+pytestmark = pytest.mark.slow
+SIZE = "128"
+# A few slices say little about accuracy: so wide a budget that the search has something to find in any case.
+FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.05"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Five builds of the same checkpoint at one size: the exporter, half a minute a time, is asked once a precision."""
+    kept: dict[object, Path] = {}
+    real = build_module.export_graphs
+
+    def cached(model: LSMS, folder: Path, nodes: object = None) -> tuple[Path, Path]:
+        key = next(model.parameters()).dtype
+        if key not in kept:
+            kept[key] = tmp_path_factory.mktemp("graphs")
+            real(model, kept[key])
+        names = ("text.onnx", "image.onnx")
+        return tuple(shutil.copy(kept[key] / name, folder / name) for name in names)  # type: ignore[return-value]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "export_graphs", cached)
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int8") / "phantom"
+    write_phantom(folder, PhantomSpec(10, 21, 128))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calibration(dataset: Path) -> Path:
+    folder = dataset.with_name("calibration")
+    code = main(["calibrate", str(demo_checkpoint()), str(dataset), "--image-size", SIZE, *FEW, "-o", str(folder)])
+    assert code == 0
+    return folder
+
+
+def fp32_of(calibration: Path) -> Path:
+    """The engine that was made of the checkpoint."""
+    return next(calibration.glob("fp32-*.engine"))
+
+
+def build(calibration: Path, output: Path, *more: str) -> int:
+    return main(
+        ["build-engine", "--precision", "int8", "--calibration", str(calibration), "--image-size", SIZE,
+         "--verify-slices", "2", "--gate-sentences", "30", "-o", str(output), *more]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine(calibration: Path) -> Path:
+    """Over fp16, as graphs; it passes the gate on eighty sentences, in a budget that suits so few."""
+    path = calibration.with_name("int8.engine")
+    assert build(calibration, path, "--gate-sentences", "80", "--max-dice-drop", "0.05") == 0
+    return path
+
+
+def test_what_calibrate_leaves(calibration: Path) -> None:
+    recipe = read_recipe(calibration)
+    assert (recipe.preset, recipe.image_size, recipe.max_dice_drop) == ("tiny", 128, 0.05)
+    assert 0.3 < recipe.macs_share < 0.92  # products of two activations, in attention, are never INT8
+    assert recipe.measured["held_out"]["passed"] and recipe.measured["held_out"]["sentences"] == 30
+    layers, kept = (set(recipe.layers["image"]), set(recipe.kept["image"]))
+    assert layers and not layers & kept
+    assert not [name for name in layers if ".svla.rows" in name or ".svla.columns" in name or "depthwise" in name]
+    slices = json.loads((calibration / "slices.json").read_text())
+    assert len(slices["rows"]) == 4 and slices["split"] == "train"
+    assert {path.name for path in calibration.iterdir()} > {"layers.png", "ranges-minmax.json", "trials.json"}
+
+
+def test_calibrate_goes_on_and_repeats_itself(
+    calibration: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was measured before is used again, and what is missing is measured to the same numbers."""
+    ranges = json.loads((calibration / "ranges-minmax.json").read_text())
+    engine = fp32_of(calibration)
+    again = tmp_path / "again"
+    shutil.copytree(calibration, again)
+    (again / "ranges-minmax.json").unlink()
+    effects_file = next(again.glob("effects-*.json"))
+    effects_file.write_text(json.dumps(json.loads(effects_file.read_text())[:-12]))  # as if broken off
+    assert main(["calibrate", str(engine), str(dataset), *FEW, "--json", "-o", str(again)]) == 0
+    assert json.loads((again / "ranges-minmax.json").read_text()) == ranges
+    said = json.loads(capsys.readouterr().out)
+    effects = [next(folder.glob("effects-*.json")).read_text() for folder in (again, calibration)]
+    assert effects[0] == effects[1]
+    assert said["digest"] == read_recipe(calibration).digest == read_recipe(again).digest
+
+
+def test_the_engine_says_what_is_int8(engine: Path, calibration: Path) -> None:
+    manifest, recipe = open_directory(engine).manifest, read_recipe(calibration)
+    assert manifest.precision == "int8" and manifest.calibration is not None
+    assert manifest.calibration["recipe_digest"] == recipe.digest and manifest.calibration["rest"] == "fp16"
+    for name in ("text", "image"):
+        graph = onnx.load(engine / f"{name}.onnx")
+        assert sorted(int8_layers(graph)) == sorted(recipe.layers[name])
+        onnx.checker.check_model(graph, full_check=True)
+    assert manifest.gate["passed"] and not manifest.gate["accepted"]
+    assert manifest.gate["sentences"] == 80 and manifest.gate["dice"]["n"] > 10
+    assert 0.3 < manifest.calibration["macs_share"] == round(recipe.macs_share, 4)
+    # What stands first is of the graphs that are shipped.
+    assert manifest.accuracy["measured_with"].startswith("onnxruntime")
+    assert manifest.accuracy["rest_in_float16"]["max_logit_difference"] < manifest.accuracy["max_logit_difference"]
+    assert manifest.rebuild.count("--calibration DIR") == 1
+    report = engine.with_name("int8.report.html").read_text()
+    assert "INT8" in report and recipe.digest[:16] in report
+
+
+def test_its_answers_are_near_the_reference(engine: Path, calibration: Path, abdomen: np.ndarray) -> None:
+    with Segmenter(engine) as a, Segmenter(fp32_of(calibration)) as b:
+        found, wanted = (s.predict(abdomen, "the cyst in the liver").probability for s in (a, b))
+    assert 1e-5 < np.abs(found - wanted).mean() < 0.05
+
+
+def test_the_rest_in_fp32(calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build(calibration, tmp_path / "x.engine", "--rest", "fp32", "--gate-sentences", "0", "--accept") == 0
+    said = capsys.readouterr().out
+    assert "the rest in fp32" in said and "has not run INT8 faster than fp32" in said and "gate: not asked" in said
+    manifest = open_directory(tmp_path / "x.engine").manifest
+    assert manifest.kept_in_fp32 == {} and manifest.gate == {"passed": False, "skipped": True, "accepted": True}
+    assert manifest.rebuild.count("--calibration DIR --rest fp32") == 1
+    graph = onnx.load(tmp_path / "x.engine" / "image.onnx")
+    kinds = {t.data_type for t in graph.graph.initializer if t.name.endswith(".scale")}
+    assert kinds == {onnx.TensorProto.FLOAT}
+
+
+def test_rtx_takes_it(engine: Path, tmp_path: Path) -> None:
+    """The builder reads the Q/DQ nodes as INT8: its log names INT8 products, and no node is left over."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'lsms-rt[dev]' on Linux x86_64")
+    path = tmp_path / "plans.engine"
+    assert (
+        main(["build-engine", "--from", str(engine), "--backend", "tensorrt-rtx", "--target", "sm_89", "-o", str(path)])
+        == 0
+    )
+    manifest = open_directory(path).manifest
+    assert (manifest.backend, manifest.precision) == ("tensorrt-rtx", "int8")
+    assert manifest.calibration and manifest.gate["of"].startswith("the graphs")
+    kinds = json.loads((path / "layers.json").read_text())["image.plan"]["summary"]["by_type_and_precision"]
+    assert any("Int8" in kind for kind in kinds), kinds
+
+
+def test_the_gate_refuses_and_says_why(calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ranges a hundred times too small clip everything: nothing is written but the report; --accept is on record."""
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    values = json.loads((calibration / "recipe.json").read_text())
+    values["layers"]["image"] = {name: limit / 100 for name, limit in values["layers"]["image"].items()}
+    (bad / "recipe.json").write_text(json.dumps(values))
+    output = tmp_path / "bad.engine"
+    more = ("--rest", "fp32", "--verify-slices", "0", "--report", str(tmp_path / "why" / "report.html"))
+    assert build(bad, output, *more) == 4
+    said = capsys.readouterr().err
+    assert "the gate refuses this int8 engine: mean Dice drops from" in said and "--accept overrides it" in said
+    assert not output.exists() and not list(tmp_path.glob(".building*"))
+    assert "<b>Refused.</b>" in (tmp_path / "why" / "report.html").read_text()
+    assert build(bad, output, "--accept", *more) == 0
+    assert "refused, and accepted with --accept" in capsys.readouterr().out
+    gate = open_directory(output).manifest.gate
+    assert gate["accepted"] and not gate["passed"] and gate["failures"]
+
+
+def test_what_calibrate_refuses(
+    calibration: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, out = str(fp32_of(calibration)), str(tmp_path / "out")
+    bad = tmp_path / "bad"
+    shutil.copytree(dataset, bad)
+    with (bad / ANNOTATIONS).open("a") as file:
+        file.write("x,1,nowhere.dcm,nothing.png,,cyst,train,\n")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    for source, data, more, code, said in (
+        (engine, dataset, ["-o", str(tmp_path / "taken")], 2, "exists and is no calibration"),
+        (engine, bad, [], 2, "sentence is empty"),
+        (str(tmp_path), dataset, [], 2, "neither an engine nor a checkpoint"),
+        (engine, dataset, ["--split", "val"], 2, "must be held out"),
+        (engine, dataset, ["--split", "nowhere"], 2, "only of test, train, val"),
+        (engine, dataset, ["--image-size", "64"], 2, "--image-size is for a checkpoint"),
+        (engine, dataset, ["--max-dice-drop", "2"], 2, "not a number from 0 to 1"),
+    ):
+        try:
+            found = main(["calibrate", source, str(data), "-o", out, *more])
+        except SystemExit as error:  # argparse
+            found = int(error.code or 0)
+        assert found == code and said in capsys.readouterr().err, said
+
+
+def test_a_calibration_of_other_weights_or_size_is_refused(
+    calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(calibration, tmp_path / "x.engine", "--image-size", "64") == 2
+    assert "the calibration is for 128x128, the engine would have 64x64" in capsys.readouterr().err
+    values = json.loads((calibration / "recipe.json").read_text()) | {"weights_digest": "00" * 32}
+    (tmp_path / "recipe.json").write_text(json.dumps(values))
+    assert build(tmp_path, tmp_path / "x.engine") == 2
+    assert "ranges of other weights mean nothing" in capsys.readouterr().err
+
+
+def test_only_fp32_engines_are_calibrated(engine: Path, dataset: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(["calibrate", str(engine), str(dataset), "-o", str(tmp_path / "c")]) == 4
+    assert "is an engine of onnxruntime in int8" in capsys.readouterr().err
+    assert demo_engine().exists()

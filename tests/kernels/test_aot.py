@@ -1,0 +1,141 @@
+"""Compilation for GPUs that are not here: what a plugin needs, and no drift from the committed report.
+
+The compiler runs in processes of its own, since the kernels of this one are interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsms_rt.kernels import aot, ptx, registry
+from lsms_rt.kernels.shape import Shape, stage_shapes
+
+REPORT = Path(__file__).parents[2] / "bench/results/aot/kernels.json"
+CI_ARCHS = ("sm_80", "sm_87", "sm_90", "sm_120")
+KEY = ("kernel", "shape", "arch")
+
+
+def compile_in_another_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "lsms_rt.kernels.aot", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], dict[str, Any]]:
+    """All kernels that plugins use, of all presets' stages at 512x512, compiled now."""
+    report = tmp_path_factory.mktemp("aot") / "kernels.json"
+    done = compile_in_another_process("--arch", *CI_ARCHS, "--report", str(report))
+    assert done.returncode == 0, done.stderr
+    return {tuple(row[name] for name in KEY): row for row in json.loads(report.read_text())["rows"]}
+
+
+@pytest.mark.slow
+def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """The command assembles every kernel without Triton's hidden parameters, or fails."""
+    shapes = dict.fromkeys(shape for preset in ("tiny", "base") for shape in stage_shapes(preset, 512))
+    assert len(rows) == len(CI_ARCHS) * sum(len(registry.chain(shape)) for shape in shapes)
+    for row in rows.values():
+        assert row["spills"] == row["stack"] == 0, row
+        assert row["shared"] <= 48 * 1024, row
+        assert row["registers"] <= 255, row
+
+
+@pytest.mark.slow
+def test_the_committed_report_has_not_drifted(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """Made by ``make aot``.  Another Triton allocates other registers; the report must then be made again."""
+    import triton
+
+    committed = json.loads(REPORT.read_text())
+    assert committed["triton"] == triton.__version__, "another Triton than the report's: run make aot, and look at it"
+    found = {tuple(row[name] for name in KEY): row for row in committed["rows"]}
+    assert {row["arch"] for row in committed["rows"]} == set(aot.TARGETS)
+    for key, row in rows.items():
+        assert found[key] == row, "the kernels have changed: run make aot, and look at the difference"
+
+
+def test_the_report_holds_all_kernels_without_faults() -> None:
+    """Both types, all architectures; of fp32, which no plugin runs, a spill would be as unwelcome."""
+    committed = json.loads(REPORT.read_text())["rows"]
+    assert aot.faults(committed) == []
+    assert {row["shape"].rpartition("_")[2] for row in committed} == {"fp16", "fp32"}
+    assert {row["target"] for row in committed} >= {"sm_80", "sm_87", "sm_90a", "sm_120a"}
+
+
+@pytest.mark.slow
+def test_what_is_written_can_be_loaded_by_others(tmp_path: Path) -> None:
+    done = compile_in_another_process("--arch", "sm_87", "--preset", "tiny", "--image-size", "64", "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    shape = stage_shapes("tiny", 64)[0]
+    folder = tmp_path / "sm_87" / shape.key
+    names = sorted(path.stem for path in folder.glob("*.ptx"))
+    assert names == sorted(f"{registry.name(m)}_kernel" for m in registry.chain(shape))
+    for name in names:
+        data = json.loads((folder / f"{name}.json").read_text())
+        text = (folder / f"{name}.ptx").read_text()
+        entry = re.search(r"\.entry (\w+)\((.*?)\n\)", text, re.DOTALL)
+        assert entry is not None
+        assert entry.group(1) == data["entry"] == name
+        assert len(re.findall(r"\.param", entry.group(2))) == len(data["arguments"])
+        assert ".version 8.5" in text  # CUDA 12.5 and JetPack 6 understand it
+        assert (data["target"], data["arch"]) == ("sm_87", "sm_87")
+        assert data["block"] % 32 == 0
+        assert (folder / f"{name}.cubin").read_bytes()[:4] == b"\x7fELF"
+    assert "depthwise_kernel" in done.stdout
+
+
+def test_interpreted_kernels_cannot_be_compiled() -> None:
+    shape = Shape(32, 16, 16)
+    with pytest.raises(RuntimeError, match="unset TRITON_INTERPRET"):
+        aot.compile_launch(registry.mix.launch(shape), shape, "sm_80")
+
+
+# ------------------------------------------------------------------------------------------------- PTX
+
+HEAD = ".version 8.5\n.target sm_90a\n.address_size 64\n"
+ENTRY = """.visible .entry mix_kernel(
+\t.param .u64 .ptr .global .align 1 mix_kernel_param_0,
+\t.param .u64 .ptr .global .align 1 mix_kernel_param_1,
+\t.param .u64 .ptr .global .align 1 mix_kernel_param_2,
+\t.param .u64 .ptr .global .align 1 mix_kernel_param_3
+)
+.reqntid 128
+{
+\tld.param.b64 %rd1, [mix_kernel_param_0];
+\tld.param.b64 %rd2, [mix_kernel_param_1];
+\tret;
+}
+"""
+
+
+def test_hidden_parameters_are_removed() -> None:
+    text = ptx.strip_hidden_parameters(HEAD + ENTRY, 2)
+    assert "mix_kernel_param_1\n)" in text
+    assert "param_2" not in text
+    assert text.endswith(ENTRY[ENTRY.index(".reqntid") :])
+    assert ptx.target_of(text) == "sm_90a"
+
+
+def test_hidden_parameters_in_use_are_noticed() -> None:
+    used = ENTRY.replace("ret;", "ld.param.b64 %rd3, [mix_kernel_param_2];\n\tret;")
+    with pytest.raises(ValueError, match=r"uses its hidden parameter mix_kernel_param_2"):
+        ptx.strip_hidden_parameters(HEAD + used, 2)
+    with pytest.raises(ValueError, match="4 parameters, not 3 and 2 hidden"):
+        ptx.strip_hidden_parameters(HEAD + ENTRY, 3)
+    with pytest.raises(ValueError, match="no .visible .entry"):
+        ptx.strip_hidden_parameters(HEAD, 1)
+
+
+def test_faults_are_named() -> None:
+    row = {"kernel": "k", "shape": "s", "arch": "sm_80", "spills": 0, "stack": 0, "shared": 49152}
+    assert aot.faults([row]) == []
+    for change in ({"spills": 4}, {"stack": 8}, {"shared": 49160}):
+        assert len(aot.faults([row | change])) == 1

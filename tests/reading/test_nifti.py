@@ -1,0 +1,80 @@
+"""Where a NIfTI file's voxels lie: by its affine, in its units, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lsms_rt.errors import InputError
+from lsms_rt.reading.load import load_slices
+
+nibabel: Any = pytest.importorskip("nibabel")
+
+
+def saved(path: Path, affine: np.ndarray, pixdim: tuple[float, ...] | None = None, units: str = "mm") -> Path:
+    hu = np.random.default_rng(0).uniform(-900, 900, (20, 31, 4)).astype(np.float32)
+    image = nibabel.Nifti1Image(hu, affine)
+    image.header.set_xyzt_units(units)
+    image.set_sform(affine, code=1)
+    image.set_qform(None, code=0)
+    if pixdim is not None:
+        image.header["pixdim"][1:4] = pixdim
+    nibabel.save(image, path)
+    return path
+
+
+def turned(axis: str, degrees: float) -> np.ndarray:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    rotation = {"z": [[c, -s, 0], [s, c, 0], [0, 0, 1]], "x": [[1, 0, 0], [0, c, -s], [0, s, c]]}[axis]
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(rotation) @ np.diag([0.7, 0.8, 5])
+    return affine
+
+
+def test_sizes_are_those_of_the_affine(tmp_path: Path) -> None:
+    """Not the header's second opinion, which a resampling may have left behind."""
+    slices = load_slices(saved(tmp_path / "a.nii", np.diag([0.7, 0.8, 5, 1]), pixdim=(1, 1, 1)))
+    assert slices[0].spacing_mm == pytest.approx((0.8, 0.7))
+    assert [ct.position_mm for ct in slices] == pytest.approx([0, 5, 10, 15])
+
+
+@pytest.mark.parametrize(("units", "factor"), [("mm", 1), ("meter", 1e-3), ("micron", 1e3), ("unknown", 1)])
+def test_units_are_honoured(tmp_path: Path, units: str, factor: float) -> None:
+    affine = np.diag([0.7 * factor, 0.8 * factor, 5 * factor, 1])
+    slices = load_slices(saved(tmp_path / "a.nii", affine, units=units))
+    assert slices[0].spacing_mm == pytest.approx((0.8, 0.7)) and slices[1].position_mm == pytest.approx(5)
+    assert slices[0].grid is not None and slices[0].grid.units == units
+
+
+def test_slices_of_a_tilted_gantry_are_apart_along_their_normal(tmp_path: Path) -> None:
+    affine = np.diag([0.7, 0.8, 5, 1.0])
+    affine[1, 2] = 5 * np.tan(0.4)  # each slice lies further to the front: they stay axial, 5 mm apart
+    slices = load_slices(saved(tmp_path / "a.nii", affine))
+    assert [ct.position_mm for ct in slices] == pytest.approx([0, 5, 10, 15])
+    tilted = turned("x", 20)
+    tilted[:3, 2] = [0, 0, 5]  # slices tilted, the table moves straight
+    slices = load_slices(saved(tmp_path / "b.nii", tilted))
+    assert slices[1].position_mm == pytest.approx(5 * np.cos(np.radians(20)))
+
+
+@pytest.mark.parametrize("affine", [turned("z", 40), turned("x", 40), turned("x", 44)])
+def test_oblique_volumes_are_refused(tmp_path: Path, affine: np.ndarray) -> None:
+    with pytest.raises(InputError, match="oblique"):
+        load_slices(saved(tmp_path / "a.nii", affine))
+
+
+@pytest.mark.parametrize("affine", [turned("z", 10), turned("x", 25), turned("x", -25)])
+def test_a_little_is_not_oblique(tmp_path: Path, affine: np.ndarray) -> None:
+    assert len(load_slices(saved(tmp_path / "a.nii", affine))) == 4
+
+
+def test_a_file_that_does_not_say_where_right_is_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii", np.diag([0.7, 0.8, 5, 1]))
+    image = nibabel.load(path)
+    image.set_sform(None, code=0)
+    nibabel.save(image, tmp_path / "b.nii")
+    with pytest.raises(InputError, match="left and right are unknown"):
+        load_slices(tmp_path / "b.nii")
