@@ -11,11 +11,10 @@ from typing import Any
 
 from .memory import peak_rss_mb, rss_mb
 
-RUNS = 5
 FIELDS = ("import_ms", "engine_load_ms", "first_mask_ms", "process_to_mask_ms", "rss_mb", "peak_rss_mb")
 
 
-def cold_start(engine: Path, threads: int | None, device: str | None, runs: int = RUNS) -> dict[str, Any]:
+def cold_start(engine: Path, threads: int | None, device: str | None, runs: int) -> dict[str, Any]:
     """Samples of every field, from ``runs`` fresh processes; the files are in the page cache by the second."""
     from lsms_rt.errors import MachineError
 

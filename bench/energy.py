@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .options import ENERGY_S
 from .sensors import Sensors
-
-LEAST_S = 10.0  # sensors are averaged over tenths of a second: shorter runs measure the sensor
 
 
 def energy(
-    run: Callable[[], int], sensors: Sensors, seconds: float = LEAST_S,
+    run: Callable[[], int], sensors: Sensors, seconds: float = ENERGY_S,
     clock: Callable[[], float] = time.monotonic, rest: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:  # fmt: skip
     """Joules a slice; ``run`` computes some slices and says how many.  First idle for ``seconds``, then at work."""

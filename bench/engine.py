@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,17 @@ from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import look
 from lsms_rt.segmenter import Segmenter
 
-from .cold_start import RUNS, cold_start
+from .cold_start import cold_start
 from .device_times import Ways, host_bound, with_and_without_graph
-from .energy import LEAST_S, energy
+from .energy import energy
 from .example import SENTENCE, dataset, example, example_bytes
 from .memory import peak_rss_mb, rss_mb
+from .options import EngineOptions
 from .samples import Samples, instability
 from .sensors import find_sensors, no_sensors
 from .stopwatch import FULL, Effort, measure
 
-SERIES = 32  # slices
 CLIENTS = (1, 2, 4)  # threads that ask at once
-ROUNDS = 5  # of everything that is a throughput
 METHOD = {
     "clock": "wall clock around the call, in this process",
     "image": "a bundled phantom slice (256x256), read from DICOM bytes where it says so",
@@ -46,25 +44,10 @@ METHOD = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
-    """``batches`` None: 1, 2, 4 ... up to the engine's largest.  ``energy_s`` 0 leaves energy out."""
-
-    threads: int | None = None
-    device: str | None = None
-    cuda_graph: bool = True
-    effort: Effort = FULL
-    batches: tuple[int, ...] | None = None
-    series: int = SERIES
-    rounds: int = ROUNDS
-    cold_starts: int = RUNS
-    energy_s: float = LEAST_S
-
-
 Say = Callable[[str], None]
 
 
-def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> dict[str, Any]:
+def measure_engine(path: Path, options: EngineOptions, say: Say = lambda _: None) -> dict[str, Any]:
     """A record in plain types: raw samples, figures, warnings."""
     index = gpu_index(open_directory(path).manifest, options.device)
     has_sensors = index is not None or jetson.find() is not None
@@ -167,7 +150,7 @@ def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Samples], 
     return found, {name: Samples(tuple(values[-count:])) for name, values in stages.items()}
 
 
-def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Samples]:
+def _throughput(segmenter: Segmenter, options: EngineOptions) -> dict[str, Samples]:
     """Slices a second, rounds in turn: a series by batch, and clients that ask for one slice at a time."""
     most = segmenter.manifest.max_batch
     batches = options.batches or tuple(sorted({*(2**n for n in range(most.bit_length()) if 2**n <= most), most}))

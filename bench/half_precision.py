@@ -63,14 +63,19 @@ def half_errors(name: str) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the record as JSON (default: no file)")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON, not the table")
     options = parser.parse_args(argv)
     rows = {name: half_errors(name) for name in CASES}
-    for name, errors in rows.items():
-        print(f"{name:16} conventional {errors['conventional']:.1e}  folded {errors['folded']:.1e}")
+    record = {"what": "relative error of the gated context in fp16, against fp64", "rows": rows} | provenance("torch")
+    text = json.dumps(record, indent=1)
     if options.json:
-        record = {"what": "relative error of the gated context in fp16, against fp64", "rows": rows}
-        options.json.write_text(json.dumps(record | provenance("torch"), indent=1) + "\n")
+        print(text)
+    else:
+        for name, errors in rows.items():
+            print(f"{name:16} conventional {errors['conventional']:.1e}  folded {errors['folded']:.1e}")
+    if options.output:
+        options.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What INT8 costs in accuracy: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR --json FILE``.
+"""What INT8 costs in accuracy: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR -o FILE``.
 
 The demo weights in fp32, fp16 and INT8 by a recipe, and with every layer in INT8 by each method of ranges, on the test
 split of a data set through ONNX Runtime.  Beside it the time of a slice there, all engines in random order within each
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.calibration.calibrate import CalibrateOptions, ranges_of
+from lsms_rt.calibration.calibrate import ranges_of
 from lsms_rt.calibration.compare import compare_answers
-from lsms_rt.calibration.ranges import METHODS
+from lsms_rt.calibration.options import METHODS, CalibrateOptions
 from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.calibration.sensitivity import Effect, Probe
 from lsms_rt.calibration.trial import Trials
@@ -31,9 +31,9 @@ from lsms_rt.datasets.choose import choose
 from lsms_rt.datasets.questions import Answer, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.engine import open_directory
-from lsms_rt.export.build import BuildOptions, build_engine
-from lsms_rt.export.gate import GateOptions
+from lsms_rt.export.build import build_engine
 from lsms_rt.export.graph.qdq import macs_share
+from lsms_rt.export.options import BuildOptions, GateOptions
 from lsms_rt.segmenter import Segmenter
 
 from .accuracy import evaluate
@@ -150,14 +150,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--phantom", type=Path, required=True, help="RefHL-Phantom, seed 0: lsms-rt phantom -o DIR")
     parser.add_argument("--limit", type=int, help="only the first N sentences (default: all)")
-    parser.add_argument("--json", type=Path, help="file to write (default: print only)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the record as JSON (default: no file)")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON, not the table")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as work:
         record = measure(options.calibration, options.phantom, options.limit, Path(work))
     text = json.dumps(record, indent=1)
-    print(table(record))
-    if options.json:
-        options.json.write_text(text + "\n")
+    print(text if options.json else table(record))
+    if options.output:
+        options.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":

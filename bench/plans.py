@@ -1,4 +1,4 @@
-"""Build a plan of TensorRT for RTX from every preset and precision: ``python -m lsms_rt.bench.plans --json FILE``.
+"""Build a plan of TensorRT for RTX from every preset and precision: ``python -m lsms_rt.bench.plans -o FILE``.
 
 Building needs no GPU, so this shows on any machine that the graphs are TensorRT graphs; nothing is run.  The weights
 are random: what is measured is building.
@@ -20,7 +20,8 @@ import torch
 from lsms_rt.engine.manifest import batch_profile
 from lsms_rt.engine.tensorrt.variant import RTX, load
 from lsms_rt.export.onnx_export import export_graphs
-from lsms_rt.export.tensorrt import PlanOptions, build_plan
+from lsms_rt.export.options import PlanOptions
+from lsms_rt.export.tensorrt import build_plan
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.config import PRESETS
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="models to build")
     parser.add_argument("--image-size", type=int, default=512, help="side of the input")
     parser.add_argument("--max-batch", type=int, default=8, help="largest batch of the profile")
-    parser.add_argument("--json", type=Path, help="file to write, anew with every row")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="record to write, rewritten after each row")
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     for name in options.preset:
@@ -65,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(json.dumps(rows[-1]), flush=True)
             record = {"what": "plans of TensorRT for RTX, built on a CPU; not run", "library": load(RTX).__version__}
             record |= {"rows": rows, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000}
-            if options.json:
-                options.json.write_text(json.dumps(record | provenance("torch", "onnx"), indent=1) + "\n")
+            if options.output:
+                options.output.write_text(json.dumps(record | provenance("torch", "onnx"), indent=1) + "\n")
 
 
 if __name__ == "__main__":

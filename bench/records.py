@@ -26,11 +26,11 @@ def read(path: Path) -> Record:
     try:
         record = json.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{path}: not read ({error.strerror}); give a file that lsms-rt bench --json wrote") from error
+        raise InputError(f"{path}: not read ({error.strerror}); give a file that lsms-rt bench -o wrote") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); give a file that lsms-rt bench --json wrote") from error
+        raise InputError(f"{path} is no JSON ({error}); give a file that lsms-rt bench -o wrote") from error
     if not isinstance(record, dict) or record.get("kind") not in KINDS:
-        raise InputError(f"{path} is no record of lsms-rt bench; give a file that its --json wrote")
+        raise InputError(f"{path} is no record of lsms-rt bench; give a file that lsms-rt bench -o wrote")
     if record.get("format", 0) > FORMAT:
         raise InputError(f"{path} has format {record['format']}, this lsms-rt reads up to {FORMAT}; upgrade it")
     return record

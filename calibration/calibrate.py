@@ -16,64 +16,48 @@ from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory, sh
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.export.graph.layers import dense_layers, dense_macs
 
-from .compare import check_budget
+from .compare import unchecked
 from .files import write_whole
-from .ranges import BINS, ENTROPY_LEVELS, METHODS, PERCENTILE, measure_ranges
+from .options import METHODS, CalibrateOptions
+from .pictures import layers_picture
+from .ranges import BINS, ENTROPY_LEVELS, PERCENTILE, measure_ranges
 from .recipe import DIGITS, RECIPE, Recipe
 from .search import Found, Search
 from .sensitivity import DECIDING, Effect, Probe, least_noise, measure_effects
 from .trial import Trials
-from .units import BY, GRAPHS, Ranges, Unit, merged, units_of
+from .units import GRAPHS, Ranges, Unit, merged, units_of
 
-SLICES = "slices.json"
+SLICES, LAYERS_PICTURE = "slices.json", "layers.png"
 AUTO = ("minmax", "percentile")  # entropy clips most and was the worst of the three (bench/results/cpu/int8.json)
 
 
 @dataclass(frozen=True)
-class CalibrateOptions:
-    """What ``lsms-rt calibrate`` is asked for.
-
-    Ranges are measured on ``slices`` rows of ``split``; the effect of every unit on ``probe`` rows, and what a set of
-    units does on up to ``held_out`` rows, both of ``held_out_split``.  ``method`` "auto" takes for every unit the
-    range, of AUTO, that does less harm.  ``by`` layer or group of layers.  ``margin``: the chosen layers make this part
-    of the noise of the largest set that passes; 1 takes that set itself.
-    """
-
-    max_dice_drop: float = 0.005
-    margin: float = 4.0
-    slices: int = 64
-    probe: int = 24
-    held_out: int = 400
-    split: str = "train"
-    held_out_split: str = "val"
-    method: str = "auto"
-    by: str = "layer"
-    seed: int = 0
-    threads: int | None = None
-
-    def check(self) -> None:
-        """Raise :class:`InputError` for what cannot be done."""
-        check_budget(self.max_dice_drop)
-        if not 1 <= self.margin < float("inf"):
-            raise InputError(f"--margin {self.margin}; give 1 (none) or more")
-        for name, known in (("method", ("auto", *METHODS)), ("by", BY)):
-            if getattr(self, name) not in known:
-                raise InputError(f"--{name} {getattr(self, name)}; choose from {', '.join(known)}")
-        if self.split == self.held_out_split:
-            raise InputError(f"--split and --held-out-split are both {self.split!r}; what is judged must be held out")
-        for name in ("slices", "probe", "held_out"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}; give at least 1")
-
-
-@dataclass(frozen=True)
 class Calibrated:
-    """The recipe, and all that led to it."""
+    """The result of a calibration: the recipe, the measurements behind it, and the options it was made with."""
 
     recipe: Recipe
     units: list[Unit]
     effects: dict[str, Effect]
     found: Found
+    options: CalibrateOptions
+
+    def summary(self) -> list[str]:
+        """Return lines of text: which layers are INT8, and what three sets of layers cost in accuracy."""
+        found = self.found
+        lines = [
+            f"{len(found.chosen)} of {len(self.units)} {self.options.by}s in INT8, {self.recipe.macs_share:.0%} of the "
+            f"dense multiply-accumulates; ranges by {self.recipe.method}"
+        ]
+        for name, trial in (
+            ("these layers", found.best), ("the largest set that passed", found.largest),
+            ("all layers", found.everything),
+        ):  # fmt: skip
+            dice = trial.comparison.dice
+            if dice is not None:
+                scores = f"mean Dice {dice.reference:.4f} -> {dice.engine:.4f}, {dice.n} sentences"
+                lines.append(f"  {name}, {trial.share:.1%}: {scores}")
+            lines += [f"    {reason}" for reason in trial.failures]
+        return lines + [f"  not checked: {point}" for point in unchecked(found.best.comparison)]
 
 
 def calibrate(
@@ -85,7 +69,6 @@ def calibrate(
     Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalidError` for an engine that
     is no fp32 engine of ONNX Runtime, and where no set of layers that was tried stays within the budget.
     """
-    options.check()
     trials = _trials(engine, options.threads)
     everything = read_annotations(dataset)
     rows, held_out_rows = (in_split(dataset, everything, split) for split in (options.split, options.held_out_split))
@@ -123,7 +106,9 @@ def calibrate(
     looked_at = {row["image_sha256"] for row in record([*chosen, *probe_rows, *held_out])}
     recipe = _recipe(trials, best, found, of_unit, slices_digest, looked_at, options)
     _write(output / RECIPE, asdict(recipe))
-    return Calibrated(recipe, units, best, found)
+    picture = layers_picture(units, best, {unit.key for unit in found.chosen}, found.trials)
+    (output / LAYERS_PICTURE).write_bytes(picture)
+    return Calibrated(recipe, units, best, found, options)
 
 
 def check_output(output: Path) -> None:

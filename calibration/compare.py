@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.datasets.questions import Answer
-from lsms_rt.errors import InputError
 
 SMALL_MM = 10.0  # diameter of a disc of the lesion's area
 LEAST_DICE = 0.1  # of the reference itself; below it, there is nothing to lose and so nothing to judge
@@ -99,12 +98,6 @@ def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Co
         missed_engine=_mean([not b.painted for _, b in true]),
         without_spacing=sum(a.diameter_mm is None for a, _ in true),
     )
-
-
-def check_budget(max_dice_drop: float) -> None:
-    """Raise :class:`InputError` for what is no budget."""
-    if not 0 <= max_dice_drop <= 1:
-        raise InputError(f"--max-dice-drop {max_dice_drop}; give 0 to 1, e.g. 0.005 for half a Dice point")
 
 
 def failures(comparison: Comparison, max_dice_drop: float) -> list[str]:

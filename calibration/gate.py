@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsms_rt.datasets.choose import record, some
-from lsms_rt.datasets.phantom.dataset import MAX_SEED, PhantomSpec, write_phantom
+from lsms_rt.datasets.phantom.dataset import write_phantom
+from lsms_rt.datasets.phantom.spec import MAX_CASES, MAX_MATRIX, MAX_SEED, PhantomSpec
 from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_pictures, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.engine.manifest import sha256
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 WORST = 6  # cases that are kept for the report
 PHANTOM_SEED = MAX_SEED - 1  # cases that nothing was trained, calibrated or reported on
 PER_CASE = 25  # sentences that are asked of a case; there are about forty
-MAX_MATRIX = 1024  # of a phantom
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def gate_data(dataset: Path | None, split: str, count: int, place: Path, matrix:
     """
     if dataset is None:
         folder = place / "phantom"
-        cases = min(1000, max(2, -(-count // PER_CASE)))
-        write_phantom(folder, PhantomSpec(cases, PHANTOM_SEED, min(matrix, MAX_MATRIX)))
+        cases = min(MAX_CASES, max(2, -(-count // PER_CASE)))
+        write_phantom(folder, PhantomSpec(cases=cases, seed=PHANTOM_SEED, matrix=min(matrix, MAX_MATRIX)))
         rows, what = read_annotations(folder), f"RefHL-Phantom, {cases} cases of seed {PHANTOM_SEED}"
     else:
         rows, what = read_annotations(dataset, split), f"the data set given, split {split}"

@@ -17,7 +17,8 @@ import onnx
 
 from lsms_rt.export.graph.layers import DenseLayer
 
-METHODS = ("minmax", "percentile", "entropy")
+from .options import METHODS
+
 PERCENTILE = 99.99  # of the magnitudes: one value in ten thousand is clipped
 BINS = {
     "percentile": 2048,

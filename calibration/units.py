@@ -10,7 +10,6 @@ import onnx
 from lsms_rt.export.graph.layers import DenseLayer, by_name, dense_layers
 
 GRAPHS = ("text", "image")
-BY = ("layer", "group")
 Ranges = dict[str, dict[str, float]]  # graph -> layer -> largest magnitude of its input
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -13,15 +13,13 @@ import onnx
 from lsms_rt.calibration.gate import GateData, gate_data
 from lsms_rt.calibration.recipe import Recipe, read_recipe
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, batch_profile, write_manifest
+from lsms_rt.engine.manifest import Manifest, write_manifest
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
-from lsms_rt.engine.registry import BACKENDS
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, Flavour
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
 
-from .gate import GateOptions, gate, skipped, write_report
+from .gate import gate, skipped, write_report
 from .graph.channel_split import split
 from .graph.compact import store_as_fp16, strip_metadata
 from .graph.layers import read_graph, shapes_of
@@ -30,6 +28,7 @@ from .graph.precision import WHY, kept_in_fp32
 from .int8 import describe_int8, make_int8
 from .manifest_fields import manifest_of, weights_digest
 from .onnx_export import export_graphs
+from .options import BuildOptions, GateOptions
 from .plans import (
     check_output,
     digests,
@@ -40,109 +39,10 @@ from .plans import (
     why_not_here,
     write_plans,
 )
-from .tensorrt import PlanOptions, Progress, check_builder
+from .tensorrt import Progress, check_builder
 from .verify import compare, judge, of_model, phantom_examples
 
-PRECISIONS = ("fp32", "fp16", "int8")
 HALF_SLICES = 2  # that are computed in half precision on the CPU, which has no fast way to do it
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What ``lsms-rt build-engine`` is asked for.  ``image_size`` None takes the checkpoint's own.
-
-    ``opt_batch`` is the batch that a plan is tuned for, by default up to eight; the smallest is always 1, since
-    ``predict`` asks for one slice.  ``plan`` is for TensorRT's two libraries.
-    ``kernels``: "triton" puts our kernels into a TensorRT engine in fp16 as plugins, "stock" does not, "auto" does
-    where all that it takes is here.
-    ``calibration`` is what ``lsms-rt calibrate`` wrote, for INT8; layers that stay in floating point compute in
-    ``rest``, fp16 or fp32.  ``gate`` is what an engine in less than fp32 must pass; its ``report`` is a file, by
-    default ``NAME.report.html`` beside the engine.
-    """
-
-    checkpoint: Path | None = None
-    backend: str = "onnxruntime"
-    precision: str = "fp32"
-    image_size: int | None = None
-    max_batch: int = 8
-    opt_batch: int | None = None
-    verify_slices: int = 8
-    force: bool = False
-    kernels: str = "auto"
-    plan: PlanOptions = field(default_factory=PlanOptions)
-    calibration: Path | None = None
-    rest: str = "fp16"
-    gate: GateOptions = field(default_factory=GateOptions)
-    report: Path | None = None
-
-    @property
-    def half(self) -> bool:
-        """Whether the graphs compute in float16, apart from INT8 layers."""
-        return self.precision == "fp16" or (self.precision == "int8" and self.rest == "fp16")
-
-    def report_path(self, output: Path, refused: bool = False) -> Path:
-        """Where the gate's report goes; a refused engine's does not replace that of an engine which is there."""
-        kind = "refused" if refused else "report"
-        return self.report or output.with_name(f"{output.name.removesuffix('.engine')}.{kind}.html")
-
-    @property
-    def for_cpu(self) -> bool:
-        """Whether the graphs are laid out for a CPU's caches; ``layers.read_graph`` undoes it."""
-        return self.backend == "onnxruntime" and self.precision == "fp32"
-
-    @property
-    def profile(self) -> tuple[int, int, int]:
-        return batch_profile(self.max_batch, self.opt_batch)
-
-    @property
-    def flavour(self) -> Flavour | None:
-        return FLAVOURS.get(self.backend)
-
-    def check(self) -> None:
-        """Raise :class:`InputError` for what cannot be built, before minutes of work."""
-        for name, value, known in (("backend", self.backend, BACKENDS), ("precision", self.precision, PRECISIONS)):
-            if value not in known:
-                raise InputError(f"--{name} {value}; choose from {', '.join(known)}")
-        if self.rest not in ("fp16", "fp32"):
-            raise InputError(f"--rest {self.rest}; choose from fp16, fp32")
-        if (self.precision == "int8") != (self.calibration is not None):
-            raise InputError(
-                "--precision int8 needs --calibration DIR: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
-                if self.precision == "int8"
-                else "--calibration is for --precision int8"
-            )
-        if self.precision != "int8" and self.rest != "fp16":
-            raise InputError(f"--rest is for --precision int8; leave it out of {self.precision}")
-        self.gate.check()
-        if self.precision == "fp32" and (self.gate.dataset or self.gate.accept or self.report):
-            raise InputError("--dataset, --accept and --report are for the gate of fp16 and int8 engines")
-        if self.precision == "int8" and not (self.gate.sentences or self.gate.accept):
-            raise InputError("--gate-sentences 0 leaves an INT8 engine unjudged; add --accept to have it so, on record")
-        if not 1 <= self.max_batch <= 1024:
-            raise InputError(f"--max-batch {self.max_batch}; give 1 to 1024")
-        batch_profile(self.max_batch, self.opt_batch)
-        if not 0 <= self.verify_slices <= 10_000:
-            raise InputError(f"--verify-slices {self.verify_slices}; give 0 to 10000")
-        if self.flavour is not None:
-            check_builder(self.flavour, self.plan)
-            self.chosen_kernels()
-        elif self.kernels == "triton":
-            raise InputError("--kernels triton is for --backend tensorrt; others run stock operations")
-        elif self.opt_batch is not None:
-            raise InputError("--opt-batch is for plans, --backend tensorrt and tensorrt-rtx")
-        elif self.plan != PlanOptions():
-            raise InputError(
-                "options of a plan (--target, --workspace ...) are for --backend tensorrt and tensorrt-rtx"
-            )
-
-    def chosen_kernels(self) -> str:
-        """ "triton" or "stock".  Raises :class:`InputError` where "triton" is asked for and something is missing."""
-        if self.kernels == "stock":
-            return "stock"
-        missing = no_plugins(self.flavour, self.precision, self.plan)
-        if missing and self.kernels == "triton":
-            raise InputError(f"--kernels triton: {missing}; take --kernels stock")
-        return "stock" if missing else "triton"
 
 
 Say = Callable[[str], None]
@@ -159,10 +59,11 @@ def build_engine(
     backend is missing, :class:`EngineError` where the engine does not answer what the reference answers,
     :class:`AccuracyGateError` where its answers are worse by more than is allowed.
     """
-    options.check()
+    if options.flavour is not None:
+        check_builder(options.flavour, options.plan)
+    kernels = chosen_kernels(options)
     checkpoint = options.checkpoint or demo_checkpoint()
     check_output(output, options.force)
-    kernels = options.chosen_kernels()
     model = _load(checkpoint, options.image_size, kernels)
     recipe = None
     if options.calibration is not None:
@@ -213,6 +114,19 @@ def build_engine(
         if gated:
             write_report(report, page)
     return manifest
+
+
+def chosen_kernels(options: BuildOptions) -> str:
+    """Return "triton" or "stock", the kernels that an engine with ``options`` runs.
+
+    Raises :class:`InputError` if "triton" is requested and something it needs is missing.
+    """
+    if options.kernels == "stock":
+        return "stock"
+    missing = no_plugins(options.flavour, options.precision, options.plan)
+    if missing and options.kernels == "triton":
+        raise InputError(f"--kernels triton: {missing}; use --kernels stock")
+    return "stock" if missing else "triton"
 
 
 def _gate_data(options: GateOptions, recipe: Recipe | None, place: Path, image_size: int) -> GateData:

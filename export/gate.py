@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.compare import check_budget
 from lsms_rt.calibration.files import write_whole
 from lsms_rt.calibration.gate import GateData, GateResult, run_gate
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256
-from lsms_rt.errors import AccuracyGateError, InputError
+from lsms_rt.errors import AccuracyGateError
 from lsms_rt.model import LSMS
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.tokenizer import Tokenizer, Tokens
 
+from .options import GateOptions
 from .plans import measured_with
 from .verify import Reference, of_model
-
-
-@dataclass(frozen=True)
-class GateOptions:
-    """``sentences`` of ``split`` of ``dataset`` (None: a phantom made for it; 0 sentences: no gate) may cost
-    ``max_dice_drop``; ``accept`` writes the engine all the same, and on record."""
-
-    sentences: int = 200
-    dataset: Path | None = None
-    split: str = "test"
-    max_dice_drop: float = 0.005
-    accept: bool = False
-
-    def check(self) -> None:
-        """Raise :class:`InputError` for what cannot be done."""
-        if not 0 <= self.sentences <= 1_000_000:
-            raise InputError(f"--gate-sentences {self.sentences}; give 0 (no gate) to 1000000")
-        check_budget(self.max_dice_drop)
 
 
 def gate(

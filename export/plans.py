@@ -17,7 +17,8 @@ from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, Flavour, load, parse_ve
 from lsms_rt.errors import EngineError, InputError, LsmsError
 from lsms_rt.machine.gpu import look
 
-from .tensorrt import PlanOptions, Profile, Progress, build_plan, check_builder
+from .options import PlanOptions
+from .tensorrt import Profile, Progress, build_plan, check_builder
 from .verify import bundled_examples, compare, judge, of_engine
 
 PLUGINS_FROM = (10, 15)  # TensorRT's Python plugins compiled ahead of time; 10.14's are broken

@@ -1,6 +1,6 @@
 """How fast a block could be: bytes, operations and the least time of every launch, fused and unfused, a GPU at a time.
 
-``python -m lsms_rt.bench.gpu.roofline`` prints the table; ``--json`` and ``--picture`` write it.  Nothing is
+``python -m lsms_rt.bench.gpu.roofline`` prints the table, ``--json`` the record; ``-o`` and ``--picture`` write them.  Nothing is
 measured.
 The floor of a launch is the larger of its bytes over the bandwidth and its operations over the peak of the unit that
 does them; the floor of a sequence adds the launches, and ``gap`` between any two of them under a CUDA graph.
@@ -259,6 +259,18 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _print_floors(found: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    print("fused/unfused, for one SVLA block; computed from bytes, operations and ceilings, not measured")
+    print(table(found))
+    for preset in options.preset:
+        for name, gpu in GPUS.items():
+            floors = ", ".join(
+                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
+                for b in options.batch
+            )
+            print(f"image graph, {preset}, {name}: {floors}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
@@ -270,23 +282,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--image-size", type=image_side, default=512, help="side of the input, a multiple of 32")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices at a time")
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="record to write as JSON")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON, not the table")
     parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset")
     options = parser.parse_args(argv)
     found = rows(options.preset, options.image_size, options.batch)
-    print("fused/unfused, for one SVLA block; computed from bytes, operations and ceilings, not measured")
-    print(table(found))
-    for preset in options.preset:
-        for name, gpu in GPUS.items():
-            floors = ", ".join(
-                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
-                for b in options.batch
-            )
-            print(f"image graph, {preset}, {name}: {floors}")
+    ceilings = {name: vars(gpu) for name, gpu in GPUS.items()}
+    record = {"what": "floors of one SVLA block, computed", "ceilings": ceilings, "rows": found}
+    text = json.dumps(record, indent=1)
     if options.json:
-        ceilings = {name: vars(gpu) for name, gpu in GPUS.items()}
-        record = {"what": "floors of one SVLA block, computed", "ceilings": ceilings, "rows": found}
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        print(text)
+    else:
+        _print_floors(found, options)
+    if options.output:
+        options.output.write_text(text + "\n")
     if options.picture:
         draw(found, options.preset[-1], options.picture)
 

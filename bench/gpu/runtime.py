@@ -18,8 +18,8 @@ from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.tensorrt.cuda import Device
 from lsms_rt.engine.tensorrt.variant import FLAVOURS, Flavour
 from lsms_rt.errors import LsmsError
+from lsms_rt.export.options import PlanOptions
 from lsms_rt.export.plans import convert_engine
-from lsms_rt.export.tensorrt import PlanOptions
 from lsms_rt.machine.gpu import look
 
 Row = dict[str, Any]

@@ -14,10 +14,10 @@ from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.backend import FEATURES, STAGES
 from lsms_rt.engine.manifest import batch_profile
 from lsms_rt.engine.tensorrt.variant import FLAVOURS
-from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.build import build_engine
 from lsms_rt.export.onnx_export import OPSET, ImageGraph, TextGraph, quiet
+from lsms_rt.export.options import BuildOptions, PlanOptions
 from lsms_rt.export.plans import convert_engine
-from lsms_rt.export.tensorrt import PlanOptions
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.lsms import TOKENIZER
 

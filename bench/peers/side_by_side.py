@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.bench.options import PeersOptions
 from lsms_rt.bench.samples import Samples, nested_ratio
 from lsms_rt.errors import MachineError
 
@@ -22,54 +23,42 @@ from .worker import INPUTS, LOGITS
 
 OURS, REFERENCE = "ours", "eager, text once"  # what is divided by, and what answers are compared with
 GOALS = {"eager": 3.0, "naive graph": 1.5, "OpenVINO": 1.3}  # times as long a slice as ours, tiny at 512x512
+ALL = tuple(contender.name for contender in CONTENDERS)
 Say = Callable[[str], None]
 log = logging.getLogger("lsms_rt")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """``slices`` in a series with one sentence; ``rounds`` in each of which all contenders run it once, in each of
-    ``launches`` of their processes."""
-
-    slices: int = 32
-    launches: int = 5
-    rounds: int = 3
-    threads: int = 0
-    seed: int = 0
-    names: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)
-
-
-def random_inputs(plan: Plan, folder: Path, image_size: int, max_tokens: int, vocabulary: int) -> None:
+def random_inputs(options: PeersOptions, folder: Path, image_size: int, max_tokens: int, vocabulary: int) -> None:
     """Noise for slices and a sentence of 12 tokens, padded as all sentences are."""
-    rng = np.random.default_rng(plan.seed)
-    images = rng.uniform(-1, 1, (plan.slices, 1, image_size, image_size)).astype(np.float32)
+    rng = np.random.default_rng(options.seed)
+    images = rng.uniform(-1, 1, (options.slices, 1, image_size, image_size)).astype(np.float32)
     mask = np.zeros((1, max_tokens), np.float32)
     mask[0, :12] = 1
     tokens = np.where(mask > 0, rng.integers(5, vocabulary, mask.shape), 0).astype(np.int64)
     np.savez(folder / INPUTS, images=images, tokens=tokens, mask=mask)
 
 
-def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
+def run(folder: Path, options: PeersOptions, say: Say) -> dict[str, Any]:
     """Measure; ``folder`` is what ``prepare`` and :func:`random_inputs` filled.  Returns a record in plain types.
 
     Raises :class:`MachineError` where a contender that is there fails: left out silently, it would look absent.
     """
-    chosen = [contender for contender in CONTENDERS if contender.name in {*plan.names, OURS}]
+    chosen = [contender for contender in CONTENDERS if contender.name in {*(options.names or ALL), OURS}]
     absent = {contender.name: reason for contender in chosen if (reason := contender.absent)}
     present = [contender for contender in chosen if contender.name not in absent]
     launches: list[Launch] = []
-    order = random.Random(plan.seed)
-    for number in range(plan.launches):
-        launches.append(_launch(folder, plan, present, order, lambda text, n=number: say(f"launch {n + 1}: {text}")))  # type: ignore[misc]
+    order = random.Random(options.seed)
+    for number in range(options.launches):
+        launches.append(_launch(folder, options, present, order, lambda text, n=number: say(f"launch {n + 1}: {text}")))  # type: ignore[misc]
     seconds = {c.name: [launch.seconds[c.name] for launch in launches] for c in present}
     against = REFERENCE if any(contender.name == REFERENCE for contender in present) else OURS
     reference = _logits(folder, against)
     rows = []
     for contender in present:
         name = contender.name
-        per_slice = [1000 * value / plan.slices for launch in seconds[name] for value in launch]
+        per_slice = [1000 * value / options.slices for launch in seconds[name] for value in launch]
         row: dict[str, Any] = {"name": name, "what": contender.what, "ms_a_slice": Samples(tuple(per_slice)).to_dict()}
-        row["times_ours"] = nested_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
+        row["times_ours"] = nested_ratio(seconds[name], seconds[OURS], options.seed).to_dict()
         if name in GOALS:
             row["goal"] = GOALS[name]
         row |= _accuracy(_logits(folder, name), reference)
@@ -78,10 +67,10 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
         row["peak_rss_mb"] = max((one["peak_rss_mb"] for one in ready if one["peak_rss_mb"] is not None), default=None)
         rows.append(row)
     return {
-        "slices": plan.slices,
-        "launches": plan.launches,
-        "rounds": plan.rounds,
-        "threads": plan.threads or "the library's choice",
+        "slices": options.slices,
+        "launches": options.launches,
+        "rounds": options.rounds,
+        "threads": options.threads or "the library's choice",
         "answers_compared_with": against,
         "rows": rows,
         "absent": absent,
@@ -96,16 +85,16 @@ class Launch:
     seconds: dict[str, list[float]]
 
 
-def _launch(folder: Path, plan: Plan, present: list[Contender], order: random.Random, say: Say) -> Launch:
+def _launch(folder: Path, options: PeersOptions, present: list[Contender], order: random.Random, say: Say) -> Launch:
     """Start all processes, run the rounds, each in another random order, and stop them."""
     workers: dict[str, Worker] = {}
     try:
         for contender in present:
             say(f"starting {contender.name}")
-            workers[contender.name] = Worker(folder, contender, plan.threads)
+            workers[contender.name] = Worker(folder, contender, options.threads or 0)
         seconds: dict[str, list[float]] = {name: [] for name in workers}
-        for number in range(plan.rounds):
-            say(f"round {number + 1} of {plan.rounds}")
+        for number in range(options.rounds):
+            say(f"round {number + 1} of {options.rounds}")
             for name in order.sample(list(workers), len(workers)):
                 seconds[name].append(workers[name].series())
     finally:

@@ -6,18 +6,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lsms_rt.bench.options import ScalingOptions
 from lsms_rt.bench.samples import Samples
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import Backend, open_backend, open_directory
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, cpu_count
-from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.build import build_engine
+from lsms_rt.export.options import BuildOptions
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.config import LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
@@ -28,50 +30,34 @@ from .operators import profile
 Say = Callable[[str], None]
 SEED = 0
 SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)  # where a sentence is not the matter
-TEXT = TextConfig()  # BERT-base
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which points: ``sizes`` of images in pixels, slices in a call (``batches``), ``tokens`` that engines are made for
-    and that sentences have, ``slices`` of a series.  All but ``sizes`` are measured at ``image_size``."""
-
-    preset: str = "tiny"
-    image_size: int = 512
-    sizes: tuple[int, ...] = (128, 256, 384, 512, 640)
-    batches: tuple[int, ...] = (1, 2, 4, 8)
-    tokens: tuple[int, ...] = (8, 16, 32, 64)
-    slices: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    rounds: int = 9
-    text: TextConfig = TEXT
-
-
-def measure_scaling(plan: Plan, say: Say) -> dict[str, Any]:
+def measure_scaling(options: ScalingOptions, say: Say) -> dict[str, Any]:
     """A record in plain types: "axes" of points, "operators" of one slice, "ceilings" of one thread."""
-    config = preset(plan.preset, image_size=plan.image_size, text=SMALL_TEXT)
+    config = preset(options.preset, image_size=options.image_size, text=SMALL_TEXT)
     axes: dict[str, Any] = {"image size": []}
     flops = []
-    for size in plan.sizes:  # one engine at a time: threads of another one would disturb it
+    for size in options.sizes:  # one engine at a time: threads of another one would disturb it
         say(f"image size {size}")
         with _engine(replace(config, image_size=size)) as (backend, folder):
-            axes["image size"] += _points({size: _segment(backend, size, 1)}, plan.rounds)
+            axes["image size"] += _points({size: _segment(backend, size, 1)}, options.rounds)
             flops.append({"x": size, "flops": sum(row.flops for row in profile(folder / IMAGE_GRAPH, runs=1))})
     with _engine(config) as (backend, folder):
         say("batch")
-        axes["batch"] = _points({n: _segment(backend, plan.image_size, n) for n in plan.batches}, plan.rounds)
+        axes["batch"] = _points({n: _segment(backend, options.image_size, n) for n in options.batches}, options.rounds)
         say("slices")
-        axes["slices"] = _points({n: _series(backend, plan.image_size, n) for n in plan.slices}, plan.rounds)
+        axes["slices"] = _points({n: _series(backend, options.image_size, n) for n in options.slices}, options.rounds)
         graph = (folder / IMAGE_GRAPH).read_bytes()
     say("operators")
     operators = [row.to_dict() for row in profile(graph)]
     say("ceilings")
     ceilings = measure_ceilings().to_dict()
-    axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(plan, config, say)
+    axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, say)
     return {
-        "weights": f"random ({plan.preset})",
-        "image_size": plan.image_size,
-        "text": {"sentences": _text_name(plan.text), "else": _text_name(SMALL_TEXT)},
-        "rounds": plan.rounds,
+        "weights": f"random ({options.preset})",
+        "image_size": options.image_size,
+        "text": {"sentences": _text_name(options.text), "else": _text_name(SMALL_TEXT)},
+        "rounds": options.rounds,
         "cores": cpu_count(),
         "axes": axes,
         "flops": flops,
@@ -89,15 +75,15 @@ def measure_scaling(plan: Plan, say: Say) -> dict[str, Any]:
     }
 
 
-def _sentences(plan: Plan, config: LsmsConfig, say: Say) -> tuple[list[Any], list[Any]]:
+def _sentences(options: ScalingOptions, config: LsmsConfig, say: Say) -> tuple[list[Any], list[Any]]:
     """The same sentences padded to one length, and engines that pad less: an engine computes all its tokens."""
     padded, made = [], []
-    for tokens in plan.tokens:
+    for tokens in options.tokens:
         say(f"sentence, an engine for {tokens} tokens")
-        with _engine(replace(config, text=replace(plan.text, max_tokens=tokens))) as (backend, _):
-            if tokens == max(plan.tokens):
-                padded = _points({n: _encode(backend, tokens, n) for n in plan.tokens}, plan.rounds)
-            made += _points({tokens: _encode(backend, tokens, tokens)}, plan.rounds)
+        with _engine(replace(config, text=replace(options.text, max_tokens=tokens))) as (backend, _):
+            if tokens == max(options.tokens):
+                padded = _points({n: _encode(backend, tokens, n) for n in options.tokens}, options.rounds)
+            made += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
     return padded, made
 
 

@@ -1,142 +1,251 @@
-"""The commands that measure: bench, bench peers, bench scaling, bench report, bench compare."""
+"""``lsms-rt bench`` and its subcommands: measure engines, and report and compare the records."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.bench.options import NOISE, EngineOptions, PeersOptions, ScalingOptions
 from lsms_rt.errors import InputError
 from lsms_rt.machine.gpu import look
+from lsms_rt.model.config import PRESETS
 
-from .build import say
+from .arguments import (
+    add_image_size,
+    add_json,
+    add_runtime,
+    add_threads,
+    comma_list,
+    engine_path,
+    fraction,
+    options_from,
+    runtime_options,
+    whole_number,
+)
+from .exit_codes import ExitCode
+from .parser import Command
+from .terminal import status
 
-GPU_PACKAGES = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-libs", "pycuda")  # whose versions matter there
+# Packages whose versions matter for measurements on a GPU.
+GPU_PACKAGES = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-libs", "pycuda")
 
 
-def bench(options: argparse.Namespace) -> None:
-    from lsms_rt.bench.engine import Options, measure_engine
-    from lsms_rt.bench.records import ENGINES, record_of
-    from lsms_rt.bench.stopwatch import FULL, QUICK
-    from lsms_rt.bench.tables import markdown
-
-    _writable(options.json)
-    names = [path.name for path in options.engines]
-    if len(set(names)) < len(names):
-        raise InputError("two engines have one name, which would be one row; rename a folder")
-    wanted = Options(
-        threads=options.threads,
-        device=options.device,
-        cuda_graph=not options.no_cuda_graph,
-        effort=QUICK if options.quick else FULL,
-        rounds=1 if options.quick else Options.rounds,
-        series=8 if options.quick else Options.series,
-        cold_starts=1 if options.quick else Options.cold_starts,
-        energy_s=0 if options.quick else Options.energy_s,
+def _add_engines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "engines", nargs="+", type=engine_path, metavar="ENGINE",
+        help="engine directory; 'demo' is the bundled engine",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="few samples and little warm-up, no energy; do not publish the figures"
     )
-    engines = {
-        path.name: measure_engine(path, wanted, lambda text, path=path: say(f"{path.name}: {text}"))  # type: ignore[misc]
-        for path in options.engines
-    }
+    _add_record(parser)
+    add_runtime(parser)
+
+
+def run_engines(arguments: argparse.Namespace) -> None:
+    from lsms_rt.bench.engine import measure_engine
+    from lsms_rt.bench.records import ENGINES, record_of
+
+    _check_output(arguments.output)
+    names = [path.name for path in arguments.engines]
+    if len(set(names)) < len(names):
+        raise InputError("two engines have the same name and would share a row of the table; rename a folder")
+    options = EngineOptions(**runtime_options(arguments))
+    if arguments.quick:
+        options = options.quick()
+    engines = {}
+    for path in arguments.engines:
+        engines[path.name] = measure_engine(path, options, lambda text, path=path: status(f"{path.name}: {text}"))  # type: ignore[misc]
     gpu = next((engine["engine"]["gpu"] for engine in engines.values() if engine["engine"]["gpu"]), None)
-    record = record_of(ENGINES, ("onnxruntime", "numpy", *GPU_PACKAGES), gpu, engines=engines)
-    _put(record, markdown(record), options.json)
+    _report(record_of(ENGINES, ("onnxruntime", "numpy", *GPU_PACKAGES), gpu, engines=engines), arguments)
 
 
-def peers(options: argparse.Namespace) -> None:
+def _add_peers(parser: argparse.ArgumentParser) -> None:
+    defaults = PeersOptions
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR",
+        help="weights (default: random weights, with BERT-base as the text encoder)",
+    )  # fmt: skip
+    _add_preset(parser, defaults.preset)
+    add_image_size(parser, defaults.image_size, "")
+    parser.add_argument(
+        "--slices", type=whole_number(1, 1000), default=defaults.slices, metavar="N", help="slices of the series"
+    )
+    parser.add_argument(
+        "--launches", type=whole_number(1, 100), default=defaults.launches, metavar="N",
+        help="processes per contender",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=whole_number(1, 1000), default=defaults.rounds, metavar="N", help="rounds per launch"
+    )
+    parser.add_argument(
+        "--without", type=comma_list, default=(), metavar="NAME,NAME", help="contenders to leave out (default: none)"
+    )
+    add_threads(parser, "the library's choice")
+    _add_record(parser)
+
+
+def run_peers(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.peers.contenders import CONTENDERS
     from lsms_rt.bench.peers.prepare import prepare
-    from lsms_rt.bench.peers.side_by_side import OURS, Plan, random_inputs, run
+    from lsms_rt.bench.peers.side_by_side import OURS, random_inputs, run
     from lsms_rt.bench.records import PEERS, record_of
-    from lsms_rt.bench.tables import markdown
 
-    _writable(options.json)
+    _check_output(arguments.output)
     known = tuple(contender.name for contender in CONTENDERS)
-    unknown = sorted(set(options.without) - set(known) | ({OURS} & set(options.without)))
+    unknown = sorted(set(arguments.without) - (set(known) - {OURS}))
     if unknown:
-        raise InputError(f"--without {','.join(unknown)}; choose from {', '.join(known[1:])}")
-    plan = Plan(
-        slices=options.slices,
-        launches=options.launches,
-        rounds=options.rounds,
-        threads=options.threads or 0,
-        names=tuple(name for name in known if name not in options.without),
-    )
-    with tempfile.TemporaryDirectory(prefix="lsms-peers-") as place:
-        folder = Path(place)
-        say("making the checkpoint, the naive graphs and the engine (a minute)")
-        what = prepare(folder, options.checkpoint, options.preset, options.image_size)
-        random_inputs(plan, folder, options.image_size, what.pop("max_tokens"), what.pop("vocabulary"))
-        found = run(folder, plan, say)
-    on_gpu = any(contender.gpu and contender.name in plan.names and not contender.absent for contender in CONTENDERS)
+        peers = (name for name in known if name != OURS)
+        raise InputError(f"--without {','.join(unknown)}; choose from {', '.join(peers)}")
+    names = tuple(name for name in known if name not in arguments.without)
+    options = options_from(PeersOptions, arguments, seed=PeersOptions.seed, names=names)
+    with tempfile.TemporaryDirectory(prefix="lsms-peers-") as folder:
+        work = Path(folder)
+        status("preparing the checkpoint, the naive graphs and the engine (a minute)")
+        weights = prepare(work, options.checkpoint, options.preset, options.image_size)
+        random_inputs(options, work, options.image_size, weights.pop("max_tokens"), weights.pop("vocabulary"))
+        results = run(work, options, status)
+    on_gpu = any(contender.gpu and contender.name in names and not contender.absent for contender in CONTENDERS)
     gpu = look().gpus[0].name if on_gpu else None
-    record = record_of(PEERS, ("torch", "onnxruntime", "openvino", "numpy", *GPU_PACKAGES), gpu, **what, **found)
-    _put(record, markdown(record), options.json)
+    packages = ("torch", "onnxruntime", "openvino", "numpy", *GPU_PACKAGES)
+    _report(record_of(PEERS, packages, gpu, **weights, **results), arguments)
 
 
-def scaling(options: argparse.Namespace) -> None:
+def _add_scaling(parser: argparse.ArgumentParser) -> None:
+    defaults = ScalingOptions
+    _add_preset(parser, defaults.preset)
+    add_image_size(parser, defaults.image_size, ", where it is not what varies")
+    parser.add_argument(
+        "--rounds", type=whole_number(1, 1000), default=defaults.rounds, metavar="N",
+        help="measurements of each point",
+    )  # fmt: skip
+    _add_record(parser)
+
+
+def run_scaling(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.records import SCALING, record_of
-    from lsms_rt.bench.scaling.axes import Plan, measure_scaling
-    from lsms_rt.bench.tables import markdown
+    from lsms_rt.bench.scaling.axes import measure_scaling
 
-    _writable(options.json)
-    plan = Plan(preset=options.preset, image_size=options.image_size, rounds=options.rounds)
-    record = record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(plan, say))
-    _put(record, markdown(record), options.json)
+    _check_output(arguments.output)
+    options = ScalingOptions(preset=arguments.preset, image_size=arguments.image_size, rounds=arguments.rounds)
+    _report(record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(options, status)), arguments)
 
 
-def report(options: argparse.Namespace) -> None:
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="record that bench -o wrote")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
+
+
+def run_report(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.report import write_report
 
-    for path in write_report(options.files, options.output):
+    for path in write_report(arguments.files, arguments.output):
         print(path)
 
 
-def compare(options: argparse.Namespace) -> None:
-    from lsms_rt.bench.compare import compare as compare_records
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, metavar="A.json", help="record that bench -o wrote")
+    parser.add_argument("b", type=Path, metavar="B.json", help="record of the same kind from another run")
+    parser.add_argument(
+        "--noise", type=fraction, default=NOISE, metavar="X", help="relative run-to-run variation to ignore"
+    )
+    parser.add_argument("--fail-on-slower", action="store_true", help="exit with code 1 if a figure of B is slower")
+    add_json(parser)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    from lsms_rt.bench.compare import compare
     from lsms_rt.bench.records import PEERS, read
     from lsms_rt.bench.tables import compare_table
 
-    a, b = read(options.a), read(options.b)
-    found, cautions = compare_records(a, b, options.noise)
-    if options.json:
-        print(json.dumps({"differences": [d.to_dict() for d in found], "cautions": cautions}, indent=2))
+    a, b = read(arguments.a), read(arguments.b)
+    differences, cautions = compare(a, b, arguments.noise)
+    if arguments.json:
+        print(json.dumps({"differences": [row.to_dict() for row in differences], "cautions": cautions}, indent=2))
     else:
-        print(compare_table(found))
+        print(compare_table(differences))
         for caution in cautions:
-            say(f"warning: {caution}")
-    ours = [d for d in found if a["kind"] != PEERS or d.name == "ours" or d.unit == "times ours"]  # not a rival's own
-    slower = [difference.name for difference in ours if difference.verdict == "slower"]
-    if slower and options.fail_on_slower:
-        say(f"slower: {', '.join(slower)}")
-        sys.exit(1)
+            status(f"warning: {caution}")
+    # A peer that became slower is not a failure of ours.
+    ours = [row for row in differences if a["kind"] != PEERS or row.name == "ours" or row.unit == "times ours"]
+    slower = [row.name for row in ours if row.verdict == "slower"]
+    if slower and arguments.fail_on_slower:
+        status(f"slower: {', '.join(slower)}")
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
-def _writable(path: Path | None) -> None:
-    """Before minutes of measuring: raises :class:`InputError` where the record cannot be written."""
+def join_subcommand(argv: Sequence[str]) -> list[str]:
+    """Join ``bench peers`` into the one command "bench peers"; an engine with such a name is passed as ./peers."""
+    words = list(argv)
+    first_two = " ".join(words[:2])
+    return [first_two, *words[2:]] if any(first_two == command.name for command in COMMANDS[1:]) else words
+
+
+def _add_preset(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--preset", choices=tuple(PRESETS), default=default, help="preset of the random weights")
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the record as JSON (default: no file)")
+    add_json(parser)
+
+
+def _check_output(path: Path | None) -> None:
+    """Raise :class:`InputError` if the record cannot be written, before minutes of measurements."""
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a", encoding="utf-8").close()
     except OSError as error:
-        raise InputError(f"--json {path}: cannot be written ({error.strerror}); give another file") from error
+        raise InputError(f"-o {path}: cannot be written ({error.strerror}); give another file") from error
 
 
-def _put(record: dict[str, Any], text: str, path: Path | None) -> None:
-    print(text)
+def _report(record: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Print a record, as a table or JSON, and write it if a file was requested."""
+    from lsms_rt.bench.tables import markdown
+
+    path: Path | None = arguments.output
+    print(json.dumps(record, indent=1) if arguments.json else markdown(record))
     if path is not None:
         path.write_text(json.dumps(record, indent=1) + "\n")
-        say(f"written to {path}; pictures: lsms-rt bench report {path} -o DIR")
+        status(f"record written to {path}; for pictures: lsms-rt bench report {path} -o DIR")
 
 
-RUNS = {
-    "bench": bench,
-    "bench peers": peers,
-    "bench scaling": scaling,
-    "bench report": report,
-    "bench compare": compare,
-}
+COMMANDS = (
+    Command(
+        name="bench",
+        help="measure engines on this machine: latency, throughput, cold start, memory, energy",
+        add_arguments=_add_engines,
+        run=run_engines,
+    ),
+    Command(
+        name="bench peers",
+        help="compare our engine with PyTorch, ONNX Runtime and OpenVINO, all with the same weights",
+        add_arguments=_add_peers,
+        run=run_peers,
+    ),
+    Command(
+        name="bench scaling",
+        help="measure how time grows with image size, batch, sentence length and number of slices",
+        add_arguments=_add_scaling,
+        run=run_scaling,
+    ),
+    Command(
+        name="bench report",
+        help="turn records of bench into Markdown and pictures",
+        add_arguments=_add_report,
+        run=run_report,
+    ),
+    Command(
+        name="bench compare",
+        help="compare two records of bench: which differences exceed the noise",
+        add_arguments=_add_compare,
+        run=run_compare,
+    ),
+)

@@ -1,100 +1,208 @@
-"""The commands that make engines: ``lsms-rt build-engine`` and ``lsms-rt calibrate``."""
+"""``lsms-rt build-engine``: build an engine directory from a checkpoint, or plans from an engine."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.tensorrt.compatibility import HARDWARE
+from lsms_rt.engine.tensorrt.variant import FLAVOURS
 from lsms_rt.errors import InputError
+from lsms_rt.export.options import (
+    KERNELS,
+    MAX_BATCH,
+    MAX_GATE_SENTENCES,
+    MAX_VERIFY_SLICES,
+    PRECISIONS,
+    REST_PRECISIONS,
+    BuildOptions,
+    GateOptions,
+    PlanOptions,
+)
+
+from .arguments import (
+    add_image_size,
+    add_max_dice_drop,
+    calibration_path,
+    comma_list,
+    engine_path,
+    options_from,
+    whole_number,
+)
+from .parser import Command
+from .terminal import is_interactive, show_step, status
 
 if TYPE_CHECKING:
     from lsms_rt.engine.manifest import Manifest
-    from lsms_rt.export.tensorrt import PlanOptions
 
 
-def say(text: str) -> None:
-    """A line for whoever watches; results go to stdout."""
-    print(text, file=sys.stderr, flush=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults = BuildOptions
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.engine", help="folder to write")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder (default: the bundled demo weights)"
+    )
+    parser.add_argument(
+        "--from", type=engine_path, dest="from_engine", metavar="ENGINE",
+        help="build plans from this onnxruntime engine, without PyTorch (default: build from the checkpoint)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", choices=tuple(BACKENDS), default=defaults.backend, help="runtime that the engine is for"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision, help="arithmetic of the engine")
+    add_image_size(parser, defaults.image_size, " (default: the checkpoint's)")
+    parser.add_argument(
+        "--max-batch", type=whole_number(1, MAX_BATCH), default=defaults.max_batch, metavar="N",
+        help="largest batch of slices",
+    )  # fmt: skip
+    parser.add_argument(
+        "--opt-batch", type=whole_number(1, MAX_BATCH), metavar="N",
+        help="batch that plans are tuned for (default: --max-batch, at most 8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kernels", choices=KERNELS, default=defaults.kernels,
+        help="tensorrt in fp16: this project's kernels as plugins (triton), or stock operations",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verify-slices", type=whole_number(0, MAX_VERIFY_SLICES), default=defaults.verify_slices, metavar="N",
+        help="phantom slices on which the engine is compared with PyTorch; 0: no comparison",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace an existing engine")
+    _add_plan(parser.add_argument_group("plans", "for --backend tensorrt and tensorrt-rtx"))
+    _add_int8(parser.add_argument_group("INT8", "for --precision int8"))
+    _add_gate(
+        parser.add_argument_group(
+            "accuracy gate",
+            "for fp16 and int8: the engine is rejected (exit code 4) if its answers to held-out sentences are worse "
+            "than PyTorch's in fp32",
+        )
+    )
 
 
-def build_engine(options: argparse.Namespace) -> None:
-    if options.from_engine is not None:
-        _convert(options)
+def _add_plan(group: argparse._ArgumentGroup) -> None:
+    defaults = PlanOptions
+    group.add_argument(
+        "--target", type=comma_list, default=defaults.targets, dest="targets", metavar="SM,SM",
+        help="tensorrt-rtx: GPUs to support, e.g. sm_86,sm_89 (default: all)",
+    )  # fmt: skip
+    group.add_argument(
+        "--workspace", type=whole_number(1, 1 << 20), dest="workspace_mib", metavar="MIB",
+        help="scratch memory per layer, in MiB (default: no limit)",
+    )  # fmt: skip
+    group.add_argument(
+        "--timing-cache", type=Path, metavar="FILE",
+        help="tensorrt: kernel timings to read and update (default: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--hardware", choices=tuple(HARDWARE), default=defaults.hardware,
+        help="tensorrt: hardware compatibility with other GPUs",
+    )  # fmt: skip
+    group.add_argument(
+        "--version-compatible", action="store_true", help="tensorrt: also run with newer versions of the same major"
+    )
+    group.add_argument(
+        "--optimization-level", type=whole_number(0, 5), metavar="N",
+        help="tensorrt: builder optimization level (default: TensorRT's own)",
+    )  # fmt: skip
+
+
+def _add_int8(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--calibration", type=calibration_path, metavar="DIR",
+        help="folder that lsms-rt calibrate wrote; 'demo' is the one of the demo weights (default: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--rest", choices=REST_PRECISIONS, default=BuildOptions.rest, help="arithmetic of the layers that are not INT8"
+    )
+
+
+def _add_gate(group: argparse._ArgumentGroup) -> None:
+    defaults = GateOptions
+    group.add_argument(
+        "--dataset", type=Path, metavar="DIR",
+        help="data set in the RefHL-Seg layout (default: a phantom generated for the gate)",
+    )  # fmt: skip
+    group.add_argument(
+        "--split", default=defaults.split,
+        help="split of --dataset; the engine must not have been calibrated on it",
+    )  # fmt: skip
+    group.add_argument(
+        "--gate-sentences", type=whole_number(0, MAX_GATE_SENTENCES), default=defaults.sentences, dest="sentences",
+        metavar="N", help="number of sentences; 0: no gate",
+    )  # fmt: skip
+    add_max_dice_drop(group, defaults.max_dice_drop)
+    group.add_argument("--accept", action="store_true", help="write a rejected engine anyway; its manifest records it")
+    group.add_argument("--report", type=Path, metavar="FILE", help="HTML report to write (default: NAME.report.html)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.from_engine is not None:
+        _convert(arguments)
         return
-    from lsms_rt.export.build import BuildOptions, build_engine
-    from lsms_rt.export.gate import GateOptions
+    from lsms_rt.export.build import build_engine
 
-    demo = options.checkpoint is None
-    names = (
-        "checkpoint",
-        "backend",
-        "precision",
-        "image_size",
-        "max_batch",
-        "opt_batch",
-        "verify_slices",
-        "force",
-        "kernels",
-        "calibration",
-        "rest",
-        "report",
+    plan, gate = options_from(PlanOptions, arguments), options_from(GateOptions, arguments)
+    options, output = options_from(BuildOptions, arguments, plan=plan, gate=gate), arguments.output
+    interactive = is_interactive()
+    manifest = build_engine(
+        options, output, status if interactive else lambda _: None, show_step if interactive else None
     )
-    gate = GateOptions(options.gate_sentences, options.dataset, options.split, options.max_dice_drop, options.accept)
-    wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=_plan_options(options), gate=gate)
-    seen = sys.stderr.isatty()
-    manifest = build_engine(wanted, options.output, say if seen else lambda _: None, _show if seen else None)
-    accuracy = manifest.accuracy
+    _print_engine(manifest, output)
+    if options.checkpoint is None:
+        print("no --checkpoint: these are the bundled demo weights, trained on synthetic CT")
+    else:
+        print(manifest.weights_note)
+    _print_accuracy(manifest)
+    if manifest.calibration:
+        _print_int8(manifest)
+    if manifest.gate:
+        _print_gate(manifest.gate, options.report_path(output))
+
+
+def _print_engine(manifest: Manifest, output: Path) -> None:
     size = f"{manifest.image_size}x{manifest.image_size}"
-    print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
-    print(
-        "no --checkpoint: these are the bundled demo weights, trained on synthetic CT"
-        if demo
-        else manifest.weights_note
-    )
+    print(f"{output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
     if manifest.target_capabilities:
         print(f"for GPUs {', '.join(manifest.target_capabilities)}")
+
+
+def _print_accuracy(manifest: Manifest) -> None:
+    accuracy = manifest.accuracy
     if "slices" in accuracy:
         print(
-            f"against PyTorch on {accuracy['slices']} phantom slices: logits within "
+            f"engine vs. PyTorch on {accuracy['slices']} phantom slices: max. logit difference "
             f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
         )
         if manifest.backend not in accuracy["measured_with"]:
             print(f"(measured with {accuracy['measured_with']})")
     if isinstance(accuracy.get("plans"), str):
-        print(f"the plans themselves are {accuracy['plans']}")
-    if manifest.calibration:
-        _print_int8(manifest)
-    if manifest.gate:
-        _print_gate(manifest.gate, wanted.report_path(options.output))
+        print(f"plans {accuracy['plans']}")
 
 
 def _print_int8(manifest: Manifest) -> None:
-    """What is INT8, and that this says nothing about speed."""
+    """Print which part is INT8, and that no speed is claimed."""
     calibration = manifest.calibration or {}
     layers = sum(calibration["int8_layers"].values())
     print(
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    if manifest.backend == "onnxruntime":
-        print("ONNX Runtime's CPU has not run INT8 faster than fp32 where it was measured (docs/int8.md):")
-        print("this engine is for judging accuracy, and for --from")
+    if manifest.backend in FLAVOURS:
+        print("INT8 may or may not be faster than fp16: measure speed on the target GPU; no claim is made here")
     else:
-        print(
-            "whether it is faster than fp16 has to be measured on the GPU that shall run it; it is not called so here"
-        )
+        print("ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):")
+        print("use this engine to judge accuracy, and as the input of --from")
 
 
 def _print_gate(gate: dict[str, Any], report: Path) -> None:
     if gate.get("skipped"):
-        print("gate: not asked (--gate-sentences 0), which the manifest records")
+        print("accuracy gate skipped (--gate-sentences 0); recorded in the manifest")
         return
-    verdict = "passed" if gate["passed"] else "refused" if gate["failures"] else "not judged"
-    accepted = ", and accepted with --accept" if gate["accepted"] else ""
-    print(f"gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}; report: {report}")
+    verdict = "passed" if gate["passed"] else "failed" if gate["failures"] else "no verdict"
+    accepted = ", accepted with --accept" if gate["accepted"] else ""
+    print(f"accuracy gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}; report: {report}")
     if gate["dice"]:
         print(f"mean Dice {gate['dice']['reference']:.4f} in PyTorch, {gate['dice']['engine']:.4f} in this engine")
     reasons = filter(None, (*gate["failures"], gate["unjudged"], gate.get("of") and f"measured on {gate['of']}"))
@@ -102,121 +210,43 @@ def _print_gate(gate: dict[str, Any], report: Path) -> None:
         print(f"  {reason}")
 
 
-def calibrate(options: argparse.Namespace) -> None:
-    from lsms_rt.calibration.calibrate import CalibrateOptions, calibrate
-    from lsms_rt.calibration.compare import unchecked
-    from lsms_rt.calibration.pictures import layers_picture
-    from lsms_rt.engine.manifest import MANIFEST
-
-    names = (
-        "max_dice_drop",
-        "margin",
-        "slices",
-        "probe",
-        "held_out",
-        "split",
-        "held_out_split",
-        "method",
-        "by",
-        "seed",
-        "threads",
-    )
-    wanted = CalibrateOptions(**{name: getattr(options, name) for name in names})
-    wanted.check()
-    engine = options.source
-    if not (engine / MANIFEST).is_file() and not (engine / "config.json").is_file():
-        raise InputError(f"{engine} is neither an engine nor a checkpoint: it has no {MANIFEST} and no config.json")
-    if not (engine / MANIFEST).is_file():
-        engine = _fp32_engine(options)
-    elif options.image_size is not None:
-        raise InputError("--image-size is for a checkpoint; an engine has its own")
-    done = calibrate(engine, options.dataset, options.output, wanted, say)
-    taken = {unit.key for unit in done.found.chosen}
-    picture = options.output / "layers.png"
-    picture.write_bytes(layers_picture(done.units, done.effects, taken, done.found.trials))
-    recipe = done.recipe
-    if options.json:
-        print(json.dumps({"recipe": str(options.output), "digest": recipe.digest, "macs_share": recipe.macs_share,
-                          "method": recipe.method, **recipe.measured}, indent=2))  # fmt: skip
-        return
-    print(
-        f"{options.output}: {len(taken)} of {len(done.units)} {wanted.by}s INT8, {recipe.macs_share:.0%} of all dense "
-        f"multiply-accumulates; ranges by {recipe.method}"
-    )
-    found = done.found
-    for what, trial in (
-        ("these layers", found.best), ("the most that passed", found.largest), ("all layers", found.everything)
-    ):  # fmt: skip
-        dice = trial.comparison.dice
-        if dice is not None:
-            print(
-                f"  {what}, {trial.share:.1%}: mean Dice {dice.reference:.4f} -> {dice.engine:.4f}, {dice.n} sentences"
-            )
-        for reason in trial.failures:
-            print(f"    {reason}")
-    for point in unchecked(found.best.comparison):
-        print(f"  not checked: {point}")
-    print(f"look at {picture}; then: lsms-rt build-engine --precision int8 --calibration {options.output}")
-    print("  with the same --checkpoint, and --dataset for the gate")
-
-
-def _fp32_engine(options: argparse.Namespace) -> Path:
-    """The checkpoint as an fp32 engine, beside the recipe; made once for the same checkpoint, size and version."""
-    from lsms_rt import __version__
-    from lsms_rt.calibration.calibrate import check_output
-    from lsms_rt.datasets.refhl import read_annotations
-    from lsms_rt.engine.manifest import sha256
-    from lsms_rt.export.build import BuildOptions, build_engine
-
-    read_annotations(options.dataset)  # before minutes of work
-    check_output(options.output)
-    files = [path.read_bytes() for path in sorted(options.source.iterdir()) if path.is_file()]
-    key = sha256("".join([*map(sha256, files), str(options.image_size), __version__]).encode())
-    path: Path = options.output / f"fp32-{key[:12]}.engine"
-    if not path.exists():
-        build_engine(BuildOptions(options.source, image_size=options.image_size), path, say)
-    return path
-
-
-def _plan_options(options: argparse.Namespace) -> PlanOptions:
-    from lsms_rt.export.tensorrt import PlanOptions
-
-    names = ("workspace_mib", "timing_cache", "version_compatible", "hardware", "optimization_level")
-    return PlanOptions(options.targets, **{name: getattr(options, name) for name in names})
-
-
-def _convert(options: argparse.Namespace) -> None:
-    """Plans from an engine that is there; PyTorch is not needed."""
+def _convert(arguments: argparse.Namespace) -> None:
+    """Build plans from an existing engine; PyTorch is not needed."""
     from lsms_rt.engine.manifest import batch_profile
-    from lsms_rt.engine.tensorrt.variant import FLAVOURS
     from lsms_rt.export.plans import convert_engine
 
-    if options.backend not in FLAVOURS:
-        raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
-    if options.dataset or options.calibration or options.accept or options.report or options.rest != "fp16":
+    _check_convert(arguments)
+    output = arguments.output
+    manifest = convert_engine(
+        arguments.from_engine, FLAVOURS[arguments.backend], batch_profile(arguments.max_batch, arguments.opt_batch),
+        options_from(PlanOptions, arguments), output, force=arguments.force, say=status,
+        progress=show_step if is_interactive() else None,
+    )  # fmt: skip
+    print(f"{output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {arguments.from_engine}")
+    plans = manifest.accuracy["plans"]
+    if isinstance(plans, str):
+        print(f"plans {plans}")
+    else:
+        print(f"plan vs. ONNX on {plans['slices']} slices: max. logit difference {plans['max_logit_difference']:.1e}")
+
+
+def _check_convert(arguments: argparse.Namespace) -> None:
+    """Raise :class:`InputError` for options that do not go with --from."""
+    given = arguments
+    if given.backend not in FLAVOURS:
+        raise InputError(f"--from builds plans: add --backend {' or '.join(FLAVOURS)}")
+    if given.dataset or given.calibration or given.accept or given.report or given.rest != BuildOptions.rest:
         raise InputError(
-            "--from asks no gate and makes nothing INT8: leave out --calibration, --rest, --dataset, --accept and "
+            "--from runs no accuracy gate and does not quantize; remove --calibration, --rest, --dataset, --accept and "
             "--report"
         )
-    if options.checkpoint or options.image_size or options.precision != "fp32" or options.kernels == "triton":
+    if given.checkpoint or given.image_size or given.precision != BuildOptions.precision or given.kernels == "triton":
         raise InputError(
-            "--from takes weights, size, precision and stock operations from the engine; leave out --checkpoint, "
+            "--from uses the engine's weights, size, precision and stock operations; remove --checkpoint, "
             "--image-size, --precision and --kernels"
         )
-    manifest = convert_engine(
-        options.from_engine, FLAVOURS[options.backend], batch_profile(options.max_batch, options.opt_batch),
-        _plan_options(options), options.output, force=options.force, say=say,
-        progress=_show if sys.stderr.isatty() else None,
-    )  # fmt: skip
-    print(f"{options.output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {options.from_engine}")
-    plans = manifest.accuracy["plans"]
-    print(
-        f"the plans are {plans}"
-        if isinstance(plans, str)
-        else f"plans against graphs on {plans['slices']} slices: logits within {plans['max_logit_difference']:.1e}"
-    )
 
 
-def _show(phase: str, step: int, steps: int) -> None:
-    """One line of progress, written over and over."""
-    print(f"\r{phase[:60]:60} {step}/{steps}", end="\n" if step == steps else "", file=sys.stderr, flush=True)
+COMMAND = Command(
+    name="build-engine", help="build an engine directory from a checkpoint", add_arguments=add_arguments, run=run
+)

@@ -1,7 +1,8 @@
-"""``lsms-rt demo``: the bundled engine on bundled slices, drawn."""
+"""``lsms-rt demo``: run the bundled engine on bundled slices and draw the answers."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,25 @@ import numpy as np
 
 from lsms_rt.data import DATA, demo_engine
 from lsms_rt.postprocess import dice, verdict
-from lsms_rt.segmenter import Segmentation, Segmenter
+
+from .arguments import add_json
+from .parser import NOT_FOR_DIAGNOSIS, Command
 
 if TYPE_CHECKING:
     from PIL import Image
 
-EXAMPLES = DATA / "examples"  # synthetic slices, their sentences and true masks; made by training/examples.py
-COLUMNS, WIDTH, GAP = 3, 620, 6  # of the page with all answers, pixels
+    from lsms_rt.segmenter import Segmentation
+
+# Synthetic slices, their sentences and true masks; made by training/examples.py.
+EXAMPLES = DATA / "examples"
+# Of the page with all answers; width and gap in pixels.
+COLUMNS, WIDTH, GAP = 3, 620, 6
 REAL_SENTENCE = "the low-density lesion in the right lobe of the liver"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A slice, a sentence, and the true mask where it is known (it is not in the real slice)."""
+    """A slice, a sentence, and the true mask if it is known (that of the real slice is not)."""
 
     image: Path
     text: str
@@ -34,8 +41,28 @@ class Example:
         return "a real slice without a liver" if self.truth is None else "synthetic"
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("lsms-demo"), metavar="DIR", help="folder for the images"
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    folder = arguments.output
+    rows = run_demo(folder)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print("Three synthetic slices and a real one; the weights were trained on synthetic CT:\n")
+    for row in rows:
+        answer = f"{row['pixels']} pixels" if row["found"] else "nothing found"
+        print(f'{row["source"]:18} "{row["text"]}"\n{"":18}   {answer}; {row["verdict"]}; {row["milliseconds"]:.0f} ms')
+    print(f"\nImages are in {folder}; for an overview see {folder / 'demo.png'}. {NOT_FOR_DIAGNOSIS}")
+
+
 def bundled_examples() -> list[Example]:
-    """Synthetic slices with true, other and false sentences, and pydicom's own small real CT."""
+    """Return synthetic slices with positive and negative sentences, and the small real CT slice that pydicom ships."""
     from pydicom.data import get_testdata_file
 
     rows = json.loads((EXAMPLES / "examples.json").read_text())
@@ -45,31 +72,40 @@ def bundled_examples() -> list[Example]:
 
 
 def run_demo(folder: Path) -> list[dict[str, Any]]:
-    """Answer every example, write a picture each, ``demo.png`` with all of them and ``demo.json`` into ``folder``."""
+    """Segment every example; write one image each, ``demo.png`` with all of them, and ``demo.json``.
+
+    Args:
+        folder: where to write; created if it is missing.
+
+    Returns:
+        One row per example, as in ``demo.json``.
+    """
     from PIL import Image
 
+    from lsms_rt.segmenter import Segmenter
+
     folder.mkdir(parents=True, exist_ok=True)
-    rows, pictures = [], []
+    rows, images = [], []
     with Segmenter(demo_engine()) as segmenter:
         for number, example in enumerate(bundled_examples()):
             result = segmenter.predict(example.image, example.text)
-            picture = folder / f"{number:02d}.png"
+            image = folder / f"{number:02d}.png"
             truth = None if example.truth is None else np.asarray(Image.open(example.truth)) > 127
-            result.save_overlay(picture, truth, f"{example.image.name}, {example.kind}")
-            pictures.append(picture)
+            result.save_overlay(image, truth, f"{example.image.name}, {example.kind}")
+            images.append(image)
             rows.append(_row(result, truth))
-    _sheet(pictures).save(folder / "demo.png")
+    _sheet(images).save(folder / "demo.png")
     (folder / "demo.json").write_text(json.dumps(rows, indent=2) + "\n")
     return rows
 
 
-def _sheet(pictures: list[Path]) -> Image.Image:
-    """All pictures on one page, ``COLUMNS`` to a row: the sentences of one slice stand beside each other."""
+def _sheet(images: list[Path]) -> Image.Image:
+    """Draw all images on one page, ``COLUMNS`` to a row: the sentences of one slice are side by side."""
     from PIL import Image
 
     tiles = []
-    for picture in pictures:
-        with Image.open(picture) as tile:
+    for path in images:
+        with Image.open(path) as tile:
             tiles.append(tile.convert("RGB").resize((WIDTH, round(tile.height * WIDTH / tile.width))))
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (COLUMNS * (WIDTH + GAP), -(-len(tiles) // COLUMNS) * (height + GAP)), (70, 70, 70))
@@ -88,3 +124,9 @@ def _row(result: Segmentation, truth: np.ndarray | None) -> dict[str, Any]:
         "verdict": "no true mask is known" if truth is None else verdict(result.mask, truth),
         "milliseconds": round(result.timings["total"], 1),
     }
+
+
+COMMAND = Command(
+    name="demo", help="run the bundled engine on bundled slices and draw the answers", add_arguments=add_arguments,
+    run=run,
+)  # fmt: skip

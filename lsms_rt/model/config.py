@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """A BERT-shaped text encoder.  The defaults are BERT-base, the paper's setting (abstract, arXiv 2408.17347)."""
 
@@ -18,7 +18,7 @@ class TextConfig:
     max_tokens: int = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LsmsConfig:
     """Everything that decides the shape of an LSMS and how its input is made.
 
@@ -79,10 +79,10 @@ class LsmsConfig:
 
 
 PRESETS: dict[str, LsmsConfig] = {
-    "tiny": LsmsConfig("tiny", (32, 64, 160, 256), (3, 3, 5, 2), decoder_width=128),
-    "small": LsmsConfig("small", (64, 128, 320, 512), (2, 2, 4, 2)),
-    "base": LsmsConfig("base", (64, 128, 320, 512), (3, 3, 12, 3)),
-    "large": LsmsConfig("large", (64, 128, 320, 512), (3, 5, 27, 3)),
+    "tiny": LsmsConfig(preset="tiny", dims=(32, 64, 160, 256), depths=(3, 3, 5, 2), decoder_width=128),
+    "small": LsmsConfig(preset="small", dims=(64, 128, 320, 512), depths=(2, 2, 4, 2)),
+    "base": LsmsConfig(preset="base", dims=(64, 128, 320, 512), depths=(3, 3, 12, 3)),
+    "large": LsmsConfig(preset="large", dims=(64, 128, 320, 512), depths=(3, 5, 27, 3)),
 }
 
 

@@ -20,9 +20,11 @@ import torch
 from lsms_rt.bench.accuracy import evaluate, save_answers
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.data import DATA, demo_checkpoint, demo_engine
-from lsms_rt.datasets.phantom.dataset import PhantomSpec, write_phantom
+from lsms_rt.datasets.phantom.dataset import write_phantom
+from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.datasets.refhl import read_annotations
-from lsms_rt.export.build import BuildOptions, build_engine
+from lsms_rt.export.build import build_engine
+from lsms_rt.export.options import BuildOptions
 from lsms_rt.model import LSMS, TextConfig
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.tokenizer import Tokenizer

@@ -63,7 +63,7 @@ class Recipe:
 
 def build_model(recipe: Recipe, vocabulary: int) -> LSMS:
     """Preset tiny with a two-layer BERT of width 128."""
-    text = TextConfig(vocabulary, hidden_size=128, layers=2, heads=2, intermediate_size=512, max_tokens=32)
+    text = TextConfig(vocab_size=vocabulary, hidden_size=128, layers=2, heads=2, intermediate_size=512, max_tokens=32)
     model = LSMS(preset("tiny", image_size=recipe.image_size, text=text))
     for name, parameter in model.named_parameters():
         if name.endswith((".scale1", ".scale2")):

@@ -10,30 +10,31 @@ from typing import Any
 
 import pytest
 
-from lsms_rt.bench.engine import Options, measure_engine
+from lsms_rt.bench.engine import measure_engine
+from lsms_rt.bench.options import EngineOptions, PeersOptions, ScalingOptions
 from lsms_rt.bench.peers.contenders import CONTENDERS
-from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, Plan, random_inputs
+from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
 from lsms_rt.bench.records import SCALING, record_of
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.bench.tables import markdown
+from lsms_rt.cli.bench import join_subcommand
 from lsms_rt.cli.main import main
-from lsms_rt.cli.parser import joined
 from lsms_rt.data import demo_engine
 from lsms_rt.errors import MachineError
 
 
 def test_two_words_are_one_command() -> None:
-    assert joined(["bench", "report", "a.json"]) == ["bench report", "a.json"]
-    assert joined(["bench", "demo"]) == ["bench", "demo"]
-    assert joined(["bench", "./report"]) == ["bench", "./report"]
-    assert joined(["predict", "report"]) == ["predict", "report"]
+    assert join_subcommand(["bench", "report", "a.json"]) == ["bench report", "a.json"]
+    assert join_subcommand(["bench", "demo"]) == ["bench", "demo"]
+    assert join_subcommand(["bench", "./report"]) == ["bench", "./report"]
+    assert join_subcommand(["predict", "report"]) == ["predict", "report"]
 
 
 def test_an_engine_is_measured() -> None:
     effort = Effort(0.0, 0.0, 3, 3)
-    found = measure_engine(demo_engine(), Options(effort=effort, rounds=2, series=3, cold_starts=1, batches=(1, 2)))
+    found = measure_engine(demo_engine(), EngineOptions(effort=effort, rounds=2, series=3, cold_starts=1, batches=(1, 2)))
     assert {name: value["count"] for name, value in found["latency"].items()} == dict.fromkeys(
         ("predict_cached", "predict_new_sentence", "predict_from_dicom_bytes"), 3
     )
@@ -49,7 +50,7 @@ def test_an_engine_is_measured() -> None:
 
 def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.json"
-    assert main(["bench", "demo", "--quick", "--json", str(file)]) == 0
+    assert main(["bench", "demo", "--quick", "-o", str(file)]) == 0
     assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in capsys.readouterr().out
     record = json.loads(file.read_text())
     assert record["engines"]["demo.engine"]["engine"]["digest"].startswith("sha256:")
@@ -68,10 +69,10 @@ def test_peers_answer_the_same(tmp_path: Path) -> None:
     from lsms_rt.data import demo_checkpoint
 
     what = prepare(tmp_path, demo_checkpoint(), "tiny", 64)
-    plan = Plan(slices=2, launches=1, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
-    random_inputs(plan, tmp_path, 64, what["max_tokens"], what["vocabulary"])
+    options = PeersOptions(slices=2, launches=1, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
+    random_inputs(options, tmp_path, 64, what["max_tokens"], what["vocabulary"])
     said: list[str] = []
-    found = run_peers(tmp_path, plan, said.append)
+    found = run_peers(tmp_path, options, said.append)
     rows = {row["name"]: row for row in found["rows"]}
     assert set(rows) == {OURS, REFERENCE, "naive graph"} and not found["absent"]
     for name, row in rows.items():
@@ -80,7 +81,7 @@ def test_peers_answer_the_same(tmp_path: Path) -> None:
     assert rows[OURS]["times_ours"]["value"] == 1
     (tmp_path / "naive.onnx").write_bytes(b"broken")
     with pytest.raises(MachineError, match=r"naive graph failed \(exit code 1\).*--without"):
-        run_peers(tmp_path, replace(plan, names=("naive graph",)), said.append)
+        run_peers(tmp_path, replace(options, names=("naive graph",)), said.append)
 
 
 def test_goals_are_of_contenders() -> None:
@@ -92,7 +93,7 @@ def test_scaling_measures_every_point_and_draws_it(
 ) -> None:
     """With one engine for all, which is what takes the time."""
     axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
-    plan = axes.Plan(
+    options = ScalingOptions(
         image_size=64, sizes=(64,), batches=(1, 2), tokens=(32,), slices=(1, 3), rounds=2, text=axes.SMALL_TEXT
     )
     with ExitStack() as stack:
@@ -104,7 +105,7 @@ def test_scaling_measures_every_point_and_draws_it(
             return nullcontext(built[config])
 
         monkeypatch.setattr(axes, "_engine", once)
-        found = axes.measure_scaling(plan, lambda _: None)
+        found = axes.measure_scaling(options, lambda _: None)
     assert len(built) == 1
     assert {axis: [point["x"] for point in points] for axis, points in found["axes"].items()} == {
         "image size": [64],

@@ -23,10 +23,11 @@ from lsms_rt.errors import InputError
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
-    from lsms_rt.datasets.phantom.dataset import PhantomSpec, write_phantom
+    from lsms_rt.datasets.phantom.dataset import write_phantom
+    from lsms_rt.datasets.phantom.spec import PhantomSpec
 
     folder = tmp_path_factory.mktemp("gate") / "phantom"
-    write_phantom(folder, PhantomSpec(2, 7, 96), workers=1)
+    write_phantom(folder, PhantomSpec(cases=2, seed=7, matrix=96), workers=1)
     rows = read_annotations(folder)
     return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), brought=True)
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from lsms_rt.datasets.phantom.case import Case, generate_case
-from lsms_rt.datasets.phantom.dataset import LESION_FIELDS, PhantomSpec, write_phantom
+from lsms_rt.datasets.phantom.dataset import LESION_FIELDS, write_phantom
 from lsms_rt.datasets.phantom.dicom import write_slice
+from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.datasets.refhl import FIELDS, read_annotations
 from lsms_rt.errors import InputError
 from lsms_rt.reading.load import load_slice, load_slices

@@ -15,7 +15,8 @@ from lsms_rt import Segmenter, demo_engine
 from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_checkpoint
-from lsms_rt.datasets.phantom.dataset import PhantomSpec, write_phantom
+from lsms_rt.datasets.phantom.dataset import write_phantom
+from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.datasets.refhl import ANNOTATIONS
 from lsms_rt.engine import open_directory
 from lsms_rt.export import build as build_module
@@ -50,7 +51,7 @@ def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8") / "phantom"
-    write_phantom(folder, PhantomSpec(10, 21, 128))
+    write_phantom(folder, PhantomSpec(cases=10, seed=21, matrix=128))
     return folder
 
 

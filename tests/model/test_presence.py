@@ -10,7 +10,7 @@ import torch
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.presence import PresenceHead
 
-TEXT = TextConfig(50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
+TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
 
 
 def model(**options: object) -> LSMS:

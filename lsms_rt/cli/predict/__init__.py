@@ -1,4 +1,5 @@
-"""What ``lsms-rt predict`` does: files and folders in; masks, pictures, tables and DICOM out.
+"""``lsms-rt predict``: images in; masks, overlays, montages, JSON, DICOM and NIfTI out.
 
-``run`` goes through the inputs; ``journal`` remembers what is done; ``volume``, ``montage`` and ``words`` sum up.
+``command`` holds the arguments and prints the answers, ``run`` processes the inputs, ``journal`` records finished
+slices so that a run can resume, ``outputs`` writes files of a whole series, ``summary`` computes and words the report.
 """

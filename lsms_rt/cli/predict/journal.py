@@ -1,4 +1,4 @@
-"""What a folder of results holds already, so that the same command goes on where it was stopped."""
+"""Record of finished slices in the output folder, so that an interrupted command resumes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ FILES = ("mask", "overlay")
 
 
 class Journal:
-    """A line a finished slice, behind one that says which request it is: engine, sentence and window, as a digest.
+    """One JSON line per finished slice, after a header line that identifies the request.
 
-    A slice is known by its place in the run and its pixels, and its files by their digests: what has changed, and what
-    another run wrote over, is computed again.
+    The header is a digest of engine, sentence, window and so on.  A slice is identified by its number and pixels, its
+    files by their digests: slices that changed, and files that another run overwrote, are computed again.
     """
 
     def __init__(self, folder: Path, request: str) -> None:
-        """Open or begin the journal of ``folder``.  Raises :class:`InputError` where it holds anything else."""
+        """Open or create the journal of ``folder``.
+
+        Raises:
+            InputError: the folder holds other files or results of another request, or cannot be written.
+        """
         self.folder, self._file = folder, folder / NAME
         self._done: dict[str, dict[str, Any]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for part in folder.glob(".*.part*"):  # of a run that was killed while it wrote
+            # Partial files of a run that was killed while writing.
+            for part in folder.glob(".*.part*"):
                 part.unlink(missing_ok=True)
             if self._file.exists():
                 self._read(request)
             elif any(folder.iterdir()):
                 raise InputError(
-                    "the output folder is not empty and holds no results of this command; results are not mixed, "
-                    "choose another -o"
+                    "the output folder is not empty and holds no results of this command; choose an empty or new "
+                    "folder with -o"
                 )
             else:
                 with whole(self._file) as part:
@@ -52,23 +57,26 @@ class Journal:
         head = _parsed(first)
         if head.get("request") != request or head.get("format") != FORMAT:
             raise InputError(
-                "the output folder holds results of another input, sentence, engine, window or version, or with other "
-                "--names; choose another -o"
+                "the output folder holds results of another input, sentence, engine, window, version or --names "
+                "setting; choose another folder with -o"
             )
         for line in lines:
             entry = _parsed(line)
             if isinstance(entry.get("record"), dict) and isinstance(entry.get("files"), dict):
                 self._done[str(entry.get("key"))] = entry
-        if lines[-1:] != [""]:  # a line that was cut off must not swallow the next one
+        # A line that was cut off must not merge with the next one.
+        if lines[-1:] != [""]:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
     def known(self, number: int, ct: CtSlice, text: str) -> Answer | None:
-        """The answer that a run before gave for this slice, if its files are there as that run wrote them."""
-        entry = self._done.get(_key(number, ct)) if self._done else None  # a first run hashes its pixels once
+        """Return the answer of an earlier run for this slice; None if there is none or its files have changed."""
+        # Without entries there is no need to hash the pixels, which `add` will do.
+        entry = self._done.get(_key(number, ct)) if self._done else None
         if entry is None:
             return None
-        record = entry["record"] | {"source": ct.source, "frame": ct.frame}  # what it is called now
+        # The file may have another label in this run.
+        record = entry["record"] | {"source": ct.source, "frame": ct.frame}
         try:
             if any(_digest(self.folder / record[name]) != entry["files"][name] for name in FILES):
                 return None
@@ -77,7 +85,7 @@ class Journal:
         return Answer(ct, read_mask(self.folder / record["mask"]), text, record)
 
     def add(self, number: int, answer: Answer) -> None:
-        """Once its files are written."""
+        """Record a slice as finished; its files must have been written."""
         try:
             files = {name: _digest(self.folder / answer.record[name]) for name in FILES}
             line = json.dumps({"key": _key(number, answer.slice), "record": answer.record, "files": files})
@@ -88,12 +96,15 @@ class Journal:
 
 
 def request_digest(*parts: object) -> str:
-    """Of what the answers depend on.  It tells no sentence or path, but who guesses one can see that it was it."""
+    """Return a digest of everything the answers depend on.
+
+    It hides the sentence and the paths, though a guess can be confirmed.
+    """
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """bool (H, W) of a mask's PNG."""
+    """Read a mask's PNG as bool (H, W)."""
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -111,9 +122,9 @@ def _key(number: int, ct: CtSlice) -> str:
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """A line's object; empty for one that was cut off."""
+    """Parse one line; return an empty dict for a line that was cut off."""
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,9 +1,12 @@
-"""What is written of an input as a whole: a montage, a mask volume, a DICOM Segmentation."""
+"""Files of an input as a whole: a montage, a mask volume, a DICOM Segmentation.
+
+To add a format: a row of ``OUTPUTS``, a field of ``Request``, and its argument in ``command``.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,85 +16,118 @@ from lsms_rt.privacy import names_shown
 from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.montage import save_montage
 
-RESULTS, MONTAGE, SEG, NIFTI = "results.json", "montage.png", "segmentation.dcm", "mask.nii.gz"
+from .request import Request
+
+RESULTS = "results.json"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of every slice, and what is written into ``output`` (None: nothing).
+@dataclass(frozen=True, kw_only=True)
+class SeriesOutput:
+    """A file that is written per input.
 
-    ``window`` (level, width) in HU is what an 8-bit picture shows.  ``seg``: a DICOM Segmentation of each input where
-    something was found, with ``empty_seg`` of the others too; ``nifti``: a mask volume of each.
+    Attributes:
+        file: its name.
+        requested: whether a request asks for it.
+        applies: whether there is something to write for an input's answers.
+        write: writes it: answers, path, request, digest of the engine.
+        extra: the package's extra that installs what it needs, also the option's name; "" if nothing is needed.
+        module: the module that it needs; "" if none.
     """
 
-    text: str
-    output: Path | None = None
-    series: str | None = None
-    window: tuple[float, float] | None = None
-    batch: int | None = None
-    seg: bool = False
-    empty_seg: bool = False
-    nifti: bool = False
-
-    @property
-    def wants_seg(self) -> bool:
-        return self.seg or self.empty_seg
+    file: str
+    requested: Callable[[Request], bool]
+    applies: Callable[[Sequence[Answer]], bool] = lambda answers: True
+    write: Callable[[Sequence[Answer], Path, Request, str], object]
+    extra: str = ""
+    module: str = ""
 
 
-def check_products(request: Request) -> None:
-    """Raise for what cannot be written, before a series is computed for it."""
-    if request.output is None and (request.wants_seg or request.nifti):
-        raise InputError("--seg and --nifti write files; say where with -o")
-    for wanted, module, extra in ((request.wants_seg, "highdicom", "seg"), (request.nifti, "nibabel", "nifti")):
-        if wanted and importlib.util.find_spec(module) is None:
-            raise MissingDependencyError(f"--{extra} needs {module}; pip install 'lsms-rt[{extra}]'")
+def _write_montage(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
+    found = [answer for answer in answers if answer.found]
+    with whole(path) as part:
+        save_montage(part, found, f"found in {len(found)} of {len(answers)} slices; not for diagnosis")
 
 
-def forget_products(folder: Path) -> None:
-    """Take away what an earlier run said as a whole: slices may have changed, or come, since."""
+def _write_nifti(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
+    from lsms_rt.writing.nifti import write_nifti
+
+    write_nifti(answers, path)
+
+
+def _write_seg(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
+    from lsms_rt.writing.seg import write_seg
+
+    write_seg(answers, path, engine_digest=engine, include_text=names_shown(), write_empty=request.empty_seg)
+
+
+OUTPUTS = (
+    SeriesOutput(
+        file="montage.png",
+        requested=lambda request: True,
+        applies=lambda answers: len(answers) > 1 and any(answer.found for answer in answers),
+        write=_write_montage,
+    ),
+    SeriesOutput(
+        file="mask.nii.gz",
+        requested=lambda request: request.nifti,
+        write=_write_nifti,
+        extra="nifti",
+        module="nibabel",
+    ),
+    SeriesOutput(
+        file="segmentation.dcm",
+        requested=lambda request: request.needs_seg,
+        write=_write_seg,
+        extra="seg",
+        module="highdicom",
+    ),
+)
+
+
+def check_outputs(request: Request) -> None:
+    """Raise if a requested file cannot be written, before a series is computed for it."""
+    needed = [output for output in OUTPUTS if output.module and output.requested(request)]
+    if needed and request.output is None:
+        options = " and ".join(f"--{output.extra}" for output in OUTPUTS if output.extra)
+        raise InputError(f"{options} write files; add -o DIR")
+    for output in needed:
+        if importlib.util.find_spec(output.module) is None:
+            raise MissingDependencyError(
+                f"--{output.extra} needs {output.module}; pip install 'lsms-rt[{output.extra}]'"
+            )
+
+
+def remove_stale_outputs(folder: Path) -> None:
+    """Delete series-level outputs of an earlier run: slices may have changed since, or been added."""
     try:
-        for name in (RESULTS, MONTAGE, SEG, NIFTI):
+        for name in (RESULTS, *(output.file for output in OUTPUTS)):
             for path in (folder / name, *folder.glob(f"input[0-9]*_{name}")):
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(error) from error
 
 
-def write_products(answers: Sequence[Answer], request: Request, folder: Path, start: str, engine: str) -> list[str]:
-    """Write all that is asked for into ``folder``, names beginning with ``start``; returns why something was not.
+def write_outputs(answers: Sequence[Answer], request: Request, folder: Path, prefix: str, engine: str) -> list[str]:
+    """Write the requested files of one input.
 
-    What one of them cannot hold (a mask volume a gap, a Segmentation of a PNG), the others may.
+    A failing output does not prevent the others: a mask volume cannot hold a gap, a Segmentation needs DICOM.
+
+    Args:
+        answers: the input's answers, from feet to head.
+        request: what to write.
+        folder: where to write it.
+        prefix: beginning of the file names.
+        engine: the engine's digest.
+
+    Returns:
+        One message per file that could not be written.
     """
-    failed = []
-    for name, write in _writers(answers, request, engine):
+    failures = []
+    for output in OUTPUTS:
+        if not output.requested(request) or not output.applies(answers):
+            continue
         try:
-            write(folder / f"{start}{name}")
+            output.write(answers, folder / f"{prefix}{output.file}", request, engine)
         except LsmsError as error:
-            failed.append(f"{name}: {error}")
-    return failed
-
-
-def _writers(
-    answers: Sequence[Answer], request: Request, engine: str
-) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    found = [answer for answer in answers if answer.found]
-    if len(answers) > 1 and found:
-        yield MONTAGE, lambda path: _montage(path, found, len(answers))
-    if request.nifti:
-        from lsms_rt.writing.nifti import write_nifti
-
-        yield NIFTI, lambda path: write_nifti(answers, path)
-    if request.wants_seg:
-        from lsms_rt.writing.seg import write_seg
-
-        yield (
-            SEG,
-            lambda path: write_seg(
-                answers, path, engine_digest=engine, include_text=names_shown(), write_empty=request.empty_seg
-            ),
-        )
-
-
-def _montage(path: Path, found: Sequence[Answer], slices: int) -> None:
-    with whole(path) as part:
-        save_montage(part, found, f"found in {len(found)} of {slices} slices; not for diagnosis")
+            failures.append(f"{output.file}: {error}")
+    return failures

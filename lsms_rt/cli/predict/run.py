@@ -1,4 +1,4 @@
-"""The inputs one after the other; every slice's files are written before the next batch is computed."""
+"""Process the inputs one after the other; each slice's files are written before the next batch is computed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
 from lsms_rt.reading.load import load_slices
-from lsms_rt.segmenter import Segmenter
+from lsms_rt.segmenter import Segmentation, Segmenter
 from lsms_rt.tokenizer import clean_sentence
 from lsms_rt.writing.answer import Answer
 
 from .journal import Journal, request_digest
-from .outputs import RESULTS, Request, check_products, forget_products, write_products
-from .volume import summary
+from .outputs import RESULTS, check_outputs, remove_stale_outputs, write_outputs
+from .request import Request
+from .summary import series_summary
 
 
 @dataclass
 class Report:
-    """``results`` of all slices, a row of ``series`` an input; what could not be read or written, in words."""
+    """What a run did.
+
+    Attributes:
+        engine: digest of the engine.
+        weights: the engine's note about its weights.
+        results: one record per slice.
+        series: one summary per input.
+        not_read: one message per file or input that could not be read.
+        not_written: one message per file that could not be written.
+        resumed: number of slices that an earlier run had finished.
+    """
 
     engine: str
     weights: str
@@ -36,7 +47,7 @@ class Report:
     resumed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The document that is printed and written."""
+        """Return the document that is printed with --json, and written as results.json."""
         return {
             "lsms_rt": __version__,
             "engine": self.engine,
@@ -48,19 +59,32 @@ class Report:
         }
 
 
-Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]  # answers and how many there will be -> the answers
+# Yields the answers that it is passed, with their number, and shows progress.
+Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]
 
 
 def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress: Progress) -> Report:
-    """Answer every slice of every input: inputs in their order, the slices of each from feet to head.
+    """Segment every slice of every input: inputs in their order, the slices of each from feet to head.
 
-    An input, or a file of a series, that cannot be read is reported, and the rest is done; so is a file of an input as
-    a whole that cannot be made of its answers.  Raises what the reading raised where nothing could be read at all;
-    ``InputError`` where the output cannot be written, ``MachineError`` where a library for it is missing.
+    An unreadable input or file is reported and skipped, and so is a series-level output that cannot be written.
+
+    Args:
+        segmenter: the engine.
+        inputs: files, folders and archives.
+        request: the sentence, and what to write.
+        progress: wraps the answers of each input, to show progress.
+
+    Returns:
+        The results, and what could not be read or written.
+
+    Raises:
+        InputError: nothing could be read, the sentence cannot be used, or the output cannot be written.
+        MachineError: a library that an output needs is missing.
     """
-    text = clean_sentence(request.text)  # first: what is wrong with the request is told before anything is read
+    # Validate the request before reading any file.
+    text = clean_sentence(request.text)
     segmenter.check_sentence(text)
-    check_products(request)
+    check_outputs(request)
     report = Report(segmenter.digest, segmenter.manifest.weights_note)
     journal: Journal | None = None
     failures: list[LsmsError] = []
@@ -78,14 +102,15 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
             continue
         if request.output is not None and journal is None:
             journal = Journal(request.output, _digest(segmenter, text, request, inputs))
-            forget_products(request.output)
-        answers = _input(segmenter, slices, text, request, journal, report, progress)
+            remove_stale_outputs(request.output)
+        answers = _answers(segmenter, slices, text, request, journal, report, progress)
         if journal is not None:
             start = "" if len(inputs) == 1 else f"input{number}_"
-            failed = write_products(answers, request, journal.folder, start, report.engine)
+            failed = write_outputs(answers, request, journal.folder, start, report.engine)
             report.not_written += [prefix + reason for reason in failed]
-        report.series.append(summary(number, answers))
-        del slices, answers  # a series may take gigabytes: there are never two
+        report.series.append(series_summary(number, answers))
+        # Keep at most one series in memory (gigabytes).
+        del slices, answers
     if not report.results:
         raise failures[0] if len(failures) == 1 else InputError(f"nothing could be read: {'; '.join(report.not_read)}")
     if journal is not None:
@@ -94,33 +119,34 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
 
 
 def _digest(segmenter: Segmenter, text: str, request: Request, inputs: Sequence[Path]) -> str:
-    """Other inputs are another request: one patient's results are not to be mixed with another's."""
+    """Identify the request, inputs included: results of two patients must not be mixed."""
     paths = [str(path.resolve()) for path in inputs]
     return request_digest(__version__, segmenter.digest, text, request.window, request.series, names_shown(), paths)
 
 
-def _input(
+def _answers(
     segmenter: Segmenter, slices: list[CtSlice], text: str, request: Request, journal: Journal | None, report: Report,
     progress: Progress,
 ) -> list[Answer]:  # fmt: skip
+    """Return the answers of one input's slices, and add their records to the report."""
     first = len(report.results)
     known = [journal.known(first + n, ct, text) if journal else None for n, ct in enumerate(slices)]
     report.resumed += sum(answer is not None for answer in known)
-    left = [ct for ct, answer in zip(slices, known, strict=True) if answer is None]
-    fresh = segmenter.predict_series(left, text, batch=request.batch) if left else iter(())
+    remaining = [ct for ct, answer in zip(slices, known, strict=True) if answer is None]
+    results = segmenter.predict_series(remaining, text, batch=request.batch) if remaining else iter(())
 
     def answers() -> Iterator[Answer]:
         for n, answer in enumerate(known, first):
             if answer is None:
-                answer = _answered(next(fresh), n, journal)
+                answer = _written(next(results), n, journal)
             report.results.append(answer.record)
             yield answer
 
     return list(progress(answers(), len(slices)))
 
 
-def _answered(result: Any, number: int, journal: Journal | None) -> Answer:
-    """The record of a fresh result; its files are written, then it is noted as done."""
+def _written(result: Segmentation, number: int, journal: Journal | None) -> Answer:
+    """Write the files of a new result and record it as finished."""
     names = names_shown()
     record = {"number": number} | result.to_dict(include_text=names)
     answer = Answer(result.slice, result.mask, result.text, record)
@@ -135,7 +161,7 @@ def _answered(result: Any, number: int, journal: Journal | None) -> Answer:
 
 
 def _finish(folder: Path, report: Report) -> None:
-    """results.json; and pictures of an earlier run that are no longer part of it are taken away."""
+    """Write results.json, and delete images of slices that are no longer part of the input."""
     with whole(folder / RESULTS) as part:
         part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     kept = {record[name] for record in report.results for name in ("overlay", "mask")}

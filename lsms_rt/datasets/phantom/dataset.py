@@ -15,7 +15,6 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,48 +27,13 @@ from lsms_rt.errors import InputError
 from .case import Case, PhantomSlice, generate_case
 from .dicom import write_slice
 from .sentences import Sentence, false_sentence, say, true_sentence
+from .spec import PhantomSpec
 
-CASES, SLICES = 231, 2283  # the size of RefHL-Seg (abstract of arXiv 2408.17347)
-SPLITS = (("train", 0.7), ("val", 0.1), ("test", 0.2))  # by case
-MAX_SEED = 5000  # case seeds are seed * 1000 + number; those of the demo weights' training begin at 5000 * 1000
 FALSE_CHANCE = 0.61  # of a false sentence in a slice with lesions; one sentence in six is then true of nothing
 LESION_FIELDS = (
     "case_id", "slice_id", "lesion", "lesion_type", "phase", "lobe", "density", "enhancement", "margin",
     "diameter_mm", "left_mm", "posterior_mm", "area_mm2",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PhantomSpec:
-    """What ``lsms-rt phantom`` makes."""
-
-    cases: int = CASES
-    seed: int = 0
-    matrix: int = 256
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.cases <= 1000:
-            raise InputError(f"--cases {self.cases}; give 1 to 1000")
-        if not 0 <= self.seed < MAX_SEED:
-            raise InputError(f"--seed {self.seed}; give 0 to {MAX_SEED - 1}: higher ones trained the demo weights")
-        if not 64 <= self.matrix <= 1024:
-            raise InputError(f"--matrix {self.matrix}; give 64 to 1024 pixels")
-
-    def slices_per_case(self) -> list[int]:
-        """How many slices each case has: 6 to 14, on average 2283 / 231."""
-        total, rng = round(self.cases * SLICES / CASES), np.random.default_rng([self.seed, 1])
-        counts = rng.integers(6, 15, self.cases)
-        while (difference := total - int(counts.sum())) != 0:
-            index = int(rng.integers(self.cases))
-            counts[index] = np.clip(counts[index] + np.sign(difference), 6, 14)
-        return [int(count) for count in counts]
-
-    def splits(self) -> list[str]:
-        """The split of every case; a random but repeatable assignment."""
-        order = np.random.default_rng([self.seed, 2]).permutation(self.cases)
-        edges = np.cumsum([share for _, share in SPLITS]) * self.cases
-        places = {int(case): place for place, case in enumerate(order)}
-        return [SPLITS[int(np.searchsorted(edges, places[case] + 0.5))][0] for case in range(self.cases)]
 
 
 def write_phantom(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:

@@ -1,0 +1,113 @@
+"""Arguments of ``lsms-rt predict``, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..arguments import add_engine, add_json, add_runtime, options_from, runtime_options, whole_number
+from ..exit_codes import ExitCode
+from ..parser import Command
+from ..terminal import progress_bar, status
+from .request import Request
+
+if TYPE_CHECKING:
+    from .run import Report
+
+MAX_BATCH = 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_engine(parser)
+    parser.add_argument(
+        "input", nargs="+", type=Path, metavar="INPUT",
+        help="DICOM file, folder, DICOMDIR or ZIP; NIfTI; NPY in HU; PNG",
+    )  # fmt: skip
+    parser.add_argument(
+        "--text",
+        required=True,
+        metavar="SENTENCE",
+        help='what to segment, e.g. "the cyst in the left lobe of the liver"',
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR",
+        help="write overlays, masks, a montage and results.json; resumes if it exists (default: print only)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--series",
+        metavar="ID",
+        help="which series, where an input holds several; the error lists them (default: the only one)",
+    )
+    parser.add_argument(
+        "--window", type=float, nargs=2, metavar=("LEVEL", "WIDTH"),
+        help="HU range that an 8-bit image shows, e.g. 50 350 (default: reject 8-bit images)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch", type=whole_number(1, MAX_BATCH), metavar="N",
+        help="slices per call of the engine (default: the engine's largest batch)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seg", action="store_true", help="write a DICOM Segmentation of each input in which something was found"
+    )
+    parser.add_argument(
+        "--empty-seg", action="store_true", help="write a DICOM Segmentation of every input, also if nothing was found"
+    )
+    parser.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
+    parser.add_argument(
+        "--names", action="store_true",
+        help="include file names and sentences in messages and outputs; they may identify a patient",
+    )  # fmt: skip
+    parser.add_argument(
+        "--digest", metavar="sha256:HEX", help="reject the engine if its digest differs (default: no check)"
+    )
+    add_runtime(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from lsms_rt.segmenter import Segmenter
+
+    from . import run as inputs
+
+    window = None if arguments.window is None else tuple(arguments.window)
+    request = options_from(Request, arguments, window=window)
+    with Segmenter(arguments.engine, digest=arguments.digest, **runtime_options(arguments)) as segmenter:
+        report = inputs.run(segmenter, arguments.input, request, progress_bar)
+    _print_results(report, arguments.json)
+    _print_remarks(report)
+    if request.output is not None and not arguments.json:
+        folder = request.output if arguments.names else "the output folder"
+        print(f"overlays, masks and results.json are in {folder}")
+    return ExitCode.PARTIAL if report.not_read or report.not_written else ExitCode.DONE
+
+
+def _print_results(report: Report, as_json: bool) -> None:
+    from .summary import lines
+
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=2))
+        return
+    for line in lines(report.results, report.series):
+        print(line)
+
+
+def _print_remarks(report: Report) -> None:
+    """Print what the user must know beside the answers."""
+    from lsms_rt.segmenter import UNKNOWN_WORDS
+
+    for note in dict.fromkeys(note for record in report.results for note in record["notes"]):
+        if note.startswith(UNKNOWN_WORDS):
+            status(f"warning: {note}; they were ignored")
+    for reason in report.not_read:
+        status(f"not read: {reason}")
+    for reason in report.not_written:
+        status(f"not written: {reason}")
+    if report.resumed:
+        status(f"{report.resumed} slices already done, skipped")
+
+
+COMMAND = Command(
+    name="predict", help="segment the lesion that a sentence describes", add_arguments=add_arguments, run=run
+)

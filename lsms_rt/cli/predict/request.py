@@ -1,0 +1,35 @@
+"""What ``lsms-rt predict`` is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Options of a prediction; the same for every slice of every input.
+
+    Attributes:
+        text: the sentence.
+        output: folder to write; None writes no files.
+        series: which series to read, where an input holds several; None for the only one.
+        window: (level, width) in HU that an 8-bit image shows; None rejects such images.
+        batch: slices per call of the engine; None for the engine's largest batch.
+        seg: whether to write a DICOM Segmentation of each input in which something was found.
+        empty_seg: whether to write one of the other inputs, too.
+        nifti: whether to write a mask volume of each input.
+    """
+
+    text: str
+    output: Path | None = None
+    series: str | None = None
+    window: tuple[float, float] | None = None
+    batch: int | None = None
+    seg: bool = False
+    empty_seg: bool = False
+    nifti: bool = False
+
+    @property
+    def needs_seg(self) -> bool:
+        return self.seg or self.empty_seg
