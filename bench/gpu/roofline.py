@@ -1,7 +1,7 @@
 """How fast a block could be: bytes, operations and the least time of every launch, fused and unfused, a GPU at a time.
 
-``python -m lsms_rt.bench.gpu.roofline`` prints the table, ``--json`` the record; ``-o`` and ``--picture`` write them.  Nothing is
-measured.
+``python -m lsms_rt.bench.gpu.roofline`` prints the table or, with ``--json``, the record; ``-o`` and
+``--picture`` write files.  Nothing is measured.
 The floor of a launch is the larger of its bytes over the bandwidth and its operations over the peak of the unit that
 does them; the floor of a sequence adds the launches, and ``gap`` between any two of them under a CUDA graph.
 """

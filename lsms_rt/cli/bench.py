@@ -61,7 +61,7 @@ def run_engines(arguments: argparse.Namespace) -> None:
     for path in arguments.engines:
         engines[path.name] = measure_engine(path, options, lambda text, path=path: status(f"{path.name}: {text}"))  # type: ignore[misc]
     gpu = next((engine["engine"]["gpu"] for engine in engines.values() if engine["engine"]["gpu"]), None)
-    _report(record_of(ENGINES, ("onnxruntime", "numpy", *GPU_PACKAGES), gpu, engines=engines), arguments)
+    print_record(record_of(ENGINES, ("onnxruntime", "numpy", *GPU_PACKAGES), gpu, engines=engines), arguments)
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def run_peers(arguments: argparse.Namespace) -> None:
     on_gpu = any(contender.gpu and contender.name in names and not contender.absent for contender in CONTENDERS)
     gpu = look().gpus[0].name if on_gpu else None
     packages = ("torch", "onnxruntime", "openvino", "numpy", *GPU_PACKAGES)
-    _report(record_of(PEERS, packages, gpu, **weights, **results), arguments)
+    print_record(record_of(PEERS, packages, gpu, **weights, **results), arguments)
 
 
 def _add_scaling(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +132,7 @@ def run_scaling(arguments: argparse.Namespace) -> None:
 
     _check_output(arguments.output)
     options = ScalingOptions(preset=arguments.preset, image_size=arguments.image_size, rounds=arguments.rounds)
-    _report(record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(options, status)), arguments)
+    print_record(record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(options, status)), arguments)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +206,7 @@ def _check_output(path: Path | None) -> None:
         raise InputError(f"-o {path}: cannot be written ({error.strerror}); give another file") from error
 
 
-def _report(record: dict[str, Any], arguments: argparse.Namespace) -> None:
+def print_record(record: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Print a record, as a table or JSON, and write it if a file was requested."""
     from lsms_rt.bench.tables import markdown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from lsms_rt.bench.records import SCALING, record_of
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.bench.tables import markdown
-from lsms_rt.cli.bench import join_subcommand
+from lsms_rt.cli.bench import join_subcommand, print_record
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
 from lsms_rt.errors import MachineError
@@ -34,7 +35,9 @@ def test_two_words_are_one_command() -> None:
 
 def test_an_engine_is_measured() -> None:
     effort = Effort(0.0, 0.0, 3, 3)
-    found = measure_engine(demo_engine(), EngineOptions(effort=effort, rounds=2, series=3, cold_starts=1, batches=(1, 2)))
+    found = measure_engine(
+        demo_engine(), EngineOptions(effort=effort, rounds=2, series=3, cold_starts=1, batches=(1, 2))
+    )
     assert {name: value["count"] for name, value in found["latency"].items()} == dict.fromkeys(
         ("predict_cached", "predict_new_sentence", "predict_from_dicom_bytes"), 3
     )
@@ -57,6 +60,8 @@ def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys:
     events = {name: Samples((value,)).to_dict() for name, value in (("enqueue", 0.25), ("compute", 1.5))}
     record["engines"]["demo.engine"] |= {"events": {"CUDA graph": events}}
     assert "| CUDA graph, ms (p50) | enqueue | compute |\n|---|---|---|\n| | 0.250 | 1.500 |" in markdown(record)
+    print_record(record, Namespace(json=True, output=None))
+    assert json.loads(capsys.readouterr().out) == record
     assert main(["bench", "compare", str(file), str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {row["ratio"]["value"] for row in answer["differences"]} == {1.0} and not answer["cautions"]

@@ -1,4 +1,4 @@
-"""What doctor says of machines that are not here: recorded files of Jetsons, drivers of every kind."""
+"""The command doctor, here and on machines that are not here: recorded files of Jetsons, drivers of every kind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from lsms_rt.cli import doctor
-from lsms_rt.cli.main import _state, main
+from lsms_rt.cli.doctor import backend_line
+from lsms_rt.cli.main import main
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT
+from lsms_rt.errors import MachineError
 from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import Driver, Gpu
 
@@ -65,9 +67,9 @@ def test_doctor_on_a_jetson(tmp_path: Path) -> None:
     assert machine["nvidia driver"] == "runs CUDA up to 12.6"
     backends = doctor._backends(driver, found)
     assert "sudo apt install nvidia-jetpack" in backends["tensorrt"]["fix"]
-    assert "--system-site-packages" in _state(backends["tensorrt"])
+    assert "--system-site-packages" in backend_line(backends["tensorrt"])
     assert backends["tensorrt-rtx"] | {"fix": ""} == {
-        "version": None, "builds": False, "runs": False, "missing": "support of Jetson", "fix": ""
+        "version": None, "builds": False, "runs": False, "missing": "Jetson support", "fix": ""
     }  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def test_doctor_on_tensorrt_for_rtx(
     )
     found: dict[str, Any] = doctor._tensorrt(RTX, driver, None)
     assert (found["version"], found["builds"], found["runs"]) == ("1.7.1.116", builds, runs)
-    line = _state(found)
+    line = backend_line(found)
     assert line.startswith(f"1.7.1.116, builds here: yes, runs here: {'yes' if runs else 'no'}")
     assert words is None or words in line
 
@@ -105,11 +107,22 @@ def test_tensorrt_builds_on_its_own_gpu_only(monkeypatch: pytest.MonkeyPatch) ->
     assert doctor._tensorrt(TENSORRT, Driver((13, 0), (A10,)), None)["builds"] is True
 
 
+def test_an_engine_that_does_not_run_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "demo_engine", lambda: Path("no.engine"))
+    assert main(["doctor"]) == MachineError.exit_code
+    out, err = capsys.readouterr()
+    assert "why not" in out
+    assert "the bundled engine does not run on this machine (Engine" in err
+
+
 def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert list(report["backends"]) == ["onnxruntime", "pytorch", "tensorrt", "tensorrt-rtx"]
     assert report["backends"]["onnxruntime"]["runs"] is True
+    assert report["runtime"]["works"] is True
     assert "cpu" in report["backends"]["onnxruntime"]["devices"]
     assert main(["doctor"]) == 0
     assert "onnxruntime          1." in capsys.readouterr().out

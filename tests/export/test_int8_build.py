@@ -143,7 +143,8 @@ def test_its_answers_are_near_the_reference(engine: Path, calibration: Path, abd
 def test_the_rest_in_fp32(calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build(calibration, tmp_path / "x.engine", "--rest", "fp32", "--gate-sentences", "0", "--accept") == 0
     said = capsys.readouterr().out
-    assert "the rest in fp32" in said and "has not run INT8 faster than fp32" in said and "gate: not asked" in said
+    for words in ("the rest in fp32", "did not run INT8 faster than fp32", "accuracy gate skipped"):
+        assert words in said
     manifest = open_directory(tmp_path / "x.engine").manifest
     assert manifest.kept_in_fp32 == {} and manifest.gate == {"passed": False, "skipped": True, "accepted": True}
     assert manifest.rebuild.count("--calibration DIR --rest fp32") == 1

@@ -155,7 +155,7 @@ def test_plans_from_an_engine_without_pytorch(demo_engine: Path, tmp_path: Path)
     command = [sys.executable, "-W", "ignore", "-c", code, str(demo_engine), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "the plans are not run: pycuda is not installed" in done.stdout
+    assert "plans not run: pycuda is not installed" in done.stdout
     assert "the plans are not run: pycuda is not installed" in done.stderr
     source, made = open_directory(demo_engine).manifest, open_directory(output).manifest
     assert (made.backend, made.precision, made.weights_digest) == ("tensorrt-rtx", "fp32", source.weights_digest)
@@ -166,9 +166,17 @@ def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pyte
     out, rtx = ["-o", str(tmp_path / "new.engine")], ["--backend", "tensorrt-rtx"]
     for arguments, code, words in (
         (["--from", str(half), *rtx], 2, "is an engine of tensorrt-rtx; give one of onnxruntime"),
-        (["--from", str(half)], 2, "--from makes plans: give --backend tensorrt or tensorrt-rtx"),
-        (["--from", str(half), "--precision", "fp16", *rtx], 2, "--from takes weights, size, precision and stock"),
-        (["--from", str(half), "--kernels", "triton", *rtx], 2, "--from takes weights, size, precision and stock"),
+        (["--from", str(half)], 2, "--from builds plans: add --backend tensorrt or tensorrt-rtx"),
+        (
+            ["--from", str(half), "--precision", "fp16", *rtx],
+            2,
+            "--from uses the engine's weights, size",
+        ),
+        (
+            ["--from", str(half), "--kernels", "triton", *rtx],
+            2,
+            "--from uses the engine's weights, size",
+        ),
         (["--from", str(tmp_path / "nowhere"), *rtx], 4, "no such engine"),
         (["--opt-batch", "2"], 2, "--opt-batch is for plans"),
         (["--from", str(half), "--opt-batch", "9", *rtx], 2, "--opt-batch 9; give 1 to --max-batch 8"),

@@ -1,0 +1,90 @@
+"""predict as a user meets it: printed lines, JSON, notes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import SLICE, TEXT, refused, run
+from PIL import Image
+
+from lsms_rt.datasets.phantom.dicom import write_slice
+
+
+def test_predict_prints_a_line_and_writes_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", TEXT, "-o", str(tmp_path / "out"))
+    assert (code, err) == (0, "")
+    assert out.startswith("   0  the file: ")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "0000_mask.png", "0000_overlay.png", "progress.jsonl", "results.json",
+    ]  # fmt: skip
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "predict", "demo", SLICE, SLICE, "--text", TEXT, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["engine"].startswith("sha256:")
+    assert len(document["results"]) == 2
+    assert {"found", "score", "area_mm2", "bbox", "mean_hu", "timings_ms", "weights"} <= set(document["results"][0])
+
+
+def test_not_found_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    np.save(tmp_path / "air.npy", np.full((64, 64), -1000, np.int16))
+    code, out, _ = run(capsys, "predict", "demo", str(tmp_path / "air.npy"), "--text", "the cyst")
+    assert code == 0
+    assert "nothing found" in out
+
+
+def test_words_that_the_engine_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen")
+    assert (code, out[:14]) == (0, "   0  the file")
+    assert err == "warning: words that this engine does not know: 1; they were ignored\n"
+    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen", "--names")
+    assert (code, out[:19]) == (0, "   0  phantom_1.dcm")
+    assert err == "warning: words that this engine does not know: spleen; they were ignored\n"
+
+
+def test_a_folder_is_a_series(capsys: pytest.CaptureFixture[str], tmp_path: Path, phantom_case) -> None:
+
+    for index in range(3):
+        write_slice(tmp_path / f"{index}.dcm", phantom_case, index, "case")
+    code, out, _ = run(capsys, "predict", "demo", str(tmp_path), "--text", TEXT)
+    assert code == 0
+    assert "of 3 slices" in out
+
+
+def test_a_result_is_saved_before_a_later_input_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.dcm").write_text("dear diary")
+    out = tmp_path / "out"
+    code, _, err = run(capsys, "predict", "demo", SLICE, str(tmp_path / "bad.dcm"), "--text", TEXT, "-o", str(out))
+    assert code == 5
+    assert "not read: input 2: the file: not DICOM" in err
+    assert (out / "0000_mask.png").is_file()
+    assert len(json.loads((out / "results.json").read_text())["results"]) == 1
+
+
+def test_a_picture_says_what_it_is_taken_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+
+    Image.fromarray(np.full((64, 64), 128, np.uint8)).save(tmp_path / "grey.png")
+    arguments = ("predict", "demo", str(tmp_path / "grey.png"), "--text", TEXT, "--json")
+    refused(capsys, 2, "--window", *arguments)
+    code, out, err = run(capsys, *arguments, "--window", "40", "400")
+    assert code == 0
+    assert "level 40, width 400" in err
+    assert "level 40, width 400" in json.loads(out)["results"][0]["notes"][0]
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = tmp_path / os.fsdecode(b"odd\xff.dcm")
+    try:
+        shutil.copyfile(SLICE, name)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    code, _, _ = run(capsys, "predict", "demo", str(name), "--text", TEXT, "-o", str(tmp_path / "out"))
+    assert code == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["results"][0]["source"]
