@@ -51,8 +51,8 @@ ARROWS = {
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
     "training": {"bench", "data", "datasets", "export", "model", "reading", "segmenter", "tokenizer"},
     "cli": {
-        "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "machine", "mathematics",
-        "postprocess", "privacy", "reading", "segmenter", "tokenizer", "writing",
+        "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "machine",
+        "mathematics", "postprocess", "privacy", "reading", "segmenter", "tokenizer", "writing",
     },
 }  # fmt: skip
 
