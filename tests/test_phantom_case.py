@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lsms_rt.calibration.phantom.case import Case, Lesion, PhantomSlice, generate_case
+from lsms_rt.calibration.phantom.lesion import enhancement_class
 from lsms_rt.calibration.phantom.organs import Organ
-from lsms_rt.calibration.phantom.queries import enhancement_class
+from lsms_rt.calibration.phantom.spots import INSIDE, OUTSIDE
 
 SEEDS, SLICES, MATRIX = range(100, 112), 5, 128
 LOBES = {"left": Organ.LIVER_LEFT, "right": Organ.LIVER_RIGHT}
@@ -84,6 +85,17 @@ def test_masks_lie_in_the_liver_and_apart() -> None:
             assert not (seen & lesion.mask).any()
             seen |= lesion.mask
         assert len({lesion.id for lesion in item.lesions}) == len(item.lesions)
+
+
+def test_decoys_lie_outside_of_the_liver_and_never_in_a_mask() -> None:
+    with_decoys = 0
+    for _, item in slices():
+        outside = item.decoys == OUTSIDE
+        with_decoys += outside.any()
+        assert set(np.unique(item.decoys)) <= {0, OUTSIDE, INSIDE}
+        assert not np.isin(item.labels[outside], [*LOBES.values(), Organ.VESSEL]).any()
+        assert not any((lesion.mask & (item.decoys > 0)).any() for lesion in item.lesions)
+    assert with_decoys > 0.7 * len(slices())
 
 
 def test_lobe_diameter_and_centroid_agree_with_the_mask() -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from .decoys import draw_decoys
 from .liver import liver_outline, paint_liver
 from .organs import AnatomySlice, Organ
 from .patient import Patient, Plane
 from .shapes import Array, bump, oval, ramp
 from .skeleton import paint_outside, paint_ribs, paint_spine
+from .spots import Canvas
 from .vessels import vessel_sections, vessel_trees
 from .viscera import paint_gut, paint_retroperitoneum, paint_viscera
 
@@ -25,6 +27,7 @@ class Anatomy:
         self.patient = Patient(rng)
         self.fov, self.length_mm = self.patient.fov, self.patient.length_mm
         self.tubes = vessel_trees(self.patient, rng)
+        self.decoys = draw_decoys(self.patient, rng)
 
     def at(self, s: float, matrix: int) -> AnatomySlice:
         """The maps at height s, 0 at the top of the liver and 1 at its tip."""
@@ -50,8 +53,11 @@ class Anatomy:
         vessel, portal = vessel_sections(self.tubes, p, plane)
         vessel &= liver_kept
         lab[vessel] = Organ.VESSEL
+        canvas = Canvas(p, plane, lab)
+        for blob in self.decoys:
+            canvas.blob(blob)
         paint_outside(lab, p, plane, body_r)
-        return AnatomySlice(lab, lobes, portal & vessel, body_r)
+        return AnatomySlice(lab, lobes, portal & vessel, body_r, tuple(canvas.spots), canvas.decoys)
 
 
 def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:

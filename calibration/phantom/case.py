@@ -11,39 +11,27 @@ import numpy as np
 from scipy import ndimage
 
 from .anatomy import Anatomy
-from .lesions import contrast_needed, paint
+from .lesion import Lesion, density_of
+from .lesions import paint
+from .looks import contrast_needed
 from .organs import Organ
 from .placing import Placed, Placer, place_lesions, section_box
 from .render import PHASES, Scanner, Textures, Tissue, blur, draw_scanner, draw_tissue, scan_noise, to_int16
 
+__all__ = ["Case", "Lesion", "PhantomSlice", "generate_case"]
 _MIN_LIVER_MM2 = 2500.0  # smaller sections are the dome or the tip, with no room for lesions
-_ISO_HU = 12.0  # a mean this near to the liver's is called neither low nor high
 _PHASE_ODDS = (0.15, 0.25, 0.45, 0.15)  # of PHASES: most CT of the abdomen is portal venous
 
 
 @dataclass(frozen=True)
-class Lesion:
-    """A lesion as seen in ONE slice."""
-
-    id: int  # the 3-D lesion's number in its case
-    type: str
-    mask: np.ndarray  # bool (H, W), its cross-section
-    lobe: str  # "left" | "right" of the patient
-    diameter_mm: float  # 2 sqrt(area / pi)
-    centroid_mm: tuple[float, float]  # (to patient left, to posterior) of the liver's centroid
-    density: str  # "low" | "iso" | "high", measured against the surrounding liver
-    enhancement: str  # "none" | "rim" | "nodular" | "homogeneous" | "heterogeneous"
-    margin: str  # "sharp" | "ill-defined"
-
-
-@dataclass(frozen=True)
 class PhantomSlice:
-    """hu int16 (H, W); labels uint8 (H, W), see Organ."""
+    """hu int16 (H, W); labels uint8 (H, W), see Organ; decoys uint8 (H, W), see AnatomySlice."""
 
     hu: np.ndarray
     labels: np.ndarray
     lesions: tuple[Lesion, ...]
     z_mm: float
+    decoys: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -128,13 +116,14 @@ def _slice(
                 lobe="left" if (part.lobes[m] == 1).mean() > 0.5 else "right",
                 diameter_mm=float(2 * np.sqrt(m.sum() / np.pi) * h),
                 centroid_mm=(float((cols.mean() - cx) * h), float((rows.mean() - cy) * h)),
-                density="low" if mean < -_ISO_HU else "high" if mean > _ISO_HU else "iso",
+                density=density_of(mean),
                 enhancement=p.look.enhancement,
                 margin=p.look.margin,
+                hu_difference=round(mean, 2),
             )
         )
     hu = to_int16(soft + scan_noise(rng, sc, part.body_r))
-    return PhantomSlice(hu, labels, tuple(lesions), float(placer.zs[i]))
+    return PhantomSlice(hu, labels, tuple(lesions), float(placer.zs[i]), part.decoys)
 
 
 def generate_case(seed: int, n_slices: int, matrix: int = 256) -> Case:

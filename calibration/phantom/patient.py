@@ -15,6 +15,8 @@ import numpy as np
 
 from .shapes import Array, Ellipse, NoiseField
 
+REACH_MM = 16.0  # a point lies this near to its place before the warp and the turn
+
 
 @dataclass(frozen=True)
 class Kidney:
@@ -107,7 +109,6 @@ class Patient:
         a_fit = self.fov / 2 - 6  # keep the skin inside the field of view
         if a > a_fit:
             self.fat = max(3.0, self.fat - (a - a_fit))
-        u(0.9, 1.6)  # no longer used; drawn because dropping it would give every seed another patient
         self.shift = rng.normal(0, [5, 7])  # off-centre on the table
         self.rot = np.deg2rad(rng.normal(0, 3.5))
         self.length_mm = u(140, 215)  # of the liver
@@ -157,6 +158,15 @@ class Patient:
         self.rib_rate, self.rib_start = u(0.7, 1.5), u(0.25, 0.5)
         self.arms = Arms(bool(rng.random() < 0.10), u(24, 34), u(-0.2, 0.3))  # scans are mostly taken with arms raised
         self.table = bool(rng.random() < 0.5)
+
+    def box(self, matrix: int, x: float, y: float, half: float) -> tuple[slice, slice]:
+        """The pixels (rows, columns) that may lie within ``half`` mm of (x, y), whatever shift, turn and warp do."""
+        step, half = self.fov / matrix, half + REACH_MM
+        c0 = (x + self.shift[0] + self.fov / 2 - half) / step
+        r0 = (y + self.shift[1] + self.fov / 2 - half) / step
+        low = [min(max(int(o), 0), matrix) for o in (r0, c0)]
+        high = [min(max(int(o + 2 * half / step) + 1, 0), matrix) for o in (r0, c0)]
+        return slice(low[0], high[0]), slice(low[1], high[1])
 
     def plane(self, s: float, matrix: int) -> Plane:
         """The coordinates at height s of matrix x matrix pixels."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .lesions import MIN_DIAMETER_MM, MIN_PIXELS, TYPES, Look, Shape, draw_look, draw_shape
+from .lesion_types import LESION_TYPES, TYPES
+from .lesions import MIN_DIAMETER_MM, MIN_PIXELS, Shape, draw_shape
+from .looks import Look, draw_look
 from .organs import AnatomySlice
 from .render import Scanner, Tissue
 
@@ -18,7 +20,7 @@ _MAX_PER_SLICE = 6  # more are hard to tell apart in words
 _WISH = (0.10, 0.07, 0.12, 0.20, 0.23, 0.18, 0.10)
 # Diameters are drawn uniformly in their logarithm, so that 10 to 20 mm are as frequent as 20 to 40 mm: what reports
 # name is mostly of that size. A few are as small as can be told from noise at all.
-_SIZES_MM = {"calcification": (5.0, 20.0), "other": (10.0, 58.0), "tiny": (3.2, 8.0)}
+_TINY_MM = (3.2, 8.0)
 _TINY_SHARE = 0.06
 _CAP = 0.4  # a section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines
 
@@ -49,7 +51,7 @@ class Placer:
         self.n = parts[0].labels.shape[0]
         axis = (np.arange(self.n) + 0.5 - self.n / 2) * spacing
         self.x, self.y = np.meshgrid(axis, axis)
-        self.taken = [np.zeros((self.n, self.n), bool) for _ in parts]
+        self.taken = [part.decoys > 0 for part in parts]
         knots = max(int(np.ptp(zs) / 35) + 1, 1)
         wish = rng.choice(7, size=knots, p=_WISH)
         self.wish = wish[np.minimum((np.arange(len(zs)) * knots) // len(zs), knots - 1)]
@@ -71,9 +73,7 @@ class Placer:
         lobe = 1 if self.side[1] <= self.side[2] else 2
         if rng.random() < 0.3:
             lobe = 3 - lobe
-        small, large = _SIZES_MM["calcification" if type_ == "calcification" else "other"]
-        if rng.random() < _TINY_SHARE:
-            small, large = _SIZES_MM["tiny"]
+        small, large = _TINY_MM if rng.random() < _TINY_SHARE else LESION_TYPES[type_].sizes_mm
         d = float(np.exp(rng.uniform(np.log(small), np.log(large))))
         depth = np.where(self.taken[i], 0, self.depth(i, lobe))
         if depth.max() < 2.5:
@@ -125,7 +125,7 @@ class Placer:
 
 def place_lesions(rng: np.random.Generator, placer: Placer, phase: str, t: Tissue, sc: Scanner) -> list[Placed]:
     """Lesions until every slice has as many as it wished for, or no more are found room for."""
-    odds = rng.dirichlet([1.0, 1.3, 1.3, 0.8, 0.9, 0.6])
+    odds = rng.dirichlet([one.odds for one in LESION_TYPES.values()])
     placed: list[Placed] = []
     # The number a slice matters, not the number a case, so a long stack gets more than 9.
     limit = max(9, int(1.4 * len(placer.zs)))

@@ -130,6 +130,8 @@ class Textures:
         n = a.labels.shape[0]
         hu: Array = t.mean[a.labels]
         hu[a.portal] = t.portal
+        for spot in a.spots:
+            hu[spot.rows, spot.cols] += spot.share * (np.float32(spot.value.hu(t.mean)) - hu[spot.rows, spot.cols])
         hu = hu + t.coarse[a.labels] * self.coarse.at(s, n) + t.fine[a.labels] * self.fine.at(s, n)
         return hu
 

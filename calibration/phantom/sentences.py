@@ -7,17 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .case import Lesion
-from .queries import (
-    ORDERS,
-    RELATIONS,
-    Ambiguous,
-    Query,
-    enhancement_class,
-    sayable,
-    select,
-    without_redundancy,
-)
+from .lesion import Lesion, enhancement_class
+from .lesion_types import LESION_TYPES, TYPES
+from .queries import ORDERS, RELATIONS, Ambiguous, Query, sayable, select, without_redundancy
 
 Rng = np.random.Generator
 
@@ -53,14 +45,6 @@ ANY = (
     ("mass", "masses"),
     ("abnormality", "abnormalities"),
 )
-NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
-    "cyst": (("cyst", "cysts"), ("cystic lesion", "cystic lesions"), ("simple cyst", "simple cysts")),
-    "hemangioma": (("hemangioma", "hemangiomas"), ("haemangioma", "haemangiomas")),
-    "metastasis": (("metastasis", "metastases"), ("metastatic lesion", "metastatic lesions")),
-    "hcc": (("HCC", "HCCs"), ("hepatocellular carcinoma", "hepatocellular carcinomas")),
-    "abscess": (("abscess", "abscesses"), ("liver abscess", "liver abscesses")),
-    "calcification": (("calcification", "calcifications"), ("calcified focus", "calcified foci")),
-}
 LOBES = (
     "in the {} lobe of the liver",
     "in the {} lobe",
@@ -72,7 +56,6 @@ LOBES = (
 )
 ANYWHERE = ("in the liver", "of the liver", "within the liver")
 OPENINGS = ("", "", "", "", "segment ", "find ", "show ", "outline ", "please segment ")
-TYPES = tuple(NOUNS)
 
 
 @dataclass(frozen=True)
@@ -115,7 +98,8 @@ def _phrase(query: Query, plural: bool, rng: Rng) -> str:
     if query.type is None:
         noun = ANY[int(rng.choice(len(ANY), p=(0.5, 0.15, 0.15, 0.1, 0.1)))]
     else:
-        noun = NOUNS[query.type][int(rng.integers(len(NOUNS[query.type])))]
+        nouns = LESION_TYPES[query.type].nouns
+        noun = nouns[int(rng.integers(len(nouns)))]
     noun_text = noun[1 if plural else 0]
     if query.lobe and rng.random() < 0.12:
         return " ".join([*words, f"{query.lobe}-lobe", noun_text])
@@ -129,14 +113,15 @@ def _pick(options: Sequence[str], rng: Rng) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-# How a query describes one lesion: (weight, the fields it uses).
+# How a query describes one lesion: (weight, the fields it uses).  Types and enhancements are often withheld, because
+# readers would not agree on them, and so weigh more here than they are to weigh among the sentences.
 KINDS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.20, ("density", "lobe")),
     (0.08, ("density",)),
-    (0.14, ("type", "lobe")),
-    (0.10, ("type",)),
+    (0.20, ("type", "lobe")),
+    (0.14, ("type",)),
     (0.08, ("lobe",)),
-    (0.06, ("enhancement", "lobe")),
+    (0.08, ("enhancement", "lobe")),
     (0.05, ("density", "enhancement")),
     (0.07, ("size", "density", "lobe")),
     (0.05, ("size", "lobe")),

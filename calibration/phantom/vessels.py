@@ -9,8 +9,6 @@ import numpy as np
 from .patient import Patient, Plane
 from .shapes import Array
 
-_REACH_MM = 16.0  # a tube's pixels lie this near its unwarped place: covers the shift, the warp and the rotation
-
 
 @dataclass(frozen=True)
 class Tube:
@@ -62,16 +60,13 @@ def vessel_sections(tubes: list[Tube], p: Patient, plane: Plane) -> tuple[Array,
     """Cross-section of the vessel trees: (all, portal only), both bool (H, W)."""
     x, y = plane.x + plane.fine_x, plane.y + plane.fine_y
     out, portal = np.zeros(x.shape, bool), np.zeros(x.shape, bool)
-    z, step = plane.s * p.length_mm, p.fov / plane.matrix
+    z = plane.s * p.length_mm
     for tube in tubes:
         a, b, rad = tube.start, tube.end, tube.radius
         if not min(a[2], b[2]) - rad <= z <= max(a[2], b[2]) + rad:
             continue
         mx, my = (a[:2] + b[:2]) / 2
-        half = np.hypot(*(b - a)[:2]) / 2 + rad + _REACH_MM
-        c0 = (mx + p.shift[0] + p.fov / 2 - half) / step
-        r0 = (my + p.shift[1] + p.fov / 2 - half) / step
-        box = tuple(slice(max(int(o), 0), max(int(o + 2 * half / step) + 1, 0)) for o in (r0, c0))
+        box = p.box(plane.matrix, mx, my, float(np.hypot(*(b - a)[:2]) / 2 + rad))
         d = (b - a).astype(np.float32)
         bx, by, bz = x[box] - np.float32(a[0]), y[box] - np.float32(a[1]), np.float32(z - a[2])
         t = np.clip((bx * d[0] + by * d[1] + bz * d[2]) / (d @ d + 1e-6), 0, 1)

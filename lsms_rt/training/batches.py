@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsms_rt.calibration.phantom.anatomy import Organ
-from lsms_rt.calibration.phantom.case import Lesion
+from lsms_rt.calibration.phantom.lesion import ENHANCEMENTS, Lesion
+from lsms_rt.calibration.phantom.lesion_types import TYPES
 from lsms_rt.calibration.phantom.queries import Query
 from lsms_rt.calibration.phantom.sentences import Sentence, false_sentence, true_sentence
 from lsms_rt.text import Tokenizer
@@ -20,9 +21,9 @@ from .corpus import Corpus
 FALSE_SHARE = 0.22  # more than the data set's one in six: silence is what a network learns last
 # What the text's auxiliary heads predict, and how many classes each has (0 is "not said").
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "type": ("cyst", "hemangioma", "metastasis", "hcc", "abscess", "calcification"),
+    "type": TYPES,
     "density": ("low", "high"),
-    "enhancement": ("none", "rim", "nodular", "diffuse"),
+    "enhancement": ENHANCEMENTS,
     "lobe": ("left", "right"),
     "size": ("small", "large"),
     "order": ("largest", "smallest", "most anterior", "most posterior"),
