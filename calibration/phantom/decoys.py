@@ -213,6 +213,16 @@ def _pancreatic_cyst(p: Patient, rng: Rng) -> Blob:
     return Blob(*place, _SOFT, Organ.SOFT, _fluid(rng) if rng.random() < 0.7 else _tissue(rng))
 
 
+def _aortic_calcium(p: Patient, rng: Rng) -> Blob:
+    """A plaque in the aorta's wall."""
+    ax, ay, ar = p.aorta
+    angle, out = rng.uniform(0, 2 * np.pi), ar + rng.uniform(-1.2, 0.6)
+    centre = (ax + out * np.cos(angle), ay + out * np.sin(angle), rng.uniform(0, 1) * p.length_mm)
+    radii = (rng.uniform(1.5, 7), rng.uniform(0.8, 1.8), rng.uniform(3, 15))
+    on = frozenset((Organ.AORTA, Organ.BODY, Organ.MUSCLE))
+    return Blob(centre, radii, on, Organ.BONE, _calcium(rng), angle + np.pi / 2)
+
+
 # Share of patients that have the kind, how many of it they have on average, and how one is drawn.
 _KINDS: tuple[tuple[float, float, Callable[[Patient, Rng], Blob]], ...] = (
     (0.70, 10, _renal_cyst),
@@ -220,6 +230,7 @@ _KINDS: tuple[tuple[float, float, Callable[[Patient, Rng], Blob]], ...] = (
     (0.15, 12, _granuloma),
     (0.80, 14, _node),
     (0.40, 8, _calcified_node),
+    (0.45, 14, _aortic_calcium),
     (0.50, 8, _gallstone),
     (0.40, 7, _bone_island),
     (0.30, 5, _bone_defect),

@@ -18,7 +18,7 @@ class Organ(IntEnum):
     MARROW = 4
     LIVER_LEFT = 5
     LIVER_RIGHT = 6
-    VESSEL = 7  # inside the liver; `AnatomySlice.portal` tells the two trees apart
+    VESSEL = 7  # hepatic and portal veins; `AnatomySlice.portal` tells the two trees apart
     SPLEEN = 8
     KIDNEY = 9  # cortex
     MEDULLA = 10
