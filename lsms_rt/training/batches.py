@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsms_rt.body import body_box
 from lsms_rt.ct_slice import HU_MIN
-from lsms_rt.datasets.phantom.case import Lesion
+from lsms_rt.datasets.phantom.lesion import Lesion
 from lsms_rt.datasets.phantom.organs import Organ
 
 from .augment import augment

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lsms_rt.datasets.phantom.case import Lesion
-from lsms_rt.datasets.phantom.lesion import ENHANCEMENTS, enhancement_class
+from lsms_rt.datasets.phantom.lesion import ENHANCEMENTS, Lesion, enhancement_class
 from lsms_rt.datasets.phantom.lesion_types import TYPES
 from lsms_rt.datasets.phantom.organs import Organ
 from lsms_rt.datasets.phantom.queries import Query

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsms_rt.datasets.phantom.case import Lesion
+from lsms_rt.datasets.phantom.lesion import Lesion
 from lsms_rt.datasets.phantom.queries import Query
 from lsms_rt.datasets.phantom.sentences import (
     Sentence,
     change_one_word,
     false_sentence,
     say,
-    targets,
+    targets_of,
     true_sentence,
 )
 
@@ -57,9 +57,7 @@ def draw_pair(record: SliceRecord, mix: Mix, rng: np.random.Generator) -> tuple[
     return _from_data_set(record.asked, mix, rng)
 
 
-def _from_grammar(
-    lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator
-) -> tuple[Spoken, Spoken]:
+def _from_grammar(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken]:
     first = _one(lesions, phase, mix, rng)
     if lesions and rng.random() < mix.pairs:
         second = _minimal_pair(first, lesions, phase, rng)
@@ -83,7 +81,7 @@ def _minimal_pair(
     """``first`` and the same wording with one word changed, where that changes the answer."""
     for _ in range(6):
         query = change_one_word(first.query, rng)
-        meant = targets(query, lesions, phase)
+        meant = targets_of(query, lesions, phase)
         if meant is None or _ids(meant) == _ids(first.targets):
             continue
         # One seed for both, so that everything but the word is said alike.
@@ -96,9 +94,7 @@ def _minimal_pair(
     return None
 
 
-def _from_data_set(
-    asked: Sequence[Asked], mix: Mix, rng: np.random.Generator
-) -> tuple[Spoken, Spoken] | None:
+def _from_data_set(asked: Sequence[Asked], mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken] | None:
     if not asked:
         return None
     false = [row for row in asked if not row.regions]

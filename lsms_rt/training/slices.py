@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.datasets.phantom.case import Lesion
+from lsms_rt.datasets.phantom.lesion import Lesion
 
 RECORDS = "slices.json"
 # A slice's regions are numbered from 1; a uint8 map holds no more.

@@ -7,9 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from lsms_rt.datasets.phantom.case import Case, Lesion, PhantomSlice, generate_case
+from lsms_rt.datasets.phantom.anatomy import Anatomy
+from lsms_rt.datasets.phantom.case import Case, Lesion, PhantomSlice, _draw_offsets, generate_case
+from lsms_rt.datasets.phantom.lesion import enhancement_class
 from lsms_rt.datasets.phantom.organs import Organ
-from lsms_rt.datasets.phantom.queries import enhancement_class
+from lsms_rt.datasets.phantom.spots import INSIDE, OUTSIDE
 
 SEEDS, SLICES, MATRIX = range(100, 112), 5, 128
 LOBES = {"left": Organ.LIVER_LEFT, "right": Organ.LIVER_RIGHT}
@@ -54,7 +56,7 @@ def test_matrix_sizes(matrix: int) -> None:
     for item in case.slices:
         assert item.hu.shape == item.labels.shape == (matrix, matrix)
         assert all(lesion.mask.shape == (matrix, matrix) for lesion in item.lesions)
-    assert 300 <= case.spacing_mm * matrix <= 460 + 1e-6
+    assert 260 <= case.spacing_mm * matrix <= 500 + 1e-6
 
 
 def test_one_slice_case() -> None:
@@ -84,6 +86,60 @@ def test_masks_lie_in_the_liver_and_apart() -> None:
             assert not (seen & lesion.mask).any()
             seen |= lesion.mask
         assert len({lesion.id for lesion in item.lesions}) == len(item.lesions)
+
+
+def test_decoys_lie_outside_of_the_liver_and_never_in_a_mask() -> None:
+    with_decoys = 0
+    for _, item in slices():
+        outside = item.decoys == OUTSIDE
+        with_decoys += outside.any()
+        assert set(np.unique(item.decoys)) <= {0, OUTSIDE, INSIDE}
+        assert not np.isin(item.labels[outside], [*LOBES.values(), Organ.VESSEL]).any()
+        assert not any((lesion.mask & (item.decoys > 0)).any() for lesion in item.lesions)
+    assert with_decoys > 0.7 * len(slices())
+
+
+def widen(mask: np.ndarray) -> np.ndarray:
+    wide = np.pad(mask, 1)
+    near: np.ndarray = wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:] | mask
+    return near
+
+
+def test_lesions_never_touch_each_other() -> None:
+    for _, item in slices():
+        for one in item.lesions:
+            for other in item.lesions:
+                assert one is other or not (widen(one.mask) & other.mask).any()
+
+
+def test_some_lesions_touch_the_surface_of_the_liver() -> None:
+    liver = [*LOBES.values(), Organ.VESSEL, Organ.GALLBLADDER]
+    at_surface = [bool((widen(lesion.mask) & ~np.isin(item.labels, liver)).any()) for _, item, lesion in lesions()]
+    assert 0.1 < np.mean(at_surface) < 0.6
+
+
+def test_fields_of_view_vary() -> None:
+    shares, centres = [], []
+    for seed in range(40):
+        anatomy = Anatomy(np.random.default_rng(seed))
+        body = anatomy.at(0.5, 64).body_r < 1
+        columns = np.flatnonzero(body.any(0))
+        shares.append(len(columns) / 64)
+        middle = np.argwhere(body).mean(0) - 31.5
+        centres.append(float(np.hypot(*middle)) * anatomy.fov / 64)
+    assert min(shares) < 0.7 and max(shares) > 0.97
+    assert sum(share == 1.0 for share in shares) >= 1, "some bodies are cut off"
+    assert max(centres) > 12 and all(centre < 60 for centre in centres)
+
+
+def test_a_third_of_the_cases_has_thick_slices() -> None:
+    """A thick slice blurs what it cuts obliquely, so that it differs from its own middle plane."""
+    rng = np.random.default_rng(0)
+    counts = [len(_draw_offsets(rng, 5.0)) for _ in range(600)]
+    assert set(counts) == {1, 3} and 0.25 < np.mean(np.array(counts) == 3) < 0.42
+    for _ in range(50):
+        offsets = _draw_offsets(rng, 5.0)
+        assert offsets[len(offsets) // 2] == 0 and np.abs(offsets).max() <= 2.5
 
 
 def test_lobe_diameter_and_centroid_agree_with_the_mask() -> None:
@@ -171,10 +227,16 @@ def test_organs_have_their_hounsfield_units() -> None:
             here = item.labels == organ  # noqa: B023
             return float(np.median(item.hu[here])) if here.sum() > 30 else np.nan  # noqa: B023
 
-        assert not median(Organ.BODY) > -70 and not median(Organ.BONE) < 150
+        # In thin patients, and in thick slices, many fat pixels are partly something else.
+        assert not median(Organ.BODY) > -60 and not median(Organ.BONE) < 150
         assert not median(Organ.MUSCLE) < 25 and not median(Organ.MUSCLE) > 95
         if case.phase != "noncontrast":
             assert not median(Organ.AORTA) < median(Organ.MUSCLE)
+
+
+def test_fat_is_fat() -> None:
+    fat = np.concatenate([item.hu[item.labels == Organ.BODY] for _, item in slices()])
+    assert -118 < np.median(fat) < -80
 
 
 def test_the_left_of_the_patient_is_on_the_right_of_the_image() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pydicom
 import pytest
 from PIL import Image
 
+from lsms_rt.datasets.phantom import PHANTOM_VERSION
 from lsms_rt.datasets.phantom.case import Case, generate_case
 from lsms_rt.datasets.phantom.dataset import LESION_FIELDS, PhantomSpec, write_phantom
 from lsms_rt.datasets.phantom.dicom import write_slice
@@ -45,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_layout(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
-        "annotations.csv", "lesions.csv", "images", "masks", "contact_sheet.png", "README.md",
+        "annotations.csv", "lesions.csv", "images", "masks", "contact_sheet.png", "README.md", "dataset.json",
     }  # fmt: skip
     for number, count in enumerate(SPEC.slices_per_case()):
         images = sorted(path.name for path in (folder / f"images/case_{number:03d}").iterdir())
@@ -55,6 +57,13 @@ def test_layout(folder: Path) -> None:
     assert f"{sum(SPEC.slices_per_case())} slices" in (folder / "README.md").read_text()
     with Image.open(folder / "contact_sheet.png") as sheet:
         assert np.asarray(sheet).std() > 10
+
+
+def test_the_version_is_written(folder: Path) -> None:
+    slices = sum(SPEC.slices_per_case())
+    facts = {"version": PHANTOM_VERSION, "seed": 2, "cases": 3, "slices": slices, "matrix": 96}
+    assert json.loads((folder / "dataset.json").read_text()) == facts and PHANTOM_VERSION == 2
+    assert "Version 2, seed 2, 3 cases" in (folder / "README.md").read_text()
 
 
 def test_annotations(folder: Path) -> None:
@@ -94,6 +103,7 @@ def test_lesion_table(folder: Path, cases: list[Case]) -> None:
         lesion = case.slices[int(row["slice_id"])].lesions[int(row["lesion"]) - 1]
         assert (row["lesion_type"], row["phase"], row["lobe"]) == (lesion.type, case.phase, lesion.lobe)
         assert float(row["diameter_mm"]) == pytest.approx(lesion.diameter_mm, abs=0.06)
+        assert float(row["hu_difference"]) == pytest.approx(lesion.hu_difference, abs=0.06)
         assert float(row["area_mm2"]) == pytest.approx(np.pi * lesion.diameter_mm**2 / 4, abs=0.06)
 
 
