@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,11 @@ class Batch:
     organs: Tensor | None
     lesions: list[tuple[Lesion, ...]] | None
     sentences: list[Spoken]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        moved: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +107,10 @@ class Sampler:
         # Slices with several lesions teach which one is meant; empty ones teach only silence.
         weight = np.choose(np.minimum(counts, 3), (0.5, 0.7, 1.0, 1.2))
         self.weight = weight / weight.sum()
+
+    def reseed(self, seed: int) -> None:
+        """Draw other batches: a resumed run must not see the same ones again."""
+        self.rng = np.random.default_rng(seed)
 
     def record(self, place: tuple[int, int]) -> SliceRecord:
         """What is known of a slice; ``place`` is its part and its number there."""
@@ -236,7 +246,7 @@ def _wanted(sentence: Spoken | None, record: SliceRecord) -> Tensor:
     return wanted
 
 
-def _cut(pixels: np.ndarray, crop: Crop, fill: int) -> np.ndarray:
+def _cut(pixels: np.ndarray, crop: Crop, fill: float) -> np.ndarray:
     """The pixels of a crop, (edge, edge), ``fill`` where it reaches beyond the slice."""
     height, width = pixels.shape
     out = np.full((crop.edge, crop.edge), fill, pixels.dtype)

@@ -97,7 +97,7 @@ class TrainingHeads(nn.Module):
         return F.cross_entropy(self.pixels(features), classes, weight=weight)
 
     def look_loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, float] | None:
-        """Weighted loss of every lesion's attributes, and the share of types that are right; None without attributes."""
+        """Weighted loss of the lesions' attributes, and the share of types that are right; None without attributes."""
         if batch.lesions is None:
             return None
         share = F.avg_pool2d(F.one_hot(batch.index, REGIONS + 1).permute(0, 3, 1, 2).float(), 4)[:, 1:].flatten(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,10 @@ class Validation:
     def scores(self, model: LSMS) -> Scores:
         """Ask every sentence."""
         shape = Shape(slices=BATCH, size=self.sampler.image_size, whole=True)
-        dice, pixel, presence, meant = [], [], [], []
+        dice: list[list[float]] = []
+        pixel: list[float] = []
+        presence: list[float] = []
+        meant: list[bool] = []
         for start in range(0, len(self.asked), BATCH):
             rows = self.asked[start : start + BATCH]
             batch = collate([e for place, said in rows for e in self.sampler.examples(place, (said,), shape)])
@@ -113,10 +117,7 @@ class Validation:
                     if region.any():
                         seen.append((lesion.diameter_mm, float(mask[region].float().mean()) > SEEN))
         edges = [*DIAMETERS_MM, np.inf]
-        by_size = {
-            f"from {low} mm": [hit for mm, hit in seen if low <= mm < high]
-            for low, high in zip(edges, edges[1:], strict=False)
-        }
+        by_size = {f"from {low} mm": [hit for mm, hit in seen if low <= mm < high] for low, high in pairwise(edges)}
         return {
             "dice_all_regions": _mean(dice),
             "seen": {name: _mean(hits) for name, hits in by_size.items() if hits},
