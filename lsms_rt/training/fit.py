@@ -18,7 +18,7 @@ from .run import Length, Run
 from .validation import Validation, choose_operating_point, figures
 
 # Validation may take this share of the time at most.
-VALIDATION_SHARE = 0.08
+VALIDATION_SHARE = 0.05
 # Weights are compared by Dice at this specificity.
 JUDGED_AT = "at_0.92"
 FIGURES = "validation.json"

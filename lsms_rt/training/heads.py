@@ -22,7 +22,7 @@ from .batches import REGIONS, Batch
 from .sentences import Spoken
 
 ORGANS = len(Organ)
-LOBES, DENSITIES, MARGINS = ("left", "right"), ("low", "iso", "high"), ("sharp", "ill-defined")
+LOBES, DENSITIES, MARGINS = ("left", "right"), ("low", "iso", "high"), ("ill-defined", "sharp")
 # The typical lesion: sizes are regressed as the logarithm of their ratio to it.
 TYPICAL_MM = 12.0
 
