@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -230,7 +231,7 @@ class Run:
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.done = Done(**state["done"])
-        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+        except (pickle.UnpicklingError, RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError) as error:
             raise InputError(
                 f"{path}: this run cannot be resumed ({type(error).__name__}); it was made with other options or is "
                 "damaged: give the options of its first start, or a new folder"
