@@ -105,7 +105,10 @@ def test_a_step_reaches_every_parameter(phantom_slices: Slices) -> None:
     assert {"bce", "dice", "select", "hard", "presence", "contrast", "pixels", "looks", "sentence"} <= set(parts)
     loss.backward()
     parameters = [*model.named_parameters(), *heads.named_parameters()]
-    assert [name for name, parameter in parameters if parameter.grad is None] == []
+    # These two cancel in the InstanceNorms, so the folded form leaves them out.
+    cancelled = ("language.query.bias", "language.output.bias")
+    unreached = [name for name, parameter in parameters if parameter.grad is None and not name.endswith(cancelled)]
+    assert unreached == []
     loss, parts = step_loss(model, heads, sampler.batch(shape, None), None, Weights())
     assert "presence" not in parts
     loss.backward()
