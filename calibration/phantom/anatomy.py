@@ -67,6 +67,7 @@ class Anatomy:
         for blob in self.blobs:
             canvas.blob(blob)
         paint_outside(lab, p, plane, body_r)
+        portal &= lab == Organ.VESSEL
         return AnatomySlice(lab, lobes, portal, body_r, tuple(canvas.spots), canvas.decoys)
 
 

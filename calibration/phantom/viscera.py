@@ -54,7 +54,7 @@ def paint_retroperitoneum(lab: Array, p: Patient, plane: Plane) -> None:
     for kidney in p.kidneys:
         g = bump(plane.s, kidney.s, kidney.half)
         if g >= 0.2:
-            box = p.box(plane.matrix, kidney.cu * p.ac, kidney.cv * p.bc, 1.3 * max(kidney.rx, kidney.ry))
+            box = p.box(plane.matrix, kidney.cu * p.ac, kidney.cv * p.bc, 2.2 * max(kidney.rx, kidney.ry))
             _paint_kidney(lab[box], p, plane.cut(box), kidney, g)
     box = p.box(plane.matrix, 0, p.spine_y, 70)
     lab, plane = lab[box], plane.cut(box)
@@ -77,6 +77,9 @@ def _paint_kidney(lab: Array, p: Patient, plane: Plane, kidney: Kidney, g: float
     x, y, s = plane.x, plane.y, plane.s
     side, rx, ry = np.sign(kidney.cu), kidney.rx, kidney.ry
     cx, cy = kidney.cu * p.ac, kidney.cv * p.bc
+    # Behind a kidney lies fat, not liver.
+    behind = oval(x, y, cx - side * 0.5 * rx, cy + 0.75 * ry, 1.25 * rx * g, 1.2 * ry * g) < 1
+    lab[behind & ((lab == Organ.LIVER_LEFT) | (lab == Organ.LIVER_RIGHT))] = Organ.BODY
     d = oval(x, y, cx, cy, rx * g, ry * g, 0.5 * side)
     lab[(d < 1 + 0.18 / g) & (lab != Organ.MUSCLE)] = Organ.BODY
     lab[d < 1] = Organ.KIDNEY
