@@ -209,16 +209,19 @@ def test_organs_have_their_hounsfield_units() -> None:
             here = item.labels == organ  # noqa: B023
             return float(np.median(item.hu[here])) if here.sum() > 30 else np.nan  # noqa: B023
 
-        # In thin patients, and in thick slices, many fat pixels are partly something else.
+        # In thin patients, and in thick slices, many pixels of fat and muscle are partly something else.
         assert not median(Organ.BODY) > -60 and not median(Organ.BONE) < 150
-        assert not median(Organ.MUSCLE) < 25 and not median(Organ.MUSCLE) > 95
+        assert not median(Organ.MUSCLE) < 10 and not median(Organ.MUSCLE) > 95
         if case.phase != "noncontrast":
             assert not median(Organ.AORTA) < median(Organ.MUSCLE)
 
 
-def test_fat_is_fat() -> None:
-    fat = np.concatenate([item.hu[item.labels == Organ.BODY] for _, item in slices()])
-    assert -118 < np.median(fat) < -80
+def test_fat_and_muscle_are_what_they_are() -> None:
+    for organ, low, high in ((Organ.BODY, -118, -80), (Organ.MUSCLE, 40, 80), (Organ.BONE, 200, 800)):
+        medians = [
+            np.median(item.hu[item.labels == organ]) for _, item in slices() if (item.labels == organ).sum() > 30
+        ]
+        assert low < np.median(medians) < high, organ.name
 
 
 def test_the_left_of_the_patient_is_on_the_right_of_the_image() -> None:

@@ -45,20 +45,33 @@ def paint_liver(lab: Array, p: Patient, plane: Plane, liver: Array) -> tuple[Arr
         liver &= ~hilum
     px, py = p.ivc.cx / p.ac, p.ivc.cy / p.bc
     gx, gy = p.fossa
+    bladder = p.gallbladder
+    gb = bump(plane.s, bladder.s, bladder.half) if bladder.on else 0.0
+    k = 0.45 + 0.25 * ramp((plane.s - 0.5) / 0.3)
+    cx, cy = (px + (gx - px) * k) * p.ac, (py + (gy - py) * k) * p.bc
+    if gb > 0.3:
+        _open_fossa(p, plane, liver, (cx, cy), bladder.r * gb)
     side = (u - px) * (gy - py) - (v - py) * (gx - px)
     lobes = np.where(side < 0, 1, 2).astype(np.uint8)
     lab[liver] = np.where(lobes[liver] == 1, Organ.LIVER_LEFT, Organ.LIVER_RIGHT)
     if cord is not None:
         lab[cord] = Organ.SOFT
-    bladder = p.gallbladder
-    gb = bump(plane.s, bladder.s, bladder.half)
-    if bladder.on and gb > 0.3:
-        k = 0.45 + 0.25 * ramp((plane.s - 0.5) / 0.3)
-        cx, cy = (px + (gx - px) * k) * p.ac, (py + (gy - py) * k) * p.bc
+    if gb > 0.3:
         d = oval(x, y, cx, cy, bladder.r * gb, bladder.r * bladder.long * gb, 0.35)
         lab[d < 1.0 + bladder.wall / bladder.r] = Organ.SOFT
         lab[d < 1] = Organ.GALLBLADDER
     return lobes, hilum
+
+
+def _open_fossa(p: Patient, plane: Plane, liver: Array, bladder: tuple[float, float], radius: float) -> None:
+    """Cut the liver, bool (H, W), in front of the gallbladder at (x, y), mm: it lies at the surface, not inside."""
+    ahead = np.array([p.fossa[0] * p.ac - p.ivc.cx, p.fossa[1] * p.bc - p.ivc.cy])
+    c, s = ahead / np.linalg.norm(ahead)
+    dx, dy = plane.x - np.float32(bladder[0]), plane.y - np.float32(bladder[1])
+    along, across = np.float32(c) * dx + np.float32(s) * dy, np.float32(c) * dy - np.float32(s) * dx
+    # It widens towards the front.
+    half = np.float32(p.fossa_width * radius) + np.float32(0.35) * along
+    liver &= ~((along > 0) & (np.abs(across) < half))
 
 
 def _cut_fissures(p: Patient, plane: Plane, liver: Array) -> Array | None:

@@ -165,6 +165,8 @@ class Patient:
         self.gallbladder = Gallbladder(
             u(0.4, 1.6), u(8, 19), u(1.1, 1.9), u(0.58, 0.72), u(0.1, 0.25), bool(rng.random() < 0.65)
         )
+        # Half the width of the cleft in front of the gallbladder, in shares of its radius; below 0 it is closed first.
+        self.fossa_width = u(-0.2, 0.9)
         self.gut_level = u(0.1, 0.7)
         self.heart = Ellipse(u(0.05, 0.3), u(-0.5, -0.3), u(0.4, 0.55), u(0.3, 0.42))
         self.heart_half = u(0.05, 0.2)
