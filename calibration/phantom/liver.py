@@ -16,8 +16,10 @@ def liver_outline(p: Patient, plane: Plane, abdomen: Array) -> Array:
     """
     u, v, s = plane.u, plane.v, plane.s
     r, left = p.right, p.left
-    g = bump(s, 0.42, 0.60) if s > 0.42 else max(bump(s, 0.42, 0.5), 0.3)  # 0.3: the dome starts with some area
-    drop = ramp((s - 0.5) / 0.5)  # the tip lies further to the right and back
+    # 0.3: the dome starts with some area
+    g = bump(s, 0.42, 0.60) if s > 0.42 else max(bump(s, 0.42, 0.5), 0.3)
+    # The tip lies further to the right and back.
+    drop = ramp((s - 0.5) / 0.5)
     lr = oval(u, v, r.cx - 0.16 * drop, r.cy + 0.14 * drop, r.rx * max(g, 1e-3), r.ry * max(g, 1e-3))
     gl = bump(s, p.left_mid, p.left_half)
     if gl > 0.1:
