@@ -6,12 +6,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from lsms_rt.datasets.phantom.anatomy import Anatomy
-from lsms_rt.datasets.phantom.case import Case, Lesion, PhantomSlice, _draw_offsets, generate_case
+from lsms_rt.datasets.phantom.case import Case, Lesion, PhantomSlice, generate_case
 from lsms_rt.datasets.phantom.lesion import enhancement_class
 from lsms_rt.datasets.phantom.organs import Organ
-from lsms_rt.datasets.phantom.spots import INSIDE, OUTSIDE
 
 SEEDS, SLICES, MATRIX = range(100, 112), 5, 128
 LOBES = {"left": Organ.LIVER_LEFT, "right": Organ.LIVER_RIGHT}
@@ -88,17 +87,6 @@ def test_masks_lie_in_the_liver_and_apart() -> None:
         assert len({lesion.id for lesion in item.lesions}) == len(item.lesions)
 
 
-def test_decoys_lie_outside_of_the_liver_and_never_in_a_mask() -> None:
-    with_decoys = 0
-    for _, item in slices():
-        outside = item.decoys == OUTSIDE
-        with_decoys += outside.any()
-        assert set(np.unique(item.decoys)) <= {0, OUTSIDE, INSIDE}
-        assert not np.isin(item.labels[outside], [*LOBES.values(), Organ.VESSEL]).any()
-        assert not any((lesion.mask & (item.decoys > 0)).any() for lesion in item.lesions)
-    assert with_decoys > 0.7 * len(slices())
-
-
 def widen(mask: np.ndarray) -> np.ndarray:
     wide = np.pad(mask, 1)
     near: np.ndarray = wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:] | mask
@@ -116,30 +104,6 @@ def test_some_lesions_touch_the_surface_of_the_liver() -> None:
     liver = [*LOBES.values(), Organ.VESSEL, Organ.GALLBLADDER]
     at_surface = [bool((widen(lesion.mask) & ~np.isin(item.labels, liver)).any()) for _, item, lesion in lesions()]
     assert 0.1 < np.mean(at_surface) < 0.6
-
-
-def test_fields_of_view_vary() -> None:
-    shares, centres = [], []
-    for seed in range(40):
-        anatomy = Anatomy(np.random.default_rng(seed))
-        body = anatomy.at(0.5, 64).body_r < 1
-        columns = np.flatnonzero(body.any(0))
-        shares.append(len(columns) / 64)
-        middle = np.argwhere(body).mean(0) - 31.5
-        centres.append(float(np.hypot(*middle)) * anatomy.fov / 64)
-    assert min(shares) < 0.7 and max(shares) > 0.97
-    assert sum(share == 1.0 for share in shares) >= 1, "some bodies are cut off"
-    assert max(centres) > 12 and all(centre < 60 for centre in centres)
-
-
-def test_a_third_of_the_cases_has_thick_slices() -> None:
-    """A thick slice blurs what it cuts obliquely, so that it differs from its own middle plane."""
-    rng = np.random.default_rng(0)
-    counts = [len(_draw_offsets(rng, 5.0)) for _ in range(600)]
-    assert set(counts) == {1, 3} and 0.25 < np.mean(np.array(counts) == 3) < 0.42
-    for _ in range(50):
-        offsets = _draw_offsets(rng, 5.0)
-        assert offsets[len(offsets) // 2] == 0 and np.abs(offsets).max() <= 2.5
 
 
 def test_lobe_diameter_and_centroid_agree_with_the_mask() -> None:
@@ -179,6 +143,10 @@ def test_density_is_what_the_image_shows() -> None:
         for other in item.lesions:
             liver &= ~other.mask[box]
         difference = float(item.hu[lesion.mask].mean() - np.median(item.hu[box][liver]))
+        assert lesion.hu_difference is not None and abs(difference - lesion.hu_difference) < 13, (
+            case.seed,
+            lesion.type,
+        )
         slack = 11.0  # HU: noise, the liver's own texture, and the halo of an abscess, counted as liver
         if lesion.density == "low":
             assert difference < -12 + slack, (case.seed, lesion.type)
@@ -188,6 +156,20 @@ def test_density_is_what_the_image_shows() -> None:
             assert abs(difference) < 12 + slack, (case.seed, lesion.type)
         judged += 1
     assert judged > 20
+
+
+def test_lesions_stand_out_from_the_liver() -> None:
+    """Each differs from the liver about it, on average or at its rim, by more than noise does."""
+    for case, item, lesion in lesions():
+        if lesion.mask.sum() < 40:
+            continue
+        near = ndimage.binary_dilation(lesion.mask, iterations=max(int(15 / case.spacing_mm), 3))
+        liver = near & np.isin(item.labels, list(LOBES.values())) & (item.decoys == 0)
+        for other in item.lesions:
+            liver &= ~other.mask
+        rim = lesion.mask & ~ndimage.binary_erosion(lesion.mask, iterations=2)
+        level = np.median(item.hu[liver])
+        assert max(abs(item.hu[part].mean() - level) for part in (lesion.mask, rim)) > 9, (case.seed, lesion.type)
 
 
 def test_every_attribute_has_a_known_value_and_occurs() -> None:
@@ -227,16 +209,19 @@ def test_organs_have_their_hounsfield_units() -> None:
             here = item.labels == organ  # noqa: B023
             return float(np.median(item.hu[here])) if here.sum() > 30 else np.nan  # noqa: B023
 
-        # In thin patients, and in thick slices, many fat pixels are partly something else.
+        # In thin patients, and in thick slices, many pixels of fat and muscle are partly something else.
         assert not median(Organ.BODY) > -60 and not median(Organ.BONE) < 150
-        assert not median(Organ.MUSCLE) < 25 and not median(Organ.MUSCLE) > 95
+        assert not median(Organ.MUSCLE) < 10 and not median(Organ.MUSCLE) > 95
         if case.phase != "noncontrast":
             assert not median(Organ.AORTA) < median(Organ.MUSCLE)
 
 
-def test_fat_is_fat() -> None:
-    fat = np.concatenate([item.hu[item.labels == Organ.BODY] for _, item in slices()])
-    assert -118 < np.median(fat) < -80
+def test_fat_and_muscle_are_what_they_are() -> None:
+    for organ, low, high in ((Organ.BODY, -118, -80), (Organ.MUSCLE, 40, 80), (Organ.BONE, 200, 800)):
+        medians = [
+            np.median(item.hu[item.labels == organ]) for _, item in slices() if (item.labels == organ).sum() > 30
+        ]
+        assert low < np.median(medians) < high, organ.name
 
 
 def test_the_left_of_the_patient_is_on_the_right_of_the_image() -> None:

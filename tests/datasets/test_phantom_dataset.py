@@ -115,6 +115,7 @@ def test_dicom_files(folder: Path, cases: list[Case]) -> None:
             hu = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
             np.testing.assert_array_equal(hu, item.hu)
             assert (ds.Modality, ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType) == ("CT", 1, -1024, "HU")
+            assert int(ds.KVP) == case.kvp
             assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == pydicom.uid.CTImageStorage
             assert ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID
             assert list(ds.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0] and ds.InstanceNumber == index + 1

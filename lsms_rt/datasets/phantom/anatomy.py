@@ -67,6 +67,7 @@ class Anatomy:
         for blob in self.blobs:
             canvas.blob(blob)
         paint_outside(lab, p, plane, body_r)
+        portal &= lab == Organ.VESSEL
         return AnatomySlice(lab, lobes, portal, body_r, tuple(canvas.spots), canvas.decoys)
 
 
@@ -79,13 +80,16 @@ def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
     u, v, s = plane.u, plane.v, plane.s
     inside = oval(u, v, 0, 0, 1, 1) < 1
     t = ramp(s / p.s_lung)
-    t = 1.0 if t > 0.93 else t  # a recess thinner than a pixel would be a dotted line
+    # A recess thinner than a pixel would be a dotted line.
+    t = 1.0 if t > 0.93 else t
     q = p.q0 + (1 - p.q0) * t
-    abdomen = oval(u, v, -0.10 * (1 - t), -0.16 * (1 - t), q, q)  # the dome is on the right and in front
+    # The dome is on the right and in front.
+    abdomen = oval(u, v, -0.10 * (1 - t), -0.16 * (1 - t), q, q)
     lab[inside] = Organ.LUNG if t < 1 else Organ.BODY
     room = inside & (abdomen < 1)
     lab[room] = Organ.BODY
-    if t < 1:  # the diaphragm: a thin sheet between lung and abdomen
+    # The diaphragm: a thin sheet between lung and abdomen.
+    if t < 1:
         lab[inside & (abdomen >= 1) & (abdomen < 1.02)] = Organ.MUSCLE
     paint_gut(lab, p, plane, room & (abdomen < 0.95))
     hb = bump(s, 0.0, p.heart_half)

@@ -18,9 +18,12 @@ from .placing import Placed, Placer, place_lesions
 from .render import PHASES, Scanner, Textures, Tissue, draw_scanner, draw_tissue, scan_noise, to_int16
 
 __all__ = ["Case", "Lesion", "PhantomSlice", "generate_case"]
-_MIN_LIVER_MM2 = 2500.0  # smaller sections are the dome or the tip, with no room for lesions
-_PHASE_ODDS = (0.15, 0.25, 0.45, 0.15)  # of PHASES: most CT of the abdomen is portal venous
-_THICK_SHARE = 1 / 3  # of cases whose slices blur what runs obliquely through them
+# Smaller sections are the dome or the tip, with no room for lesions.
+_MIN_LIVER_MM2 = 2500.0
+# The odds of PHASES: most CT of the abdomen is portal venous.
+_PHASE_ODDS = (0.15, 0.25, 0.45, 0.15)
+# The share of cases whose slices blur what runs obliquely through them.
+_THICK_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def generate_case(seed: int, n_slices: int, matrix: int = 256) -> Case:
     look = Textures(streams[1]), draw_tissue(streams[1], phase, scanner.kvp), scanner
     lo, hi = (s * a.length_mm for s in _liver_range(a))
     step = float(np.clip((hi - lo) / max(n_slices - 1, 1), 2.5, 8.0))
-    step = min(step, (hi - lo) / max(n_slices - 1, 1))  # never leave the liver
+    # Never leave the liver.
+    step = min(step, (hi - lo) / max(n_slices - 1, 1))
     first = lo + streams[1].uniform(0, 1) * max((hi - lo) - step * (n_slices - 1), 0.0)
     zs = first + step * np.arange(n_slices)
     parts = [a.at(float(z / a.length_mm), matrix) for z in zs]

@@ -32,9 +32,12 @@ from .case import Case, PhantomSlice, generate_case
 from .dicom import write_slice
 from .sentences import Sentence, slice_sentences
 
-CASES, SLICES = 231, 2283  # the size of RefHL-Seg (abstract of arXiv 2408.17347)
-SPLITS = (("train", 0.7), ("val", 0.1), ("test", 0.2))  # by case
-MAX_SEED = 5000  # case seeds are seed * 1000 + number; those of the demo weights' training begin at 5000 * 1000
+# The size of RefHL-Seg (abstract of arXiv 2408.17347).
+CASES, SLICES = 231, 2283
+# The share of cases in each split.
+SPLITS = (("train", 0.7), ("val", 0.1), ("test", 0.2))
+# Case seeds are seed * 1000 + number; those of the demo weights' training begin at 5000 * 1000.
+MAX_SEED = 5000
 LESION_FIELDS = (
     "case_id", "slice_id", "lesion", "lesion_type", "phase", "lobe", "density", "enhancement", "margin",
     "diameter_mm", "left_mm", "posterior_mm", "area_mm2", "hu_difference",

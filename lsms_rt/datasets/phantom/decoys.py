@@ -170,11 +170,13 @@ def _pill(p: Patient, rng: Rng) -> Blob:
 
 
 def _food(p: Patient, rng: Rng) -> Blob:
+    """A lump or a bubble in the stomach's content."""
     o = p.stomach
     x = (o.cx + rng.uniform(-0.8, 0.8) * o.rx) * p.ac
     y = (o.cy + rng.uniform(-0.5, 0.9) * o.ry) * p.bc
     place = _ball(rng, x, y, (0.25 + rng.normal(0, 0.2)) * p.length_mm, _log(rng, 2.5, 9))
-    return Blob(*place, _LUMEN, Organ.CONTENT, Value(rng.uniform(-120, 160)))
+    value = Value(rng.uniform(-120, 160)) if rng.random() < 0.7 else Value(rng.uniform(-950, -300))
+    return Blob(*place, _LUMEN, Organ.CONTENT, value)
 
 
 def _clip(p: Patient, rng: Rng) -> Blob:

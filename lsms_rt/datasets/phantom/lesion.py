@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ISO_HU = 12.0  # a mean this near to the liver's is called neither low nor high
-ISO_SLACK_HU = 3.0  # this near to that limit, readers differ
-LEAST_MM = 10.0  # of smaller lesions readers can tell neither the type nor the enhancement
-_LIKE_CALCIUM_HU = 60.0  # a small spot brighter than the liver by this much may be called a calcification
+# A mean this near to the liver's is called neither low nor high.
+ISO_HU = 12.0
+# Readers differ about a mean this near to that limit.
+ISO_SLACK_HU = 3.0
+# Readers can tell neither the type nor the enhancement of smaller lesions.
+LEAST_MM = 10.0
+# A small spot brighter than the liver by this much may be called a calcification.
+_LIKE_CALCIUM_HU = 60.0
 
 ENHANCEMENTS = ("none", "rim", "nodular", "diffuse")
 _DARK = frozenset(("cyst", "hemangioma", "metastasis", "hcc", "abscess"))
@@ -28,16 +32,25 @@ _ALIKE: dict[tuple[str, str, str], frozenset[str]] = {
 class Lesion:
     """A lesion as seen in ONE slice."""
 
-    id: int  # the 3-D lesion's number in its case
+    # The 3-D lesion's number in its case.
+    id: int
     type: str
-    mask: np.ndarray  # bool (H, W), its cross-section
-    lobe: str  # "left" | "right" of the patient
-    diameter_mm: float  # 2 sqrt(area / pi)
-    centroid_mm: tuple[float, float]  # (to patient left, to posterior) of the liver's centroid
-    density: str  # "low" | "iso" | "high", measured against the surrounding liver
-    enhancement: str  # "none" | "rim" | "nodular" | "homogeneous" | "heterogeneous"
-    margin: str  # "sharp" | "ill-defined"
-    hu_difference: float | None = None  # mean minus the surrounding liver's median; None: not recorded (version 1)
+    # bool (H, W), its cross-section.
+    mask: np.ndarray
+    # "left" | "right" of the patient
+    lobe: str
+    # 2 sqrt(area / pi)
+    diameter_mm: float
+    # (to patient left, to posterior) of the liver's centroid
+    centroid_mm: tuple[float, float]
+    # "low" | "iso" | "high", measured against the surrounding liver
+    density: str
+    # "none" | "rim" | "nodular" | "homogeneous" | "heterogeneous"
+    enhancement: str
+    # "sharp" | "ill-defined"
+    margin: str
+    # Mean minus the surrounding liver's median; None: not recorded (version 1)
+    hu_difference: float | None = None
 
 
 def density_of(hu_difference: float) -> str:

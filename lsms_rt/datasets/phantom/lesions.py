@@ -9,19 +9,26 @@ import numpy as np
 from .looks import Look
 from .shapes import Array
 
-MIN_DIAMETER_MM, MIN_PIXELS = 3.0, 4  # a section smaller than this is not said to be there
+# A section smaller than this is not said to be there.
+MIN_DIAMETER_MM, MIN_PIXELS = 3.0, 4
 
 
 @dataclass(frozen=True)
 class Shape:
     """A perturbed ellipsoid; mm in the image frame, z caudal."""
 
-    centre: Array  # (3,)
-    radii: Array  # (3,)
-    tilt: float  # radians in the axial plane
-    waves: Array  # (K, 3) angular wave vectors of the boundary's harmonics
-    phases: Array  # (K,)
-    amps: Array  # (K,)
+    # (3,)
+    centre: Array
+    # (3,)
+    radii: Array
+    # Radians in the axial plane.
+    tilt: float
+    # (K, 3) angular wave vectors of the boundary's harmonics
+    waves: Array
+    # (K,)
+    phases: Array
+    # (K,)
+    amps: Array
 
     def local(self, x: Array, y: Array, z: float) -> tuple[Array, Array]:
         """(rho, p): rho (h, w) is < 1 inside; p (h, w, 3) the ellipsoid's own coordinates."""

@@ -16,8 +16,10 @@ def liver_outline(p: Patient, plane: Plane, abdomen: Array) -> Array:
     """
     u, v, s = plane.u, plane.v, plane.s
     r, left = p.right, p.left
-    g = bump(s, 0.42, 0.60) if s > 0.42 else max(bump(s, 0.42, 0.5), 0.3)  # 0.3: the dome starts with some area
-    drop = ramp((s - 0.5) / 0.5)  # the tip lies further to the right and back
+    # 0.3: the dome starts with some area
+    g = bump(s, 0.42, 0.60) if s > 0.42 else max(bump(s, 0.42, 0.5), 0.3)
+    # The tip lies further to the right and back.
+    drop = ramp((s - 0.5) / 0.5)
     lr = oval(u, v, r.cx - 0.16 * drop, r.cy + 0.14 * drop, r.rx * max(g, 1e-3), r.ry * max(g, 1e-3))
     gl = bump(s, p.left_mid, p.left_half)
     if gl > 0.1:
@@ -45,20 +47,33 @@ def paint_liver(lab: Array, p: Patient, plane: Plane, liver: Array) -> tuple[Arr
         liver &= ~hilum
     px, py = p.ivc.cx / p.ac, p.ivc.cy / p.bc
     gx, gy = p.fossa
+    bladder = p.gallbladder
+    gb = bump(plane.s, bladder.s, bladder.half) if bladder.on else 0.0
+    k = 0.45 + 0.25 * ramp((plane.s - 0.5) / 0.3)
+    cx, cy = (px + (gx - px) * k) * p.ac, (py + (gy - py) * k) * p.bc
+    if gb > 0.3:
+        _open_fossa(p, plane, liver, (cx, cy), bladder.r * gb)
     side = (u - px) * (gy - py) - (v - py) * (gx - px)
     lobes = np.where(side < 0, 1, 2).astype(np.uint8)
     lab[liver] = np.where(lobes[liver] == 1, Organ.LIVER_LEFT, Organ.LIVER_RIGHT)
     if cord is not None:
         lab[cord] = Organ.SOFT
-    bladder = p.gallbladder
-    gb = bump(plane.s, bladder.s, bladder.half)
-    if bladder.on and gb > 0.3:
-        k = 0.45 + 0.25 * ramp((plane.s - 0.5) / 0.3)
-        cx, cy = (px + (gx - px) * k) * p.ac, (py + (gy - py) * k) * p.bc
+    if gb > 0.3:
         d = oval(x, y, cx, cy, bladder.r * gb, bladder.r * bladder.long * gb, 0.35)
         lab[d < 1.0 + bladder.wall / bladder.r] = Organ.SOFT
         lab[d < 1] = Organ.GALLBLADDER
     return lobes, hilum
+
+
+def _open_fossa(p: Patient, plane: Plane, liver: Array, bladder: tuple[float, float], radius: float) -> None:
+    """Cut the liver, bool (H, W), in front of the gallbladder at (x, y), mm: it lies at the surface, not inside."""
+    ahead = np.array([p.fossa[0] * p.ac - p.ivc.cx, p.fossa[1] * p.bc - p.ivc.cy])
+    c, s = ahead / np.linalg.norm(ahead)
+    dx, dy = plane.x - np.float32(bladder[0]), plane.y - np.float32(bladder[1])
+    along, across = np.float32(c) * dx + np.float32(s) * dy, np.float32(c) * dy - np.float32(s) * dx
+    # It widens towards the front.
+    half = np.float32(p.fossa_width * radius) + np.float32(0.35) * along
+    liver &= ~((along > 0) & (np.abs(across) < half))
 
 
 def _cut_fissures(p: Patient, plane: Plane, liver: Array) -> Array | None:

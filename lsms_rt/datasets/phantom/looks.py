@@ -21,16 +21,23 @@ class Look:
     base: float
     enhancement: str
     margin: str
-    softness: float  # width of the edge as a fraction of the radius
-    rim: float = 0.0  # HU of the outer band
+    # Width of the edge as a fraction of the radius.
+    softness: float
+    # HU of the outer band.
+    rim: float = 0.0
     rim_mm: float = 0.0
-    core: float = 0.0  # HU inside rho < core_rho
+    # HU inside rho < core_rho.
+    core: float = 0.0
     core_rho: float = 0.0
-    mosaic: float = 0.0  # HU of internal texture
-    halo: float = 0.0  # HU added outside the edge
-    nodules: Array | None = None  # (K, 4) centre in ellipsoid coordinates, radius
+    # HU of internal texture.
+    mosaic: float = 0.0
+    # HU added outside the edge.
+    halo: float = 0.0
+    # (K, 4) centre in ellipsoid coordinates, radius
+    nodules: Array | None = None
     nodule_hu: float = 0.0
-    septum: float = 0.0  # HU added on thin internal walls
+    # HU added on thin internal walls.
+    septum: float = 0.0
     gas: bool = False
 
 
@@ -142,7 +149,8 @@ def draw_look(rng: Rng, type_: str, phase: str, t: Tissue, sc: Scanner, diameter
     need = contrast_needed(sc, diameter)
     for _ in range(8):
         look = LOOKS[type_](rng, phase, t, need)
-        if look.rim_mm > 0.16 * diameter:  # a ring must leave room for a centre
+        # A ring must leave room for a centre.
+        if look.rim_mm > 0.16 * diameter:
             look = replace(look, rim_mm=0.16 * diameter)
         if look.base > -25 and abs(look.base - t.liver) >= need:
             return look

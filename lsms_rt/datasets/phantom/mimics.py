@@ -55,7 +55,7 @@ class Mimics:
         places = ((p.notch.x, -0.55), (p.fossa[0], p.fossa[1] + 0.2), (p.hilum[0], p.hilum[1] - 0.15))
         self.patches = []
         for _ in range(int(rng.choice(3, p=(0.72, 0.2, 0.08)))):
-            offset = u(-38, -14) if rng.random() < 0.7 else u(12, 28)
+            offset = u(-28, -10) if rng.random() < 0.7 else u(12, 28)
             value = Value(offset, ((Organ.LIVER_LEFT, 1.0),))
             place = places[int(rng.integers(3))]
             size = (u(0.05, 0.18), u(0.08, 0.25))

@@ -15,7 +15,8 @@ import numpy as np
 
 from .shapes import Array, Ellipse, NoiseField
 
-REACH_MM = 16.0  # a point lies this near to its place before the warp and the turn
+# A point lies this near to its place before the warp and the turn.
+REACH_MM = 16.0
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,12 @@ class Patient:
 
     def __init__(self, rng: np.random.Generator) -> None:
         u = rng.uniform
-        self.ac, ratio = u(108, 152), u(0.64, 0.84)  # half-width of the cavity; a body is wider than deep
+        # Half-width of the cavity; a body is wider than deep.
+        self.ac, ratio = u(108, 152), u(0.64, 0.84)
         self.bc = self.ac * ratio
         self.wall = u(8, 15)
-        self.fat = 4 + 38 * rng.beta(1.3, 2.2)  # under the skin: mostly thin, with a long tail
+        # Under the skin: mostly thin, with a long tail.
+        self.fat = 4 + 38 * rng.beta(1.3, 2.2)
         # The body fills 0.6 to 1 of the image's width; sometimes its flanks are cut off.
         share = u(1.0, 1.1) if rng.random() < 0.08 else u(0.6, 1.0)
         self.fov = float(np.clip(2 * (self.ac + self.wall + self.fat) / share, 260, 500))
@@ -122,7 +125,8 @@ class Patient:
         room = np.maximum(self.fov / 2 - self.wall - np.array([self.ac, self.bc]) - 6, 0)
         self.shift = np.clip(np.clip(off, -room, room), -30, 30)
         self.rot = np.deg2rad(rng.normal(0, 3.5))
-        self.length_mm = u(140, 215)  # of the liver
+        # The liver's height.
+        self.length_mm = u(140, 215)
         self.warp = [NoiseField(rng, 8, 4) for _ in range(2)]
         self.fine = [NoiseField(rng, 16) for _ in range(2)]
         self.warp_mm, self.fine_mm = u(2, 5), u(1.0, 2.6)
@@ -132,12 +136,15 @@ class Patient:
 
     def _draw_liver(self, rng: np.random.Generator) -> None:
         u = rng.uniform
-        self.q0, self.s_lung = u(0.45, 0.62), u(0.3, 0.55)  # dome of the diaphragm: its size at s = 0, where it ends
+        # Dome of the diaphragm: its size at s = 0, where it ends.
+        self.q0, self.s_lung = u(0.45, 0.62), u(0.3, 0.55)
         self.right = Ellipse(u(-0.52, -0.40), u(-0.10, 0.05), u(0.50, 0.66), u(0.80, 1.0))
         self.left = Ellipse(u(-0.12, 0.12), u(-0.56, -0.38), u(0.45, 0.80), u(0.26, 0.42), u(-0.25, 0.25))
-        self.left_mid, self.left_half = u(0.26, 0.42), u(0.36, 0.52)  # the left lobe ends above the right one
+        # The left lobe ends above the right one.
+        self.left_mid, self.left_half = u(0.26, 0.42), u(0.36, 0.52)
         self.blend = u(6, 12)
-        self.touch = u(0.97, 1.0)  # how near the liver comes to the abdominal wall
+        # How near the liver comes to the abdominal wall.
+        self.touch = u(0.97, 1.0)
         self.fossa = (u(-0.46, -0.24), u(-0.80, -0.65))
         self.notch = Notch(u(-0.10, 0.10), u(0.25, 0.6), u(1.0, 4.5), bool(rng.random() < 0.8))
         self.hilum = (u(-0.20, -0.06), u(-0.08, 0.10))
@@ -150,10 +157,13 @@ class Patient:
         u = rng.uniform
         self.spine_y = self.bc * u(0.42, 0.56)
         self.spine_r = u(17, 25)
-        self.spine_phase, self.disc = u(0, 1), u(28, 36)  # disc: height of a vertebra with its disc
-        self.aorta = (u(4, 16), self.spine_y - self.spine_r - u(6, 12), u(8, 14))  # x, y, radius
+        # Disc: height of a vertebra with its disc.
+        self.spine_phase, self.disc = u(0, 1), u(28, 36)
+        # x, y and radius in mm.
+        self.aorta = (u(4, 16), self.spine_y - self.spine_r - u(6, 12), u(8, 14))
         ivc_x, ivc_y = -u(16, 26), self.spine_y - self.spine_r - u(2, 14)
-        self.ivc = Ellipse(ivc_x, ivc_y, u(8, 14), u(6, 11))  # mm
+        # In mm.
+        self.ivc = Ellipse(ivc_x, ivc_y, u(8, 14), u(6, 11))
         self.spleen = Ellipse(u(0.66, 0.8), u(0.12, 0.35), u(0.18, 0.32), u(0.38, 0.6), u(-0.4, 0.2))
         self.spleen_s, self.spleen_half = u(0.3, 0.45), u(0.28, 0.5)
         self.stomach = Ellipse(u(0.28, 0.5), u(-0.38, -0.05), u(0.2, 0.42), u(0.25, 0.48), u(-0.7, 0.7))
@@ -165,6 +175,8 @@ class Patient:
         self.gallbladder = Gallbladder(
             u(0.4, 1.6), u(8, 19), u(1.1, 1.9), u(0.58, 0.72), u(0.1, 0.25), bool(rng.random() < 0.65)
         )
+        # Half the width of the cleft in front of the gallbladder, in shares of its radius; below 0 it is closed first.
+        self.fossa_width = u(-0.2, 0.9)
         self.gut_level = u(0.1, 0.7)
         self.heart = Ellipse(u(0.05, 0.3), u(-0.5, -0.3), u(0.4, 0.55), u(0.3, 0.42))
         self.heart_half = u(0.05, 0.2)
@@ -175,7 +187,8 @@ class Patient:
         self.fluid = u(-5, 25)
         # Noise on the liver's outline, in shares of its size: nodular in cirrhosis.
         self.nodular = u(0.02, 0.06) if rng.random() < 0.15 else 0.0
-        self.arms = Arms(bool(rng.random() < 0.10), u(24, 34), u(-0.2, 0.3))  # scans are mostly taken with arms raised
+        # Scans are mostly taken with arms raised.
+        self.arms = Arms(bool(rng.random() < 0.10), u(24, 34), u(-0.2, 0.3))
         # None, a flat line, or a curved shell.
         self.table = int(rng.choice(3, p=(0.35, 0.25, 0.4)))
         self.table_depth = u(25, 60)
@@ -203,7 +216,7 @@ class Patient:
         # The share of the wall's thickness at which fat parts its muscles, and that fat's width in mm.
         self.layers = [(u(0.15, 0.85), u(0.8, 2.5)) for _ in range(int(rng.integers(1, 4)))]
         self.layer = NoiseField(rng, 20)
-        # mm.
+        # In mm.
         self.vertebra_cortex = u(0.7, 2.2)
 
     def box(self, matrix: int, x: float, y: float, half: float) -> tuple[slice, slice]:

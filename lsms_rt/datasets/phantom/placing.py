@@ -13,10 +13,14 @@ from .looks import Look, draw_look
 from .organs import AnatomySlice, Organ
 from .render import Scanner, Tissue
 
-_GAP_MM = 3.0  # between most lesions: two that touch would be seen as one
-_CLOSE_SHARE = 0.2  # of lesions let another one come nearer, to one pixel of liver between the masks
-_SURFACE_SHARE = 0.35  # of proposals lie at the liver's surface; half of those bulge out of it
-_MAX_PER_SLICE = 6  # more are hard to tell apart in words
+# The gap between most lesions: two that touch would be seen as one.
+_GAP_MM = 3.0
+# The share of lesions to which another may come nearer, leaving a pixel of liver between the masks.
+_CLOSE_SHARE = 0.2
+# The share of proposals at the liver's surface; half of those bulge out of it.
+_SURFACE_SHARE = 0.35
+# More than this are hard to tell apart in words.
+_MAX_PER_SLICE = 6
 # Wanted lesions per slice, 0 to 6: a tenth none, a quarter one, the rest several. Placing
 # falls short of the wish, so the wish is set higher than the result it is to give.
 _WISH = (0.10, 0.07, 0.12, 0.20, 0.23, 0.18, 0.10)
@@ -24,7 +28,8 @@ _WISH = (0.10, 0.07, 0.12, 0.20, 0.23, 0.18, 0.10)
 # name is mostly of that size. A few are as small as can be told from noise at all.
 _TINY_MM = (3.2, 8.0)
 _TINY_SHARE = 0.06
-_CAP = 0.4  # a section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines
+# A section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines.
+_CAP = 0.4
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Placed:
     shape: Shape
     look: Look
     type: str
-    masks: dict[int, np.ndarray]  # by slice, bool (H, W)
+    # By slice, bool (H, W)
+    masks: dict[int, np.ndarray]
 
 
 @dataclass(frozen=True)

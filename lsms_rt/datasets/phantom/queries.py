@@ -9,8 +9,10 @@ from .lesion import Lesion, enhancement_class, possible_densities, possible_enha
 from .lesion_types import LESION_TYPES
 
 SMALL_MM, LARGE_MM = 10.0, 30.0
-MARGIN = 1.15  # sizes closer than this ratio are too alike to rank or to call small: such a query is ambiguous
-APART_MM = 5.0  # "in front of" and "behind" need at least this distance between centroids
+# Sizes closer than this ratio are too alike to rank or to call small: such a query is ambiguous.
+MARGIN = 1.15
+# "in front of" and "behind" need at least this distance between centroids
+APART_MM = 5.0
 ORDERS = ("largest", "smallest", "most anterior", "most posterior")
 RELATIONS = ("closest to", "anterior to", "posterior to")
 # Other types look alike in a scan without contrast medium.
@@ -25,10 +27,14 @@ class Query:
     """
 
     type: str | None = None
-    density: str | None = None  # "low", "high"
-    enhancement: str | None = None  # "none", "rim", "nodular", "diffuse"
-    lobe: str | None = None  # "left", "right"
-    size: str | None = None  # "small", "large"
+    # "low", "high"
+    density: str | None = None
+    # "none", "rim", "nodular", "diffuse"
+    enhancement: str | None = None
+    # "left", "right"
+    lobe: str | None = None
+    # "small", "large"
+    size: str | None = None
     order: str | None = None
     rank: int = 1
     relation: str | None = None
@@ -124,7 +130,8 @@ def _related(relation: str, found: tuple[Lesion, ...], anchor: Lesion) -> tuple[
         if len(ranked) > 1 and distance_mm(ranked[1], anchor) < MARGIN * distance_mm(ranked[0], anchor):
             raise Ambiguous("two lesions equally close")
         return tuple(ranked[:1])
-    ahead = [(anchor.centroid_mm[1] - lesion.centroid_mm[1]) for lesion in found]  # mm in front of the anchor
+    # mm in front of the anchor.
+    ahead = [(anchor.centroid_mm[1] - lesion.centroid_mm[1]) for lesion in found]
     if any(abs(value) < APART_MM for value in ahead):
         raise Ambiguous("neither in front nor behind")
     sign = 1.0 if relation == "anterior to" else -1.0

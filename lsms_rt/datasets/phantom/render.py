@@ -16,7 +16,8 @@ PHASES = ("noncontrast", "arterial", "portal", "delayed")
 _BY_PHASE: dict[Organ, tuple[tuple[float, float], ...]] = {
     Organ.AORTA: ((30, 48), (190, 380), (120, 185), (85, 125)),
     Organ.IVC: ((30, 45), (40, 120), (100, 175), (85, 125)),
-    Organ.VESSEL: ((28, 46), (0, 0), (130, 200), (95, 135)),  # arterial: set from the liver
+    # Arterial: set from the liver.
+    Organ.VESSEL: ((28, 46), (0, 0), (130, 200), (95, 135)),
     Organ.LIVER_LEFT: ((42, 66), (52, 85), (85, 130), (78, 108)),
     Organ.SPLEEN: ((40, 56), (85, 145), (100, 140), (82, 105)),
     Organ.KIDNEY: ((26, 40), (130, 230), (150, 220), (120, 170)),
@@ -55,9 +56,11 @@ class Tissue:
     mean: Array
     coarse: Array
     fine: Array
-    portal: float  # HU of the portal vein; mean[VESSEL] is the hepatic veins'
+    # HU of the portal vein; mean[VESSEL] is the hepatic veins'.
+    portal: float
     liver: float
-    blood: float  # the brightest blood a lesion can fill with
+    # The brightest blood a lesion can fill with.
+    blood: float
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,18 @@ class Scanner:
 
     blur_px: float
     sigma: float
-    power: float  # of the noise spectrum at low frequencies: 1 is like FBP
-    cutoff: float  # cycles per pixel
-    streak: float  # HU
-    sharpen: float  # how much a kernel overshoots at edges, 0 for none
-    kvp: int  # tube voltage: iodine is brighter at a lower one
-    bias: tuple[float, float, float]  # HU: offset, left-right, front-back
+    # The exponent of the noise spectrum at low frequencies: 1 is like filtered back projection.
+    power: float
+    # Where the noise spectrum ends, in cycles per pixel.
+    cutoff: float
+    # Of rows of the image against each other, in HU.
+    streak: float
+    # How much a kernel overshoots at edges, 0 for none.
+    sharpen: float
+    # Tube voltage: iodine is brighter at a lower one.
+    kvp: int
+    # HU: offset, left-right, front-back.
+    bias: tuple[float, float, float]
 
 
 def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
@@ -87,7 +96,8 @@ def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
     for organ, (c, f) in _TEXTURE.items():
         coarse[organ], fine[organ] = c * rng.uniform(0.3, 1.3), f * rng.uniform(0.3, 1.3)
     liver = mean[Organ.LIVER_LEFT]
-    if rng.random() < 0.25:  # steatosis
+    # Steatosis.
+    if rng.random() < 0.25:
         liver = max(liver - rng.uniform(10, 50), 2.0)
     elif rng.random() < 0.08:  # iron, amiodarone
         liver += rng.uniform(10, 25)
@@ -179,7 +189,8 @@ def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Arr
     noise *= np.float32(scanner.sigma) / noise.std()
     r = np.minimum(body_r, 1.6)
     noise *= np.float32(0.5) + np.float32(0.55) * np.exp(-(r * r))
-    if scanner.streak:  # photon starvation: rows share their error, most between the flanks
+    # Photon starvation: rows share their error, most between the flanks.
+    if scanner.streak:
         rows = ndimage.gaussian_filter1d(rng.standard_normal((n, 8)), 1.2, axis=0)
         shape = ndimage.zoom(rows, (1, n / 8), order=1) * np.exp(-((np.linspace(-1, 1, n)[:, None] * 2.2 - 0.3) ** 2))
         noise += (scanner.streak * 2.0 * shape).astype(np.float32)

@@ -75,7 +75,8 @@ def say(query: Query, count: int, rng: Rng) -> str:
     )
     opening, phrase = _pick(OPENINGS, rng), _phrase(query, plural, rng)
     if article == "a" and (query.order or phrase.startswith(("a", "e", "u", "HCC"))):
-        article = "the"  # there is only one largest lesion; and "an" is not in the vocabulary
+        # There is only one largest lesion; and "an" is not in the vocabulary.
+        article = "the"
     text = f"{opening}{article} {phrase}"
     if query.relation and query.anchor:
         text += f" {_pick(WORDS['relation'][query.relation], rng)} the {_phrase(query.anchor, False, rng)}"

@@ -11,7 +11,8 @@ from .organs import Organ, Spot, Value
 from .patient import Patient, Plane
 from .shapes import Array, bump, oval
 
-OUTSIDE, INSIDE = 1, 2  # of the liver: the values of a map of decoys
+# The values of a map of decoys: outside or inside of the liver.
+OUTSIDE, INSIDE = 1, 2
 
 
 @dataclass(frozen=True)

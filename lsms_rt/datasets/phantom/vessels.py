@@ -31,14 +31,16 @@ def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
         mid = start + length / 2 * bend / np.linalg.norm(bend)
         end = mid + length / 2 * aim
         tubes.extend([Tube(start, mid, radius, portal), Tube(mid, end, radius * 0.9, portal)])
-        if depth == 0 or radius < 1.0:  # thinner ones are not seen on CT
+        # Thinner ones are not seen on CT.
+        if depth == 0 or radius < 1.0:
             return
         for _ in range(2):
             grow(
                 end,
                 aim + rng.normal(0, 0.55, 3),
                 length * rng.uniform(0.62, 0.88),
-                radius * rng.uniform(0.64, 0.86),  # Murray's law gives 0.79 for two equal branches
+                # Murray's law gives 0.79 for two equal branches.
+                radius * rng.uniform(0.64, 0.86),
                 depth - 1,
                 portal,
             )

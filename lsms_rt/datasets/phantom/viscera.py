@@ -19,8 +19,10 @@ def paint_gut(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
     lab[room & (n > 0)] = Organ.BOWEL
     f = p.fold.at(s, matrix)
     lab[room & (n > 0.22)] = Organ.CONTENT
-    lab[room & (n > 0.28) & (f - 1.2 * v > 1.0)] = Organ.GAS  # gas rises to the front
-    lab[room & (n < -0.2) & (np.abs(f) > 1.9)] = Organ.SOFT  # mesenteric vessels
+    # Gas rises to the front.
+    lab[room & (n > 0.28) & (f - 1.2 * v > 1.0)] = Organ.GAS
+    # Mesenteric vessels.
+    lab[room & (n < -0.2) & (np.abs(f) > 1.9)] = Organ.SOFT
 
 
 def paint_viscera(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
@@ -35,16 +37,19 @@ def paint_viscera(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
         lab[room & (d < 1)] = Organ.STOMACH
         lumen = room & (d < 1 - wall)
         lab[lumen] = Organ.CONTENT
-        lab[lumen & (v < st.cy + p.air_level * st.ry * sg)] = Organ.GAS  # a level: the patient lies on the back
+        # A level: the patient lies on the back.
+        lab[lumen & (v < st.cy + p.air_level * st.ry * sg)] = Organ.GAS
     pg = bump(s, p.hilum_s + 0.12, 0.2)
-    if pg > 0.1:  # pancreas: a band in front of the great vessels
+    # Pancreas: a band in front of the great vessels.
+    if pg > 0.1:
         d = oval(u, v, 0.12, 0.02, 0.36 * pg, 0.12 * pg, -0.35)
         lab[room & (d < 1)] = Organ.SOFT
     gs = bump(s, p.spleen_s, p.spleen_half)
     if gs > 0.1:
         sp = p.spleen
         d = oval(u, v, sp.cx, sp.cy, sp.rx * gs, sp.ry * gs, sp.tilt)
-        hollow = oval(u, v, sp.cx - 0.36, sp.cy - 0.1, 0.26, 0.3)  # the spleen's inner face is concave
+        # The spleen's inner face is concave.
+        hollow = oval(u, v, sp.cx - 0.36, sp.cy - 0.1, 0.26, 0.3)
         lab[room & (d < 1.08)] = Organ.BODY
         lab[room & (d < 1) & (hollow > 1)] = Organ.SPLEEN
 
@@ -54,7 +59,7 @@ def paint_retroperitoneum(lab: Array, p: Patient, plane: Plane) -> None:
     for kidney in p.kidneys:
         g = bump(plane.s, kidney.s, kidney.half)
         if g >= 0.2:
-            box = p.box(plane.matrix, kidney.cu * p.ac, kidney.cv * p.bc, 1.3 * max(kidney.rx, kidney.ry))
+            box = p.box(plane.matrix, kidney.cu * p.ac, kidney.cv * p.bc, 2.2 * max(kidney.rx, kidney.ry))
             _paint_kidney(lab[box], p, plane.cut(box), kidney, g)
     box = p.box(plane.matrix, 0, p.spine_y, 70)
     lab, plane = lab[box], plane.cut(box)
@@ -77,6 +82,9 @@ def _paint_kidney(lab: Array, p: Patient, plane: Plane, kidney: Kidney, g: float
     x, y, s = plane.x, plane.y, plane.s
     side, rx, ry = np.sign(kidney.cu), kidney.rx, kidney.ry
     cx, cy = kidney.cu * p.ac, kidney.cv * p.bc
+    # Behind a kidney lies fat, not liver.
+    behind = oval(x, y, cx - side * 0.5 * rx, cy + 0.75 * ry, 1.25 * rx * g, 1.2 * ry * g) < 1
+    lab[behind & ((lab == Organ.LIVER_LEFT) | (lab == Organ.LIVER_RIGHT))] = Organ.BODY
     d = oval(x, y, cx, cy, rx * g, ry * g, 0.5 * side)
     lab[(d < 1 + 0.18 / g) & (lab != Organ.MUSCLE)] = Organ.BODY
     lab[d < 1] = Organ.KIDNEY
