@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+CROPS = ("none", "body")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
@@ -27,7 +29,8 @@ class LsmsConfig:
     pixels, a multiple of 32.  ``hu_window`` is (lower, upper) in HU and maps to [-1, 1].  A pixel is in the mask where
     its probability exceeds ``threshold``; where none reaches ``confidence``, the answer is "not found".
     ``subpixel`` is how many logits the decoder predicts along each side of a stride-4 cell (1, 2 or 4); ``presence``
-    adds the presence head, whose logit caps those of the mask.
+    adds the presence head, whose logit caps those of the mask.  ``crop`` is what of a slice becomes the input: "none",
+    the whole slice, or "body", the square around the body (``lsms_rt.body``).
     """
 
     preset: str = "base"
@@ -42,6 +45,7 @@ class LsmsConfig:
     confidence: float = 0.5
     subpixel: int = 1
     presence: bool = False
+    crop: str = "none"
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
@@ -54,6 +58,8 @@ class LsmsConfig:
             raise ValueError(f"decoder_width is {self.decoder_width}; heads are 32 wide, use a multiple of 32")
         if self.subpixel not in (1, 2, 4):
             raise ValueError(f"subpixel is {self.subpixel}; a stride-4 cell is predicted as 1, 2 or 4 pixels a side")
+        if self.crop not in CROPS:
+            raise ValueError(f"crop is {self.crop!r}; choose from {', '.join(CROPS)}")
         if not self.hu_window[0] < self.hu_window[1]:
             raise ValueError(f"hu_window is {self.hu_window}; give (lower, upper) in HU")
 

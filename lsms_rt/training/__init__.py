@@ -1,1 +1,6 @@
-"""Training of the demo weights on RefHL-Phantom: build side only."""
+"""Training: build side only.
+
+``slices`` holds pictures, ``sentences`` what is said about them, ``batches`` draws both; ``heads`` and ``losses`` are
+one step, ``recipe`` says what happens when, ``run`` does it, ``validation`` judges, ``fit`` puts these together.
+``demo`` trains the bundled weights, ``release`` bundles them.
+"""

@@ -1,152 +1,256 @@
-"""Training batches: random crops of phantom slices, each asked by two sentences with different answers."""
+"""Training batches: crops of slices, each with two sentences that have different answers, or with none at all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lsms_rt.datasets.phantom.anatomy import Organ
-from lsms_rt.datasets.phantom.case import Lesion
-from lsms_rt.datasets.phantom.queries import Query
-from lsms_rt.datasets.phantom.sentences import Sentence, false_sentence, true_sentence
-from lsms_rt.tokenizer import Tokenizer
+from lsms_rt.body import body_box
+from lsms_rt.ct_slice import HU_MIN
+from lsms_rt.datasets.phantom.lesion import Lesion
+from lsms_rt.datasets.phantom.organs import Organ
 
-from .corpus import Corpus
+from .augment import augment
+from .sentences import Mix, Spoken, draw_pair
+from .slices import SliceRecord, Slices
 
-FALSE_SHARE = 0.22  # more than the data set's one in six: silence is what a network learns last
-# What the text's auxiliary heads predict, and how many classes each has (0 is "not said").
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "type": ("cyst", "hemangioma", "metastasis", "hcc", "abscess", "calcification"),
-    "density": ("low", "high"),
-    "enhancement": ("none", "rim", "nodular", "diffuse"),
-    "lobe": ("left", "right"),
-    "size": ("small", "large"),
-    "order": ("largest", "smallest", "most anterior", "most posterior"),
-    "relation": ("closest to", "anterior to", "posterior to"),
-}
-ORGANS = len(Organ)  # the lesion types follow as further classes of the auxiliary map
+# Regions that the losses look at one by one; the few slices with more have the rest counted as the last one.
+REGIONS = 15
+# Crops are resized by a factor from this range around the scale at which the network will see a whole slice.
+SCALES = (0.85, 1.18)
+MARGIN_PX = 6
+LIVER = (Organ.LIVER_LEFT, Organ.LIVER_RIGHT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B examples at S x S pixels.
+
+    Attributes:
+        image: float32 (B, 1, S, S) in [-1, 1].
+        index: int64 (B, S, S), the region of every pixel, 0 to ``REGIONS``.
+        wanted: float32 (B, REGIONS + 1), 1 for the regions that the sentence means; entry 0, the background, is 0.
+        target: float32 (B, 1, S, S), 1 in the regions that are wanted.
+        origin: float32 (B, 2), where the crop begins in its slice, in stride-32 cells.
+        organs: int64 (B, S / 4, S / 4), or None where the data set has no organs.
+        lesions: attributes of every example's regions; None where the data set has none.
+        sentences: B sentences; empty for a batch that means every region without a word.
+    """
+
+    image: Tensor
+    index: Tensor
+    wanted: Tensor
+    target: Tensor
+    origin: Tensor
+    organs: Tensor | None
+    lesions: list[tuple[Lesion, ...]] | None
+    sentences: list[Spoken]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        moved: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a batch looks like: ``slices`` pictures at ``size`` pixels, whole ones where ``whole``."""
+
+    slices: int
+    size: int
+    whole: bool
 
 
 @dataclass(frozen=True)
-class Batch:
-    """``image`` (B, 1, S, S) in [-1, 1]; ``tokens`` (B, T) int64; ``mask`` (B, T); ``target`` (B, 1, S, S) 0 or 1;
-    ``classes`` (B, S, S) int64, organ or lesion type of every pixel; ``attributes`` (B, len(ATTRIBUTES)) int64."""
+class Crop:
+    """A square of a slice that may reach beyond its edges, in pixels, and its origin in stride-32 cells."""
 
-    image: Tensor
-    tokens: Tensor
-    mask: Tensor
-    target: Tensor
-    classes: Tensor
-    attributes: Tensor
-
-
-def attribute_classes(query: Query) -> list[int]:
-    """The classes of a query for the text's auxiliary heads."""
-    values = [getattr(query, name) for name in ATTRIBUTES]
-    return [0 if v is None else 1 + ATTRIBUTES[n].index(v) for n, v in zip(ATTRIBUTES, values, strict=True)]
+    top: int
+    left: int
+    edge: int
+    origin: tuple[float, float]
 
 
 class Sampler:
-    """Draws batches from a corpus; one seed gives one sequence of batches."""
+    """Draws batches; one seed gives one sequence of batches.
+
+    Args:
+        parts: folders of slices, all on one grid.
+        image_size: side of the network's input for a whole slice, pixels.
+        window: (lower, upper) HU, mapped to -1 and 1.
+        seed: of the random numbers.
+        crop_body: whether a whole slice means the square around the body (config field ``crop``).
+        augmented: whether scanner differences are imitated.
+    """
 
     def __init__(
-        self, corpus: Corpus, tokenizer: Tokenizer, window: tuple[float, float], seed: int, augment: bool = True
+        self,
+        parts: Sequence[Slices],
+        *,
+        image_size: int,
+        window: tuple[float, float],
+        seed: int,
+        crop_body: bool,
+        augmented: bool = True,
     ) -> None:
-        self.corpus, self.tokenizer, self.window = corpus, tokenizer, window
-        self.augment = augment
+        self.parts, self.image_size, self.window = list(parts), image_size, window
+        self.crop_body, self.augmented = crop_body, augmented
         self.rng = np.random.default_rng(seed)
-        counts = np.array([len(lesions) for lesions in corpus.lesions], float)
-        weight = np.choose(np.minimum(counts, 3).astype(int), (0.5, 0.7, 1.0, 1.2))
+        self.places = [(part, number) for part, slices in enumerate(parts) for number in range(len(slices))]
+        counts = np.array([self.record(place).regions for place in self.places])
+        # Slices with several lesions teach which one is meant; empty ones teach only silence.
+        weight = np.choose(np.minimum(counts, 3), (0.5, 0.7, 1.0, 1.2))
         self.weight = weight / weight.sum()
 
-    def sentences(self, index: int) -> tuple[Sentence, Sentence]:
-        """Two sentences about slice ``index``, true of different lesions where that can be had."""
-        lesions, phase = self.corpus.lesions[index], self.corpus.phases[index]
-        first = self._sentence(lesions, phase)
-        for _ in range(4):
-            second = self._sentence(lesions, phase)
-            if {lesion.id for lesion in second.targets} != {lesion.id for lesion in first.targets}:
-                break
-        return first, second
+    def reseed(self, seed: int) -> None:
+        """Draw other batches: a resumed run must not see the same ones again."""
+        self.rng = np.random.default_rng(seed)
 
-    def _sentence(self, lesions: tuple[Lesion, ...], phase: str) -> Sentence:
-        true = None if self.rng.random() < FALSE_SHARE else true_sentence(lesions, phase, self.rng)
-        return true or false_sentence(lesions, phase, self.rng)
+    def record(self, place: tuple[int, int]) -> SliceRecord:
+        """What is known of a slice; ``place`` is its part and its number there."""
+        return self.parts[place[0]].records[place[1]]
 
-    def batch(self, slices: int, size: int, full: float) -> Batch:
-        """2 * ``slices`` examples at ``size`` pixels; a share ``full`` of them shows the whole slice uncropped."""
-        slices = min(slices, len(self.corpus))
-        chosen = self.rng.choice(len(self.corpus), slices, replace=False, p=self.weight)
-        images, targets, classes, sentences = [], [], [], []
-        for index in chosen:
-            hu, labels, places = self._crop(int(index), size, self.rng.random() < full)
-            image = self._tensor(hu)
-            lesions = self.corpus.lesions[index]
-            shown = _classes(labels, places, lesions)
-            for sentence in self.sentences(int(index)):
-                wanted = [lesions.index(lesion) + 1 for lesion in sentence.targets]
-                images.append(image)
-                targets.append(torch.isin(places, torch.tensor(wanted, dtype=places.dtype)).float())
-                classes.append(shown)
-                sentences.append(sentence)
-        tokens = [self.tokenizer(sentence.text) for sentence in sentences]
-        longest = max(int(t.mask.sum()) for t in tokens)
-        return Batch(
-            image=torch.stack(images)[:, None],
-            tokens=torch.from_numpy(np.concatenate([t.ids for t in tokens])[:, :longest]),
-            mask=torch.from_numpy(np.concatenate([t.mask for t in tokens])[:, :longest]),
-            target=torch.stack(targets)[:, None],
-            classes=torch.stack(classes),
-            attributes=torch.tensor([attribute_classes(sentence.query) for sentence in sentences]),
-        )
+    def batch(self, shape: Shape, mix: Mix | None) -> Batch:
+        """Draw a batch: two sentences per slice, or, without a ``mix``, twice as many slices and no sentence."""
+        rows: list[_Example] = []
+        count = shape.slices * (1 if mix else 2)
+        count = min(count, len(self.places))
+        for chosen in self.rng.choice(len(self.places), count, replace=False, p=self.weight):
+            place = self.places[int(chosen)]
+            record = self.record(place)
+            spoken: Sequence[Spoken | None] = (None,)
+            if mix:
+                pair = draw_pair(record, mix, self.rng)
+                if pair is None:
+                    continue
+                spoken = pair
+            rows += self.examples(place, spoken, shape)
+        return collate(rows)
 
-    def _crop(self, index: int, size: int, full: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """A square that holds the liver (the whole slice where ``full``), resized to ``size``."""
-        labels = self.corpus.labels[index]
-        side = labels.shape[0]
-        liver = np.argwhere(
-            (labels == Organ.LIVER_LEFT) | (labels == Organ.LIVER_RIGHT) | (self.corpus.index[index] > 0)
-        )
-        top = left = 0
-        edge = side
-        if not full and len(liver):
-            low, high = liver.min(0), liver.max(0) + 1
-            least = int(min(side, max((high - low).max() * 1.06, side / 3)))
-            # Squared: most crops are close, where small lesions are still several pixels wide.
-            edge = int(least + (side - least) * self.rng.random() ** 2)
-            top, left = (self._start(int(lo), int(hi), edge, side) for lo, hi in zip(low, high, strict=True))
-        window = (slice(top, top + edge), slice(left, left + edge))
-        hu = torch.from_numpy(self.corpus.hu[index][window].astype(np.float32))
-        nearest = [torch.from_numpy(np.array(a[index][window])) for a in (self.corpus.labels, self.corpus.index)]
-        if edge == size:
-            return hu, nearest[0], nearest[1]
-        hu = F.interpolate(
-            hu[None, None], size=(size, size), mode="bilinear", antialias=edge > size, align_corners=False
-        )[0, 0]
-        grid = ((torch.arange(size) + 0.5) * edge / size).long()
-        return hu, nearest[0][grid][:, grid], nearest[1][grid][:, grid]
+    def examples(self, place: tuple[int, int], spoken: Sequence[Spoken | None], shape: Shape) -> list[_Example]:
+        """One crop of a slice as one example per sentence; None is the sentence that means every region."""
+        part, number = self.parts[place[0]], place[1]
+        record = self.record(place)
+        crop = self._crop(part, number, shape)
+        hu = torch.from_numpy(_cut(part.hu[number], crop, HU_MIN).astype(np.float32))
+        index = torch.from_numpy(_cut(part.index[number], crop, 0)).long()
+        organs = None if part.organs is None else torch.from_numpy(_cut(part.organs[number], crop, 0)).long()
+        if crop.edge != shape.size:
+            hu = F.interpolate(
+                hu[None, None],
+                size=(shape.size, shape.size),
+                mode="bilinear",
+                antialias=crop.edge > shape.size,
+                align_corners=False,
+            )[0, 0]
+            nearest = ((torch.arange(shape.size) + 0.5) * crop.edge / shape.size).long()
+            index = index[nearest][:, nearest]
+            organs = None if organs is None else organs[nearest][:, nearest]
+        if self.augmented:
+            hu = augment(hu, self.rng)
+        lower, upper = self.window
+        image = ((hu - lower) / (upper - lower)).clamp(0, 1) * 2 - 1
+        index = index.clamp(max=REGIONS)
+        small = None if organs is None else organs[2::4, 2::4]
+        return [
+            _Example(image, index, _wanted(sentence, record), crop.origin, small, record.lesions, sentence)
+            for sentence in spoken
+        ]
 
-    def _start(self, low: int, high: int, edge: int, side: int) -> int:
-        """Where a crop of ``edge`` pixels may begin so that it holds [low, high) and stays inside ``side``."""
-        first, last = max(0, high - edge), min(low, side - edge)
-        return int(self.rng.integers(first, last + 1)) if first <= last else min(max(first, 0), side - edge)
+    def _crop(self, part: Slices, number: int, shape: Shape) -> Crop:
+        top, left, edge = self._whole(part.hu[number])
+        scale = self.image_size / edge
+        if shape.whole:
+            return Crop(top, left, edge, (0.0, 0.0))
+        # A crop holds every region, so that each sentence keeps its truth, at the scale of a whole slice.
+        points = np.argwhere(np.asarray(part.index[number]) > 0)
+        if not len(points):
+            points = self._anywhere(part, number, (top, left, edge))
+        margin = max(1, round(MARGIN_PX / scale))
+        low, high = points.min(0) - margin, points.max(0) + 1 + margin
+        wide = int(max(shape.size / scale * self.rng.uniform(*SCALES), (high - low).max()))
+        starts = [
+            self._start(int(lo), int(hi), wide, start, edge)
+            for lo, hi, start in zip(low, high, (top, left), strict=True)
+        ]
+        cells = [
+            ((start + wide / 2) - (first + edge / 2)) * scale / 32 + (self.image_size - shape.size) / 64
+            for start, first in zip(starts, (top, left), strict=True)
+        ]
+        return Crop(starts[0], starts[1], wide, (cells[0], cells[1]))
 
-    def _tensor(self, hu: Tensor) -> Tensor:
-        """HU -> [-1, 1] through the model's window, with a little of what differs between scanners."""
-        rng = self.rng
-        shift, gain = (rng.normal(0, 8), 1 + rng.normal(0, 0.04)) if self.augment else (0.0, 1.0)
-        if self.augment and rng.random() < 0.3:
-            hu = hu + torch.from_numpy(rng.normal(0, rng.uniform(2, 12), hu.shape).astype(np.float32))
-        low, high = self.window
-        return ((hu * gain + shift - low) / (high - low)).clamp(0, 1) * 2 - 1
+    def _whole(self, hu: np.ndarray) -> tuple[int, int, int]:
+        """The square that the network sees of a slice: (top, left, edge)."""
+        if not self.crop_body:
+            return 0, 0, hu.shape[0]
+        top, left, bottom, right = body_box(np.asarray(hu))
+        edge = max(bottom - top, right - left)
+        return (top + bottom - edge) // 2, (left + right - edge) // 2, edge
+
+    def _anywhere(self, part: Slices, number: int, whole: tuple[int, int, int]) -> np.ndarray:
+        """One pixel for a crop of a slice without regions: in the liver where it is known."""
+        if part.organs is not None:
+            liver = np.argwhere(np.isin(part.organs[number], LIVER))
+            if len(liver):
+                return liver[int(self.rng.integers(len(liver)))][None]
+        top, left, edge = whole
+        return np.array([[top, left]]) + self.rng.integers(edge // 4, max(edge // 4 + 1, 3 * edge // 4), (1, 2))
+
+    def _start(self, low: int, high: int, wide: int, first: int, edge: int) -> int:
+        """Where a crop of ``wide`` pixels may begin so that it holds [low, high) and stays in the whole square."""
+        earliest, latest = max(first, high - wide), min(low, first + edge - wide)
+        if earliest > latest:
+            return (low + high - wide) // 2
+        return int(self.rng.integers(earliest, latest + 1))
 
 
-def _classes(labels: Tensor, places: Tensor, lesions: tuple[Lesion, ...]) -> Tensor:
-    table = torch.zeros(len(lesions) + 1, dtype=torch.long)
-    for place, lesion in enumerate(lesions):
-        table[place + 1] = ORGANS + ATTRIBUTES["type"].index(lesion.type)
-    return torch.where(places > 0, table[places.long()], labels.long())
+@dataclass(frozen=True)
+class _Example:
+    image: Tensor
+    index: Tensor
+    wanted: Tensor
+    origin: tuple[float, float]
+    organs: Tensor | None
+    lesions: tuple[Lesion, ...] | None
+    sentence: Spoken | None
+
+
+def collate(rows: Sequence[_Example]) -> Batch:
+    """Examples of one size as a batch."""
+    index, wanted = torch.stack([row.index for row in rows]), torch.stack([row.wanted for row in rows])
+    target = wanted.gather(1, index.flatten(1)).view(index.shape)[:, None]
+    organs = [row.organs for row in rows if row.organs is not None]
+    lesions = [row.lesions for row in rows if row.lesions is not None]
+    return Batch(
+        image=torch.stack([row.image for row in rows])[:, None],
+        index=index,
+        wanted=wanted,
+        target=target,
+        origin=torch.tensor([row.origin for row in rows]),
+        organs=torch.stack(organs) if len(organs) == len(rows) else None,
+        lesions=lesions if len(lesions) == len(rows) else None,
+        sentences=[row.sentence for row in rows if row.sentence is not None],
+    )
+
+
+def _wanted(sentence: Spoken | None, record: SliceRecord) -> Tensor:
+    wanted = torch.zeros(REGIONS + 1)
+    for number in range(1, record.regions + 1) if sentence is None else sentence.regions:
+        wanted[min(number, REGIONS)] = 1
+    return wanted
+
+
+def _cut(pixels: np.ndarray, crop: Crop, fill: float) -> np.ndarray:
+    """The pixels of a crop, (edge, edge), ``fill`` where it reaches beyond the slice."""
+    height, width = pixels.shape
+    out = np.full((crop.edge, crop.edge), fill, pixels.dtype)
+    top, left = max(crop.top, 0), max(crop.left, 0)
+    bottom, right = min(crop.top + crop.edge, height), min(crop.left + crop.edge, width)
+    out[top - crop.top : bottom - crop.top, left - crop.left : right - crop.left] = pixels[top:bottom, left:right]
+    return out

@@ -7,36 +7,42 @@ import textwrap
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from lsms_rt.datasets.questions import Answer
 from lsms_rt.reading.load import load_slice
 from lsms_rt.segmenter import Segmenter
 
 
 def draw_curves(log: Path, path: Path) -> None:
-    """Losses and validation figures over the updates, from a run's ``log.jsonl``."""
+    """Losses and validation figures against the examples seen, from a run's log."""
     from matplotlib.figure import Figure
 
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    # A resumed run repeats the updates since its checkpoint: the later row counts.
-    steps = list({row["update"]: row for row in rows if "dice" in row}.values())
-    checks = list({row["update"]: row for row in rows if "validation" in row}.values())
+    # A resumed run repeats the updates since its state was saved: the later row counts.
+    steps = list({row["updates"]: row for row in rows if "rate" in row}.values())
+    checks = list({row["updates"]: row for row in rows if "validation" in row}.values())
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name in ("dice", "bce", "contrast", "class"):
-        left.plot([row["update"] for row in steps], _smooth([row[name] for row in steps]), label=name)
-    left.set(title="training losses (weighted, smoothed)", xlabel="update", yscale="log")
+    for name in ("dice", "bce", "select", "presence", "looks"):
+        known = [row for row in steps if name in row]
+        left.plot([row["examples"] for row in known], [row[name] for row in known], label=name)
+    left.set(title="training losses (weighted, smoothed)", xlabel="examples seen", yscale="log")
     for row, following in pairwise(steps):
-        if row["size"] != following["size"]:
-            left.axvline(following["update"], color="grey", linewidth=0.8, linestyle=":")
+        if row["stage"] != following["stage"]:
+            left.axvline(following["examples"], color="gray", linewidth=0.8, linestyle=":")
     left.legend()
-    right.plot([row["update"] for row in checks], [row["validation"]["dice"] for row in checks], "o-", label="Dice")
-    right.plot(
-        [row["update"] for row in checks], [row["validation"]["silent"] for row in checks], "s-", label="silence"
-    )
-    right.set(title="validation, averaged weights, 256x256", xlabel="update", ylim=(0, 1))
-    right.legend(loc="lower right")
+    seen = [row["examples"] for row in checks]
+    found = [row["validation"] for row in checks]
+    at_92 = [one.get("at_0.92", {}) for one in found]
+    curves = {
+        "Dice, every mask kept": [one["dice_gate_open"] for one in found],
+        "Dice at specificity 0.92": [one.get("dice") for one in at_92],
+        "missed at specificity 0.92": [one.get("missed") for one in at_92],
+        "all lesions, no sentence": [one["dice_all_regions"] for one in found],
+    }
+    for label, values in curves.items():
+        right.plot(seen, values, "o-", label=label)
+    right.set(title="validation, averaged weights, whole slices", xlabel="examples seen", ylim=(0, 1))
+    right.legend(loc="best", fontsize=8)
     figure.savefig(path, dpi=100)
 
 
@@ -59,8 +65,3 @@ def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> Non
             axis.axis("off")
     figure.suptitle("RefHL-Phantom, held-out cases: true mask green, answer red")
     figure.savefig(path, dpi=80)
-
-
-def _smooth(values: list[float], width: int = 9) -> np.ndarray:
-    kernel = np.ones(width) / width
-    return np.convolve(np.pad(values, width // 2, mode="edge"), kernel, mode="valid")

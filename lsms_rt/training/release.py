@@ -1,7 +1,7 @@
 """From a finished run to what is bundled: ``python -m lsms_rt.training.release --run runs/demo``.
 
-Chooses the two thresholds on validation cases, builds the engine, measures it on RefHL-Phantom's test split, and
-writes the checkpoint, the engine, the examples, the model card, the result file and the pictures.
+Builds the engine, measures it on RefHL-Phantom's test split, and writes the checkpoint, the engine, the examples, the
+model card, the result file, the learning curve and the pictures.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lsms_rt.bench.accuracy import evaluate, save_answers
@@ -25,98 +23,34 @@ from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.datasets.refhl import read_annotations
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.options import BuildOptions
-from lsms_rt.model import LSMS, TextConfig
+from lsms_rt.model import LSMS
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.tokenizer import Tokenizer
 
-from .batches import Sampler
-from .corpus import Corpus, read_corpus
 from .examples import write_examples
 from .figures import draw_answers, draw_curves
-from .validate import validate
+from .run import LOG
 
 RESULTS, RECORD = Path("bench/results/cpu"), "demo_accuracy.json"
-CONFIDENCES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+CURVE = "demo_learning_curve.json"
 
 
-@torch.no_grad()
-def choose_thresholds(model: LSMS, corpus: Corpus, tokenizer: Tokenizer, slices: int) -> dict[str, Any]:
-    """``threshold`` of a pixel by the best Dice; ``confidence`` by the best sum of Dice and silence.
-
-    Both on validation cases.  The table of all that was tried is part of the answer.
-    """
-    sampler = Sampler(corpus, tokenizer, model.config.hu_window, seed=2, augment=False)
-    thresholds = (0.3, 0.4, 0.5, 0.6)
-    dice: list[list[float]] = []
-    tops: list[float] = []
-    false: list[float] = []
-    for _ in range(max(1, slices // 8)):
-        batch = sampler.batch(8, model.config.image_size, full=1.0)
-        probability = model(batch.image, batch.tokens, batch.mask).sigmoid()
-        for p, target in zip(probability, batch.target > 0, strict=True):
-            if not target.any():
-                false.append(float(p.max()))
-                continue
-            tops.append(float(p.max()))
-            dice.append([float(2 * ((p > t) & target).sum() / ((p > t).sum() + target.sum())) for t in thresholds])
-    table, top, empty = np.array(dice), np.array(tops), np.array(false)
-    best = int(table.mean(0).argmax())
-    rows = [
-        {
-            "confidence": c,
-            "dice": float((table[:, best] * (top >= c)).mean()),
-            "silence": float((empty < max(c, thresholds[best])).mean()),
-        }
-        for c in CONFIDENCES
-    ]
-    chosen = max(rows, key=lambda row: row["dice"] + row["silence"])
-    return {
-        "threshold": thresholds[best],
-        "confidence": chosen["confidence"],
-        "table": rows,
-        "sentences": len(top) + len(empty),
-    }
-
-
-def best_weights(run: Path, corpus: Corpus, tokenizer: Tokenizer, slices: int) -> tuple[LSMS, dict[str, Any]]:
-    """The averaged or the last weights of a run, whichever do better on validation cases; and both their figures.
-
-    An average over more updates than the last phase had still holds weights from before it.
-    """
-    average = LSMS.from_pretrained(run / "model")
-    last = LSMS(average.config)
-    state = torch.load(run / "checkpoint.pt", weights_only=True)["model"]
-    last.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
-    figures = {
-        name: validate(model, corpus, tokenizer, average.config.image_size, slices)
-        for name, model in (("average", average), ("last", last.eval()))
-    }
-    chosen = max(figures, key=lambda name: figures[name]["dice"] + figures[name]["silent"])
-    return (average if chosen == "average" else last), figures | {"chosen": chosen}
-
-
-def release(run: Path, slices: int, limit: int | None) -> dict[str, Any]:
-    """Do all that the module says; returns the result record."""
-    tokenizer = Tokenizer((run / "model" / "tokenizer.json").read_bytes(), TextConfig.max_tokens)
-    validation = read_corpus(run / "validation")
-    model, weights = best_weights(run, validation, tokenizer, slices)
-    choice = choose_thresholds(model, validation, tokenizer, slices)
-    model.config = replace(model.config, threshold=choice["threshold"], confidence=choice["confidence"])
-    model.save_pretrained(demo_checkpoint(), tokenizer=run / "model" / "tokenizer.json", dtype=torch.float16)
+def release(run: Path, limit: int | None) -> dict[str, Any]:
+    """Bundle the weights of a finished run and do all that the module says; returns the result record."""
+    source = run / "model"
+    model = LSMS.from_pretrained(source)
+    model.save_pretrained(demo_checkpoint(), tokenizer=source / "tokenizer.json", dtype=torch.float16)
     write_examples(DATA / "examples")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    draw_curves(run / "log.jsonl", RESULTS / "demo_training.png")
-    return publish(
-        run / "phantom",
-        limit,
-        {"weights": weights, "thresholds": choice, "training": history(run / "log.jsonl")},
-    )
+    training = history(run / LOG)
+    (RESULTS / CURVE).write_text(json.dumps(training["curve"], indent=1) + "\n")
+    draw_curves(run / LOG, RESULTS / "demo_training.png")
+    return publish(run / "phantom", limit, {"training": training})
 
 
 def publish(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[str, Any]:
     """Build the bundled engine from the bundled checkpoint, measure it, and write record, pictures and model card.
 
-    ``training`` is how the weights came to be ("weights", "thresholds", "training"), which no engine tells.
+    ``training`` is how the weights were made, which no engine records.
     """
     manifest = build_engine(BuildOptions(verify_slices=64, force=True), demo_engine(), print)
     if not (phantom / "annotations.csv").exists():
@@ -140,51 +74,52 @@ def publish(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[
 def publish_again(phantom: Path, limit: int | None) -> dict[str, Any]:
     """After a change of the export: the same weights in a new engine, measured; what training recorded is kept."""
     record = json.loads((RESULTS / RECORD).read_text())
-    return publish(phantom, limit, {name: record[name] for name in ("weights", "thresholds", "training")})
+    return publish(phantom, limit, {"training": record["training"]})
 
 
 def history(log: Path) -> dict[str, Any]:
-    """What a run's log says was done: updates at each image size, hours, and every start with its commit.
+    """Summarize a training log: hours, examples, starts with their commits, learning curve, operating point.
 
     Taken from what was logged and not from the recipe, which a resumed run may have changed.  A row with a "remark" is
     for whoever runs it to add; the model card repeats it.
     """
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    sizes = {row["update"]: row["size"] for row in rows if "size" in row}
-    updates: dict[str, int] = {}
-    previous = 0
-    for update, size in sorted(sizes.items()):
-        updates[f"{size}x{size}"] = updates.get(f"{size}x{size}", 0) + update - previous
-        previous = update
-    starts = [row for row in rows if "start" in row]
+    steps = [row for row in rows if "rate" in row]
+    checks = [row for row in rows if "validation" in row]
+    starts = [row for row in rows if "data" in row]
+    points = [row for row in rows if "operating point" in row]
+    done = [row for row in rows if "examples" in row]
     return {
-        "updates": updates,
-        "hours": round(max(row.get("seconds", 0) for row in rows) / 3600, 2),
-        "starts": [{name: row[name] for name in ("start", "commit", "date", "versions", "device")} for row in starts],
+        "updates": max((row["updates"] for row in done), default=0),
+        "examples": max((row["examples"] for row in done), default=0),
+        "hours": round(max((row["seconds"] for row in done), default=0.0) / 3600, 2),
+        "stages": list(dict.fromkeys(f"{row['stage']} at {row['size']}x{row['size']}" for row in steps)),
+        "starts": [{name: row.get(name) for name in ("data", "init", "commit", "date", "device")} for row in starts],
         "remarks": [row["remark"] for row in rows if "remark" in row],
-        "recipe_of_last_start": starts[-1]["recipe"] if starts else None,
+        "operating_point": points[-1]["operating point"] if points else None,
+        "curve": [{"examples": row["examples"], "stage": row["stage"]} | row["validation"] for row in checks],
     }
 
 
 def _card(record: dict[str, Any]) -> str:
     figures, training = record["accuracy"], record["training"]
-    recipe = training["recipe_of_last_start"]
-    phases = ", ".join(f"{count} at {size}" for size, count in training["updates"].items())
     remarks = "".join(f"\n{remark}\n" for remark in training["remarks"])
     commits = ", ".join(dict.fromkeys(start["commit"] for start in training["starts"]))
+    last = training["starts"][-1]
     return f"""# Model card: lsms-rt demo weights
 
-LSMS (arXiv 2408.17347, reconstructed), preset tiny, with a two-layer BERT-shaped text encoder of width 128 and its own
-WordPiece vocabulary. Stored in fp16, computed in fp32. **Trained on synthetic CT only. Not a medical device; its
-answers on real images mean nothing.** They exist so that the engine can be tried, tested and measured.
+LSMS (arXiv 2408.17347, reconstructed), preset tiny with presence head, two logits per side of a stride-4 cell and crop
+to the body; a two-layer BERT-shaped text encoder of width 128 with its own WordPiece vocabulary. Stored in fp16,
+computed in fp32. **Trained on synthetic CT only. Not a medical device; answers on real images mean nothing.** The
+weights exist so that the engine can be tried, tested and measured.
 
 | | |
 |---|---|
-| last data | RefHL-Phantom: {recipe["cases"]} cases of {recipe["slices_per_case"]} slices, seeds from 5000000 |
-| training | {phases} updates; BCE + Dice + pixel-text contrast, AdamW; seed {recipe["seed"]} |
-| device, time | {training["starts"][-1]["device"]["processor"]}, {training["hours"]:.1f} hours |
-| commits, date | trained at {commits}, measured at {record["commit"]}, {record["date"]} |
-| licence | Apache-2.0, as the code; no third party's data or weights are in it |
+| data | RefHL-Phantom version {last["data"]["phantom_version"]}: {last["data"]["cases"]} cases, seeds from 5100000 |
+| training | {training["examples"]} examples, {training["updates"]} updates; {"; ".join(training["stages"])} |
+| device, time | {last["device"]["processor"]}, {training["hours"]:.1f} hours |
+| commits, date | trained at {commits}; measured at {record["commit"]}, {record["date"]} |
+| license | Apache-2.0, as the code; no third party's data or weights are in it |
 {remarks}
 Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-out cases, {figures["slices"]} slices,
 {figures["sentences"]} sentences, through the bundled engine (`bench/results/cpu/demo_accuracy.json`).
@@ -193,8 +128,8 @@ Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-ou
 |---|---|
 | mean Dice, sentences that are true of something | {figures["dice"]:.3f} |
 | mean Dice when another lesion of the same slice is named | {figures["dice_other"]:.3f} |
-| sentences true of nothing that get an empty mask | {figures["silence"]:.1%} |
-| sentences true of something that get an empty mask | {figures["missed"]:.1%} |
+| specificity: false sentences that get an empty mask | {figures["silence"]:.1%} |
+| missed: true sentences that get an empty mask | {figures["missed"]:.1%} |
 | mean Dice between the answers to two wordings of one meaning | {figures["paraphrase_dice"]:.3f} |
 """
 
@@ -202,7 +137,6 @@ Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-ou
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="folder of the finished run")
-    parser.add_argument("--slices", type=int, default=160, help="validation slices for the thresholds")
     parser.add_argument("--limit", type=int, help="only the first N sentences of the test split (default: all)")
     parser.add_argument(
         "--engine-only", action="store_true", help="keep the bundled weights: build their engine and measure it again"
@@ -211,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.engine_only:
         record = publish_again(options.run / "phantom", options.limit)
     else:
-        record = release(options.run, options.slices, options.limit)
+        record = release(options.run, options.limit)
     print(json.dumps(record["accuracy"], indent=2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pydicom
 import pytest
 from PIL import Image
 
+from lsms_rt.datasets.phantom import PHANTOM_VERSION
 from lsms_rt.datasets.phantom.case import Case, generate_case
 from lsms_rt.datasets.phantom.dataset import LESION_FIELDS, write_phantom
 from lsms_rt.datasets.phantom.dicom import write_slice
@@ -46,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_layout(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
-        "annotations.csv", "lesions.csv", "images", "masks", "contact_sheet.png", "README.md",
+        "annotations.csv", "lesions.csv", "images", "masks", "contact_sheet.png", "README.md", "dataset.json",
     }  # fmt: skip
     for number, count in enumerate(SPEC.slices_per_case()):
         images = sorted(path.name for path in (folder / f"images/case_{number:03d}").iterdir())
@@ -56,6 +58,13 @@ def test_layout(folder: Path) -> None:
     assert f"{sum(SPEC.slices_per_case())} slices" in (folder / "README.md").read_text()
     with Image.open(folder / "contact_sheet.png") as sheet:
         assert np.asarray(sheet).std() > 10
+
+
+def test_the_version_is_written(folder: Path) -> None:
+    slices = sum(SPEC.slices_per_case())
+    facts = {"version": PHANTOM_VERSION, "seed": 2, "cases": 3, "slices": slices, "matrix": 96}
+    assert json.loads((folder / "dataset.json").read_text()) == facts and PHANTOM_VERSION == 2
+    assert "Version 2, seed 2, 3 cases" in (folder / "README.md").read_text()
 
 
 def test_annotations(folder: Path) -> None:
@@ -95,6 +104,7 @@ def test_lesion_table(folder: Path, cases: list[Case]) -> None:
         lesion = case.slices[int(row["slice_id"])].lesions[int(row["lesion"]) - 1]
         assert (row["lesion_type"], row["phase"], row["lobe"]) == (lesion.type, case.phase, lesion.lobe)
         assert float(row["diameter_mm"]) == pytest.approx(lesion.diameter_mm, abs=0.06)
+        assert float(row["hu_difference"]) == pytest.approx(lesion.hu_difference, abs=0.06)
         assert float(row["area_mm2"]) == pytest.approx(np.pi * lesion.diameter_mm**2 / 4, abs=0.06)
 
 
@@ -106,6 +116,7 @@ def test_dicom_files(folder: Path, cases: list[Case]) -> None:
             hu = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
             np.testing.assert_array_equal(hu, item.hu)
             assert (ds.Modality, ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType) == ("CT", 1, -1024, "HU")
+            assert int(ds.KVP) == case.kvp
             assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == pydicom.uid.CTImageStorage
             assert ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID
             assert list(ds.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0] and ds.InstanceNumber == index + 1

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from .chest import paint_chest, paint_layers
+from .decoys import draw_decoys
 from .liver import liver_outline, paint_liver
-from .organs import AnatomySlice, Organ
+from .mimics import Mimics
+from .organs import AnatomySlice, Organ, Value
 from .patient import Patient, Plane
 from .shapes import Array, bump, oval, ramp
-from .skeleton import paint_outside, paint_ribs, paint_spine
+from .skeleton import paint_outside, paint_spine
+from .spots import Canvas
+from .trunks import draw_adrenals, draw_trunks, paint_trunks
 from .vessels import vessel_sections, vessel_trees
 from .viscera import paint_gut, paint_retroperitoneum, paint_viscera
 
@@ -25,6 +30,9 @@ class Anatomy:
         self.patient = Patient(rng)
         self.fov, self.length_mm = self.patient.fov, self.patient.length_mm
         self.tubes = vessel_trees(self.patient, rng)
+        self.trunks = draw_trunks(self.patient, rng)
+        self.mimics = Mimics(self.patient, self.tubes, rng)
+        self.blobs = draw_adrenals(self.patient, rng) + draw_decoys(self.patient, rng)
 
     def at(self, s: float, matrix: int) -> AnatomySlice:
         """The maps at height s, 0 at the top of the liver and 1 at its tip."""
@@ -39,19 +47,28 @@ class Anatomy:
         wall_r = oval(x, y, 0, 0, *outer)
         lab[wall_r < 1] = Organ.MUSCLE
         room, abdomen = _paint_cavity(lab, p, plane)
+        canvas = Canvas(p, plane, lab)
+        paint_layers(canvas, wall_r)
         liver = liver_outline(p, plane, abdomen) & room
         paint_viscera(lab, p, plane, room & (abdomen < 0.97))
-        lobes = paint_liver(lab, p, plane, liver)
+        lobes, hilum = paint_liver(lab, p, plane, liver)
         paint_retroperitoneum(lab, p, plane)
-        paint_spine(lab, p, plane)
-        paint_ribs(lab, p, plane, wall_r)
+        paint_spine(canvas)
         liver_kept = (lab == Organ.LIVER_LEFT) | (lab == Organ.LIVER_RIGHT)
         lobes[~liver_kept] = 0
         vessel, portal = vessel_sections(self.tubes, p, plane)
-        vessel &= liver_kept
+        portal &= liver_kept | (hilum & (lab == Organ.BODY))
+        vessel &= liver_kept | portal
         lab[vessel] = Organ.VESSEL
+        portal |= paint_trunks(lab, p, plane, self.trunks)
+        _paint_fluid(canvas, p)
+        self.mimics.paint(canvas, liver_kept)
+        paint_chest(canvas, p)
+        for blob in self.blobs:
+            canvas.blob(blob)
         paint_outside(lab, p, plane, body_r)
-        return AnatomySlice(lab, lobes, portal & vessel, body_r)
+        portal &= lab == Organ.VESSEL
+        return AnatomySlice(lab, lobes, portal, body_r, tuple(canvas.spots), canvas.decoys)
 
 
 def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
@@ -63,13 +80,16 @@ def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
     u, v, s = plane.u, plane.v, plane.s
     inside = oval(u, v, 0, 0, 1, 1) < 1
     t = ramp(s / p.s_lung)
-    t = 1.0 if t > 0.93 else t  # a recess thinner than a pixel would be a dotted line
+    # A recess thinner than a pixel would be a dotted line.
+    t = 1.0 if t > 0.93 else t
     q = p.q0 + (1 - p.q0) * t
-    abdomen = oval(u, v, -0.10 * (1 - t), -0.16 * (1 - t), q, q)  # the dome is on the right and in front
+    # The dome is on the right and in front.
+    abdomen = oval(u, v, -0.10 * (1 - t), -0.16 * (1 - t), q, q)
     lab[inside] = Organ.LUNG if t < 1 else Organ.BODY
     room = inside & (abdomen < 1)
     lab[room] = Organ.BODY
-    if t < 1:  # the diaphragm: a thin sheet between lung and abdomen
+    # The diaphragm: a thin sheet between lung and abdomen.
+    if t < 1:
         lab[inside & (abdomen >= 1) & (abdomen < 1.02)] = Organ.MUSCLE
     paint_gut(lab, p, plane, room & (abdomen < 0.95))
     hb = bump(s, 0.0, p.heart_half)
@@ -77,3 +97,14 @@ def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
         h = p.heart
         lab[inside & (oval(u, v, h.cx, h.cy, h.rx * hb, h.ry * hb) < 1)] = Organ.HEART
     return room, abdomen
+
+
+def _paint_fluid(canvas: Canvas, p: Patient) -> None:
+    """Pleural effusion, which sinks to the back, and ascites about the liver."""
+    lab, plane = canvas.lab, canvas.plane
+    whole = (slice(0, lab.shape[0]), slice(0, lab.shape[1]))
+    for level, organ in ((p.effusion, Organ.LUNG), (p.ascites, Organ.BODY)):
+        if level is not None:
+            inside = oval(plane.u, plane.v, 0, 0, 1, 1) < 0.97
+            fluid = inside & (lab == organ) & (plane.v > level)
+            canvas.cover(whole, fluid.astype(np.float32), Organ.SOFT, Value(p.fluid))

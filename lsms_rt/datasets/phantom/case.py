@@ -11,39 +11,30 @@ import numpy as np
 from scipy import ndimage
 
 from .anatomy import Anatomy
-from .lesions import contrast_needed, paint
+from .exposure import Grid, Plane, expose
+from .lesion import Lesion, density_of
 from .organs import Organ
-from .placing import Placed, Placer, place_lesions, section_box
-from .render import PHASES, Scanner, Textures, Tissue, blur, draw_scanner, draw_tissue, scan_noise, to_int16
+from .placing import Placed, Placer, place_lesions
+from .render import PHASES, Scanner, Textures, Tissue, draw_scanner, draw_tissue, scan_noise, to_int16
 
-_MIN_LIVER_MM2 = 2500.0  # smaller sections are the dome or the tip, with no room for lesions
-_ISO_HU = 12.0  # a mean this near to the liver's is called neither low nor high
-_PHASE_ODDS = (0.15, 0.25, 0.45, 0.15)  # of PHASES: most CT of the abdomen is portal venous
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """A lesion as seen in ONE slice."""
-
-    id: int  # the 3-D lesion's number in its case
-    type: str
-    mask: np.ndarray  # bool (H, W), its cross-section
-    lobe: str  # "left" | "right" of the patient
-    diameter_mm: float  # 2 sqrt(area / pi)
-    centroid_mm: tuple[float, float]  # (to patient left, to posterior) of the liver's centroid
-    density: str  # "low" | "iso" | "high", measured against the surrounding liver
-    enhancement: str  # "none" | "rim" | "nodular" | "homogeneous" | "heterogeneous"
-    margin: str  # "sharp" | "ill-defined"
+__all__ = ["Case", "Lesion", "PhantomSlice", "generate_case"]
+# Smaller sections are the dome or the tip, with no room for lesions.
+_MIN_LIVER_MM2 = 2500.0
+# The odds of PHASES: most CT of the abdomen is portal venous.
+_PHASE_ODDS = (0.15, 0.25, 0.45, 0.15)
+# The share of cases whose slices blur what runs obliquely through them.
+_THICK_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
 class PhantomSlice:
-    """hu int16 (H, W); labels uint8 (H, W), see Organ."""
+    """hu int16 (H, W); labels uint8 (H, W), see Organ; decoys uint8 (H, W), see AnatomySlice."""
 
     hu: np.ndarray
     labels: np.ndarray
     lesions: tuple[Lesion, ...]
     z_mm: float
+    decoys: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,7 @@ class Case:
     spacing_mm: float
     thickness_mm: float
     slices: tuple[PhantomSlice, ...]
+    kvp: int = 120
 
 
 def _liver_range(a: Anatomy) -> tuple[float, float]:
@@ -66,75 +58,55 @@ def _liver_range(a: Anatomy) -> tuple[float, float]:
     return (float(ok[0]), float(ok[-1])) if ok else (0.3, 0.6)
 
 
-def _contrasts(hu: np.ndarray, mask: np.ndarray, liver: np.ndarray) -> tuple[float, float]:
-    """HU of (mean, rim) minus the surrounding liver's median; boxes (h, w)."""
-    ref = float(np.median(hu[liver])) if liver.sum() > 8 else float("nan")
-    inner = ndimage.binary_erosion(mask, iterations=2)
-    rim = mask & ~inner
-    return float(hu[mask].mean()) - ref, float(hu[rim].mean()) - ref
+class _Camera:
+    """Takes a case's slices: its anatomy, the lesions in it, and how its images look."""
 
+    def __init__(
+        self, a: Anatomy, placer: Placer, placed: list[Placed], look: tuple[Textures, Tissue, Scanner]
+    ) -> None:
+        self.a, self.placer, self.placed, self.look = a, placer, placed, look
+        self.grid = Grid(placer.x, placer.y, placer.h)
 
-def _slice(
-    i: int,
-    placer: Placer,
-    placed: list[Placed],
-    tex: Textures,
-    t: Tissue,
-    sc: Scanner,
-    rng: np.random.Generator,
-    s: float,
-) -> PhantomSlice:
-    part, h, n = placer.parts[i], placer.h, placer.n
-    clean, labels = tex.compose(part, t, s), part.labels.copy()
-    liver = part.lobes > 0
-    todo = [(k, p, p.masks[i], section_box(p.shape, h, n)) for k, p in enumerate(placed) if i in p.masks]
-    free = liver & (labels != Organ.VESSEL)
-    for *_, m, _b in todo:
-        free &= ~m
-    gains = {k: 1.0 for k, *_ in todo}
-    found: dict[int, tuple[float, float]] = {}
-    for attempt in range(3):
-        trial = clean.copy()
-        for k, p, _m, b in todo:
-            if gains[k]:
-                paint(trial[b], p.shape, p.look, placer.x[b], placer.y[b], placer.zs[i], liver[b], gains[k])
-        soft = blur(trial, sc)
-        weak = False
-        for k, _p, m, b in todo:
-            if not gains[k]:
-                continue
-            found[k] = _contrasts(soft[b], m[b], free[b])
-            need = contrast_needed(sc, 2 * np.sqrt(m.sum() / np.pi) * h)
-            got = max(abs(found[k][0]), abs(found[k][1]))
-            if not got >= need:
-                # Twice louder, then not at all: an invisible lesion would be a false truth.
-                gains[k] = 0.0 if attempt or not got > 0.35 * need else 1.15 * need / got
-                weak = True
-        if not weak:
-            break
-    cy, cx = (float(c) for c in ndimage.center_of_mass(liver)) if liver.any() else (n / 2, n / 2)
-    lesions = []
-    for k, p, m, _b in todo:
-        if not gains[k]:
-            continue
-        labels[m] = np.where(part.lobes[m] == 1, Organ.LIVER_LEFT, Organ.LIVER_RIGHT)
-        rows, cols = np.nonzero(m)
-        mean = found[k][0]
-        lesions.append(
-            Lesion(
-                id=k,
-                type=p.type,
-                mask=m,
-                lobe="left" if (part.lobes[m] == 1).mean() > 0.5 else "right",
-                diameter_mm=float(2 * np.sqrt(m.sum() / np.pi) * h),
-                centroid_mm=(float((cols.mean() - cx) * h), float((rows.mean() - cy) * h)),
-                density="low" if mean < -_ISO_HU else "high" if mean > _ISO_HU else "iso",
-                enhancement=p.look.enhancement,
-                margin=p.look.margin,
+    def slice(self, i: int, offsets: np.ndarray, rng: np.random.Generator) -> PhantomSlice:
+        """Slice ``i``, the average of the planes ``offsets`` mm away from it; the middle one is its own."""
+        part, z, h = self.placer.parts[i], float(self.placer.zs[i]), self.placer.h
+        planes = []
+        for offset in offsets:
+            s = (z + float(offset)) / self.a.length_mm
+            planes.append(Plane(self.a.at(s, self.placer.n) if offset else part, z + float(offset), s))
+        masks = {k: (placed, placed.masks[i]) for k, placed in enumerate(self.placed) if i in placed.masks}
+        soft, means = expose(planes, self.placer.bulges[i], masks, self.grid, self.look)
+        liver, labels = part.lobes > 0, part.labels.copy()
+        cy, cx = (float(c) for c in ndimage.center_of_mass(liver)) if liver.any() else (self.placer.n / 2,) * 2
+        lesions = []
+        for k, mean in means.items():
+            placed, m = masks[k]
+            labels[m] = np.where(part.lobes[m] == 1, Organ.LIVER_LEFT, Organ.LIVER_RIGHT)
+            rows, cols = np.nonzero(m)
+            lesions.append(
+                Lesion(
+                    id=k,
+                    type=placed.type,
+                    mask=m,
+                    lobe="left" if (part.lobes[m] == 1).mean() > 0.5 else "right",
+                    diameter_mm=float(2 * np.sqrt(m.sum() / np.pi) * h),
+                    centroid_mm=(float((cols.mean() - cx) * h), float((rows.mean() - cy) * h)),
+                    density=density_of(mean),
+                    enhancement=placed.look.enhancement,
+                    margin=placed.look.margin,
+                    hu_difference=mean,
+                )
             )
-        )
-    hu = to_int16(soft + scan_noise(rng, sc, part.body_r))
-    return PhantomSlice(hu, labels, tuple(lesions), float(placer.zs[i]))
+        hu = to_int16(soft + scan_noise(rng, self.look[2], part.body_r))
+        return PhantomSlice(hu, labels, tuple(lesions), z, part.decoys)
+
+
+def _draw_offsets(rng: np.random.Generator, step: float) -> np.ndarray:
+    """Heights in mm, about a slice's own, of the planes that each slice of a case averages: one, or three if thick."""
+    if rng.random() > _THICK_SHARE:
+        return np.zeros(1)
+    reach = min(max(step, 2.5), 5.0) * rng.uniform(0.2, 0.35)
+    return np.array([-reach, 0.0, reach])
 
 
 def generate_case(seed: int, n_slices: int, matrix: int = 256) -> Case:
@@ -142,19 +114,19 @@ def generate_case(seed: int, n_slices: int, matrix: int = 256) -> Case:
     streams = [np.random.default_rng(c) for c in np.random.SeedSequence(seed).spawn(4)]
     a = Anatomy(streams[0])
     phase = str(streams[1].choice(PHASES, p=_PHASE_ODDS))
-    t, sc, tex = draw_tissue(streams[1], phase), draw_scanner(streams[1]), Textures(streams[1])
+    scanner = draw_scanner(streams[1])
+    look = Textures(streams[1]), draw_tissue(streams[1], phase, scanner.kvp), scanner
     lo, hi = (s * a.length_mm for s in _liver_range(a))
     step = float(np.clip((hi - lo) / max(n_slices - 1, 1), 2.5, 8.0))
-    step = min(step, (hi - lo) / max(n_slices - 1, 1))  # never leave the liver
+    # Never leave the liver.
+    step = min(step, (hi - lo) / max(n_slices - 1, 1))
     first = lo + streams[1].uniform(0, 1) * max((hi - lo) - step * (n_slices - 1), 0.0)
     zs = first + step * np.arange(n_slices)
     parts = [a.at(float(z / a.length_mm), matrix) for z in zs]
     spacing = a.fov / matrix
     placer = Placer(streams[2], parts, zs, spacing)
-    placed = place_lesions(streams[2], placer, phase, t, sc)
+    camera = _Camera(a, placer, place_lesions(streams[2], placer, phase, look[1], scanner), look)
+    offsets = _draw_offsets(streams[1], step)
     noise = np.random.SeedSequence(seed).spawn(5)[4].spawn(n_slices)
-    out = [
-        _slice(i, placer, placed, tex, t, sc, np.random.default_rng(noise[i]), float(zs[i] / a.length_mm))
-        for i in range(n_slices)
-    ]
-    return Case(seed, phase, spacing, max(step, 1.0), tuple(out))
+    out = [camera.slice(i, offsets, np.random.default_rng(noise[i])) for i in range(n_slices)]
+    return Case(seed, phase, spacing, max(step, 1.0), tuple(out), scanner.kvp)

@@ -4,12 +4,14 @@ DIR/annotations.csv                      one row a sentence (see ``calibration.r
 DIR/lesions.csv                          the true attributes of every lesion of every slice
 DIR/images/case_007/003.dcm              CT in HU, one series a case
 DIR/masks/case_007/003_1-4.png           0/255; named by the lesions it holds, 003_none.png where none is meant
+DIR/dataset.json                         version, seed, cases, slices and matrix
 DIR/contact_sheet.png, DIR/README.md
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import tempfile
@@ -24,15 +26,15 @@ import numpy as np
 from lsms_rt.datasets.refhl import ANNOTATIONS, FIELDS
 from lsms_rt.errors import InputError
 
+from . import PHANTOM_VERSION
 from .case import Case, PhantomSlice, generate_case
 from .dicom import write_slice
-from .sentences import Sentence, false_sentence, say, true_sentence
+from .sentences import Sentence, slice_sentences
 from .spec import PhantomSpec
 
-FALSE_CHANCE = 0.61  # of a false sentence in a slice with lesions; one sentence in six is then true of nothing
 LESION_FIELDS = (
     "case_id", "slice_id", "lesion", "lesion_type", "phase", "lobe", "density", "enhancement", "margin",
-    "diameter_mm", "left_mm", "posterior_mm", "area_mm2",
+    "diameter_mm", "left_mm", "posterior_mm", "area_mm2", "hu_difference",
 )  # fmt: skip
 
 
@@ -72,30 +74,10 @@ def _write(folder: Path, spec: PhantomSpec, workers: int) -> int:
     _write_csv(folder / ANNOTATIONS, FIELDS + ("query",), annotations)
     _write_csv(folder / "lesions.csv", LESION_FIELDS, lesions)
     write_contact_sheet(folder, folder / "contact_sheet.png")
+    facts = {"version": PHANTOM_VERSION, "seed": spec.seed, "cases": spec.cases, "slices": sum(counts)}
+    (folder / "dataset.json").write_text(json.dumps(facts | {"matrix": spec.matrix}, indent=2) + "\n")
     (folder / "README.md").write_text(_card(spec, sum(counts), annotations))
     return sum(counts)
-
-
-def slice_sentences(item: PhantomSlice, phase: str, rng: np.random.Generator) -> list[Sentence]:
-    """The sentences of a slice: up to three true ones with different meanings, a paraphrase of the first, and
-    often one that is true of nothing."""
-    sentences: list[Sentence] = []
-    for _ in range(6):
-        sentence = true_sentence(item.lesions, phase, rng)
-        if sentence and sentence.query not in [other.query for other in sentences]:
-            sentences.append(sentence)
-        if len(sentences) == 3:
-            break
-    if sentences:
-        first = sentences[0]
-        for _ in range(10):
-            text = say(first.query, len(first.targets), rng)
-            if text.lower() != first.text.lower():
-                sentences.insert(1, Sentence(text, first.query, first.targets))
-                break
-    if not sentences or rng.random() < FALSE_CHANCE:
-        sentences.append(false_sentence(item.lesions, phase, rng))
-    return sentences
 
 
 def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]], int]]:
@@ -126,7 +108,7 @@ def _write_case(job: tuple[Any, ...]) -> tuple[list[dict[str, Any]], list[dict[s
         image = f"images/{case_id}/{index:03d}.dcm"
         write_slice(folder / image, case, index, case_id)
         lesion_rows += _lesion_rows(case, item, case_id, index)
-        for sentence in slice_sentences(item, case.phase, rng):
+        for sentence in slice_sentences(item.lesions, case.phase, rng):
             ids = [item.lesions.index(lesion) + 1 for lesion in sentence.targets]
             mask = f"masks/{case_id}/{index:03d}_{'-'.join(map(str, ids)) or 'none'}.png"
             _write_mask(folder / mask, sentence, item.hu.shape)
@@ -153,6 +135,7 @@ def _lesion_rows(case: Case, item: PhantomSlice, case_id: str, index: int) -> li
                     case_id, f"{index:03d}", place, lesion.type, case.phase, lesion.lobe, lesion.density,
                     lesion.enhancement, lesion.margin, f"{lesion.diameter_mm:.1f}", f"{lesion.centroid_mm[0]:.1f}",
                     f"{lesion.centroid_mm[1]:.1f}", f"{lesion.mask.sum() * case.spacing_mm**2:.1f}",
+                    f"{lesion.hu_difference:.1f}",
                 ),
                 strict=True,
             )
@@ -183,6 +166,8 @@ def _card(spec: PhantomSpec, slices: int, rows: list[dict[str, Any]]) -> str:
     return (
         "# RefHL-Phantom\n\nSynthetic referring CT of the liver, made by `lsms-rt phantom`: geometry and random\n"
         "numbers, no patient. Not RefHL-Seg, which was never released: only its size is imitated.\n\n"
-        f"Seed {spec.seed}, {spec.cases} cases, {slices} slices of {spec.matrix}x{spec.matrix} pixels, "
-        f"{len(rows)} sentences, of which {empty} are true of nothing in their slice.\n"
+        f"Version {PHANTOM_VERSION}, seed {spec.seed}, {spec.cases} cases, {slices} slices of "
+        f"{spec.matrix}x{spec.matrix} pixels, {len(rows)} sentences, of which {empty} are true of nothing in their "
+        "slice.\n"
+        "Another version has other slices and other sentences: figures of two versions do not compare.\n"
     )

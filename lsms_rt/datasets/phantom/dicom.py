@@ -42,7 +42,7 @@ def write_slice(path: Path, case: Case, index: int, case_id: str) -> None:
     ds.ImagePositionPatient = [f"{left:.4f}", f"{top:.4f}", f"{-item.z_mm:.4f}"]
     ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     ds.PixelSpacing = [f"{case.spacing_mm:.5f}"] * 2
-    ds.SliceThickness, ds.KVP = f"{case.thickness_mm:.3f}", "120"
+    ds.SliceThickness, ds.KVP = f"{case.thickness_mm:.3f}", str(case.kvp)
     ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = height, width, 1, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "-1024", "1", "HU"

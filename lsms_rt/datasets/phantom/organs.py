@@ -18,7 +18,7 @@ class Organ(IntEnum):
     MARROW = 4
     LIVER_LEFT = 5
     LIVER_RIGHT = 6
-    VESSEL = 7  # inside the liver; `AnatomySlice.portal` tells the two trees apart
+    VESSEL = 7  # hepatic and portal veins; `AnatomySlice.portal` tells the two trees apart
     SPLEEN = 8
     KIDNEY = 9  # cortex
     MEDULLA = 10
@@ -37,15 +37,41 @@ class Organ(IntEnum):
 
 
 @dataclass(frozen=True)
+class Value:
+    """A density in HU: ``offset`` plus shares of the HU that the patient's organs have in this phase."""
+
+    offset: float
+    parts: tuple[tuple[Organ, float], ...] = ()
+
+    def hu(self, mean: Array) -> float:
+        """The density, from a table of HU over Organ, float32 (32,)."""
+        return self.offset + sum(share * float(mean[organ]) for organ, share in self.parts)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Pixels painted over the organs: rows and cols int (N,), share float32 (N,), how far each is covered, 0 to 1."""
+
+    rows: Array
+    cols: Array
+    share: Array
+    value: Value
+
+
+@dataclass(frozen=True)
 class AnatomySlice:
     """labels uint8 (H, W), values of Organ.
 
     lobes: uint8 (H, W), 0 outside, 1 the left and 2 the right lobe, vessels included.
     portal: bool (H, W), the portal venous part of VESSEL.
     body_r: float32 (H, W), 0 at the body's centre and 1 at the skin.
+    spots: painted over the organs, in this order.
+    decoys: uint8 (H, W), where something looks like a lesion and is none: `spots.OUTSIDE` or `INSIDE` of the liver.
     """
 
     labels: Array
     lobes: Array
     portal: Array
     body_r: Array
+    spots: tuple[Spot, ...]
+    decoys: Array

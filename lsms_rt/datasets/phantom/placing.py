@@ -7,20 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .lesions import MIN_DIAMETER_MM, MIN_PIXELS, TYPES, Look, Shape, draw_look, draw_shape
-from .organs import AnatomySlice
+from .lesion_types import LESION_TYPES, TYPES
+from .lesions import MIN_DIAMETER_MM, MIN_PIXELS, Shape, draw_shape
+from .looks import Look, draw_look
+from .organs import AnatomySlice, Organ
 from .render import Scanner, Tissue
 
-_GAP_MM = 3.0  # between lesions: two that touch would be seen as one
-_MAX_PER_SLICE = 6  # more are hard to tell apart in words
+# The gap between most lesions: two that touch would be seen as one.
+_GAP_MM = 3.0
+# The share of lesions to which another may come nearer, leaving a pixel of liver between the masks.
+_CLOSE_SHARE = 0.2
+# The share of proposals at the liver's surface; half of those bulge out of it.
+_SURFACE_SHARE = 0.35
+# More than this are hard to tell apart in words.
+_MAX_PER_SLICE = 6
 # Wanted lesions per slice, 0 to 6: a tenth none, a quarter one, the rest several. Placing
 # falls short of the wish, so the wish is set higher than the result it is to give.
 _WISH = (0.10, 0.07, 0.12, 0.20, 0.23, 0.18, 0.10)
 # Diameters are drawn uniformly in their logarithm, so that 10 to 20 mm are as frequent as 20 to 40 mm: what reports
 # name is mostly of that size. A few are as small as can be told from noise at all.
-_SIZES_MM = {"calcification": (5.0, 20.0), "other": (10.0, 58.0), "tiny": (3.2, 8.0)}
+_TINY_MM = (3.2, 8.0)
 _TINY_SHARE = 0.06
-_CAP = 0.4  # a section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines
+# A section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines.
+_CAP = 0.4
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,18 @@ class Placed:
     shape: Shape
     look: Look
     type: str
-    masks: dict[int, np.ndarray]  # by slice, bool (H, W)
+    # By slice, bool (H, W)
+    masks: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A shape and how it may lie: ``inside`` is the least share of each section in the liver, the rest is cut off, or
+    where ``bulging`` pushes the liver's surface outwards where that borders on fat."""
+
+    shape: Shape
+    inside: float
+    bulging: bool
 
 
 def section_box(shape: Shape, spacing: float, n: int, margin: float = 12.0) -> tuple[slice, slice]:
@@ -49,7 +69,9 @@ class Placer:
         self.n = parts[0].labels.shape[0]
         axis = (np.arange(self.n) + 0.5 - self.n / 2) * spacing
         self.x, self.y = np.meshgrid(axis, axis)
-        self.taken = [np.zeros((self.n, self.n), bool) for _ in parts]
+        self.taken = [part.decoys > 0 for part in parts]
+        # Where lesions bulge out of the liver that the anatomy gave, bool (H, W).
+        self.bulges = [np.zeros((self.n, self.n), bool) for _ in parts]
         knots = max(int(np.ptp(zs) / 35) + 1, 1)
         wish = rng.choice(7, size=knots, p=_WISH)
         self.wish = wish[np.minimum((np.arange(len(zs)) * knots) // len(zs), knots - 1)]
@@ -61,19 +83,19 @@ class Placer:
         """Distance in mm to the edge of the lobe, float (H, W)."""
         if (i, lobe) not in self._depth:
             m = self.parts[i].lobes == lobe
-            self._depth[i, lobe] = ndimage.distance_transform_edt(m) * self.h
+            self._depth[i, lobe] = np.zeros(m.shape)
+            box = _bounds(m)
+            self._depth[i, lobe][box] = ndimage.distance_transform_edt(np.pad(m[box], 1))[1:-1, 1:-1] * self.h
         return self._depth[i, lobe]
 
-    def propose(self, type_: str) -> Shape | None:
+    def propose(self, type_: str) -> Proposal | None:
         """A shape around a slice that still wants lesions."""
         rng, lack = self.rng, np.maximum(self.wish - self.count, 0)
         i = int(rng.choice(len(lack), p=lack / lack.sum()))
         lobe = 1 if self.side[1] <= self.side[2] else 2
         if rng.random() < 0.3:
             lobe = 3 - lobe
-        small, large = _SIZES_MM["calcification" if type_ == "calcification" else "other"]
-        if rng.random() < _TINY_SHARE:
-            small, large = _SIZES_MM["tiny"]
+        small, large = _TINY_MM if rng.random() < _TINY_SHARE else LESION_TYPES[type_].sizes_mm
         d = float(np.exp(rng.uniform(np.log(small), np.log(large))))
         depth = np.where(self.taken[i], 0, self.depth(i, lobe))
         if depth.max() < 2.5:
@@ -81,14 +103,22 @@ class Placer:
         d = min(d, 1.75 * float(depth.max()))
         if type_ == "calcification" and d < 3.2:
             return None
-        rows, cols = np.nonzero(depth >= min(0.56 * d + 0.5, float(depth.max())))
+        surface = rng.random() < _SURFACE_SHARE
+        where = depth >= min(0.56 * d + 0.5, float(depth.max()))
+        if surface:
+            where = (depth > 0.08 * d) & (depth < 0.42 * d)
+        rows, cols = np.nonzero(where)
+        if not len(rows):
+            return None
         k = int(rng.integers(len(rows)))
         z = self.zs[i] + rng.uniform(-0.25, 0.25) * d
-        return draw_shape(rng, np.array([self.x[rows[k], cols[k]], self.y[rows[k], cols[k]], z]), d, type_)
+        shape = draw_shape(rng, np.array([self.x[rows[k], cols[k]], self.y[rows[k], cols[k]], z]), d, type_)
+        return Proposal(shape, 0.55 if surface else 0.97, surface and rng.random() < 0.5)
 
-    def sections(self, shape: Shape) -> dict[int, np.ndarray] | None:
+    def sections(self, proposal: Proposal) -> dict[int, np.ndarray] | None:
         """Masks by slice, or None where the shape does not fit."""
         out: dict[int, np.ndarray] = {}
+        shape = proposal.shape
         box = section_box(shape, self.h, self.n, 6.0)
         reach = 1.35 * shape.radii[2]
         for i in np.flatnonzero(np.abs(self.zs - shape.centre[2]) < reach):
@@ -98,34 +128,63 @@ class Placer:
                 continue
             inside = m & (lobes > 0)
             near = self.taken[i][box] & m
-            if inside.sum() < 0.97 * m.sum() or near.any() or self.wish[i] == 0:
+            if inside.sum() < proposal.inside * m.sum() or near.any() or self.wish[i] == 0:
                 return None
-            area = int(inside.sum())
-            left = int((inside & (lobes == 1)).sum())
+            left, within = int((inside & (lobes == 1)).sum()), int(inside.sum())
+            visible = inside
+            if proposal.bulging:
+                visible = _largest(inside | (m & (self.parts[i].labels[box] == Organ.BODY)))
+            elif proposal.inside < 0.97:
+                visible = _largest(inside)
+            area = int(visible.sum())
             least = max(MIN_DIAMETER_MM, _CAP * 2 * float(np.sqrt(shape.radii[0] * shape.radii[1])))
             if area < MIN_PIXELS or 2 * np.sqrt(area / np.pi) * self.h < least:
                 continue
-            if max(left, area - left) < 0.85 * area or self.count[i] >= min(self.wish[i] + 2, _MAX_PER_SLICE):
+            if max(left, within - left) < 0.85 * within or self.count[i] >= min(self.wish[i] + 2, _MAX_PER_SLICE):
                 return None
             full = np.zeros((self.n, self.n), bool)
-            full[box] = inside
+            full[box] = visible
             out[int(i)] = full
         return out or None
 
     def accept(self, masks: dict[int, np.ndarray]) -> None:
-        """Books the space and the counts."""
-        steps = int(np.ceil(_GAP_MM / self.h)) + 1
+        """Books the space and the counts, and lets the liver grow where a lesion bulges out of it."""
+        steps = 1 if self.rng.random() < _CLOSE_SHARE else int(np.ceil(_GAP_MM / self.h)) + 1
         for i, m in masks.items():
-            self.taken[i] |= ndimage.binary_dilation(m, iterations=steps)
+            box = _bounds(m, steps)
+            self.taken[i][box] |= ndimage.binary_dilation(m[box], iterations=steps)
             self.count[i] += 1
+            part = self.parts[i]
+            outside = m & (part.lobes == 0)
+            if outside.any():
+                left = bool((part.lobes[m & ~outside] == 1).mean() > 0.5)
+                part.lobes[outside] = 1 if left else 2
+                part.labels[outside] = Organ.LIVER_LEFT if left else Organ.LIVER_RIGHT
+                self.bulges[i] |= outside
         i = next(iter(masks))
         lobes = self.parts[i].lobes[masks[i]]
         self.side[1 if (lobes == 1).mean() > 0.5 else 2] += 1
 
 
+def _bounds(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """The rows and columns that hold a mask, with a margin in pixels, clipped to the image."""
+    out = []
+    for axis in (1, 0):
+        found = np.flatnonzero(mask.any(axis))
+        low, high = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+        out.append(slice(max(low - margin, 0), high + margin))
+    return out[0], out[1]
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask."""
+    parts, count = ndimage.label(mask)
+    return mask if count < 2 else parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+
+
 def place_lesions(rng: np.random.Generator, placer: Placer, phase: str, t: Tissue, sc: Scanner) -> list[Placed]:
     """Lesions until every slice has as many as it wished for, or no more are found room for."""
-    odds = rng.dirichlet([1.0, 1.3, 1.3, 0.8, 0.9, 0.6])
+    odds = rng.dirichlet([one.odds for one in LESION_TYPES.values()])
     placed: list[Placed] = []
     # The number a slice matters, not the number a case, so a long stack gets more than 9.
     limit = max(9, int(1.4 * len(placer.zs)))
@@ -135,10 +194,10 @@ def place_lesions(rng: np.random.Generator, placer: Placer, phase: str, t: Tissu
         type_ = str(rng.choice(TYPES, p=odds))
         if placed and placed[-1].type == type_ and rng.random() < 0.6:
             continue
-        shape = placer.propose(type_)
-        if shape is None:
+        proposal = placer.propose(type_)
+        if proposal is None:
             continue
-        masks = placer.sections(shape)
+        masks = placer.sections(proposal)
         if not masks:
             continue
         d = max(2 * np.sqrt(m.sum() / np.pi) * placer.h for m in masks.values())
@@ -146,5 +205,5 @@ def place_lesions(rng: np.random.Generator, placer: Placer, phase: str, t: Tissu
         if look is None:
             continue
         placer.accept(masks)
-        placed.append(Placed(shape, look, type_, masks))
+        placed.append(Placed(proposal.shape, look, type_, masks))
     return placed

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .case import Lesion
+from .lesion import Lesion, enhancement_class, possible_densities, possible_enhancements, possible_types
+from .lesion_types import LESION_TYPES
 
 SMALL_MM, LARGE_MM = 10.0, 30.0
-MARGIN = 1.15  # sizes closer than this ratio are too alike to rank or to call small: such a query is ambiguous
-APART_MM = 5.0  # "in front of" and "behind" need at least this distance between centroids
+# Sizes closer than this ratio are too alike to rank or to call small: such a query is ambiguous.
+MARGIN = 1.15
+# "in front of" and "behind" need at least this distance between centroids
+APART_MM = 5.0
 ORDERS = ("largest", "smallest", "most anterior", "most posterior")
 RELATIONS = ("closest to", "anterior to", "posterior to")
-VISIBLE_WITHOUT_CONTRAST = ("cyst", "calcification")  # other types look alike in a non-contrast scan
+# Other types look alike in a scan without contrast medium.
+VISIBLE_WITHOUT_CONTRAST = tuple(name for name, one in LESION_TYPES.items() if one.plain)
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,14 @@ class Query:
     """
 
     type: str | None = None
-    density: str | None = None  # "low", "high"
-    enhancement: str | None = None  # "none", "rim", "nodular", "diffuse"
-    lobe: str | None = None  # "left", "right"
-    size: str | None = None  # "small", "large"
+    # "low", "high"
+    density: str | None = None
+    # "none", "rim", "nodular", "diffuse"
+    enhancement: str | None = None
+    # "left", "right"
+    lobe: str | None = None
+    # "small", "large"
+    size: str | None = None
     order: str | None = None
     rank: int = 1
     relation: str | None = None
@@ -68,25 +76,33 @@ def select(query: Query, lesions: Sequence[Lesion]) -> tuple[Lesion, ...]:
 
 
 def _matches(query: Query, lesion: Lesion) -> bool:
-    if query.size == "small" and SMALL_MM / MARGIN < lesion.diameter_mm < SMALL_MM * MARGIN:
-        raise Ambiguous("near the limit of small")
-    if query.size == "large" and LARGE_MM / MARGIN < lesion.diameter_mm < LARGE_MM * MARGIN:
-        raise Ambiguous("near the limit of large")
-    matches = (
-        query.type in (None, lesion.type)
-        and query.density in (None, lesion.density)
-        and query.lobe in (None, lesion.lobe)
-        and (query.size != "small" or lesion.diameter_mm < SMALL_MM)
-        and (query.size != "large" or lesion.diameter_mm > LARGE_MM)
-    )
-    if matches and query.enhancement == "diffuse" and enhancement_class(lesion) in ("rim", "nodular"):
-        raise Ambiguous("a lesion with an enhancing rim or nodules is an enhancing lesion, too, to some readers")
-    return matches and query.enhancement in (None, enhancement_class(lesion))
+    """Whether every word of the query holds; one that surely does not hold decides, whatever the others."""
+    verdicts = list(_verdicts(query, lesion))
+    if False in verdicts:
+        return False
+    if None in verdicts:
+        raise Ambiguous(f"readers could disagree about lesion {lesion.id}")
+    return True
 
 
-def enhancement_class(lesion: Lesion) -> str:
-    """``homogeneous`` and ``heterogeneous`` are one class: the sentences call both "enhancing"."""
-    return "diffuse" if lesion.enhancement in ("homogeneous", "heterogeneous") else lesion.enhancement
+def _verdicts(query: Query, lesion: Lesion) -> Iterator[bool | None]:
+    """For each word of the query: whether it holds for the lesion, or None where readers could disagree."""
+    if query.lobe is not None:
+        yield query.lobe == lesion.lobe
+    for word, possible in (
+        (query.type, possible_types(lesion)),
+        (query.density, possible_densities(lesion)),
+        (query.enhancement, possible_enhancements(lesion)),
+    ):
+        if word == "diffuse" and enhancement_class(lesion) in ("rim", "nodular"):
+            # To some readers such a lesion is an enhancing one, too.
+            yield None
+        elif word is not None:
+            yield (True if len(possible) == 1 else None) if word in possible else False
+    if query.size is not None:
+        limit = SMALL_MM if query.size == "small" else LARGE_MM
+        near = limit / MARGIN < lesion.diameter_mm < limit * MARGIN
+        yield None if near else (lesion.diameter_mm < limit) == (query.size == "small")
 
 
 def _ranked(query: Query, found: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
@@ -114,7 +130,8 @@ def _related(relation: str, found: tuple[Lesion, ...], anchor: Lesion) -> tuple[
         if len(ranked) > 1 and distance_mm(ranked[1], anchor) < MARGIN * distance_mm(ranked[0], anchor):
             raise Ambiguous("two lesions equally close")
         return tuple(ranked[:1])
-    ahead = [(anchor.centroid_mm[1] - lesion.centroid_mm[1]) for lesion in found]  # mm in front of the anchor
+    # mm in front of the anchor.
+    ahead = [(anchor.centroid_mm[1] - lesion.centroid_mm[1]) for lesion in found]
     if any(abs(value) < APART_MM for value in ahead):
         raise Ambiguous("neither in front nor behind")
     sign = 1.0 if relation == "anterior to" else -1.0

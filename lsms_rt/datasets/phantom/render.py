@@ -16,7 +16,8 @@ PHASES = ("noncontrast", "arterial", "portal", "delayed")
 _BY_PHASE: dict[Organ, tuple[tuple[float, float], ...]] = {
     Organ.AORTA: ((30, 48), (190, 380), (120, 185), (85, 125)),
     Organ.IVC: ((30, 45), (40, 120), (100, 175), (85, 125)),
-    Organ.VESSEL: ((28, 46), (0, 0), (130, 200), (95, 135)),  # arterial: set from the liver
+    # Arterial: set from the liver.
+    Organ.VESSEL: ((28, 46), (0, 0), (130, 200), (95, 135)),
     Organ.LIVER_LEFT: ((42, 66), (52, 85), (85, 130), (78, 108)),
     Organ.SPLEEN: ((40, 56), (85, 145), (100, 140), (82, 105)),
     Organ.KIDNEY: ((26, 40), (130, 230), (150, 220), (120, 170)),
@@ -44,6 +45,10 @@ _TEXTURE: dict[Organ, tuple[float, float]] = {
 }
 
 
+# Brightness of iodine at a tube voltage in kV, 1 at 120.
+_IODINE = {80: 1.5, 100: 1.22, 120: 1.0, 140: 0.88}
+
+
 @dataclass(frozen=True)
 class Tissue:
     """HU of one patient in one phase: tables over Organ, float32 (32,)."""
@@ -51,9 +56,11 @@ class Tissue:
     mean: Array
     coarse: Array
     fine: Array
-    portal: float  # HU of the portal vein; mean[VESSEL] is the hepatic veins'
+    # HU of the portal vein; mean[VESSEL] is the hepatic veins'.
+    portal: float
     liver: float
-    blood: float  # the brightest blood a lesion can fill with
+    # The brightest blood a lesion can fill with.
+    blood: float
 
 
 @dataclass(frozen=True)
@@ -62,22 +69,35 @@ class Scanner:
 
     blur_px: float
     sigma: float
-    power: float  # of the noise spectrum at low frequencies: 1 is like FBP
-    cutoff: float  # cycles per pixel
-    streak: float  # HU
-    bias: tuple[float, float, float]  # HU: offset, left-right, front-back
+    # The exponent of the noise spectrum at low frequencies: 1 is like filtered back projection.
+    power: float
+    # Where the noise spectrum ends, in cycles per pixel.
+    cutoff: float
+    # Of rows of the image against each other, in HU.
+    streak: float
+    # How much a kernel overshoots at edges, 0 for none.
+    sharpen: float
+    # Tube voltage: iodine is brighter at a lower one.
+    kvp: int
+    # HU: offset, left-right, front-back.
+    bias: tuple[float, float, float]
 
 
-def draw_tissue(rng: np.random.Generator, phase: str) -> Tissue:
-    """Random tissue values for a phase."""
+def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
+    """Random tissue values for a phase and a tube voltage in kV."""
     p = PHASES.index(phase)
     mean, coarse, fine = (np.zeros(32, np.float32) for _ in range(3))
     for organ, ranges in _BY_PHASE.items():
-        mean[organ] = rng.uniform(*ranges[p])
+        # Wider than the table by a fifth on both sides, and what iodine adds to the plain scan scaled by the voltage.
+        low, high = ranges[p]
+        plain = sum(ranges[0]) / 2
+        value = rng.uniform(low - 0.2 * (high - low), high + 0.2 * (high - low))
+        mean[organ] = plain + (value - plain) * _IODINE[kvp] if phase != "noncontrast" else value
     for organ, (c, f) in _TEXTURE.items():
         coarse[organ], fine[organ] = c * rng.uniform(0.3, 1.3), f * rng.uniform(0.3, 1.3)
     liver = mean[Organ.LIVER_LEFT]
-    if rng.random() < 0.25:  # steatosis
+    # Steatosis.
+    if rng.random() < 0.25:
         liver = max(liver - rng.uniform(10, 50), 2.0)
     elif rng.random() < 0.08:  # iron, amiodarone
         liver += rng.uniform(10, 25)
@@ -88,31 +108,44 @@ def draw_tissue(rng: np.random.Generator, phase: str) -> Tissue:
     elif phase != "noncontrast":
         portal = max(portal, liver + rng.uniform(15, 50))
         mean[Organ.VESSEL] = max(portal * rng.uniform(0.85, 1.03), liver + rng.uniform(5, 30))
+        if phase == "portal" and rng.random() < 0.15:
+            # Scanned early: the hepatic veins are not filled yet.
+            mean[Organ.VESSEL] = liver - rng.uniform(0, 40)
     mean[Organ.LIVER_LEFT] = mean[Organ.LIVER_RIGHT] = liver
     tex = rng.uniform(0.5, 4.0), rng.uniform(0.5, 3.5)
     for lobe in (Organ.LIVER_LEFT, Organ.LIVER_RIGHT):
         coarse[lobe], fine[lobe] = tex
     mean[Organ.BACKGROUND], mean[Organ.LUNG] = -1000, rng.uniform(-900, -780)
     mean[Organ.GAS], mean[Organ.BODY] = rng.uniform(-980, -850), rng.uniform(-118, -88)
-    mean[Organ.BONE], mean[Organ.MARROW] = rng.uniform(350, 750), rng.uniform(110, 260)
+    mean[Organ.BONE], mean[Organ.MARROW] = rng.uniform(350, 800), rng.uniform(70, 280)
     mean[Organ.GALLBLADDER], mean[Organ.CANAL] = rng.uniform(0, 18), rng.uniform(10, 35)
     oral = rng.random()
     mean[Organ.CONTENT] = rng.uniform(0, 45) if oral < 0.8 else rng.uniform(100, 350)
-    mean[Organ.TABLE] = rng.uniform(-500, -150)
+    if oral > 0.9 or rng.random() < 0.25:
+        # Faeces and food: nothing even.
+        coarse[Organ.CONTENT], fine[Organ.CONTENT] = rng.uniform(5, 60), rng.uniform(10, 70)
+    if phase == "arterial":
+        # The spleen takes contrast medium up in bands.
+        coarse[Organ.SPLEEN] = rng.uniform(2, 22)
+    mean[Organ.TABLE] = rng.uniform(-500, 250)
     blood = mean[Organ.AORTA] if phase == "arterial" else max(portal, mean[Organ.AORTA])
     return Tissue(mean, coarse, fine, float(portal), float(liver), float(blood))
 
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Random image formation."""
+    kvp = int(rng.choice((80, 100, 120, 140), p=(0.08, 0.3, 0.57, 0.05)))
     iterative = rng.random() < 0.5
     return Scanner(
         blur_px=rng.uniform(0.45, 0.95),
-        sigma=float(np.exp(rng.uniform(np.log(5), np.log(25)))),
+        sigma=float(np.exp(rng.uniform(np.log(4), np.log(25)))),
         power=rng.uniform(0.1, 0.5) if iterative else rng.uniform(0.5, 1.0),
-        cutoff=rng.uniform(0.12, 0.24) if iterative else rng.uniform(0.22, 0.45),
+        # Up to nearly white: the noise of a 512 x 512 image after averaging reaches the finest detail of this one.
+        cutoff=rng.uniform(0.12, 0.3) if iterative else rng.uniform(0.22, 0.8),
         streak=rng.uniform(3, 10) if rng.random() < 0.2 else 0.0,
         bias=(rng.normal(0, 2), rng.normal(0, 2), rng.normal(0, 2)),
+        sharpen=rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0,
+        kvp=kvp,
     )
 
 
@@ -130,13 +163,19 @@ class Textures:
         n = a.labels.shape[0]
         hu: Array = t.mean[a.labels]
         hu[a.portal] = t.portal
+        for spot in a.spots:
+            hu[spot.rows, spot.cols] += spot.share * (np.float32(spot.value.hu(t.mean)) - hu[spot.rows, spot.cols])
         hu = hu + t.coarse[a.labels] * self.coarse.at(s, n) + t.fine[a.labels] * self.fine.at(s, n)
         return hu
 
 
 def blur(hu: Array, scanner: Scanner) -> Array:
-    """The point spread of the scanner, float32 (H, W)."""
+    """The point spread of the scanner, float32 (H, W); sharp kernels overshoot at edges."""
     soft: Array = ndimage.gaussian_filter(hu, scanner.blur_px, mode="nearest", truncate=3.0)
+    if scanner.sharpen:
+        soft = soft + np.float32(scanner.sharpen) * (
+            soft - ndimage.gaussian_filter(soft, 1.3, mode="nearest", truncate=2.0)
+        )
     return soft
 
 
@@ -150,7 +189,8 @@ def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Arr
     noise *= np.float32(scanner.sigma) / noise.std()
     r = np.minimum(body_r, 1.6)
     noise *= np.float32(0.5) + np.float32(0.55) * np.exp(-(r * r))
-    if scanner.streak:  # photon starvation: rows share their error, most between the flanks
+    # Photon starvation: rows share their error, most between the flanks.
+    if scanner.streak:
         rows = ndimage.gaussian_filter1d(rng.standard_normal((n, 8)), 1.2, axis=0)
         shape = ndimage.zoom(rows, (1, n / 8), order=1) * np.exp(-((np.linspace(-1, 1, n)[:, None] * 2.2 - 0.3) ** 2))
         noise += (scanner.streak * 2.0 * shape).astype(np.float32)

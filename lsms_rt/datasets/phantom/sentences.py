@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .case import Lesion
-from .queries import ORDERS, RELATIONS, Ambiguous, Query, enhancement_class, sayable, select, without_redundancy
+from .lesion import Lesion, enhancement_class
+from .lesion_types import LESION_TYPES, TYPES
+from .queries import ORDERS, RELATIONS, Ambiguous, Query, sayable, select, without_redundancy
 
 Rng = np.random.Generator
 
@@ -44,14 +45,6 @@ ANY = (
     ("mass", "masses"),
     ("abnormality", "abnormalities"),
 )
-NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
-    "cyst": (("cyst", "cysts"), ("cystic lesion", "cystic lesions"), ("simple cyst", "simple cysts")),
-    "hemangioma": (("hemangioma", "hemangiomas"), ("haemangioma", "haemangiomas")),
-    "metastasis": (("metastasis", "metastases"), ("metastatic lesion", "metastatic lesions")),
-    "hcc": (("HCC", "HCCs"), ("hepatocellular carcinoma", "hepatocellular carcinomas")),
-    "abscess": (("abscess", "abscesses"), ("liver abscess", "liver abscesses")),
-    "calcification": (("calcification", "calcifications"), ("calcified focus", "calcified foci")),
-}
 LOBES = (
     "in the {} lobe of the liver",
     "in the {} lobe",
@@ -63,7 +56,6 @@ LOBES = (
 )
 ANYWHERE = ("in the liver", "of the liver", "within the liver")
 OPENINGS = ("", "", "", "", "segment ", "find ", "show ", "outline ", "please segment ")
-TYPES = tuple(NOUNS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,8 @@ def say(query: Query, count: int, rng: Rng) -> str:
     )
     opening, phrase = _pick(OPENINGS, rng), _phrase(query, plural, rng)
     if article == "a" and (query.order or phrase.startswith(("a", "e", "u", "HCC"))):
-        article = "the"  # there is only one largest lesion; and "an" is not in the vocabulary
+        # There is only one largest lesion; and "an" is not in the vocabulary.
+        article = "the"
     text = f"{opening}{article} {phrase}"
     if query.relation and query.anchor:
         text += f" {_pick(WORDS['relation'][query.relation], rng)} the {_phrase(query.anchor, False, rng)}"
@@ -106,7 +99,8 @@ def _phrase(query: Query, plural: bool, rng: Rng) -> str:
     if query.type is None:
         noun = ANY[int(rng.choice(len(ANY), p=(0.5, 0.15, 0.15, 0.1, 0.1)))]
     else:
-        noun = NOUNS[query.type][int(rng.integers(len(NOUNS[query.type])))]
+        nouns = LESION_TYPES[query.type].nouns
+        noun = nouns[int(rng.integers(len(nouns)))]
     noun_text = noun[1 if plural else 0]
     if query.lobe and rng.random() < 0.12:
         return " ".join([*words, f"{query.lobe}-lobe", noun_text])
@@ -120,20 +114,23 @@ def _pick(options: Sequence[str], rng: Rng) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-# How a query describes one lesion: (weight, the fields it uses).
+# How a query describes one lesion: (weight, the fields it uses).  Types and enhancements are often withheld, because
+# readers would not agree on them, and so weigh more here than they are to weigh among the sentences.
 KINDS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.20, ("density", "lobe")),
     (0.08, ("density",)),
-    (0.14, ("type", "lobe")),
-    (0.10, ("type",)),
+    (0.20, ("type", "lobe")),
+    (0.14, ("type",)),
     (0.08, ("lobe",)),
-    (0.06, ("enhancement", "lobe")),
+    (0.08, ("enhancement", "lobe")),
     (0.05, ("density", "enhancement")),
     (0.07, ("size", "density", "lobe")),
     (0.05, ("size", "lobe")),
     (0.02, ()),
 )
 ORDER_SHARE, RELATION_SHARE = 0.10, 0.06
+# The chance of a false sentence in a slice with lesions; one sentence in six is then true of nothing.
+FALSE_CHANCE = 0.61
 
 
 def _describe(lesion: Lesion, fields: Sequence[str]) -> Query:
@@ -167,8 +164,8 @@ def random_query(lesions: Sequence[Lesion], rng: Rng) -> Query:
     return _describe(lesion, fields)
 
 
-def _change_one_word(query: Query, rng: Rng) -> Query:
-    """The nearest false sentence: another lobe, density, type or rank."""
+def change_one_word(query: Query, rng: Rng) -> Query:
+    """A query that differs by one word: the nearest false sentence: another lobe, density, type or rank."""
     options: list[Callable[[], Query]] = [
         lambda: replace(query, type=_pick(TYPES, rng), density=None, enhancement=None)
     ]
@@ -199,7 +196,7 @@ def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bo
         return None
     for attempt in range(40):
         query = random_query(lesions, rng)
-        targets = _targets(query, lesions, phase)
+        targets = targets_of(query, lesions, phase)
         if not targets or (single and len(targets) > 1):
             continue
         # Prefer sentences that single one lesion out: they are what the network is for.
@@ -213,12 +210,35 @@ def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence:
     """A sentence that is true of nothing in the slice; most differ from a true one by a word."""
     while True:
         near = bool(lesions) and rng.random() < 0.8
-        query = _change_one_word(random_query(lesions, rng), rng) if near else _imagined(rng)
-        if _targets(query, lesions, phase) == ():
+        query = change_one_word(random_query(lesions, rng), rng) if near else _imagined(rng)
+        if targets_of(query, lesions, phase) == ():
             return Sentence(say(query, 0, rng), query, ())
 
 
-def _targets(query: Query, lesions: Sequence[Lesion], phase: str) -> tuple[Lesion, ...] | None:
+def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sentence]:
+    """The sentences of a slice: up to three true ones with different meanings, a paraphrase of the first, and
+    often one that is true of nothing."""
+    sentences: list[Sentence] = []
+    for _ in range(6):
+        sentence = true_sentence(lesions, phase, rng)
+        if sentence and sentence.query not in [other.query for other in sentences]:
+            sentences.append(sentence)
+        if len(sentences) == 3:
+            break
+    if sentences:
+        first = sentences[0]
+        for _ in range(10):
+            text = say(first.query, len(first.targets), rng)
+            if text.lower() != first.text.lower():
+                sentences.insert(1, Sentence(text, first.query, first.targets))
+                break
+    if not sentences or rng.random() < FALSE_CHANCE:
+        sentences.append(false_sentence(lesions, phase, rng))
+    return sentences
+
+
+def targets_of(query: Query, lesions: Sequence[Lesion], phase: str) -> tuple[Lesion, ...] | None:
+    """The lesions that a query means; None where readers would not agree on them."""
     if not sayable(query, phase):
         return None
     try:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 Array = np.ndarray
-_Z_KNOTS = 7  # noise planes over the liver's height: about one per 30 mm
-_SMOOTHING = 0.48  # B-spline interpolation leaves about this much of the deviation of the knots
+# Noise planes over the liver's height: about one per 30 mm.
+_Z_KNOTS = 7
+# B-spline interpolation leaves about this much of the deviation of the knots.
+_SMOOTHING = 0.48
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class NoiseField:
         p, _, knots = self._planes.shape
         if matrix not in self._basis:
             self._basis[matrix] = spline_basis(matrix, knots)
-        f = min(max(s, 0.0), 1.0) * (p - 1.001)  # just under the last plane, so that i + 1 exists
+        # Just under the last plane, so that i + 1 exists.
+        f = min(max(s, 0.0), 1.0) * (p - 1.001)
         i, w = int(f), f - int(f)
         # cos and sin, not 1 - w and w: the deviation stays the same between two independent planes.
         plane = self._planes[i] * np.cos(w * np.pi / 2) + self._planes[i + 1] * np.sin(w * np.pi / 2)

@@ -10,9 +10,11 @@ import numpy as np
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.reading.load import load_slice
 
-WINDOW = (-110.0, 190.0)  # HU shown, a liver window
+# HU shown, a liver window.
+WINDOW = (-110.0, 190.0)
 COLOURS = ((255, 90, 90), (90, 200, 255), (255, 210, 70), (130, 255, 130), (255, 140, 255))
-TILE, LINE, FONT = 320, 16, 13  # pixels
+# In pixels.
+TILE, LINE, FONT = 320, 16, 13
 
 
 def write_contact_sheet(folder: Path, path: Path, columns: int = 5, rows: int = 4) -> None:

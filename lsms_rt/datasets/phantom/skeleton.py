@@ -1,20 +1,24 @@
-"""Spine and ribs, and what lies beside the body: arms and the table."""
+"""The spine, and what lies beside the body: arms and the table."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .organs import Organ
+from .organs import Organ, Value
 from .patient import Patient, Plane
 from .shapes import Array, bump, oval
+from .spots import Canvas, coverage
 
-_CORTEX_MM = 1.7  # of a rib
 
-
-def paint_spine(lab: Array, p: Patient, plane: Plane) -> None:
+def paint_spine(canvas: Canvas) -> None:
     """A vertebra or a disc, with its arch and processes and the spinal canal."""
-    x, y, sy, sr = plane.x, plane.y, p.spine_y, p.spine_r
-    phase = (plane.s * p.length_mm / p.disc + p.spine_phase) % 1.0  # 0 where a disc begins
+    p, pixel = canvas.p, canvas.pixel
+    sy, sr = p.spine_y, p.spine_r
+    box = p.box(canvas.plane.matrix, 0, sy + 15, 55)
+    lab, plane = canvas.lab[box], canvas.plane.cut(box)
+    x, y = plane.x, plane.y
+    # 0 where a disc begins.
+    phase = (plane.s * p.length_mm / p.disc + p.spine_phase) % 1.0
     arch = oval(x, y, 0, sy + sr * 0.85 + 9, 15, 11.5) < 1
     spinous = (np.abs(x) < 3.5) & (y > sy + sr * 0.85 + 14) & (y < sy + sr + 26 + 14 * phase)
     transverse = (np.abs(y - (sy + sr * 0.75 + 10) - 0.25 * np.abs(x) + 3) < 4.5) & (
@@ -22,29 +26,12 @@ def paint_spine(lab: Array, p: Patient, plane: Plane) -> None:
     )
     lab[arch | spinous | transverse] = Organ.BONE
     d = oval(x, y, 0, sy, sr * 1.12, sr * 0.86)
-    lab[d < 1] = Organ.BONE
-    lab[d < (0.97 if phase < 0.15 else 0.90)] = Organ.SOFT if phase < 0.12 else Organ.MARROW
-    lab[oval(x, y, 0, sy + sr * 0.86 + 9, 10, 8) < 1] = Organ.CANAL
-
-
-def paint_ribs(lab: Array, p: Patient, plane: Plane, wall_r: Array) -> None:
-    """Ribs cut obliquely; wall_r: float32 (H, W), 1 at the outside of the abdominal wall."""
-    mid = (p.ac + 0.5 * p.wall, p.bc + 0.5 * p.wall)
-    ring = np.abs(wall_r - (1 - 0.45 * p.wall / mid[0])) < 0.16  # near the wall: only there can ribs be, which is fast
-    rows, cols = np.nonzero(ring)
-    x, y = plane.x[rows, cols], plane.y[rows, cols]
-    for rib in p.ribs:
-        k = rib.k
-        th = p.rib_start + 0.36 * (abs(k) + p.rib_rate * plane.s)  # angle from the back
-        if th > np.pi - 0.35 or (th > 2.2 and plane.s > 0.6):  # none at the front midline, fewer in front caudally
-            continue
-        cx, cy = np.sign(k) * mid[0] * np.sin(th) if k else mid[0] * np.sin(th), mid[1] * np.cos(th)
-        tangent = np.arctan2(-mid[1] * np.sin(th), (1 if k >= 0 else -1) * mid[0] * np.cos(th))
-        d = oval(x, y, cx, cy, rib.length, rib.thickness, tangent)
-        hit = d < 1
-        lab[rows[hit], cols[hit]] = Organ.BONE
-        core = d < 1 - _CORTEX_MM / rib.thickness
-        lab[rows[core], cols[core]] = Organ.MARROW
+    lab[d < 1] = Organ.SOFT if phase < 0.12 else Organ.MARROW
+    canal = oval(x, y, 0, sy + sr * 0.86 + 9, 10, 8) < 1
+    if phase >= 0.12:
+        shell = coverage(d, sr, pixel) - coverage(d, sr, pixel, p.vertebra_cortex * (0.4 if phase < 0.15 else 1.0))
+        canvas.cover(box, shell * ~canal, Organ.BONE, Value(0.0, ((Organ.BONE, 1.0),)))
+    lab[canal] = Organ.CANAL
 
 
 def paint_outside(lab: Array, p: Patient, plane: Plane, body_r: Array) -> None:
@@ -58,6 +45,10 @@ def paint_outside(lab: Array, p: Patient, plane: Plane, body_r: Array) -> None:
             for limit, organ in ((1, Organ.BODY), (0.82, Organ.MUSCLE), (0.34, Organ.BONE), (0.2, Organ.MARROW)):
                 lab[free & (d < limit)] = organ
     if p.table:
+        air = body_r >= 1
         top = p.bc + p.wall + p.fat * 1.1 + 5
-        dist = np.abs(y - top + 0.0006 * x * x - 3)  # slightly hollow
-        lab[(body_r >= 1) & (dist < 1.5) & (np.abs(x) < 200)] = Organ.TABLE
+        dist = np.abs(y - top + 0.0006 * x * x - 3)
+        lab[air & (dist < 1.5) & (np.abs(x) < 200)] = Organ.TABLE
+        if p.table == 2:
+            below = np.abs(y - top - 3 - p.table_depth * (1 - (x / 210) ** 2) + 0.0006 * 210**2)
+            lab[air & (below < 1.5) & (np.abs(x) < 200)] = Organ.TABLE

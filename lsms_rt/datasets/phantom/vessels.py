@@ -9,8 +9,6 @@ import numpy as np
 from .patient import Patient, Plane
 from .shapes import Array
 
-_REACH_MM = 16.0  # a tube's pixels lie this near its unwarped place: covers the shift, the warp and the rotation
-
 
 @dataclass(frozen=True)
 class Tube:
@@ -33,14 +31,16 @@ def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
         mid = start + length / 2 * bend / np.linalg.norm(bend)
         end = mid + length / 2 * aim
         tubes.extend([Tube(start, mid, radius, portal), Tube(mid, end, radius * 0.9, portal)])
-        if depth == 0 or radius < 1.0:  # thinner ones are not seen on CT
+        # Thinner ones are not seen on CT.
+        if depth == 0 or radius < 1.0:
             return
         for _ in range(2):
             grow(
                 end,
                 aim + rng.normal(0, 0.55, 3),
                 length * rng.uniform(0.62, 0.88),
-                radius * rng.uniform(0.64, 0.86),  # Murray's law gives 0.79 for two equal branches
+                # Murray's law gives 0.79 for two equal branches.
+                radius * rng.uniform(0.64, 0.86),
                 depth - 1,
                 portal,
             )
@@ -58,24 +58,35 @@ def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
     return tubes
 
 
+def distance_to(tube: Tube, p: Patient, plane: Plane) -> tuple[tuple[slice, slice], Array] | None:
+    """The pixels about a tube, and their squared distance to its axis in mm^2, float32 (h, w); None off this plane."""
+    a, b, rad, z = tube.start, tube.end, tube.radius, plane.s * p.length_mm
+    if not min(a[2], b[2]) - rad <= z <= max(a[2], b[2]) + rad:
+        return None
+    d = b - a
+    # Only the part of the tube that is near this plane.
+    t0, t1 = (
+        sorted(np.clip([(z - rad - a[2]) / d[2], (z + rad - a[2]) / d[2]], 0, 1)) if abs(d[2]) > rad else (0.0, 1.0)
+    )
+    mx, my = a[:2] + d[:2] * (t0 + t1) / 2
+    box = p.box(plane.matrix, mx, my, float(np.hypot(*d[:2]) * (t1 - t0) / 2 + rad))
+    x, y = plane.x[box] + plane.fine_x[box], plane.y[box] + plane.fine_y[box]
+    d = d.astype(np.float32)
+    bx, by, bz = x - np.float32(a[0]), y - np.float32(a[1]), np.float32(z - a[2])
+    t = np.clip((bx * d[0] + by * d[1] + bz * d[2]) / (d @ d + np.float32(1e-6)), 0, 1)
+    squared: Array = (bx - t * d[0]) ** 2 + (by - t * d[1]) ** 2 + (bz - t * d[2]) ** 2
+    return box, squared
+
+
 def vessel_sections(tubes: list[Tube], p: Patient, plane: Plane) -> tuple[Array, Array]:
     """Cross-section of the vessel trees: (all, portal only), both bool (H, W)."""
-    x, y = plane.x + plane.fine_x, plane.y + plane.fine_y
-    out, portal = np.zeros(x.shape, bool), np.zeros(x.shape, bool)
-    z, step = plane.s * p.length_mm, p.fov / plane.matrix
+    out, portal = np.zeros(plane.x.shape, bool), np.zeros(plane.x.shape, bool)
     for tube in tubes:
-        a, b, rad = tube.start, tube.end, tube.radius
-        if not min(a[2], b[2]) - rad <= z <= max(a[2], b[2]) + rad:
+        found = distance_to(tube, p, plane)
+        if found is None:
             continue
-        mx, my = (a[:2] + b[:2]) / 2
-        half = np.hypot(*(b - a)[:2]) / 2 + rad + _REACH_MM
-        c0 = (mx + p.shift[0] + p.fov / 2 - half) / step
-        r0 = (my + p.shift[1] + p.fov / 2 - half) / step
-        box = tuple(slice(max(int(o), 0), max(int(o + 2 * half / step) + 1, 0)) for o in (r0, c0))
-        d = (b - a).astype(np.float32)
-        bx, by, bz = x[box] - np.float32(a[0]), y[box] - np.float32(a[1]), np.float32(z - a[2])
-        t = np.clip((bx * d[0] + by * d[1] + bz * d[2]) / (d @ d + 1e-6), 0, 1)
-        hit = (bx - t * d[0]) ** 2 + (by - t * d[1]) ** 2 + (bz - t * d[2]) ** 2 < rad * rad
+        box, squared = found
+        hit = squared < tube.radius**2
         out[box] |= hit
         if tube.portal:
             portal[box] |= hit

@@ -1,0 +1,116 @@
+"""Sentences for training: two about every picture, so that only the words can tell the two answers apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsms_rt.datasets.phantom.lesion import Lesion
+from lsms_rt.datasets.phantom.queries import Query
+from lsms_rt.datasets.phantom.sentences import (
+    Sentence,
+    change_one_word,
+    false_sentence,
+    say,
+    targets_of,
+    true_sentence,
+)
+
+from .slices import Asked, SliceRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """A sentence about a slice.
+
+    Attributes:
+        text: what is said.
+        regions: numbers of the regions that it means; empty where it is true of nothing.
+        query: its meaning, where it comes from the grammar.
+    """
+
+    text: str
+    regions: tuple[int, ...]
+    query: Query | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """How sentences are drawn.
+
+    Attributes:
+        false: the share of sentences that are true of nothing.  More than users will say: a network learns silence
+            last.
+        pairs: the share of pictures whose second sentence differs from the first by one word.
+    """
+
+    false: float = 0.33
+    pairs: float = 0.6
+
+
+def draw_pair(record: SliceRecord, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken] | None:
+    """Two sentences about a slice, with different answers where that is possible; None where nothing can be said."""
+    if record.lesions is not None:
+        return _from_grammar(record.lesions, record.phase, mix, rng)
+    return _from_data_set(record.asked, mix, rng)
+
+
+def _from_grammar(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken]:
+    first = _one(lesions, phase, mix, rng)
+    if lesions and rng.random() < mix.pairs:
+        second = _minimal_pair(first, lesions, phase, rng)
+        if second is not None:
+            return spoken_of(second[0], lesions), spoken_of(second[1], lesions)
+    for _ in range(4):
+        other = _one(lesions, phase, mix, rng)
+        if _ids(other.targets) != _ids(first.targets):
+            break
+    return spoken_of(first, lesions), spoken_of(other, lesions)
+
+
+def _one(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> Sentence:
+    true = None if rng.random() < mix.false else true_sentence(lesions, phase, rng)
+    return true or false_sentence(lesions, phase, rng)
+
+
+def _minimal_pair(
+    first: Sentence, lesions: Sequence[Lesion], phase: str, rng: np.random.Generator
+) -> tuple[Sentence, Sentence] | None:
+    """``first`` and the same wording with one word changed, where that changes the answer."""
+    for _ in range(6):
+        query = change_one_word(first.query, rng)
+        meant = targets_of(query, lesions, phase)
+        if meant is None or _ids(meant) == _ids(first.targets):
+            continue
+        # One seed for both, so that everything but the word is said alike.
+        seed = int(rng.integers(2**31))
+        said = [
+            Sentence(say(q, len(t), np.random.default_rng(seed)), q, t)
+            for q, t in ((first.query, first.targets), (query, meant))
+        ]
+        return said[0], said[1]
+    return None
+
+
+def _from_data_set(asked: Sequence[Asked], mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken] | None:
+    if not asked:
+        return None
+    false = [row for row in asked if not row.regions]
+    true = [row for row in asked if row.regions]
+    pool = false if false and (not true or rng.random() < mix.false) else true
+    first = pool[int(rng.integers(len(pool)))]
+    others = [row for row in asked if row.regions != first.regions] or list(asked)
+    second = others[int(rng.integers(len(others)))]
+    return Spoken(text=first.text, regions=first.regions), Spoken(text=second.text, regions=second.regions)
+
+
+def spoken_of(sentence: Sentence, lesions: Sequence[Lesion]) -> Spoken:
+    """A sentence of the grammar with the numbers of the regions that it means."""
+    numbers = tuple(number for number, lesion in enumerate(lesions, 1) if lesion.id in _ids(sentence.targets))
+    return Spoken(text=sentence.text, regions=numbers, query=sentence.query)
+
+
+def _ids(lesions: Sequence[Lesion]) -> set[int]:
+    return {lesion.id for lesion in lesions}

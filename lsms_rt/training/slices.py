@@ -1,0 +1,148 @@
+"""Training slices in memory-mapped arrays: what the training loop samples from.
+
+A folder holds ``hu.npy`` int16, ``index.npy`` uint8 and, where organs are known, ``organs.npy`` uint8, all (N, S, S) on
+the model's own grid, and ``slices.json``, one record per slice.  ``slices.json`` is written last: a folder without it
+is incomplete and is made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.datasets.phantom.lesion import Lesion
+
+RECORDS = "slices.json"
+# A slice's regions are numbered from 1; a uint8 map holds no more.
+MAX_REGIONS = 255
+NO_MASK = np.zeros((0, 0), bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A sentence of the data set about one slice, and the numbers of the regions that it means (none: of nothing)."""
+
+    text: str
+    regions: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRecord:
+    """What is known of one slice besides its pixels.
+
+    Attributes:
+        case: the patient or case; splits and intervals go by it.
+        name: how messages call the slice.
+        asked: sentences that came with the data set.
+        regions: how many regions the slice's map holds.
+        lesions: the attributes of every region, in the order of their numbers; None where they are unknown.
+        phase: the contrast phase, where ``lesions`` is known.
+    """
+
+    case: str
+    name: str
+    asked: tuple[Asked, ...] = ()
+    regions: int = 0
+    lesions: tuple[Lesion, ...] | None = None
+    phase: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Slices on the model's grid.
+
+    Attributes:
+        hu: int16 (N, S, S), Hounsfield units; air around a slice that is not square.
+        index: uint8 (N, S, S), 0 or the number of the region.  Every sentence means whole regions.
+        organs: uint8 (N, S, S), see ``datasets.phantom.organs.Organ``, or None where unknown.
+        records: N records.
+        complete: whether every lesion in the pictures is a region, so that everything else is known to be none.
+    """
+
+    hu: np.ndarray
+    index: np.ndarray
+    organs: np.ndarray | None
+    records: tuple[SliceRecord, ...]
+    complete: bool
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def size(self) -> int:
+        """S, the side of a slice in pixels."""
+        return int(self.hu.shape[1])
+
+
+class Writer:
+    """Fills a folder slice by slice; :meth:`close` completes it."""
+
+    def __init__(self, folder: Path, count: int, size: int, organs: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.records = folder, list[dict[str, Any]]()
+        names = {"hu": np.int16, "index": np.uint8} | ({"organs": np.uint8} if organs else {})
+        self.arrays = {
+            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (count, size, size))
+            for name, dtype in names.items()
+        }
+
+    def add(self, record: SliceRecord, **pixels: np.ndarray) -> None:
+        """Write the next slice; ``pixels`` are ``hu``, ``index`` and, where the folder has them, ``organs``."""
+        for name, array in self.arrays.items():
+            array[len(self.records)] = pixels[name]
+        self.records.append(_plain(record))
+
+    def close(self, complete: bool) -> None:
+        """Write the records; from here on the folder can be read."""
+        for array in self.arrays.values():
+            array.flush()
+        text = json.dumps({"complete": complete, "records": self.records})
+        part = self.folder / f"{RECORDS}.part"
+        part.write_text(text)
+        part.replace(self.folder / RECORDS)
+
+
+def read_slices(folder: Path) -> Slices:
+    """The slices of one folder, memory-mapped."""
+    found = json.loads((folder / RECORDS).read_text())
+    hu, index = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "index"))
+    organs = np.load(folder / "organs.npy", mmap_mode="r") if (folder / "organs.npy").exists() else None
+    return Slices(hu, index, organs, tuple(map(_record, found["records"])), bool(found["complete"]))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether ``folder`` was written to the end."""
+    return (folder / RECORDS).is_file()
+
+
+def cases_of(parts: Iterable[Slices]) -> set[str]:
+    """The cases of several folders."""
+    return {record.case for part in parts for record in part.records}
+
+
+def _plain(record: SliceRecord) -> dict[str, Any]:
+    values = asdict(record)
+    for lesion in values["lesions"] or ():
+        del lesion["mask"]
+    return values
+
+
+def _record(values: dict[str, Any]) -> SliceRecord:
+    lesions = values["lesions"]
+    return SliceRecord(
+        case=values["case"],
+        name=values["name"],
+        asked=tuple(Asked(text=row["text"], regions=tuple(row["regions"])) for row in values["asked"]),
+        regions=values["regions"],
+        lesions=None if lesions is None else tuple(_lesion(row) for row in lesions),
+        phase=values["phase"],
+    )
+
+
+def _lesion(row: dict[str, Any]) -> Lesion:
+    return Lesion(mask=NO_MASK, **(row | {"centroid_mm": tuple(row["centroid_mm"])}))
