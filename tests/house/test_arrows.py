@@ -49,7 +49,11 @@ ARROWS = {
         "mathematics", "model", "postprocess", "reading", "segmenter",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
-    "training": {"bench", "data", "datasets", "export", "model", "reading", "segmenter", "tokenizer"},
+    "body": set(),
+    "training": {
+        "bench", "body", "ct_slice", "data", "datasets", "errors", "export", "model", "preprocess", "reading", "segmenter",
+        "tokenizer",
+    },
     "cli": {
         "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "machine",
         "mathematics", "postprocess", "privacy", "reading", "segmenter", "tokenizer", "writing",
