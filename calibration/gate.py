@@ -14,7 +14,7 @@ from lsms_rt.datasets.choose import record, some
 from lsms_rt.datasets.phantom.dataset import MAX_SEED, PhantomSpec, write_phantom
 from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_pictures, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
-from lsms_rt.engine.manifest import sha256
+from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 
 from .compare import Comparison, compare_answers, failures, unchecked, unjudged

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
+from lsms_rt.atomic import move_folder, work_folder
 from lsms_rt.calibration.gate import GateData, gate_data
 from lsms_rt.calibration.recipe import Recipe, read_recipe
 from lsms_rt.data import demo_checkpoint
@@ -34,7 +34,6 @@ from .plans import (
     check_output,
     digests,
     measured_with,
-    move_into_place,
     no_plugins,
     note_not_run,
     why_not_here,
@@ -172,11 +171,10 @@ def build_engine(
     if report.resolve().is_relative_to(output.resolve()):
         raise InputError(f"--report {report} is inside of the engine; give a file beside it")
     gated = options.precision != "fp32" and options.gate.sentences > 0
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
+    with work_folder(output) as place:
         if gated:  # first of all: a data set that cannot be used is known before minutes of work
-            data = _gate_data(options.gate, recipe, Path(place), model.config.image_size)
-        folder = Path(place) / "graphs"
+            data = _gate_data(options.gate, recipe, place, model.config.image_size)
+        folder = place / "graphs"
         say("exporting the text and the image graph (half a minute)")
         manifest = _graph_engine(model, checkpoint, options, recipe, folder)
         if options.verify_slices or gated:
@@ -190,7 +188,7 @@ def build_engine(
         graphs, reason = folder, None
         if options.flavour is not None:
             say(f"building the plans of {options.flavour.title}")
-            folder = Path(place) / "plans"
+            folder = place / "plans"
             profile, flavour = options.profile, options.flavour
             manifest = write_plans(graphs, manifest, profile, options.plan, flavour, folder, progress)
             reason = why_not_here(manifest, flavour)
@@ -209,7 +207,7 @@ def build_engine(
         elif options.precision != "fp32":
             manifest = replace(manifest, gate=skipped(options.gate))
         write_manifest(folder, manifest)
-        move_into_place(folder, output, Path(place))
+        move_folder(folder, output)
         if gated:
             write_report(report, page)
     return manifest

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lsms_rt.engine.manifest import Manifest, open_directory, sha256, write_manifest
+from lsms_rt.atomic import move_folder, work_folder
+from lsms_rt.digest import sha256_of_file
+from lsms_rt.engine.manifest import Manifest, open_directory, write_manifest
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, Flavour, load, parse_version
@@ -40,9 +41,8 @@ def convert_engine(
     graphs = open_directory(source)
     if graphs.manifest.backend != "onnxruntime":
         raise InputError(f"--from {source} is an engine of {graphs.manifest.backend}; give one of onnxruntime")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
-        checked, folder = Path(place) / "graphs", Path(place) / "plans"
+    with work_folder(output) as place:
+        checked, folder = place / "graphs", place / "plans"
         checked.mkdir()
         for name in graphs.manifest.files:
             (checked / name).write_bytes(graphs.read(name))  # the very bytes whose digests were right
@@ -63,7 +63,7 @@ def convert_engine(
             plans = parity.to_dict() | {"measured_with": measured_with(manifest), "against": "its graphs"}
             manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": plans})
             write_manifest(folder, manifest)
-        move_into_place(folder, output, Path(place))
+        move_folder(folder, output)
     return manifest
 
 
@@ -162,16 +162,9 @@ def check_output(output: Path, force: bool) -> None:
             raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o") from error
 
 
-def move_into_place(folder: Path, output: Path, place: Path) -> None:
-    """A finished engine appears whole; one that it replaces goes with the temporary ``place``."""
-    if output.exists():
-        output.rename(place / "replaced")
-    folder.rename(output)
-
-
 def digests(folder: Path) -> dict[str, str]:
     """Names of the files in a folder -> their sha256."""
-    return {path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())}
+    return {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
 
 
 def measured_with(manifest: Manifest) -> str:

@@ -165,7 +165,7 @@ def _fp32_engine(options: argparse.Namespace) -> Path:
     from lsms_rt import __version__
     from lsms_rt.calibration.calibrate import check_output
     from lsms_rt.datasets.refhl import read_annotations
-    from lsms_rt.engine.manifest import sha256
+    from lsms_rt.digest import sha256
     from lsms_rt.export.build import BuildOptions, build_engine
 
     read_annotations(options.dataset)  # before minutes of work

@@ -38,7 +38,8 @@ EXTRAS = {  # a missing module -> what to install
 
 
 def predict(options: argparse.Namespace) -> int:
-    from lsms_rt.segmenter import UNKNOWN_WORDS, Segmenter
+    from lsms_rt.segmentation import UNKNOWN_WORDS
+    from lsms_rt.segmenter import Segmenter
 
     from .predict.outputs import Request
     from .predict.run import run

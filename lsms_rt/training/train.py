@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lsms_rt.atomic import atomic_file
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.tokenizer import Tokenizer
@@ -169,8 +170,8 @@ def train(recipe: Recipe, out: Path, workers: int, init: Path | None = None) -> 
                 "done": update + 1,
                 "seconds": time.monotonic() - began,
             }
-            torch.save(state, out / "checkpoint.new")
-            (out / "checkpoint.new").replace(out / "checkpoint.pt")
+            with atomic_file(out / "checkpoint.pt") as part:
+                torch.save(state, part)
             average.save_pretrained(out / "model", tokenizer=out / "tokenizer.json", dtype=torch.float16)
         if (update + 1) % 400 == 0 or last:
             figures = validate(average, held_out, tokenizer, recipe.image_size, count=100 if last else 40)

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
 
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.cli.main import main
 from lsms_rt.cli.predict.journal import NAME, Journal
 from lsms_rt.cli.predict.volume import summary, volume_ml
@@ -255,14 +255,14 @@ def test_a_missing_library_is_told_before_a_series_is_computed(
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     target.write_text("old")
-    with contextlib.suppress(ZeroDivisionError), whole(target) as part:
+    with contextlib.suppress(ZeroDivisionError), atomic_file(target) as part:
         part.write_text("half")
         _ = 1 / 0
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
-    with whole(target) as part:
+    with atomic_file(target) as part:
         part.write_text("new")
     assert target.read_text() == "new" and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(InputError, match="cannot be written") as caught, whole(tmp_path / "none" / "a") as part:
+    with pytest.raises(InputError, match="cannot be written") as caught, atomic_file(tmp_path / "none" / "a") as part:
         part.write_text("x")
     assert str(tmp_path) not in str(caught.value)
 

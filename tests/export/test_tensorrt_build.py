@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 import lsms_rt
 from lsms_rt.cli.main import main
+from lsms_rt.digest import sha256
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.backend import FEATURES
-from lsms_rt.engine.manifest import sha256
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import logger_of
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT, parse_version

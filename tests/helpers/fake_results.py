@@ -9,7 +9,7 @@ from fake_dicom import dataset
 from pydicom.dataset import Dataset
 
 from lsms_rt.ct_slice import CtSlice
-from lsms_rt.reading.dicom import slice_from_dataset
+from lsms_rt.reading.load import load_slice
 from lsms_rt.segmenter import Segmentation
 
 TEXT = "the low-density lesion of Mr Secret"
@@ -44,7 +44,7 @@ def answer(ct: CtSlice, seed: int = 0, *, found: bool = True, text: str = TEXT) 
 
 def answers(positions: Any, empty: Any = (), **tags: Any) -> list[Segmentation]:
     """Noise for a series with these ImagePositionPatient."""
-    slices = [slice_from_dataset(header(ImagePositionPatient=list(place), **tags)) for place in positions]
+    slices = [load_slice(header(ImagePositionPatient=list(place), **tags)) for place in positions]
     return [answer(ct, n, found=n not in empty) for n, ct in enumerate(slices)]
 
 

@@ -17,8 +17,9 @@ from fake_dicom import as_bytes, dataset, series, shown_names
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lsms_rt.errors import InputError
+from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import archive as archive_module
-from lsms_rt.reading.dicom import read_archive, source
+from lsms_rt.reading.dicom.series import read_archive
 from lsms_rt.reading.load import load_slice, load_slices
 
 PEAK_MB = 200  # of a process that refuses a bomb; 100 were measured
@@ -164,8 +165,8 @@ def test_limits_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 load_slices(path, on_damaged=None)
 
     assert len(load_slices(path)) == 1
-    refused(source, "MAX_FILES", 2, "^the archive: 3 members, over the limit of 2")
-    refused(source, "MAX_FILE_BYTES", 2**19, "^member 1 of 3: 1 MiB is over the limit")
+    refused(limits, "MAX_FILES", 2, "^the archive: 3 members, over the limit of 2")
+    refused(limits, "MAX_FILE_BYTES", 2**19, "^member 1 of 3: 1 MiB is over the limit")
     refused(archive_module, "MAX_DIRECTORY_BYTES", 100, "^the archive: its directory is over")
     refused(archive_module, "MAX_TOTAL_BYTES", 2**19, "^the archive: inflates to over the limit")
     with monkeypatch.context() as changed:  # the whole archive is refused, whoever listens
@@ -266,6 +267,6 @@ def test_a_deflated_file_in_an_archive_is_counted_first(tmp_path: Path, monkeypa
     ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = pack(tmp_path / "s.zip", {"a": as_bytes(ds)})
     assert len(load_slices(path)) == 1
-    monkeypatch.setattr(source, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(limits, "MAX_FILE_BYTES", 100_000)
     with pytest.raises(InputError, match="^member 1 of 1: inflates to over"):
         load_slices(path)

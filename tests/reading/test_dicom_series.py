@@ -13,8 +13,10 @@ from fake_dicom import STANDARD, dataset, save, series, shown_names
 
 from lsms_rt import privacy as labels
 from lsms_rt.errors import InputError, MachineError
-from lsms_rt.reading.dicom import read_series, source
+from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import series as series_module
+from lsms_rt.reading.dicom.series import read_series
+from lsms_rt.reading.dicom.source import sources_of_folder
 from lsms_rt.reading.load import load_slice, load_slices
 
 
@@ -148,7 +150,7 @@ def test_the_documented_command_finds_a_file(tmp_path: Path) -> None:
     command = r"find . -type f -not -path '*/.*' | LC_ALL=C sort"
     assert labels.__doc__ is not None and command in labels.__doc__
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = source.sources_of_folder(tmp_path, "the folder")
+    found = sources_of_folder(tmp_path, "the folder")
     assert [f"./{s.path.relative_to(tmp_path)}" for s in found] == done.stdout.splitlines()
     assert [s.label for s in found] == [f"file {n} of 7" for n in range(1, 8)]
 
@@ -284,7 +286,7 @@ def test_limits_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(series_module, "MAX_SLICES", 2)
     with pytest.raises(InputError, match="3 slices, 1440 pixels; the limit is 2 slices"):
         read_series(tmp_path)
-    monkeypatch.setattr(source, "MAX_FILES", 2)
+    monkeypatch.setattr(limits, "MAX_FILES", 2)
     with pytest.raises(InputError, match="^the folder: 3 files, over the limit of 2"):
         read_series(tmp_path)
 

@@ -21,7 +21,7 @@ from fake_results import (
 from pydicom.dataset import Dataset
 
 from lsms_rt.errors import InputError
-from lsms_rt.reading.dicom import slices_from_dataset
+from lsms_rt.reading.dicom.read import slices_from_dataset
 from lsms_rt.reading.load import load_slice, load_slices
 from lsms_rt.segmenter import Segmentation
 from lsms_rt.writing import write_nifti
@@ -60,7 +60,7 @@ def test_nifti_of_a_series(tmp_path: Path, orientation: list[float]) -> None:
     pytest.importorskip("nibabel")
     results = answers(along_z(6, 0, 9, 3), empty=(1,), ImageOrientationPatient=orientation)
     write_nifti(results, tmp_path / "a.nii.gz")
-    check_places(results, [result.slice.header for result in results], tmp_path / "a.nii.gz")
+    check_places(results, [result.ct.header for result in results], tmp_path / "a.nii.gz")
     image = read_nifti(tmp_path / "a.nii.gz")
     assert image.get_sform(coded=True)[1] == 1
     assert image.get_qform(coded=True)[1] == int(orientation != TILTED)  # a shear has no qform
@@ -73,7 +73,7 @@ def test_nifti_of_a_multi_frame_file(tmp_path: Path) -> None:
     results = [answer(ct, ct.frame) for ct in load_slices(ds)]
     headers = []
     for result in results:
-        place = header(ImagePositionPatient=[0, 0, -10 * result.slice.frame], PixelSpacing=[0.8, 0.5])
+        place = header(ImagePositionPatient=[0, 0, -10 * result.ct.frame], PixelSpacing=[0.8, 0.5])
         headers.append(place)
     write_nifti(results, tmp_path / "a.nii")
     check_places(results, headers, tmp_path / "a.nii")
@@ -84,9 +84,9 @@ def test_nifti_of_a_multi_frame_file(tmp_path: Path) -> None:
 def test_nifti_of_one_slice(tmp_path: Path, thickness: float | None, expected: float, orientation: list[float]) -> None:
     pytest.importorskip("nibabel")
     results = answers(along_z(7), SliceThickness=0, ImageOrientationPatient=orientation)
-    results[0].slice.header.SliceThickness = thickness
+    results[0].ct.header.SliceThickness = thickness
     write_nifti(results, tmp_path / "a.nii")
-    check_places(results, [results[0].slice.header], tmp_path / "a.nii")
+    check_places(results, [results[0].ct.header], tmp_path / "a.nii")
     affine = read_nifti(tmp_path / "a.nii").affine
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(expected, rel=1e-4) and affine[2, 2] > 0
     np.testing.assert_allclose(affine[:3, 2] @ affine[:3, :2], 0, atol=1e-6)  # the normal
@@ -160,7 +160,7 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
         write_nifti([series[0], series[0]], path)
     with pytest.raises(InputError, match="2 different sizes"):
         write_nifti([series[0], answer(slices_from_dataset(enhanced())[0])], path)
-    del series[1].slice.header.PixelSpacing
+    del series[1].ct.header.PixelSpacing
     with pytest.raises(InputError, match="PixelSpacing absent"):
         write_nifti(series, path)
     volumes = []

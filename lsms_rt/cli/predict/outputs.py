@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsms_rt.atomic import unwritable, whole
+from lsms_rt.atomic import atomic_file, unwritable
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import names_shown
 from lsms_rt.writing.answer import Answer
+from lsms_rt.writing.caption import count_text
 from lsms_rt.writing.montage import save_montage
 
 RESULTS, MONTAGE, SEG, NIFTI = "results.json", "montage.png", "segmentation.dcm", "mask.nii.gz"
@@ -93,5 +94,5 @@ def _writers(
 
 
 def _montage(path: Path, found: Sequence[Answer], slices: int) -> None:
-    with whole(path) as part:
-        save_montage(part, found, f"found in {len(found)} of {slices} slices; not for diagnosis")
+    with atomic_file(path) as part:
+        save_montage(part, found, f"{count_text(len(found), slices)}; not for diagnosis")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt import __version__
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
@@ -59,7 +59,7 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
     ``InputError`` where the output cannot be written, ``MachineError`` where a library for it is missing.
     """
     text = clean_sentence(request.text)  # first: what is wrong with the request is told before anything is read
-    segmenter.check_sentence(text)
+    segmenter.prepare_sentence(text)
     check_products(request)
     report = Report(segmenter.digest, segmenter.manifest.weights_note)
     journal: Journal | None = None
@@ -123,12 +123,12 @@ def _answered(result: Any, number: int, journal: Journal | None) -> Answer:
     """The record of a fresh result; its files are written, then it is noted as done."""
     names = names_shown()
     record = {"number": number} | result.to_dict(include_text=names)
-    answer = Answer(result.slice, result.mask, result.text, record)
+    answer = Answer(result.ct, result.mask, result.text, record)
     if journal is not None:
         record |= {"overlay": f"{number:04d}_overlay.png", "mask": f"{number:04d}_mask.png"}
-        with whole(journal.folder / record["overlay"]) as part:
+        with atomic_file(journal.folder / record["overlay"]) as part:
             result.save_overlay(part, include_text=names)
-        with whole(journal.folder / record["mask"]) as part:
+        with atomic_file(journal.folder / record["mask"]) as part:
             result.save_mask(part)
         journal.add(number, answer)
     return answer
@@ -136,7 +136,7 @@ def _answered(result: Any, number: int, journal: Journal | None) -> Answer:
 
 def _finish(folder: Path, report: Report) -> None:
     """results.json; and pictures of an earlier run that are no longer part of it are taken away."""
-    with whole(folder / RESULTS) as part:
+    with atomic_file(folder / RESULTS) as part:
         part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     kept = {record[name] for record in report.results for name in ("overlay", "mask")}
     for kind in ("overlay", "mask"):

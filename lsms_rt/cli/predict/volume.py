@@ -36,7 +36,7 @@ def gaps(answers: Sequence[Answer]) -> int | None:
 
 def _steps(answers: Sequence[Answer]) -> np.ndarray | None:
     """mm from slice to slice; None where a place is unknown."""
-    places = [answer.slice.position_mm for answer in answers]
+    places = [answer.ct.position_mm for answer in answers]
     return None if None in places else np.abs(np.diff(np.array(places, float)))
 
 
@@ -55,6 +55,6 @@ def summary(number: int, answers: Sequence[Answer]) -> dict[str, Any]:
         "gaps": gaps(answers),
         "volume_ml": None if volume is None else round(volume, 3),
         "largest": None if largest is None else largest.record["number"],
-        "largest_source": None if largest is None else largest.slice.source,
+        "largest_source": None if largest is None else largest.ct.source,
         "score": max((answer.record["score"] for answer in answers), default=None),
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lsms_rt.writing.caption import NOTHING_FOUND, count_text, finding_text
+
 from .run import Report
 
 SHORT = 20  # slices, of which also those without a finding are listed
@@ -23,16 +25,16 @@ def _slice(record: dict[str, Any]) -> str:
     if not record["found"]:
         score, limit = record["score"], record["confidence"]
         if score >= limit:  # on the network's own grid, and gone on a coarser one
-            return f"{name}: nothing found (smaller than a pixel)"
-        return f"{name}: nothing found (highest probability {score:.4f}, found from {limit:.4f})"
-    area = f"{record['area_mm2']:.0f} mm2" if record["area_mm2"] is not None else f"{record['pixels']} pixels"
-    return f"{name}: found, {area}, mean {record['mean_hu']:.0f} HU, score {record['score']:.2f}, box {record['bbox']}"
+            return f"{name}: {NOTHING_FOUND} (smaller than a pixel)"
+        return f"{name}: {NOTHING_FOUND} (highest probability {score:.4f}, found from {limit:.4f})"
+    finding = finding_text(record["pixels"], record["area_mm2"], record["mean_hu"])
+    return f"{name}: found, {finding}, score {record['score']:.2f}, box {record['bbox']}"
 
 
 def _series(row: dict[str, Any], numbered: bool) -> str:
     name = f"input {row['input']}: " if numbered else ""
     if not row["found"]:
-        return f"{name}nothing found in {row['slices']} slices"
+        return name + count_text(0, row["slices"])
     volume = "" if row["volume_ml"] is None else f", {row['volume_ml']:.2f} ml"
     most = f"most of it in slice {row['largest']} ({row['largest_source']})"
-    return f"{name}found in {row['found']} of {row['slices']} slices{volume}, {most}"
+    return f"{name}{count_text(row['found'], row['slices'])}{volume}, {most}"
