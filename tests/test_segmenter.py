@@ -132,7 +132,7 @@ def test_case_punctuation_and_unicode_forms_mean_the_same(segmenter: Segmenter, 
         ("  \n ", "empty"),
         ("?!...", "empty"),
         ("lesion " * 200, "characters"),
-        ("the lesion " * 20, "42 tokens and this engine reads 32"),
+        ("the lesion " * 20, "42 tokens and this engine reads at most 32"),
         ("病变 肝", "no word"),
         ("asdf qwer zxcv", "no word"),
         ("show the in the", "no word"),
@@ -204,6 +204,35 @@ def test_pictures(segmenter: Segmenter, example: Path, tmp_path: Path) -> None:
         assert picture.width > 2 * result.mask.shape[1]
     with pytest.raises(InputError, match="cannot be written"):
         result.save_mask(tmp_path / "no" / "m.png")
+
+
+def test_names_of_version_0_1(demo_engine: Path, abdomen: np.ndarray) -> None:
+    from lsms_rt.engine.tensorrt import variant
+    from lsms_rt.machine import gpu
+    from lsms_rt.segmentation import Segmentation
+    from lsms_rt.segmenter import Segmentation as SegmentationOfOldModule
+
+    assert SegmentationOfOldModule is Segmentation
+    assert variant.FLAVOURS is variant.VARIANTS
+    assert variant.Flavour is variant.TensorRtVariant
+    assert gpu.look is gpu.query_driver
+    with Segmenter(demo_engine) as opened:
+        with pytest.warns(DeprecationWarning, match="Segmenter.over is now Segmenter.from_backend"):
+            again = Segmenter.over(opened._backend, opened.manifest, opened._tokenizer)
+        assert again.digest == ""
+        with pytest.warns(DeprecationWarning, match="check_sentence is now Segmenter.prepare_sentence"):
+            again.check_sentence(TEXT)
+        result = again.predict(abdomen, TEXT)
+        with pytest.warns(DeprecationWarning, match="Segmentation.slice is now Segmentation.ct"):
+            assert result.slice is result.ct
+
+
+def test_a_prepared_sentence_is_encoded_once(demo_engine: Path) -> None:
+    with Segmenter(demo_engine) as segmenter:
+        assert segmenter.prepare_sentence("the cyst of xqzv") == ("xqzv",)
+        assert list(segmenter._cache) == ["the cyst of xqzv"]
+        with pytest.raises(InputError, match="the sentence is empty"):
+            segmenter.prepare_sentence(" ")
 
 
 def test_a_closed_segmenter_says_so(demo_engine: Path, abdomen: np.ndarray) -> None:

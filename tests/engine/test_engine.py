@@ -46,7 +46,7 @@ def test_a_changed_byte_is_refused(copy: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["text.onnx", "image.onnx", "tokenizer.json"])
 def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
     (copy / name).unlink()
-    with pytest.raises(EngineFileMissingError, match=f"lacks {name}"):
+    with pytest.raises(EngineFileMissingError, match=f"{name} is missing in"):
         Segmenter(copy)
 
 

@@ -250,7 +250,7 @@ def test_many_threads(opened: Any) -> None:
 def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
     backend, _, device = opened()
     text = sentence(backend, 1)
-    with pytest.raises(BatchSizeError, match=r"image is \(5, 1, 64, 64\), the engine takes .* --max-batch"):
+    with pytest.raises(BatchSizeError, match=r"image is \(5, 1, 64, 64\), the engine supports .* --max-batch"):
         backend.segment(some(5), text)
     backend.segment(some(1), text)
     device.free_bytes = 1000
@@ -264,7 +264,7 @@ def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
 def test_no_context_says_why(opened: Any) -> None:
     backend, library, _ = opened()
     library.says = "[defaultAllocator.cpp] Error Code 1: Cuda Runtime (out of memory)"
-    with pytest.raises(errors.OutOfDeviceMemoryError, match="makes no context"):
+    with pytest.raises(errors.OutOfDeviceMemoryError, match="could not create an execution context for"):
         sentence(backend, 1)
 
 

@@ -105,7 +105,7 @@ def test_gpus(demo_engine: Path, changes: dict[str, Any], gpu: Gpu, error: type[
 def test_a_gpu_that_rtx_does_not_know(demo_engine: Path) -> None:
     asked = manifest(demo_engine, backend="tensorrt-rtx", target_capabilities=("sm_86",))
     h100 = Gpu("NVIDIA H100", (9, 0), 80 << 30, False)
-    with pytest.raises(WrongGpuError, match="does not run on sm_90: this GPU is NVIDIA H100.*take --backend tensorrt"):
+    with pytest.raises(WrongGpuError, match="does not support sm_90: this GPU is NVIDIA H100.*use --backend tensorrt"):
         check_gpu(asked, Driver((13, 0), (h100,)), 0, RTX)
 
 
@@ -113,9 +113,9 @@ def test_no_gpu_and_an_old_driver(demo_engine: Path) -> None:
     asked = manifest(demo_engine)
     with pytest.raises(GpuNotFoundError, match="no NVIDIA driver.*--backend onnxruntime"):
         check_gpu(asked, Driver(problem="no NVIDIA driver (libcuda.so.1 is not to be found)"), 0, TENSORRT)
-    with pytest.raises(GpuNotFoundError, match="it has 1, and number 1 was asked for"):
+    with pytest.raises(GpuNotFoundError, match="there are 1, and number 1 .from 0. was requested"):
         check_gpu(asked, CUDA13, 1, TENSORRT)
-    with pytest.raises(DriverTooOldError, match=r"for CUDA 13\.0, this one is for CUDA 12\.6; update"):
+    with pytest.raises(DriverTooOldError, match=r"for CUDA 13\.0, this one supports CUDA 12\.6; update"):
         check_gpu(manifest(demo_engine, backend="tensorrt-rtx"), Driver((12, 6), (A10,)), 0, RTX)
 
 
@@ -124,7 +124,7 @@ def test_headers(demo_engine: Path) -> None:
     header = read_header(plan, "a.plan")
     assert (header.variant, header.version, header.targets) == (RTX, (1, 7, 1, 116), ("sm_80", "sm_89"))
     for broken, words in (
-        (plan[:-1], "has 163 bytes, its header says 164"), (plan[:40], "is no plan of TensorRT"),
+        (plan[:-1], "has 163 bytes, and 164 according to its header"), (plan[:40], "is not a TensorRT plan"),
         (b"GIF89a" + plan, "begins with b'GIF8'"), (b"", "has 0 bytes"),
     ):  # fmt: skip
         with pytest.raises(EngineInvalidError, match=words):
@@ -139,7 +139,7 @@ def test_headers(demo_engine: Path) -> None:
     asked = manifest(
         demo_engine, backend="tensorrt-rtx", backend_version="1.7.1.116", target_capabilities=("sm_80", "sm_120")
     )
-    with pytest.raises(EngineInvalidError, match="its manifest says also sm_120"):
+    with pytest.raises(EngineInvalidError, match="its manifest also lists sm_120"):
         check_header(asked, header, RTX, "a.plan")
 
 
@@ -166,7 +166,7 @@ def test_what_the_libraries_say_is_understood(said: str, error: type[errors.Lsms
     assert type(found) is error
     assert str(found).startswith("the plan was refused: ")
     assert "/_src/" not in str(found)
-    assert "it gave no reason" in str(explain("nothing", []))
+    assert "the library logged no reason" in str(explain("nothing", []))
 
 
 def test_rtx_judges_a_header() -> None:

@@ -115,7 +115,7 @@ def test_series_places(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     (tmp_path / "nowhere").mkdir()
     for n in range(2):
         save(dataset(ImagePositionPatient=None), tmp_path / "nowhere" / str(n))
-    with pytest.raises(InputError, match="2 of 2 slices lack ImagePositionPatient"):
+    with pytest.raises(InputError, match="2 of 2 slices have no ImagePositionPatient"):
         read_series(tmp_path / "nowhere")
     (tmp_path / "nowhere" / "1").unlink()
     assert len(read_series(tmp_path / "nowhere")) == 1
@@ -138,7 +138,7 @@ def test_files_are_numbered_as_they_are_sorted(tmp_path: Path) -> None:
     ]  # fmt: skip
     with shown_names():
         assert [ct.source for ct in load_slices(tmp_path)] == ["0.dcm", "1.dcm", "0.dcm"]
-    with pytest.raises(InputError, match="^the input: holds 3 slices"):
+    with pytest.raises(InputError, match="^the input: contains 3 slices"):
         load_slice(tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_identical_copies_are_left_out(tmp_path: Path, caplog: pytest.LogCapture
     series(tmp_path, [0, 1, 2])
     for n in range(2):
         (tmp_path / f"copy{n}.dcm").write_bytes((tmp_path / "1.dcm").read_bytes())
-    slices = read_series(tmp_path)
+    slices = load_slices(tmp_path)
     assert [len(ct.notes) for ct in slices] == [0, 1, 0] and "identical copies" in slices[1].notes[0]
     assert [r.message for r in caplog.records] == [f"{slices[1].notes[0]} (1 of 3 slices)"]
 
@@ -171,7 +171,7 @@ def test_what_is_no_identical_copy_is_refused(tmp_path: Path, change: dict[str, 
     for name, value in change.items():
         setattr(first, name, value)
     save(first, tmp_path / "b")
-    with pytest.raises(InputError, match="1 of 2 slices lie where another does"):
+    with pytest.raises(InputError, match="1 of 2 slices have duplicate positions"):
         read_series(tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
 def test_places_are_judged_after_damage(tmp_path: Path) -> None:
     folder = damaged_series(tmp_path / "s")
     save(dataset(np.zeros((20, 24), np.uint16), SeriesNumber=None), folder / "10.dcm")
-    with pytest.raises(InputError, match="1 of 5 slices lie where another does"):
+    with pytest.raises(InputError, match="1 of 5 slices have duplicate positions"):
         read_series(folder, on_damaged=lambda line: None)
 
 
@@ -284,7 +284,7 @@ def test_frames_out_of_range_are_damage_of_their_file(tmp_path: Path, frames: in
 def test_limits_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series(tmp_path, [0, 1, 2])
     monkeypatch.setattr(series_module, "MAX_SLICES", 2)
-    with pytest.raises(InputError, match="3 slices, 1440 pixels; the limit is 2 slices"):
+    with pytest.raises(InputError, match="3 slices, 1440 pixels; the limits are 2 slices"):
         read_series(tmp_path)
     monkeypatch.setattr(limits, "MAX_FILES", 2)
     with pytest.raises(InputError, match="^the folder: 3 files, over the limit of 2"):

@@ -159,7 +159,7 @@ def test_names_are_shown_on_request(tmp_path: Path) -> None:
     save(dataset(), tmp_path / "a.dcm")
     assert load_slice(tmp_path / "a.dcm").source == "the file"
     with shown_names():
-        with pytest.raises(InputError, match=f"^{MARK}.dcm: .*export it again$"):
+        with pytest.raises(InputError, match=f"^{MARK}.dcm: .*export it again from the scanner or PACS$"):
             load_slices(path)
         with pytest.raises(InputError, match=f"^{MARK}.dcm: "):
             load_slices(path.parent)

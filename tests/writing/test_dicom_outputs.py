@@ -234,15 +234,15 @@ def test_seg_refuses_headers_without_what_it_needs(tmp_path: Path, name: str, ho
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("SOPInstanceUID", "1.2.x", "SOPInstanceUID is no UID"),
-        ("FrameOfReferenceUID", "1." * 40 + "1", "FrameOfReferenceUID is no UID"),
+        ("SOPInstanceUID", "1.2.x", "SOPInstanceUID is not a UID"),
+        ("FrameOfReferenceUID", "1." * 40 + "1", "FrameOfReferenceUID is not a UID"),
         ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "not that of a CT image"),
         ("Rows", 36, "a mask of 37x101 for 36x101"),
         ("SeriesInstanceUID", "1.2.77.9", "2 different SeriesInstanceUID"),
         ("FrameOfReferenceUID", "1.2.77.9", "2 different FrameOfReferenceUID"),
         ("ImageOrientationPatient", [1, 0, 0, 0, -1, 0], "ImageOrientationPatient of 1 of 3"),
         ("PixelSpacing", [0.8, 0.6], "PixelSpacing of 1 of 3"),
-        ("ImagePositionPatient", [0, 0, 6], "1 of 3 slices lie where another does"),
+        ("ImagePositionPatient", [0, 0, 6], "1 of 3 slices have duplicate positions"),
         ("ImagePositionPatient", [0, 6], "3 finite numbers"),
     ],
 )
@@ -260,12 +260,12 @@ def test_seg_refuses_other_images_and_several_sentences(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     with pytest.raises(InputError, match="array: not a DICOM image.*write NIfTI or PNG"):
         write_seg([answer(load_slice(np.full((40, 50), -5.0)))], path, engine_digest=DIGEST)
-    with pytest.raises(InputError, match="no results"):
+    with pytest.raises(InputError, match="there are no results"):
         write_seg([], path, engine_digest=DIGEST)
     first, second = answers(along_z(0, 3))
     with pytest.raises(InputError, match="2 sentences"):
         write_seg([first, answer(second.ct, text="the cyst")], path, engine_digest=DIGEST)
-    with pytest.raises(InputError, match="2 sentences|same SOPInstanceUID|lie where another does"):
+    with pytest.raises(InputError, match="2 sentences|same SOPInstanceUID|duplicate positions"):
         write_seg([first, first], path, engine_digest=DIGEST)
     second.ct.header.SOPInstanceUID = first.ct.header.SOPInstanceUID
     with pytest.raises(InputError, match="same SOPInstanceUID"):

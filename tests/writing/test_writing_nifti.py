@@ -14,6 +14,7 @@ from fake_results import (
     TILTED,
     along_z,
     answer,
+    answer_with,
     answers,
     header,
     in_patient,
@@ -23,7 +24,7 @@ from pydicom.dataset import Dataset
 from lsms_rt.errors import InputError
 from lsms_rt.reading.dicom.read import slices_from_dataset
 from lsms_rt.reading.load import load_slice, load_slices
-from lsms_rt.segmenter import Segmentation
+from lsms_rt.segmentation import Segmentation
 from lsms_rt.writing import write_nifti
 
 # NIfTI
@@ -123,7 +124,7 @@ def test_nifti_round_trip(tmp_path: Path, codes: str, turned: bool) -> None:
     for n, ct in enumerate(slices):
         if n != 2:  # nothing was asked about this one
             mask = ct.to_input_grid(ct.hu) > 100  # as a network would find it: in the input's grid
-            results.append(Segmentation(mask, mask.astype(np.float32), TEXT, 0.9, ct, "", 0.5))
+            results.append(answer_with(ct, mask))
     write_nifti(results[::-1], tmp_path / "out.nii")
     written = read_nifti(tmp_path / "out.nii")
     assert written.shape == image.shape
@@ -150,13 +151,13 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
     nibabel: Any = pytest.importorskip("nibabel")
     path = tmp_path / "out.nii"
     series, array = answers(along_z(0, 3)), answer(load_slice(np.full((40, 50), -5.0)))
-    with pytest.raises(InputError, match="array: its place in the patient is unknown"):
+    with pytest.raises(InputError, match="array: its position in the patient is unknown"):
         write_nifti([array], path)
     with pytest.raises(InputError, match=r"does not end in \.nii or \.nii\.gz"):
         write_nifti(series, tmp_path / "secret.dcm")
-    with pytest.raises(InputError, match="no results"):
+    with pytest.raises(InputError, match="there are no results"):
         write_nifti([], path)
-    with pytest.raises(InputError, match="1 of 2 slices lie where another does"):
+    with pytest.raises(InputError, match="1 of 2 slices have duplicate positions"):
         write_nifti([series[0], series[0]], path)
     with pytest.raises(InputError, match="2 different sizes"):
         write_nifti([series[0], answer(slices_from_dataset(enhanced())[0])], path)
@@ -168,11 +169,11 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
         data = np.full((41, 29, 2), -5, np.float32)
         nibabel.save(nibabel.Nifti1Image(data, np.diag([-0.5, 0.8, zoom, 1])), tmp_path / f"{n}.nii")
         volumes.append(answer(load_slices(tmp_path / f"{n}.nii")[0]))
-    with pytest.raises(InputError, match="different shape or affine"):
+    with pytest.raises(InputError, match="different shapes or affines"):
         write_nifti(volumes, path)
     with pytest.raises(InputError, match="2 results for 1 slices"):
         write_nifti([volumes[0], volumes[0]], path)
-    with pytest.raises(InputError, match="array: its place in the patient is unknown"):
+    with pytest.raises(InputError, match="array: its position in the patient is unknown"):
         write_nifti([volumes[0], series[0], array], path)
     with pytest.raises(InputError, match="1 NIfTI and 1 DICOM slices"):
         write_nifti([volumes[0], series[0]], path)
