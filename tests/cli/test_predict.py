@@ -28,7 +28,7 @@ from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.errors import InputError
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing.answer import Answer
-from lsms_rt.writing.montage import MOST, save_montage
+from lsms_rt.writing.montage import MAX_TILES, save_montage
 
 TEXT = "the lesion in the liver"
 SLICES = 5
@@ -342,7 +342,7 @@ def test_volume_of_a_series() -> None:
 
 def test_a_montage_of_many_slices_has_a_bound(tmp_path: Path) -> None:
     save_montage(tmp_path / "few.png", [answer(5.0, 1.0)], "x")
-    save_montage(tmp_path / "many.png", [answer(5.0, float(n), n) for n in range(4 * MOST)], "x")
+    save_montage(tmp_path / "many.png", [answer(5.0, float(n), n) for n in range(4 * MAX_TILES)], "x")
     few, many = (opened(tmp_path / name).shape for name in ("few.png", "many.png"))
     assert many[1] == 5 * few[1] and many[0] > 4 * few[0]
 
