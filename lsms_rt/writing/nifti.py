@@ -128,7 +128,7 @@ def _step(origins: NDArray[np.float64]) -> NDArray[np.float64]:
     if off > MAX_UNEVENNESS * np.linalg.norm(step):
         lengths = np.linalg.norm(np.diff(origins, axis=0), axis=1)
         raise InputError(
-            f"steps of {lengths.min():.2f} to {lengths.max():.2f} mm between slices, and NIfTI needs equal ones: slices "
+            f"steps of {lengths.min():.2f} to {lengths.max():.2f} mm between slices, NIfTI needs equal ones: slices "
             "are missing, or of several stacks; write a DICOM SEG, or each stack separately"
         )
     return np.asarray(step)

@@ -10,7 +10,6 @@ import pytest
 from fake_dicom import enhanced
 from fake_results import (
     ORIENTATIONS,
-    TEXT,
     TILTED,
     along_z,
     answer,

@@ -57,7 +57,12 @@ _PLUGINS = {
 }
 _NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 # The standard's own terms, which messages may repeat.
-_MODALITIES = frozenset("CR DX MG MR NM OT PR PT REG RF RTDOSE RTPLAN RTSTRUCT SEG SR US XA".split())
+_MODALITIES = frozenset(
+    (
+        *("CR", "DX", "MG", "MR", "NM", "OT", "PR", "PT", "REG"),
+        *("RF", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR", "US", "XA"),
+    )
+)
 _RESCALE_TYPES = frozenset(("OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
 _COLORS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"))
 _ORIGINAL = "give the original CT image"
