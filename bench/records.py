@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.digest import sha256_of_json
 from lsms_rt.errors import InputError
 
 from .provenance import provenance
@@ -38,7 +38,7 @@ def read(path: Path) -> Record:
 
 def digest(record: Record) -> str:
     """What a picture states, so that one can see whether it is of this record."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(record)
 
 
 def device_of(record: Record) -> str:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import lsms_rt
+from lsms_rt.atomic import write_text
 from lsms_rt.datasets.choose import choose, record, some
 from lsms_rt.datasets.questions import check_pictures, questions
 from lsms_rt.datasets.refhl import Annotation, in_split, read_annotations
-from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory, sha256
+from lsms_rt.digest import sha256_of_json
+from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.export.graph.layers import dense_layers, dense_macs
 
 from .compare import unchecked
-from .files import write_whole
 from .options import METHODS, CalibrateOptions
 from .pictures import layers_picture
 from .ranges import BINS, ENTROPY_LEVELS, PERCENTILE, measure_ranges
@@ -80,7 +81,7 @@ def calibrate(
     chosen = choose(rows, options.slices, options.seed)
     slices = {"seed": options.seed, "split": options.split, "rows": record(chosen)}
     _write(output / SLICES, slices)
-    slices_digest = sha256(json.dumps(slices, sort_keys=True).encode())
+    slices_digest = sha256_of_json(slices)
     units = units_of(trials.graphs, options.by)
     methods = AUTO if options.method == "auto" else (options.method,)
     ranges = {method: ranges_of(trials, chosen, method, output) for method in methods}
@@ -199,8 +200,8 @@ def _key(engine: EngineDirectory, *parts: Any) -> str:
     """Of a cache: all that decides what was measured.  The manifest holds the digests of the graphs."""
     from onnxruntime import __version__ as version
 
-    return sha256(json.dumps([engine.digest, version, lsms_rt.__version__, parts], sort_keys=True).encode())
+    return sha256_of_json([engine.digest, version, lsms_rt.__version__, parts])
 
 
 def _write(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")

@@ -15,7 +15,7 @@ from lsms_rt.datasets.phantom.dataset import write_phantom
 from lsms_rt.datasets.phantom.spec import MAX_CASES, MAX_MATRIX, MAX_SEED, PhantomSpec
 from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_pictures, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
-from lsms_rt.engine.manifest import sha256
+from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 
 from .compare import Comparison, compare_answers, failures, unchecked, unjudged

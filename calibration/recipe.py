@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.engine.manifest import sha256
+from lsms_rt.digest import sha256_of_json
 from lsms_rt.errors import InputError
 
 RECIPE = "recipe.json"
@@ -45,7 +45,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Of what decides the engine: layers and their ranges."""
-        return sha256(json.dumps(self.layers, sort_keys=True).encode())
+        return sha256_of_json(self.layers)
 
     def check(self, weights_digest: str, image_size: int) -> None:
         """Raise :class:`InputError` where the recipe was made for other weights or another size."""

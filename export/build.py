@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
+from lsms_rt.atomic import move_folder, work_folder
 from lsms_rt.calibration.gate import GateData, gate_data
 from lsms_rt.calibration.recipe import Recipe, read_recipe
 from lsms_rt.data import demo_checkpoint
@@ -33,7 +33,6 @@ from .plans import (
     check_output,
     digests,
     measured_with,
-    move_into_place,
     no_plugins,
     note_not_run,
     why_not_here,
@@ -59,8 +58,8 @@ def build_engine(
     backend is missing, :class:`EngineError` where the engine does not answer what the reference answers,
     :class:`AccuracyGateError` where its answers are worse by more than is allowed.
     """
-    if options.flavour is not None:
-        check_builder(options.flavour, options.plan)
+    if options.variant is not None:
+        check_builder(options.variant, options.plan)
     kernels = chosen_kernels(options)
     checkpoint = options.checkpoint or demo_checkpoint()
     check_output(output, options.force)
@@ -73,11 +72,10 @@ def build_engine(
     if report.resolve().is_relative_to(output.resolve()):
         raise InputError(f"--report {report} is inside of the engine; give a file beside it")
     gated = options.precision != "fp32" and options.gate.sentences > 0
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".building-") as place:
+    with work_folder(output) as place:
         if gated:  # first of all: a data set that cannot be used is known before minutes of work
-            data = _gate_data(options.gate, recipe, Path(place), model.config.image_size)
-        folder = Path(place) / "graphs"
+            data = _gate_data(options.gate, recipe, place, model.config.image_size)
+        folder = place / "graphs"
         say("exporting the text and the image graph (half a minute)")
         manifest = _graph_engine(model, checkpoint, options, recipe, folder)
         if options.verify_slices or gated:
@@ -89,12 +87,12 @@ def build_engine(
                 say(f"comparing every operation in float16, on {min(options.verify_slices, HALF_SLICES)} (a minute)")
                 manifest = _verified_in_half(folder, manifest, reference, model, options)
         graphs, reason = folder, None
-        if options.flavour is not None:
-            say(f"building the plans of {options.flavour.title}")
-            folder = Path(place) / "plans"
-            profile, flavour = options.profile, options.flavour
-            manifest = write_plans(graphs, manifest, profile, options.plan, flavour, folder, progress)
-            reason = why_not_here(manifest, flavour)
+        if options.variant is not None:
+            say(f"building the plans of {options.variant.title}")
+            folder = place / "plans"
+            profile, variant = options.profile, options.variant
+            manifest = write_plans(graphs, manifest, profile, options.plan, variant, folder, progress)
+            reason = why_not_here(manifest, variant)
             if reason:
                 say(f"the plans are not run: {reason}")
                 manifest = note_not_run(folder, manifest, reason)
@@ -110,7 +108,7 @@ def build_engine(
         elif options.precision != "fp32":
             manifest = replace(manifest, gate=skipped(options.gate))
         write_manifest(folder, manifest)
-        move_into_place(folder, output, Path(place))
+        move_folder(folder, output)
         if gated:
             write_report(report, page)
     return manifest
@@ -123,7 +121,7 @@ def chosen_kernels(options: BuildOptions) -> str:
     """
     if options.kernels == "stock":
         return "stock"
-    missing = no_plugins(options.flavour, options.precision, options.plan)
+    missing = no_plugins(options.variant, options.precision, options.plan)
     if missing and options.kernels == "triton":
         raise InputError(f"--kernels triton: {missing}; use --kernels stock")
     return "stock" if missing else "triton"

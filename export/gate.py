@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.files import write_whole
+from lsms_rt.atomic import write_text
 from lsms_rt.calibration.gate import GateData, GateResult, run_gate
 from lsms_rt.calibration.report import gate_report
+from lsms_rt.digest import sha256
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
-from lsms_rt.engine.manifest import Manifest, open_directory, sha256
+from lsms_rt.engine.manifest import Manifest, open_directory
 from lsms_rt.errors import AccuracyGateError
 from lsms_rt.model import LSMS
 from lsms_rt.segmenter import Segmenter
@@ -39,7 +40,7 @@ def gate(
     """
     manifest = open_directory(measured).manifest
     tokenizer = Tokenizer((measured / "tokenizer.json").read_bytes(), manifest.max_tokens)
-    truth = Segmenter.over(_OneModel(of_model(reference)), manifest, tokenizer)
+    truth = Segmenter.from_backend(_OneModel(of_model(reference)), manifest, tokenizer)
     on_cpu = manifest.backend == "onnxruntime"
     with Segmenter(measured, device="cpu" if on_cpu else None) as engine:
         result = run_gate(truth, engine, data, options.max_dice_drop)
@@ -71,7 +72,7 @@ def skipped(options: GateOptions) -> dict[str, Any]:
 def write_report(path: Path, page: str) -> None:
     """The report, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page)
+    write_text(path, page)
 
 
 def _refusal(result: GateResult, precision: str, report: Path) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import lsms_rt
 from lsms_rt.data import DEMO_NOTE, demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, sha256
+from lsms_rt.digest import sha256_of_file
+from lsms_rt.engine.manifest import Manifest
 from lsms_rt.model import LsmsConfig
 from lsms_rt.model.lsms import WEIGHTS
 
@@ -16,7 +17,7 @@ ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 
 def weights_digest(checkpoint: Path) -> str:
     """sha256 of a checkpoint's weights."""
-    return sha256((checkpoint / WEIGHTS).read_bytes())
+    return sha256_of_file(checkpoint / WEIGHTS)
 
 
 def manifest_of(config: LsmsConfig, checkpoint: Path, profile: tuple[int, int, int], **rest: Any) -> Manifest:

@@ -18,7 +18,7 @@ from typing import Any
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
-from lsms_rt.engine.tensorrt.variant import Flavour, load
+from lsms_rt.engine.tensorrt.variant import TensorRtVariant, load
 from lsms_rt.errors import EngineError, GpuNotFoundError, InputError
 from lsms_rt.machine.gpu import look
 
@@ -33,41 +33,41 @@ Profile = tuple[int, int, int]  # smallest, best and largest batch
 Progress = Callable[[str, int, int], None]  # phase, step, steps
 
 
-def check_builder(flavour: Flavour, options: PlanOptions) -> None:
+def check_builder(variant: TensorRtVariant, options: PlanOptions) -> None:
     """Raise what would stop :func:`build_plan`, before minutes of other work.
 
     :class:`InputError` for options, ``MachineError`` where the library is missing, :class:`GpuNotFoundError` where TensorRT,
     which measures on the GPU, has none.
     """
-    options.check(flavour)
-    library = load(flavour)
+    options.check(variant)
+    library = load(variant)
     _hardware_level(library, options)
     problem = look().problem
-    if problem and not flavour.portable:
+    if problem and not variant.portable:
         raise GpuNotFoundError(
-            f"{flavour.title} builds on the GPU that will run the engine: {problem}; see lsms-rt doctor"
+            f"{variant.title} builds on the GPU that will run the engine: {problem}; see lsms-rt doctor"
         )
 
 
 def build_plan(
-    flavour: Flavour, graph: Path, profile: Profile, options: PlanOptions, progress: Progress | None = None
+    variant: TensorRtVariant, graph: Path, profile: Profile, options: PlanOptions, progress: Progress | None = None
 ) -> tuple[bytes, Report]:
     """The plan of the ONNX file ``graph`` for batches of ``profile``, and a report of its layers.
 
     Raises :class:`EngineError` where the graph cannot be parsed or built, and what :func:`check_builder` raises.
     """
-    options.check(flavour)
-    library = load(flavour)
+    options.check(variant)
+    library = load(variant)
     logger = logger_of(library)
     messages, mark = logger.messages, logger.messages.mark()
     try:
         builder = library.Builder(logger)
     except TypeError as error:  # how the bindings say that the library made none
-        raise explain(f"{flavour.title} makes no builder here", messages.errors(mark)) from error
+        raise explain(f"{variant.title} makes no builder here", messages.errors(mark)) from error
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(library, network, logger, graph)
     config = builder.create_builder_config()
-    _configure(library, flavour, config, options)
+    _configure(library, variant, config, options)
     config.progress_monitor = _monitor(library, messages, progress or (lambda *_: None))
     _add_profile(builder, network, config, profile, graph.name)
     if options.timing_cache is not None:
@@ -78,12 +78,12 @@ def build_plan(
     if messages.interrupt is not None:
         raise messages.interrupt
     if plan is None:
-        raise explain(f"{flavour.title} did not build {graph.name}", messages.errors(mark))
+        raise explain(f"{variant.title} did not build {graph.name}", messages.errors(mark))
     if options.timing_cache is not None:
         _write_timing_cache(config, options.timing_cache)
     data = bytes(plan)
     read_header(data, f"the plan of {graph.name}")
-    report = {"library": flavour.title, "version": library.__version__, "bytes": len(data)}
+    report = {"library": variant.title, "version": library.__version__, "bytes": len(data)}
     return data, report | _layers(library, logger, data, said, options.version_compatible)
 
 
@@ -114,7 +114,7 @@ def _parse(library: Any, network: Any, logger: Any, graph: Path) -> None:
         raise EngineError(f"{graph.name} is no graph for TensorRT: {' | '.join(said[:3]) or 'it has no outputs'}")
 
 
-def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions) -> None:
+def _configure(library: Any, variant: TensorRtVariant, config: Any, options: PlanOptions) -> None:
     config.clear_flag(library.BuilderFlag.TF32)  # on by default: it would round fp32 to fp16's 11 bits
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
@@ -123,7 +123,7 @@ def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions
     level = _hardware_level(library, options)
     config.hardware_compatibility_level = level
     if config.hardware_compatibility_level != level:  # refused with a line in the log
-        raise EngineError(f"--hardware {options.hardware}: {flavour.title} {library.__version__} does not take it here")
+        raise EngineError(f"--hardware {options.hardware}: {variant.title} {library.__version__} does not take it here")
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # names and types of layers, for the report
@@ -132,7 +132,7 @@ def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions
         for index, target in enumerate(options.targets):
             capability = getattr(library.ComputeCapability, target.replace("_", "").upper())
             if not config.set_compute_capability(capability, index):
-                raise EngineError(f"{flavour.title} {library.__version__} refuses to build for {target}")
+                raise EngineError(f"{variant.title} {library.__version__} refuses to build for {target}")
 
 
 def _hardware_level(library: Any, options: PlanOptions) -> Any:

@@ -9,13 +9,14 @@ Not run yet: registration has passed the validation of ``tensorrt.plugin`` 10.15
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import GenericAlias, ModuleType
 from typing import Any
+
+from lsms_rt.digest import sha256
 
 from . import registry
 from .aot import Compiled, faults
@@ -40,7 +41,7 @@ def plugin_name(module: ModuleType, shape: Shape) -> str:
     """
     launch = launch_of(module, shape)
     parts = (sources(), sorted(launch.constants.items()), launch.grid, launch.warps, launch.stages)
-    return f"{registry.name(module)}_{shape.key}_{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+    return f"{registry.name(module)}_{shape.key}_{sha256(repr(parts).encode())[:8]}"
 
 
 def of_name(name: str) -> tuple[ModuleType, Shape]:
@@ -59,7 +60,7 @@ def sources() -> str:
     import triton
 
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files) + triton.__version__.encode()).hexdigest()
+    return sha256(b"".join(file.read_bytes() for file in files) + triton.__version__.encode())
 
 
 def register(

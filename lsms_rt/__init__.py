@@ -1,4 +1,6 @@
-"""lsms-rt: inference engine for LSMS.  A sentence and a CT slice in, a lesion mask out.  Not a medical device.
+"""lsms-rt: an inference engine for LSMS, which segments the lesion that a sentence describes in a CT slice.
+
+Not a medical device.
 
 seg = lsms_rt.Segmenter("liver.engine")
 result = seg.predict(img, "the low-density lesion in the right lobe of the liver")
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .ct_slice import CtSlice
     from .errors import EngineError, InputError, LsmsError, MachineError, MissingDependencyError
-    from .segmenter import Segmentation, Segmenter
+    from .segmentation import Segmentation
+    from .segmenter import Segmenter
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,10 +30,10 @@ __all__ = [
     "demo_engine",
     "show_names",
 ]
-# public name -> the module that defines it
+# public name -> module that defines it
 _HOMES = {
     "Segmenter": "segmenter",
-    "Segmentation": "segmenter",
+    "Segmentation": "segmentation",
     "CtSlice": "ct_slice",
     "LsmsError": "errors",
     "InputError": "errors",
@@ -44,7 +47,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that ``import lsms_rt`` costs next to nothing."""
+    """Import on first use, so that ``import lsms_rt`` is fast."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -18,8 +18,8 @@
         ├── AccuracyGateError         a built engine loses more accuracy against its reference than allowed
         └── EngineInvalidError        the manifest or a graph is malformed or incomplete
 
-The number is ``exit_code``, the command line's exit status.  The names of version 0.1 (``EnvironmentProblem``, ``NoGpu``
-and so on) remain as aliases for one release.
+The number is ``exit_code``, the command line's exit status.  The names of version 0.1 (``EnvironmentProblem``,
+``NoGpu`` and so on) remain as aliases for one release.
 """
 
 from __future__ import annotations

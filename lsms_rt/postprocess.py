@@ -1,4 +1,4 @@
-"""The image graph's logits -> a probability for every pixel of the user's grid; measures of a mask."""
+"""Turn logits into a probability for every pixel of the input's grid, and measure masks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,32 @@ if TYPE_CHECKING:
 
 
 def highest_probability(logits: NDArray[Any], placement: Placement) -> float:
-    """The highest probability that the network gave to any place of the slice; logits are (S, S).
+    """Return the highest probability in the slice.
 
-    Taken on the network's own grid: on the input's, "found" would depend on how finely a file is sampled.
+    It is taken on the network's own grid: on the input's, "found" would depend on how finely a file is sampled.
+
+    Args:
+        logits: (S, S), of the tensor that ``to_tensor`` made.
+        placement: where the slice is in that tensor.
     """
     return float(_sigmoid(_inside(logits, placement).max()))
 
 
 def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice) -> NDArray[np.float32]:
-    """logits (S, S), as for the tensor of `to_tensor` -> float32 (H, W) in [0, 1], in the input's own grid.
+    """Resample logits to the input's grid and return probabilities.
 
-    Logits, not probabilities, are interpolated: an edge then falls where it should between two pixels.
-    EngineInvalidError if the logits have another shape or are not finite.
+    Logits, not probabilities, are interpolated, which puts an edge at its true position between two pixels.
+
+    Args:
+        logits: (S, S), of the tensor that ``to_tensor`` made.
+        placement: where the slice is in that tensor.
+        ct: the slice.
+
+    Returns:
+        float32 (H, W) in [0, 1], in the input's own grid.
+
+    Raises:
+        EngineInvalidError: the logits have another shape, or are not finite.
     """
     x = resize(_inside(logits, placement), ct.hu.shape[0], ct.hu.shape[1])
     probability: NDArray[np.float32] = _sigmoid(ct.to_input_grid(x))
@@ -34,10 +48,12 @@ def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice)
 
 
 def _inside(logits: NDArray[Any], placement: Placement) -> NDArray[np.float32]:
-    """The part of the logits that shows the slice, checked."""
+    """Crop the logits to the slice (without padding) and validate them."""
     size = placement.image_size
     if logits.shape != (size, size):
-        raise EngineInvalidError(f"logits of shape {logits.shape}, not {(size, size)}; rebuild the engine")
+        raise EngineInvalidError(
+            f"the engine returned logits of shape {logits.shape}, not {(size, size)}; rebuild it: lsms-rt build-engine"
+        )
     bad = int(logits.size - np.count_nonzero(np.isfinite(logits)))
     if bad:
         raise EngineInvalidError(f"{bad} of {logits.size} logits are NaN or infinite; rebuild with --precision fp32")
@@ -47,29 +63,35 @@ def _inside(logits: NDArray[Any], placement: Placement) -> NDArray[np.float32]:
 
 
 def _sigmoid(x: Any) -> Any:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)  # in this form it cannot overflow
+    # This form cannot overflow.
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def area_mm2(mask: NDArray[np.bool_], spacing: tuple[float, float] | None) -> float | None:
-    """Area of a mask (H, W) in mm2; None if the spacing (between rows, between columns, mm) is unknown."""
+    """Return the area of a mask in mm2; None if the spacing is unknown.
+
+    Args:
+        mask: bool (H, W).
+        spacing: mm (between rows, between columns).
+    """
     return None if spacing is None else float(np.count_nonzero(mask)) * spacing[0] * spacing[1]
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """2 |a and b| / (|a| + |b|) of two masks of one shape; 1 if both are empty."""
+    """Return the Dice coefficient of two masks of the same shape, 2 |a and b| / (|a| + |b|); 1 if both are empty."""
     total = int(a.sum()) + int(b.sum())
     return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
 
 
 def verdict(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> str:
-    """In words, how an answer compares with the true mask."""
+    """Compare a predicted mask with the true mask, in words."""
     if not truth.any():
-        return "wrong: nothing is there" if mask.any() else "right: nothing is there"
+        return "false positive" if mask.any() else "correct: no lesion to find"
     return f"Dice {dice(mask, truth):.2f}" if mask.any() else "missed"
 
 
 def bbox(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """(row0, col0, row1, col1) around a mask, half open: mask[row0:row1, col0:col1]; None if it is empty."""
+    """Return (row0, column0, row1, column1) around a mask, half open; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return None

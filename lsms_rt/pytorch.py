@@ -1,7 +1,8 @@
-"""A Segmenter that runs a checkpoint with PyTorch, on a GPU with our kernels: no engine is built, no TensorRT needed.
+"""Run a checkpoint with PyTorch, on a GPU with our kernels: no engine and no TensorRT are needed.
 
     from lsms_rt.pytorch import open_checkpoint
-    seg = open_checkpoint("my-checkpoint")           # kernels="auto": Triton on a GPU, stock operations elsewhere
+    # kernels="auto": Triton on a GPU, stock operations elsewhere
+    seg = open_checkpoint("my-checkpoint")
     result = seg.predict("slice.dcm", "the cyst in the left lobe of the liver")
 
 Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that only runs engines never imports this.
@@ -30,7 +31,7 @@ from .tokenizer import Tokenizer
 
 
 class TorchBackend(OneByOne):
-    """An engine backend (``engine.backend.Backend``) over a ``TorchRunner``; features stay on its device."""
+    """An engine backend (``engine.backend.Backend``) that runs a ``TorchRunner``; features stay on its device."""
 
     version = str(torch.__version__)
 
@@ -44,9 +45,9 @@ class TorchBackend(OneByOne):
         )
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        found = [text.arrays[name] for name in FEATURES]
+        arrays = [text.arrays[name] for name in FEATURES]
         mask, folded = text.arrays["mask"], self.runner.model.encoder.folds
-        features = TextFeatures(tuple(found[:STAGES]), tuple(found[STAGES:]), mask, folded)
+        features = TextFeatures(tuple(arrays[:STAGES]), tuple(arrays[STAGES:]), mask, folded)
         logits: np.ndarray = self.runner.segment(torch.from_numpy(images), features).cpu().numpy()
         return logits
 
@@ -62,16 +63,24 @@ def open_checkpoint(
     image_size: int | None = None,
     max_batch: int = 8,
 ) -> Segmenter:
-    """A :class:`Segmenter` over the checkpoint folder (None: the bundled demo weights).
+    """Build a :class:`Segmenter` that runs a checkpoint with PyTorch.
 
-    ``kernels`` as in ``LSMS``; ``device`` as PyTorch names it (None: a GPU where there is one).
-    Raises :class:`InputError` for a folder that is no checkpoint, :class:`MachineError` where ``device`` or
-    ``kernels`` is not to be had, ``ValueError`` for unknown ``kernels``.
+    Args:
+        checkpoint: the checkpoint folder; None for the bundled demo weights.
+        kernels: "triton", "stock", "reference", or "auto": Triton on a GPU, stock operations elsewhere.
+        device: PyTorch's name of the device; None uses a GPU if there is one.
+        image_size: side of the network's input in pixels; None uses the checkpoint's.
+        max_batch: largest batch of ``predict_series``.
+
+    Raises:
+        InputError: the folder is not a checkpoint.
+        MachineError: ``device`` or ``kernels`` is not available on this machine.
+        ValueError: unknown ``kernels``.
     """
     folder = demo_checkpoint() if checkpoint is None else Path(checkpoint)
     on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
-        raise MachineError(f"device {device!r}: PyTorch sees no NVIDIA GPU here; leave device out, or take 'cpu'")
+        raise MachineError(f"device {device!r}: PyTorch finds no NVIDIA GPU; omit device, or use 'cpu'")
     kernels = choose_kernels("stock" if kernels == "auto" and not on_gpu else kernels)
     try:
         model = LSMS.from_pretrained(folder, kernels)
@@ -80,7 +89,7 @@ def open_checkpoint(
     except FileNotFoundError as error:
         raise InputError(str(error)) from error
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{folder} is no checkpoint: {error}") from error
+        raise InputError(f"{folder} is not a checkpoint: {error}") from error
     runner = TorchRunner(model, device)
     manifest = manifest_of(
         model.config,
@@ -91,4 +100,4 @@ def open_checkpoint(
         precision=str(runner.dtype).removeprefix("torch."),
         kernels=model.kernels,
     )
-    return Segmenter.over(TorchBackend(runner), manifest, tokenizer)
+    return Segmenter.from_backend(TorchBackend(runner), manifest, tokenizer)

@@ -1,13 +1,14 @@
-"""Segmenter: an engine, an image and a sentence in; a mask in the image's own grid out."""
+"""Segmenter: takes an engine, an image and a sentence; returns a mask in the image's own grid."""
 
 from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,151 +16,49 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import unwritable
 from .ct_slice import CtSlice
 from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
 from .errors import InputError
-from .postprocess import area_mm2, bbox, highest_probability, probability_in_grid, verdict
+from .postprocess import highest_probability, probability_in_grid
 from .preprocess import Placement, to_tensor
-from .reading.load import load_slice, load_slices
+from .reading.load import load_series, load_slice
+from .segmentation import Segmentation as Segmentation
 from .tokenizer import Tokenizer, clean_sentence
 
-UNKNOWN_WORDS = "words that this engine does not know"
-CACHED_SENTENCES = 64  # a sentence's features are about half a megabyte (tiny) to two (large)
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The answer for one slice; all arrays are in the input's own grid (its rows and columns).
-
-    ``mask`` bool (H, W); ``probability`` float32 (H, W) in [0, 1]; ``score`` the highest probability that
-    the network gave to any place of the slice, on its own grid; ``found`` whether anything matches the sentence: below
-    the engine's ``confidence``, ``score`` is too low to answer and the mask is empty.
-    ``area_mm2`` is None where the pixel spacing is unknown; ``bbox`` (row0, column0, row1, column1), half open, None if
-    nothing was found; ``mean_hu`` over the mask, likewise; ``notes`` what had to be assumed about the image.
-    ``timings`` in ms: "total" of ``predict`` includes reading; in a series they are a slice's share of its batch.
-    """
-
-    mask: np.ndarray
-    probability: np.ndarray
-    text: str
-    score: float
-    slice: CtSlice
-    weights_note: str
-    confidence: float
-    unknown_words: tuple[str, ...] = ()
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<Segmentation {'found' if self.found else 'nothing found'}, score {self.score:.2f}, {self.mask.shape}>"
-
-    @property
-    def found(self) -> bool:
-        return bool(self.mask.any())
-
-    @property
-    def hu(self) -> np.ndarray:
-        """float32 (H, W), the image in HU and in the input's own grid."""
-        return self.slice.to_input_grid(self.slice.hu)
-
-    @property
-    def area_mm2(self) -> float | None:
-        return area_mm2(self.mask, self.slice.spacing_mm)
-
-    @property
-    def bbox(self) -> tuple[int, int, int, int] | None:
-        return bbox(self.mask)
-
-    @property
-    def mean_hu(self) -> float | None:
-        return float(self.hu[self.mask].mean()) if self.found else None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        if not self.unknown_words:
-            return self.slice.notes
-        return (*self.slice.notes, f"{UNKNOWN_WORDS}: {', '.join(self.unknown_words)}")
-
-    def to_dict(self, *, include_text: bool = False) -> dict[str, Any]:
-        """Everything but the arrays, in plain types, ready for JSON.
-
-        A sentence may hold a patient's data: neither it nor its words are part of this without ``include_text``.
-        """
-        notes = list(self.notes if include_text else self.slice.notes)
-        if self.unknown_words and not include_text:
-            notes.append(f"{UNKNOWN_WORDS}: {len(self.unknown_words)}")
-        return {
-            "source": self.slice.source,
-            "frame": self.slice.frame,
-            **({"text": self.text} if include_text else {}),
-            "found": self.found,
-            "score": round(self.score, 4),
-            "confidence": self.confidence,
-            "pixels": int(self.mask.sum()),
-            "shape": list(self.mask.shape),
-            "area_mm2": None if self.area_mm2 is None else round(self.area_mm2, 2),
-            "bbox": None if self.bbox is None else list(self.bbox),
-            "mean_hu": None if self.mean_hu is None else round(self.mean_hu, 1),
-            "notes": notes,
-            "weights": self.weights_note,
-            "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
-        }
-
-    def save_overlay(
-        self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None, *,
-        include_text: bool = True,
-    ) -> None:  # fmt: skip
-        """Write a PNG: the slice, and the slice with the mask, in the usual view (the patient's right is left).
-
-        ``truth``, where it is known, is a bool mask (H, W) in the input's grid; it is outlined in green.  ``note`` says
-        what the slice is, below the picture; the sentence stands there with ``include_text``.
-        """
-        from .writing.overlay import save_overlay
-
-        answer = "nothing found" if not self.found else f"{int(self.mask.sum())} pixels"
-        if self.area_mm2 is not None and self.found:
-            answer = f"{self.area_mm2:.0f} mm2, mean {self.mean_hu:.0f} HU"
-        if truth is not None:
-            answer += f", {verdict(self.mask, truth)}"
-        colours = None if truth is None else "red: answer, green: truth"
-        ct = self.slice
-        save_overlay(
-            path,
-            ct.hu,
-            ct.to_model_frame(self.mask, ct.flips, ct.transposed),
-            truth=None if truth is None else ct.to_model_frame(truth, ct.flips, ct.transposed),
-            spacing_mm=ct.spacing_mm,
-            caption=f"{self.text}: {answer}" if include_text else answer,
-            footer="; ".join(filter(None, (note, colours, f"{self.weights_note}, not for diagnosis"))),
-        )
-
-    def save_mask(self, path: str | PathLike[str]) -> None:
-        """Write the mask as a PNG with 0 and 255, in the input's grid."""
-        from PIL import Image as Picture
-
-        try:
-            Picture.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(Path(path), format="PNG")
-        except OSError as error:
-            raise unwritable(error) from error
+# A sentence's features are about half a megabyte (tiny) to two (large).
+CACHED_SENTENCES = 64
 
 
 @dataclass(frozen=True)
 class _Sentence:
-    """All that is kept of a sentence: computed once, used for every slice."""
+    """The encoded sentence: computed once, used for every slice."""
 
     features: SentenceFeatures
     unknown_words: tuple[str, ...]
 
 
 class Segmenter:
-    """Loads an engine once, answers many times; safe to use from several threads, closes as a context manager.
+    """Segments lesions that a sentence describes: load an engine once, then predict many times.
 
-    ``digest`` ("sha256:HEX", as ``lsms-rt inspect`` prints it), from a trusted place, must be the engine's: engines
-    are code.  ``threads`` is the number of CPU threads of a slice's computation.  ``device`` ("cpu", "cuda", "cuda:1",
-    and for ONNX Runtime "tensorrt") is where it runs, by default a GPU where the engine's backend has one;
-    ``cuda_graph=False`` runs a TensorRT engine without one.
-    Raises a subclass of ``EngineError`` for an engine that is missing, changed, too new, malformed, or for another GPU
-    or version of TensorRT; of ``MachineError`` for a machine that lacks its library, driver, GPU or memory.
+    It may be used from several threads, and is a context manager that frees the engine.
+
+    Args:
+        engine: the engine directory.
+        digest: "sha256:HEX" of the engine from a trusted source, as ``lsms-rt inspect`` prints it; another engine is
+            rejected, since engines are code.  None: no check.
+        threads: number of CPU threads per slice; None lets the library choose.
+        device: "cpu", "cuda", "cuda:1", and for ONNX Runtime also "tensorrt"; None uses a GPU if the engine's backend
+            supports it.
+        cuda_graph: run TensorRT engines as CUDA graphs.
+
+    Attributes:
+        manifest: the engine's manifest.
+        digest: "sha256:HEX" of the engine; empty if it was built by ``from_backend``.
+
+    Raises:
+        EngineError: a subclass says whether the engine is missing, changed, too new, malformed, or built for another
+            GPU or TensorRT version.
+        MachineError: a subclass says whether a library, driver, GPU or memory is missing.
     """
 
     def __init__(
@@ -177,11 +76,24 @@ class Segmenter:
         self.digest = directory.digest
 
     @classmethod
-    def over(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:
-        """A Segmenter over a backend that is open already; ``digest`` is then empty, since no engine was read."""
+    def from_backend(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:
+        """Build a Segmenter from an opened backend.
+
+        Args:
+            backend: runs the two graphs.
+            manifest: sizes and thresholds.
+            tokenizer: of the text encoder's vocabulary.
+        """
         segmenter = cls.__new__(cls)
         segmenter._open(backend, manifest, tokenizer)
         return segmenter
+
+    # alias of version 0.1
+    @classmethod
+    def over(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:
+        """Deprecated: use ``from_backend``."""
+        warnings.warn("Segmenter.over is now Segmenter.from_backend", DeprecationWarning, stacklevel=2)
+        return cls.from_backend(backend, manifest, tokenizer)
 
     def _open(self, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> None:
         self.manifest = manifest
@@ -191,20 +103,31 @@ class Segmenter:
         self._lock = threading.Lock()
 
     def predict(self, img: Any, text: str, *, window: tuple[float, float] | None = None) -> Segmentation:
-        """Segment in one slice what the sentence ``text`` asks for.
+        """Segment the lesion that a sentence describes in one slice.
 
-        ``img``: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU in the usual axial view, or
-        a ``CtSlice``.  ``window`` (level, width) in HU is what an 8-bit picture shows; without it one is refused.
-        Nothing that matches is an answer (``found`` is False), not an error.
-        Raises ``InputError`` for an image or a sentence that cannot be used.
+        Args:
+            img: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU in the usual axial view, or a
+                ``CtSlice``.
+            text: the sentence, in English.
+            window: (level, width) in HU that an 8-bit image shows; required for one.
+
+        Returns:
+            The result.  If nothing matches the sentence, its ``found`` is False; this is not an error.
+
+        Raises:
+            InputError: the image or the sentence cannot be used.
         """
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
-            with _timed(timings, "text"):  # first: a wrong sentence is reported before a large file is read
+            # First, so that a wrong sentence is reported before a large file is read.
+            with _timed(timings, "text"):
                 sentence = self._sentence(text)
             with _timed(timings, "read"):
                 ct = load_slice(img, window=window)
-            result = self._predict_batch([ct], text, sentence, timings)[0]
+            images, placements = self._prepare([ct], timings)
+            with _timed(timings, "image"):
+                logits = self._backend.segment(images, sentence.features)
+            result = self._results([ct], placements, logits, text, sentence, timings)[0]
         result.timings.update(timings)
         return result
 
@@ -212,49 +135,84 @@ class Segmenter:
         self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None,
         window: tuple[float, float] | None = None,
     ) -> Iterator[Segmentation]:  # fmt: skip
-        """Segment every slice of a series, in anatomical order from feet to head, ``batch`` slices at a time.
+        """Segment every slice of a series.
 
-        ``images``: a folder, DICOMDIR or ZIP with a DICOM series (``series`` chooses one of several), a multi-frame or
-        NIfTI file, or an iterable of what ``predict`` takes; the latter keeps its order unless every slice states its
-        position.  ``window`` as for ``predict``.
+        Args:
+            images: a folder, DICOMDIR or ZIP archive with a DICOM series, a multi-frame or NIfTI file, or an iterable
+                of inputs as for ``predict``.
+            text: the sentence, in English.
+            batch: slices per batch; None uses the engine's maximum.
+            series: which one of several DICOM series, as listed in the error message without it.
+            window: as for ``predict``.
+
+        Returns:
+            An iterator over the results, from feet to head; those of an iterable in its order, unless every slice knows
+            its position.
+
+        Raises:
+            InputError: the images, the sentence or the batch size cannot be used.
         """
         size = self.manifest.max_batch if batch is None else batch
         if not 1 <= size <= self.manifest.max_batch:
-            raise InputError(f"batch is {size}; this engine takes 1 to {self.manifest.max_batch}")
+            raise InputError(f"batch is {size}; this engine supports 1 to {self.manifest.max_batch}")
         sentence = self._sentence(text)
-        slices = _in_order(images, series, window)
-        return self._series(slices, text, sentence, size)
+        return self._series(load_series(images, series=series, window=window), text, sentence, size)
+
+    def prepare_sentence(self, text: str) -> tuple[str, ...]:
+        """Encode a sentence before images are read: errors are raised early, and predictions reuse the result.
+
+        Args:
+            text: the sentence.
+
+        Returns:
+            Its words that are not in the engine's vocabulary.
+
+        Raises:
+            InputError: the sentence cannot be used with this engine.
+        """
+        return self._sentence(text).unknown_words
+
+    # alias of version 0.1
+    def check_sentence(self, text: str) -> None:
+        """Deprecated: use ``prepare_sentence``."""
+        warnings.warn("Segmenter.check_sentence is now Segmenter.prepare_sentence", DeprecationWarning, stacklevel=2)
+        self.prepare_sentence(text)
+
+    def close(self) -> None:
+        """Free the engine; later calls raise EngineInvalidError."""
+        self._backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
-        """Tensors are made as the backend asks for them: on a GPU, while the batch before computes."""
-        under_way: deque[tuple[Sequence[CtSlice], list[Placement], dict[str, float]]] = deque()
+        """Segment batches; they are preprocessed lazily, one batch ahead of the GPU."""
+        pending: deque[tuple[Sequence[CtSlice], list[Placement], dict[str, float]]] = deque()
 
         def tensors() -> Iterator[np.ndarray]:
             for start in range(0, len(slices), size):
                 part, timings = slices[start : start + size], dict[str, float]()
                 images, placements = self._prepare(part, timings)
                 prepared.append(timings["prepare"])
-                under_way.append((part, placements, timings))
+                pending.append((part, placements, timings))
                 yield images
 
-        prepared: list[float] = []  # ms of all preparation since the last answer, which is no waiting for it
-        answers, begin = self._backend.segment_many(tensors(), sentence.features), time.perf_counter()
-        for logits in answers:
-            part, placements, timings = under_way.popleft()
+        # ms of all preprocessing since the last result, which is not part of the wait for the next one
+        prepared: list[float] = []
+        batches, begin = self._backend.segment_many(tensors(), sentence.features), time.perf_counter()
+        for logits in batches:
+            part, placements, timings = pending.popleft()
             timings["image"] = (time.perf_counter() - begin) * 1000 - sum(prepared)
             prepared.clear()
             for result in self._results(part, placements, logits, text, sentence, timings):
                 result.timings["total"] = sum(result.timings.values())
                 yield result
             begin = time.perf_counter()
-
-    def _predict_batch(
-        self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, timings: dict[str, float]
-    ) -> list[Segmentation]:
-        images, placements = self._prepare(slices, timings)
-        with _timed(timings, "image"):
-            logits = self._backend.segment(images, sentence.features)
-        return self._results(slices, placements, logits, text, sentence, timings)
 
     def _prepare(self, slices: Sequence[CtSlice], timings: dict[str, float]) -> tuple[np.ndarray, list[Placement]]:
         with _timed(timings, "prepare"):
@@ -288,11 +246,18 @@ class Segmenter:
         if score < self.manifest.confidence:
             mask = np.zeros_like(mask)
         return Segmentation(
-            mask, probability, text, score, ct, self.manifest.weights_note, self.manifest.confidence, unknown
+            mask=mask,
+            probability=probability,
+            text=text,
+            score=score,
+            ct=ct,
+            weights_note=self.manifest.weights_note,
+            confidence=self.manifest.confidence,
+            unknown_words=unknown,
         )
 
     def _sentence(self, text: str) -> _Sentence:
-        """What the sentence says to the engine, from the cache if it was asked before."""
+        """Encode a sentence, or take it from the cache."""
         key = clean_sentence(text)
         with self._lock:
             if key in self._cache:
@@ -305,40 +270,6 @@ class Segmenter:
             while len(self._cache) > CACHED_SENTENCES:
                 self._cache.popitem(last=False)
         return sentence
-
-    def check_sentence(self, text: str) -> None:
-        """Raise ``InputError`` for a sentence that this engine cannot read; it is then encoded, and kept."""
-        self._sentence(text)
-
-    def close(self) -> None:
-        """Free the engine; further calls are refused."""
-        self._backend.close()
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _in_order(images: Any, series: str | int | None, window: tuple[float, float] | None) -> list[CtSlice]:
-    if (
-        isinstance(images, Iterable)
-        and not isinstance(images, (str, bytes, PathLike, np.ndarray))
-        and not _is_dataset(images)
-    ):
-        slices = [load_slice(image, window=window) for image in images]
-    else:
-        slices = load_slices(images, series=series, window=window)
-    if all(ct.position_mm is not None for ct in slices):
-        slices.sort(key=lambda ct: ct.position_mm or 0.0)
-    return slices
-
-
-def _is_dataset(images: Any) -> bool:
-    return hasattr(images, "file_meta") or hasattr(images, "PixelData")
 
 
 @contextmanager

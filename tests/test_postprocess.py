@@ -13,7 +13,7 @@ from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.postprocess import area_mm2, bbox, probability_in_grid
 from lsms_rt.preprocess import Placement, to_tensor
-from lsms_rt.writing.overlay import save_overlay
+from lsms_rt.writing.overlay import draw_overlay
 
 
 def centroid(a: Any) -> Any:
@@ -92,10 +92,10 @@ def test_overlay(tmp_path: Path, shape: tuple[int, int]) -> None:
     hu, mask = np.full(shape, 50, np.float32), np.zeros(shape, bool)
     mask[10:20, 10:20] = True
     path = tmp_path / "o.png"
-    save_overlay(path, hu, mask, caption="a low-density lesion " * 20, footer="not for diagnosis")
+    draw_overlay(path, hu, mask, caption="a low-density lesion " * 20, footer="not for diagnosis")
     with Image.open(path) as picture:
         assert picture.mode == "RGB"
-    save_overlay(path, hu, mask)
+    draw_overlay(path, hu, mask)
     with Image.open(path) as picture:
         a = np.asarray(picture).astype(int)
     height, width = round(shape[0] * 512 / max(shape)), 512
@@ -108,7 +108,7 @@ def test_overlay(tmp_path: Path, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("shape", "spacing"), [((16, 4096), None), ((64, 64), (3.0, 1.0)), ((3000, 2000), (0.3, 0.3))])
 def test_overlay_has_physical_proportions_and_a_bounded_size(tmp_path: Path, shape: Any, spacing: Any) -> None:
-    save_overlay(tmp_path / "o.png", np.zeros(shape, np.float32), np.zeros(shape, bool), spacing_mm=spacing)
+    draw_overlay(tmp_path / "o.png", np.zeros(shape, np.float32), np.zeros(shape, bool), spacing_mm=spacing)
     with Image.open(tmp_path / "o.png") as picture:
         width, height = (picture.width - 8) / 2, picture.height
     dy, dx = spacing or (1, 1)
@@ -119,6 +119,6 @@ def test_overlay_has_physical_proportions_and_a_bounded_size(tmp_path: Path, sha
 def test_overlay_errors(tmp_path: Path) -> None:
     hu = np.zeros((20, 20), np.float32)
     with pytest.raises(InputError, match="differ"):
-        save_overlay(tmp_path / "o.png", hu, np.zeros((20, 21), bool))
+        draw_overlay(tmp_path / "o.png", hu, np.zeros((20, 21), bool))
     with pytest.raises(InputError, match="cannot be written"):
-        save_overlay(tmp_path / "absent" / "o.png", hu, np.zeros((20, 20), bool))
+        draw_overlay(tmp_path / "absent" / "o.png", hu, np.zeros((20, 20), bool))

@@ -54,7 +54,7 @@ def test_found_and_not_found_agree_with_the_mask(segmenter: Segmenter, example: 
         if result.found:
             top, left, bottom, right = result.bbox
             assert result.mask[top:bottom, left:right].sum() == result.mask.sum() == values["pixels"]
-            assert result.area_mm2 == pytest.approx(result.mask.sum() * np.prod(result.slice.spacing_mm))
+            assert result.area_mm2 == pytest.approx(result.mask.sum() * np.prod(result.ct.spacing_mm))
             assert result.mean_hu == pytest.approx(result.hu[result.mask].mean())
         else:
             assert (result.bbox, result.mean_hu, result.area_mm2) == (None, None, 0.0)
@@ -132,7 +132,7 @@ def test_case_punctuation_and_unicode_forms_mean_the_same(segmenter: Segmenter, 
         ("  \n ", "empty"),
         ("?!...", "empty"),
         ("lesion " * 200, "characters"),
-        ("the lesion " * 20, "42 tokens and this engine reads 32"),
+        ("the lesion " * 20, "42 tokens and this engine reads at most 32"),
         ("病变 肝", "no word"),
         ("asdf qwer zxcv", "no word"),
         ("show the in the", "no word"),
@@ -162,18 +162,18 @@ def test_a_series_comes_in_anatomical_order(segmenter: Segmenter, phantom_case, 
     for index, name in enumerate(names):
         write_slice(tmp_path / f"{name}.dcm", phantom_case, index, "case")
     results = list(segmenter.predict_series(tmp_path, TEXT, batch=4))
-    positions = [r.slice.position_mm for r in results]
+    positions = [r.ct.position_mm for r in results]
     assert len(results) == 6
     assert positions == sorted(positions)
     order = sorted(names)
-    assert [r.slice.source for r in results] == [f"file {order.index(n) + 1} of 6" for n in reversed(names)]
+    assert [r.ct.source for r in results] == [f"file {order.index(n) + 1} of 6" for n in reversed(names)]
     single = [segmenter.predict(tmp_path / f"{name}.dcm", TEXT) for name in reversed(names)]
     for one, many in zip(single, results, strict=True):
         np.testing.assert_allclose(
             many.probability, one.probability, rtol=0, atol=1e-4
         )  # a batch sums in another order
     listed = list(segmenter.predict_series(sorted(tmp_path.iterdir()), TEXT))
-    assert [r.slice.position_mm for r in listed] == positions
+    assert [r.ct.position_mm for r in listed] == positions
 
 
 def test_a_list_of_arrays_keeps_its_order(segmenter: Segmenter) -> None:
@@ -206,6 +206,35 @@ def test_pictures(segmenter: Segmenter, example: Path, tmp_path: Path) -> None:
         result.save_mask(tmp_path / "no" / "m.png")
 
 
+def test_names_of_version_0_1(demo_engine: Path, abdomen: np.ndarray) -> None:
+    from lsms_rt.engine.tensorrt import variant
+    from lsms_rt.machine import gpu
+    from lsms_rt.segmentation import Segmentation
+    from lsms_rt.segmenter import Segmentation as SegmentationOfOldModule
+
+    assert SegmentationOfOldModule is Segmentation
+    assert variant.VARIANTS is variant.VARIANTS
+    assert variant.TensorRtVariant is variant.TensorRtVariant
+    assert gpu.look is gpu.query_driver
+    with Segmenter(demo_engine) as opened:
+        with pytest.warns(DeprecationWarning, match="Segmenter.over is now Segmenter.from_backend"):
+            again = Segmenter.over(opened._backend, opened.manifest, opened._tokenizer)
+        assert again.digest == ""
+        with pytest.warns(DeprecationWarning, match="check_sentence is now Segmenter.prepare_sentence"):
+            again.check_sentence(TEXT)
+        result = again.predict(abdomen, TEXT)
+        with pytest.warns(DeprecationWarning, match="Segmentation.slice is now Segmentation.ct"):
+            assert result.slice is result.ct
+
+
+def test_a_prepared_sentence_is_encoded_once(demo_engine: Path) -> None:
+    with Segmenter(demo_engine) as segmenter:
+        assert segmenter.prepare_sentence("the cyst of xqzv") == ("xqzv",)
+        assert list(segmenter._cache) == ["the cyst of xqzv"]
+        with pytest.raises(InputError, match="the sentence is empty"):
+            segmenter.prepare_sentence(" ")
+
+
 def test_a_closed_segmenter_says_so(demo_engine: Path, abdomen: np.ndarray) -> None:
     from lsms_rt.errors import EngineError
 
@@ -223,7 +252,7 @@ def test_real_ct_runs(segmenter: Segmenter) -> None:
     assert small.mask.shape == (128, 128)
     abdomen = segmenter.predict(get_testdata_file("explicit_VR-UN.dcm"), TEXT)
     assert abdomen.mask.shape == (512, 512)
-    assert abdomen.slice.flips[0]
+    assert abdomen.ct.flips[0]
     assert abdomen.area_mm2 is not None
 
 

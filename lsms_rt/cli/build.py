@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
-from lsms_rt.engine.tensorrt.variant import FLAVOURS
+from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.errors import InputError
 from lsms_rt.export.options import (
     KERNELS,
@@ -189,7 +189,7 @@ def _print_int8(manifest: Manifest) -> None:
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    if manifest.backend in FLAVOURS:
+    if manifest.backend in VARIANTS:
         print("INT8 may or may not be faster than fp16: measure speed on the target GPU; no claim is made here")
     else:
         print("ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):")
@@ -218,7 +218,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     _check_convert(arguments)
     output = arguments.output
     manifest = convert_engine(
-        arguments.from_engine, FLAVOURS[arguments.backend], batch_profile(arguments.max_batch, arguments.opt_batch),
+        arguments.from_engine, VARIANTS[arguments.backend], batch_profile(arguments.max_batch, arguments.opt_batch),
         options_from(PlanOptions, arguments), output, force=arguments.force, say=status,
         progress=show_step if is_interactive() else None,
     )  # fmt: skip
@@ -233,8 +233,8 @@ def _convert(arguments: argparse.Namespace) -> None:
 def _check_convert(arguments: argparse.Namespace) -> None:
     """Raise :class:`InputError` for options that do not go with --from."""
     given = arguments
-    if given.backend not in FLAVOURS:
-        raise InputError(f"--from builds plans: add --backend {' or '.join(FLAVOURS)}")
+    if given.backend not in VARIANTS:
+        raise InputError(f"--from builds plans: add --backend {' or '.join(VARIANTS)}")
     if given.dataset or given.calibration or given.accept or given.report or given.rest != BuildOptions.rest:
         raise InputError(
             "--from runs no accuracy gate and does not quantize; remove --calibration, --rest, --dataset, --accept and "

@@ -110,7 +110,7 @@ def _exported(checkpoint: Path, arguments: argparse.Namespace) -> Path:
     from lsms_rt import __version__
     from lsms_rt.calibration.calibrate import check_output
     from lsms_rt.datasets.refhl import read_annotations
-    from lsms_rt.engine.manifest import sha256
+    from lsms_rt.digest import sha256
     from lsms_rt.export.build import build_engine
     from lsms_rt.export.options import BuildOptions
 

@@ -116,7 +116,7 @@ def _sheet(images: list[Path]) -> Image.Image:
 
 def _row(result: Segmentation, truth: np.ndarray | None) -> dict[str, Any]:
     return {
-        "source": result.slice.source,
+        "source": result.ct.source,
         "text": result.text,
         "found": result.found,
         "pixels": int(result.mask.sum()),

@@ -16,7 +16,7 @@ import numpy as np
 
 from lsms_rt import __version__
 from lsms_rt.data import demo_engine
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX_TARGETS, Flavour, load
+from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, VARIANTS, TensorRtVariant, load
 from lsms_rt.errors import MachineError
 from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import Driver, look
@@ -116,7 +116,7 @@ def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
 
 def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:
     """Describe each backend: its version, whether it builds and runs here, and if not, why and how to fix it."""
-    tensorrt = {flavour.name: _tensorrt(flavour, driver, board) for flavour in FLAVOURS.values()}
+    tensorrt = {variant.name: _tensorrt(variant, driver, board) for variant in VARIANTS.values()}
     return {"onnxruntime": _onnxruntime(driver), "pytorch": _pytorch(driver)} | tensorrt
 
 
@@ -146,31 +146,31 @@ def _pytorch(driver: Driver) -> dict[str, Any]:
     return found
 
 
-def _tensorrt(flavour: Flavour, driver: Driver, board: Jetson | None) -> dict[str, Any]:
-    if board is not None and flavour.portable:
+def _tensorrt(variant: TensorRtVariant, driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    if board is not None and variant.portable:
         return _absent("Jetson support", USE_TENSORRT)
-    fix = flavour.install
+    fix = variant.install
     if board is not None:
         fix = "sudo apt install nvidia-jetpack, and a venv that sees it: python3 -m venv --system-site-packages"
     try:
-        version = load(flavour).__version__
+        version = load(variant).__version__
     except MachineError as error:
         # The error ends with the usual way to install it.
         return _absent(str(error), fix if board else None)
-    found: dict[str, Any] = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": False}
+    found: dict[str, Any] = {"version": version, "builds": variant.portable or driver.problem is None, "runs": False}
     if driver.problem:
         more = "" if _has("pycuda") else ", then pip install pycuda (needs nvcc on the PATH)"
-        more += "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
+        more += "; engines for GPUs elsewhere can be built here" if variant.portable else ""
         return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
-    if flavour.cuda and driver.cuda < flavour.cuda:
-        needed = ".".join(map(str, flavour.cuda))
+    if variant.cuda and driver.cuda < variant.cuda:
+        needed = ".".join(map(str, variant.cuda))
         return found | {"missing": f"a driver for CUDA {needed}", "fix": "update the NVIDIA driver"}
-    if flavour.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
+    if variant.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
         names = ", ".join(f"{gpu.name} ({gpu.arch})" for gpu in driver.gpus)
         return found | {"missing": f"support for {names}", "fix": USE_TENSORRT}
     if not _has("pycuda"):
         return found | {"missing": "pycuda", "fix": "pip install pycuda (needs nvcc on the PATH)"}
-    if not flavour.own_graphs and not _has("cuda.bindings"):
+    if not variant.own_graphs and not _has("cuda.bindings"):
         found |= {"missing": "cuda-bindings, so that it runs without CUDA graphs", "fix": "pip install cuda-bindings"}
     return found | {"runs": True}
 

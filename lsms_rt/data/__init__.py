@@ -1,4 +1,4 @@
-"""What is bundled: the demo checkpoint and an engine made of it.  Both were trained on synthetic CT."""
+"""Bundled data: the demo checkpoint, and the engine that was built from it.  It was trained on synthetic CT only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ DEMO_NOTE = "demo weights trained on synthetic CT"
 
 
 def demo_checkpoint() -> Path:
-    """Folder of the demo checkpoint: config, weights, tokenizer and model card."""
+    """Return the folder of the demo checkpoint: config, weights, tokenizer and model card."""
     return DATA / "demo"
 
 
 def demo_calibration() -> Path:
-    """Folder of the INT8 recipe of the demo weights: ``lsms-rt build-engine --precision int8 --calibration demo``."""
+    """Return the folder of the demo weights' INT8 recipe, which ``--calibration demo`` names on the command line."""
     return DATA / "demo.calibration"
 
 
 def demo_engine() -> Path:
-    """The bundled engine of the demo weights, for ONNX Runtime: ``Segmenter(demo_engine())``."""
+    """Return the bundled engine of the demo weights, for ONNX Runtime: ``Segmenter(demo_engine())``."""
     return DATA / "demo.engine"

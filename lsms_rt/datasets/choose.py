@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.engine.manifest import sha256
+from lsms_rt.digest import sha256, sha256_of_file
 
 from .questions import Question, disc_diameter, questions
 from .refhl import Annotation
@@ -68,7 +68,7 @@ def record(rows: list[Annotation]) -> list[dict[str, Any]]:
     digests: dict[Path, str] = {}
     for path in (path for row in rows for path in (row.image, row.mask)):
         if path not in digests:
-            digests[path] = sha256(path.read_bytes())
+            digests[path] = sha256_of_file(path)
     return [
         {
             "case_id": row.case_id,

@@ -1,4 +1,4 @@
-"""Engines: the directory, its manifest, and one file per backend."""
+"""Engines: the engine directory, its manifest, and the backends that run it."""
 
 from .backend import Backend, SentenceFeatures
 from .manifest import EngineDirectory, Manifest, open_directory

@@ -1,4 +1,4 @@
-"""The one small protocol that every engine backend keeps."""
+"""The protocol of engine backends."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ FEATURES = tuple(f"{kind}{stage}" for kind in ("keys", "values") for stage in ra
 
 @dataclass(frozen=True)
 class SentenceFeatures:
-    """What the image graph needs of one sentence: computed once, used for every slice.
+    """The encoded sentence, input of the image graph: computed once, used for every slice.
 
-    ``arrays`` maps ``keys1`` ... ``values4`` to (1, depth, T, C), in a form of the backend's own: NumPy float32, or
-    where its device has them.  ``mask`` is float32 (1, T).
+    Attributes:
+        arrays: ``keys1`` ... ``values4``, each (1, depth, T, C), as the backend stores them: NumPy float32, or on its
+            device.
+        mask: float32 (1, T).
     """
 
     arrays: dict[str, Any]
@@ -26,32 +28,32 @@ class SentenceFeatures:
 
 
 class Backend(Protocol):
-    """Runs the two graphs of one engine.  Safe to use from several threads."""
+    """Runs the two graphs of one engine; it may be used from several threads."""
 
     version: str
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
-        """``tokens`` int64 (1, T), ``mask`` float32 (1, T) -> the sentence's features."""
+        """Encode a sentence: ``tokens`` int64 (1, T), ``mask`` float32 (1, T)."""
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        """``images`` float32 (B, 1, S, S) in [-1, 1], 1 <= B <= max_batch -> logits float32 (B, S, S)."""
+        """Segment ``images``, float32 (B, 1, S, S) in [-1, 1] with 1 <= B <= max_batch; returns float32 (B, S, S)."""
 
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        """``segment`` of every batch, in order; a GPU's backend overlaps a batch's copies with another's computing."""
+        """Segment every batch, in order; on a GPU, copies of one batch overlap with the computation of another."""
 
     def close(self) -> None:
-        """Free what the engine holds; calling it twice is harmless."""
+        """Free the engine's resources; it may be called twice."""
 
 
 class OneByOne:
-    """A backend's ``segment_many`` where nothing overlaps."""
+    """Implements ``segment_many`` by ``segment``, without overlap."""
 
     def segment_many(self: SegmentsOne, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
         return (self.segment(images, text) for images in batches)
 
 
 class SegmentsOne(Protocol):
-    """What :class:`OneByOne` needs of a backend."""
+    """The part of a backend that :class:`OneByOne` uses."""
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        """As in :class:`Backend`."""
+        """Segment ``images`` as in :class:`Backend`."""

@@ -1,8 +1,7 @@
-"""The engine directory and its manifest: what an engine is, and how a changed or foreign one is refused."""
+"""The engine directory and its manifest, which changed or foreign engines are rejected by."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.digest import sha256, sha256_of_json
 from lsms_rt.errors import (
     EngineDigestError,
     EngineFileMissingError,
@@ -19,23 +19,45 @@ from lsms_rt.errors import (
     brief,
 )
 
-FORMAT = 1  # of the directory; raised when an older package could not read it
+# of the directory; increased when an older package could not read it
+FORMAT = 1
 MANIFEST = "manifest.json"
-REBUILD = "build it again: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
+REBUILD = "rebuild it: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a runtime needs to know before it opens a graph.
+    """Everything that a runtime needs to know before it opens a graph.
 
-    ``hu_window`` is (lower, upper) in HU, mapped to [-1, 1].  ``threshold`` turns probabilities into a mask;
-    where no pixel reaches ``confidence`` the answer is "not found".  ``profile`` is (min, opt, max) batch.
-    ``accuracy`` is what the build measured against the reference, and with what (``measured_with``).
-    ``gate`` is what an engine in less than fp32 lost on held-out sentences, ``calibration`` where its INT8 layers come
-    from.
-    ``kept_in_fp32`` counts the operations of an fp16 engine that stay in float32, a graph at a time.
-    ``plan_options`` are the builder's: hardware and version compatibility, workspace.
-    ``files`` maps names to sha256 hex digests.
+    Attributes:
+        preset: size of the model.
+        weights_digest: sha256 of the checkpoint's weights.
+        weights_note: description of the weights, shown with every result.
+        backend: name of the backend that runs the engine.
+        backend_version: version of its library that the engine was built with.
+        precision: "fp32", "fp16" or "int8".
+        image_size: S, the side of the network's input in pixels.
+        channels: channels of the network's input.
+        hu_window: (lower, upper) in HU, mapped to [-1, 1].
+        orientation: of the network's input.
+        max_tokens: T, the number of tokens of a sentence.
+        max_batch: largest batch.
+        profile: (min, opt, max) batch.
+        threshold: pixels with a higher probability are in the mask.
+        confidence: if no pixel reaches this probability, nothing is found.
+        kernels: "stock" or "triton".
+        compute_capability: of the GPU that the plans were built on; None for graphs.
+        device_name: name of that GPU.
+        target_capabilities: architectures that portable plans were built for, e.g. ("sm_86",).
+        calibration: origin of the INT8 layers; None for other precisions.
+        gate: accuracy that an engine below fp32 lost on held-out sentences.
+        accuracy: difference from the reference, measured by the build, and with what (``measured_with``).
+        kept_in_fp32: number of operations per graph that an fp16 engine computes in float32.
+        plan_options: options of the plan builder: hardware and version compatibility, workspace.
+        files: names of the files and their sha256, in hexadecimal.
+        built_by: program and version that built the engine.
+        format: version of the directory's format.
+        manifest_digest: sha256 of all other fields.
     """
 
     preset: str
@@ -69,7 +91,7 @@ class Manifest:
 
     @property
     def rebuild(self) -> str:
-        """The command that makes the same engine again."""
+        """Return the command that builds the same engine again."""
         command = "lsms-rt build-engine --checkpoint DIR"
         if self.backend != "onnxruntime":
             command += f" --backend {self.backend} --opt-batch {self.profile[1]}"
@@ -85,39 +107,41 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``, with the digest of all its other fields."""
+        """Return the text of ``manifest.json``, with the digest of all other fields."""
         values = asdict(self)
         return json.dumps(values | {"manifest_digest": fields_digest(values)}, indent=2) + "\n"
 
 
-def batch_profile(most: int, best: int | None = None) -> tuple[int, int, int]:
-    """(min, opt, max) batch.  The smallest is 1, since ``predict`` asks for one slice; ``best`` is by default up to 8.
+def batch_profile(max_batch: int, opt_batch: int | None = None) -> tuple[int, int, int]:
+    """Return (min, opt, max) batch; the minimum is 1, since ``predict`` runs one slice.
 
-    Raises :class:`InputError` for a best batch that is none of them.
+    Args:
+        max_batch: largest batch.
+        opt_batch: batch to optimize for; None: ``max_batch``, but at most 8.
+
+    Raises:
+        InputError: ``opt_batch`` is not between 1 and ``max_batch``.
     """
-    best = min(most, 8) if best is None else best
-    if not 1 <= best <= most:
-        raise InputError(f"--opt-batch {best}; give 1 to --max-batch {most}")
-    return 1, best, most
-
-
-def sha256(data: bytes) -> str:
-    """Hex digest of ``data``."""
-    return hashlib.sha256(data).hexdigest()
+    opt_batch = min(max_batch, 8) if opt_batch is None else opt_batch
+    if not 1 <= opt_batch <= max_batch:
+        raise InputError(f"--opt-batch {opt_batch}; give 1 to --max-batch {max_batch}")
+    return 1, opt_batch, max_batch
 
 
 def fields_digest(values: dict[str, Any]) -> str:
-    """Digest of a manifest's fields but ``manifest_digest``: shows an accident, though not a forgery."""
-    rest = {name: value for name, value in values.items() if name != "manifest_digest"}
-    return sha256(json.dumps(rest, sort_keys=True).encode())
+    """Return the digest of a manifest's fields without ``manifest_digest``; it detects corruption, not tampering."""
+    return sha256_of_json({name: value for name, value in values.items() if name != "manifest_digest"})
 
 
 @dataclass(frozen=True)
 class EngineDirectory:
-    """An engine whose manifest has been read and, by :meth:`read`, whose files are checked one by one.
+    """An engine directory with a valid manifest; :meth:`read` checks its other files.
 
-    ``digest`` is "sha256:" and the digest of ``manifest.json``, which holds those of all other files: whoever gets it
-    from a trusted place can trust the whole directory.
+    Attributes:
+        path: the directory.
+        manifest: its manifest.
+        digest: "sha256:" and the digest of ``manifest.json``, which contains those of all other files: a digest from a
+            trusted source verifies the whole directory.
     """
 
     path: Path
@@ -125,30 +149,40 @@ class EngineDirectory:
     digest: str
 
     def read(self, name: str) -> bytes:
-        """The bytes of file ``name``, only if they are the ones the manifest was written with.
+        """Read the file ``name`` and check its digest.
 
-        The same bytes that were checked are returned, so nothing can be swapped in between.
+        The returned bytes are those that were checked, so the file cannot be replaced in between.
+
+        Raises:
+            EngineError: a subclass says whether the file is missing or changed.
         """
         expected = self.manifest.files.get(name)
-        again = f"build it again: {self.manifest.rebuild}"
+        fix = f"rebuild it: {self.manifest.rebuild}"
         if expected is None:
-            raise EngineInvalidError(f"{self.path / MANIFEST} names no {name}; {again}")
+            raise EngineInvalidError(f"{self.path / MANIFEST} does not list {name}; {fix}")
         try:
             data = (self.path / name).read_bytes()
         except OSError as error:
-            raise EngineFileMissingError(f"{self.path} lacks {name}, which its manifest names; {again}") from error
-        found = sha256(data)
-        if found != expected:
+            raise EngineFileMissingError(
+                f"{name} is missing in {self.path}, and its manifest lists it; {fix}"
+            ) from error
+        actual = sha256(data)
+        if actual != expected:
             raise EngineDigestError(
-                f"{self.path / name} has changed: sha256 {found[:12]}..., not {expected[:12]}...; {again}"
+                f"{self.path / name} has changed: sha256 {actual[:12]}..., not {expected[:12]}...; {fix}"
             )
         return data
 
 
 def open_directory(path: str | Path, digest: str | None = None) -> EngineDirectory:
-    """Read and check the manifest of the engine at ``path``.
+    """Read and check the manifest of an engine.
 
-    ``digest`` ("sha256:HEX"), from a trusted place, must then be the manifest's.  Raises a subclass of ``EngineError``.
+    Args:
+        path: the engine directory.
+        digest: "sha256:HEX" of the engine from a trusted source, which is then compared; None: no check.
+
+    Raises:
+        EngineError: a subclass says what is wrong.
     """
     path = Path(path)
     file = path / MANIFEST
@@ -159,15 +193,15 @@ def open_directory(path: str | Path, digest: str | None = None) -> EngineDirecto
         )
     if not file.is_file():
         raise EngineFileMissingError(
-            f"{path} is no engine directory: it has no {MANIFEST}; check the path, or {REBUILD}"
+            f"{path} is not an engine directory: it has no {MANIFEST}; check the path, or {REBUILD}"
         )
     data = file.read_bytes()
-    found = f"sha256:{sha256(data)}"
-    if digest is not None and digest.lower() != found:
+    actual = f"sha256:{sha256(data)}"
+    if digest is not None and digest.lower() != actual:
         raise EngineDigestError(
-            f"{file} has digest {found}, not the expected {digest}; take the engine from a trusted place"
+            f"{file} has digest {actual}, not the expected {digest}; get the engine from a trusted source again"
         )
-    return EngineDirectory(path, _parse(file, data), found)
+    return EngineDirectory(path, _parse(file, data), actual)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> str:
@@ -181,17 +215,17 @@ def _parse(file: Path, data: bytes) -> Manifest:
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise EngineInvalidError(f"{file} is no JSON ({brief(error)}); {REBUILD}") from error
+        raise EngineInvalidError(f"{file} is not valid JSON ({brief(error)}); {REBUILD}") from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise EngineInvalidError(f"{file} is no manifest of an engine: it states no format; {REBUILD}")
+        raise EngineInvalidError(f"{file} is not an engine manifest: it has no format number; {REBUILD}")
     if values["format"] > FORMAT:
         raise EngineFormatError(
             f"{file} has format {values['format']}, this lsms-rt reads up to {FORMAT}; pip install --upgrade lsms-rt"
         )
-    found = fields_digest(values)
-    if values.get("manifest_digest") != found:
+    actual = fields_digest(values)
+    if values.get("manifest_digest") != actual:
         raise EngineDigestError(
-            f"{file} has changed since it was built: its fields have digest {found[:12]}...; {REBUILD}"
+            f"{file} has changed since it was built: its fields have digest {actual[:12]}...; {REBUILD}"
         )
     known = {f.name for f in fields(Manifest)}
     try:
@@ -207,23 +241,23 @@ _TEXTS = ("preset", "backend", "backend_version", "precision", "kernels", "weigh
 
 
 def _is_hu(value: object) -> bool:
-    """Whether a window may end there: finite, and nothing that float32 would not hold."""
+    """Whether a value can be the end of an HU window: finite, and in the range of float32."""
     return isinstance(value, (int, float)) and abs(value) < 1e6 and math.isfinite(value)
 
 
 def _check(file: Path, manifest: Manifest) -> None:
-    """Refuse values that a runtime would stumble over; digests do not help against a manifest made wrong."""
+    """Reject values that a runtime would fail on; digests do not help against a manifest that was written wrong."""
     integers = {"image_size": 32, "channels": 1, "max_tokens": 3, "max_batch": 1}
-    for name, least in integers.items():
+    for name, minimum in integers.items():
         value = getattr(manifest, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 8192:
-            what = f"{name} is {brief(repr(value))}, not a whole number of at least {least}"
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= 8192:
+            what = f"{name} is {brief(repr(value))}, not an integer from {minimum} to 8192"
             raise EngineInvalidError(f"{file}: {what}; {REBUILD}")
     window = manifest.hu_window
     if not (isinstance(window, tuple) and len(window) == 2 and all(_is_hu(v) for v in window)):
         raise EngineInvalidError(f"{file}: hu_window is {brief(repr(window))}, not (lower, upper) in HU; {REBUILD}")
     if not window[0] < window[1]:
-        raise EngineInvalidError(f"{file}: hu_window is {window!r}, its lower end is not below its upper; {REBUILD}")
+        raise EngineInvalidError(f"{file}: hu_window is {window!r}, the lower bound is not below the upper; {REBUILD}")
     for name in ("threshold", "confidence"):
         value = getattr(manifest, name)
         if not isinstance(value, (int, float)) or not 0 < value < 1:
@@ -231,7 +265,7 @@ def _check(file: Path, manifest: Manifest) -> None:
     for name in _TEXTS:
         value = getattr(manifest, name)
         if not (isinstance(value, str) and value.isprintable() and len(value) <= 200):
-            raise EngineInvalidError(f"{file}: {name} is no text of one line and at most 200 characters; {REBUILD}")
+            raise EngineInvalidError(f"{file}: {name} is not a text of one line and at most 200 characters; {REBUILD}")
     profile = manifest.profile
     if not (isinstance(profile, tuple) and len(profile) == 3 and all(type(v) is int and v >= 1 for v in profile)):
         raise EngineInvalidError(f"{file}: profile is {brief(repr(profile))}, not three batch sizes; {REBUILD}")

@@ -1,37 +1,38 @@
-"""ONNX Runtime: on the CPU the embedded default, and the yardstick of the other backends; on a GPU where it can."""
+"""The ONNX Runtime backend: the default on CPU and the reference for other backends; optional on GPU."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.errors import EngineInvalidError, MachineError, MissingDependencyError, brief
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 
 from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
+from .slice_pool import CLOSED, SlicePool
 
 TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
-CLOSED = "this engine has been closed; open a new Segmenter"
 INPUTS = {TEXT_GRAPH: TEXT_INPUTS, IMAGE_GRAPH: ("image", "mask", *FEATURES)}
 
 
 class OnnxRuntimeBackend(OneByOne):
-    """Two inference sessions; ``run`` of a session is thread-safe.
+    """Runs an engine of ONNX graphs in two inference sessions.
 
-    On a CPU one slice is computed by all threads, and several by one thread each: nothing waits for anything then, and
-    what a slice needs stays in a core's cache (measured on two cores: a tenth faster a slice, where a batch in one
-    call is a tenth slower).
+    On a CPU one slice is computed by all threads, but several slices by one thread each, so threads never synchronize,
+    and the data of a slice stays in a core's cache (measured on two cores: a tenth faster per slice, while a batch in
+    one call is a tenth slower).
 
-    ``kind`` is "cpu", "cuda" or "tensorrt", whose execution providers are in the package onnxruntime-gpu; None takes
-    CUDA where it is, and logs it.  GPU number ``index``.
+    Args:
+        engine: the engine directory.
+        threads: CPU threads per slice; None lets the library choose.
+        kind: "cpu", "cuda" or "tensorrt" (the latter two need the package onnxruntime-gpu); None uses CUDA if it is
+            available, and logs the choice.
+        index: number of the GPU.
     """
 
     def __init__(self, engine: EngineDirectory, threads: int | None, kind: str | None = None, index: int = 0) -> None:
@@ -63,7 +64,8 @@ class OnnxRuntimeBackend(OneByOne):
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
         if self._pool is None:
             return super().segment_many(batches, text)
-        self._session(IMAGE_GRAPH)  # refuses a closed engine
+        # raises if the engine has been closed
+        self._session(IMAGE_GRAPH)
         return self._pool.run(batches, lambda session, image: self._logits(session, image, text))
 
     def close(self) -> None:
@@ -83,73 +85,22 @@ class OnnxRuntimeBackend(OneByOne):
         return session
 
 
-class SlicePool:
-    """Slices on threads of their own, each through one session of one thread, which is opened when it is needed."""
-
-    def __init__(self, threads: int, open_session: Callable[[], Any]) -> None:
-        self.threads, self._open = threads, open_session
-        self._session: Any = None
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-        self._closed = False
-
-    def run(
-        self, batches: Iterable[np.ndarray], answer: Callable[[Any, np.ndarray], np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """``answer`` of the session and every image (1, 1, S, S), a batch at a time, in order.
-
-        Batches are asked for until every thread has a slice waiting behind its own, so that none idles between two.
-        """
-        under_way: deque[list[Future[np.ndarray]]] = deque()
-        try:
-            for images in batches:
-                under_way.append(self._submit(images, answer))
-                while sum(map(len, under_way)) - len(under_way[0]) >= self.threads:
-                    yield _gathered(under_way.popleft())
-            while under_way:
-                yield _gathered(under_way.popleft())
-        finally:  # an error, or a caller who wants no more
-            for slice_ in (slice_ for batch in under_way for slice_ in batch):
-                slice_.cancel()
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._executor is not None:
-                self._executor.shutdown(cancel_futures=True)
-            self._session = self._executor = None
-
-    def _submit(self, images: np.ndarray, answer: Callable[[Any, np.ndarray], np.ndarray]) -> list[Future[np.ndarray]]:
-        with self._lock:  # to the last slice: ``close`` must not come between
-            if self._closed:
-                raise EngineInvalidError(CLOSED)
-            if self._executor is None:
-                self._session = self._open()
-                self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="lsms-slice")
-            return [self._executor.submit(answer, self._session, image[None]) for image in images]
-
-
-def _gathered(batch: list[Future[np.ndarray]]) -> np.ndarray:
-    try:
-        return np.concatenate([slice_.result() for slice_ in batch])
-    except CancelledError as error:  # by ``close``
-        raise EngineInvalidError(CLOSED) from error
-
-
 def cpu_count() -> int:
-    """CPUs that this process may use, which in a container are fewer than the machine has."""
+    """Return the number of CPUs that this process may use; in a container it is below the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(session: Any, graph: str, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:
         result: list[np.ndarray] = session.run(outputs, feeds)
-    except Exception as error:  # the library's own exceptions have no common public base
+    except Exception as error:
+        # the library's exceptions have no common public base class
         raise EngineInvalidError(f"ONNX Runtime could not run {graph}: {brief(error)}") from error
     return result
 
 
-PROVIDERS = {  # of ONNX Runtime, the first that runs an operator takes it
+# execution providers; each operator runs on the first one that supports it
+PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
@@ -158,12 +109,13 @@ log = logging.getLogger("lsms_rt")
 
 
 def choose_providers(ort: Any, kind: str | None, index: int) -> list[Any]:
-    """What a session is opened with.  Raises :class:`MachineError` where the package has no such provider."""
-    there = ort.get_available_providers()
-    if kind is None:  # what the package was compiled with says nothing of this machine
-        kind = "cuda" if "CUDAExecutionProvider" in there and look().problem is None else "cpu"
+    """Return the execution providers for a kind of device; MachineError if the package does not include them."""
+    available = ort.get_available_providers()
+    # The package may include CUDA on a machine without a GPU.
+    if kind is None:
+        kind = "cuda" if "CUDAExecutionProvider" in available and query_driver().problem is None else "cpu"
         log.info("ONNX Runtime on %s", kind)
-    missing = [name for name in PROVIDERS[kind] if name not in there]
+    missing = [name for name in PROVIDERS[kind] if name not in available]
     if missing:
         raise MachineError(
             f"device {kind!r}: this ONNX Runtime has no {missing[0]}; "
@@ -175,11 +127,12 @@ def choose_providers(ort: Any, kind: str | None, index: int) -> list[Any]:
 
 def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, providers: list[Any]) -> Any:
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors; they are raised as well
+    # errors only; they are raised as well
+    options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     if name == TEXT_GRAPH:
-        # Each session has threads of its own.  Those of the text graph would go on spinning after it, on the cores that
+        # Each session has its own threads.  Those of the text graph would keep spinning afterwards, on the cores that
         # the image graph then needs: 98 instead of 67 ms for both, on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -188,13 +141,14 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
         what = f"ONNX Runtime {ort.__version__} cannot load {engine.path / name}: {brief(error)}"
         raise EngineInvalidError(what) from error
     first = providers[0] if isinstance(providers[0], str) else providers[0][0]
-    if session.get_providers()[0] != first:  # the library goes on without a provider that does not start
-        raise MachineError(f"ONNX Runtime's {first} does not start here; see lsms-rt doctor, or take device='cpu'")
-    found = {value.name for value in session.get_inputs()}
-    if found != set(INPUTS[name]):
+    # The library silently continues without a provider that fails.
+    if session.get_providers()[0] != first:
+        raise MachineError(f"ONNX Runtime's {first} failed to initialize; see lsms-rt doctor, or use device='cpu'")
+    inputs = {value.name for value in session.get_inputs()}
+    if inputs != set(INPUTS[name]):
         raise EngineInvalidError(
-            f"{engine.path / name} has inputs {brief(sorted(found), 200)}, not {', '.join(sorted(INPUTS[name]))}; "
-            "build the engine again"
+            f"{engine.path / name} has inputs {brief(sorted(inputs), 200)}, not {', '.join(sorted(INPUTS[name]))}; "
+            f"rebuild the engine: {engine.manifest.rebuild}"
         )
     return session
 

@@ -1,1 +1,1 @@
-"""What this machine has: NVIDIA GPU, Jetson board."""
+"""Hardware of this machine: NVIDIA driver and GPUs, Jetson boards."""

@@ -1,4 +1,4 @@
-"""Which NVIDIA driver and GPUs this machine has, asked of the driver itself: no package is needed for it."""
+"""NVIDIA driver and GPUs of this machine, queried from the driver library itself: no package is needed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # CUdevice_attribute: compute capability, and memory shared with the CPU
+# CUdevice_attribute: compute capability, and memory shared with the CPU
+_MAJOR, _MINOR, _INTEGRATED = 75, 76, 18
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """``capability`` as (8, 7); ``memory`` in bytes; ``integrated``: shares the CPU's memory, as a Jetson's does."""
+    """A GPU.
+
+    Attributes:
+        name: the driver's name of it.
+        capability: compute capability, e.g. (8, 7).
+        memory: bytes.
+        integrated: whether it shares the CPU's memory, as a Jetson's does.
+    """
 
     name: str
     capability: tuple[int, int]
@@ -22,15 +30,18 @@ class Gpu:
 
     @property
     def arch(self) -> str:
-        """``sm_87``"""
+        """Return the architecture's name, e.g. ``sm_87``."""
         return f"sm_{self.capability[0]}{self.capability[1]}"
 
 
 @dataclass(frozen=True)
 class Driver:
-    """What the NVIDIA driver says.  ``cuda``: the newest CUDA that it runs, as (13, 0); (0, 0) where there is none.
+    """The NVIDIA driver and its GPUs.
 
-    ``problem`` says in words why there is no GPU to be used; None where there is one.
+    Attributes:
+        cuda: the newest CUDA version that it supports, e.g. (13, 0); (0, 0) without a driver.
+        gpus: in the driver's order.
+        problem: why no GPU can be used; None if one can.
     """
 
     cuda: tuple[int, int] = (0, 0)
@@ -38,22 +49,26 @@ class Driver:
     problem: str | None = None
 
 
-def look() -> Driver:
-    """Ask the driver.  Never raises: a machine without a GPU is a machine too."""
+def query_driver() -> Driver:
+    """Query the NVIDIA driver; never raises."""
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:
-        return Driver(problem=f"no NVIDIA driver ({_LIBRARY} is not to be found)")
+        return Driver(problem=f"no NVIDIA driver ({_LIBRARY} was not found)")
     version = ctypes.c_int()
     library.cuDriverGetVersion(ctypes.byref(version))
     cuda = (version.value // 1000, version.value % 1000 // 10)
     code = library.cuInit(0)
     if code:
-        return Driver(cuda, problem=f"the NVIDIA driver does not start (cuInit: {_name(library, code)})")
+        return Driver(cuda, problem=f"the NVIDIA driver failed to initialize (cuInit: {_name(library, code)})")
     count = ctypes.c_int()
     library.cuDeviceGetCount(ctypes.byref(count))
     gpus = tuple(_gpu(library, index) for index in range(count.value))
     return Driver(cuda, gpus, None if gpus else "the NVIDIA driver finds no GPU")
+
+
+# alias of version 0.1
+look = query_driver
 
 
 def _gpu(library: Any, index: int) -> Gpu:

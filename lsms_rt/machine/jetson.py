@@ -1,4 +1,4 @@
-"""Whether this machine is an NVIDIA Jetson, which software it runs, and in which power mode."""
+"""Detect an NVIDIA Jetson, its software and its power mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ MODEL, RELEASE, PACKAGES = "proc/device-tree/model", "etc/nv_tegra_release", "va
 
 @dataclass(frozen=True)
 class Jetson:
-    """``l4t`` is the board's Linux, "36.4.3"; ``jetpack`` and ``power_mode`` are None where they cannot be read."""
+    """A Jetson board.
+
+    Attributes:
+        model: the board's name.
+        l4t: version of its Linux, e.g. "36.4.3"; None if unknown.
+        jetpack: version of JetPack; None if unknown.
+        power_mode: name of the power mode; None if unknown.
+    """
 
     model: str
     l4t: str | None
@@ -22,7 +29,7 @@ class Jetson:
 
 
 def _run(command: Sequence[str]) -> str:
-    """What a command prints; nothing where it is missing, fails or hangs."""
+    """Return the output of a command; empty if it is missing, fails or hangs."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -30,7 +37,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 def find(root: Path = Path("/"), run: Callable[[Sequence[str]], str] = _run) -> Jetson | None:
-    """The Jetson that this is, or None.  ``root`` and ``run`` are other ones in tests."""
+    """Return this Jetson; None on another machine.  ``root`` and ``run`` are injectable for tests."""
     model = _read(root / MODEL).rstrip("\0").strip()
     if "Jetson" not in model and "Orin" not in model and "Thor" not in model:
         return None

@@ -1,1 +1,1 @@
-"""Readers: whatever holds CT slices -> ``CtSlice``."""
+"""Read CT slices from DICOM, NIfTI, images, arrays; ``load`` chooses the reader."""

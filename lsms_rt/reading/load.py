@@ -1,26 +1,28 @@
-"""Whatever holds CT slices -> CtSlice: files of several formats, datasets, arrays.
+"""Load CT slices from files, datasets and arrays.
 
-Only files that state their orientation (DICOM, NIfTI) are turned; arrays, .npy files and pictures are taken to be
-in the usual axial view already.
+Only DICOM and NIfTI files state their orientation, and are turned into the model's frame; arrays, .npy files and images
+are assumed to be in the usual axial view already.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lsms_rt.ct_slice import CtSlice, check_shape, slice_from_array
+from lsms_rt.ct_slice import CtSlice, log_notes, slice_from_array
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
 
-Window = tuple[float, float]  # (level, width) in HU
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # whatever the name says: Pillow would hand EPS to Ghostscript
+from .dicom.parse import IsDicomdir
+from .dicom.read import read_slices, slices_from_dataset
+from .dicom.series import feet_to_head, read_archive, read_dicomdir, read_series
+from .nifti import read_nifti
+from .pictures import IMAGE_EXTENSIONS, Window, check_window, read_image, read_npy
 
 
 def load_slices(
@@ -30,114 +32,94 @@ def load_slices(
     series: str | int | None = None,
     on_damaged: Callable[[str], None] | None = None,
 ) -> list[CtSlice]:
-    """Read one or more axial slices, feet to head.
+    """Read one or more axial slices, in order from feet to head.  Notes about them are logged.
 
-    img: a DICOM file; a folder or a .zip archive holding a DICOM series, or a DICOMDIR; .npy (H, W) in HU; a grey
-    picture, 16-bit meaning HU + 1024 and 8-bit only with a `window`; .nii or .nii.gz (needs nibabel); a pydicom
-    Dataset; an array (H, W) in HU.
-    window: (level, width) in HU that an 8-bit picture shows, 0 and 255 being its ends; nothing else is changed by it.
-    series: which one of several: a SeriesNumber, "3:2" for the second that is listed with number 3, or a UID's end.
-    on_damaged: is called with a line about each file of a series that cannot be read, and the others are returned;
-    None refuses such a series.
-    Raises InputError, or MachineError where a library is missing. What was assumed is logged. Messages and
-    `CtSlice.source` hold no file name (`labels`).
+    Args:
+        img: a DICOM file; a folder or .zip archive with a DICOM series, or a DICOMDIR; .npy (H, W) in HU; a gray image,
+            16-bit for HU + 1024, 8-bit only with a ``window``; .nii or .nii.gz (needs nibabel); a pydicom Dataset; an
+            array (H, W) in HU.
+        window: (level, width) in HU that an 8-bit image shows: 0 and 255 are its ends.  Other inputs ignore it.
+        series: which one of several series: a SeriesNumber, "3:2" for the second that is listed with number 3, or the
+            end of a SeriesInstanceUID.
+        on_damaged: callback(message) for each unreadable file of a series, which is then skipped; if None, such a
+            series is rejected.
+
+    Returns:
+        The slices; their ``source`` contains no file name unless names are shown (see ``privacy``).
+
+    Raises:
+        InputError: the image cannot be used.
+        MachineError: a library or decoder is missing.
     """
     if window is not None:
-        _check_window(window)
+        check_window(window)
     if isinstance(img, CtSlice):
         return [img]
     if isinstance(img, (str, os.PathLike)):
-        return _load_path(Path(os.fsdecode(img)), window, series, on_damaged)
-    from .dicom.read import log_notes, slices_from_dataset
-
-    if isinstance(img, np.ndarray):
-        return log_notes([slice_from_array(img)])
-    pydicom = sys.modules.get("pydicom")  # a Dataset can only exist where pydicom was imported
-    if pydicom is not None and isinstance(img, pydicom.Dataset):
-        from .dicom.series import feet_to_head
-
-        return feet_to_head(slices_from_dataset(img, "Dataset"))
-    raise InputError(f"an image of type {type(img).__name__}; give a path, a Dataset or an array in HU")
+        slices = _load_path(Path(os.fsdecode(img)), window, series, on_damaged)
+    elif isinstance(img, np.ndarray):
+        slices = [slice_from_array(img)]
+    elif _is_dataset(img):
+        slices = feet_to_head(slices_from_dataset(img))
+    else:
+        raise InputError(f"an image of type {type(img).__name__}; give a path, a Dataset or an array in HU")
+    log_notes(slices)
+    return slices
 
 
 def load_slice(img: object, *, window: Window | None = None) -> CtSlice:
-    """`load_slices` for an input that holds exactly one slice; InputError if it holds several."""
+    """Read an input that contains exactly one slice; arguments and errors as for :func:`load_slices`."""
     slices = load_slices(img, window=window)
     if len(slices) != 1:
-        what = slices[0].source if not isinstance(img, (str, os.PathLike)) else label(img, "the input")
-        raise InputError(f"{what}: holds {len(slices)} slices, one is needed; use predict_series")
+        name = label(img, "the input") if isinstance(img, (str, os.PathLike)) else slices[0].source
+        raise InputError(f"{name}: contains {len(slices)} slices, one is needed; use predict_series")
     return slices[0]
 
 
-def _check_window(window: Window) -> None:
-    level, width = window
-    if not (np.isfinite(level) and np.isfinite(width) and width > 0):
-        raise InputError(f"window is {level:g}, {width:g}; give level and width in HU, width above 0, as 50 350")
+def load_series(images: Any, *, window: Window | None = None, series: str | int | None = None) -> list[CtSlice]:
+    """Read a series, or several single slices.
+
+    Args:
+        images: as for :func:`load_slices`, or an iterable of inputs with one slice each.
+        window: as for :func:`load_slices`.
+        series: as for :func:`load_slices`.
+
+    Returns:
+        The slices from feet to head; those of an iterable in its order, unless every slice knows its position.
+    """
+    single = isinstance(images, (str, bytes, os.PathLike, np.ndarray)) or _is_dataset(images)
+    if isinstance(images, Iterable) and not single:
+        slices = [load_slice(image, window=window) for image in images]
+    else:
+        slices = load_slices(images, series=series, window=window)
+    if all(ct.position_mm is not None for ct in slices):
+        slices.sort(key=lambda ct: ct.position_mm or 0.0)
+    return slices
+
+
+def _is_dataset(img: Any) -> bool:
+    # A Dataset can exist only where pydicom was imported.
+    pydicom = sys.modules.get("pydicom")
+    return pydicom is not None and isinstance(img, pydicom.Dataset)
 
 
 def _load_path(
     path: Path, window: Window | None, series: str | int | None, on_damaged: Callable[[str], None] | None
 ) -> list[CtSlice]:
-    from .dicom import read_archive, read_dicom, read_series
-    from .dicom.read import log_notes
-
-    name = path.name.lower()
     if path.is_dir():
         return read_series(path, series, on_damaged=on_damaged)
     if not path.is_file():
         raise InputError(with_hint(f"{label(path, 'the input')}: no such file; check the path"))
-    if name.endswith(".zip"):
+    lower, name = path.name.lower(), label(path, "the file")
+    if lower.endswith(".zip"):
         return read_archive(path, series, on_damaged=on_damaged)
-    called = label(path, "the file")
-    if name.endswith(".npy"):
-        return log_notes([_slice_from_npy(path, called)])
-    if name.endswith(_PICTURES):
-        return log_notes([_slice_from_picture(path, window, called)])
-    if name.endswith((".nii", ".nii.gz")):
-        from .nifti import read_nifti
-
-        return log_notes(read_nifti(path, called))
-    return read_dicom(path, series, on_damaged=on_damaged)
-
-
-def _slice_from_npy(path: Path, name: str) -> CtSlice:
+    if lower.endswith(".npy"):
+        return [read_npy(path, name)]
+    if lower.endswith(IMAGE_EXTENSIONS):
+        return [read_image(path, window, name)]
+    if lower.endswith((".nii", ".nii.gz")):
+        return read_nifti(path, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of overflows in a hostile header
-            a = np.load(path, mmap_mode="r", allow_pickle=False)  # judged before it is read
-            fields = a.dtype.names  # an .npz by another name has no dtype
-    except Exception as error:  # a hostile header gives ValueError, TypeError, OverflowError, tokenize's errors ...
-        kind = type(error).__name__
-        raise InputError(f"{name}: not a readable .npy ({kind}); save it with numpy.save(path, hu)") from error
-    if fields:  # not in a message: the names of the fields are free text
-        raise InputError(f"{name}: a table of {len(fields)} fields, not a CT image; save it with numpy.save(path, hu)")
-    return slice_from_array(a, name)
-
-
-def _slice_from_picture(path: Path, window: Window | None, name: str) -> CtSlice:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            check_shape(picture.height, picture.width, name)  # before decoding
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1:
-                raise InputError(f"{name}: a picture of {pages} pages; save one, or give DICOM or NIfTI")
-            picture.load()  # here: numpy would not pass on its errors
-            mode, a = picture.mode, np.asarray(picture)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, DecompressionBombError ...
-        kind = type(error).__name__
-        raise InputError(f"{name}: not a readable picture ({kind}); save it again") from error
-    if mode == "L":
-        if window is None:
-            fix = "give the level and width that it shows: --window 50 350, in Python window=(50, 350)"
-            raise InputError(f"{name}: an 8-bit picture, its grey values are not HU; {fix}")
-        level, width = window
-        note = f"an 8-bit picture is taken to show level {level:g}, width {width:g} HU, as given"
-        return slice_from_array(level - width / 2 + a.astype(np.float32) * (width / 255), name, notes=(note,))
-    if mode.startswith("I"):
-        note = "a 16-bit picture is taken to hold HU + 1024"
-        return slice_from_array(a.astype(np.float32) - 1024, name, notes=(note,))
-    raise InputError(f"{name}: a picture of mode {mode}; save it grey, 8-bit or 16-bit (HU + 1024)")
+        return feet_to_head(read_slices(path))
+    except IsDicomdir:
+        return read_dicomdir(path, series, on_damaged=on_damaged)

@@ -1,6 +1,6 @@
-"""Results -> files that other programs open: DICOM Segmentation and NIfTI.
+"""Write results to files: DICOM Segmentation, NIfTI, PNG.
 
-Their libraries are loaded when a file is written.
+Libraries are imported when a file is written.
 """
 
 from __future__ import annotations

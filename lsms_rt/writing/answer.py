@@ -1,4 +1,4 @@
-"""The answer for one slice, as far as it is kept: computed now, or by a run before."""
+"""Result for one slice, new or restored from an earlier run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from lsms_rt.ct_slice import CtSlice
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """``mask`` bool (H, W) in the input's own grid of ``slice``; ``record`` is what results.json says of it."""
+    """The part of a result that is kept for the outputs of a whole series.
 
-    slice: CtSlice
+    Attributes:
+        ct: the slice.
+        mask: bool (H, W), in the input's own grid.
+        text: the sentence.
+        record: the slice's entry in results.json.
+    """
+
+    ct: CtSlice
     mask: np.ndarray
     text: str
     record: dict[str, Any]
 
     @property
     def found(self) -> bool:
+        """Return whether the mask is not empty."""
         return bool(self.mask.any())

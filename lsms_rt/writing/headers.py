@@ -1,4 +1,4 @@
-"""What a Segmentation object takes over from an image's header: checked first, and copied, never changed."""
+"""The attributes that a DICOM Segmentation copies from an image's header: checked, then copied, never changed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsms_rt.errors import InputError
+from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     from .result import Result
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED = (CT + ".1", CT + ".2")  # Enhanced CT, and legacy converted
+# Enhanced CT, and legacy converted
+ENHANCED = (CT + ".1", CT + ".2")
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-# Of patient and study; an archive files the object by them.  The standard asks for all but the last two, if only empty.
+# Of patient and study; a PACS files the object by them.  The standard requires all but the last two, possibly empty.
 IDENTITY = (
     "PatientName",
     "PatientID",
@@ -35,51 +37,53 @@ LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompr
 
 
 def check_header(result: Result) -> None:
-    """InputError unless the header has what a Segmentation object cannot do without, its places aside."""
-    source, header = result.slice.source, result.slice.header
+    """Raise InputError unless the header has the attributes that a Segmentation needs, geometry aside."""
+    source, header = result.ct.source, result.ct.header
     if header is None:
-        raise InputError(f"{source}: not a DICOM image, a DICOM SEG cannot refer to it; write NIfTI or PNG instead")
+        raise InputError(f"{source}: not a DICOM image, so a DICOM SEG cannot refer to it; write NIfTI or PNG instead")
     wrong = [f"{name} is {why}" for name in UIDS if (why := _uid_problem(value_of(header, name)))]
     sides = [value_of(header, name) for name in ("Rows", "Columns")]
     wrong += [f"{name} is absent" for name, value in zip(("Rows", "Columns"), sides, strict=True) if not value]
     if wrong:
-        raise InputError(f"{source}: {', '.join(wrong)}, a DICOM SEG refers to it; export the image again")
+        raise InputError(f"{source}: {', '.join(wrong)}, which a DICOM SEG needs; {EXPORT_AGAIN}")
     if value_of(header, "SOPClassUID") not in (CT, *ENHANCED):
         raise InputError(f"{source}: SOPClassUID is not that of a CT image; give the original CT image")
     if tuple(sides) != result.mask.shape:
         rows, columns = result.mask.shape
-        raise InputError(f"{source}: a mask of {rows}x{columns} for {sides[0]}x{sides[1]} pixels; give the slice's own")
+        pixels = f"{sides[0]}x{sides[1]} pixels"
+        raise InputError(f"{source}: a mask of {rows}x{columns} for {pixels}; give the mask in the slice's own grid")
 
 
 def check_one_series(results: Sequence[Result]) -> None:
-    """InputError unless all results are of one series, in one frame of reference, and answer one sentence."""
+    """Raise InputError unless all results are of one series, in one frame of reference, for one sentence."""
     for name in (*UIDS[2:], "Rows", "Columns", "SOPClassUID"):
-        count = len({str(value_of(result.slice.header, name)) for result in results})
+        count = len({str(value_of(result.ct.header, name)) for result in results})
         if count > 1:
-            raise InputError(f"{len(results)} results with {count} different {name}; write each series apart")
+            raise InputError(f"{len(results)} results with {count} different {name}; write each series separately")
     sentences = len({result.text for result in results})
     if sentences > 1:
-        raise InputError(f"results for {sentences} sentences; one DICOM SEG holds one, write them apart")
+        raise InputError(f"results for {sentences} sentences; write one DICOM SEG per sentence")
 
 
 def is_enhanced(header: Any) -> bool:
-    """Whether the header is of a multi-frame class."""
+    """Return whether the header is of a multi-frame class."""
     return value_of(header, "SOPClassUID") in ENHANCED
 
 
 def value_of(header: Any, name: str) -> Any:
-    """The value of an attribute; None if it is absent, empty, or its bytes do not convert to its type."""
+    """Return the value of an attribute; None if it is absent, empty, or its bytes do not convert to its type."""
     try:
         value = header.get(name)
         return None if value is None or value == "" else value
-    except Exception:  # pydicom raises almost anything
+    except Exception:
+        # pydicom raises almost any class
         return None
 
 
 def without_geometry(header: Any) -> Dataset:
-    """A new Dataset of what is taken over, but for places; absent attributes that must be there are empty.
+    """Copy the attributes, without geometry, into a new Dataset; required ones that are absent become empty.
 
-    All text in it is decoded, so that it may be written in another character set.
+    All text is decoded, so that it can be written in another character set.
     """
     from pydicom import Dataset
 
@@ -103,11 +107,11 @@ def _uid_problem(value: Any) -> str | None:
 
     if value is None:
         return "absent"
-    return None if isinstance(value, str) and UID(value).is_valid else "no UID"
+    return None if isinstance(value, str) and UID(value).is_valid else "not a UID"
 
 
 def _text(header: Any, name: str) -> str:
-    """An attribute's text, decoded; empty where it is absent or not what the attribute may hold."""
+    """Return the decoded text of an attribute; empty if it is absent or not valid for the attribute."""
     from pydicom.multival import MultiValue
     from pydicom.valuerep import DA, TM
 

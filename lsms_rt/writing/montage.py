@@ -1,4 +1,4 @@
-"""One picture of a series: the slices where something was found."""
+"""Write one image of a series: the slices in which something was found."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from .answer import Answer
+from .caption import size_text
 from .overlay import marked_slice
 
-MOST = 25  # tiles; of more slices, evenly spread ones
-SIDE, GAP, LINE = 256, 6, 20  # pixels
+# of more slices, evenly spaced ones are shown
+MAX_TILES = 25
+# pixels
+SIDE, GAP, LINE = 256, 6, 20
 
 
 def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
-    """Write a PNG of up to ``MOST`` slices of ``answers``, feet to head, each with its number, place and area."""
+    """Write a PNG of up to ``MAX_TILES`` slices, each with its number, position and area.
+
+    Args:
+        path: the file to write.
+        answers: results of the slices to show, from feet to head.
+        footer: drawn below the tiles.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
-    chosen = [
-        answers[n] for n in np.unique(np.linspace(0, len(answers) - 1, min(MOST, len(answers))).round().astype(int))
-    ]
+    count = min(MAX_TILES, len(answers))
+    chosen = [answers[n] for n in np.unique(np.linspace(0, len(answers) - 1, count).round().astype(int))]
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     width, height = columns * (SIDE + GAP), rows * (SIDE + LINE + GAP) + LINE
@@ -29,16 +37,19 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
     for number, answer in enumerate(chosen):
         left, top = number % columns * (SIDE + GAP), number // columns * (SIDE + LINE + GAP)
-        ct = answer.slice
+        ct = answer.ct
         tile = marked_slice(ct.hu, ct.to_model_frame(answer.mask, ct.flips, ct.transposed), ct.spacing_mm, SIDE)
         canvas.paste(Image.fromarray(tile), (left + (SIDE - tile.shape[1]) // 2, top + (SIDE - tile.shape[0]) // 2))
-        draw.text((left + 4, top + SIDE // 2), "R", font=font, fill=(235, 235, 235))  # the patient's right
-        draw.text((left + 4, top + SIDE + 2), _words(answer), font=font, fill=(235, 235, 235))
+        # the patient's right
+        draw.text((left + 4, top + SIDE // 2), "R", font=font, fill=(235, 235, 235))
+        draw.text((left + 4, top + SIDE + 2), _caption(answer), font=font, fill=(235, 235, 235))
     draw.text((4, height - LINE), footer, font=font, fill=(150, 150, 150))
     canvas.save(path, format="PNG")
 
 
-def _words(answer: Answer) -> str:
-    record, place = answer.record, answer.slice.position_mm
-    area = f"{record['area_mm2']:.0f} mm2" if record["area_mm2"] is not None else f"{record['pixels']} pixels"
-    return f"slice {record['number']}" + ("" if place is None else f", {place:.1f} mm") + f", {area}"
+def _caption(answer: Answer) -> str:
+    record, position = answer.record, answer.ct.position_mm
+    parts = [f"slice {record['number']}", size_text(record["pixels"], record["area_mm2"])]
+    if position is not None:
+        parts.insert(1, f"{position:.1f} mm")
+    return ", ".join(parts)

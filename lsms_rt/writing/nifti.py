@@ -1,4 +1,4 @@
-"""Results -> a NIfTI mask volume, in the geometry of the input."""
+"""Write results as a NIfTI mask volume, in the geometry of the input."""
 
 from __future__ import annotations
 
@@ -9,35 +9,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, MissingDependencyError
 
-from .positions import check_one_stack, place_of
+from .positions import check_one_stack, position_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .result import Result
 
-UNEVEN = 0.1  # of a step, by which a slice may lie off the even grid: places are rounded, a gap is a whole step
+# The share of a step by which a slice may deviate from the even grid: positions are rounded, a gap is a whole step.
+MAX_UNEVENNESS = 0.1
 # DICOM's x and y grow to the patient's left and back, NIfTI's to the right and front.
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
-    """Write the masks as one volume of uint8, 0 and 1, to ``path`` (.nii or .nii.gz).
+    """Write the masks of one series or volume as a volume of uint8, 0 and 1.
 
-    Of a NIfTI file: its shape and affine; slices that are not among the results are 0.  Of DICOM: axes (column, row,
-    slice from feet to head), the affine from the headers; a tilted gantry is a shear in it.
+    The volume of a NIfTI input has its shape and affine; slices without a result are 0.  The volume of a DICOM series
+    has the axes (column, row, slice from feet to head) and an affine from the headers; a tilted gantry becomes a shear.
 
-    Raises ``InputError`` for images that are neither, results that do not belong together, slices at uneven steps, and
-    a place that cannot be written to; ``MissingDependencyError`` without nibabel.
+    Args:
+        results: Segmentations of NIfTI or DICOM slices.
+        path: the file to write, .nii or .nii.gz.
+
+    Raises:
+        InputError: images of other formats, results that do not belong together, slices at uneven steps, or a file that
+            cannot be written.
+        MissingDependencyError: nibabel is not installed.
     """
     results = list(results)
     if not fspath(path).lower().endswith((".nii", ".nii.gz")):
-        raise InputError("the output's name does not end in .nii or .nii.gz; name it so")
+        raise InputError("the output's name does not end in .nii or .nii.gz; rename it")
     if not results:
-        raise InputError("no results, there is nothing to write; give at least one")
+        raise InputError("there are no results to write; give at least one")
     volume, affine = _into_grid(results) if _are_nifti(results) else _stacked(results)
     try:
         nibabel: Any = importlib.import_module("nibabel")
@@ -45,58 +52,65 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
         message = "writing NIfTI needs nibabel; pip install 'lsms-rt[nifti]', or write PNG"
         raise MissingDependencyError(message) from error
     image = nibabel.Nifti1Image(volume, affine)
-    grid = results[0].slice.grid
+    grid = results[0].ct.grid
     image.header.set_xyzt_units("mm" if grid is None else grid.units)
     image.set_sform(affine, code=1)
-    if _is_rigid(affine):  # the other form of a NIfTI header has no shear; some readers look at it only
+    # The qform cannot represent a shear; some readers use only the qform.
+    if _is_rigid(affine):
         image.set_qform(affine, code=1)
-    with whole(path) as part:
+    with atomic_file(path) as part:
         nibabel.save(image, part)
 
 
 def _are_nifti(results: Sequence[Result]) -> bool:
-    """Whether all are slices of NIfTI files, not of DICOM; InputError if they are of both, or some of neither."""
-    slices = [result.slice for result in results]
+    """Return whether all slices are of NIfTI files, not of DICOM; InputError for a mixture, or other formats."""
+    slices = [result.ct for result in results]
     other = next((ct.source for ct in slices if ct.grid is None and ct.header is None), None)
     if other is not None:
-        raise InputError(f"{other}: its place in the patient is unknown, only NIfTI and DICOM state it; write PNG")
+        raise InputError(
+            f"{other}: its position in the patient is unknown, only NIfTI and DICOM files state it; write PNG"
+        )
     volumes = sum(ct.grid is not None for ct in slices)
     if 0 < volumes < len(slices):
-        raise InputError(f"{volumes} NIfTI and {len(slices) - volumes} DICOM slices; write them apart")
+        raise InputError(f"{volumes} NIfTI and {len(slices) - volumes} DICOM slices; write them separately")
     return volumes > 0
 
 
 def _into_grid(results: Sequence[Result]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """(volume in the input's shape, its affine) for slices of one NIfTI file."""
-    grid = results[0].slice.grid
+    """Return the volume in the input's shape, and its affine, for slices of one NIfTI file."""
+    grid = results[0].ct.grid
     assert grid is not None
     for result in results:
-        other = result.slice.grid
+        other = result.ct.grid
         assert other is not None
         if other.shape != grid.shape or other.axis != grid.axis or not np.array_equal(other.affine, grid.affine):
-            raise InputError("results of volumes of different shape or affine; write each volume apart")
-    frames = [result.slice.frame for result in results]
+            raise InputError("results of volumes with different shapes or affines; write each volume separately")
+    frames = [result.ct.frame for result in results]
     if len(set(frames)) < len(frames):
-        raise InputError(f"{len(frames)} results for {len(set(frames))} slices of a volume; write each sentence apart")
-    volume = np.zeros((*grid.shape, 1)[:3], np.uint8)  # a file of two axes is one slice
-    planes = np.moveaxis(volume, grid.axis, 0)  # a view
+        raise InputError(
+            f"{len(frames)} results for {len(set(frames))} slices of a volume; write each sentence separately"
+        )
+    # A file with two axes is one slice.
+    volume = np.zeros((*grid.shape, 1)[:3], np.uint8)
+    # a view
+    planes = np.moveaxis(volume, grid.axis, 0)
     for result in results:
-        if not 0 <= result.slice.frame < len(planes) or result.mask.shape != planes.shape[1:]:
-            raise InputError(f"{result.slice.source}: a mask of {result.mask.shape} does not fit {grid.shape} voxels")
-        planes[result.slice.frame] = result.mask
+        if not 0 <= result.ct.frame < len(planes) or result.mask.shape != planes.shape[1:]:
+            raise InputError(f"{result.ct.source}: a mask of {result.mask.shape} does not fit {grid.shape} voxels")
+        planes[result.ct.frame] = result.mask
     return volume.reshape(grid.shape), grid.affine
 
 
 def _stacked(results: Sequence[Result]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """(volume (column, row, slice), affine (4, 4) to mm in RAS) for DICOM slices."""
+    """Return the volume (column, row, slice) and its affine (4, 4) to mm in RAS, for DICOM slices."""
     shapes = {result.mask.shape for result in results}
     if len(shapes) > 1:
-        raise InputError(f"slices of {len(shapes)} different sizes; write each series apart")
-    places = [place_of(result.slice.header, result.slice.frame, result.slice.source) for result in results]
-    check_one_stack(places)
-    first = places[0]
-    order = np.argsort([first.normal @ place.origin for place in places])
-    origins = np.array([places[n].origin for n in order])
+        raise InputError(f"slices of {len(shapes)} different sizes; write each series separately")
+    positions = [position_of(result.ct.header, result.ct.frame, result.ct.source) for result in results]
+    check_one_stack(positions)
+    first = positions[0]
+    order = np.argsort([first.normal @ position.origin for position in positions])
+    origins = np.array([positions[n].origin for n in order])
     lps = np.eye(4)
     lps[:3, 0] = first.along_row * first.spacing_mm[1]
     lps[:3, 1] = first.along_column * first.spacing_mm[0]
@@ -107,20 +121,20 @@ def _stacked(results: Sequence[Result]) -> tuple[NDArray[np.uint8], NDArray[np.f
 
 
 def _step(origins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3) sorted -> (3,), the vector from a slice to the next; InputError if it is not the same all along."""
+    """Return the vector (3,) from a slice to the next, for sorted origins (N, 3); InputError for uneven steps."""
     step = (origins[-1] - origins[0]) / (len(origins) - 1)
     even = origins[0] + np.arange(len(origins))[:, None] * step
     off = float(np.linalg.norm(origins - even, axis=1).max())
-    if off > UNEVEN * np.linalg.norm(step):
+    if off > MAX_UNEVENNESS * np.linalg.norm(step):
         lengths = np.linalg.norm(np.diff(origins, axis=0), axis=1)
         raise InputError(
-            f"steps of {lengths.min():.2f} to {lengths.max():.2f} mm between slices, and NIfTI holds even ones only: "
-            "slices are missing, or of several stacks; write a DICOM SEG, or each stack apart"
+            f"steps of {lengths.min():.2f} to {lengths.max():.2f} mm between slices, NIfTI needs equal ones: slices "
+            "are missing, or of several stacks; write a DICOM SEG, or each stack separately"
         )
     return np.asarray(step)
 
 
 def _is_rigid(affine: NDArray[np.float64]) -> bool:
-    """Whether the affine's axes are at right angles."""
+    """Return whether the affine's axes are at right angles."""
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5))

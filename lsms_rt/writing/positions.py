@@ -1,4 +1,4 @@
-"""Where the pixels of a slice lie in the patient, as its DICOM header says."""
+"""The position of a frame's pixels in the patient, from its DICOM header."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN, SAME_POSITION_MM, functional_group, numbers
 from lsms_rt.reading.dicom.parse import quiet_pydicom
-from lsms_rt.reading.dicom.read import macro, numbers
-from lsms_rt.reading.dicom.series import SAME_PLACE_MM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAME_DIRECTION = 1e-3  # between direction cosines; a 512-pixel row ends within half a pixel
-SAME_SPACING = 1e-3  # relative
-_GEOMETRY = (  # of one frame: functional group, attribute, how many numbers it has
+# tolerance of direction cosines: a 512-pixel row then ends within half a pixel
+SAME_DIRECTION = 1e-3
+# relative tolerance
+SAME_SPACING = 1e-3
+# of one frame: functional group, attribute, its count of numbers
+_GEOMETRY = (
     ("PlanePositionSequence", "ImagePositionPatient", 3),
     ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
     ("PixelMeasuresSequence", "PixelSpacing", 2),
@@ -26,11 +28,15 @@ _GEOMETRY = (  # of one frame: functional group, attribute, how many numbers it 
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class FramePosition:
     """One frame in patient coordinates: x to the left, y to the back, z to the head, in mm.
 
-    origin (3,): the centre of the first pixel.  along_row, along_column (3,): unit vectors of growing column number
-    and of growing row number.  spacing_mm: (between rows, between columns).  thickness_mm: None if unknown.
+    Attributes:
+        origin: (3,), the center of the first pixel.
+        along_row: (3,), unit vector of growing column number.
+        along_column: (3,), unit vector of growing row number.
+        spacing_mm: (between rows, between columns).
+        thickness_mm: slice thickness; None if unknown.
     """
 
     origin: NDArray[np.float64]
@@ -41,32 +47,33 @@ class Place:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """(3,), unit vector at right angles to the frame, the one that points to the head rather than to the feet."""
+        """Return the unit normal (3,) of the frame that points to the head."""
         normal = np.cross(self.along_row, self.along_column)
         return np.asarray(normal / np.linalg.norm(normal) * (-1 if normal[2] < 0 else 1))
 
     @property
     def cosines(self) -> NDArray[np.float64]:
-        """(6,), as ImageOrientationPatient has them."""
+        """Return the direction cosines (6,) in the order of ImageOrientationPatient."""
         return np.concatenate([self.along_row, self.along_column])
 
 
-def place_of(header: Any, frame: int, source: str) -> Place:
-    """The place of frame ``frame`` (from 0) of a header; InputError names what is absent or malformed."""
+def position_of(header: Any, frame: int, source: str) -> FramePosition:
+    """Return the position of frame ``frame`` (from 0) of a header; InputError for absent or malformed attributes."""
     with quiet_pydicom():
         try:
-            values = [numbers(macro(header, frame, group), name, n, source) for group, name, n in _GEOMETRY]
-            thickness = numbers(macro(header, frame, "PixelMeasuresSequence"), "SliceThickness", 1, source)
+            values = [numbers(functional_group(header, frame, group), name, n, source) for group, name, n in _GEOMETRY]
+            thickness = numbers(functional_group(header, frame, "PixelMeasuresSequence"), "SliceThickness", 1, source)
         except LsmsError:
             raise
-        except Exception as error:  # pydicom raises almost anything, some texts holding values
+        except Exception as error:
+            # pydicom raises almost any class; its texts may contain values
             kind = type(error).__name__
-            raise InputError(f"{source}: malformed DICOM header ({kind}); export the image again") from error
+            raise InputError(f"{source}: malformed DICOM header ({kind}); {EXPORT_AGAIN}") from error
     position, orientation, spacing = values
     if position is None or orientation is None or spacing is None:
         absent = [name for (_, name, _), value in zip(_GEOMETRY, values, strict=True) if value is None]
-        raise InputError(f"{source}: {', '.join(absent)} absent, a mask cannot be placed; export the image again")
-    return Place(
+        raise InputError(f"{source}: {', '.join(absent)} absent, so its mask cannot be positioned; {EXPORT_AGAIN}")
+    return FramePosition(
         np.array(position),
         np.array(orientation[:3]),
         np.array(orientation[3:]),
@@ -75,22 +82,23 @@ def place_of(header: Any, frame: int, source: str) -> Place:
     )
 
 
-def check_one_stack(places: Sequence[Place]) -> None:
-    """InputError unless all frames have one orientation and spacing, and no two lie at the same place."""
-    first = places[0]
-    turned = sum(np.abs(place.cosines - first.cosines).max() > SAME_DIRECTION for place in places)
-    scaled = sum(not np.allclose(place.spacing_mm, first.spacing_mm, rtol=SAME_SPACING, atol=0) for place in places)
+def check_one_stack(positions: Sequence[FramePosition]) -> None:
+    """Raise InputError unless all frames have one orientation and spacing, and distinct positions."""
+    first = positions[0]
+    turned = sum(np.abs(p.cosines - first.cosines).max() > SAME_DIRECTION for p in positions)
+    scaled = sum(not np.allclose(p.spacing_mm, first.spacing_mm, rtol=SAME_SPACING, atol=0) for p in positions)
     if turned or scaled:
         what = "ImageOrientationPatient" if turned else "PixelSpacing"
-        raise InputError(f"{what} of {turned or scaled} of {len(places)} slices is not the first's; write them apart")
-    steps = np.diff(np.sort([first.normal @ place.origin for place in places]))
-    same = int(np.count_nonzero(steps < SAME_PLACE_MM))
+        count = f"{turned or scaled} of {len(positions)} slices"
+        raise InputError(f"{what} of {count} differs from the first slice's; write each stack separately")
+    steps = np.diff(np.sort([first.normal @ p.origin for p in positions]))
+    same = int(np.count_nonzero(steps < SAME_POSITION_MM))
     if same:
-        raise InputError(f"{same} of {len(places)} slices lie where another does; write each phase apart")
+        raise InputError(f"{same} of {len(positions)} slices have duplicate positions; write each phase separately")
 
 
-def thickness_of(places: Sequence[Place]) -> float | None:
-    """mm that a slice of a stack stands for: as its header says, or the least step to another; None if neither is."""
-    if places[0].thickness_mm is not None or len(places) < 2:
-        return places[0].thickness_mm
-    return float(np.diff(np.sort([places[0].normal @ place.origin for place in places])).min())
+def thickness_of(positions: Sequence[FramePosition]) -> float | None:
+    """Return the slice thickness in mm: the header's, or else the smallest step between slices; None for one slice."""
+    if positions[0].thickness_mm is not None or len(positions) < 2:
+        return positions[0].thickness_mm
+    return float(np.diff(np.sort([positions[0].normal @ p.origin for p in positions])).min())

@@ -1,4 +1,4 @@
-"""What can be written: a Segmentation, or anything else that has these."""
+"""Protocols of results that can be written: a Segmentation, or another class with these attributes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ from lsms_rt.ct_slice import CtSlice
 
 
 class Result(Protocol):
-    """The answer for one slice."""
+    """The result for one slice."""
 
     @property
-    def slice(self) -> CtSlice:
-        """The image that was asked about."""
+    def ct(self) -> CtSlice:
+        """The slice."""
 
     @property
     def mask(self) -> np.ndarray:
-        """bool (H, W), in the input's own grid."""
+        """The mask, bool (H, W), in the input's own grid."""
 
     @property
     def text(self) -> str:
-        """The sentence that was asked."""
+        """The sentence."""
+
+
+class MeasuredResult(Result, Protocol):
+    """A result with its measures, for the caption of an image."""
+
+    @property
+    def area_mm2(self) -> float | None:
+        """The area of the mask in mm2; None if unknown."""
+
+    @property
+    def mean_hu(self) -> float | None:
+        """The mean HU over the mask; None if it is empty."""
+
+    @property
+    def weights_note(self) -> str:
+        """The engine's description of its weights."""

@@ -1,4 +1,4 @@
-"""Results -> one DICOM Segmentation object, which refers to the images and lies over them in a viewer."""
+"""Write results as one DICOM Segmentation object, which refers to the images and is overlaid on them by a viewer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from lsms_rt import __version__
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
+from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
 from lsms_rt.reading.dicom.parse import quiet_pydicom
 
 from .headers import TEXTS
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from .result import Result
 
 SERIES_DESCRIPTION = "lsms-rt, research, not for diagnosis"
-SERIES_NUMBER = 1000  # beyond those that scanners give
-MAX_TEXT = 1024  # characters of SegmentDescription, an ST
+# above the numbers that scanners use
+SERIES_NUMBER = 1000
+# characters of SegmentDescription, an ST
+MAX_TEXT = 1024
 
 
 def write_seg(
@@ -31,19 +34,29 @@ def write_seg(
     include_text: bool = False,
     write_empty: bool = False,
 ) -> bool:
-    """Write the masks of one series, of one sentence, as a binary SEG with one segment; returns whether it was written.
+    """Write the masks of one series, for one sentence, as a binary SEG with one segment.
 
-    ``results``: Segmentations.  The object refers to all their slices and has a frame for each where something was
-    found.  If nothing was found, nothing is written, or with ``write_empty`` an object whose only frame, of the first
-    slice, is empty.  ``engine_digest`` ("sha256:HEX", ``Segmenter.digest``) says which engine answered.
-    ``include_text`` puts the sentence into SegmentDescription: it may hold patient data.  Patient and study are the
-    images' own.
+    The object refers to all slices of ``results`` and has one frame per slice in which something was found.  Patient
+    and study are those of the images.
 
-    Raises ``InputError`` for images that are not DICOM, headers that lack what a SEG cannot do without, results that
-    do not belong together, and a place that cannot be written to; ``MissingDependencyError`` without highdicom.
+    Args:
+        results: Segmentations of DICOM slices.
+        path: the file to write.
+        engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
+        include_text: write the sentence into SegmentDescription; it may contain a patient's data.
+        write_empty: if nothing was found, write an object with one empty frame, of the first slice.
+
+    Returns:
+        Whether the file was written: not if nothing was found, without ``write_empty``.
+
+    Raises:
+        InputError: images that are not DICOM, headers without required attributes, results that do not belong together,
+            or a file that cannot be written.
+        MissingDependencyError: highdicom is not installed.
     """
     results = list(results)
-    with quiet_pydicom("highdicom"):  # their texts hold names and UIDs
+    # Messages of pydicom and highdicom contain names and UIDs.
+    with quiet_pydicom("highdicom"):
         sources = sources_of(results)
     text = _description(results[0].text) if include_text else None
     if not (sources.masks.any() or write_empty):
@@ -56,25 +69,28 @@ def write_seg(
     with quiet_pydicom("highdicom"):
         try:
             seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text)
-            with whole(path) as part:
+            with atomic_file(path) as part:
                 seg.save_as(part, enforce_file_format=True)
         except (LsmsError, MemoryError):
             raise
-        except Exception as error:  # what was checked does not fail; texts of highdicom and pydicom hold values
+        except Exception as error:
+            # Headers were checked, so this is rare; texts of highdicom and pydicom contain values.
             kind = type(error).__name__
-            raise InputError(f"no DICOM SEG can be made of these headers ({kind}); export the series again") from error
+            message = f"a DICOM SEG cannot be made from these headers ({kind}); {EXPORT_AGAIN}, or write NIfTI"
+            raise InputError(message) from error
     return True
 
 
 def _object(highdicom: Any, sources: Sources, digest: str, text: str | None) -> Any:
-    """The object in memory; ``digest`` in hexadecimal."""
+    """Build the object in memory; ``digest`` in hexadecimal."""
     segment = _segment(highdicom, digest)
     if text is not None:
         segment.SegmentDescription = text
-    masks, places = sources.masks, None
-    if not masks.any():  # an object must have a frame: one is enough
+    masks, positions = sources.masks, None
+    # An object needs at least one frame.
+    if not masks.any():
         masks = masks[:1]
-        places = [highdicom.PlanePositionSequence("PATIENT", sources.place.origin.tolist())]
+        positions = [highdicom.PlanePositionSequence("PATIENT", sources.position.origin.tolist())]
     seg = highdicom.seg.Segmentation(
         sources.images,
         masks,
@@ -87,15 +103,17 @@ def _object(highdicom: Any, sources: Sources, digest: str, text: str | None) -> 
         manufacturer="lsms-rt",
         manufacturer_model_name="lsms-rt",
         software_versions=__version__,
-        device_serial_number=digest[:64] or "unknown",  # of an LO; a SHA-256 fits
-        plane_positions=places,
+        # an LO has 64 characters, which a SHA-256 fits
+        device_serial_number=digest[:64] or "unknown",
+        plane_positions=positions,
         omit_empty_frames=True,
         content_label="LESION",
         content_description="research, not for diagnosis",
         series_description=SERIES_DESCRIPTION,
     )
+    # UTF-8; ASCII is the default, which every reader supports.
     if not _is_ascii(sources, text):
-        seg.SpecificCharacterSet = "ISO_IR 192"  # UTF-8; ASCII needs no mention, and every reader knows it
+        seg.SpecificCharacterSet = "ISO_IR 192"
     return seg
 
 
@@ -120,14 +138,15 @@ def _segment(highdicom: Any, digest: str) -> Any:
 
 
 def _description(text: str) -> str:
-    """The sentence in one line; InputError if it is longer than the attribute may be."""
+    """Return the sentence in one line; InputError if it is too long for the attribute."""
     line = " ".join(text.split())
     if len(line) > MAX_TEXT:
-        raise InputError(f"a sentence of {len(line)} characters; a SEG describes a segment in {MAX_TEXT}, leave it out")
+        limit = f"SegmentDescription holds at most {MAX_TEXT} characters"
+        raise InputError(f"a sentence of {len(line)} characters, and {limit}; omit the sentence")
     return line
 
 
 def _is_ascii(sources: Sources, text: str | None) -> bool:
-    """Whether all text that is taken over, and the sentence, are; highdicom's and ours is."""
+    """Return whether all copied text and the sentence are ASCII; other text in the object is."""
     texts = (str(sources.images[0].get(name, "")) for name in TEXTS)
     return "".join((*texts, text or "")).isascii()

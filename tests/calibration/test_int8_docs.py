@@ -8,7 +8,7 @@ from pathlib import Path
 from lsms_rt.bench.int8 import table
 from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.data import demo_calibration, demo_checkpoint
-from lsms_rt.engine.manifest import sha256
+from lsms_rt.digest import sha256
 from lsms_rt.model.lsms import WEIGHTS
 
 ROOT = Path(__file__).parents[2]

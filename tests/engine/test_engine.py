@@ -46,7 +46,7 @@ def test_a_changed_byte_is_refused(copy: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["text.onnx", "image.onnx", "tokenizer.json"])
 def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
     (copy / name).unlink()
-    with pytest.raises(EngineFileMissingError, match=f"lacks {name}"):
+    with pytest.raises(EngineFileMissingError, match=f"{name} is missing in"):
         Segmenter(copy)
 
 
@@ -119,7 +119,7 @@ def test_another_backend_is_refused(copy: Path) -> None:
 def test_a_file_that_is_no_graph_is_refused_even_with_a_right_digest(copy: Path) -> None:
     from dataclasses import replace
 
-    from lsms_rt.engine.manifest import sha256
+    from lsms_rt.digest import sha256
 
     manifest = open_directory(copy).manifest
     for garbage in (b"", b"not an onnx file" * 99):

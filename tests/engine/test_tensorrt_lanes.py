@@ -29,15 +29,15 @@ from lsms_rt.bench.device_times import event_times
 from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
-from lsms_rt.engine.tensorrt.lane import IDLE
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX, TENSORRT, Flavour
+from lsms_rt.engine.tensorrt.lane import MAX_IDLE
+from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT, VARIANTS, TensorRtVariant
 from lsms_rt.errors import BatchSizeError, EngineInvalidError
 
 
 @pytest.fixture
 def opened(tmp_path: Path, demo_engine: Path) -> Callable[..., tuple[TensorRtBackend, FakeLibrary, FakeDevice]]:
-    def make(flavour: Flavour = TENSORRT, graphs: bool = True, capture: str = "") -> Any:
-        directory, plans = engine_directory(tmp_path / "a.engine", demo_engine, flavour)
+    def make(variant: TensorRtVariant = TENSORRT, graphs: bool = True, capture: str = "") -> Any:
+        directory, plans = engine_directory(tmp_path / "a.engine", demo_engine, variant)
         device = FakeDevice(capture=capture)
         library = FakeLibrary(device, plans, directory.manifest.backend_version)
         backend = TensorRtBackend(
@@ -66,9 +66,9 @@ def some(batch: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("graphs", [True, False])
-@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=list(FLAVOURS))
-def test_answers_follow_images_and_sentences(opened: Any, flavour: Flavour, graphs: bool) -> None:
-    backend, library, device = opened(flavour, graphs)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_answers_follow_images_and_sentences(opened: Any, variant: TensorRtVariant, graphs: bool) -> None:
+    backend, library, device = opened(variant, graphs)
     texts = [sentence(backend, seed) for seed in (1, 2)]
     assert not np.array_equal(texts[0].arrays["keys1"], texts[1].arrays["keys1"])
     for seed, (batch, which) in enumerate([(1, 0), (1, 0), (3, 0), (1, 1), (3, 1), (3, 0), (1, 0)]):
@@ -76,10 +76,10 @@ def test_answers_follow_images_and_sentences(opened: Any, flavour: Flavour, grap
         np.testing.assert_allclose(backend.segment(images, texts[which]), wanted(images, texts[which]), rtol=1e-5)
     assert library.contexts == 3  # of the text, and of batches 1 and 3
     assert library.runtime.engine_host_code_allowed is False
-    ours = graphs and not flavour.own_graphs
+    ours = graphs and not variant.own_graphs
     assert device.calls.count("captured") == (3 if ours else 0)
     assert ("launch" in device.calls) == ours
-    if flavour is RTX:
+    if variant is RTX:
         strategy = library.CudaGraphStrategy
         assert library.config.cuda_graph_strategy == (strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED)
     backend.close()
@@ -154,12 +154,12 @@ def test_few_idle_lanes_are_kept(opened: Any) -> None:
         backend.segment(some(batch), text)
     assert [lane.batch for lane in lanes._idle] == [2, 3, 4]
     with device.current():  # a second user of batch 4: another lane
-        held = [lanes.take(4), lanes.take(4)]
+        held = [lanes.acquire(4), lanes.acquire(4)]
         assert held[0] is not held[1]
         for lane in held:
-            lanes.give(lane)
+            lanes.release(lane)
     assert [lane.batch for lane in lanes._idle] == [3, 4, 4]
-    assert len(lanes._idle) == IDLE
+    assert len(lanes._idle) == MAX_IDLE
     kept = {id(buffer) for lane in lanes._idle for buffer in lane._buffers.values()}
     images = [b for b in device.memory_map.values() if b.host.shape[1:] == (1, SIZE, SIZE)]
     assert all(buffer.freed != (id(buffer) in kept) for buffer in images)
@@ -169,24 +169,24 @@ def test_who_wants_more_lanes_than_there_may_be_waits(opened: Any) -> None:
     backend, _, device = opened()
     text = sentence(backend, 1)
     lanes = backend._lanes["image.plan"]
-    lanes._most = 2
+    lanes._max_lanes = 2
     with device.current():
-        held = [lanes.take(1), lanes.take(1)]
-        assert lanes.take(1, wait=False) is None
+        held = [lanes.acquire(1), lanes.acquire(1)]
+        assert lanes.acquire(1, wait=False) is None
     answers: list[np.ndarray] = []
     waiting = threading.Thread(target=lambda: answers.append(backend.segment(some(1), text)))
     waiting.start()
     waiting.join(0.2)
     assert not answers
     with device.current():
-        lanes.give(held[0])
+        lanes.release(held[0])
     waiting.join(5)
     np.testing.assert_allclose(answers[0], wanted(some(1), text), rtol=1e-5)
-    lanes._most = 1  # a series takes what there is: one lane, batch after batch
+    lanes._max_lanes = 1  # a series takes what there is: one lane, batch after batch
     with device.current():
-        lanes.give(held[1])
-        for lane in [lanes.take(1)]:
-            lanes.drop(lane)
+        lanes.release(held[1])
+        for lane in [lanes.acquire(1)]:
+            lanes.discard(lane)
     found = list(backend.segment_many([some(2, 1), some(2, 2), some(2, 3)], text))
     for seed, logits in enumerate(found, 1):
         np.testing.assert_allclose(logits, wanted(some(2, seed), text), rtol=1e-5)
@@ -250,7 +250,7 @@ def test_many_threads(opened: Any) -> None:
 def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
     backend, _, device = opened()
     text = sentence(backend, 1)
-    with pytest.raises(BatchSizeError, match=r"image is \(5, 1, 64, 64\), the engine takes .* --max-batch"):
+    with pytest.raises(BatchSizeError, match=r"image is \(5, 1, 64, 64\), the engine supports .* --max-batch"):
         backend.segment(some(5), text)
     backend.segment(some(1), text)
     device.free_bytes = 1000
@@ -264,7 +264,7 @@ def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
 def test_no_context_says_why(opened: Any) -> None:
     backend, library, _ = opened()
     library.says = "[defaultAllocator.cpp] Error Code 1: Cuda Runtime (out of memory)"
-    with pytest.raises(errors.OutOfDeviceMemoryError, match="makes no context"):
+    with pytest.raises(errors.OutOfDeviceMemoryError, match="could not create an execution context for"):
         sentence(backend, 1)
 
 

@@ -39,7 +39,7 @@ from lsms_rt.errors import (
     TensorRtVersionError,
     WrongGpuError,
 )
-from lsms_rt.machine.gpu import Driver, Gpu, look
+from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
 # ------------------------------------------------------------------------------------------------- refusals
 
@@ -91,21 +91,21 @@ def test_versions(demo_engine: Path, built: str, here: str, compatible: bool, ru
     ],
 )
 def test_gpus(demo_engine: Path, changes: dict[str, Any], gpu: Gpu, error: type[Exception] | None) -> None:
-    flavour = RTX if "target_capabilities" in changes else TENSORRT
-    asked = manifest(demo_engine, backend=flavour.name, **changes)
+    variant = RTX if "target_capabilities" in changes else TENSORRT
+    asked = manifest(demo_engine, backend=variant.name, **changes)
     if error is None:
-        assert check_gpu(asked, Driver((13, 0), (gpu,)), 0, flavour) is gpu
+        assert check_gpu(asked, Driver((13, 0), (gpu,)), 0, variant) is gpu
         return
     words = "built on Linux sparc64" if "platform" in asked.plan_options else f"this GPU is {gpu.name}"
     with pytest.raises(error, match=f"{words}.*lsms-rt build-engine .*--image-size 256 --max-batch [48]") as caught:
-        check_gpu(asked, Driver((13, 0), (gpu,)), 0, flavour)
-    assert ("--target sm_86" in str(caught.value)) == (flavour is RTX)
+        check_gpu(asked, Driver((13, 0), (gpu,)), 0, variant)
+    assert ("--target sm_86" in str(caught.value)) == (variant is RTX)
 
 
 def test_a_gpu_that_rtx_does_not_know(demo_engine: Path) -> None:
     asked = manifest(demo_engine, backend="tensorrt-rtx", target_capabilities=("sm_86",))
     h100 = Gpu("NVIDIA H100", (9, 0), 80 << 30, False)
-    with pytest.raises(WrongGpuError, match="does not run on sm_90: this GPU is NVIDIA H100.*take --backend tensorrt"):
+    with pytest.raises(WrongGpuError, match="does not support sm_90: this GPU is NVIDIA H100.*use --backend tensorrt"):
         check_gpu(asked, Driver((13, 0), (h100,)), 0, RTX)
 
 
@@ -113,18 +113,18 @@ def test_no_gpu_and_an_old_driver(demo_engine: Path) -> None:
     asked = manifest(demo_engine)
     with pytest.raises(GpuNotFoundError, match="no NVIDIA driver.*--backend onnxruntime"):
         check_gpu(asked, Driver(problem="no NVIDIA driver (libcuda.so.1 is not to be found)"), 0, TENSORRT)
-    with pytest.raises(GpuNotFoundError, match="it has 1, and number 1 was asked for"):
+    with pytest.raises(GpuNotFoundError, match="there are 1, and number 1 .from 0. was requested"):
         check_gpu(asked, CUDA13, 1, TENSORRT)
-    with pytest.raises(DriverTooOldError, match=r"for CUDA 13\.0, this one is for CUDA 12\.6; update"):
+    with pytest.raises(DriverTooOldError, match=r"for CUDA 13\.0, this one supports CUDA 12\.6; update"):
         check_gpu(manifest(demo_engine, backend="tensorrt-rtx"), Driver((12, 6), (A10,)), 0, RTX)
 
 
 def test_headers(demo_engine: Path) -> None:
     plan = plan_bytes(RTX, (1, 7, 1, 116), b"x" * 100, mask=0b1010)
     header = read_header(plan, "a.plan")
-    assert (header.flavour, header.version, header.targets) == (RTX, (1, 7, 1, 116), ("sm_80", "sm_89"))
+    assert (header.variant, header.version, header.targets) == (RTX, (1, 7, 1, 116), ("sm_80", "sm_89"))
     for broken, words in (
-        (plan[:-1], "has 163 bytes, its header says 164"), (plan[:40], "is no plan of TensorRT"),
+        (plan[:-1], "has 163 bytes, and 164 according to its header"), (plan[:40], "is not a TensorRT plan"),
         (b"GIF89a" + plan, "begins with b'GIF8'"), (b"", "has 0 bytes"),
     ):  # fmt: skip
         with pytest.raises(EngineInvalidError, match=words):
@@ -139,7 +139,7 @@ def test_headers(demo_engine: Path) -> None:
     asked = manifest(
         demo_engine, backend="tensorrt-rtx", backend_version="1.7.1.116", target_capabilities=("sm_80", "sm_120")
     )
-    with pytest.raises(EngineInvalidError, match="its manifest says also sm_120"):
+    with pytest.raises(EngineInvalidError, match="its manifest also lists sm_120"):
         check_header(asked, header, RTX, "a.plan")
 
 
@@ -166,7 +166,7 @@ def test_what_the_libraries_say_is_understood(said: str, error: type[errors.Lsms
     assert type(found) is error
     assert str(found).startswith("the plan was refused: ")
     assert "/_src/" not in str(found)
-    assert "it gave no reason" in str(explain("nothing", []))
+    assert "the library logged no reason" in str(explain("nothing", []))
 
 
 def test_rtx_judges_a_header() -> None:
@@ -269,7 +269,7 @@ def test_onnxruntime_has_the_device_or_says_how_to_get_it(demo_engine: Path) -> 
 def test_onnxruntime_gpu_on_a_machine_without_one_runs_on_the_cpu() -> None:
     """What a package was compiled with says nothing of the machine."""
     library = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    if look().problem:
+    if query_driver().problem:
         assert choose_providers(library, None, 0) == ["CPUExecutionProvider"]
     assert choose_providers(library, "cuda", 1) == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
 
@@ -296,7 +296,7 @@ def test_rtxs_own_names_of_what_is_wrong() -> None:
 
 def test_rtx_without_a_gpu_refuses_with_a_reason(demo_engine: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings")
-    if not look().problem:
+    if not query_driver().problem:
         pytest.skip("this machine has a GPU")
     directory, _ = engine_directory(tmp_path / "a.engine", demo_engine, RTX)
     with pytest.raises(GpuNotFoundError, match="needs an NVIDIA GPU: no NVIDIA driver"):

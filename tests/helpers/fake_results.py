@@ -9,8 +9,8 @@ from fake_dicom import dataset
 from pydicom.dataset import Dataset
 
 from lsms_rt.ct_slice import CtSlice
-from lsms_rt.reading.dicom import slice_from_dataset
-from lsms_rt.segmenter import Segmentation
+from lsms_rt.reading.load import load_slice
+from lsms_rt.segmentation import Segmentation
 
 TEXT = "the low-density lesion of Mr Secret"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -38,13 +38,25 @@ def header(**tags: Any) -> Dataset:
 def answer(ct: CtSlice, seed: int = 0, *, found: bool = True, text: str = TEXT) -> Segmentation:
     """A mask of noise, that no flip or shift leaves as it is."""
     rows, columns = ct.to_input_grid(ct.hu).shape
-    mask = np.random.default_rng(seed).random((rows, columns)) > (0.7 if found else 2)
-    return Segmentation(mask, mask.astype(np.float32), text, 0.9, ct, "no weights", 0.5)
+    return answer_with(ct, np.random.default_rng(seed).random((rows, columns)) > (0.7 if found else 2), text)
+
+
+def answer_with(ct: CtSlice, mask: np.ndarray, text: str = TEXT) -> Segmentation:
+    """A result with this mask."""
+    return Segmentation(
+        mask=mask,
+        probability=mask.astype(np.float32),
+        text=text,
+        score=0.9,
+        ct=ct,
+        weights_note="no weights",
+        confidence=0.5,
+    )
 
 
 def answers(positions: Any, empty: Any = (), **tags: Any) -> list[Segmentation]:
     """Noise for a series with these ImagePositionPatient."""
-    slices = [slice_from_dataset(header(ImagePositionPatient=list(place), **tags)) for place in positions]
+    slices = [load_slice(header(ImagePositionPatient=list(place), **tags)) for place in positions]
     return [answer(ct, n, found=n not in empty) for n, ct in enumerate(slices)]
 
 

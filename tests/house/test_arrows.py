@@ -14,12 +14,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
-    "atomic", "cli", "ct_slice", "data", "engine", "errors", "machine", "postprocess", "preprocess", "privacy",
-    "reading", "segmenter", "tokenizer", "writing",
+    "atomic", "cli", "ct_slice", "data", "digest", "engine", "errors", "machine", "postprocess", "preprocess",
+    "privacy", "reading", "segmentation", "segmenter", "tokenizer", "writing",
 }  # fmt: skip
 # package or module -> those it may import from, at the top of a file or inside a function
 ARROWS = {
     "errors": set(),
+    "digest": set(),
     "data": set(),
     "privacy": set(),
     "machine": set(),
@@ -29,34 +30,36 @@ ARROWS = {
     "preprocess": {"ct_slice", "errors"},
     "postprocess": {"ct_slice", "errors", "preprocess"},
     "reading": {"ct_slice", "errors", "privacy"},
-    "writing": {"atomic", "ct_slice", "errors", "reading"},
-    "engine": {"errors", "machine"},
+    "writing": {"atomic", "ct_slice", "errors", "postprocess", "reading"},
+    "engine": {"atomic", "digest", "errors", "machine"},
+    "segmentation": {"atomic", "ct_slice", "postprocess", "writing"},
     "segmenter": {
-        "atomic", "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "tokenizer", "writing",
+        "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "tokenizer",
     },
     "mathematics": set(),
-    "kernels": {"mathematics"},
+    "kernels": {"digest", "mathematics"},
     "model": {"errors", "kernels", "mathematics"},
-    "datasets": {"ct_slice", "engine", "errors", "postprocess", "reading"},
+    "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "reading"},
     "graph": {"errors", "kernels"},
-    "calibration": {"datasets", "engine", "errors", "graph", "segmenter", "tokenizer"},
+    "calibration": {"atomic", "datasets", "digest", "engine", "errors", "graph", "segmenter", "tokenizer"},
     "export": {
-        "calibration", "ct_slice", "data", "datasets", "engine", "errors", "graph", "kernels", "machine", "model",
-        "preprocess", "reading", "segmenter", "tokenizer",
+        "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "graph", "kernels",
+        "machine", "model", "preprocess", "reading", "segmenter", "tokenizer",
     },
     "bench": {
-        "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "graph", "kernels", "machine",
-        "mathematics", "model", "postprocess", "reading", "segmenter",
+        "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph", "kernels",
+        "machine", "mathematics", "model", "postprocess", "reading", "segmenter",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
     "body": set(),
     "training": {
-        "bench", "body", "ct_slice", "data", "datasets", "errors", "export", "model", "preprocess", "reading", "segmenter",
-        "tokenizer",
+        "atomic", "bench", "body", "ct_slice", "data", "datasets", "errors", "export", "model", "preprocess", "reading",
+        "segmenter", "tokenizer",
     },
     "cli": {
-        "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "machine",
-        "mathematics", "postprocess", "privacy", "reading", "segmenter", "tokenizer", "writing",
+        "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export",
+        "machine", "mathematics", "postprocess", "privacy", "reading", "segmentation", "segmenter", "tokenizer",
+        "writing",
     },
 }  # fmt: skip
 

@@ -102,7 +102,7 @@ def npy(shape: str) -> bytes:
 
 
 def png(side: int) -> bytes:
-    """A PNG that claims side x side grey pixels, and holds a few zeros."""
+    """A PNG that claims side x side gray pixels, and holds a few zeros."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -212,10 +212,10 @@ def dicomdir(mib: int) -> bytes:
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {  # -> file name, how it is made, what its error says
-    "deflated, 700 MiB": ("a.dcm", lambda: deflated(700), "inflates to over the limit"),
+    "deflated, 700 MiB": ("a.dcm", lambda: deflated(700), "inflates to more than the limit"),
     "deflated, 500 MiB": ("a.dcm", lambda: deflated(500), "InputError"),
     "RLE 30000x30000": ("a.dcm", lambda: rle(30000, 30000, 1), "30000x30000"),
-    "RLE 4096x4096x10000": ("a.dcm", lambda: rle(4096, 4096, 10000), "the limit"),
+    "RLE 4096x4096x10000": ("a.dcm", lambda: rle(4096, 4096, 10000), "outside the limits"),
     "RLE 4096x4096x16": ("a.dcm", lambda: rle(4096, 4096, 16), "InputError"),
     "npy of 8 GiB": ("a.npy", lambda: npy("(32768, 65536)"), "InputError"),
     "npy of 10**18": ("a.npy", lambda: npy("(1000000000, 1000000000)"), "InputError"),
@@ -250,7 +250,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {  # -> file name, how 
         lambda: zlib.decompress(nifti((1024, 1024, 1023), 1), 47),
         "InputError",
     ),
-    "deflated DICOMDIR, 700 MiB": ("DICOMDIR", lambda: dicomdir(700), "inflates to over the limit"),
+    "deflated DICOMDIR, 700 MiB": ("DICOMDIR", lambda: dicomdir(700), "inflates to more than the limit"),
     "10,000 nested sequences": ("a.dcm", lambda: nested(10_000), "InputError"),
 }
 

@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from lsms_rt.errors import MachineError
-from lsms_rt.reading.dicom import read_file
+from lsms_rt.reading.load import load_slice
 
 JPEG2000 = UID("1.2.840.10008.1.2.4.91")
 LOSSLESS = [
@@ -79,7 +79,7 @@ def encoded(syntax: UID, path: Path, signed: bool = False) -> Path:
 def test_lossless_ct_comes_back_exactly(tmp_path: Path, syntax: UID, signed: bool) -> None:
     pytest.importorskip("pylibjpeg")
     pytest.importorskip("jpeg_ls")
-    ct = read_file(encoded(syntax, tmp_path / "a.dcm", signed))
+    ct = load_slice(encoded(syntax, tmp_path / "a.dcm", signed))
     np.testing.assert_array_equal(ct.hu, anatomy(11 if signed else 12).astype(np.float32) - 1024)
 
 
@@ -87,7 +87,7 @@ def test_lossless_ct_comes_back_exactly(tmp_path: Path, syntax: UID, signed: boo
 def test_lossy_ct_comes_back_nearly(tmp_path: Path, syntax: UID) -> None:
     pytest.importorskip("pylibjpeg")
     pytest.importorskip("jpeg_ls")
-    ct = read_file(encoded(syntax, tmp_path / "a.dcm"))
+    ct = load_slice(encoded(syntax, tmp_path / "a.dcm"))
     wanted = anatomy(8 if syntax == JPEGBaseline8Bit else 12).astype(np.float32) - 1024
     assert np.abs(ct.hu - wanted).max() <= LOSSY[syntax]
 
@@ -98,4 +98,4 @@ def test_twelve_bit_jpeg_is_refused_with_the_reason(tmp_path: Path) -> None:
     if importlib.util.find_spec("libjpeg"):
         pytest.skip("pylibjpeg-libjpeg is installed, which reads it")
     with pytest.raises(MachineError, match="12-bit lossy JPEG"):
-        read_file(encoded(JPEGExtended12Bit, tmp_path / "a.dcm"))
+        load_slice(encoded(JPEGExtended12Bit, tmp_path / "a.dcm"))

@@ -13,8 +13,10 @@ from fake_dicom import STANDARD, dataset, save, series, shown_names
 
 from lsms_rt import privacy as labels
 from lsms_rt.errors import InputError, MachineError
-from lsms_rt.reading.dicom import read_series, source
+from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import series as series_module
+from lsms_rt.reading.dicom.series import read_series
+from lsms_rt.reading.dicom.source import sources_of_folder
 from lsms_rt.reading.load import load_slice, load_slices
 
 
@@ -113,7 +115,7 @@ def test_series_places(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     (tmp_path / "nowhere").mkdir()
     for n in range(2):
         save(dataset(ImagePositionPatient=None), tmp_path / "nowhere" / str(n))
-    with pytest.raises(InputError, match="2 of 2 slices lack ImagePositionPatient"):
+    with pytest.raises(InputError, match="2 of 2 slices have no ImagePositionPatient"):
         read_series(tmp_path / "nowhere")
     (tmp_path / "nowhere" / "1").unlink()
     assert len(read_series(tmp_path / "nowhere")) == 1
@@ -136,7 +138,7 @@ def test_files_are_numbered_as_they_are_sorted(tmp_path: Path) -> None:
     ]  # fmt: skip
     with shown_names():
         assert [ct.source for ct in load_slices(tmp_path)] == ["0.dcm", "1.dcm", "0.dcm"]
-    with pytest.raises(InputError, match="^the input: holds 3 slices"):
+    with pytest.raises(InputError, match="^the input: contains 3 slices"):
         load_slice(tmp_path)
 
 
@@ -148,7 +150,7 @@ def test_the_documented_command_finds_a_file(tmp_path: Path) -> None:
     command = r"find . -type f -not -path '*/.*' | LC_ALL=C sort"
     assert labels.__doc__ is not None and command in labels.__doc__
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = source.sources_of_folder(tmp_path, "the folder")
+    found = sources_of_folder(tmp_path, "the folder")
     assert [f"./{s.path.relative_to(tmp_path)}" for s in found] == done.stdout.splitlines()
     assert [s.label for s in found] == [f"file {n} of 7" for n in range(1, 8)]
 
@@ -157,7 +159,7 @@ def test_identical_copies_are_left_out(tmp_path: Path, caplog: pytest.LogCapture
     series(tmp_path, [0, 1, 2])
     for n in range(2):
         (tmp_path / f"copy{n}.dcm").write_bytes((tmp_path / "1.dcm").read_bytes())
-    slices = read_series(tmp_path)
+    slices = load_slices(tmp_path)
     assert [len(ct.notes) for ct in slices] == [0, 1, 0] and "identical copies" in slices[1].notes[0]
     assert [r.message for r in caplog.records] == [f"{slices[1].notes[0]} (1 of 3 slices)"]
 
@@ -169,7 +171,7 @@ def test_what_is_no_identical_copy_is_refused(tmp_path: Path, change: dict[str, 
     for name, value in change.items():
         setattr(first, name, value)
     save(first, tmp_path / "b")
-    with pytest.raises(InputError, match="1 of 2 slices lie where another does"):
+    with pytest.raises(InputError, match="1 of 2 slices have duplicate positions"):
         read_series(tmp_path)
 
 
@@ -232,7 +234,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
 def test_places_are_judged_after_damage(tmp_path: Path) -> None:
     folder = damaged_series(tmp_path / "s")
     save(dataset(np.zeros((20, 24), np.uint16), SeriesNumber=None), folder / "10.dcm")
-    with pytest.raises(InputError, match="1 of 5 slices lie where another does"):
+    with pytest.raises(InputError, match="1 of 5 slices have duplicate positions"):
         read_series(folder, on_damaged=lambda line: None)
 
 
@@ -282,9 +284,9 @@ def test_frames_out_of_range_are_damage_of_their_file(tmp_path: Path, frames: in
 def test_limits_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series(tmp_path, [0, 1, 2])
     monkeypatch.setattr(series_module, "MAX_SLICES", 2)
-    with pytest.raises(InputError, match="3 slices, 1440 pixels; the limit is 2 slices"):
+    with pytest.raises(InputError, match="3 slices, 1440 pixels; the limits are 2 slices"):
         read_series(tmp_path)
-    monkeypatch.setattr(source, "MAX_FILES", 2)
+    monkeypatch.setattr(limits, "MAX_FILES", 2)
     with pytest.raises(InputError, match="^the folder: 3 files, over the limit of 2"):
         read_series(tmp_path)
 

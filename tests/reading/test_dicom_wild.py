@@ -12,8 +12,7 @@ from fake_dicom import as_bytes, dataset, save, shown_names
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lsms_rt.errors import InputError
-from lsms_rt.reading.dicom import read_file, slice_from_dataset
-from lsms_rt.reading.load import load_slices
+from lsms_rt.reading.load import load_slice, load_slices
 
 
 def end_of_meta(data: bytes) -> int:
@@ -92,7 +91,7 @@ def test_rescale_type_with_spaces() -> None:
     for text in ("HU ", " HU", "HU"):
         ds = dataset()
         ds.add_new("RescaleType", "SH", text)
-        assert slice_from_dataset(ds).notes == ()
+        assert load_slice(ds).notes == ()
 
 
 MARK, MARKED_UID = "Zebra", "1.2.770077007700.5"
@@ -158,13 +157,13 @@ def test_no_message_identifies_a_patient(
 def test_names_are_shown_on_request(tmp_path: Path) -> None:
     path = marked(tmp_path, {"cut": 700})
     save(dataset(), tmp_path / "a.dcm")
-    assert read_file(tmp_path / "a.dcm").source == "the file"
+    assert load_slice(tmp_path / "a.dcm").source == "the file"
     with shown_names():
-        with pytest.raises(InputError, match=f"^{MARK}.dcm: .*export it again$"):
+        with pytest.raises(InputError, match=f"^{MARK}.dcm: .*export it again from the scanner or PACS$"):
             load_slices(path)
         with pytest.raises(InputError, match=f"^{MARK}.dcm: "):
             load_slices(path.parent)
-        assert read_file(tmp_path / "a.dcm").source == "a.dcm"
+        assert load_slice(tmp_path / "a.dcm").source == "a.dcm"
         with pytest.raises(InputError, match=r"^b\.dcm: .*no such file"):
             load_slices(tmp_path / "b.dcm")
     with pytest.raises(InputError, match=r"^the input: no such file.*--names"):

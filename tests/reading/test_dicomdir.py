@@ -12,9 +12,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from lsms_rt.errors import InputError
+from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import dicomdir as directory
-from lsms_rt.reading.dicom import read_dicomdir, source
 from lsms_rt.reading.dicom.parse import quiet_pydicom
+from lsms_rt.reading.dicom.series import read_dicomdir
 from lsms_rt.reading.load import load_slices
 
 
@@ -115,7 +116,7 @@ def test_impossible_paths_and_damage(tmp_path: Path) -> None:
     path = dicomdir(tmp_path / "DICOMDIR", *images("zero"))
     data = path.read_bytes()
     path.write_bytes(data.replace(b"S\\zero", b"S\\ze\0o"))
-    with pytest.raises(InputError, match="refers to no possible path"):
+    with pytest.raises(InputError, match="contains an invalid path"):
         load_slices(path)
     path.write_bytes(data.replace(b"S\\zero", b"S\\.."))
     with pytest.raises(InputError):
@@ -132,7 +133,7 @@ def test_limits_of_a_dicomdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     series(tmp_path / "S", [0])
     path = dicomdir(tmp_path / "DICOMDIR", *images("0.dcm"))
     for module, name, value, words in (
-        (source, "MAX_FILES", 1, "2 records, over the limit of 1"),
+        (limits, "MAX_FILES", 1, "2 records, over the limit of 1"),
         (directory, "MAX_ITEMS", 1, "2 items, over the limit of 1"),
         (directory, "MAX_DICOMDIR_BYTES", 100, "over the limit of 0 MiB"),
     ):

@@ -156,7 +156,7 @@ def test_streams_state_their_size(form: str) -> None:
     assert stream_shape(stream) == (SIDE, SIDE, 1)
     assert stream_shape(stream[:8]) is None and stream_shape(b"") is None
     check_streams(ds, SIDE, SIDE, 1)
-    with pytest.raises(ValueError, match="own size"):
+    with pytest.raises(ValueError, match="is not Rows x Columns"):
         check_streams(ds, SIDE, SIDE + 1, 1)
     if form == "dicom_jpeg2000":
         box = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0jp2c" + stream  # a JP2 file around the stream
@@ -168,5 +168,5 @@ def test_pictures_are_of_the_formats_that_are_named(tmp_path: Path) -> None:
     from lsms_rt.reading.load import load_slices
 
     (tmp_path / "a.png").write_bytes(b"P5 16 16 255\n" + bytes(256))  # harmless, and as foreign
-    with pytest.raises(InputError, match="not a readable picture"):
+    with pytest.raises(InputError, match="not a readable image"):
         load_slices(tmp_path / "a.png", window=(50, 350))

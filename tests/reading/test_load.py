@@ -83,12 +83,12 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(grey).save(tmp_path / "a.png")
     ct = load_slice(tmp_path / "a.png", window=(50, 350))
     assert ct.hu[0, 0] == -125 and ct.hu[-1, -1] == pytest.approx(225) and ct.source == "the file"
-    assert ct.notes == ("an 8-bit picture is taken to show level 50, width 350 HU, as given",)
+    assert ct.notes == ("an 8-bit image is assumed to show level 50, width 350 HU, as given",)
     assert load_slices(tmp_path / "a.png", window=(0, 1000))[0].hu[-1, -1] == pytest.approx(500)
     caplog.clear()
     Image.fromarray(np.full((16, 20), 1000, np.uint16)).save(tmp_path / "b.png")
     ct = load_slice(tmp_path / "b.png")
-    assert (ct.hu == -24).all() and ct.notes == ("a 16-bit picture is taken to hold HU + 1024",)
+    assert (ct.hu == -24).all() and ct.notes == ("a 16-bit image is assumed to contain HU + 1024",)
     assert ct.notes[0] in caplog.text
     np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)  # has its meaning
     Image.fromarray(grey).convert("RGB").save(tmp_path / "c.png")
@@ -96,14 +96,14 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         load_slice(tmp_path / "c.png", window=(50, 350))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "d.png")
     (tmp_path / "d.png").write_bytes((tmp_path / "d.png").read_bytes()[:2000])
-    with pytest.raises(InputError, match="not a readable picture"):
+    with pytest.raises(InputError, match="not a readable image"):
         load_slice(tmp_path / "d.png", window=(50, 350))
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp"])
 def test_eight_bits_mean_nothing_without_a_window(tmp_path: Path, ending: str) -> None:
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / f"a.{ending}")
-    with pytest.raises(InputError, match=r"^the file: an 8-bit picture.*--window 50 350.*window=\(50, 350\)"):
+    with pytest.raises(InputError, match=r"^the file: an 8-bit image.*--window 50 350.*window=\(50, 350\)"):
         load_slice(tmp_path / f"a.{ending}")
 
 

@@ -101,4 +101,4 @@ def test_a_series_is_one_anatomy_too(
     pairs = zip(segmenter.predict_series(plain, TEXT), segmenter.predict_series(other, TEXT), strict=True)
     for a, b in pairs:
         np.testing.assert_array_equal(unstored(b.mask, rows, columns, swapped), a.mask)
-        assert a.slice.position_mm == pytest.approx(b.slice.position_mm)
+        assert a.ct.position_mm == pytest.approx(b.ct.position_mm)

@@ -30,9 +30,9 @@ from fake_results import (
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, MachineError
-from lsms_rt.reading.dicom import read_file, slices_from_dataset
+from lsms_rt.reading.dicom.read import slices_from_dataset
 from lsms_rt.reading.load import load_slice
 from lsms_rt.writing import write_nifti, write_seg
 
@@ -72,11 +72,11 @@ def test_the_validator_is_there() -> None:
 def test_seg_frames_lie_over_their_images(tmp_path: Path, orientation: list[float]) -> None:
     pytest.importorskip("highdicom")
     results = answers(along_z(5, -10, 20, 1, 7), empty=(1,), ImageOrientationPatient=orientation)
-    before = [copy.deepcopy(result.slice.header) for result in results]
+    before = [copy.deepcopy(result.ct.header) for result in results]
     assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
-    assert [result.slice.header for result in results] == before
+    assert [result.ct.header for result in results] == before
     seg = read_seg(tmp_path / "a.dcm")
-    by_uid = {result.slice.sop_instance_uid: result for result in results}
+    by_uid = {result.ct.sop_instance_uid: result for result in results}
     frames = frames_of(seg)
     assert len(frames) == seg.NumberOfFrames == 4
     assert {source.ReferencedSOPInstanceUID for _, source, _ in frames} == {
@@ -86,7 +86,7 @@ def test_seg_frames_lie_over_their_images(tmp_path: Path, orientation: list[floa
         result = by_uid[source.ReferencedSOPInstanceUID]
         np.testing.assert_array_equal(pixels, result.mask)
         for row, column in ((0, 0), (36, 0), (0, 100), (13, 57)):
-            expected = in_patient(result.slice.header, row, column)
+            expected = in_patient(result.ct.header, row, column)
             np.testing.assert_allclose(in_patient(place, row, column), expected, atol=1e-6)
     (series,) = seg.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == UIDS["SeriesInstanceUID"]
@@ -117,7 +117,7 @@ def test_seg_says_what_it_is(tmp_path: Path) -> None:
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2.5, 3)
     # highdicom's own reader, which looks planes up by their source
-    uids = [result.slice.sop_instance_uid for result in results]
+    uids = [result.ct.sop_instance_uid for result in results]
     pixels = highdicom.seg.segread(tmp_path / "a.dcm").get_pixels_by_source_instance(uids)
     np.testing.assert_array_equal(pixels[..., 0], [result.mask for result in results])
 
@@ -133,7 +133,7 @@ def test_seg_of_a_multi_frame_file(tmp_path: Path, wanted: tuple[int, ...]) -> N
     assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     seg = read_seg(tmp_path / "a.dcm")
     frames = frames_of(seg)
-    by_frame = {result.slice.frame: result for result in results}
+    by_frame = {result.ct.frame: result for result in results}
     assert sorted(int(source.ReferencedFrameNumber) - 1 for _, source, _ in frames) == sorted(wanted)
     for pixels, source, place in frames:
         frame = int(source.ReferencedFrameNumber) - 1
@@ -168,23 +168,23 @@ def test_seg_without_what_may_be_empty(tmp_path: Path, name: str, how: str) -> N
     results = answers(along_z(0, 4))
     for result in results:
         if how == "absent":
-            delattr(result.slice.header, name)
+            delattr(result.ct.header, name)
         else:
-            setattr(result.slice.header, name, "")
+            setattr(result.ct.header, name, "")
     assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     seg = read_seg(tmp_path / "a.dcm")
     if name in EMPTY_ALLOWED:
         assert name in seg and not seg[name].value
     if name == "SliceThickness":  # how far the slices are apart
         assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 4
-    assert all((name in result.slice.header) == (how == "empty") for result in results)
+    assert all((name in result.ct.header) == (how == "empty") for result in results)
 
 
 def test_seg_invents_no_thickness(tmp_path: Path) -> None:
     """Of one slice whose thickness is unknown; dciodvfy calls it an error, so this one is not shown to it."""
     pytest.importorskip("highdicom")
     results = answers(along_z(0))
-    del results[0].slice.header.SliceThickness
+    del results[0].ct.header.SliceThickness
     assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     seg = pydicom.dcmread(tmp_path / "a.dcm")
     assert "SliceThickness" not in seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
@@ -197,7 +197,7 @@ def test_seg_invents_no_thickness(tmp_path: Path) -> None:
 def test_seg_drops_what_an_attribute_may_not_hold(tmp_path: Path, name: str, value: str) -> None:
     pytest.importorskip("highdicom")
     results = answers(along_z(0))
-    results[0].slice.header[name] = pydicom.DataElement(name, "LO", value)  # no check of the value
+    results[0].ct.header[name] = pydicom.DataElement(name, "LO", value)  # no check of the value
     assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert not read_seg(tmp_path / "a.dcm")[name].value
 
@@ -220,7 +220,7 @@ def test_seg_drops_what_an_attribute_may_not_hold(tmp_path: Path, name: str, val
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_seg_refuses_headers_without_what_it_needs(tmp_path: Path, name: str, how: str) -> None:
     results = answers(along_z(0, 3, 6))
-    bad = results[1].slice.header
+    bad = results[1].ct.header
     if how == "absent":
         delattr(bad, name)
     else:
@@ -234,22 +234,22 @@ def test_seg_refuses_headers_without_what_it_needs(tmp_path: Path, name: str, ho
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("SOPInstanceUID", "1.2.x", "SOPInstanceUID is no UID"),
-        ("FrameOfReferenceUID", "1." * 40 + "1", "FrameOfReferenceUID is no UID"),
+        ("SOPInstanceUID", "1.2.x", "SOPInstanceUID is not a UID"),
+        ("FrameOfReferenceUID", "1." * 40 + "1", "FrameOfReferenceUID is not a UID"),
         ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "not that of a CT image"),
         ("Rows", 36, "a mask of 37x101 for 36x101"),
         ("SeriesInstanceUID", "1.2.77.9", "2 different SeriesInstanceUID"),
         ("FrameOfReferenceUID", "1.2.77.9", "2 different FrameOfReferenceUID"),
         ("ImageOrientationPatient", [1, 0, 0, 0, -1, 0], "ImageOrientationPatient of 1 of 3"),
         ("PixelSpacing", [0.8, 0.6], "PixelSpacing of 1 of 3"),
-        ("ImagePositionPatient", [0, 0, 6], "1 of 3 slices lie where another does"),
+        ("ImagePositionPatient", [0, 0, 6], "1 of 3 slices have duplicate positions"),
         ("ImagePositionPatient", [0, 6], "3 finite numbers"),
     ],
 )
 def test_seg_refuses_what_does_not_belong_together(tmp_path: Path, name: str, value: Any, words: str) -> None:
     results = answers(along_z(0, 3, 6))
-    element = results[1].slice.header[name]
-    results[1].slice.header[name] = pydicom.DataElement(name, element.VR, value, validation_mode=pydicom.config.IGNORE)
+    element = results[1].ct.header[name]
+    results[1].ct.header[name] = pydicom.DataElement(name, element.VR, value, validation_mode=pydicom.config.IGNORE)
     with pytest.raises(InputError, match=words) as caught:
         write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert "1.2." not in str(caught.value) and "\n" not in str(caught.value)
@@ -260,14 +260,14 @@ def test_seg_refuses_other_images_and_several_sentences(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     with pytest.raises(InputError, match="array: not a DICOM image.*write NIfTI or PNG"):
         write_seg([answer(load_slice(np.full((40, 50), -5.0)))], path, engine_digest=DIGEST)
-    with pytest.raises(InputError, match="no results"):
+    with pytest.raises(InputError, match="there are no results"):
         write_seg([], path, engine_digest=DIGEST)
     first, second = answers(along_z(0, 3))
     with pytest.raises(InputError, match="2 sentences"):
-        write_seg([first, answer(second.slice, text="the cyst")], path, engine_digest=DIGEST)
-    with pytest.raises(InputError, match="2 sentences|same SOPInstanceUID|lie where another does"):
+        write_seg([first, answer(second.ct, text="the cyst")], path, engine_digest=DIGEST)
+    with pytest.raises(InputError, match="2 sentences|same SOPInstanceUID|duplicate positions"):
         write_seg([first, first], path, engine_digest=DIGEST)
-    second.slice.header.SOPInstanceUID = first.slice.header.SOPInstanceUID
+    second.ct.header.SOPInstanceUID = first.ct.header.SOPInstanceUID
     with pytest.raises(InputError, match="same SOPInstanceUID"):
         write_seg([first, second], path, engine_digest=DIGEST)
     assert list(tmp_path.iterdir()) == []
@@ -282,7 +282,7 @@ def test_nothing_found_is_written_only_on_request(tmp_path: Path) -> None:
     seg = read_seg(tmp_path / "a.dcm")
     ((pixels, source, place),) = frames_of(seg)
     assert not pixels.any() and pixels.shape == (37, 101)
-    assert source.ReferencedSOPInstanceUID == results[0].slice.sop_instance_uid
+    assert source.ReferencedSOPInstanceUID == results[0].ct.sop_instance_uid
     assert list(place.ImagePositionPatient) == [-12.5, 31.25, 3]
     assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 3
 
@@ -295,7 +295,7 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
     write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
     seg = read_seg(tmp_path / "a.dcm")
     assert seg.SegmentSequence[0].SegmentDescription == TEXT and "SpecificCharacterSet" not in seg
-    long = answer(results[0].slice, text="x" * 2000)
+    long = answer(results[0].ct, text="x" * 2000)
     with pytest.raises(InputError, match="a sentence of 2000 characters"):
         write_seg([long], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
 
@@ -307,7 +307,7 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
 def test_names_in_other_character_sets(tmp_path: Path, character_set: str, name: str) -> None:
     pytest.importorskip("highdicom")
     ds = header(SpecificCharacterSet=character_set, PatientName=name, StudyDescription=name)
-    ct = read_file(save(ds, tmp_path / "image.dcm"))
+    ct = load_slice(save(ds, tmp_path / "image.dcm"))
     text = "größte Läsion 北"
     write_seg([answer(ct, text=text)], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
     seg = read_seg(tmp_path / "a.dcm")
@@ -321,14 +321,14 @@ def test_seg_of_a_real_file(tmp_path: Path) -> None:
     assert write_seg([result], tmp_path / "a.dcm", engine_digest="")
     ((pixels, source, _),) = frames_of(pydicom.dcmread(tmp_path / "a.dcm"))
     np.testing.assert_array_equal(pixels, result.mask)
-    assert source.ReferencedSOPInstanceUID == result.slice.sop_instance_uid
+    assert source.ReferencedSOPInstanceUID == result.ct.sop_instance_uid
 
 
 def test_seg_stays_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("highdicom")
     results = answers(along_z(0), PatientName="Secret")  # highdicom warns of a name without ^, and prints it
     too_long = pydicom.DataElement("PatientID", "LO", "Secret" * 20, validation_mode=pydicom.config.IGNORE)
-    results[0].slice.header["PatientID"] = too_long  # pydicom warns, and prints other kinds of values
+    results[0].ct.header["PatientID"] = too_long  # pydicom warns, and prints other kinds of values
     with caplog.at_level(logging.DEBUG):
         write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert "Secret" not in caplog.text and "1.2." not in caplog.text and capfd.readouterr() == ("", "")
@@ -352,14 +352,17 @@ def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
-    with whole(path) as part:
+    with atomic_file(path) as part:
         assert part.parent == tmp_path and part.name.endswith(".nii.gz") and part != path
         part.write_text("first")
         assert not path.exists()
-    with pytest.raises(ZeroDivisionError), whole(path) as part:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as part:  # noqa: PT012
         part.write_text("half")
         _ = 1 / 0
-    with pytest.raises(InputError, match=r"the output cannot be written \(No space left on device\)"), whole(path):
+    with (
+        pytest.raises(InputError, match=r"the output cannot be written \(No space left on device\)"),
+        atomic_file(path),
+    ):
         raise OSError(28, "No space left on device", str(path))
     assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
 

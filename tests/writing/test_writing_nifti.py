@@ -10,10 +10,10 @@ import pytest
 from fake_dicom import enhanced
 from fake_results import (
     ORIENTATIONS,
-    TEXT,
     TILTED,
     along_z,
     answer,
+    answer_with,
     answers,
     header,
     in_patient,
@@ -21,9 +21,9 @@ from fake_results import (
 from pydicom.dataset import Dataset
 
 from lsms_rt.errors import InputError
-from lsms_rt.reading.dicom import slices_from_dataset
+from lsms_rt.reading.dicom.read import slices_from_dataset
 from lsms_rt.reading.load import load_slice, load_slices
-from lsms_rt.segmenter import Segmentation
+from lsms_rt.segmentation import Segmentation
 from lsms_rt.writing import write_nifti
 
 # NIfTI
@@ -60,7 +60,7 @@ def test_nifti_of_a_series(tmp_path: Path, orientation: list[float]) -> None:
     pytest.importorskip("nibabel")
     results = answers(along_z(6, 0, 9, 3), empty=(1,), ImageOrientationPatient=orientation)
     write_nifti(results, tmp_path / "a.nii.gz")
-    check_places(results, [result.slice.header for result in results], tmp_path / "a.nii.gz")
+    check_places(results, [result.ct.header for result in results], tmp_path / "a.nii.gz")
     image = read_nifti(tmp_path / "a.nii.gz")
     assert image.get_sform(coded=True)[1] == 1
     assert image.get_qform(coded=True)[1] == int(orientation != TILTED)  # a shear has no qform
@@ -73,7 +73,7 @@ def test_nifti_of_a_multi_frame_file(tmp_path: Path) -> None:
     results = [answer(ct, ct.frame) for ct in load_slices(ds)]
     headers = []
     for result in results:
-        place = header(ImagePositionPatient=[0, 0, -10 * result.slice.frame], PixelSpacing=[0.8, 0.5])
+        place = header(ImagePositionPatient=[0, 0, -10 * result.ct.frame], PixelSpacing=[0.8, 0.5])
         headers.append(place)
     write_nifti(results, tmp_path / "a.nii")
     check_places(results, headers, tmp_path / "a.nii")
@@ -84,9 +84,9 @@ def test_nifti_of_a_multi_frame_file(tmp_path: Path) -> None:
 def test_nifti_of_one_slice(tmp_path: Path, thickness: float | None, expected: float, orientation: list[float]) -> None:
     pytest.importorskip("nibabel")
     results = answers(along_z(7), SliceThickness=0, ImageOrientationPatient=orientation)
-    results[0].slice.header.SliceThickness = thickness
+    results[0].ct.header.SliceThickness = thickness
     write_nifti(results, tmp_path / "a.nii")
-    check_places(results, [results[0].slice.header], tmp_path / "a.nii")
+    check_places(results, [results[0].ct.header], tmp_path / "a.nii")
     affine = read_nifti(tmp_path / "a.nii").affine
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(expected, rel=1e-4) and affine[2, 2] > 0
     np.testing.assert_allclose(affine[:3, 2] @ affine[:3, :2], 0, atol=1e-6)  # the normal
@@ -123,7 +123,7 @@ def test_nifti_round_trip(tmp_path: Path, codes: str, turned: bool) -> None:
     for n, ct in enumerate(slices):
         if n != 2:  # nothing was asked about this one
             mask = ct.to_input_grid(ct.hu) > 100  # as a network would find it: in the input's grid
-            results.append(Segmentation(mask, mask.astype(np.float32), TEXT, 0.9, ct, "", 0.5))
+            results.append(answer_with(ct, mask))
     write_nifti(results[::-1], tmp_path / "out.nii")
     written = read_nifti(tmp_path / "out.nii")
     assert written.shape == image.shape
@@ -150,17 +150,17 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
     nibabel: Any = pytest.importorskip("nibabel")
     path = tmp_path / "out.nii"
     series, array = answers(along_z(0, 3)), answer(load_slice(np.full((40, 50), -5.0)))
-    with pytest.raises(InputError, match="array: its place in the patient is unknown"):
+    with pytest.raises(InputError, match="array: its position in the patient is unknown"):
         write_nifti([array], path)
     with pytest.raises(InputError, match=r"does not end in \.nii or \.nii\.gz"):
         write_nifti(series, tmp_path / "secret.dcm")
-    with pytest.raises(InputError, match="no results"):
+    with pytest.raises(InputError, match="there are no results"):
         write_nifti([], path)
-    with pytest.raises(InputError, match="1 of 2 slices lie where another does"):
+    with pytest.raises(InputError, match="1 of 2 slices have duplicate positions"):
         write_nifti([series[0], series[0]], path)
     with pytest.raises(InputError, match="2 different sizes"):
         write_nifti([series[0], answer(slices_from_dataset(enhanced())[0])], path)
-    del series[1].slice.header.PixelSpacing
+    del series[1].ct.header.PixelSpacing
     with pytest.raises(InputError, match="PixelSpacing absent"):
         write_nifti(series, path)
     volumes = []
@@ -168,11 +168,11 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
         data = np.full((41, 29, 2), -5, np.float32)
         nibabel.save(nibabel.Nifti1Image(data, np.diag([-0.5, 0.8, zoom, 1])), tmp_path / f"{n}.nii")
         volumes.append(answer(load_slices(tmp_path / f"{n}.nii")[0]))
-    with pytest.raises(InputError, match="different shape or affine"):
+    with pytest.raises(InputError, match="different shapes or affines"):
         write_nifti(volumes, path)
     with pytest.raises(InputError, match="2 results for 1 slices"):
         write_nifti([volumes[0], volumes[0]], path)
-    with pytest.raises(InputError, match="array: its place in the patient is unknown"):
+    with pytest.raises(InputError, match="array: its position in the patient is unknown"):
         write_nifti([volumes[0], series[0], array], path)
     with pytest.raises(InputError, match="1 NIfTI and 1 DICOM slices"):
         write_nifti([volumes[0], series[0]], path)

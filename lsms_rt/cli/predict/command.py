@@ -95,7 +95,7 @@ def _print_results(report: Report, as_json: bool) -> None:
 
 def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
-    from lsms_rt.segmenter import UNKNOWN_WORDS
+    from lsms_rt.segmentation import UNKNOWN_WORDS
 
     for note in dict.fromkeys(note for record in report.results for note in record["notes"]):
         if note.startswith(UNKNOWN_WORDS):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lsms_rt.atomic import unwritable, whole
+from lsms_rt.atomic import atomic_file, unwritable
 from lsms_rt.ct_slice import CtSlice
+from lsms_rt.digest import sha256, sha256_of_file
 from lsms_rt.errors import InputError
 from lsms_rt.writing.answer import Answer
 
@@ -47,7 +47,7 @@ class Journal:
                     "folder with -o"
                 )
             else:
-                with whole(self._file) as part:
+                with atomic_file(self._file) as part:
                     part.write_text(json.dumps({"request": request, "format": FORMAT}) + "\n", encoding="utf-8")
         except OSError as error:
             raise unwritable(error) from error
@@ -78,7 +78,7 @@ class Journal:
         # The file may have another label in this run.
         record = entry["record"] | {"source": ct.source, "frame": ct.frame}
         try:
-            if any(_digest(self.folder / record[name]) != entry["files"][name] for name in FILES):
+            if any(sha256_of_file(self.folder / record[name]) != entry["files"][name] for name in FILES):
                 return None
         except (OSError, KeyError, TypeError):
             return None
@@ -87,8 +87,8 @@ class Journal:
     def add(self, number: int, answer: Answer) -> None:
         """Record a slice as finished; its files must have been written."""
         try:
-            files = {name: _digest(self.folder / answer.record[name]) for name in FILES}
-            line = json.dumps({"key": _key(number, answer.slice), "record": answer.record, "files": files})
+            files = {name: sha256_of_file(self.folder / answer.record[name]) for name in FILES}
+            line = json.dumps({"key": _key(number, answer.ct), "record": answer.record, "files": files})
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
@@ -100,7 +100,7 @@ def request_digest(*parts: object) -> str:
 
     It hides the sentence and the paths, though a guess can be confirmed.
     """
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+    return sha256(json.dumps(parts, default=str).encode())
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -111,14 +111,9 @@ def read_mask(path: Path) -> np.ndarray:
         return np.asarray(picture.convert("L")) > 127
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _key(number: int, ct: CtSlice) -> str:
-    pixels = hashlib.sha256(ct.hu.tobytes())
-    pixels.update(repr((ct.hu.shape, ct.spacing_mm, ct.flips, ct.transposed, ct.position_mm)).encode())
-    return f"{number}:{pixels.hexdigest()}"
+    geometry = repr((ct.hu.shape, ct.spacing_mm, ct.flips, ct.transposed, ct.position_mm))
+    return f"{number}:{sha256(ct.hu.tobytes() + geometry.encode())}"
 
 
 def _parsed(line: str) -> dict[str, Any]:

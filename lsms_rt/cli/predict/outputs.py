@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsms_rt.atomic import unwritable, whole
+from lsms_rt.atomic import atomic_file, unwritable
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import names_shown
 from lsms_rt.writing.answer import Answer
+from lsms_rt.writing.caption import count_text
 from lsms_rt.writing.montage import save_montage
 
 from .request import Request
@@ -44,8 +45,8 @@ class SeriesOutput:
 
 def _write_montage(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
     found = [answer for answer in answers if answer.found]
-    with whole(path) as part:
-        save_montage(part, found, f"found in {len(found)} of {len(answers)} slices; not for diagnosis")
+    with atomic_file(path) as part:
+        save_montage(part, found, f"{count_text(len(found), len(answers))}; not for diagnosis")
 
 
 def _write_nifti(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt import __version__
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
@@ -83,7 +83,7 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
     """
     # Validate the request before reading any file.
     text = clean_sentence(request.text)
-    segmenter.check_sentence(text)
+    segmenter.prepare_sentence(text)
     check_outputs(request)
     report = Report(segmenter.digest, segmenter.manifest.weights_note)
     journal: Journal | None = None
@@ -149,12 +149,12 @@ def _written(result: Segmentation, number: int, journal: Journal | None) -> Answ
     """Write the files of a new result and record it as finished."""
     names = names_shown()
     record = {"number": number} | result.to_dict(include_text=names)
-    answer = Answer(result.slice, result.mask, result.text, record)
+    answer = Answer(result.ct, result.mask, result.text, record)
     if journal is not None:
         record |= {"overlay": f"{number:04d}_overlay.png", "mask": f"{number:04d}_mask.png"}
-        with whole(journal.folder / record["overlay"]) as part:
+        with atomic_file(journal.folder / record["overlay"]) as part:
             result.save_overlay(part, include_text=names)
-        with whole(journal.folder / record["mask"]) as part:
+        with atomic_file(journal.folder / record["mask"]) as part:
             result.save_mask(part)
         journal.add(number, answer)
     return answer
@@ -162,7 +162,7 @@ def _written(result: Segmentation, number: int, journal: Journal | None) -> Answ
 
 def _finish(folder: Path, report: Report) -> None:
     """Write results.json, and delete images of slices that are no longer part of the input."""
-    with whole(folder / RESULTS) as part:
+    with atomic_file(folder / RESULTS) as part:
         part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     kept = {record[name] for record in report.results for name in ("overlay", "mask")}
     for kind in ("overlay", "mask"):

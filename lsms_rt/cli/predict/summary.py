@@ -36,7 +36,7 @@ def series_summary(number: int, answers: Sequence[Answer]) -> dict[str, Any]:
         "gaps": gaps(answers),
         "volume_ml": None if volume is None else round(volume, 3),
         "largest": None if largest is None else largest.record["number"],
-        "largest_source": None if largest is None else largest.slice.source,
+        "largest_source": None if largest is None else largest.ct.source,
         "score": max((answer.record["score"] for answer in answers), default=None),
     }
 
@@ -66,7 +66,7 @@ def gaps(answers: Sequence[Answer]) -> int | None:
 
 def _steps_mm(answers: Sequence[Answer]) -> np.ndarray | None:
     """Return the distances between neighboring slices; None if a position is unknown."""
-    positions = [answer.slice.position_mm for answer in answers]
+    positions = [answer.ct.position_mm for answer in answers]
     return None if None in positions else np.abs(np.diff(np.array(positions, float)))
 
 

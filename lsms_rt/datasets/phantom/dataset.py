@@ -14,7 +14,6 @@ import csv
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.atomic import move_folder, work_folder
 from lsms_rt.datasets.refhl import ANNOTATIONS, FIELDS
 from lsms_rt.errors import InputError
 
@@ -45,15 +45,12 @@ def write_phantom(folder: Path, spec: PhantomSpec, workers: int | None = None) -
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty; give a new folder with -o")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # A data set appears only when it is complete.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".phantom-") as place:
-        part = Path(place) / "phantom"
+    with work_folder(folder) as place:
+        part = place / "phantom"
         part.mkdir()
         count = _write(part, spec, workers or os.cpu_count() or 1)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
+        move_folder(part, folder)
     return count
 
 

@@ -1,4 +1,4 @@
-"""An engine of plans: checked, loaded, and run in lanes.  Not run on a GPU yet."""
+"""The TensorRT backend: an engine of plans is checked, loaded, and run in lanes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.atomic import atomic_file
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
-from lsms_rt.errors import OutOfDeviceMemoryError
-from lsms_rt.machine.gpu import Driver, Gpu, look
+from lsms_rt.errors import InputError, OutOfDeviceMemoryError
+from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
 from .compatibility import check_gpu, check_header, check_version
 from .cuda import Device
@@ -23,41 +24,52 @@ from .header import read_header
 from .lane import Lane, Lanes
 from .plan import Plan
 from .tensors import check_names
-from .timing import Marks
-from .variant import FLAVOURS, load
+from .timing import StepTimes
+from .variant import VARIANTS, load
 
 TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
-UNDER_WAY = 2  # batches of a series: the next one is copied while this one computes
-CACHE = "LSMS_RT_CACHE"  # environment variable: folder for what RTX compiled; empty for none
+# batches of a series on the GPU at a time: the next one is copied while this one computes
+MAX_PENDING = 2
+# environment variable: folder for the code that RTX compiles; empty for none
+CACHE = "LSMS_RT_CACHE"
 log = logging.getLogger("lsms_rt")
 
 
 class TensorRtBackend:
     """Runs the two plans of an engine on one GPU.
 
-    ``index`` counts GPUs as CUDA does; ``graphs`` runs plans as CUDA graphs.  Raises the refusals of ``refuse`` and
-    ``plan``, all typed, before anything runs.
+    Args:
+        engine: the engine directory.
+        index: number of the GPU, in CUDA's order.
+        graphs: run plans as CUDA graphs.
+        driver: queries the driver; another function in tests.
+        device: opens the GPU; another class in tests.
+        library: TensorRT's module; another one in tests.
+
+    Raises:
+        EngineError: a subclass says why the engine cannot run here; nothing has run on the GPU then.
+        MachineError: a subclass says what this machine lacks.
     """
 
     def __init__(
         self, engine: EngineDirectory, index: int = 0, graphs: bool = True, *,
-        driver: Callable[[], Driver] = look, device: Callable[[int, bool], Any] = Device,
+        driver: Callable[[], Driver] = query_driver, device: Callable[[int, bool], Any] = Device,
         library: Any = None,
     ) -> None:  # fmt: skip
         manifest = engine.manifest
-        flavour = FLAVOURS[manifest.backend]
-        self._own_graphs = flavour.own_graphs and graphs
-        library = library or load(flavour)
+        variant = VARIANTS[manifest.backend]
+        self._own_graphs = variant.own_graphs and graphs
+        library = library or load(variant)
         self.version: str = library.__version__
-        check_version(manifest, self.version, flavour)
+        check_version(manifest, self.version, variant)
         data = {name: engine.read(name) for name in (TEXT_PLAN, IMAGE_PLAN)}
         for name, raw in data.items():
-            check_header(manifest, read_header(raw, str(engine.path / name)), flavour, str(engine.path / name))
-        gpu = check_gpu(manifest, driver(), index, flavour)
+            check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
+        gpu = check_gpu(manifest, driver(), index, variant)
         self._device = device(index, gpu.integrated)
-        self._cache_folder = _cache_folder(engine.digest, gpu, self.version) if flavour.own_graphs else None
-        wanted = (
+        self._cache_folder = _cache_folder(engine.digest, gpu, self.version) if variant.own_graphs else None
+        tensors = (
             (TEXT_PLAN, TEXT_INPUTS, FEATURES, frozenset[str]()),
             (IMAGE_PLAN, ("image", "mask", *FEATURES), ("logits",), STICKY),
         )
@@ -65,18 +77,19 @@ class TensorRtBackend:
         self._lanes: dict[str, Lanes] = {}
         host_code = bool(manifest.plan_options.get("version_compatible"))
         with self._device.current():
-            for name, inputs, outputs, sticky in wanted:
+            for name, inputs, outputs, sticky in tensors:
                 what, cache = str(engine.path / name), self._cached(name)
-                plan = Plan(flavour, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
+                plan = Plan(variant, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
-                self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not flavour.own_graphs, sticky))
+                self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
-        (found,) = self._run(TEXT_PLAN, [{"tokens": tokens, "mask": mask}], len(tokens))
-        features = {name: found[name] for name in FEATURES}
+        (outputs,) = self._run(TEXT_PLAN, [{"tokens": tokens, "mask": mask}], len(tokens))
+        features = {name: outputs[name] for name in FEATURES}
+        # Read-only, since lanes recognize a sentence's arrays by their id.
         for array in (*features.values(), mask := mask.copy()):
-            array.setflags(write=False)  # lanes know a sentence's arrays by identity
+            array.setflags(write=False)
         return SentenceFeatures(features, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
@@ -84,9 +97,9 @@ class TensorRtBackend:
         return logits
 
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        """Batch by batch, in order; while one computes, the next is prepared by the caller's iterator and copied.
+        """Segment batches in order; while one is computed, the next is prepared by the caller's iterator and copied.
 
-        A smaller last batch is filled up: that costs less than a lane of its own.
+        A smaller last batch is padded, which costs less than another lane.
         """
         sentence, sizes, largest = text.arrays | {"mask": text.mask}, deque[int](), 0
 
@@ -95,33 +108,33 @@ class TensorRtBackend:
             for images in batches:
                 sizes.append(len(images))
                 largest = max(largest, len(images))
-                more = np.repeat(images[-1:], largest - len(images), 0)
-                yield {"image": np.concatenate([images, more]) if len(more) else images} | sentence
+                padding = np.repeat(images[-1:], largest - len(images), 0)
+                yield {"image": np.concatenate([images, padding]) if len(padding) else images} | sentence
 
-        return (found["logits"][: sizes.popleft(), 0] for found in self._run(IMAGE_PLAN, inputs()))
+        return (outputs["logits"][: sizes.popleft(), 0] for outputs in self._run(IMAGE_PLAN, inputs()))
 
     def times(self, images: np.ndarray, text: SentenceFeatures) -> dict[str, float]:
-        """Run ``segment`` once for its times in ms, as ``Marks.times`` has them; for benchmarks.
+        """Run ``segment`` once and return its times in ms, see ``StepTimes.times``; for benchmarks.
 
-        "captured" is 1 where the next run is a CUDA graph, ours or the library's own.
+        "captured" is 1 if the next run is a CUDA graph, captured here or by the library.
         """
         lanes = self._lanes[IMAGE_PLAN]
         with self._device.current():
-            marks = Marks(self._device)
-            lane = lanes.take(len(images))
-            assert lane is not None  # it waits
+            steps = StepTimes(self._device)
+            lane = lanes.acquire(len(images))
+            assert lane is not None
             try:
-                lane.submit({"image": images, "mask": text.mask} | text.arrays, marks)
+                lane.submit({"image": images, "mask": text.mask} | text.arrays, steps)
                 lane.result()
             except BaseException:
-                lanes.drop(lane)
+                lanes.discard(lane)
                 raise
             captured = lane.captured or self._own_graphs
-            lanes.give(lane)
-            return marks.times() | {"captured": float(captured)}
+            lanes.release(lane)
+            return steps.times() | {"captured": float(captured)}
 
     def close(self) -> None:
-        """Free lanes and plans, and keep what RTX compiled for the next process."""
+        """Free lanes and plans, and store the code that RTX compiled for the next process."""
         with self._device.current():
             for name, plan in self._plans.items():
                 self._lanes[name].close()
@@ -132,40 +145,41 @@ class TensorRtBackend:
     def _run(
         self, name: str, inputs: Iterable[dict[str, np.ndarray]], batch: int | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Results in order, with up to ``UNDER_WAY`` batches on the GPU at a time, or as many as its memory holds."""
-        lanes, waiting = self._lanes[name], deque[Lane]()
+        """Yield results in order, with up to ``MAX_PENDING`` batches on the GPU at a time, if its memory suffices."""
+        lanes, pending = self._lanes[name], deque[Lane]()
         try:
             for arrays in inputs:
                 size = batch or len(arrays["image"])
-                while (lane := self._take(lanes, size, waiting)) is None:
-                    yield self._finish(lanes, waiting)
-                waiting.append(lane)
+                while (lane := self._acquire(lanes, size, pending)) is None:
+                    yield self._finish(lanes, pending)
+                pending.append(lane)
                 with self._device.current():
                     lane.submit(arrays)
-                if len(waiting) == UNDER_WAY:
-                    yield self._finish(lanes, waiting)
-            while waiting:
-                yield self._finish(lanes, waiting)
+                if len(pending) == MAX_PENDING:
+                    yield self._finish(lanes, pending)
+            while pending:
+                yield self._finish(lanes, pending)
         finally:
-            if waiting:  # an error, or a caller who wants no more
+            # After an error, or if the caller stops early, lanes are left.
+            if pending:
                 with self._device.current():
-                    for lane in waiting:
-                        lanes.drop(lane)
+                    for lane in pending:
+                        lanes.discard(lane)
 
-    def _take(self, lanes: Lanes, batch: int, waiting: deque[Lane]) -> Lane | None:
-        """A lane; None where there is no second one to be had, and the first must be finished."""
+    def _acquire(self, lanes: Lanes, batch: int, pending: deque[Lane]) -> Lane | None:
+        """Return a lane; None if there is no second one, so that the pending one must be finished first."""
         with self._device.current():
             try:
-                return lanes.take(batch, wait=not waiting)
+                return lanes.acquire(batch, wait=not pending)
             except OutOfDeviceMemoryError:
-                if not waiting:
+                if not pending:
                     raise
         return None
 
-    def _finish(self, lanes: Lanes, waiting: deque[Lane]) -> dict[str, np.ndarray]:
+    def _finish(self, lanes: Lanes, pending: deque[Lane]) -> dict[str, np.ndarray]:
         with self._device.current():
-            result = waiting[0].result()
-            lanes.give(waiting.popleft())
+            result = pending[0].result()
+            lanes.release(pending.popleft())
         return result
 
     def _cached(self, name: str) -> bytes:
@@ -173,7 +187,8 @@ class TensorRtBackend:
             return b""
         try:
             return (self._cache_folder / f"{name}.cache").read_bytes()
-        except OSError:  # none yet, or not readable: it is compiled again
+        except OSError:
+            # missing or not readable: it is compiled again
             return b""
 
 
@@ -182,7 +197,7 @@ def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Cal
 
 
 def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
-    """A folder of the user's own for one engine on one kind of GPU; None where none is wanted or there is no home."""
+    """Return the user's cache folder for one engine on one kind of GPU; None if caching is disabled."""
     set_by_user = os.environ.get(CACHE)
     if set_by_user == "":
         return None
@@ -200,8 +215,9 @@ def _write_cache(file: Path, data: bytes) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_bytes(data)
-        part.replace(file)
-    except OSError as error:  # a read-only device starts a little slower, and runs
-        log.warning("what was compiled for this GPU is not kept: %s", error.strerror)
+        with atomic_file(file) as part:
+            part.write_bytes(data)
+    except (OSError, InputError) as error:
+        # A read-only device starts a little slower, but works.
+        reason = getattr(error, "strerror", None) or error
+        log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", reason)

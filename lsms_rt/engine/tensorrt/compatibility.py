@@ -1,6 +1,6 @@
-"""Whether an engine may run on this machine, asked before anything of it is given to a driver.
+"""Check whether an engine can run on this machine, before anything is passed to the driver.
 
-Every refusal says what was expected, what was found, and the command that mends it.
+Every error says what was expected, what was found, and the command that fixes it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from lsms_rt.errors import DriverTooOldError, EngineInvalidError, GpuNotFoundErr
 from lsms_rt.machine.gpu import Driver, Gpu
 
 from .header import PlanHeader
-from .variant import RTX_TARGETS, Flavour, parse_version
+from .variant import RTX_TARGETS, TensorRtVariant, parse_version
 
-# What a plan of TensorRT runs on -> the name in TensorRT's enumeration: the very GPU, any of its compute capability,
-# any of 8.0 and newer.
+# --hardware -> the name in TensorRT's enumeration: only the GPU model it was built on, any GPU of its compute
+# capability, any GPU of 8.0 and newer.
 HARDWARE = {"none": "NONE", "same-capability": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
-def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
-    """A plan runs with the version that built it; a version-compatible one also with newer ones, up to the next major.
+def check_version(manifest: Manifest, installed: str, variant: TensorRtVariant) -> None:
+    """Raise TensorRtVersionError unless the installed library runs the engine.
 
-    Raises :class:`TensorRtVersionError`.
+    A plan runs with the version that built it; a version-compatible one also with newer ones, up to the next major.
+
+    Args:
+        manifest: of the engine.
+        installed: version of the installed library.
+        variant: the library.
     """
     built, here = parse_version(manifest.backend_version), parse_version(installed)
     if built == here:
@@ -31,69 +36,81 @@ def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
     if manifest.plan_options.get("version_compatible") and built <= here and here[0] - built[0] <= 1:
         return
     raise TensorRtVersionError(
-        f"the engine was built with {flavour.title} {manifest.backend_version}, this machine has {installed}; "
-        f"install that version, or build it again: {manifest.rebuild}"
+        f"the engine was built with {variant.title} {manifest.backend_version}, this machine has {installed}; "
+        f"install that version, or rebuild the engine: {manifest.rebuild}"
     )
 
 
-def check_header(manifest: Manifest, header: PlanHeader, flavour: Flavour, what: str) -> None:
-    """A plan must be what the manifest says.  Raises :class:`EngineInvalidError`."""
-    if header.flavour is not flavour:
+def check_header(manifest: Manifest, header: PlanHeader, variant: TensorRtVariant, what: str) -> None:
+    """Raise EngineInvalidError unless a plan's header agrees with the manifest; ``what`` is the file's name."""
+    if header.variant is not variant:
         raise EngineInvalidError(
-            f"{what} is a plan of {header.flavour.title}, its manifest says {flavour.title}; "
-            f"build it again: {manifest.rebuild}"
+            f"{what} is a plan of {header.variant.title}, its manifest says {variant.title}; "
+            f"rebuild the engine: {manifest.rebuild}"
         )
-    if flavour.portable and header.version != parse_version(manifest.backend_version):
+    if variant.portable and header.version != parse_version(manifest.backend_version):
         raise EngineInvalidError(
-            f"{what} is of {flavour.title} {'.'.join(map(str, header.version))}, its manifest says "
-            f"{manifest.backend_version}; build it again: {manifest.rebuild}"
+            f"{what} is of {variant.title} {'.'.join(map(str, header.version))}, its manifest says "
+            f"{manifest.backend_version}; rebuild the engine: {manifest.rebuild}"
         )
     missing = set(manifest.target_capabilities) - set(header.targets)
     if missing:
         raise EngineInvalidError(
-            f"{what} is built for {', '.join(header.targets)}, its manifest says also {', '.join(sorted(missing))}; "
-            f"build it again: {manifest.rebuild}"
+            f"{what} is built for {', '.join(header.targets)}, its manifest also lists {', '.join(sorted(missing))}; "
+            f"rebuild the engine: {manifest.rebuild}"
         )
 
 
-def check_gpu(manifest: Manifest, driver: Driver, index: int, flavour: Flavour) -> Gpu:
-    """The GPU number ``index``, if the engine may run there.
+def check_gpu(manifest: Manifest, driver: Driver, index: int, variant: TensorRtVariant) -> Gpu:
+    """Return the GPU number ``index`` if the engine can run on it.
 
-    Raises :class:`GpuNotFoundError`, :class:`DriverTooOldError`, :class:`WrongGpuError`.
+    Args:
+        manifest: of the engine.
+        driver: the NVIDIA driver with its GPUs.
+        index: number of the GPU.
+        variant: the library that runs the engine.
+
+    Raises:
+        GpuNotFoundError: there is no such GPU.
+        DriverTooOldError: the library needs a newer driver.
+        WrongGpuError: the engine was built for another GPU or platform.
     """
     if driver.problem or index >= len(driver.gpus):
-        found = driver.problem or f"it has {len(driver.gpus)}, and number {index} was asked for"
+        problem = driver.problem or f"there are {len(driver.gpus)}, and number {index} (from 0) was requested"
         raise GpuNotFoundError(
-            f"a {flavour.title} engine needs an NVIDIA GPU: {found}; for a CPU, "
+            f"a {variant.title} engine needs an NVIDIA GPU: {problem}; for a CPU, "
             "lsms-rt build-engine --backend onnxruntime"
         )
-    if flavour.cuda and driver.cuda < flavour.cuda:
-        needed, found = (".".join(map(str, version)) for version in (flavour.cuda, driver.cuda))
+    if variant.cuda and driver.cuda < variant.cuda:
+        needed, supported = (".".join(map(str, version)) for version in (variant.cuda, driver.cuda))
         raise DriverTooOldError(
-            f"{flavour.title} needs a driver for CUDA {needed}, this one is for CUDA {found}; update the NVIDIA driver"
+            f"{variant.title} needs a driver for CUDA {needed}, this one supports CUDA {supported}; update the NVIDIA "
+            "driver"
         )
     gpu = driver.gpus[index]
-    found = f"this GPU is {gpu.name} with compute capability {gpu.capability[0]}.{gpu.capability[1]}"
-    if flavour.portable:
+    here = f"this GPU is {gpu.name} with compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+    if variant.portable:
         if gpu.arch not in RTX_TARGETS:
-            raise WrongGpuError(f"{flavour.title} does not run on {gpu.arch}: {found}; take --backend tensorrt")
+            raise WrongGpuError(f"{variant.title} does not support {gpu.arch}: {here}; use --backend tensorrt")
         if gpu.arch not in manifest.target_capabilities:
             built = ", ".join(manifest.target_capabilities)
             raise WrongGpuError(
-                f"the engine was built for {built}, {found}; build it again: {manifest.rebuild} --target {gpu.arch}"
+                f"the engine was built for {built}, {here}; rebuild it: {manifest.rebuild} --target {gpu.arch}"
             )
         return gpu
-    built_on, here = manifest.plan_options.get("platform"), platform_name()
-    if built_on not in (None, here):
-        raise WrongGpuError(f"the engine was built on {built_on}, this is {here}; build it here: {manifest.rebuild}")
+    built_on, platform_here = manifest.plan_options.get("platform"), platform_name()
+    if built_on not in (None, platform_here):
+        raise WrongGpuError(
+            f"the engine was built on {built_on}, this is {platform_here}; rebuild it here: {manifest.rebuild}"
+        )
     if not _fits(manifest, gpu):
-        wanted = f"compute capability {manifest.compute_capability} ({manifest.device_name})"
-        raise WrongGpuError(f"the engine was built for {wanted}, {found}; build it again: {manifest.rebuild}")
+        built = f"compute capability {manifest.compute_capability} ({manifest.device_name})"
+        raise WrongGpuError(f"the engine was built for {built}, {here}; rebuild it: {manifest.rebuild}")
     return gpu
 
 
 def platform_name() -> str:
-    """A plan of TensorRT is for one operating system and processor: ``"Linux aarch64"``."""
+    """Return operating system and processor, e.g. "Linux aarch64", for which TensorRT plans are built."""
     return f"{platform.system()} {platform.machine()}"
 
 
@@ -106,5 +123,5 @@ def _fits(manifest: Manifest, gpu: Gpu) -> bool:
 
 
 def _model(name: str) -> str:
-    """A GPU's name without the size of its memory: an A100 of 40 GB and one of 80 run the same code."""
+    """A GPU's name without its memory size: A100s with 40 and 80 GB run the same code."""
     return re.sub(r"[- ]\d+ ?GB\b", "", name)

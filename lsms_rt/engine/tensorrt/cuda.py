@@ -1,6 +1,6 @@
-"""The driver calls: memory, streams and events by pycuda, CUDA graphs by cuda-bindings.  Not run on a GPU yet.
+"""Calls of the CUDA driver: memory, streams and events by pycuda, CUDA graphs by cuda-bindings.
 
-pycuda has no CUDA graphs, so a capture takes its stream's handle to ``cuda.bindings``.  All objects belong to the
+pycuda has no CUDA graphs, so a capture passes its stream's handle to ``cuda.bindings``.  All objects belong to the
 device's primary context, which every thread enters by :meth:`Device.current`.
 """
 
@@ -18,13 +18,13 @@ INSTALL = "pip install pycuda cuda-bindings (pycuda is compiled: it needs nvcc o
 
 
 class CaptureFailed(Exception):
-    """A CUDA graph could not be captured; the work runs without."""
+    """A CUDA graph could not be captured; the plan runs without one."""
 
 
 class Buffer:
-    """Pinned host memory and its twin on the device.
+    """Pinned host memory and the corresponding device memory.
 
-    Where the GPU shares the CPU's memory (a Jetson), both are one: mapped, and never copied.
+    If the GPU shares the CPU's memory (a Jetson), both are the same: mapped, and never copied.
     """
 
     def __init__(self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype, mapped: bool) -> None:
@@ -36,15 +36,17 @@ class Buffer:
         self.address = int(base.get_device_pointer() if self._device is None else self._device)
 
     def upload(self, stream: Any) -> None:
+        """Enqueue the copy to the device."""
         if self._device is not None:
             self._cuda.memcpy_htod_async(self._device, self.host, stream)
 
     def download(self, stream: Any) -> None:
+        """Enqueue the copy to the host."""
         if self._device is not None:
             self._cuda.memcpy_dtoh_async(self.host, self._device, stream)
 
     def free(self) -> None:
-        """Now, while the context is current: left to the garbage collector, pycuda would complain of another thread."""
+        """Free the memory while the context is current; pycuda would complain in the garbage collector's thread."""
         if self._device is not None:
             self._device.free()
             self._device = None
@@ -60,23 +62,26 @@ class Graph:
         self._driver, self._executable, self._stream = driver, executable, stream
 
     def launch(self) -> None:
-        _checked(self._driver, self._driver.cuGraphLaunch(self._executable, self._stream), "a CUDA graph's launch")
+        """Enqueue the graph."""
+        _checked(self._driver, self._driver.cuGraphLaunch(self._executable, self._stream), "the launch of a CUDA graph")
 
     def free(self) -> None:
+        """Destroy the graph."""
         self._driver.cuGraphExecDestroy(self._executable)
 
 
-NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the legacy default stream, which others may use, does not wait for ours
+# CU_STREAM_NON_BLOCKING: no synchronization with the legacy default stream, which other code may use
+NON_BLOCKING = 1
 
 
 class Device:
-    """One GPU.  ``integrated``: it shares the CPU's memory."""
+    """One GPU; ``integrated`` if it shares the CPU's memory."""
 
     def __init__(self, index: int, integrated: bool) -> None:
         try:
             import pycuda.driver as cuda
         except ImportError as error:
-            raise MachineError(f"engines of TensorRT need pycuda, which is missing ({error}); {INSTALL}") from error
+            raise MachineError(f"TensorRT engines need pycuda, which is missing ({error}); {INSTALL}") from error
         self._cuda, self.integrated = cuda, integrated
         with self._translated():
             cuda.init()
@@ -84,7 +89,7 @@ class Device:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the device the calling thread's; pycuda's errors inside come out as this package's."""
+        """Make the device current in this thread; pycuda's errors are translated to this package's."""
         self._primary.push()
         try:
             with self._translated():
@@ -98,31 +103,33 @@ class Device:
             yield
         except self._cuda.MemoryError as error:
             raise OutOfDeviceMemoryError(
-                f"there is too little memory for the engine's buffers ({error}); take a smaller --max-batch, or fewer "
-                "threads"
+                f"there is too little memory for the engine's buffers ({error}); rebuild it with a smaller "
+                "--max-batch, or use fewer threads"
             ) from error
         except self._cuda.Error as error:
-            raise EngineError(f"the GPU failed ({type(error).__name__}: {error}); start the process again") from error
+            raise EngineError(f"the GPU failed ({type(error).__name__}: {error}); restart the process") from error
 
     def memory(self) -> tuple[int, int]:
-        """Free and all bytes of the device's memory."""
+        """Return the free and the total memory of the device in bytes."""
         free, total = self._cuda.mem_get_info()
         return int(free), int(total)
 
     def buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
-        with self._translated():  # here, so that who runs out of memory can give some up and try again
+        """Allocate a buffer; OutOfDeviceMemoryError if there is too little memory."""
+        # Translated here, so that the caller can free memory and try again.
+        with self._translated():
             return Buffer(self._cuda, shape, dtype, self.integrated)
 
     def stream(self) -> Any:
-        """A stream of its own, with ``handle`` and ``synchronize``; never the default one, which cannot be captured."""
+        """Create a stream with ``handle`` and ``synchronize``; the default one cannot be captured."""
         return self._cuda.Stream(NON_BLOCKING)
 
     def event(self) -> Any:
-        """With ``record(stream)``, ``synchronize`` and ``time_since(event)`` in ms."""
+        """Create an event with ``record(stream)``, ``synchronize()`` and ``time_since(event)`` in ms."""
         return self._cuda.Event()
 
     def capture(self, stream: Any, enqueue: Callable[[], bool]) -> Graph:
-        """The graph of what ``enqueue`` puts on ``stream``.  Raises :class:`CaptureFailed`; nothing is left behind."""
+        """Capture the work that ``enqueue`` puts on ``stream`` as a graph; CaptureFailed if that is not possible."""
         try:
             from cuda.bindings import driver
         except ImportError as error:
@@ -133,11 +140,12 @@ class Device:
             _checked(driver, driver.cuStreamBeginCapture(stream.handle, mode), "cuStreamBeginCapture")
             try:
                 enqueued = enqueue()
-            finally:  # a capture that was begun must be ended, or the stream is lost
+            finally:
+                # A capture that was begun must be ended, or the stream is unusable.
                 ended = driver.cuStreamEndCapture(stream.handle)
             (graph,) = _checked(driver, ended, "cuStreamEndCapture")
             if not enqueued:
-                raise CaptureFailed("the engine refused to be enqueued while it is captured")
+                raise CaptureFailed("the plan could not be enqueued during the capture")
             (executable,) = _checked(driver, driver.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
             return Graph(driver, executable, stream.handle)
         except EngineError as error:
@@ -149,7 +157,7 @@ class Device:
 
 
 def _checked(driver: Any, answer: tuple[Any, ...], what: str) -> tuple[Any, ...]:
-    """The results behind a call's error code."""
+    """Return the results of a call, after its error code was checked."""
     code, *results = answer
     if code != driver.CUresult.CUDA_SUCCESS:
         raise EngineError(f"{what} failed: {code.name}")

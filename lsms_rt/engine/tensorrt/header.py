@@ -1,7 +1,7 @@
-"""The first bytes of a plan: whose it is, of which version, how long it must be, for which GPUs.
+"""The header of a plan: its library, version, length and GPU architectures.
 
-Plans are raw, as trtexec and Polygraphy read them.  Layout of TensorRT for RTX read off plans of 1.7; that of TensorRT,
-whose headers are not documented, from its source: tag and version only.
+Plans are raw, as trtexec and Polygraphy read them.  The layout of TensorRT for RTX was found in plans of version 1.7.
+TensorRT does not document its headers; only tag and version are known, from its source.
 """
 
 from __future__ import annotations
@@ -9,38 +9,47 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from lsms_rt.engine.manifest import REBUILD
 from lsms_rt.errors import EngineInvalidError
 
-from .variant import FLAVOURS, RTX, RTX_TARGETS, Flavour, Version
+from .variant import RTX, RTX_TARGETS, VARIANTS, TensorRtVariant, Version
 
-LENGTH = 64  # bytes that RTX's own check of a plan wants to see
+# bytes that RTX's own check of a plan needs
+LENGTH = 64
 _SIZE, _VERSION, _MASK = slice(16, 24), slice(24, 28), slice(32, 40)
 
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """``version`` has four parts; ``targets`` ("sm_86", ...) are known for RTX only."""
+    """A plan's header: ``version`` has four parts; ``targets`` ("sm_86", ...) are known for RTX only."""
 
-    flavour: Flavour
+    variant: TensorRtVariant
     version: Version
     targets: tuple[str, ...]
 
 
 def read_header(plan: bytes, what: str) -> PlanHeader:
-    """The header of ``plan``; ``what`` names the file in errors.
+    """Read the header of a plan.
 
-    Raises :class:`EngineInvalidError` for something else than a plan, and for one that is cut off.
+    Args:
+        plan: the plan.
+        what: the file's name in errors.
+
+    Raises:
+        EngineInvalidError: not a plan, or truncated.
     """
-    flavour = next((f for f in FLAVOURS.values() if plan[:4] == f.tag), None)
-    if flavour is None or len(plan) < LENGTH:
+    variant = next((f for f in VARIANTS.values() if plan[:4] == f.tag), None)
+    if variant is None or len(plan) < LENGTH:
         raise EngineInvalidError(
-            f"{what} is no plan of TensorRT: it has {len(plan)} bytes and begins with {plan[:4]!r}"
+            f"{what} is not a TensorRT plan: it has {len(plan)} bytes and begins with {plan[:4]!r}; {REBUILD}"
         )
     version = tuple(plan[_VERSION])
-    if flavour is not RTX:
-        return PlanHeader(flavour, version, ())
+    if variant is not RTX:
+        return PlanHeader(variant, version, ())
     (size,) = struct.unpack("<Q", plan[_SIZE])
     if size != len(plan):
-        raise EngineInvalidError(f"{what} is cut off or padded: it has {len(plan)} bytes, its header says {size}")
+        raise EngineInvalidError(
+            f"{what} is truncated or padded: it has {len(plan)} bytes, and {size} according to its header; {REBUILD}"
+        )
     (mask,) = struct.unpack("<Q", plan[_MASK])
-    return PlanHeader(flavour, version, tuple(name for name, bit in RTX_TARGETS.items() if mask >> bit & 1))
+    return PlanHeader(variant, version, tuple(name for name, bit in RTX_TARGETS.items() if mask >> bit & 1))

@@ -1,6 +1,6 @@
-"""A lane: one execution context for one batch size, with the stream, the buffers and the CUDA graph that belong to it.
+"""Lanes: a lane is an execution context for one batch size, with its stream, its buffers and its CUDA graph.
 
-A graph bakes addresses and shapes in, so context, buffers and graph are never shared; a pool hands lanes out, to one
+A graph contains addresses and shapes, so context, buffers and graph are never shared.  A pool lends each lane to one
 user at a time.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.engine.manifest import REBUILD
 from lsms_rt.errors import EngineError, EngineInvalidError, LsmsError, OutOfDeviceMemoryError
 
 from .cuda import CaptureFailed
@@ -20,23 +21,32 @@ from .messages import explain
 from .plan import Plan
 from .tensors import check_array, choose_profile
 
-IDLE = 3  # lanes that wait for later; a context holds memory for the largest batch of its plan, whatever its own is
-MOST = 8  # lanes of a plan in all; who wants another one waits
-PATIENCE = 60  # seconds that one waits for another's lane; a thread may hold all of them itself
-MOMENTS = ("start", "uploaded", "computed", "downloaded")
-Mark = Callable[[str, Any], None]  # takes one of MOMENTS, and the stream
+# idle lanes that are kept; a context needs memory for the largest batch of its plan, whatever its own batch is
+MAX_IDLE = 3
+# lanes per plan; further requests block
+MAX_LANES = 8
+# seconds to wait for a lane; a thread may hold all lanes itself
+TIMEOUT = 60
+STEPS = ("start", "uploaded", "computed", "downloaded")
+# called with one of STEPS, and the stream
+OnStep = Callable[[str, Any], None]
 log = logging.getLogger("lsms_rt")
 
 
-def _no_mark(moment: str, stream: Any) -> None:
-    """Nobody measures."""
+def _ignore_step(step: str, stream: Any) -> None:
+    """No-op timing hook."""
 
 
 class Lane:
-    """Runs one plan at one batch.  ``submit`` starts, ``result`` waits; they alternate.
+    """Runs one plan at one batch size.  ``submit`` starts a run, ``result`` waits for it; they alternate.
 
-    ``graphs`` captures the plan into a CUDA graph after its first run.  Inputs named in ``sticky`` are copied only when
-    another array than last time is given: a sentence's features, of a whole series of slices.
+    Args:
+        plan: the plan.
+        device: the GPU.
+        batch: the batch size.
+        graphs: capture the plan as a CUDA graph after its first run.
+        sticky: names of inputs that are copied only if the array is another one than in the last run: a sentence's
+            features, which are the same for a whole series of slices.
     """
 
     def __init__(self, plan: Plan, device: Any, batch: int, graphs: bool, sticky: frozenset[str]) -> None:
@@ -61,37 +71,41 @@ class Lane:
         profile = choose_profile(plan.profiles, {spec.name: spec.at(batch) for spec in self._inputs})
         needed = plan.scratch_bytes + sum(spec.bytes_at(batch) for spec in plan.specs)
         free, _ = device.memory()
-        if needed > free and not device.integrated:  # a Jetson's driver counts what the system could give up as taken
+        # A Jetson's driver counts memory that the system could free as used.
+        if needed > free and not device.integrated:
             raise OutOfDeviceMemoryError(
                 f"{plan.what} needs {needed >> 20} MiB for a batch, the GPU has {free >> 20} MiB free; "
-                "build-engine with a smaller --max-batch, or close other programs"
+                "rebuild the engine with a smaller --max-batch, or close other programs"
             )
         self._context = plan.context()
         self._stream, self._done = device.stream(), device.event()
-        self._check(self._context.set_optimization_profile_async(profile, self._stream.handle), "takes no profile")
+        self._check(self._context.set_optimization_profile_async(profile, self._stream.handle), "rejected the profile")
         for spec in plan.specs:
             self._buffers[spec.name] = device.buffer(spec.at(batch), spec.dtype)
         for spec in self._inputs:
-            self._check(self._context.set_input_shape(spec.name, spec.at(batch)), f"takes no shape of {spec.name}")
+            self._check(self._context.set_input_shape(spec.name, spec.at(batch)), f"rejected the shape of {spec.name}")
         for spec in plan.specs:
             address = self._buffers[spec.name].address
-            self._check(self._context.set_tensor_address(spec.name, address), f"takes no address of {spec.name}")
+            self._check(self._context.set_tensor_address(spec.name, address), f"rejected the address of {spec.name}")
         mark = plan.mark()
         try:
             missing = self._context.infer_shapes()
         except RuntimeError as error:
-            raise explain(f"{plan.what} takes no shapes of batch {batch}", [*plan.said(mark), str(error)]) from error
+            logged = [*plan.errors(mark), str(error)]
+            raise explain(f"{plan.what} rejected the shapes of batch {batch}", logged) from error
         if missing:
-            raise EngineInvalidError(f"{plan.what} wants shapes of {missing}; build the engine again")
+            raise EngineInvalidError(f"{plan.what} needs shapes of {missing}; {REBUILD}")
         self._stream.synchronize()
 
-    def submit(self, inputs: Mapping[str, np.ndarray], mark: Mark = _no_mark) -> None:
-        """Start: ``inputs`` are arrays of the batch, or of one item for all of it.  Returns before the GPU is done.
+    def submit(self, inputs: Mapping[str, np.ndarray], on_step: OnStep = _ignore_step) -> None:
+        """Start a run; returns before the GPU has finished.
 
-        ``mark`` is told of ``MOMENTS`` as they are put on the stream: it may put an event there.
+        Args:
+            inputs: an array per input, with ``batch`` items, or one item for all of them.
+            on_step: called when each of ``STEPS`` has been put on the stream, e.g. to record an event.
         """
         first, self._used = not self._used, True
-        fresh = []
+        changed = []
         for spec in self._inputs:
             array = inputs[spec.name]
             if spec.name in self._sticky and self._loaded.get(spec.name) is array:
@@ -99,54 +113,56 @@ class Lane:
             check_array(spec, array, self.batch)
             buffer = self._buffers[spec.name]
             buffer.host[...] = array
-            fresh.append(buffer)
+            changed.append(buffer)
             if spec.name in self._sticky:
-                self._loaded[spec.name] = array  # keeps it alive too: no other array gets its identity
-        mark("start", self._stream)
-        for buffer in fresh:
+                # This also keeps the array alive, so that no other array gets its id.
+                self._loaded[spec.name] = array
+        on_step("start", self._stream)
+        for buffer in changed:
             buffer.upload(self._stream)
-        mark("uploaded", self._stream)
+        on_step("uploaded", self._stream)
         if self._graph is not None:
             self._graph.launch()
         else:
             before = self._plan.mark()
             if not self._enqueue():
-                raise explain(f"{self._plan.what} did not run", self._plan.said(before))
-        mark("computed", self._stream)
+                raise explain(f"{self._plan.what} did not run", self._plan.errors(before))
+        on_step("computed", self._stream)
         for spec in self._outputs:
             self._buffers[spec.name].download(self._stream)
-        mark("downloaded", self._stream)
+        on_step("downloaded", self._stream)
         self._done.record(self._stream)
         if first and self._graphs:
             self._capture()
 
     @property
     def captured(self) -> bool:
-        """Whether it runs as a CUDA graph of ours by now."""
+        """Return whether the next run is a CUDA graph that was captured here."""
         return self._graph is not None
 
     def result(self) -> dict[str, np.ndarray]:
-        """Wait; the outputs, in memory of their own."""
+        """Wait for the run, and return copies of its outputs."""
         self._done.synchronize()
         return {spec.name: self._buffers[spec.name].host.copy() for spec in self._outputs}
 
     def free(self) -> None:
-        """Wait for what is under way, which reads and writes the buffers, and free them; once and for all."""
+        """Wait for a running computation, which uses the buffers, and free them; the lane cannot be used any more."""
         try:
             if self._stream is not None:
                 self._stream.synchronize()
         finally:
-            for thing in (*self._buffers.values(), self._graph):
-                if thing is not None:
-                    _try_to_free(thing)
+            for resource in (*self._buffers.values(), self._graph):
+                if resource is not None:
+                    _try_to_free(resource)
             self._buffers, self._graph = {}, None
-            self._context = self._stream = self._done = None  # their ends need the device's context, which is current
+            # Their destructors need the device's context, which is current here.
+            self._context = self._stream = self._done = None
 
     def _enqueue(self) -> bool:
         return bool(self._context.execute_async_v3(self._stream.handle))
 
     def _capture(self) -> None:
-        """After a plain run, which lets the library allocate; without a graph the lane runs on, and says so."""
+        """Capture a graph after the first run, in which the library allocates; log a failure and continue without."""
         self._stream.synchronize()
         try:
             self._graph = self._device.capture(self._stream, self._enqueue)
@@ -156,28 +172,43 @@ class Lane:
 
     def _check(self, answer: Any, what: str) -> None:
         if not answer:
-            raise EngineInvalidError(f"{self._plan.what} {what} for batch {self.batch}; build the engine again")
+            raise EngineInvalidError(f"{self._plan.what} {what} for batch {self.batch}; {REBUILD}")
 
 
-def _try_to_free(thing: Any) -> None:
-    """One that cannot be freed, on a GPU that has failed, must not keep the others, nor hide what failed first."""
+def _try_to_free(resource: Any) -> None:
+    """Free a resource; an error, on a GPU that has failed, is logged, so that it does not hide the first error."""
     try:
-        thing.free()
+        resource.free()
     except LsmsError as error:
-        log.warning("not freed: %s", error)
+        log.warning("a resource of the GPU could not be freed: %s", error)
 
 
 class Lanes:
-    """The pool: lanes are made when they are asked for, up to ``most``, and up to ``IDLE`` wait for their next use."""
+    """A pool of lanes: they are created on demand, and up to ``MAX_IDLE`` of them are kept for their next use.
 
-    def __init__(self, make: Callable[[int], Lane], most: int = MOST) -> None:
+    Args:
+        make: creates a lane for a batch size.
+        max_lanes: maximum number of lanes.
+    """
+
+    def __init__(self, make: Callable[[int], Lane], max_lanes: int = MAX_LANES) -> None:
         self._make: Callable[[int], Lane] | None = make
         self._idle: list[Lane] = []
-        self._out, self._most = 0, most
+        self._in_use, self._max_lanes = 0, max_lanes
         self._changed = threading.Condition()
 
-    def take(self, batch: int, wait: bool = True) -> Lane | None:
-        """A lane for ``batch`` that nobody else has; None where all are out and the caller does not ``wait``."""
+    def acquire(self, batch: int, wait: bool = True) -> Lane | None:
+        """Return a lane for ``batch``, for exclusive use.
+
+        Args:
+            batch: the batch size.
+            wait: block while all lanes are in use; otherwise None is returned then.
+
+        Raises:
+            EngineError: all lanes have been in use for ``TIMEOUT`` seconds.
+            EngineInvalidError: the engine has been closed.
+            OutOfDeviceMemoryError: there is too little memory for another lane.
+        """
         with self._changed:
             while True:
                 if self._make is None:
@@ -185,26 +216,27 @@ class Lanes:
                 for lane in reversed(self._idle):
                     if lane.batch == batch:
                         self._idle.remove(lane)
-                        self._out += 1
+                        self._in_use += 1
                         return lane
-                if self._idle or self._out < self._most:
+                if self._idle or self._in_use < self._max_lanes:
                     break
                 if not wait:
                     return None
-                if not self._changed.wait(PATIENCE):
+                if not self._changed.wait(TIMEOUT):
                     raise EngineError(
-                        f"all {self._most} lanes of this engine have been in use for {PATIENCE} s; run series to their "
-                        "end, or close their iterators"
+                        f"all {self._max_lanes} lanes of this engine have been in use for {TIMEOUT} s; exhaust or "
+                        "close the iterators of predict_series"
                     )
-            full = self._out + len(self._idle) >= self._most
+            full = self._in_use + len(self._idle) >= self._max_lanes
             oldest, make = (self._idle.pop(0) if full else None), self._make
-            self._out += 1
-        try:  # outside of the lock: it may take seconds
+            self._in_use += 1
+        # Outside of the lock, since it may take seconds.
+        try:
             if oldest is not None:
                 oldest.free()
             return self._made(make, batch)
         except BaseException:
-            self._back()
+            self._returned()
             raise
 
     def _made(self, make: Callable[[int], Lane], batch: int) -> Lane:
@@ -215,35 +247,36 @@ class Lanes:
                 idle, self._idle = self._idle, []
             if not idle:
                 raise
-        for lane in idle:  # what others may need later is worth less than what is needed now
+        # Memory is needed now more than idle lanes later.
+        for lane in idle:
             lane.free()
         return make(batch)
 
-    def give(self, lane: Lane) -> None:
-        """Back from its user, for the next one; the oldest of too many idle ones is freed."""
+    def release(self, lane: Lane) -> None:
+        """Return a lane to the pool; if too many are idle, the oldest is freed."""
         with self._changed:
             surplus = [lane]
             if self._make is not None:
                 self._idle.append(lane)
-                surplus = [self._idle.pop(0)] if len(self._idle) > IDLE else []
-        self._back()
-        for other in surplus:
-            other.free()
+                surplus = [self._idle.pop(0)] if len(self._idle) > MAX_IDLE else []
+        self._returned()
+        for old in surplus:
+            old.free()
 
-    def drop(self, lane: Lane) -> None:
-        """Back from a user who failed, or wants no more: its state is unknown, so it is freed."""
-        self._back()
+    def discard(self, lane: Lane) -> None:
+        """Free a lane whose state is unknown, after an error or an incomplete series."""
+        self._returned()
         _try_to_free(lane)
 
     def close(self) -> None:
-        """Free the idle ones; those that are out are freed when they come back."""
+        """Free the idle lanes; those in use are freed when they are released."""
         with self._changed:
             idle, self._idle, self._make = self._idle, [], None
             self._changed.notify_all()
         for lane in idle:
             lane.free()
 
-    def _back(self) -> None:
+    def _returned(self) -> None:
         with self._changed:
-            self._out -= 1
+            self._in_use -= 1
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""A deserialized plan: its tensors, its profiles, and new execution contexts of it."""
+"""A deserialized plan: its tensors, its profiles, and its execution contexts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.engine.manifest import REBUILD
 from lsms_rt.errors import (
     DriverTooOldError,
     EngineInvalidError,
@@ -20,11 +21,11 @@ from lsms_rt.errors import (
 from .header import LENGTH
 from .messages import Messages, explain, logger_of
 from .tensors import Shape, TensorSpec
-from .variant import Flavour
+from .variant import TensorRtVariant
 
 log = logging.getLogger("lsms_rt")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
-# What RTX's check of a plan finds, as the names of ``EngineInvalidityDiagnostics``, whose values are masks: 1, 2, 4 ...
+# Names of ``EngineInvalidityDiagnostics`` (bit masks), the result of RTX's check of a plan -> error.
 _INVALID = {
     "VERSION_MISMATCH": TensorRtVersionError,
     "UNSUPPORTED_CC": WrongGpuError,
@@ -37,97 +38,122 @@ _INVALID = {
 
 
 class Plan:
-    """An engine of TensorRT.  Contexts may be made from several threads, and each serves one thread at a time."""
+    """A TensorRT engine.  Contexts may be created from several threads; each may be used by one thread at a time.
+
+    Args:
+        variant: the library.
+        library: its Python module.
+        data: the plan.
+        what: the file's name in messages.
+        host_code: let a version-compatible plan run the code that it contains; its digest has been checked.
+        graphs: let RTX capture CUDA graphs.
+        cache: code that RTX compiled for this GPU in an earlier process; empty if there is none.
+    """
 
     def __init__(
-        self, flavour: Flavour, library: Any, data: bytes, what: str, *, host_code: bool, graphs: bool, cache: bytes
+        self,
+        variant: TensorRtVariant,
+        library: Any,
+        data: bytes,
+        what: str,
+        *,
+        host_code: bool,
+        graphs: bool,
+        cache: bytes,
     ) -> None:
-        """``host_code`` lets a version-compatible plan run the code that it carries; its digest has been checked."""
-        self.what, self._library, self._flavour = what, library, flavour
+        self.what, self._library, self._variant = what, library, variant
         self._messages: Messages = logger_of(library).messages
         self._lock = threading.Lock()
         mark = self._messages.mark()
         try:
             self._runtime = library.Runtime(logger_of(library))
-        except TypeError as error:  # how the bindings say that the library made none
-            raise explain(f"{flavour.title} does not start", self._messages.errors(mark)) from error
+        except TypeError as error:
+            # The bindings raise it if the library returned none.
+            raise explain(f"{variant.title} failed to initialize", self._messages.errors(mark)) from error
         if host_code:
             self._runtime.engine_host_code_allowed = True
         check_validity(library, self._runtime, data, what)
         mark = self._messages.mark()
         self.engine = self._runtime.deserialize_cuda_engine(data)
         if self.engine is None:
-            raise explain(f"{flavour.title} refuses {what}", self._messages.errors(mark))
+            raise explain(f"{variant.title} rejected {what}", self._messages.errors(mark))
         self.specs = [self._spec(self.engine.get_tensor_name(i)) for i in range(self.engine.num_io_tensors)]
         self.profiles = [self._profile(i) for i in range(self.engine.num_optimization_profiles)]
         self._config: Any = None
         self._cache: Any = None
-        if flavour.own_graphs:
+        if variant.own_graphs:
             self._configure(graphs, cache)
 
     @property
     def scratch_bytes(self) -> int:
-        """Device memory that one context takes for activations."""
+        """Return the bytes of device memory that one context needs for activations."""
         return int(self.engine.device_memory_size_v2)
 
     def context(self) -> Any:
-        """A new execution context.  Raises an error that says why there is none."""
+        """Create an execution context; an error says why it failed."""
         with self._lock:
             mark = self._messages.mark()
             context = self.engine.create_execution_context(*([] if self._config is None else [self._config]))
             if context is None:
-                raise explain(f"{self._flavour.title} makes no context of {self.what}", self._messages.errors(mark))
+                message = f"{self._variant.title} could not create an execution context for {self.what}"
+                raise explain(message, self._messages.errors(mark))
             return context
 
     def compiled(self) -> bytes:
-        """What RTX compiled for this GPU so far, to be given to the next process; b"" where there is nothing such."""
+        """Return the code that RTX compiled for this GPU, the ``cache`` of the next process; empty if there is none."""
         return b"" if self._cache is None else bytes(self._cache.serialize() or b"")
 
-    def said(self, mark: int) -> list[str]:
+    def errors(self, mark: int) -> list[str]:
+        """Return the errors that the library logged after ``mark``."""
         return self._messages.errors(mark)
 
     def mark(self) -> int:
+        """Return the current position in the library's log."""
         return self._messages.mark()
 
     def _spec(self, name: str) -> TensorSpec:
         engine, dtype = self.engine, self.engine.get_tensor_dtype(name)
         if dtype.name not in DTYPES:
-            raise EngineInvalidError(f"{self.what}: {name} is of type {dtype.name}; lsms-rt builds none such")
+            raise EngineInvalidError(
+                f"{self.what}: {name} has type {dtype.name}; lsms-rt never builds such engines, {REBUILD}"
+            )
         is_input = engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT
         return TensorSpec(name, tuple(engine.get_tensor_shape(name)), np.dtype(DTYPES[dtype.name]), is_input)
 
     def _profile(self, index: int) -> dict[str, tuple[Shape, Shape, Shape]]:
-        found = {}
+        shapes = {}
         for spec in self.specs:
             if spec.is_input:
                 low, best, high = (tuple(shape) for shape in self.engine.get_tensor_profile_shape(spec.name, index))
-                found[spec.name] = (low, best, high)
-        return found
+                shapes[spec.name] = (low, best, high)
+        return shapes
 
     def _configure(self, graphs: bool, cache: bytes) -> None:
-        """RTX compiles for the GPU as contexts are made, which a cache spares the next process; it captures itself."""
+        """Configure RTX, which compiles code when contexts are created, caches it, and captures CUDA graphs itself."""
         library = self._library
         self._config = self.engine.create_runtime_config()
         if self._config is None:
-            raise EngineInvalidError(f"{self.what}: {self._flavour.title} makes no runtime configuration")
+            raise EngineInvalidError(
+                f"{self.what}: {self._variant.title} could not create a runtime configuration; {REBUILD}"
+            )
         strategy = library.CudaGraphStrategy
         self._config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
         self._cache = self._config.create_runtime_cache()
         if cache and not self._cache.deserialize(cache):
-            log.info("what was compiled before is for another GPU, driver or version; compiling again")
+            log.info("the compiled code in the cache is for another GPU, driver or version; compiling again")
         if not self._config.set_runtime_cache(self._cache):
-            log.warning("%s: what is compiled for this GPU cannot be kept", self.what)
+            log.warning("%s: code compiled for this GPU cannot be cached, the next start will be slower", self.what)
             self._cache = None
 
 
 def check_validity(library: Any, runtime: Any, data: bytes, what: str) -> None:
-    """RTX judges a plan by its header: raise what it finds.  TensorRT has no such call."""
+    """Raise an error if RTX finds the header of a plan invalid; TensorRT has no such check."""
     if not hasattr(runtime, "get_engine_validity"):
         return
-    validity, found = runtime.get_engine_validity(data[:LENGTH])
+    validity, reasons = runtime.get_engine_validity(data[:LENGTH])
     if validity != library.EngineValidity.INVALID:
         return
-    names = [name for name, value in library.EngineInvalidityDiagnostics.__members__.items() if found & int(value)]
+    names = [name for name, value in library.EngineInvalidityDiagnostics.__members__.items() if reasons & int(value)]
     known = next((_INVALID[name] for name in names if name in _INVALID), None)
     if known is not None:
-        raise known(f"{what} cannot run here: {', '.join(names)}; build it again: lsms-rt build-engine")
+        raise known(f"{what} cannot run here: {', '.join(names)}; {REBUILD}")

@@ -1,4 +1,4 @@
-"""Shapes, types and bytes of an engine's inputs and outputs, and which profile a batch belongs to."""
+"""Shapes, types and sizes of a plan's inputs and outputs, and the choice of a profile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lsms_rt.engine.manifest import REBUILD
 from lsms_rt.errors import BatchSizeError, EngineInvalidError
 
 Shape = tuple[int, ...]
@@ -14,7 +15,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: ``shape`` with -1 for the batch, which is its first axis; ``dtype`` of NumPy."""
+    """An input or output; ``shape`` has -1 for the batch, its first axis."""
 
     name: str
     shape: Shape
@@ -22,45 +23,52 @@ class TensorSpec:
     is_input: bool
 
     def at(self, batch: int) -> Shape:
-        """The shape for a batch."""
+        """Return the shape for a batch size."""
         return tuple(batch if size == -1 else size for size in self.shape)
 
     def bytes_at(self, batch: int) -> int:
+        """Return the size in bytes for a batch size."""
         return int(np.prod(self.at(batch))) * self.dtype.itemsize
 
 
 def check_names(specs: Sequence[TensorSpec], inputs: Sequence[str], outputs: Sequence[str], what: str) -> None:
-    """Raise :class:`EngineInvalidError` unless an engine has just these inputs and outputs, with one batch axis each."""
-    for wanted, is_input in ((inputs, True), (outputs, False)):
-        found = sorted(spec.name for spec in specs if spec.is_input is is_input)
-        if found != sorted(wanted):
+    """Raise EngineInvalidError unless a plan has exactly these inputs and outputs, with one batch axis each."""
+    for expected, is_input in ((inputs, True), (outputs, False)):
+        actual = sorted(spec.name for spec in specs if spec.is_input is is_input)
+        if actual != sorted(expected):
             kind = "inputs" if is_input else "outputs"
-            raise EngineInvalidError(f"{what} has {kind} {found}, not {sorted(wanted)}; build the engine again")
+            raise EngineInvalidError(f"{what} has {kind} {actual}, not {sorted(expected)}; {REBUILD}")
     for spec in specs:
         if not spec.shape or spec.shape[0] != -1 or -1 in spec.shape[1:]:
-            raise EngineInvalidError(f"{what}: {spec.name} has shape {spec.shape}; only the first axis may be dynamic")
+            problem = f"{spec.name} has shape {spec.shape}, and only the first axis may be dynamic"
+            raise EngineInvalidError(f"{what}: {problem}; {REBUILD}")
 
 
 def choose_profile(profiles: Sequence[Mapping[str, tuple[Shape, Shape, Shape]]], shapes: Mapping[str, Shape]) -> int:
-    """The first profile, of (min, opt, max) shapes by input, that holds all ``shapes``; its opt is nearest on a tie.
+    """Return the index of the profile for ``shapes``: of those that include them, the one whose opt shape is nearest.
 
-    Raises :class:`BatchSizeError`, which names the input and the bounds.
+    Args:
+        profiles: (min, opt, max) shapes of every input.
+        shapes: shape of every input.
+
+    Raises:
+        BatchSizeError: no profile includes the shapes.
     """
-    reason = "it has no profile"
+    reason = "the plan has no profile"
     fitting: list[tuple[int, int]] = []
     for index, profile in enumerate(profiles):
         outside = [name for name, shape in shapes.items() if not _inside(shape, profile[name])]
         if outside:
             name = outside[0]
             low, _, high = profile[name]
-            reason = f"{name} is {shapes[name]}, the engine takes {low} to {high}"
+            reason = f"{name} is {shapes[name]}, the engine supports {low} to {high}"
         else:
             distance = sum(
                 abs(a - b) for name, shape in shapes.items() for a, b in zip(shape, profile[name][1], strict=True)
             )
             fitting.append((distance, index))
     if not fitting:
-        raise BatchSizeError(f"{reason}; give smaller batches, or build-engine with a larger --max-batch")
+        raise BatchSizeError(f"{reason}; use smaller batches, or rebuild the engine with a larger --max-batch")
     return min(fitting)[1]
 
 
@@ -70,10 +78,10 @@ def _inside(shape: Shape, bounds: tuple[Shape, Shape, Shape]) -> bool:
 
 
 def check_array(spec: TensorSpec, array: np.ndarray, batch: int) -> None:
-    """Raise :class:`EngineInvalidError` unless ``array`` is what an input takes, for ``batch`` items or one for all."""
-    wanted = spec.at(batch)
-    if array.dtype != spec.dtype or array.shape not in (wanted, spec.at(1)):
+    """Raise EngineInvalidError unless ``array`` has the type and shape of an input, for ``batch`` items or one."""
+    expected = spec.at(batch)
+    if array.dtype != spec.dtype or array.shape not in (expected, spec.at(1)):
         raise EngineInvalidError(
-            f"{spec.name} is {array.dtype} {array.shape}, the engine takes {spec.dtype} {wanted}; "
-            "this is a mistake of lsms-rt or of an engine made elsewhere"
+            f"{spec.name} is {array.dtype} {array.shape}, the engine expects {spec.dtype} {expected}; "
+            "internal error or foreign engine, please report it"
         )

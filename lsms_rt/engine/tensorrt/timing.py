@@ -1,35 +1,36 @@
-"""Where the time of one run goes, told by events on its stream.  Not run on a GPU yet."""
+"""Measure the parts of one run by events on its stream."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from .lane import MOMENTS
+from .lane import STEPS
 
 
-class Marks:
-    """Events at a lane's ``MOMENTS``, and when the host came by; a lane's ``mark``."""
+class StepTimes:
+    """Events after a lane's ``STEPS``, and the host timestamps; passed to ``Lane.submit``."""
 
     def __init__(self, device: Any) -> None:
-        self._events = {moment: device.event() for moment in MOMENTS}
+        self._events = {step: device.event() for step in STEPS}
         self._host: dict[str, tuple[float, float]] = {}
 
-    def __call__(self, moment: str, stream: Any) -> None:
+    def __call__(self, step: str, stream: Any) -> None:
         before = time.perf_counter()
-        self._events[moment].record(stream)
-        self._host[moment] = before, time.perf_counter()
+        self._events[step].record(stream)
+        self._host[step] = before, time.perf_counter()
 
     def times(self) -> dict[str, float]:
-        """Milliseconds, once the run is done: of the host until the plan is on its stream ("enqueue"), and of the GPU.
+        """Return milliseconds, after the run has finished.
 
-        A GPU that shares the CPU's memory copies nothing: its "h2d" and "d2h" are next to nothing.  The stream is idle
-        when a run begins, so that "h2d" holds what the host takes between the event and the copy.
+        "enqueue" is host time, until the plan is on its stream; "h2d", "compute" and "d2h" are GPU time.  A GPU that
+        shares the CPU's memory copies nothing, so its "h2d" and "d2h" are close to 0.  The stream is idle when a run
+        begins, so "h2d" includes the host time between the event and the copy.
         """
-        moments = {name: self._events[name] for name in MOMENTS}
+        events = self._events
         return {
             "enqueue": 1000 * (self._host["computed"][0] - self._host["uploaded"][1]),
-            "h2d": float(moments["uploaded"].time_since(moments["start"])),
-            "compute": float(moments["computed"].time_since(moments["uploaded"])),
-            "d2h": float(moments["downloaded"].time_since(moments["computed"])),
+            "h2d": float(events["uploaded"].time_since(events["start"])),
+            "compute": float(events["computed"].time_since(events["uploaded"])),
+            "d2h": float(events["downloaded"].time_since(events["computed"])),
         }

@@ -1,4 +1,4 @@
-"""What differs between TensorRT and TensorRT for RTX: a table.  All other code is one."""
+"""The table of differences between TensorRT and TensorRT for RTX.  Everything else is shared."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Flavour:
+class TensorRtVariant:
     """One of the two libraries.
 
-    ``name`` as in manifests; ``modules`` are tried in order; versions from ``oldest`` on and below ``before`` run;
-    ``tag`` begins a plan; ``install`` is what a user does who lacks it; ``cuda`` the CUDA that the driver must know,
-    where all of its builds need the same.  ``own_graphs``: it captures CUDA graphs, and caches what it compiled for a
-    GPU, by itself.  ``portable``: plans are built without a GPU, for a list of compute capabilities.
+    Attributes:
+        name: its name in manifests.
+        title: its name in messages.
+        modules: Python modules, tried in order.
+        oldest: the oldest supported version.
+        before: the first version that is not supported.
+        tag: the first bytes of its plans.
+        install: how to install it.
+        own_graphs: whether it captures CUDA graphs, and caches code that was compiled for a GPU, by itself.
+        portable: whether plans are built without a GPU, for a list of compute capabilities.
+        cuda: the CUDA version that the driver must support, if it is the same for all builds of the library.
     """
 
     name: str
@@ -34,7 +41,7 @@ class Flavour:
     cuda: tuple[int, int] | None = None
 
 
-TENSORRT = Flavour(
+TENSORRT = TensorRtVariant(
     name="tensorrt",
     title="TensorRT",
     modules=("tensorrt",),
@@ -45,7 +52,7 @@ TENSORRT = Flavour(
     own_graphs=False,
     portable=False,
 )
-RTX = Flavour(
+RTX = TensorRtVariant(
     name="tensorrt-rtx",
     title="TensorRT for RTX",
     modules=("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -57,36 +64,39 @@ RTX = Flavour(
     portable=True,
     cuda=(13, 0),
 )
-FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, RTX)}
-# What RTX plans can be built for, and the bit of each in a plan's header (read off plans of version 1.7).
+VARIANTS = {variant.name: variant for variant in (TENSORRT, RTX)}
+# Architectures that RTX plans can be built for, and their bits in a plan's header (found in plans of version 1.7).
 RTX_TARGETS = {"sm_80": 1, "sm_86": 2, "sm_89": 3, "sm_120": 4, "sm_121": 5}
 
 
-def load(flavour: Flavour) -> Any:
-    """The library's Python module.  Raises :class:`MachineError` where it is missing, broken, too old or new."""
-    for name in flavour.modules:
+def load(variant: TensorRtVariant) -> Any:
+    """Import the library's Python module; MachineError if it is missing, broken, too old or too new."""
+    for name in variant.modules:
         try:
             module = importlib.import_module(name)
             break
         except ModuleNotFoundError as error:
             if error.name != name:
-                raise MissingDependencyError(f"{flavour.title} lacks {error.name}; {flavour.install}") from error
-        except (ImportError, OSError) as error:  # its shared libraries are missing, or do not fit
-            raise MachineError(f"{flavour.title} cannot be loaded ({error}); {flavour.install}") from error
+                raise MissingDependencyError(
+                    f"{variant.title} needs {error.name}, which is missing; {variant.install}"
+                ) from error
+        except (ImportError, OSError) as error:
+            # its shared libraries are missing, or of another version
+            raise MachineError(f"{variant.title} cannot be loaded ({error}); {variant.install}") from error
     else:
-        raise MissingDependencyError(f"{flavour.title} is not installed; {flavour.install}")
+        raise MissingDependencyError(f"{variant.title} is not installed; {variant.install}")
     version = parse_version(str(getattr(module, "__version__", "")))
     if not version:
-        raise MachineError(f"the module {module.__name__} here is not {flavour.title}; {flavour.install}")
-    if not flavour.oldest <= version < flavour.before:
-        low, high = (".".join(map(str, v)) for v in (flavour.oldest, flavour.before))
+        raise MachineError(f"the installed module {module.__name__} is not {variant.title}; {variant.install}")
+    if not variant.oldest <= version < variant.before:
+        low, high = (".".join(map(str, v)) for v in (variant.oldest, variant.before))
         raise MachineError(
-            f"{flavour.title} {module.__version__} is installed; this lsms-rt runs {low} and newer, below {high}"
+            f"{variant.title} {module.__version__} is installed; this lsms-rt supports {low} and newer, below {high}"
         )
     return module
 
 
 def parse_version(text: str) -> Version:
-    """``"10.3.0.26"`` or ``"11.4.0.106.post1"`` -> its leading numbers.  ``()`` where there are none."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+    """Return the leading numbers of a version such as "10.3.0.26" or "11.4.0.106.post1"; () if there are none."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()

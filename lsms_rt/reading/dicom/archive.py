@@ -1,6 +1,6 @@
-"""The members of a ZIP archive as sources, read in memory: nothing is extracted, no path in it means anything.
+"""Members of a ZIP archive as sources, read in memory: nothing is extracted, and member paths are never used.
 
-A few kilobytes can claim or inflate to terabytes, so nothing is inflated further than it is read, and never over a
+A few kilobytes can claim or inflate to terabytes, so a member is inflated only as far as it is read, and never over a
 limit, whatever sizes the archive states.
 """
 
@@ -16,20 +16,27 @@ from typing import IO, Any, BinaryIO, cast
 
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label
+from lsms_rt.reading.limits import check_count, check_size, inflation_limit
 
-from .source import HEAD_BYTES, check_count, check_size, inflation_limit, is_visible
+from .source import HEAD_BYTES, is_visible
 
-MAX_DIRECTORY_BYTES = 4 * 2**20  # of the archive's own directory; zipfile reads it at once
-MAX_HEADER_BYTES = 32 * 2**20  # of a member until its pixels; an Enhanced CT's few thousand frames need a tenth
-MAX_TOTAL_BYTES = 4 * 2**30  # inflated from one archive, all together
-_CHUNK = 2**14  # a slice's header, and little of its pixels
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile inflates others without a bound on memory
-_ENCRYPTED = 0x1  # flag bit
+# of the archive's own directory, which zipfile reads at once
+MAX_DIRECTORY_BYTES = 4 * 2**20
+# of a member up to its pixels; an Enhanced CT with a few thousand frames needs a tenth
+MAX_HEADER_BYTES = 32 * 2**20
+# inflated from one archive in total
+MAX_TOTAL_BYTES = 4 * 2**30
+# a slice's header, and little of its pixels
+_CHUNK = 2**14
+# zipfile inflates others without a limit on memory
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# flag bit
+_ENCRYPTED = 0x1
 
 
 @contextmanager
 def sources_of_archive(path: Path, name: str) -> Iterator[list[MemberSource]]:
-    """All visible members, sorted by path; InputError if it is no ZIP file or has too many. Valid inside the with."""
+    """Open an archive and yield its visible members, sorted by path; InputError for other files, or too many."""
     try:
         file = _Guarded(path, name)
     except OSError as error:
@@ -39,12 +46,15 @@ def sources_of_archive(path: Path, name: str) -> Iterator[list[MemberSource]]:
             archive = zipfile.ZipFile(file)
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError ...
+        except Exception as error:
+            # BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError ...
             kind = type(error).__name__
-            raise InputError(f"{name}: not a readable ZIP archive ({kind}); pack it again") from error
+            raise InputError(
+                f"{name}: not a readable ZIP archive ({kind}); create it again, or give the folder"
+            ) from error
         with archive:
             check_count(len(archive.infolist()), name, "members")
-            # not info.is_dir(): it fails for an empty name
+            # info.is_dir() fails for an empty name
             members = [(_parts(info), info) for info in archive.infolist() if not info.filename.endswith("/")]
             members = sorted((m for m in members if is_visible(m[0])), key=lambda m: "/".join(m[0]))
             budget = _Budget(name, path.stat().st_size)
@@ -59,40 +69,42 @@ def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
 
 
 class _Guarded(io.FileIO):
-    """A file that is not read in large pieces: the archive's directory is, and its stated size may be anything."""
+    """A file that rejects large reads: zipfile reads the directory at once, and its stated size may be wrong."""
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path)
-        self._called = name
+        self._label = name
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_DIRECTORY_BYTES:
             limit = f"{MAX_DIRECTORY_BYTES / 2**20:.0f} MiB"
-            raise InputError(f"{self._called}: its directory is over the limit of {limit}; pack one series only")
+            raise InputError(f"{self._label}: its directory is over the limit of {limit}; archive one series only")
         return super().read(size) or b""
 
 
 @dataclass
 class _Budget:
-    """What an archive may still be inflated to, all members and passes together."""
+    """The bytes that were inflated from an archive, all members and passes together; ``packed`` is its own size."""
 
     name: str
-    packed: int  # bytes of the archive
+    packed: int
     spent: int = 0
 
     def spend(self, size: int) -> None:
         self.spent += size
         if self.spent > MAX_TOTAL_BYTES:
             limit = f"{MAX_TOTAL_BYTES / 2**30:g} GiB"
-            raise ArchiveTooLarge(f"{self.name}: inflates to over the limit of {limit}; pack one series only")
+            raise ArchiveTooLarge(f"{self.name}: inflates to more than the limit of {limit}; archive one series only")
 
 
 class ArchiveTooLarge(InputError):
-    """The archive as a whole, not one of its members, is refused."""
+    """The archive as a whole, not one of its members, is over the limit."""
 
 
 @dataclass(frozen=True)
 class MemberSource:
+    """A member of an archive; ``label`` is its name in messages."""
+
     archive: zipfile.ZipFile = field(repr=False)
     info: zipfile.ZipInfo = field(repr=False)
     label: str
@@ -104,7 +116,8 @@ class MemberSource:
 
     def open(self, *, header_only: bool = False) -> BinaryIO:
         check_size(self.info.file_size, self.label)
-        packed = min(self.info.compress_size, self.budget.packed)  # the first is only stated
+        # The member's size is only stated; the archive's is real.
+        packed = min(self.info.compress_size, self.budget.packed)
         limit = inflation_limit(packed)
         return self._inflated(min(MAX_HEADER_BYTES, limit) if header_only else limit)
 
@@ -113,16 +126,19 @@ class MemberSource:
             raise InputError(f"{self.label}: encrypted; unpack the archive with its password and give the folder")
         if self.info.compress_type not in _METHODS:
             method = self.info.compress_type
-            raise InputError(f"{self.label}: packed by method {method}, not deflated; unpack it, give the folder")
+            raise InputError(
+                f"{self.label}: compression method {method} is not supported; unpack the archive and give the folder"
+            )
         try:
             return cast(BinaryIO, _Inflated(self.archive.open(self.info), limit, self.label, self.budget))
-        except Exception as error:  # BadZipFile, NotImplementedError ... their texts hold names
+        except Exception as error:
+            # BadZipFile, NotImplementedError ..., whose texts contain names
             kind = type(error).__name__
-            raise InputError(f"{self.label}: damaged in the archive ({kind}); pack it again") from error
+            raise InputError(f"{self.label}: damaged in the archive ({kind}); create the archive again") from error
 
 
 class _Inflated(io.RawIOBase):
-    """A member as a seekable file: inflated as far as it is read and kept, since pydicom goes back and forth."""
+    """A member as a seekable file: inflated as far as it is read, and kept, since pydicom seeks back and forth."""
 
     def __init__(self, member: IO[bytes], limit: int, name: str, budget: _Budget) -> None:
         self._member, self._limit, self._name, self._budget = member, limit, name, budget
@@ -159,12 +175,13 @@ class _Inflated(io.RawIOBase):
     def _next(self) -> bytes:
         try:
             chunk = self._member.read(_CHUNK)
-        except Exception as error:  # zlib.error, BadZipFile (its text holds the name), EOFError
+        except Exception as error:
+            # zlib.error, BadZipFile (whose text contains the name), EOFError
             kind = type(error).__name__
-            raise InputError(f"{self._name}: damaged in the archive ({kind}); pack it again") from error
+            raise InputError(f"{self._name}: damaged in the archive ({kind}); create the archive again") from error
         if self._size + len(chunk) > self._limit:
             limit = f"{self._limit / 2**20:.0f} MiB"
-            raise InputError(f"{self._name}: inflates to over the limit of {limit}; give a smaller file")
+            raise InputError(f"{self._name}: inflates to more than the limit of {limit}; give a smaller file")
         self._budget.spend(len(chunk))
         return chunk
 

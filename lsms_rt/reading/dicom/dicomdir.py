@@ -1,6 +1,6 @@
-"""A DICOMDIR -> the CT images that its records refer to, as sources.
+"""Read a DICOMDIR: the CT images that its records refer to, as sources.
 
-A DICOMDIR is an index that came with the data: where it points is checked, not trusted.
+A DICOMDIR is an index that came with the data: its paths are checked, not trusted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.reading.limits import check_count
 
 from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset, quiet_pydicom
 from .read import is_ct_class
-from .source import FileSource, check_count, file_sources
+from .source import FileSource, file_sources
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_DICOMDIR_BYTES = 64 * 2**20  # a record has some 500 bytes
+# a record has about 500 bytes
+MAX_DICOMDIR_BYTES = 64 * 2**20
 
 _ITEM_TAG = b"\xfe\xff\x00\xe0"
 _IN_USE = 0xFFFF
@@ -27,29 +29,34 @@ _log = logging.getLogger("lsms_rt")
 
 
 def sources_of_dicomdir(path: Path, name: str, on_missing: Callable[[str], None] | None = None) -> list[FileSource]:
-    """The CT images of a DICOMDIR, in the order of its records, each once.
+    """Return the CT images of a DICOMDIR, each once, in the order of its records.
 
-    Those that are missing are counted in a line that ``on_missing`` is told, or in the log.
-    InputError if the file is no DICOMDIR, is damaged, has too many records, or refers to anything outside its folder.
+    Args:
+        path: the DICOMDIR.
+        name: its name in messages.
+        on_missing: callback(message) for missing files; None logs the message.
+
+    Raises:
+        InputError: not a DICOMDIR, damaged, too many records, or a record that refers outside of the folder.
     """
     records = _image_records(path, name)
     root = path.parent.resolve()
-    found = [_inside(root, record.parts, name) for record in records if record.is_ct]
-    there = list(dict.fromkeys(file for file in found if file.is_file()))
-    missing = sum(not file.is_file() for file in found)
+    files = [_inside(root, record.parts, name) for record in records if record.is_ct]
+    existing = list(dict.fromkeys(file for file in files if file.is_file()))
+    missing = sum(not file.is_file() for file in files)
     if missing:
-        (on_missing or _log.warning)(f"{missing} of {len(found)} CT images of the DICOMDIR are missing")
-    if not there:
-        what = f"{len(records)} image records, {len(found)} of CT, {missing} of them missing"
+        (on_missing or _log.warning)(f"{missing} of {len(files)} CT images of the DICOMDIR are missing")
+    if not existing:
+        what = f"{len(records)} image records, {len(files)} of CT, {missing} of them missing"
         raise InputError(f"{name}: no CT image in the DICOMDIR ({what}); give the folder of the images")
-    return file_sources(there, "image")
+    return file_sources(existing, "image")
 
 
 class _Image(NamedTuple):
-    """A record of an image."""
+    """An image record: ``parts`` of its path, and whether its class is CT or not stated."""
 
-    parts: list[str]  # folders, then the file
-    is_ct: bool  # or of no stated class
+    parts: list[str]
+    is_ct: bool
 
 
 def _image_records(path: Path, name: str) -> list[_Image]:
@@ -71,13 +78,14 @@ def _image_records(path: Path, name: str) -> list[_Image]:
             return [_Image(_parts(r), is_ct_class(r.get("ReferencedSOPClassUIDInFile"), absent=True)) for r in images]
         except (LsmsError, MemoryError):
             raise
-        except Exception as error:  # whatever pydicom raises
+        except Exception as error:
+            # pydicom raises almost any class
             kind = type(error).__name__
             raise InputError(f"{name}: a damaged DICOMDIR ({kind}); give the folder of the images") from error
 
 
 def _in_use(record: Dataset) -> bool:
-    """Deleted records may stay in the file, with the flag 0."""
+    """Whether a record is valid: deleted ones may remain in the file, with the flag 0."""
     return bool(record.get("RecordInUseFlag", _IN_USE) != 0)
 
 
@@ -87,15 +95,16 @@ def _parts(record: Dataset) -> list[str]:
 
 
 def _inside(root: Path, parts: Sequence[str], name: str) -> Path:
-    """The referenced file, links followed. InputError unless it lies inside `root`, whether it is there or not.
+    """Return the referenced file, with links resolved; InputError unless it is inside ``root``.
 
-    Media have capitals only; a disc that was copied often has small letters instead.
+    Names on media are in upper case; a copied disc often has lower case instead.
     """
     try:
         exact, lower = (root.joinpath(*(change(p) for p in parts)).resolve() for change in (str, str.lower))
         file = lower if not exact.exists() and lower.exists() else exact
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name that is too long
-        raise InputError(f"{name}: a record of the DICOMDIR refers to no possible path; do not trust it") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        # a NUL, a loop of links, a name that is too long
+        raise InputError(f"{name}: a record of the DICOMDIR contains an invalid path; do not trust it") from error
     if not file.is_relative_to(root):
         raise InputError(f"{name}: a record of the DICOMDIR refers to a file outside of its folder; do not trust it")
     return file

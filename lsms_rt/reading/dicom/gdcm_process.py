@@ -1,7 +1,7 @@
-"""GDCM in a process of its own: over some damaged JPEG streams it ends the process that it runs in.
+"""Decode with GDCM in a subprocess, because damaged JPEG streams can crash it.
 
-The process is started with the first file that needs it, and again after one that ended it. Files go to it as DICOM,
-pixels come back as .npy; nothing is unpickled.
+The subprocess is started with the first file that needs it, and restarted after a crash.  Files are sent as DICOM and
+pixels returned as .npy; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-SECONDS = 120.0  # for one file
+# timeout for one file
+SECONDS = 120.0
 _TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("SamplesPerPixel", "PhotometricInterpretation", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
-_DONE, _REFUSED = b"+", b"-"
+_DONE, _FAILED = b"+", b"-"
 
 
 class GdcmFailed(Exception):
-    """GDCM refused a file, took too long, or ended its process over it."""
+    """GDCM rejected a file, took too long, or crashed."""
 
 
 def pixel_array_by_gdcm(ds: Dataset) -> NDArray[Any]:
-    """The stored values of a dataset with compressed pixels; GdcmFailed if they cannot be had."""
+    """Return the stored values of a dataset with compressed pixels; GdcmFailed if they cannot be decoded."""
     with _lock:
         return _child.decode(_only_pixels(ds))
 
 
 def _only_pixels(ds: Dataset) -> bytes:
-    """What decoding needs of a dataset, as a file: no patient's data goes to another process."""
+    """Return a file with only the attributes that decoding needs: no patient data is sent to another process."""
     from pydicom.dataset import Dataset as Empty
     from pydicom.dataset import FileMetaDataset
 
@@ -57,9 +58,12 @@ def _only_pixels(ds: Dataset) -> bytes:
 
 
 class _Child:
+    """The subprocess, started when it is needed."""
+
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0  # process id: a fork must not share the pipes
+        # process id: a fork must not share the pipes
+        self._owner = 0
 
     def decode(self, file: bytes) -> NDArray[Any]:
         process = self._running()
@@ -69,13 +73,14 @@ class _Child:
         try:
             _send(process.stdin, _DONE, file)
             kind, answer = _receive(process.stdout)
-        except OSError as error:  # a broken pipe
-            raise GdcmFailed("the process of GDCM ended") from error
+        except OSError as error:
+            # a broken pipe
+            raise GdcmFailed("the GDCM process ended") from error
         finally:
             timer.cancel()
         if kind != _DONE:
             self.stop()
-            raise GdcmFailed("GDCM refused the pixels" if kind == _REFUSED else "the process of GDCM ended")
+            raise GdcmFailed("GDCM rejected the pixels" if kind == _FAILED else "the GDCM process ended")
         array: NDArray[Any] = np.load(io.BytesIO(answer), allow_pickle=False)
         return array
 
@@ -93,7 +98,8 @@ class _Child:
         process, self._process = self._process, None
         if process is not None and self._owner == os.getpid():
             process.kill()
-            process.communicate()  # closes the pipes, and waits
+            # closes the pipes, and waits
+            process.communicate()
 
 
 _lock, _child = threading.Lock(), _Child()
@@ -107,7 +113,7 @@ def _send(file: IO[bytes], kind: bytes, data: bytes) -> None:
 
 
 def _receive(file: IO[bytes]) -> tuple[bytes, bytes]:
-    """(kind, data); both empty where the other side has ended."""
+    """Receive (kind, data); both are empty if the other process has ended."""
     head = file.read(9)
     if len(head) < 9:
         return b"", b""
@@ -117,12 +123,13 @@ def _receive(file: IO[bytes]) -> tuple[bytes, bytes]:
 
 
 def serve() -> None:
-    """The other process: a file, its pixels, the next file."""
+    """Run the subprocess: read a file, write its pixels, wait for the next file."""
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # GDCM may print, and not into the answers
+    # GDCM may print, which must not get into the answers
+    os.dup2(2, 1)
     while True:
         kind, data = _receive(sys.stdin.buffer)
         if kind != _DONE:
@@ -132,4 +139,4 @@ def serve() -> None:
             np.save(buffer, pixel_array(dcmread(io.BytesIO(data), force=True), decoding_plugin="gdcm"))
             _send(answers, _DONE, buffer.getvalue())
         except Exception:
-            _send(answers, _REFUSED, b"")
+            _send(answers, _FAILED, b"")

@@ -1,6 +1,6 @@
-"""Bytes -> pydicom Dataset, within limits. Other files, DICOMDIRs and damaged files are refused.
+"""Parse bytes into a pydicom Dataset, within limits; other files, DICOMDIRs and damaged files are rejected.
 
-Nothing that is read from a file stands in a message: values and pydicom's texts may hold a patient's data.
+Messages contain nothing that was read from a file: values and pydicom's texts may contain a patient's data.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.reading.limits import inflation_limit
 
-from .source import HEAD_BYTES, Source, inflation_limit
+from .geometry import EXPORT_AGAIN
+from .source import HEAD_BYTES, Source
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -24,32 +26,34 @@ if TYPE_CHECKING:
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-# What the first element of a data set without preamble may be: file meta, or up to SOPInstanceUID.
+# The possible first elements of a data set without preamble: file meta, or up to SOPInstanceUID.
 _FIRST_ELEMENTS = {0x0002: range(0x0011), 0x0008: range(0x0019)}
 _FIRST_VRS = (b"UL", b"OB", b"UI", b"CS", b"SH", b"DA", b"TM", b"DT")
-MAX_ITEMS = 100_000  # of sequences in a header, items in items too; pydicom makes an object of each
-_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # little and big endian
+# items of sequences in a header, nested ones included; pydicom makes an object of each
+MAX_ITEMS = 100_000
+# little and big endian
+_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _lock = threading.RLock()
 
 
 class Opened(NamedTuple):
-    """A data set, and what had to be assumed to read it."""
+    """A data set, and the assumptions that were made to read it."""
 
     ds: Dataset
     notes: tuple[str, ...] = ()
 
 
 class IsDicomdir(InputError):
-    """A DICOMDIR where an image was expected."""
+    """The file is a DICOMDIR, and an image was expected."""
 
 
 @contextmanager
-def quiet_pydicom(*others: str) -> Iterator[None]:
-    """No warnings or log lines from pydicom, nor log lines of `others`, which use it.
+def quiet_pydicom(*loggers_too: str) -> Iterator[None]:
+    """Silence warnings and log messages of pydicom, and those of the loggers ``loggers_too``.
 
-    The switches belong to the whole process, hence the lock.
+    These settings are process-wide, so they are guarded by a lock.
     """
-    loggers = [logging.getLogger(name) for name in ("pydicom", *others)]
+    loggers = [logging.getLogger(name) for name in ("pydicom", *loggers_too)]
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = [logger.level for logger in loggers]
@@ -63,10 +67,10 @@ def quiet_pydicom(*others: str) -> Iterator[None]:
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Whether a file that begins so is DICOM: DICM after 128 bytes, or at once what an image's data set begins with.
+    """Return True if the first bytes look like DICOM: DICM after 128 bytes, or the first element of an image.
 
-    Old exports lack the preamble, and some the file meta too. Their first element must be a known one, little endian,
-    with a known type (explicit VR) or with a plausible length (implicit VR).
+    Old exports have no preamble, and some no file meta either.  Their first element must be a known one, little endian,
+    with a known type (explicit VR) or a plausible length (implicit VR).
     """
     if head[128:132] == b"DICM":
         return True
@@ -79,9 +83,15 @@ def looks_like_dicom(head: bytes) -> bool:
 
 
 def open_dataset(source: Source, *, header_only: bool = False, dicomdir: bool = False) -> Opened:
-    """Parse a DICOM file within the size limits; InputError if it is not DICOM or damaged.
+    """Parse a DICOM file within the size limits.
 
-    dicomdir: whether a DICOMDIR is wanted; otherwise one raises IsDicomdir.
+    Args:
+        source: the file.
+        header_only: stop before the pixels.
+        dicomdir: accept a DICOMDIR.
+
+    Raises:
+        InputError: not DICOM, damaged, over a limit, or it cannot be opened; IsDicomdir for an unexpected DICOMDIR.
     """
     with quiet_pydicom():
         try:
@@ -90,19 +100,23 @@ def open_dataset(source: Source, *, header_only: bool = False, dicomdir: bool = 
                 try:
                     return _parse(cast(BinaryIO, counted), source.label, header_only, dicomdir)
                 except Exception as error:
-                    if counted.items > MAX_ITEMS:  # pydicom makes an OSError of it
+                    # pydicom turns the counter's error into an OSError
+                    if counted.items > MAX_ITEMS:
                         raise InputError(_too_many_items(source.label)) from error
                     raise
         except (LsmsError, MemoryError):
             raise
         except OSError as error:
-            if error.errno is None:  # not the system's: pydicom's, of what it cannot parse
-                raise InputError(f"{source.label}: damaged or truncated DICOM (OSError); export it again") from error
+            # Without errno it is not the system's error but pydicom's, which could not parse the file.
+            if error.errno is None:
+                message = f"{source.label}: damaged or truncated DICOM (OSError); {EXPORT_AGAIN}"
+                raise InputError(message) from error
             why = error.strerror or type(error).__name__
             raise InputError(f"{source.label}: cannot be opened ({why}); check the path") from error
-        except Exception as error:  # pydicom raises almost anything, some texts holding values
+        except Exception as error:
+            # pydicom raises almost any class; its texts may contain values
             kind = type(error).__name__
-            raise InputError(f"{source.label}: damaged or truncated DICOM ({kind}); export it again") from error
+            raise InputError(f"{source.label}: damaged or truncated DICOM ({kind}); {EXPORT_AGAIN}") from error
 
 
 def _parse(file: BinaryIO, name: str, header_only: bool, dicomdir: bool) -> Opened:
@@ -112,26 +126,29 @@ def _parse(file: BinaryIO, name: str, header_only: bool, dicomdir: bool) -> Open
     if not looks_like_dicom(file.read(HEAD_BYTES)):
         raise InputError(f"{name}: not DICOM (no DICM at byte 128); give a DICOM, .npy, .png, .nii or .zip file")
     file.seek(0)
-    read_preamble(file, force=True)  # force: a missing one was judged above
+    # force: files without a preamble were checked above
+    read_preamble(file, force=True)
     meta = _read_file_meta_info(file)
     if meta.get("MediaStorageSOPClassUID") == DICOMDIR_CLASS and not dicomdir:
-        raise IsDicomdir(f"{name}: a DICOMDIR, not an image; give its path alone, or the folder of one series")
-    if meta.get("TransferSyntaxUID") == _DEFLATED:  # from here, not from the group length, which may lie
+        raise IsDicomdir(f"{name}: a DICOMDIR, not an image; pass the DICOMDIR itself, or one series folder")
+    # Counted from here, not from the group length, which may be wrong.
+    if meta.get("TransferSyntaxUID") == _DEFLATED:
         _check_inflated_size(file, name)
     file.seek(0)
     ds = dcmread(file, stop_before_pixels=header_only, force=True)
     if ds.file_meta.get("TransferSyntaxUID"):
         return Opened(ds)
-    implicit, little = ds.original_encoding  # which pydicom found by looking at the first element
+    # pydicom derived it from the first element
+    implicit, little = ds.original_encoding
     if not little:
-        raise InputError(f"{name}: big endian without a TransferSyntaxUID; export it again")
+        raise InputError(f"{name}: big endian without a TransferSyntaxUID; {EXPORT_AGAIN}")
     ds.file_meta.TransferSyntaxUID = _IMPLICIT if implicit else _EXPLICIT
     kind = "implicit" if implicit else "explicit"
     return Opened(ds, (f"TransferSyntaxUID is missing: {kind} VR little endian is assumed",))
 
 
 def _check_inflated_size(file: BinaryIO, name: str) -> None:
-    """pydicom inflates a deflated file in one go; count first, a megabyte at a time."""
+    """Count the inflated bytes, one megabyte at a time, before pydicom inflates the whole file at once."""
     begin = file.tell()
     limit = inflation_limit(file.seek(0, io.SEEK_END) - begin)
     file.seek(begin)
@@ -140,13 +157,13 @@ def _check_inflated_size(file: BinaryIO, name: str) -> None:
         piece = inflate.decompress(data, 2**20)
         total, items = total + len(piece), items + sum(map(piece.count, _ITEM_TAGS))
         if total > limit:
-            raise InputError(f"{name}: inflates to over the limit of {limit / 2**20:.0f} MiB; give a smaller file")
+            raise InputError(f"{name}: inflates to more than the limit of {limit / 2**20:.0f} MiB; give a smaller file")
         if items > MAX_ITEMS:
             raise InputError(_too_many_items(name))
 
 
 class _ItemCounter(io.RawIOBase):
-    """A file whose reader is stopped at MAX_ITEMS items: a megabyte of empty ones would take a thousand times that."""
+    """A file that raises an error after ``MAX_ITEMS`` items: pydicom needs 1 GB for 1 MB of empty items."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.items = file, 0
@@ -177,4 +194,4 @@ class _ItemCounter(io.RawIOBase):
 
 
 def _too_many_items(name: str) -> str:
-    return f"{name}: over {MAX_ITEMS} items in sequences, more than any CT image has; export it again"
+    return f"{name}: over {MAX_ITEMS} items in sequences, more than any CT image has; {EXPORT_AGAIN}"

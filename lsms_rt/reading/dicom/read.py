@@ -1,13 +1,11 @@
-"""One DICOM file or dataset -> CT slices in Hounsfield units. What cannot be trusted is refused, not guessed.
+"""Read one DICOM file or dataset as CT slices in Hounsfield units; what cannot be trusted is rejected, not guessed.
 
-Messages name the tag. Of its value they hold numbers, and words of the standard's own vocabulary: any other text may be
-a patient's name in the wrong place.
+Messages name the attribute.  Of its value they contain only numbers and the standard's own terms: any other text may be
+a patient's name in the wrong attribute.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,11 @@ import numpy as np
 from lsms_rt.ct_slice import HU_MAX, HU_MIN, CtSlice, check_shape
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import label
+from lsms_rt.reading.limits import MAX_SLICES
 
 from .compressed import check_streams
 from .gdcm_process import pixel_array_by_gdcm
+from .geometry import EXPORT_AGAIN, functional_group, numbers, to_axial
 from .parse import open_dataset, quiet_pydicom
 from .source import FileSource
 
@@ -26,25 +26,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-MAX_PIXELS = 2**28  # Rows x Columns x NumberOfFrames; a few kilobytes of RLE can claim far more
-MAX_FRAMES = 4096  # an object is made of each, and a packed one may have a single byte
-MAX_HEADER_VALUE = 2**16  # bytes; what a Segmentation takes over are names and numbers
-_FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # of all frames: places are read from them
-MAX_TILT = 0.53  # rad between slice normal and body axis: gantries tilt by up to 30 degrees
-MAX_TURN = 0.3  # rad of rotation within the slice
+# Rows x Columns x NumberOfFrames; a few kilobytes of RLE can claim far more
+MAX_PIXELS = 2**28
+# bytes; a Segmentation copies names and numbers only
+MAX_HEADER_VALUE = 2**16
+# shared and per-frame; positions are read from them, so they are kept whatever their size
+_FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
 
-_CT = "1.2.840.10008.5.1.4.1.1.2"  # CT Image; .1 is Enhanced CT and .2 legacy converted
+# CT Image; .1 is Enhanced CT and .2 legacy converted
+_CT = "1.2.840.10008.5.1.4.1.1.2"
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
-_DECODERS = {  # transfer syntax, or how it begins -> the package with a permissive licence that decodes it
+# transfer syntax, or its beginning -> the package with a permissive license that decodes it
+_DECODERS = {
     "1.2.840.10008.1.2.4.50": "pillow",
     "1.2.840.10008.1.2.4.8": "pyjpegls",
     "1.2.840.10008.1.2.4.9": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.20": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4": "python-gdcm",
 }
-# Which of pydicom's decoders, where it would take GDCM first: that ends the process over some damaged streams, and is
-# left to what no other decodes, in a process of its own.
+# transfer syntax, or its beginning -> pydicom's decoder to use.  pydicom would prefer GDCM, which some damaged streams
+# crash: it is used only where no other decoder can, in a subprocess.
 _PLUGINS = {
     "1.2.840.10008.1.2.4.50": "pillow",
     "1.2.840.10008.1.2.4.51": "pillow",
@@ -53,103 +55,70 @@ _PLUGINS = {
     "1.2.840.10008.1.2.4.20": "pylibjpeg",
     "1.2.840.10008.1.2.4": "gdcm",
 }
-_NEEDED = (
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "PixelRepresentation",
-    "PhotometricInterpretation",
-)
-# The standard's own terms: what messages may repeat.
+_NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
+# The standard's own terms, which messages may repeat.
 _MODALITIES = frozenset(
     (
-        "CR",
-        "DX",
-        "MG",
-        "MR",
-        "NM",
-        "OT",
-        "PR",
-        "PT",
-        "REG",
-        "RF",
-        "RTDOSE",
-        "RTPLAN",
-        "RTSTRUCT",
-        "SEG",
-        "SR",
-        "US",
-        "XA",
+        *("CR", "DX", "MG", "MR", "NM", "OT", "PR", "PT", "REG"),
+        *("RF", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR", "US", "XA"),
     )
 )
 _RESCALE_TYPES = frozenset(("OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
-_COLOURS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"))
-_log = logging.getLogger("lsms_rt")
-
-
-def read_file(path: str | Path) -> CtSlice:
-    """The only slice of a DICOM file; InputError, or MissingDependencyError where a decoder is missing."""
-    slices = read_slices(path)
-    if len(slices) != 1:
-        raise InputError(f"{slices[0].source}: holds {len(slices)} frames, one slice is needed; use read_slices")
-    return slices[0]
+_COLORS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"))
+_ORIGINAL = "give the original CT image"
 
 
 def read_slices(path: str | Path) -> list[CtSlice]:
-    """All slices of a DICOM file, in the file's order: one, or an Enhanced CT's frames."""
+    """Read all slices of a DICOM file, in the file's order: one, or the frames of an Enhanced CT.
+
+    Raises:
+        InputError: not a CT image that can be used; IsDicomdir, a subclass, for a DICOMDIR.
+        MissingDependencyError: the decoder of its pixels is not installed.
+    """
     source = FileSource(Path(path), label(path, "the file"))
     opened = open_dataset(source)
-    return log_notes(slices_of(opened.ds, source.label, opened.notes))
+    return slices_from_dataset(opened.ds, source.label, opened.notes)
 
 
-def slice_from_dataset(ds: Dataset, source: str = "Dataset") -> CtSlice:
-    """The only slice of a dataset; `source` names it in messages."""
-    slices = slices_from_dataset(ds, source)
-    if len(slices) != 1:
-        raise InputError(f"{source}: holds {len(slices)} frames, one slice is needed; use read_slices")
-    return slices[0]
+def slices_from_dataset(ds: Dataset, source: str = "Dataset", notes: tuple[str, ...] = ()) -> list[CtSlice]:
+    """Read all slices of a dataset, in its order.
 
+    Args:
+        ds: a pydicom Dataset with pixels.
+        source: its name in messages.
+        notes: assumptions that were made before, for ``CtSlice.notes``.
 
-def slices_from_dataset(ds: Dataset, source: str = "Dataset") -> list[CtSlice]:
-    """All slices of a dataset, in its order; what had to be assumed is logged."""
-    return log_notes(slices_of(ds, source))
-
-
-def log_notes(slices: list[CtSlice]) -> list[CtSlice]:
-    """Log each distinct note once, with the number of slices it is about; returns its argument."""
-    for note, count in Counter(note for ct in slices for note in ct.notes).items():
-        _log.warning("%s (%d of %d slices)", note, count, len(slices))
-    return slices
-
-
-def known(value: object, vocabulary: frozenset[str], otherwise: str) -> str:
-    """The value for a message, where it is a word of the standard's; text of any other kind is not repeated."""
-    if value is None or value == "":
-        return "absent"
-    return str(value) if isinstance(value, str) and value in vocabulary else otherwise
-
-
-def _uid_name(uid: object, otherwise: str) -> str:
-    """What the standard calls a UID. One that it does not know may identify a patient."""
-    name = getattr(uid, "name", None)
-    return "absent" if not uid else str(name) if name and name != uid else otherwise
+    Raises:
+        InputError: not a CT image that can be used.
+        MissingDependencyError: the decoder of its pixels is not installed.
+    """
+    with quiet_pydicom():
+        try:
+            check_is_ct(ds, source)
+            raw = _raw_frames(ds, source)
+            header = _without_pixels(ds)
+            return [_slice(ds, n, raw[n], source, header, notes) for n in range(len(raw))]
+        except (LsmsError, MemoryError):
+            raise
+        except Exception as error:
+            # e.g. an attribute whose bytes do not convert to its type
+            kind = type(error).__name__
+            raise InputError(f"{source}: malformed DICOM header ({kind}); {EXPORT_AGAIN}") from error
 
 
 def is_ct_class(uid: object, *, absent: bool = False) -> bool:
-    """Whether a SOPClassUID is one of CT images; `absent` is the answer where there is none."""
+    """Return whether a SOPClassUID is one of CT images; ``absent`` for an empty one."""
     return uid in (_CT, _CT + ".1", _CT + ".2") if uid else absent
 
 
-def refuse_unless_ct(ds: Dataset, source: str) -> None:
-    """InputError unless this is an image of a CT class that is not a localizer."""
+def check_is_ct(ds: Dataset, source: str) -> None:
+    """Raise InputError unless the dataset is of a CT image class, and not a localizer."""
     modality, sop_class = ds.get("Modality"), ds.get("SOPClassUID")
     if modality != "CT":
-        what = known(modality, _MODALITIES, "another")
-        raise InputError(f"{source}: Modality is {what}, not CT; give a CT image")
+        raise InputError(f"{source}: Modality is {_known(modality, _MODALITIES, 'another')}, not CT; give a CT image")
     if not is_ct_class(sop_class):
         what = _uid_name(sop_class, "unknown")
-        raise InputError(f"{source}: SOP class is {what}, not a CT image class; give the original CT image")
+        raise InputError(f"{source}: SOP class is {what}, not a CT image class; {_ORIGINAL}")
     types = [ds.get("ImageType")]
     shared, per_frame = (ds.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame"))
     for group in (*shared, *per_frame):
@@ -158,25 +127,23 @@ def refuse_unless_ct(ds: Dataset, source: str) -> None:
         raise InputError(f"{source}: a localizer (scout view), not an axial slice; give the axial series")
 
 
-def slices_of(ds: Dataset, source: str, notes: tuple[str, ...] = ()) -> list[CtSlice]:
-    """`slices_from_dataset` without the logging; `notes` are what was assumed before."""
-    with quiet_pydicom():
-        try:
-            refuse_unless_ct(ds, source)
-            raw = _raw_frames(ds, source)
-            header = _without_pixels(ds)
-            return [_slice(ds, n, raw[n], source, header, notes) for n in range(len(raw))]
-        except (LsmsError, MemoryError):
-            raise
-        except Exception as error:  # e.g. a tag whose bytes do not convert to its type
-            kind = type(error).__name__
-            raise InputError(f"{source}: malformed DICOM header ({kind}); export the image again") from error
+def _known(value: object, vocabulary: frozenset[str], otherwise: str) -> str:
+    """The value, if it is one of the standard's terms; other text is not repeated in messages."""
+    if value is None or value == "":
+        return "absent"
+    return str(value) if isinstance(value, str) and value in vocabulary else otherwise
+
+
+def _uid_name(uid: object, otherwise: str) -> str:
+    """The standard's name of a UID; an unknown UID is not repeated, since it may identify a patient."""
+    name = getattr(uid, "name", None)
+    return "absent" if not uid else str(name) if name and name != uid else otherwise
 
 
 def _without_pixels(ds: Dataset) -> Dataset:
-    """What a result may refer to: the elements of the standard, less pixels, overlays and what is too large.
+    """Copy the standard's elements, without pixels, overlays and large values.
 
-    Values are not looked at.  A whole series' headers are kept in memory.
+    Values are not parsed.  The headers of a whole series are kept in memory.
     """
     from pydicom import Dataset as Empty
 
@@ -194,29 +161,12 @@ def _without_pixels(ds: Dataset) -> Dataset:
 
 
 def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
-    """Stored values, integers (N, H, W), after every limit was checked on the header alone."""
+    """Decode the stored values, integers (N, H, W), after all limits were checked on the header alone."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
-    if "PixelData" not in ds:
-        raise InputError(f"{source}: no pixel data (a header, or a truncated file); export it again")
-    absent = [name for name in _NEEDED if ds.get(name) in (None, "")]
-    if absent:
-        raise InputError(f"{source}: {', '.join(absent)} absent, pixels cannot be read; export it again")
-    photometric = ds.PhotometricInterpretation
-    if not str(photometric).startswith("MONOCHROME") or int(ds.get("SamplesPerPixel") or 1) != 1:
-        what = known(photometric, _COLOURS, "PhotometricInterpretation or SamplesPerPixel of another kind")
-        raise InputError(f"{source}: colour ({what}), not CT numbers; give the original CT image")
-    rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
-    check_shape(rows, columns, source)
-    if not 1 <= frames <= MAX_FRAMES or rows * columns * frames > MAX_PIXELS:
-        what = f"Rows x Columns x NumberOfFrames ({rows}x{columns}x...) is not 1 frame to {MAX_FRAMES}, of 2**28 pixels"
-        raise InputError(f"{source}: {what}, the limit; split the file")
-    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax is None:
-        raise InputError(f"{source}: TransferSyntaxUID absent; set ds.file_meta.TransferSyntaxUID")
-    if syntax in _UNCOMPRESSED and ds["PixelData"].is_undefined_length:
-        raise InputError(f"{source}: compressed pixels, but the TransferSyntaxUID says none; export it again")
+    rows, columns, frames = _check_pixels(ds, source)
+    syntax = ds.file_meta.TransferSyntaxUID
     compression = _uid_name(syntax, "of an unknown kind")
     package, plugin = (
         next((p for prefix, p in table.items() if str(syntax).startswith(prefix)), None)
@@ -225,7 +175,8 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise InputError(f"{source}: compression ({compression}) unsupported; export it uncompressed") from error
+        message = f"{source}: compression ({compression}) is not supported; export it uncompressed"
+        raise InputError(message) from error
     if package and (not decoder.is_available or (plugin and plugin not in decoder.available_plugins)):
         raise MissingDependencyError(f"{source}: no decoder for {compression}; pip install {package}")
     try:
@@ -236,54 +187,62 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:
-        if syntax == _JPEG_12_BIT:  # Pillow and GDCM claim this syntax and read only its 8-bit files
+        # Pillow and GDCM claim to read 12-bit JPEG, and read only its 8-bit files.
+        if syntax == _JPEG_12_BIT:
             message = (
-                f"{source}: no decoder with a permissive licence for 12-bit lossy JPEG; export it uncompressed, or "
-                "install pylibjpeg-libjpeg (GPL) where you may"
+                f"{source}: no decoder with a permissive license for 12-bit lossy JPEG; export it uncompressed, or "
+                "install pylibjpeg-libjpeg (GPL) if you may"
             )
             raise MissingDependencyError(message) from error
         kind = type(error).__name__
-        raise InputError(f"{source}: damaged or truncated pixels ({kind}); export it again") from error
+        raise InputError(f"{source}: damaged or truncated pixels ({kind}); {EXPORT_AGAIN}") from error
+
+
+def _check_pixels(ds: Dataset, source: str) -> tuple[int, int, int]:
+    """Return (rows, columns, frames) after the pixel attributes were checked."""
+    if "PixelData" not in ds:
+        raise InputError(f"{source}: no pixel data (a header, or a truncated file); {EXPORT_AGAIN}")
+    absent = [name for name in _NEEDED if ds.get(name) in (None, "")]
+    if absent:
+        raise InputError(f"{source}: {', '.join(absent)} absent, so pixels cannot be read; {EXPORT_AGAIN}")
+    photometric = ds.PhotometricInterpretation
+    if not str(photometric).startswith("MONOCHROME") or int(ds.get("SamplesPerPixel") or 1) != 1:
+        what = _known(photometric, _COLORS, "PhotometricInterpretation or SamplesPerPixel of another kind")
+        raise InputError(f"{source}: a color image ({what}), not CT numbers; {_ORIGINAL}")
+    rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
+    check_shape(rows, columns, source)
+    if not 1 <= frames <= MAX_SLICES or rows * columns * frames > MAX_PIXELS:
+        what = f"Rows x Columns x NumberOfFrames ({rows}x{columns}x...) is outside the limits"
+        raise InputError(f"{source}: {what} of 1 to {MAX_SLICES} frames and 2**28 pixels; split the file")
+    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax is None:
+        raise InputError(f"{source}: TransferSyntaxUID absent; set ds.file_meta.TransferSyntaxUID")
+    if syntax in _UNCOMPRESSED and ds["PixelData"].is_undefined_length:
+        raise InputError(f"{source}: compressed pixels, but an uncompressed TransferSyntaxUID; {EXPORT_AGAIN}")
+    return rows, columns, frames
 
 
 def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset, assumed: tuple[str, ...]) -> CtSlice:
     notes = list(assumed)
-    transform = macro(ds, n, "PixelValueTransformationSequence")
-    kind = transform.get("RescaleType")
-    kind = kind.strip() if isinstance(kind, str) else kind
-    if kind not in (None, "", "HU"):
-        what = known(kind, _RESCALE_TYPES, "another unit")
-        raise InputError(f"{source}: RescaleType is {what}, not HU; give the original CT image")
-    slope, intercept = (numbers(transform, f"Rescale{name}", 1, source) for name in ("Slope", "Intercept"))
-    if slope is None or intercept is None:
-        if "ModalityLUTSequence" in ds:
-            raise InputError(f"{source}: a modality table, not a rescale; give the original CT image")
-        notes.append("RescaleSlope or RescaleIntercept is missing: 1 and 0 are assumed")
-    if slope == [0.0]:
-        raise InputError(f"{source}: RescaleSlope is 0, every pixel would be equal; export the image again")
-    with np.errstate(over="ignore"):  # the clip below takes care of it
-        hu = raw.astype(np.float32) * np.float32((slope or [1.0])[0]) + np.float32((intercept or [0.0])[0])
-    hu = np.clip(hu, HU_MIN, HU_MAX)
-    hu[_padding(ds, raw, source)] = HU_MIN
-
-    iop = numbers(macro(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
-    ipp = numbers(macro(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
-    spacing = numbers(macro(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
+    hu = _hounsfield(ds, n, raw, source, notes)
+    iop = numbers(functional_group(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
+    ipp = numbers(functional_group(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
+    spacing = numbers(functional_group(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
     if iop is None:
         notes.append("ImageOrientationPatient is missing: the usual axial orientation is assumed")
     if spacing is None:
         notes.append("PixelSpacing is missing: areas in mm2 are unknown")
     elif min(spacing) <= 0:
-        raise InputError(f"{source}: PixelSpacing is {spacing}, both must be above 0 mm; export it again")
-    flips, transposed, normal = _to_axial(iop or [1, 0, 0, 0, 1, 0], source)
+        raise InputError(f"{source}: PixelSpacing is {spacing}, both must be above 0 mm; {EXPORT_AGAIN}")
+    flips, transposed, normal = to_axial(iop or [1, 0, 0, 0, 1, 0], source)
     if spacing and transposed:
         spacing.reverse()
     return CtSlice(
         CtSlice.to_model_frame(hu, flips, transposed),
-        (spacing[0], spacing[1]) if spacing else None,
-        flips,
-        transposed,
-        source,
+        spacing_mm=(spacing[0], spacing[1]) if spacing else None,
+        flips=flips,
+        transposed=transposed,
+        source=source,
         position_mm=float(normal @ ipp) if iop and ipp else None,
         sop_instance_uid=str(ds.get("SOPInstanceUID") or "") or None,
         frame=n,
@@ -292,64 +251,36 @@ def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset,
     )
 
 
-def macro(ds: Dataset, n: int, name: str) -> Dataset:
-    """Where frame n keeps some tags: its own functional group, the shared one, or the top level."""
-    per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
-    shared = ds.get("SharedFunctionalGroupsSequence") or []
-    for group in (*per_frame[n : n + 1], *shared[:1]):
-        if group.get(name):
-            item: Dataset = group[name].value[0]
-            return item
-    return ds
-
-
-def numbers(ds: Dataset, name: str, count: int, source: str) -> list[float] | None:
-    """`count` finite numbers of a tag; None if it is absent or empty; InputError for anything else."""
-    try:
-        value = ds.get(name)
-        if value is None or (hasattr(value, "__len__") and len(value) == 0):
-            return None
-        found = [float(v) for v in (value if count > 1 else [value])]
-    except Exception as error:
-        raise InputError(f"{source}: {name} is not a number; export the image again") from error
-    if len(found) != count or not np.isfinite(found).all():
-        what = f"{name} holds {len(found)} values" + (", not all finite" if len(found) == count else "")
-        raise InputError(f"{source}: {what}; {count} finite numbers are needed; export it again")
-    return found
+def _hounsfield(ds: Dataset, n: int, raw: NDArray[Any], source: str, notes: list[str]) -> NDArray[np.float32]:
+    """Rescale the stored values of frame ``n`` to HU, float32 (H, W) in the input's grid."""
+    transform = functional_group(ds, n, "PixelValueTransformationSequence")
+    kind = transform.get("RescaleType")
+    kind = kind.strip() if isinstance(kind, str) else kind
+    if kind not in (None, "", "HU"):
+        what = _known(kind, _RESCALE_TYPES, "another unit")
+        raise InputError(f"{source}: RescaleType is {what}, not HU; {_ORIGINAL}")
+    slope, intercept = (numbers(transform, f"Rescale{name}", 1, source) for name in ("Slope", "Intercept"))
+    if slope is None or intercept is None:
+        if "ModalityLUTSequence" in ds:
+            raise InputError(f"{source}: uses a Modality LUT, which is not supported; {_ORIGINAL}")
+        notes.append("RescaleSlope or RescaleIntercept is missing: 1 and 0 are assumed")
+    if slope == [0.0]:
+        raise InputError(f"{source}: RescaleSlope is 0, so all pixels would be equal; {EXPORT_AGAIN}")
+    # An overflow is clipped below.
+    with np.errstate(over="ignore"):
+        hu = raw.astype(np.float32) * np.float32((slope or [1.0])[0]) + np.float32((intercept or [0.0])[0])
+    hu = np.clip(hu, HU_MIN, HU_MAX)
+    hu[_padding(ds, raw, source)] = HU_MIN
+    return np.asarray(hu, np.float32)
 
 
 def _padding(ds: Dataset, raw: NDArray[Any], source: str) -> NDArray[np.bool_]:
-    """Where the stored values mean "nothing was measured here"."""
+    """Return where the stored values mean "not measured"."""
     ends = [numbers(ds, name, 1, source) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return np.zeros(raw.shape, dtype=bool)
-    # Some writers store the tag with the other signedness than the pixels: 63536 for -2000.
+    # Some writers store the attribute with the opposite signedness of the pixels: 63536 for -2000.
     bits = 8 * raw.dtype.itemsize
     low = -(2 ** (bits - 1)) if raw.dtype.kind == "i" else 0
     values = [(int(end[0]) - low) % 2**bits + low for end in ends if end is not None]
     return np.asarray((raw >= min(values)) & (raw <= max(values)))
-
-
-def _to_axial(iop: list[float], source: str) -> tuple[tuple[bool, bool], bool, NDArray[np.float64]]:
-    """ImageOrientationPatient -> (flips, transposed, unit normal to the head).
-
-    Patient axes: x to the left, y to the back, z to the head.
-    InputError unless the slice is axial within MAX_TILT and turned in its plane by less than MAX_TURN.
-    """
-    along_row, along_column = np.reshape(iop, (2, 3)).astype(np.float64)  # of growing column, row number
-    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
-    if max(abs(length - 1) for length in lengths) > 0.05 or abs(along_row @ along_column) > 0.05:
-        what = "ImageOrientationPatient is not two unit vectors at right angles"
-        raise InputError(f"{source}: {what}; export it again")
-    normal = np.cross(along_row, along_column)
-    normal /= np.linalg.norm(normal)
-    if abs(normal[2]) < np.cos(MAX_TILT):
-        plane = ("sagittal", "coronal", "oblique")[int(np.argmax(np.abs(normal)))]
-        raise InputError(f"{source}: a {plane} slice, only axial ones are understood; give the axial series")
-    in_plane = np.abs(along_row[:2]) / np.linalg.norm(along_row[:2])
-    if in_plane.max() < np.cos(MAX_TURN):
-        angle = np.degrees(np.arccos(in_plane[0]))
-        raise InputError(f"{source}: turned by {angle:.0f} degrees in its plane; give a straight axial series")
-    transposed = bool(in_plane[1] > in_plane[0])
-    x, y = (along_column[0], along_row[1]) if transposed else (along_row[0], along_column[1])
-    return (bool(y < 0), bool(x < 0)), transposed, normal * np.sign(normal[2])

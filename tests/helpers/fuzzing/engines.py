@@ -60,7 +60,7 @@ def _with_file(case: Case, name: str, rng: Random) -> Case:
 
 def with_engine_file(case: Case, name: str, data: bytes) -> Case:
     """The engine with another file, and with its digest in the manifest; or with another manifest, as it is."""
-    from lsms_rt.engine.manifest import sha256
+    from lsms_rt.digest import sha256
 
     if name == "manifest.json":
         return case.with_file(_path(case, name), data)

@@ -274,7 +274,8 @@ def _engine() -> Case:
     import json
 
     from lsms_rt import demo_engine
-    from lsms_rt.engine.manifest import fields_digest, sha256
+    from lsms_rt.digest import sha256
+    from lsms_rt.engine.manifest import fields_digest
 
     demo = demo_engine()
     values: dict[str, Any] = json.loads((demo / "manifest.json").read_bytes())

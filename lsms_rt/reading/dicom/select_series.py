@@ -1,4 +1,7 @@
-"""Headers of CT images, grouped into stacks: what one series' slices have in common. One stack is chosen."""
+"""Select a series: headers of CT images are grouped into stacks, of which one is chosen.
+
+A stack is the set of images with the same series, orientation and size.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,23 @@ from typing import TYPE_CHECKING
 
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import names_shown
+from lsms_rt.reading.limits import MAX_SLICES
 
+from .geometry import EXPORT_AGAIN, numbers
 from .parse import IsDicomdir, open_dataset, quiet_pydicom
-from .read import MAX_FRAMES, is_ct_class, numbers, refuse_unless_ct
+from .read import check_is_ct, is_ct_class
 from .source import Source
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_SLICES = MAX_FRAMES  # of a series, as of one file
-UID_CHARACTERS = 4  # of a UID's end, at least, choose a series
+# minimum length of the end of a UID that chooses a series
+UID_CHARACTERS = 4
 
 
 @dataclass(frozen=True)
 class Key:
-    """What files of one stack have in common."""
+    """The attributes that are equal in all files of a stack."""
 
     uid: str
     number: int | None
@@ -34,7 +39,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a CT image before its pixels are read."""
+    """The attributes of a CT image that are read before its pixels."""
 
     source: Source
     key: Key
@@ -43,7 +48,14 @@ class Header:
 
 
 def header_of(source: Source) -> Header | str:
-    """The header of a CT image, or why the object is another kind. InputError for a damaged file."""
+    """Read the header of a CT image.
+
+    Returns:
+        The header, or the reason why the object is not a CT image.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     try:
         ds = open_dataset(source, header_only=True).ds
     except IsDicomdir as error:
@@ -53,27 +65,30 @@ def header_of(source: Source) -> Header | str:
             return _header(ds, source)
         except InputError:
             raise
-        except Exception as error:  # whatever pydicom raises of malformed values
+        except Exception as error:
+            # pydicom raises almost any class for malformed values
             kind = type(error).__name__
-            raise InputError(f"{source.label}: malformed DICOM header ({kind}); export it again") from error
+            raise InputError(f"{source.label}: malformed DICOM header ({kind}); {EXPORT_AGAIN}") from error
 
 
 def _header(ds: Dataset, source: Source) -> Header | str:
     classes = ds.get("SOPClassUID"), ds.file_meta.get("MediaStorageSOPClassUID")
     may_be_ct = not classes[0] or any(map(is_ct_class, classes))
-    if may_be_ct and not (ds.get("Rows") and ds.get("Columns")):  # first: what was cut off lacks other tags, too
-        raise InputError(f"{source.label}: no Rows or Columns (damaged or truncated DICOM); export it again")
+    # First, since a truncated file lacks other attributes too.
+    if may_be_ct and not (ds.get("Rows") and ds.get("Columns")):
+        raise InputError(f"{source.label}: no Rows or Columns (damaged or truncated DICOM); {EXPORT_AGAIN}")
     try:
-        refuse_unless_ct(ds, source.label)
+        check_is_ct(ds, source.label)
     except InputError as error:
         return str(error)
     frames = int(ds.get("NumberOfFrames") or 1)
-    if not 1 <= frames <= MAX_SLICES:  # not repeated: in no range that only a number of frames has
+    # The value is not repeated: out of range it may be any number, even one that identifies a patient.
+    if not 1 <= frames <= MAX_SLICES:
         raise InputError(f"{source.label}: NumberOfFrames is not 1 to {MAX_SLICES}; split the file")
     key = Key(
         str(ds.get("SeriesInstanceUID") or ""),
         _integer(ds, "SeriesNumber"),
-        # + 0.0: -0.0 and 0.0 are one orientation
+        # + 0.0, since -0.0 and 0.0 are the same orientation
         tuple(round(v, 2) + 0.0 for v in numbers(ds, "ImageOrientationPatient", 6, source.label) or []),
         int(ds.Rows),
         int(ds.Columns),
@@ -82,21 +97,22 @@ def _header(ds: Dataset, source: Source) -> Header | str:
 
 
 def _integer(ds: Dataset, name: str) -> int | None:
-    """A number that only distinguishes; None where it is none."""
+    """An integer that only distinguishes series; None if it is absent or not a number."""
     try:
         return int(ds.get(name))
-    except Exception:  # absent, empty, or words, which pydicom refuses in several ways
+    except Exception:
+        # absent, empty, or text, which pydicom rejects in several ways
         return None
 
 
 @dataclass(frozen=True)
 class _Stack:
-    """One candidate: the `place`-th, from 1, of `alike` stacks with its number, as they are listed."""
+    """A candidate: number ``index`` (from 1) of the ``count`` listed stacks with the same SeriesNumber."""
 
     key: Key
     headers: list[Header]
-    place: int
-    alike: int
+    index: int
+    count: int
 
     @property
     def number(self) -> str:
@@ -104,8 +120,8 @@ class _Stack:
 
     @property
     def selector(self) -> str:
-        """What chooses this one alone: its number, and with several of that number its place among them."""
-        return self.number if self.alike == 1 else f"{self.number}:{self.place}"
+        """The value of --series that selects this stack: its number, and its index if several have that number."""
+        return self.number if self.count == 1 else f"{self.number}:{self.index}"
 
     def __str__(self) -> str:
         size = f"{sum(h.frames for h in self.headers)} slices {self.key.rows}x{self.key.columns}"
@@ -114,10 +130,16 @@ class _Stack:
 
 
 def choose(headers: list[Header], series: str | int | None, source: str) -> list[Header]:
-    """The files of the one stack there is or that was asked for; otherwise an InputError lists the stacks.
+    """Return the files of the requested stack, or of the only one.
 
-    series: a SeriesNumber ("none" where it is absent); "3:2" for the second of several listed stacks with number 3;
-    or the end of a SeriesInstanceUID, at least UID_CHARACTERS long. What was asked for is not repeated: perhaps a UID.
+    Args:
+        headers: of all CT images.
+        series: a SeriesNumber ("none" if it is absent); "3:2" for the second of several listed stacks with number 3; or
+            the end of a SeriesInstanceUID, at least ``UID_CHARACTERS`` long.
+        source: name of the folder or archive in messages.
+
+    Raises:
+        InputError: no stack, or several; the stacks are listed.  ``series`` is not repeated, since it may be a UID.
     """
     stacks = _stacks(headers)
     chosen = stacks if series is None else _matching(stacks, str(series))
@@ -131,7 +153,7 @@ def choose(headers: list[Header], series: str | int | None, source: str) -> list
 
 
 def _stacks(headers: list[Header]) -> list[_Stack]:
-    """By number, those without one last, and of one number in the order of their first files."""
+    """Group headers into stacks, sorted by number (without one: last), then in the order of their first files."""
     by_key: dict[Key, list[Header]] = defaultdict(list)
     for header in headers:
         by_key[header.key].append(header)
@@ -140,18 +162,18 @@ def _stacks(headers: list[Header]) -> list[_Stack]:
         by_number[key.number].append(key)
     order = sorted(by_number, key=lambda number: (number is None, number or 0))
     return [
-        _Stack(key, by_key[key], place, len(by_number[number]))
+        _Stack(key, by_key[key], index, len(by_number[number]))
         for number in order
-        for place, key in enumerate(by_number[number], 1)
+        for index, key in enumerate(by_number[number], 1)
     ]
 
 
-def _matching(stacks: list[_Stack], wanted: str) -> list[_Stack]:
-    """A place in the list goes before a number, and a number before the end of a UID."""
-    wanted = re.sub(r"^0+(?=\d)", "", wanted.strip())
-    ways = (
-        lambda stack: wanted == f"{stack.number}:{stack.place}",
-        lambda stack: wanted == stack.number,
-        lambda stack: len(wanted) >= UID_CHARACTERS and stack.key.uid.endswith(wanted),
+def _matching(stacks: list[_Stack], series: str) -> list[_Stack]:
+    """Match by number and index first, then by number, then by the end of the UID."""
+    series = re.sub(r"^0+(?=\d)", "", series.strip())
+    rules = (
+        lambda stack: series == f"{stack.number}:{stack.index}",
+        lambda stack: series == stack.number,
+        lambda stack: len(series) >= UID_CHARACTERS and stack.key.uid.endswith(series),
     )
-    return next((found for way in ways if (found := [stack for stack in stacks if way(stack)])), [])
+    return next((matches for rule in rules if (matches := [stack for stack in stacks if rule(stack)])), [])

@@ -1,0 +1,138 @@
+"""The result for one slice: a mask in the input's own grid, and its measures."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from .atomic import atomic_file
+from .ct_slice import CtSlice
+from .postprocess import area_mm2, bbox
+
+UNKNOWN_WORDS = "words not in this engine's vocabulary"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Segmentation:
+    """The result for one slice; all arrays are in the input's own grid (its rows and columns).
+
+    Attributes:
+        mask: bool (H, W), the lesion; empty if nothing matches the sentence.
+        probability: float32 (H, W) in [0, 1].
+        text: the sentence.
+        score: the highest probability in the slice, on the network's own grid.  Below ``confidence`` the mask is empty.
+        ct: the slice, with its image in the model's frame.
+        weights_note: the engine's description of its weights.
+        confidence: the engine's threshold for ``score``.
+        unknown_words: words of the sentence that are not in the engine's vocabulary; they were ignored.
+        timings: milliseconds per step.  "total" of ``predict`` includes reading; in a series, times are a slice's share
+            of its batch.
+        found: whether the mask is not empty.
+        hu: float32 (H, W), the image in HU.
+        area_mm2: area of the mask in mm2; None if the pixel spacing is unknown.
+        bbox: (row0, column0, row1, column1) around the mask, half open; None if nothing was found.
+        mean_hu: mean HU over the mask; None if nothing was found.
+        notes: assumptions that were made about the image, and the unknown words.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    text: str
+    score: float
+    ct: CtSlice
+    weights_note: str
+    confidence: float
+    unknown_words: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Segmentation {'found' if self.found else 'nothing found'}, score {self.score:.2f}, {self.mask.shape}>"
+
+    @property
+    def found(self) -> bool:
+        return bool(self.mask.any())
+
+    @property
+    def hu(self) -> np.ndarray:
+        return self.ct.to_input_grid(self.ct.hu)
+
+    @property
+    def area_mm2(self) -> float | None:
+        return area_mm2(self.mask, self.ct.spacing_mm)
+
+    @property
+    def bbox(self) -> tuple[int, int, int, int] | None:
+        return bbox(self.mask)
+
+    @property
+    def mean_hu(self) -> float | None:
+        return float(self.hu[self.mask].mean()) if self.found else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self.unknown_words:
+            return self.ct.notes
+        return (*self.ct.notes, f"{UNKNOWN_WORDS}: {', '.join(self.unknown_words)}")
+
+    # alias of version 0.1
+    @property
+    def slice(self) -> CtSlice:
+        """Deprecated: use ``ct``."""
+        warnings.warn("Segmentation.slice is now Segmentation.ct", DeprecationWarning, stacklevel=2)
+        return self.ct
+
+    def to_dict(self, *, include_text: bool = False) -> dict[str, Any]:
+        """Return everything but the arrays, in plain types for JSON.
+
+        Args:
+            include_text: include the sentence and its unknown words, which may contain a patient's data.
+        """
+        notes = list(self.notes if include_text else self.ct.notes)
+        if self.unknown_words and not include_text:
+            notes.append(f"{UNKNOWN_WORDS}: {len(self.unknown_words)}")
+        return {
+            "source": self.ct.source,
+            "frame": self.ct.frame,
+            **({"text": self.text} if include_text else {}),
+            "found": self.found,
+            "score": round(self.score, 4),
+            "confidence": self.confidence,
+            "pixels": int(self.mask.sum()),
+            "shape": list(self.mask.shape),
+            "area_mm2": None if self.area_mm2 is None else round(self.area_mm2, 2),
+            "bbox": None if self.bbox is None else list(self.bbox),
+            "mean_hu": None if self.mean_hu is None else round(self.mean_hu, 1),
+            "notes": notes,
+            "weights": self.weights_note,
+            "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
+        }
+
+    def save_overlay(
+        self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None, *,
+        include_text: bool = True,
+    ) -> None:  # fmt: skip
+        """Write a PNG with the slice, and the slice with the mask, in the usual view (the patient's right is left).
+
+        Args:
+            path: the file to write.
+            truth: bool (H, W), a true mask in the input's grid; it is outlined in green.
+            note: a description of the slice, written below the image.
+            include_text: write the sentence below the image; it may contain a patient's data.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from .writing.overlay import save_overlay
+
+        save_overlay(path, self, truth, note, include_text=include_text)
+
+    def save_mask(self, path: str | PathLike[str]) -> None:
+        """Write the mask as a PNG with values 0 and 255, in the input's grid; InputError if it cannot be written."""
+        from PIL import Image
+
+        with atomic_file(path) as part:
+            Image.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(part, format="PNG")

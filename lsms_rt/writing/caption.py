@@ -1,0 +1,42 @@
+"""Texts about a result, for the terminal and for captions of images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lsms_rt.postprocess import verdict
+
+from .result import MeasuredResult
+
+NOTHING_FOUND = "nothing found"
+
+
+def size_text(pixels: int, area_mm2: float | None) -> str:
+    """Return the size of a mask: "123 mm2", or "456 pixels" if its area is unknown."""
+    return f"{pixels} pixels" if area_mm2 is None else f"{area_mm2:.0f} mm2"
+
+
+def finding_text(pixels: int, area_mm2: float | None, mean_hu: float | None) -> str:
+    """Return a result in words: "nothing found", or the size and the mean HU."""
+    if mean_hu is None:
+        return NOTHING_FOUND
+    return f"{size_text(pixels, area_mm2)}, mean {mean_hu:.0f} HU"
+
+
+def count_text(found: int, slices: int) -> str:
+    """Return in how many slices of a series something was found."""
+    return f"found in {found} of {slices} slices" if found else f"{NOTHING_FOUND} in {slices} slices"
+
+
+def caption_of(result: MeasuredResult, truth: np.ndarray | None, include_text: bool) -> str:
+    """Return the caption of an image: the sentence, the result, and how it compares with the true mask."""
+    caption = finding_text(int(result.mask.sum()), result.area_mm2, result.mean_hu)
+    if truth is not None:
+        caption += f", {verdict(result.mask, truth)}"
+    return f"{result.text}: {caption}" if include_text else caption
+
+
+def footer_of(result: MeasuredResult, truth: np.ndarray | None, note: str | None) -> str:
+    """Return the footer of an image: a note about it, the colors, and the weights."""
+    colors = None if truth is None else "red: predicted, green: truth"
+    return "; ".join(filter(None, (note, colors, f"{result.weights_note}, not for diagnosis")))
