@@ -43,10 +43,10 @@ def test_not_found_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 def test_words_that_the_engine_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen")
     assert (code, out[:14]) == (0, "   0  the file")
-    assert err == "warning: words that this engine does not know: 1; they were ignored\n"
+    assert err == "warning: words not in this engine's vocabulary: 1; they were ignored\n"
     code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen", "--names")
     assert (code, out[:19]) == (0, "   0  phantom_1.dcm")
-    assert err == "warning: words that this engine does not know: spleen; they were ignored\n"
+    assert err == "warning: words not in this engine's vocabulary: spleen; they were ignored\n"
 
 
 def test_a_folder_is_a_series(capsys: pytest.CaptureFixture[str], tmp_path: Path, phantom_case) -> None:

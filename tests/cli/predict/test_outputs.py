@@ -12,9 +12,9 @@ import pydicom
 import pytest
 from predictions import SLICES, TEXT, answer, opened, predict
 
-from lsms_rt.atomic import whole
+from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError
-from lsms_rt.writing.montage import MOST, save_montage
+from lsms_rt.writing.montage import MAX_TILES, save_montage
 
 
 def test_a_series_leaves_all_that_was_promised(
@@ -101,14 +101,14 @@ def test_a_missing_library_is_told_before_a_series_is_computed(
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     target.write_text("old")
-    with contextlib.suppress(ZeroDivisionError), whole(target) as part:
+    with contextlib.suppress(ZeroDivisionError), atomic_file(target) as part:
         part.write_text("half")
         _ = 1 / 0
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
-    with whole(target) as part:
+    with atomic_file(target) as part:
         part.write_text("new")
     assert target.read_text() == "new" and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(InputError, match="cannot be written") as caught, whole(tmp_path / "none" / "a") as part:
+    with pytest.raises(InputError, match="cannot be written") as caught, atomic_file(tmp_path / "none" / "a") as part:
         part.write_text("x")
     assert str(tmp_path) not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_nothing_found_writes_no_montage(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_montage_of_many_slices_has_a_bound(tmp_path: Path) -> None:
     save_montage(tmp_path / "few.png", [answer(5.0, 1.0)], "x")
-    save_montage(tmp_path / "many.png", [answer(5.0, float(n), n) for n in range(4 * MOST)], "x")
+    save_montage(tmp_path / "many.png", [answer(5.0, float(n), n) for n in range(4 * MAX_TILES)], "x")
     few, many = (opened(tmp_path / name).shape for name in ("few.png", "many.png"))
     assert many[1] == 5 * few[1] and many[0] > 4 * few[0]
 
