@@ -15,8 +15,7 @@ from typing import Any
 
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import Manifest
-from lsms_rt.engine.onnxruntime import choose_providers
-from lsms_rt.engine.registry import parse_device
+from lsms_rt.engine.registry import BACKENDS, parse_device
 from lsms_rt.engine.tensorrt.variant import FLAVOURS
 from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import look
@@ -125,13 +124,7 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
 
 def gpu_index(manifest: Manifest, device: str | None) -> int | None:
     """The GPU that an engine would run on; None for a CPU."""
-    kind, index = parse_device(device)
-    if manifest.backend == "onnxruntime":
-        import onnxruntime
-
-        if choose_providers(onnxruntime, kind, index) == ["CPUExecutionProvider"]:
-            return None
-    return index
+    return BACKENDS[manifest.backend].load().gpu_index(*parse_device(device))
 
 
 def _device_memory(before: dict[str, Any], opened: dict[str, Any]) -> dict[str, Any]:

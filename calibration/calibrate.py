@@ -13,6 +13,7 @@ from lsms_rt.datasets.choose import choose, record, some
 from lsms_rt.datasets.questions import check_pictures, questions
 from lsms_rt.datasets.refhl import Annotation, in_split, read_annotations
 from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory, sha256
+from lsms_rt.engine.registry import find_backend
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.export.graph.layers import dense_layers, dense_macs
 
@@ -137,7 +138,8 @@ def _trials(engine: Path, threads: int | None) -> Trials:
     """Of an engine whose layers can be made INT8."""
     directory = open_directory(engine)
     manifest = directory.manifest
-    if (manifest.backend, manifest.precision, manifest.kernels) != ("onnxruntime", "fp32", "stock"):
+    plans = find_backend(manifest.backend, str(engine)).builds_plans
+    if plans or (manifest.precision, manifest.kernels) != ("fp32", "stock"):
         raise EngineInvalidError(
             f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
             "calibrate one of onnxruntime in fp32, or a checkpoint"

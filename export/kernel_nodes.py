@@ -25,7 +25,7 @@ from lsms_rt.kernels.plugins import DOMAIN, Compile, of_name, plugin_name, regis
 from lsms_rt.kernels.shape import TOKENS, Shape
 from lsms_rt.kernels.test_data import block_tensors, typed
 
-from .graph.compact import strip_metadata
+from .graph.passes import strip_metadata
 from .onnx_export import OPSET, quiet
 
 VERSION = 1  # of the domain
@@ -94,7 +94,7 @@ def name_nodes(model: onnx.ModelProto) -> dict[str, tuple[ModuleType, Shape]]:
     return found
 
 
-def give_bodies(model: onnx.ModelProto, named: dict[str, tuple[ModuleType, Shape]]) -> None:
+def attach_fallback_functions(model: onnx.ModelProto, named: dict[str, tuple[ModuleType, Shape]]) -> None:
     """Append a function for every name, in place."""
     for name, (module, shape) in named.items():
         model.functions.append(body(name, module, shape))

@@ -12,18 +12,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
-from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, Flavour, load
+from lsms_rt.engine.tensorrt.variant import Flavour, load
 from lsms_rt.errors import EngineError, GpuNotFoundError, InputError
 from lsms_rt.machine.gpu import look
 
 from . import tensorrt_layers as layers
+
+# alias of version 0.1
+from .options import PlanOptions as PlanOptions
 
 Report = dict[str, Any]
 log = logging.getLogger("lsms_rt")
@@ -33,62 +35,13 @@ Profile = tuple[int, int, int]  # smallest, best and largest batch
 Progress = Callable[[str, int, int], None]  # phase, step, steps
 
 
-@dataclass(frozen=True)
-class PlanOptions:
-    """What a builder is told.  ``targets`` ("sm_86", ...): of RTX only, () for all that it knows.
-
-    ``workspace_mib``: scratch memory that a layer may take, None for all of the GPU's.  ``timing_cache``: a file of
-    measured kernels that is read, if it exists, and written again.  ``hardware`` as in ``refuse.HARDWARE``.
-    """
-
-    targets: tuple[str, ...] = ()
-    workspace_mib: int | None = None
-    timing_cache: Path | None = None
-    version_compatible: bool = False
-    hardware: str = "none"
-    optimization_level: int | None = None
-
-    def check(self, flavour: Flavour) -> None:
-        """Raise :class:`InputError` for what the library cannot do."""
-        unknown = [target for target in self.targets if target not in RTX_TARGETS]
-        if self.targets and not flavour.portable:
-            raise InputError(
-                "--target is for --backend tensorrt-rtx; TensorRT builds for the GPU that it runs on, "
-                "or --hardware same-capability or ampere+"
-            )
-        if unknown:
-            raise InputError(f"--target {','.join(unknown)}: {flavour.title} builds for {','.join(RTX_TARGETS)}")
-        if self.hardware not in HARDWARE:
-            raise InputError(f"--hardware {self.hardware}; choose from {', '.join(HARDWARE)}")
-        theirs = (
-            self.hardware != "none",
-            self.version_compatible,
-            self.timing_cache,
-            self.optimization_level is not None,
-        )
-        if flavour.portable and any(theirs):
-            raise InputError(
-                "--hardware, --version-compatible, --timing-cache and --optimization-level are for --backend tensorrt; "
-                f"{flavour.title} compiles for a GPU when it meets it: --target lists those that it may meet"
-            )
-        if self.timing_cache is not None and not self.timing_cache.parent.is_dir():
-            raise InputError(f"--timing-cache {self.timing_cache}: its folder does not exist")
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a manifest keeps of them."""
-        return {
-            "hardware": self.hardware,
-            "version_compatible": self.version_compatible,
-            "workspace_mib": self.workspace_mib,
-            "optimization_level": self.optimization_level,
-        }
-
-
 def check_builder(flavour: Flavour, options: PlanOptions) -> None:
-    """Raise what would stop :func:`build_plan`, before minutes of other work.
+    """Check everything that would stop :func:`build_plan`, before the expensive steps.
 
-    :class:`InputError` for options, ``MachineError`` where the library is missing, :class:`GpuNotFoundError` where TensorRT,
-    which measures on the GPU, has none.
+    Raises:
+        InputError: the library does not support the options.
+        MachineError: the library is missing.
+        GpuNotFoundError: there is no GPU, on which TensorRT measures kernels.
     """
     options.check(flavour)
     library = load(flavour)

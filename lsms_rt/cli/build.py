@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.errors import InputError
 
 if TYPE_CHECKING:
     from lsms_rt.engine.manifest import Manifest
-    from lsms_rt.export.tensorrt import PlanOptions
+    from lsms_rt.export.options import PlanOptions
 
 
 def say(text: str) -> None:
@@ -24,8 +25,8 @@ def build_engine(options: argparse.Namespace) -> None:
     if options.from_engine is not None:
         _convert(options)
         return
-    from lsms_rt.export.build import BuildOptions, build_engine
-    from lsms_rt.export.gate import GateOptions
+    from lsms_rt.export.build import build_engine
+    from lsms_rt.export.options import BuildOptions, GateOptions
 
     demo = options.checkpoint is None
     names = (
@@ -42,7 +43,13 @@ def build_engine(options: argparse.Namespace) -> None:
         "rest",
         "report",
     )
-    gate = GateOptions(options.gate_sentences, options.dataset, options.split, options.max_dice_drop, options.accept)
+    gate = GateOptions(
+        sentences=options.gate_sentences,
+        dataset=options.dataset,
+        split=options.split,
+        max_dice_drop=options.max_dice_drop,
+        accept=options.accept,
+    )
     wanted = BuildOptions(**{name: getattr(options, name) for name in names}, plan=_plan_options(options), gate=gate)
     seen = sys.stderr.isatty()
     manifest = build_engine(wanted, options.output, say if seen else lambda _: None, _show if seen else None)
@@ -79,7 +86,7 @@ def _print_int8(manifest: Manifest) -> None:
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    if manifest.backend == "onnxruntime":
+    if not BACKENDS[manifest.backend].needs_gpu:
         print("ONNX Runtime's CPU has not run INT8 faster than fp32 where it was measured (docs/int8.md):")
         print("this engine is for judging accuracy, and for --from")
     else:
@@ -166,7 +173,8 @@ def _fp32_engine(options: argparse.Namespace) -> Path:
     from lsms_rt.calibration.calibrate import check_output
     from lsms_rt.datasets.refhl import read_annotations
     from lsms_rt.engine.manifest import sha256
-    from lsms_rt.export.build import BuildOptions, build_engine
+    from lsms_rt.export.build import build_engine
+    from lsms_rt.export.options import BuildOptions
 
     read_annotations(options.dataset)  # before minutes of work
     check_output(options.output)
@@ -174,15 +182,15 @@ def _fp32_engine(options: argparse.Namespace) -> Path:
     key = sha256("".join([*map(sha256, files), str(options.image_size), __version__]).encode())
     path: Path = options.output / f"fp32-{key[:12]}.engine"
     if not path.exists():
-        build_engine(BuildOptions(options.source, image_size=options.image_size), path, say)
+        build_engine(BuildOptions(checkpoint=options.source, image_size=options.image_size), path, say)
     return path
 
 
 def _plan_options(options: argparse.Namespace) -> PlanOptions:
-    from lsms_rt.export.tensorrt import PlanOptions
+    from lsms_rt.export.options import PlanOptions
 
-    names = ("workspace_mib", "timing_cache", "version_compatible", "hardware", "optimization_level")
-    return PlanOptions(options.targets, **{name: getattr(options, name) for name in names})
+    names = ("targets", "workspace_mib", "timing_cache", "version_compatible", "hardware", "optimization_level")
+    return PlanOptions(**{name: getattr(options, name) for name in names})
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -191,7 +199,7 @@ def _convert(options: argparse.Namespace) -> None:
     from lsms_rt.engine.tensorrt.variant import FLAVOURS
     from lsms_rt.export.plans import convert_engine
 
-    if options.backend not in FLAVOURS:
+    if not BACKENDS[options.backend].builds_plans:
         raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
     if options.dataset or options.calibration or options.accept or options.report or options.rest != "fp16":
         raise InputError(

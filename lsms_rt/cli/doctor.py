@@ -14,8 +14,7 @@ import numpy as np
 
 from lsms_rt import __version__
 from lsms_rt.data import demo_engine
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX_TARGETS, Flavour, load
-from lsms_rt.errors import MachineError
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import Driver, look
 from lsms_rt.machine.jetson import Jetson
@@ -85,22 +84,9 @@ def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
 
 def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:
     """For every backend: its version, whether it builds and runs here, why not, and what to do about it."""
-    found = {"onnxruntime": _onnxruntime(driver), "pytorch": _pytorch(driver)}
-    for flavour in FLAVOURS.values():
-        found[flavour.name] = _tensorrt(flavour, driver, board)
-    return found
-
-
-def _onnxruntime(driver: Driver) -> dict[str, Any]:
-    import onnxruntime
-
-    names = {"TensorrtExecutionProvider": "tensorrt", "CUDAExecutionProvider": "cuda", "CPUExecutionProvider": "cpu"}
-    compiled_in = [names[name] for name in onnxruntime.get_available_providers() if name in names]
-    devices = compiled_in if driver.problem is None else ["cpu"]
-    builds = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript", "transformers"))
-    return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
-        {} if builds else {"missing": "the build side", "fix": "pip install 'lsms-rt[build]'"}
-    )
+    found = {name: spec.load().diagnose(name, driver, board) for name, spec in BACKENDS.items()}
+    # PyTorch runs checkpoints, not engines, so it has no row in the table of backends.
+    return found | {"pytorch": _pytorch(driver)}
 
 
 def _pytorch(driver: Driver) -> dict[str, Any]:
@@ -121,43 +107,6 @@ def _pytorch(driver: Driver) -> dict[str, Any]:
         fix = "pip install 'lsms-rt[triton]'" if not has_triton else "the CPU runs stock operations"
         found |= {"missing": driver.problem or "Triton", "fix": fix}
     return found
-
-
-def _tensorrt(flavour: Flavour, driver: Driver, board: Jetson | None) -> dict[str, Any]:
-    if board is not None and flavour.portable:
-        return {"version": None, "builds": False, "runs": False, "missing": "support of Jetson", "fix": "take tensorrt"}
-    fix = flavour.install
-    if board is not None:
-        fix = "sudo apt install nvidia-jetpack, and a venv that sees it: python3 -m venv --system-site-packages"
-    try:
-        version = load(flavour).__version__
-    except MachineError as error:
-        return {"version": None, "builds": False, "runs": False, "missing": str(error)} | (
-            {"fix": fix} if board else {}
-        )
-    found: dict[str, Any] = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": False}
-    if driver.problem:
-        more = "" if _has("pycuda") else ", then pip install pycuda (needs nvcc on the PATH)"
-        more += "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
-        return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
-    if flavour.cuda and driver.cuda < flavour.cuda:
-        needed = ".".join(map(str, flavour.cuda))
-        return found | {"missing": f"a driver for CUDA {needed}", "fix": "update the NVIDIA driver"}
-    if flavour.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
-        names = ", ".join(f"{gpu.name} ({gpu.arch})" for gpu in driver.gpus)
-        return found | {"missing": f"support of {names}", "fix": "take tensorrt"}
-    if not _has("pycuda"):
-        return found | {"missing": "pycuda", "fix": "pip install pycuda (needs nvcc on the PATH)"}
-    if not flavour.own_graphs and not _has("cuda.bindings"):
-        found |= {"missing": "cuda-bindings, so that it runs without CUDA graphs", "fix": "pip install cuda-bindings"}
-    return found | {"runs": True}
-
-
-def _has(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even its package
-        return False
 
 
 def _version(name: str) -> str:

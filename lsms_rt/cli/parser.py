@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lsms_rt import __version__
+from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME
 
 LEVELS = ("debug", "info", "warning", "error")
 NOT_FOR_DIAGNOSIS = "Research software, not a medical device."
@@ -67,8 +68,7 @@ def make_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         "--from", type=Path, dest="from_engine", metavar="ENGINE",
         help="plans from this onnxruntime engine; no PyTorch is needed (default: from a checkpoint)",
     )  # fmt: skip
-    backends = ("onnxruntime", "tensorrt", "tensorrt-rtx")
-    sub.add_argument("--backend", choices=backends, default="onnxruntime", help="what runs the engine")
+    sub.add_argument("--backend", choices=tuple(BACKENDS), default=ONNXRUNTIME.name, help="what runs the engine")
     sub.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="arithmetic of the engine")
     sub.add_argument(
         "--image-size", type=_number(64, 4096), metavar="N", help="side of the square input (default: the checkpoint's)"

@@ -19,6 +19,8 @@ from lsms_rt.errors import (
     brief,
 )
 
+from .registry import BACKENDS, ONNXRUNTIME
+
 FORMAT = 1  # of the directory; raised when an older package could not read it
 MANIFEST = "manifest.json"
 REBUILD = "build it again: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
@@ -71,8 +73,11 @@ class Manifest:
     def rebuild(self) -> str:
         """The command that makes the same engine again."""
         command = "lsms-rt build-engine --checkpoint DIR"
-        if self.backend != "onnxruntime":
-            command += f" --backend {self.backend} --opt-batch {self.profile[1]}"
+        spec = BACKENDS.get(self.backend)
+        if spec is not ONNXRUNTIME:
+            command += f" --backend {self.backend}"
+        if spec is not None and spec.builds_plans:
+            command += f" --opt-batch {self.profile[1]}"
             options = self.plan_options
             if options.get("hardware", "none") != "none":
                 command += f" --hardware {options['hardware']}"

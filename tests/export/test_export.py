@@ -16,8 +16,9 @@ from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.backend import FEATURES
 from lsms_rt.errors import EngineError, InputError
-from lsms_rt.export.build import BuildOptions, build_engine
-from lsms_rt.export.graph.compact import store_as_fp16
+from lsms_rt.export.build import build_engine
+from lsms_rt.export.graph.passes import store_as_fp16
+from lsms_rt.export.options import BuildOptions
 from lsms_rt.export.verify import bundled_examples, compare, judge, of_engine, of_model, phantom_examples
 from lsms_rt.model import LSMS, TextConfig, preset
 

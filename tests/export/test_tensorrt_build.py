@@ -26,11 +26,11 @@ from lsms_rt.errors import EngineError, GpuNotFoundError, InputError, MachineErr
 from lsms_rt.export import plans
 from lsms_rt.export import tensorrt as export
 from lsms_rt.export import tensorrt_layers as layers
-from lsms_rt.export.build import BuildOptions, build_engine
-from lsms_rt.export.gate import GateOptions
-from lsms_rt.export.graph.precision import kept_in_fp32
+from lsms_rt.export.build import build_engine
+from lsms_rt.export.graph.passes import kept_in_fp32
 from lsms_rt.export.onnx_export import export_graphs
-from lsms_rt.export.tensorrt import PlanOptions, build_plan
+from lsms_rt.export.options import BuildOptions, GateOptions, PlanOptions
+from lsms_rt.export.tensorrt import build_plan
 from lsms_rt.machine.gpu import Driver, Gpu, look
 from lsms_rt.model import LSMS, TextConfig, preset
 
@@ -243,13 +243,14 @@ def test_build_engine_refuses_before_it_works(tmp_path: Path, capsys: pytest.Cap
         ({"precision": "int8"}, "--precision int8 needs --calibration DIR: lsms-rt calibrate"),
         ({"calibration": Path("c")}, "--calibration is for --precision int8"),
         ({"precision": "int8", "calibration": Path("c"), "rest": "int4"}, "--rest int4; choose from fp16, fp32"),
-        ({"gate": GateOptions(max_dice_drop=2)}, "--max-dice-drop 2; give 0 to 1"),
         ({"opt_batch": 9}, "--opt-batch 9; give 1 to --max-batch 8"),
-        ({"plan": PlanOptions(("sm_86",))}, r"are for --backend tensorrt and tensorrt-rtx"),
-        ({"backend": "tensorrt-rtx", "plan": PlanOptions(("sm_75",))}, "--target sm_75"),
+        ({"plan": PlanOptions(targets=("sm_86",))}, r"are for --backend tensorrt and tensorrt-rtx"),
+        ({"backend": "tensorrt-rtx", "plan": PlanOptions(targets=("sm_75",))}, "--target sm_75"),
     ):
         with pytest.raises(InputError, match=words):
             build_engine(BuildOptions(**options), output)
+    with pytest.raises(InputError, match="--max-dice-drop 2; give 0 to 1"):
+        GateOptions(max_dice_drop=2)
     assert main(["build-engine", "--backend", "tensorrt", "-o", str(output)]) == MachineError.exit_code
     assert "TensorRT is not installed; pip install 'lsms-rt[tensorrt]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -326,7 +327,7 @@ def test_plans_that_cannot_run_here_are_kept_and_said_so(
     monkeypatch.setattr(plans, "look", lambda: driver)
     monkeypatch.setattr(plans.importlib.util, "find_spec", lambda _: object())
     said: list[str] = []
-    options = PlanOptions(("sm_86",))
+    options = PlanOptions(targets=("sm_86",))
     made = plans.convert_engine(half_graphs, RTX, PROFILE, options, tmp_path / "a.engine", say=said.append)
     assert made.target_capabilities == ("sm_86",)
     assert said == [

@@ -28,10 +28,11 @@ from lsms_rt.engine.tensorrt.variant import RTX
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.export import kernel_nodes
 from lsms_rt.export import plans as plans_module
-from lsms_rt.export.build import BuildOptions
+from lsms_rt.export.build import chosen_kernels
 from lsms_rt.export.kernel_nodes import DOMAIN, body, name_nodes, with_plugins, without_bodies
 from lsms_rt.export.onnx_export import export_graphs
-from lsms_rt.export.tensorrt import PlanOptions, build_plan
+from lsms_rt.export.options import BuildOptions, PlanOptions
+from lsms_rt.export.tensorrt import build_plan
 from lsms_rt.kernels import plugins, registry
 from lsms_rt.kernels.shape import Shape, stage_shapes
 from lsms_rt.kernels.test_data import block_tensors, typed
@@ -284,7 +285,7 @@ def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch
         ("tensorrt", "fp32", "11.4.0.106", None, "the plugins are for --precision fp16"),
         ("tensorrt", "fp16", "11.4.0.106", "no Triton", "no Triton"),
         ("tensorrt-rtx", "fp16", "1.7.1.116", None, "only TensorRT takes plugins"),
-        ("onnxruntime", "fp16", "1.32", None, "only TensorRT takes plugins"),
+        ("onnxruntime", "fp16", "1.32", None, "--kernels triton is for --backend tensorrt"),
     ],
 )
 def test_where_plugins_go(
@@ -294,19 +295,24 @@ def test_where_plugins_go(
     monkeypatch.setattr(plans_module, "look", lambda: driver)
     monkeypatch.setattr(plans_module, "load", lambda _: SimpleNamespace(__version__=version))
     monkeypatch.setattr(room, "missing", lambda: missing)
-    wanted = BuildOptions(backend=backend, precision=precision, kernels="triton")
-    assert BuildOptions(backend=backend, precision=precision).chosen_kernels() == ("stock" if why else "triton")
-    assert BuildOptions(backend=backend, precision=precision, kernels="stock").chosen_kernels() == "stock"
+    by_default = BuildOptions(backend=backend, precision=precision)
+    assert chosen_kernels(by_default) == ("stock" if why else "triton")
+    assert chosen_kernels(replace(by_default, kernels="stock")) == "stock"
+    if backend == "onnxruntime":
+        with pytest.raises(InputError, match="--kernels triton is for --backend tensorrt"):
+            replace(by_default, kernels="triton")
+        return
+    requested = replace(by_default, kernels="triton")
     if why is None:
-        assert wanted.chosen_kernels() == "triton"
+        assert chosen_kernels(requested) == "triton"
         for options in (PlanOptions(hardware="ampere+"), PlanOptions(version_compatible=True)):
             with pytest.raises(InputError, match=r"not for --hardware ampere\+ or --version-compatible"):
-                replace(wanted, plan=options).chosen_kernels()
+                chosen_kernels(replace(requested, plan=options))
         spark = Driver((13, 0), (Gpu("NVIDIA GB10", (12, 1), 128 << 30, True),))
         monkeypatch.setattr(plans_module, "look", lambda: spark)
-        assert replace(wanted, kernels="auto").chosen_kernels() == "stock"
-        with pytest.raises(InputError, match="not for sm_121; take --kernels stock"):
-            wanted.chosen_kernels()
+        assert chosen_kernels(by_default) == "stock"
+        with pytest.raises(InputError, match="not for sm_121; use --kernels stock"):
+            chosen_kernels(requested)
         return
     with pytest.raises(InputError, match=f"--kernels triton: {why}.*--kernels stock"):
-        wanted.chosen_kernels()
+        chosen_kernels(requested)

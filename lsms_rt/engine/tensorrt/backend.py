@@ -15,6 +15,7 @@ import numpy as np
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
 from lsms_rt.errors import OutOfDeviceMemoryError
+from lsms_rt.machine.cache import cache_folder
 from lsms_rt.machine.gpu import Driver, Gpu, look
 
 from .compatibility import check_gpu, check_header, check_version
@@ -29,7 +30,6 @@ from .variant import FLAVOURS, load
 TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
 UNDER_WAY = 2  # batches of a series: the next one is copied while this one computes
-CACHE = "LSMS_RT_CACHE"  # environment variable: folder for what RTX compiled; empty for none
 log = logging.getLogger("lsms_rt")
 
 
@@ -183,14 +183,9 @@ def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Cal
 
 def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
     """A folder of the user's own for one engine on one kind of GPU; None where none is wanted or there is no home."""
-    set_by_user = os.environ.get(CACHE)
-    if set_by_user == "":
+    base = cache_folder()
+    if base is None:
         return None
-    if set_by_user:
-        base = Path(set_by_user)
-    else:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        base = Path(home) / "lsms-rt"
     device = re.sub("[^a-z0-9]+", "-", f"{gpu.name} {version}".lower())
     return base / digest.removeprefix("sha256:")[:32] / device
 

@@ -1,0 +1,227 @@
+"""Options of ``lsms-rt build-engine``: names, defaults and limits.
+
+The command line reads them from here, so this module imports neither PyTorch nor ONNX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsms_rt.calibration.compare import check_budget
+from lsms_rt.engine.manifest import batch_profile
+from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
+from lsms_rt.engine.tensorrt.compatibility import HARDWARE
+from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX_TARGETS, Flavour
+from lsms_rt.errors import InputError
+
+PRECISIONS = ("fp32", "fp16", "int8")
+# Precision of the layers of an INT8 engine that stay in floating point.
+REST_PRECISIONS = ("fp16", "fp32")
+KERNELS = ("auto", "triton", "stock")
+MAX_BATCH = 1024
+MAX_VERIFY_SLICES = 10_000
+MAX_GATE_SENTENCES = 1_000_000
+MAX_DICE_DROP = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Options of TensorRT's builders.
+
+    Attributes:
+        targets: GPUs that a plan of TensorRT for RTX supports ("sm_86", ...); empty for all that the library knows.
+        workspace_mib: scratch memory that one layer may use, in MiB; None for all of the GPU's.
+        timing_cache: file with kernel timings, read if it exists and written after the build; TensorRT only.
+        version_compatible: whether newer versions of the same major can run the plan; TensorRT only.
+        hardware: GPUs that can run the plan, a key of ``HARDWARE``; TensorRT only.
+        optimization_level: the builder's optimization level, 0 to 5; None for its default; TensorRT only.
+    """
+
+    targets: tuple[str, ...] = ()
+    workspace_mib: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    hardware: str = "none"
+    optimization_level: int | None = None
+
+    def check(self, flavour: Flavour) -> None:
+        """Raise :class:`InputError` for options that the library does not support."""
+        unknown = [target for target in self.targets if target not in RTX_TARGETS]
+        if self.targets and not flavour.portable:
+            raise InputError(
+                "--target is for --backend tensorrt-rtx; TensorRT builds for the GPU it runs on: remove --target, or "
+                "use --hardware same-capability or ampere+"
+            )
+        if unknown:
+            raise InputError(f"--target {','.join(unknown)}: {flavour.title} builds for {','.join(RTX_TARGETS)}")
+        if self.hardware not in HARDWARE:
+            raise InputError(f"--hardware {self.hardware}; choose from {', '.join(HARDWARE)}")
+        tensorrt_only = (
+            self.hardware != "none",
+            self.version_compatible,
+            self.timing_cache,
+            self.optimization_level is not None,
+        )
+        if flavour.portable and any(tensorrt_only):
+            raise InputError(
+                "--hardware, --version-compatible, --timing-cache and --optimization-level are for --backend tensorrt; "
+                f"{flavour.title} compiles for the GPU when the engine is loaded: list GPUs with --target"
+            )
+        if self.timing_cache is not None and not self.timing_cache.parent.is_dir():
+            raise InputError(f"--timing-cache {self.timing_cache}: its folder does not exist; create it first")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options that a manifest records."""
+        return {
+            "hardware": self.hardware,
+            "version_compatible": self.version_compatible,
+            "workspace_mib": self.workspace_mib,
+            "optimization_level": self.optimization_level,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """Options of the accuracy gate, which fp16 and INT8 engines must pass.
+
+    Attributes:
+        sentences: number of held-out sentences to ask; 0 skips the gate.
+        dataset: data set in the RefHL-Seg layout; None for a phantom generated for the gate.
+        split: the data set's split to ask; must not have been used for calibration.
+        max_dice_drop: mean Dice that the engine may lose, 0 to 1.
+        accept: whether an engine that fails the gate is written anyway; its manifest records it.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    sentences: int = 200
+    dataset: Path | None = None
+    split: str = "test"
+    max_dice_drop: float = MAX_DICE_DROP
+    accept: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sentences <= MAX_GATE_SENTENCES:
+            raise InputError(f"--gate-sentences {self.sentences}; give 0 (no gate) to {MAX_GATE_SENTENCES}")
+        check_budget(self.max_dice_drop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Options of ``build_engine``.
+
+    Attributes:
+        checkpoint: folder of the checkpoint; None for the bundled demo weights.
+        backend: the runtime that the engine is for, a name in ``BACKENDS``.
+        precision: arithmetic of the engine, one of ``PRECISIONS``.
+        image_size: side of the square input in pixels; None for the checkpoint's own.
+        max_batch: largest batch; the smallest is always 1, since ``predict`` processes one slice.
+        opt_batch: batch that a plan is tuned for; None for ``max_batch``, at most 8.
+        verify_slices: phantom slices on which the engine is compared with PyTorch; 0 skips the comparison.
+        force: whether an existing engine is replaced.
+        kernels: "triton" puts the project's kernels into a TensorRT engine in fp16 as plugins, "stock" does not,
+            "auto" does if everything they need is installed.
+        plan: options of TensorRT's builders.
+        calibration: folder written by ``lsms-rt calibrate``; for INT8 only, and required there.
+        rest: precision of the layers of an INT8 engine that are not INT8, one of ``REST_PRECISIONS``.
+        gate: options of the accuracy gate.
+        report: HTML file for the gate's report; None for ``NAME.report.html`` beside the engine.
+
+    Raises:
+        InputError: the values contradict each other or are out of range.
+    """
+
+    checkpoint: Path | None = None
+    backend: str = ONNXRUNTIME.name
+    precision: str = "fp32"
+    image_size: int | None = None
+    max_batch: int = 8
+    opt_batch: int | None = None
+    verify_slices: int = 8
+    force: bool = False
+    kernels: str = "auto"
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    calibration: Path | None = None
+    rest: str = "fp16"
+    gate: GateOptions = field(default_factory=GateOptions)
+    report: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("backend", BACKENDS), ("precision", PRECISIONS), ("rest", REST_PRECISIONS), ("kernels", KERNELS)
+        ):  # fmt: skip
+            if getattr(self, name) not in choices:
+                raise InputError(f"--{name} {getattr(self, name)}; choose from {', '.join(choices)}")
+        self._check_int8()
+        if self.precision == "fp32" and (self.gate.dataset or self.gate.accept or self.report):
+            raise InputError("--dataset, --accept and --report are for the accuracy gate of fp16 and int8 engines")
+        if not 1 <= self.max_batch <= MAX_BATCH:
+            raise InputError(f"--max-batch {self.max_batch}; give 1 to {MAX_BATCH}")
+        batch_profile(self.max_batch, self.opt_batch)
+        if not 0 <= self.verify_slices <= MAX_VERIFY_SLICES:
+            raise InputError(f"--verify-slices {self.verify_slices}; give 0 to {MAX_VERIFY_SLICES}")
+        if self.flavour is None:
+            self._check_no_plan_options()
+
+    def _check_int8(self) -> None:
+        if (self.precision == "int8") != (self.calibration is not None):
+            raise InputError(
+                "--precision int8 needs --calibration DIR: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
+                if self.precision == "int8"
+                else "--calibration is for --precision int8"
+            )
+        if self.precision != "int8" and self.rest != BuildOptions.rest:
+            raise InputError(f"--rest is for --precision int8; remove it for {self.precision}")
+        if self.precision == "int8" and not (self.gate.sentences or self.gate.accept):
+            raise InputError(
+                "--gate-sentences 0 leaves an INT8 engine unjudged; add --accept to build without a verdict (recorded "
+                "in the manifest)"
+            )
+
+    def _check_no_plan_options(self) -> None:
+        if self.kernels == "triton":
+            raise InputError("--kernels triton is for --backend tensorrt; other backends run stock operations")
+        if self.opt_batch is not None:
+            raise InputError("--opt-batch is for plans, --backend tensorrt and tensorrt-rtx")
+        if self.plan != PlanOptions():
+            raise InputError(
+                "options of a plan (--target, --workspace ...) are for --backend tensorrt and tensorrt-rtx"
+            )
+
+    @property
+    def half(self) -> bool:
+        """Whether the graphs compute in float16, apart from INT8 layers."""
+        return self.precision == "fp16" or (self.precision == "int8" and self.rest == "fp16")
+
+    @property
+    def for_cpu(self) -> bool:
+        """Whether the graphs are laid out for a CPU's caches; ``layers.read_graph`` undoes it."""
+        return not self.spec.needs_gpu and self.precision == "fp32"
+
+    @property
+    def spec(self) -> BackendSpec:
+        """The backend's row in the table."""
+        return BACKENDS[self.backend]
+
+    @property
+    def gated(self) -> bool:
+        """Whether the engine must pass the accuracy gate."""
+        return self.precision != "fp32" and self.gate.sentences > 0
+
+    @property
+    def profile(self) -> tuple[int, int, int]:
+        """The (min, opt, max) batch of a plan."""
+        return batch_profile(self.max_batch, self.opt_batch)
+
+    @property
+    def flavour(self) -> Flavour | None:
+        """The TensorRT library that builds plans for the backend; None for other backends."""
+        return FLAVOURS.get(self.backend)
+
+    def report_path(self, output: Path, refused: bool = False) -> Path:
+        """Return the file of the gate's report; that of a refused engine does not replace an existing engine's."""
+        kind = "refused" if refused else "report"
+        return self.report or output.with_name(f"{output.name.removesuffix('.engine')}.{kind}.html")
