@@ -43,7 +43,7 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
     """
     folder.mkdir()
     kept: dict[str, Any] = {}
-    for name, data in _exported(model.half() if options.half else model).items():
+    for name, data in export_named(model.half() if options.half else model).items():
         graph = onnx.load_from_string(data)
         if recipe is not None:
             graph = read_graph(data)
@@ -74,8 +74,8 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
     return Draft(folder, manifest)
 
 
-def _exported(model: LSMS) -> Graphs:
-    """Return the exporter's files, with named layers and without metadata; from the cache if they are there."""
+def export_named(model: LSMS) -> Graphs:
+    """Export a model's graphs, with named layers and without metadata; from the cache if it holds them."""
     kernel_nodes = _kernel_nodes(model)
     translations = kernel_nodes.translations() if kernel_nodes else None
 

@@ -10,6 +10,7 @@ import pytest
 
 from lsms_rt.cli import doctor
 from lsms_rt.cli.main import _state, main
+from lsms_rt.engine.tensorrt import entry
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT
 from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import Driver, Gpu
@@ -67,7 +68,7 @@ def test_doctor_on_a_jetson(tmp_path: Path) -> None:
     assert "sudo apt install nvidia-jetpack" in backends["tensorrt"]["fix"]
     assert "--system-site-packages" in _state(backends["tensorrt"])
     assert backends["tensorrt-rtx"] | {"fix": ""} == {
-        "version": None, "builds": False, "runs": False, "missing": "support of Jetson", "fix": ""
+        "version": None, "builds": False, "runs": False, "missing": "Jetson support", "fix": ""
     }  # fmt: skip
 
 
@@ -85,14 +86,14 @@ def test_doctor_on_tensorrt_for_rtx(
     monkeypatch: pytest.MonkeyPatch, driver: Driver, installed: bool, builds: bool, runs: bool, words: str | None
 ) -> None:
     library = type("module", (), {"__version__": "1.7.1.116"})
-    monkeypatch.setattr(doctor, "load", lambda _: library)
-    real = doctor.importlib.util.find_spec
+    monkeypatch.setattr(entry, "load", lambda _: library)
+    real = entry.importlib.util.find_spec
     monkeypatch.setattr(
-        doctor.importlib.util,
+        entry.importlib.util,
         "find_spec",
         lambda n: (object() if installed else None) if n in ("pycuda", "cuda") else real(n),
     )
-    found: dict[str, Any] = doctor._tensorrt(RTX, driver, None)
+    found: dict[str, Any] = entry.diagnose(RTX.name, driver, None)
     assert (found["version"], found["builds"], found["runs"]) == ("1.7.1.116", builds, runs)
     line = _state(found)
     assert line.startswith(f"1.7.1.116, builds here: yes, runs here: {'yes' if runs else 'no'}")
@@ -100,15 +101,15 @@ def test_doctor_on_tensorrt_for_rtx(
 
 
 def test_tensorrt_builds_on_its_own_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "load", lambda _: type("module", (), {"__version__": "11.4.0.106"}))
-    assert doctor._tensorrt(TENSORRT, NONE, None)["builds"] is False
-    assert doctor._tensorrt(TENSORRT, Driver((13, 0), (A10,)), None)["builds"] is True
+    monkeypatch.setattr(entry, "load", lambda _: type("module", (), {"__version__": "11.4.0.106"}))
+    assert entry.diagnose(TENSORRT.name, NONE, None)["builds"] is False
+    assert entry.diagnose(TENSORRT.name, Driver((13, 0), (A10,)), None)["builds"] is True
 
 
 def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report["backends"]) == ["onnxruntime", "pytorch", "tensorrt", "tensorrt-rtx"]
+    assert list(report["backends"]) == ["onnxruntime", "tensorrt", "tensorrt-rtx", "pytorch"]
     assert report["backends"]["onnxruntime"]["runs"] is True
     assert "cpu" in report["backends"]["onnxruntime"]["devices"]
     assert main(["doctor"]) == 0

@@ -271,7 +271,7 @@ def test_no_context_says_why(opened: Any) -> None:
 def test_what_rtx_compiled_is_kept_for_the_next_process(
     opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(backend_module.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("LSMS_RT_CACHE", str(tmp_path / "cache"))
     backend, library, _ = opened(RTX)
     assert library.caches == []
     backend.close()
@@ -280,7 +280,7 @@ def test_what_rtx_compiled_is_kept_for_the_next_process(
     assert library.caches == [b"compiled", b"compiled"]
     folder = next((tmp_path / "cache").rglob("text.plan.cache")).parent
     assert folder.name == "nvidia-a10-1-7-1-116"  # another GPU's or version's is another file
-    monkeypatch.setenv(backend_module.CACHE, "")
+    monkeypatch.setenv("LSMS_RT_CACHE", "")
     _, library, _ = opened(RTX)
     assert library.caches == []
 
