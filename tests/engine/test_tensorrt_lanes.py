@@ -27,7 +27,6 @@ from fake_tensorrt import FakeDevice, FakeLibrary
 from lsms_rt import errors
 from lsms_rt.bench.device_times import event_times
 from lsms_rt.bench.stopwatch import Effort
-from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.lane import IDLE
 from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX, TENSORRT, Flavour
