@@ -17,8 +17,9 @@ from .graphs import make_graphs
 # alias of version 0.1
 from .options import BuildOptions as BuildOptions
 from .plans import check_build, make_plans
+from .references import of_model
 from .tensorrt import Progress
-from .verify import HALF_SLICES, of_model, verify, verify_in_half
+from .verify import HALF_SLICES, verify, verify_in_half
 
 Say = Callable[[str], None]
 

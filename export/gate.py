@@ -23,7 +23,7 @@ from .directory import Draft, measured_with
 
 # alias of version 0.1
 from .options import GateOptions as GateOptions
-from .verify import Reference
+from .references import Reference
 
 
 def held_out_data(options: GateOptions, recipe: Recipe | None, folder: Path, image_size: int) -> GateData:
@@ -67,7 +67,8 @@ def run(
     tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
     pytorch = Segmenter.over(_ModelBackend(reference), manifest, tokenizer)
     backend = open_backend(directory, device=BACKENDS[manifest.backend].exact_device)
-    with Segmenter.over(backend, manifest, tokenizer) as engine:
+    tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
+    with tuned, Segmenter.over(backend, manifest, tokenizer) as engine:
         result = run_gate(pytorch, engine, data, options.max_dice_drop)
     fails = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
     accepted = options.accept and fails

@@ -22,8 +22,9 @@ from lsms_rt.machine.gpu import look
 
 from .directory import Draft, check_output, digests, measured_with, work_folder
 from .options import BuildOptions, PlanOptions
+from .references import of_engine
 from .tensorrt import Profile, Progress, build_plan, check_builder
-from .verify import bundled_examples, compare, judge, of_engine
+from .verify import bundled_examples, compare, judge
 
 # TensorRT's Python plugins compiled ahead of time; those of 10.14 are broken.
 MIN_VERSION_FOR_PLUGINS = (10, 15)

@@ -145,8 +145,8 @@ def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions
     # The library rejects a level with nothing but a line in its log.
     if config.hardware_compatibility_level != level:
         raise EngineError(
-            f"--hardware {options.hardware}: {flavour.title} {library.__version__} rejected this option; use --hardware "
-            "none"
+            f"--hardware {options.hardware}: {flavour.title} {library.__version__} rejected this option; "
+            "use --hardware none"
         )
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.data import DATA
-from lsms_rt.engine import EngineDirectory, open_backend, open_directory
-from lsms_rt.engine.onnxruntime import cpu_count
-from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine import EngineDirectory, open_directory
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.preprocess import to_tensor
 from lsms_rt.reading.load import load_slice
-from lsms_rt.tokenizer import Tokenizer, Tokens
+from lsms_rt.tokenizer import Tokenizer
 
 from .directory import measured_with
+from .references import Inputs, Reference, any_tokens, of_engine, of_model
 
 if TYPE_CHECKING:
     from lsms_rt.model import LSMS
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 HALF_SLICES = 2
 # Of the phantom: cases that neither training, validation nor any RefHL-Phantom has.
 SEED = 7_000_000
-# Slices at the same time; each needs the memory of one whole forward pass.
-MAX_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -79,19 +75,6 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, as a manifest records them."""
         return asdict(self)
-
-
-Inputs = tuple[np.ndarray, Tokens]  # an image (1, 1, S, S) and the tokens of a sentence
-
-
-class Reference(Protocol):
-    """Something that computes logits: a PyTorch model, or an engine."""
-
-    def __call__(self, image: np.ndarray, tokens: Tokens) -> np.ndarray:
-        """``image`` (1, 1, S, S) and tokens -> logits (S, S)."""
-
-    def all(self, inputs: list[Inputs]) -> list[np.ndarray]:
-        """Return the logits of all inputs, in order."""
 
 
 def phantom_examples(slices: int, matrix: int, seed: int = SEED) -> Iterator[tuple[np.ndarray, str]]:
@@ -158,8 +141,7 @@ def _inputs(engine: EngineDirectory, examples: Iterable[tuple[np.ndarray, str]])
             tokens = tokenizer(text)
         except InputError:
             # Another vocabulary may not know the phantom's words; any token will do.
-            count = manifest.max_tokens
-            tokens = Tokens(np.eye(1, count, 1, dtype=np.int64), np.eye(1, count, dtype=np.float32))
+            tokens = any_tokens(manifest.max_tokens)
         inputs.append((image, tokens))
     return inputs
 
@@ -216,63 +198,3 @@ def verify_in_half(engine: EngineDirectory, reference: Reference, half: LSMS, sl
         # The main figures of an INT8 engine are those of its graphs, INT8 layers included.
         return manifest.accuracy | {"rest_in_float16": accuracy}
     return accuracy | {"graphs": manifest.accuracy}
-
-
-@dataclass(frozen=True)
-class _Parallel:
-    """Computes several slices at the same time, each on one thread.
-
-    Threads that share one slice wait for each other after every operation; on a machine with other work a slice then
-    took seconds.
-    """
-
-    run: Callable[[np.ndarray, Tokens], np.ndarray]
-    workers: int
-
-    def __call__(self, image: np.ndarray, tokens: Tokens) -> np.ndarray:
-        return self.run(image, tokens)
-
-    def all(self, inputs: list[Inputs]) -> list[np.ndarray]:
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(lambda pair: self.run(*pair), inputs))
-
-
-class _ModelReference(_Parallel):
-    """A PyTorch model; PyTorch's number of threads is 1 while ``all`` runs."""
-
-    def all(self, inputs: list[Inputs]) -> list[np.ndarray]:
-        import torch
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return super().all(inputs)
-        finally:
-            torch.set_num_threads(threads)
-
-
-def of_model(model: LSMS) -> Reference:
-    """Return a PyTorch model as a reference; ``kernels="reference"`` is the model by its definition."""
-    import torch
-
-    dtype = next(model.parameters()).dtype
-
-    def run(image: np.ndarray, tokens: Tokens) -> np.ndarray:
-        pixels, ids, mask = (torch.from_numpy(array) for array in (image, tokens.ids, tokens.mask))
-        with torch.no_grad():
-            logits = model(pixels.to(dtype), ids, mask.to(dtype))
-        return np.asarray(logits[0, 0].float().numpy())
-
-    return _ModelReference(run, min(MAX_WORKERS, cpu_count()))
-
-
-def of_engine(engine: Path | EngineDirectory) -> Reference:
-    """Open an engine as a reference, on the CPU if its backend runs there, where fp32 is fp32; else on the GPU."""
-    directory = engine if isinstance(engine, EngineDirectory) else open_directory(engine)
-    spec = BACKENDS[directory.manifest.backend]
-    backend = open_backend(directory, threads=1, device=spec.exact_device)
-
-    def run(image: np.ndarray, tokens: Tokens) -> np.ndarray:
-        return backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0]
-
-    return _Parallel(run, 1 if spec.needs_gpu else min(MAX_WORKERS, cpu_count()))

@@ -59,7 +59,7 @@ def test_a_new_row_opens_predicts_and_inspects(
 def test_a_new_row_is_offered_and_examined(abacus: Path) -> None:
     from lsms_rt.bench.engine import gpu_index
     from lsms_rt.export.options import BuildOptions
-    from lsms_rt.export.verify import of_engine
+    from lsms_rt.export.references import of_engine
 
     options = make_parser(COMMANDS).parse_args(["build-engine", "--backend", "abacus", "-o", "x"])
     assert options.backend == "abacus"

@@ -19,7 +19,8 @@ from lsms_rt.errors import EngineError, InputError
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.graph.passes import store_as_fp16
 from lsms_rt.export.options import BuildOptions
-from lsms_rt.export.verify import bundled_examples, compare, judge, of_engine, of_model, phantom_examples
+from lsms_rt.export.references import of_engine, of_model
+from lsms_rt.export.verify import bundled_examples, compare, judge, phantom_examples
 from lsms_rt.model import LSMS, TextConfig, preset
 
 
@@ -139,6 +140,10 @@ def test_slices_are_compared_on_one_pytorch_thread_each(demo_engine: Path) -> No
     try:
         compare(of_model(model), demo_engine, phantom_examples(2, 64))
         assert (seen, torch.get_num_threads()) == ([1, 1], before + 1)
+        seen.clear()
+        with of_model(model).tuned(256, 32):
+            assert torch.get_num_threads() in (1, before + 1)
+        assert (seen, torch.get_num_threads()) == ([before + 1] * 2 + [1] * 2, before + 1)
     finally:
         torch.set_num_threads(before)
 
