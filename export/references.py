@@ -79,14 +79,14 @@ class _ModelReference(_Parallel):
         import torch
 
         threads = torch.get_num_threads()
-        image, any_tokens = np.zeros((1, 1, image_size, image_size), np.float32), any_tokens(tokens)
+        inputs = np.zeros((1, 1, image_size, image_size), np.float32), any_tokens(tokens)
         seconds = {}
         # All threads are faster on an idle machine, one thread on a busy machine.
         for count in dict.fromkeys((threads, 1)) if threads > 1 else ():
             torch.set_num_threads(count)
-            self.run(image, any_tokens)
+            self.run(*inputs)
             begin = time.perf_counter()
-            self.run(image, any_tokens)
+            self.run(*inputs)
             seconds[count] = time.perf_counter() - begin
         torch.set_num_threads(min(seconds, key=lambda count: seconds[count]) if seconds else threads)
         try:
