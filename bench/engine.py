@@ -16,7 +16,7 @@ from typing import Any
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import Manifest
 from lsms_rt.engine.registry import BACKENDS, parse_device
-from lsms_rt.engine.tensorrt.variant import FLAVOURS
+from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.machine import jetson
 from lsms_rt.machine.gpu import look
 from lsms_rt.segmenter import Segmenter
@@ -102,7 +102,7 @@ def measure_engine(path: Path, options: Options, say: Say = lambda _: None) -> d
     record["memory"] = {"rss_before_mb": opened, "rss_after_mb": rss_mb(), "peak_rss_mb": peak_rss_mb()}
     record["memory"]["device"] = _device_memory(before, opened_state)
     ways: Ways = {}
-    if manifest.backend in FLAVOURS:
+    if manifest.backend in VARIANTS:
         say("events of the GPU, with and without a CUDA graph")
         ways = with_and_without_graph(path, options.device, example(), SENTENCE, options.effort)
     record["events"] = {way: _plain(found) for way, found in ways.items()}

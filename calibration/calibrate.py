@@ -220,4 +220,4 @@ def _key(engine: EngineDirectory, *parts: Any) -> str:
 
 
 def _write(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")

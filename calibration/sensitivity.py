@@ -69,7 +69,7 @@ def measure_effects(probe: Probe, units: list[Unit], ranges: dict[str, Ranges], 
         for method, found in ranges.items():
             if (unit.key, method) not in known:
                 known[unit.key, method] = probe.effect(unit.key, method, {unit.graph: unit.of(found)})
-        write_whole(cache, json.dumps([asdict(effect) for effect in known.values()], indent=1) + "\n")
+        write_text(cache, json.dumps([asdict(effect) for effect in known.values()], indent=1) + "\n")
     return [known[unit.key, method] for unit in units for method in ranges]
 
 

@@ -53,4 +53,4 @@ def open_variant(
     memory = MemoryEngine(engine.path, engine.manifest, engine.digest, changed)
     backend = Listening(OnnxRuntimeBackend(memory, threads, "cpu"), keep)
     tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
-    return Segmenter.over(backend, engine.manifest, tokenizer), backend
+    return Segmenter.from_backend(backend, engine.manifest, tokenizer), backend

@@ -67,9 +67,9 @@ def build_engine(
             say(f"comparing every operation in float16, on {min(options.verify_slices, HALF_SLICES)} (a minute)")
             graphs = graphs.noted(accuracy=verify_in_half(graphs.open(), reference, model, options.verify_slices))
         engine = graphs
-        if options.flavour is not None:
-            say(f"building the plans of {options.flavour.title}")
-            engine = make_plans(graphs, options.profile, options.plan, options.flavour, work / "plans", progress)
+        if options.variant is not None:
+            say(f"building the plans of {options.variant.title}")
+            engine = make_plans(graphs, options.profile, options.plan, options.variant, work / "plans", progress)
             if engine.not_run:
                 say(f"the plans are not run: {engine.not_run}")
             elif options.verify_slices:

@@ -8,7 +8,8 @@ from typing import Any
 
 import lsms_rt
 from lsms_rt.data import DEMO_NOTE, demo_checkpoint
-from lsms_rt.engine.manifest import Manifest, sha256
+from lsms_rt.digest import sha256
+from lsms_rt.engine.manifest import Manifest
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER, WEIGHTS

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.files import write_whole
+from lsms_rt.atomic import write_text
 from lsms_rt.calibration.gate import GateData, GateResult, gate_data, run_gate
 from lsms_rt.calibration.recipe import Recipe
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.engine import open_backend
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
-from lsms_rt.engine.manifest import Manifest, sha256
+from lsms_rt.digest import sha256
+from lsms_rt.engine.manifest import Manifest
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.errors import AccuracyGateError, InputError
 from lsms_rt.segmenter import Segmenter
@@ -65,10 +66,10 @@ def run(
     manifest, not_run = measured.manifest, shipped.not_run
     directory = measured.open()
     tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
-    pytorch = Segmenter.over(_ModelBackend(reference), manifest, tokenizer)
+    pytorch = Segmenter.from_backend(_ModelBackend(reference), manifest, tokenizer)
     backend = open_backend(directory, device=BACKENDS[manifest.backend].exact_device)
     tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
-    with tuned, Segmenter.over(backend, manifest, tokenizer) as engine:
+    with tuned, Segmenter.from_backend(backend, manifest, tokenizer) as engine:
         result = run_gate(pytorch, engine, data, options.max_dice_drop)
     fails = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
     accepted = options.accept and fails
@@ -98,7 +99,7 @@ def skipped(options: GateOptions) -> dict[str, Any]:
 def write_report(path: Path, page: str) -> None:
     """Write the report; its folder is created if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page)
+    write_text(path, page)
 
 
 def _refusal(result: GateResult, precision: str, report: Path) -> str:

@@ -13,7 +13,7 @@ from lsms_rt.calibration.compare import check_budget
 from lsms_rt.engine.manifest import batch_profile
 from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX_TARGETS, Flavour
+from lsms_rt.engine.tensorrt.variant import VARIANTS, RTX_TARGETS, TensorRtVariant
 from lsms_rt.errors import InputError
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -46,16 +46,16 @@ class PlanOptions:
     hardware: str = "none"
     optimization_level: int | None = None
 
-    def check(self, flavour: Flavour) -> None:
+    def check(self, variant: TensorRtVariant) -> None:
         """Raise :class:`InputError` for options that the library does not support."""
         unknown = [target for target in self.targets if target not in RTX_TARGETS]
-        if self.targets and not flavour.portable:
+        if self.targets and not variant.portable:
             raise InputError(
                 "--target is for --backend tensorrt-rtx; TensorRT builds for the GPU it runs on: remove --target, or "
                 "use --hardware same-capability or ampere+"
             )
         if unknown:
-            raise InputError(f"--target {','.join(unknown)}: {flavour.title} builds for {','.join(RTX_TARGETS)}")
+            raise InputError(f"--target {','.join(unknown)}: {variant.title} builds for {','.join(RTX_TARGETS)}")
         if self.hardware not in HARDWARE:
             raise InputError(f"--hardware {self.hardware}; choose from {', '.join(HARDWARE)}")
         tensorrt_only = (
@@ -64,10 +64,10 @@ class PlanOptions:
             self.timing_cache,
             self.optimization_level is not None,
         )
-        if flavour.portable and any(tensorrt_only):
+        if variant.portable and any(tensorrt_only):
             raise InputError(
                 "--hardware, --version-compatible, --timing-cache and --optimization-level are for --backend tensorrt; "
-                f"{flavour.title} compiles for the GPU when the engine is loaded: list GPUs with --target"
+                f"{variant.title} compiles for the GPU when the engine is loaded: list GPUs with --target"
             )
         if self.timing_cache is not None and not self.timing_cache.parent.is_dir():
             raise InputError(f"--timing-cache {self.timing_cache}: its folder does not exist; create it first")
@@ -163,7 +163,7 @@ class BuildOptions:
         batch_profile(self.max_batch, self.opt_batch)
         if not 0 <= self.verify_slices <= MAX_VERIFY_SLICES:
             raise InputError(f"--verify-slices {self.verify_slices}; give 0 to {MAX_VERIFY_SLICES}")
-        if self.flavour is None:
+        if self.variant is None:
             self._check_no_plan_options()
 
     def _check_int8(self) -> None:
@@ -217,9 +217,9 @@ class BuildOptions:
         return batch_profile(self.max_batch, self.opt_batch)
 
     @property
-    def flavour(self) -> Flavour | None:
+    def variant(self) -> TensorRtVariant | None:
         """The TensorRT library that builds plans for the backend; None for other backends."""
-        return FLAVOURS.get(self.backend)
+        return VARIANTS.get(self.backend)
 
     def report_path(self, output: Path, refused: bool = False) -> Path:
         """Return the file of the gate's report; that of a refused engine does not replace an existing engine's."""

@@ -16,7 +16,7 @@ from lsms_rt.engine.manifest import Manifest, open_directory
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.registry import BACKENDS, find_backend
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
-from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, Flavour, load, parse_version
+from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.machine.gpu import look
 
@@ -34,7 +34,7 @@ TOKENIZER = "tokenizer.json"
 
 
 def convert_engine(
-    source: Path, flavour: Flavour, profile: Profile, options: PlanOptions, output: Path, *, force: bool = False,
+    source: Path, variant: TensorRtVariant, profile: Profile, options: PlanOptions, output: Path, *, force: bool = False,
     say: Callable[[str], None] = lambda _: None, progress: Progress | None = None,
 ) -> Manifest:  # fmt: skip
     """Build the plans of an ONNX Runtime engine, in its precision.
@@ -43,7 +43,7 @@ def convert_engine(
 
     Args:
         source: the engine of graphs.
-        flavour: the library that builds.
+        variant: the library that builds.
         profile: (min, opt, max) batch.
         options: of the builder.
         output: the engine directory to write.
@@ -57,7 +57,7 @@ def convert_engine(
     Raises:
         InputError, EngineError, MachineError: as ``build_engine``.
     """
-    check_builder(flavour, options)
+    check_builder(variant, options)
     if output.exists() and output.resolve() == source.resolve():
         raise InputError(f"-o {output} is the engine that --from reads; choose another -o")
     check_output(output, force)
@@ -72,7 +72,7 @@ def convert_engine(
         for name in engine.manifest.files:
             # The bytes just verified.
             (graphs.folder / name).write_bytes(engine.read(name))
-        plans = make_plans(graphs, profile, options, flavour, work / "plans", progress)
+        plans = make_plans(graphs, profile, options, variant, work / "plans", progress)
         if plans.manifest.gate:
             gate = plans.manifest.gate | {"of": "the graphs; the plans made of them were not asked"}
             plans = plans.noted(gate=gate)
@@ -97,9 +97,9 @@ def check_build(options: BuildOptions) -> str:
         InputError: the options are not supported, or "triton" is requested and something it needs is missing.
         MachineError: the library is missing, or a GPU that it needs.
     """
-    if options.flavour is None:
+    if options.variant is None:
         return "stock"
-    check_builder(options.flavour, options.plan)
+    check_builder(options.variant, options.plan)
     return chosen_kernels(options)
 
 
@@ -111,21 +111,21 @@ def chosen_kernels(options: BuildOptions) -> str:
     """
     if options.kernels == "stock":
         return "stock"
-    missing = no_plugins(options.flavour, options.precision, options.plan)
+    missing = no_plugins(options.variant, options.precision, options.plan)
     if missing and options.kernels == "triton":
         raise InputError(f"--kernels triton: {missing}; use --kernels stock")
     return "stock" if missing else "triton"
 
 
-def no_plugins(flavour: Flavour | None, precision: str, options: PlanOptions) -> str | None:
+def no_plugins(variant: TensorRtVariant | None, precision: str, options: PlanOptions) -> str | None:
     """Return why an engine cannot have our kernels as plugins; None if it can."""
-    if flavour is None or flavour.portable:
+    if variant is None or variant.portable:
         return "only TensorRT takes plugins"
     if precision != "fp16":
         return "the plugins are for --precision fp16"
     if options.hardware == "ampere+" or options.version_compatible:
         return "plugins are compiled for this GPU and version, not for --hardware ampere+ or --version-compatible"
-    version = parse_version(load(flavour).__version__)
+    version = parse_version(load(variant).__version__)
     if version < MIN_VERSION_FOR_PLUGINS:
         needed, installed = (".".join(map(str, v)) for v in (MIN_VERSION_FOR_PLUGINS, version))
         return f"plugins need TensorRT {needed}, this is {installed}"
@@ -143,7 +143,7 @@ def no_plugins(flavour: Flavour | None, precision: str, options: PlanOptions) ->
 
 
 def make_plans(
-    graphs: Draft, profile: Profile, options: PlanOptions, flavour: Flavour, folder: Path, progress: Progress | None
+    graphs: Draft, profile: Profile, options: PlanOptions, variant: TensorRtVariant, folder: Path, progress: Progress | None
 ) -> Draft:
     """Build the plans of an engine of graphs in the new ``folder``.
 
@@ -151,51 +151,51 @@ def make_plans(
     """
     folder.mkdir()
     layers = {}
-    suffix = BACKENDS[flavour.name].file_suffix
+    suffix = BACKENDS[variant.name].file_suffix
     for name in (TEXT_GRAPH, IMAGE_GRAPH):
         graph = graphs.folder / name
         if name == IMAGE_GRAPH and graphs.manifest.kernels == "triton":
-            graph = _with_plugins(flavour, graph)
+            graph = _with_plugins(variant, graph)
         file = (folder / name).with_suffix(suffix)
-        plan, layers[file.name] = build_plan(flavour, graph, profile, options, progress)
+        plan, layers[file.name] = build_plan(variant, graph, profile, options, progress)
         file.write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
     shutil.copyfile(graphs.folder / TOKENIZER, folder / TOKENIZER)
     # A plan that is not portable was tuned on this machine's GPU.
-    gpu = None if flavour.portable else look().gpus[0]
+    gpu = None if variant.portable else look().gpus[0]
     manifest = replace(
         graphs.manifest,
-        backend=flavour.name,
-        backend_version=load(flavour).__version__,
+        backend=variant.name,
+        backend_version=load(variant).__version__,
         max_batch=profile[2],
         profile=profile,
         compute_capability=".".join(map(str, gpu.capability)) if gpu else None,
         device_name=gpu.name if gpu else None,
-        target_capabilities=(options.targets or tuple(RTX_TARGETS)) if flavour.portable else (),
+        target_capabilities=(options.targets or tuple(RTX_TARGETS)) if variant.portable else (),
         plan_options=options.to_dict() | {"platform": platform_name()},
         files=digests(folder),
     )
-    not_run = _why_not_here(manifest, flavour)
+    not_run = _why_not_here(manifest, variant)
     if not_run:
         manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": f"not run: {not_run}"})
     return Draft(folder, manifest, not_run)
 
 
-def _why_not_here(manifest: Manifest, flavour: Flavour) -> str:
+def _why_not_here(manifest: Manifest, variant: TensorRtVariant) -> str:
     """Return why plans that were just built cannot be run on this machine; empty if they can."""
     if importlib.util.find_spec("pycuda") is None:
         return "pycuda is not installed"
     try:
-        check_gpu(manifest, look(), 0, flavour)
+        check_gpu(manifest, look(), 0, variant)
     except LsmsError as error:
         return str(error)
     return ""
 
 
-def _with_plugins(flavour: Flavour, graph: Path) -> Path:
+def _with_plugins(variant: TensorRtVariant, graph: Path) -> Path:
     """Compile the kernels for this machine's GPU; the plan holds them, and needs neither Triton nor Python for them."""
     from lsms_rt.kernels.aot import compile_launch
 
     from .kernel_nodes import with_plugins
 
-    return with_plugins(load(flavour), graph, look().gpus[0].arch, compile_launch)
+    return with_plugins(load(variant), graph, look().gpus[0].arch, compile_launch)

@@ -18,7 +18,7 @@ from typing import Any
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
-from lsms_rt.engine.tensorrt.variant import Flavour, load
+from lsms_rt.engine.tensorrt.variant import TensorRtVariant, load
 from lsms_rt.errors import EngineError, GpuNotFoundError, InputError
 from lsms_rt.machine.gpu import look
 
@@ -37,7 +37,7 @@ Profile = tuple[int, int, int]
 Progress = Callable[[str, int, int], None]
 
 
-def check_builder(flavour: Flavour, options: PlanOptions) -> None:
+def check_builder(variant: TensorRtVariant, options: PlanOptions) -> None:
     """Check everything that would stop :func:`build_plan`, before the expensive steps.
 
     Raises:
@@ -45,23 +45,23 @@ def check_builder(flavour: Flavour, options: PlanOptions) -> None:
         MachineError: the library is missing.
         GpuNotFoundError: there is no GPU, on which TensorRT measures kernels.
     """
-    options.check(flavour)
-    library = load(flavour)
+    options.check(variant)
+    library = load(variant)
     _hardware_level(library, options)
     problem = look().problem
-    if problem and not flavour.portable:
+    if problem and not variant.portable:
         raise GpuNotFoundError(
-            f"{flavour.title} builds on the GPU that will run the engine: {problem}; run lsms-rt doctor for details"
+            f"{variant.title} builds on the GPU that will run the engine: {problem}; run lsms-rt doctor for details"
         )
 
 
 def build_plan(
-    flavour: Flavour, graph: Path, profile: Profile, options: PlanOptions, progress: Progress | None = None
+    variant: TensorRtVariant, graph: Path, profile: Profile, options: PlanOptions, progress: Progress | None = None
 ) -> tuple[bytes, Report]:
     """Build the plan of the ONNX file ``graph``.
 
     Args:
-        flavour: the library.
+        variant: the library.
         graph: the file.
         profile: (min, opt, max) batch.
         options: of the builder.
@@ -74,19 +74,19 @@ def build_plan(
         EngineError: the graph cannot be parsed or built.
         InputError, MachineError: as :func:`check_builder`.
     """
-    options.check(flavour)
-    library = load(flavour)
+    options.check(variant)
+    library = load(variant)
     logger = logger_of(library)
     messages, mark = logger.messages, logger.messages.mark()
     try:
         builder = library.Builder(logger)
     except TypeError as error:
         # The bindings raise it if the library returned no builder.
-        raise explain(f"{flavour.title} could not create a builder", messages.errors(mark)) from error
+        raise explain(f"{variant.title} could not create a builder", messages.errors(mark)) from error
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(library, network, logger, graph)
     config = builder.create_builder_config()
-    _configure(library, flavour, config, options)
+    _configure(library, variant, config, options)
     config.progress_monitor = _monitor(library, messages, progress or (lambda *_: None))
     _add_profile(builder, network, config, profile, graph.name)
     if options.timing_cache is not None:
@@ -97,12 +97,12 @@ def build_plan(
     if messages.interrupt is not None:
         raise messages.interrupt
     if plan is None:
-        raise explain(f"{flavour.title} did not build {graph.name}", messages.errors(mark))
+        raise explain(f"{variant.title} did not build {graph.name}", messages.errors(mark))
     if options.timing_cache is not None:
         _write_timing_cache(config, options.timing_cache)
     data = bytes(plan)
     read_header(data, f"the plan of {graph.name}")
-    report = {"library": flavour.title, "version": library.__version__, "bytes": len(data)}
+    report = {"library": variant.title, "version": library.__version__, "bytes": len(data)}
     return data, report | _layers(library, logger, data, recorded, options.version_compatible)
 
 
@@ -133,7 +133,7 @@ def _parse(library: Any, network: Any, logger: Any, graph: Path) -> None:
         raise EngineError(f"TensorRT cannot read {graph.name}: {' | '.join(texts[:3]) or 'it has no outputs'}")
 
 
-def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions) -> None:
+def _configure(library: Any, variant: TensorRtVariant, config: Any, options: PlanOptions) -> None:
     # On by default: it would round fp32 to the 11 bits of fp16.
     config.clear_flag(library.BuilderFlag.TF32)
     if options.workspace_mib is not None:
@@ -145,7 +145,7 @@ def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions
     # The library rejects a level with nothing but a line in its log.
     if config.hardware_compatibility_level != level:
         raise EngineError(
-            f"--hardware {options.hardware}: {flavour.title} {library.__version__} rejected this option; "
+            f"--hardware {options.hardware}: {variant.title} {library.__version__} rejected this option; "
             "use --hardware none"
         )
     if options.optimization_level is not None:
@@ -158,7 +158,7 @@ def _configure(library: Any, flavour: Flavour, config: Any, options: PlanOptions
             capability = getattr(library.ComputeCapability, target.replace("_", "").upper())
             if not config.set_compute_capability(capability, index):
                 raise EngineError(
-                    f"{flavour.title} {library.__version__} does not build for {target}; use another --target"
+                    f"{variant.title} {library.__version__} does not build for {target}; use another --target"
                 )
 
 

@@ -91,4 +91,4 @@ def open_checkpoint(
         precision=str(runner.dtype).removeprefix("torch."),
         kernels=model.kernels,
     )
-    return Segmenter.over(TorchBackend(runner), manifest, tokenizer)
+    return Segmenter.from_backend(TorchBackend(runner), manifest, tokenizer)

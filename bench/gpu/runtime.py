@@ -16,7 +16,7 @@ import numpy as np
 from lsms_rt.data import demo_engine
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.tensorrt.cuda import Device
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, Flavour
+from lsms_rt.engine.tensorrt.variant import VARIANTS, TensorRtVariant
 from lsms_rt.errors import LsmsError
 from lsms_rt.export.plans import convert_engine
 from lsms_rt.export.tensorrt import PlanOptions
@@ -26,9 +26,9 @@ Row = dict[str, Any]
 
 
 def verify_runtime() -> list[Row]:
-    """A row for the driver calls, and one for every flavour of TensorRT: what was found, or why it was not run."""
+    """A row for the driver calls, and one for every variant of TensorRT: what was found, or why it was not run."""
     rows = [_row("driver calls and a captured graph", driver_calls)]
-    return rows + [_row(flavour.title, lambda: engine(flavour)) for flavour in FLAVOURS.values()]  # noqa: B023
+    return rows + [_row(variant.title, lambda: engine(variant)) for variant in VARIANTS.values()]  # noqa: B023
 
 
 def _row(what: str, check: Callable[[], Row]) -> Row:
@@ -72,11 +72,11 @@ def driver_calls() -> Row:
     return {"graph_follows_its_input": all(right), "ok": all(right)}
 
 
-def engine(flavour: Flavour) -> Row:
+def engine(variant: TensorRtVariant) -> Row:
     """Plans of the bundled engine: against their graphs, with and without CUDA graphs, singly and as a series."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plans.engine"
-        manifest = convert_engine(demo_engine(), flavour, (1, 4, 8), PlanOptions(), path)
+        manifest = convert_engine(demo_engine(), variant, (1, 4, 8), PlanOptions(), path)
         if "plans" not in manifest.accuracy:
             return {"not_run": "the plans do not run on this machine; build-engine says why"}
         directory, size = open_directory(path), manifest.image_size

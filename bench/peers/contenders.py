@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, Flavour
+from lsms_rt.engine.tensorrt.variant import VARIANTS, TensorRtVariant
 from lsms_rt.machine.gpu import look
 
 Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -26,7 +26,7 @@ class Contender:
     """``open`` gets the folder that ``prepare.prepare`` filled and a number of threads (0: the library's choice).
 
     ``needs`` are the modules without which it is left out, and said to be; ``gpu``: it also needs an NVIDIA GPU.
-    ``flavour`` names the TensorRT whose plans ``prepare`` makes for it.
+    ``variant`` names the TensorRT whose plans ``prepare`` makes for it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Contender:
     needs: tuple[str, ...]
     open: Callable[[Path, int], Series]
     gpu: bool = False
-    flavour: str | None = None
+    variant: str | None = None
 
     @property
     def absent(self) -> str | None:
@@ -161,14 +161,14 @@ def _stacked(logits: list[np.ndarray]) -> np.ndarray:
     return np.stack([answer[0] for answer in logits])
 
 
-def _plans(flavour: Flavour) -> Contender:
+def _plans(variant: TensorRtVariant) -> Contender:
     return Contender(
-        flavour.title,
-        f"the graphs of our engine as plans of {flavour.title}, float32, CUDA graphs",
-        ("pycuda", flavour.modules[0]),
-        _engine(f"{flavour.name}.engine", "cuda"),
+        variant.title,
+        f"the graphs of our engine as plans of {variant.title}, float32, CUDA graphs",
+        ("pycuda", variant.modules[0]),
+        _engine(f"{variant.name}.engine", "cuda"),
         gpu=True,
-        flavour=flavour.name,
+        variant=variant.name,
     )
 
 
@@ -205,5 +205,5 @@ CONTENDERS = (
         _eager("reference", True, "cuda"),
         gpu=True,
     ),
-    *map(_plans, FLAVOURS.values()),
+    *map(_plans, VARIANTS.values()),
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.backend import FEATURES, STAGES
 from lsms_rt.engine.manifest import batch_profile
-from lsms_rt.engine.tensorrt.variant import FLAVOURS
+from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.export.build import BuildOptions, build_engine
 from lsms_rt.export.onnx_export import OPSET, ImageGraph, TextGraph, quiet
 from lsms_rt.export.plans import convert_engine
@@ -48,9 +48,9 @@ def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size:
     del model
     build_engine(BuildOptions(checkpoint=target, verify_slices=0), folder / "ours.engine")
     for contender in CONTENDERS:
-        if contender.flavour and not contender.absent:
-            flavour, output = FLAVOURS[contender.flavour], folder / f"{contender.flavour}.engine"
-            convert_engine(folder / "ours.engine", flavour, batch_profile(8), PlanOptions(), output)
+        if contender.variant and not contender.absent:
+            variant, output = VARIANTS[contender.variant], folder / f"{contender.variant}.engine"
+            convert_engine(folder / "ours.engine", variant, batch_profile(8), PlanOptions(), output)
     return {"weights": weights, "image_size": image_size, "max_tokens": text.max_tokens, "vocabulary": text.vocab_size}
 
 

@@ -196,11 +196,11 @@ def _plan_options(options: argparse.Namespace) -> PlanOptions:
 def _convert(options: argparse.Namespace) -> None:
     """Plans from an engine that is there; PyTorch is not needed."""
     from lsms_rt.engine.manifest import batch_profile
-    from lsms_rt.engine.tensorrt.variant import FLAVOURS
+    from lsms_rt.engine.tensorrt.variant import VARIANTS
     from lsms_rt.export.plans import convert_engine
 
     if not BACKENDS[options.backend].builds_plans:
-        raise InputError(f"--from makes plans: give --backend {' or '.join(FLAVOURS)}")
+        raise InputError(f"--from makes plans: give --backend {' or '.join(VARIANTS)}")
     if options.dataset or options.calibration or options.accept or options.report or options.rest != "fp16":
         raise InputError(
             "--from asks no gate and makes nothing INT8: leave out --calibration, --rest, --dataset, --accept and "
@@ -212,7 +212,7 @@ def _convert(options: argparse.Namespace) -> None:
             "--image-size, --precision and --kernels"
         )
     manifest = convert_engine(
-        options.from_engine, FLAVOURS[options.backend], batch_profile(options.max_batch, options.opt_batch),
+        options.from_engine, VARIANTS[options.backend], batch_profile(options.max_batch, options.opt_batch),
         _plan_options(options), options.output, force=options.force, say=say,
         progress=_show if sys.stderr.isatty() else None,
     )  # fmt: skip

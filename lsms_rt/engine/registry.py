@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from lsms_rt.errors import EngineInvalidError, InputError
 
 from .backend import Backend
-from .tensorrt.variant import FLAVOURS, Flavour
+from .tensorrt.variant import VARIANTS, TensorRtVariant
 
 if TYPE_CHECKING:
     from lsms_rt.machine.gpu import Driver
@@ -79,13 +79,13 @@ class BackendSpec:
         return cast(BackendModule, importlib.import_module(self.module))
 
 
-def _tensorrt(flavour: Flavour) -> BackendSpec:
+def _tensorrt(variant: TensorRtVariant) -> BackendSpec:
     return BackendSpec(
-        name=flavour.name,
-        title=flavour.title,
+        name=variant.name,
+        title=variant.title,
         module="lsms_rt.engine.tensorrt.entry",
         devices=("cuda",),
-        install=flavour.install,
+        install=variant.install,
         file_suffix=".plan",
         builds_plans=True,
     )
@@ -100,7 +100,7 @@ ONNXRUNTIME = BackendSpec(
     devices=("cpu", "cuda", "tensorrt"),
     install="pip install onnxruntime",
 )
-BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, *map(_tensorrt, FLAVOURS.values()))}
+BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, *map(_tensorrt, VARIANTS.values()))}
 
 
 def find_backend(name: str, subject: str) -> BackendSpec:

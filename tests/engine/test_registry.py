@@ -20,7 +20,7 @@ from lsms_rt.cli.parser import make_parser
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.engine.registry import BACKENDS, BackendSpec, find_backend
-from lsms_rt.engine.tensorrt.variant import FLAVOURS
+from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.machine.gpu import Driver
 from lsms_rt.tokenizer import Tokens
@@ -65,7 +65,7 @@ def test_a_new_row_is_offered_and_examined(abacus: Path) -> None:
     assert options.backend == "abacus"
     assert doctor._backends(Driver(problem="none"), None)["abacus"]["runs"] is True
     built = BuildOptions(backend="abacus")
-    assert (built.for_cpu, built.flavour) == (True, None)
+    assert (built.for_cpu, built.variant) == (True, None)
     assert gpu_index(open_directory(abacus).manifest, None) is None
     tokens = Tokens(np.zeros((1, 32), np.int64), np.ones((1, 32), np.float32))
     assert of_engine(abacus)(np.zeros((1, 1, 256, 256), np.float32), tokens).shape == (256, 256)
@@ -85,7 +85,7 @@ def test_every_row_has_a_module_with_all_functions() -> None:
         module = spec.load()
         for function in ("open_engine", "library_version", "gpu_index", "diagnose"):
             assert callable(getattr(module, function)), f"{spec.module}.{function}"
-    assert [spec.name for spec in BACKENDS.values() if spec.builds_plans] == list(FLAVOURS)
+    assert [spec.name for spec in BACKENDS.values() if spec.builds_plans] == list(VARIANTS)
 
 
 def test_the_table_is_light() -> None:

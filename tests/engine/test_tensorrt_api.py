@@ -25,7 +25,7 @@ VARIABLES = {
     "engine": "ICudaEngine", "_context": "IExecutionContext", "context": "IExecutionContext", "tensor": "ITensor",
     "runtime": "Runtime", "_runtime": "Runtime", "inspector": "EngineInspector", "mistake": "ParserError",
 }  # fmt: skip
-# What only TensorRT for RTX has; our code asks the flavour, or the object, before it uses them.
+# What only TensorRT for RTX has; our code asks the variant, or the object, before it uses them.
 RTX_ONLY = {
     "ComputeCapability", "CudaGraphStrategy", "EngineValidity", "EngineInvalidityDiagnostics",
     "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability", "Runtime.get_engine_validity",

@@ -29,14 +29,14 @@ from lsms_rt.bench.device_times import event_times
 from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.lane import IDLE
-from lsms_rt.engine.tensorrt.variant import FLAVOURS, RTX, TENSORRT, Flavour
+from lsms_rt.engine.tensorrt.variant import VARIANTS, RTX, TENSORRT, TensorRtVariant
 from lsms_rt.errors import BatchSizeError, EngineInvalidError
 
 
 @pytest.fixture
 def opened(tmp_path: Path, demo_engine: Path) -> Callable[..., tuple[TensorRtBackend, FakeLibrary, FakeDevice]]:
-    def make(flavour: Flavour = TENSORRT, graphs: bool = True, capture: str = "") -> Any:
-        directory, plans = engine_directory(tmp_path / "a.engine", demo_engine, flavour)
+    def make(variant: TensorRtVariant = TENSORRT, graphs: bool = True, capture: str = "") -> Any:
+        directory, plans = engine_directory(tmp_path / "a.engine", demo_engine, variant)
         device = FakeDevice(capture=capture)
         library = FakeLibrary(device, plans, directory.manifest.backend_version)
         backend = TensorRtBackend(
@@ -65,9 +65,9 @@ def some(batch: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("graphs", [True, False])
-@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=list(FLAVOURS))
-def test_answers_follow_images_and_sentences(opened: Any, flavour: Flavour, graphs: bool) -> None:
-    backend, library, device = opened(flavour, graphs)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_answers_follow_images_and_sentences(opened: Any, variant: TensorRtVariant, graphs: bool) -> None:
+    backend, library, device = opened(variant, graphs)
     texts = [sentence(backend, seed) for seed in (1, 2)]
     assert not np.array_equal(texts[0].arrays["keys1"], texts[1].arrays["keys1"])
     for seed, (batch, which) in enumerate([(1, 0), (1, 0), (3, 0), (1, 1), (3, 1), (3, 0), (1, 0)]):
@@ -75,10 +75,10 @@ def test_answers_follow_images_and_sentences(opened: Any, flavour: Flavour, grap
         np.testing.assert_allclose(backend.segment(images, texts[which]), wanted(images, texts[which]), rtol=1e-5)
     assert library.contexts == 3  # of the text, and of batches 1 and 3
     assert library.runtime.engine_host_code_allowed is False
-    ours = graphs and not flavour.own_graphs
+    ours = graphs and not variant.own_graphs
     assert device.calls.count("captured") == (3 if ours else 0)
     assert ("launch" in device.calls) == ours
-    if flavour is RTX:
+    if variant is RTX:
         strategy = library.CudaGraphStrategy
         assert library.config.cuda_graph_strategy == (strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED)
     backend.close()

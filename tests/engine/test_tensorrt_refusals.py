@@ -91,15 +91,15 @@ def test_versions(demo_engine: Path, built: str, here: str, compatible: bool, ru
     ],
 )
 def test_gpus(demo_engine: Path, changes: dict[str, Any], gpu: Gpu, error: type[Exception] | None) -> None:
-    flavour = RTX if "target_capabilities" in changes else TENSORRT
-    asked = manifest(demo_engine, backend=flavour.name, **changes)
+    variant = RTX if "target_capabilities" in changes else TENSORRT
+    asked = manifest(demo_engine, backend=variant.name, **changes)
     if error is None:
-        assert check_gpu(asked, Driver((13, 0), (gpu,)), 0, flavour) is gpu
+        assert check_gpu(asked, Driver((13, 0), (gpu,)), 0, variant) is gpu
         return
     words = "built on Linux sparc64" if "platform" in asked.plan_options else f"this GPU is {gpu.name}"
     with pytest.raises(error, match=f"{words}.*lsms-rt build-engine .*--image-size 256 --max-batch [48]") as caught:
-        check_gpu(asked, Driver((13, 0), (gpu,)), 0, flavour)
-    assert ("--target sm_86" in str(caught.value)) == (flavour is RTX)
+        check_gpu(asked, Driver((13, 0), (gpu,)), 0, variant)
+    assert ("--target sm_86" in str(caught.value)) == (variant is RTX)
 
 
 def test_a_gpu_that_rtx_does_not_know(demo_engine: Path) -> None:
@@ -122,7 +122,7 @@ def test_no_gpu_and_an_old_driver(demo_engine: Path) -> None:
 def test_headers(demo_engine: Path) -> None:
     plan = plan_bytes(RTX, (1, 7, 1, 116), b"x" * 100, mask=0b1010)
     header = read_header(plan, "a.plan")
-    assert (header.flavour, header.version, header.targets) == (RTX, (1, 7, 1, 116), ("sm_80", "sm_89"))
+    assert (header.variant, header.version, header.targets) == (RTX, (1, 7, 1, 116), ("sm_80", "sm_89"))
     for broken, words in (
         (plan[:-1], "has 163 bytes, its header says 164"), (plan[:40], "is no plan of TensorRT"),
         (b"GIF89a" + plan, "begins with b'GIF8'"), (b"", "has 0 bytes"),

@@ -82,7 +82,7 @@ def test_its_plans_and_layers(half: Path) -> None:
     for name, least in (("text", 20), ("image", 200)):
         assert f"{name}.plan" in report
         header = read_header((half / f"{name}.plan").read_bytes(), name)
-        assert (header.flavour, header.targets) == (RTX, ("sm_86", "sm_89"))
+        assert (header.variant, header.targets) == (RTX, ("sm_86", "sm_89"))
         summary = report[f"{name}.plan"]["summary"]
         assert summary["layers"] > least
         assert summary["onnx_nodes"] > summary["layers"]  # it fuses
@@ -222,7 +222,7 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flavour", "options", "words"),
+    ("variant", "options", "words"),
     [
         (RTX, {"targets": ("sm_90",)}, "--target sm_90: TensorRT for RTX builds for sm_80,sm_86"),
         (TENSORRT, {"targets": ("sm_86",)}, "--target is for --backend tensorrt-rtx"),
@@ -233,9 +233,9 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
         (TENSORRT, {"timing_cache": Path("no/where/a")}, "its folder does not exist"),
     ],
 )
-def test_options_that_cannot_be(flavour: Any, options: dict[str, Any], words: str) -> None:
+def test_options_that_cannot_be(variant: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        PlanOptions(**options).check(flavour)
+        PlanOptions(**options).check(variant)
 
 
 def test_build_engine_refuses_before_it_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,10 +311,10 @@ def test_sigint_stops_a_build_of_the_command_line(demo_engine: Path, tmp_path: P
         "from lsms_rt.cli.main import main\n"
         "from lsms_rt.export import plans\n"
         "build = plans.build_plan\n"
-        "def slow(flavour, graph, *rest):\n"
+        "def slow(variant, graph, *rest):\n"
         "    if graph.name == 'image.onnx':\n"
         "        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        "    return build(flavour, graph, *rest)\n"
+        "    return build(variant, graph, *rest)\n"
         "plans.build_plan = slow\n"
         "sys.exit(main(['build-engine', '--backend', 'tensorrt-rtx', '--from', *sys.argv[1:]]))"
     )

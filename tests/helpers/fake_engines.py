@@ -12,7 +12,7 @@ import numpy as np
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.backend import FEATURES
 from lsms_rt.engine.manifest import sha256, write_manifest
-from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT, Flavour
+from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT, TensorRtVariant
 from lsms_rt.machine.gpu import Driver, Gpu
 
 T, C, SIZE, DEPTH = 32, 8, 64, 2
@@ -21,10 +21,10 @@ A10 = Gpu("NVIDIA A10", (8, 6), 24 << 30, False)
 CUDA13 = Driver((13, 0), (A10,))
 
 
-def plan_bytes(flavour: Flavour, version: tuple[int, ...], body: bytes, mask: int = 0b100) -> bytes:
+def plan_bytes(variant: TensorRtVariant, version: tuple[int, ...], body: bytes, mask: int = 0b100) -> bytes:
     """A plan's header as the libraries write it, and something behind."""
     size = 64 + len(body)
-    return struct.pack("<4sIQQ4B4sQ24x", flavour.tag, 0, 2, size, *version, flavour.tag, mask) + body
+    return struct.pack("<4sIQQ4B4sQ24x", variant.tag, 0, 2, size, *version, variant.tag, mask) + body
 
 
 def text_compute(tokens: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -45,19 +45,19 @@ IMAGE_TENSORS += [(name, ROWS, "HALF", True) for name in FEATURES]
 IMAGE_TENSORS += [("logits", (-1, 1, SIZE, SIZE), "FLOAT", False)]
 
 
-def engine_directory(folder: Path, demo: Path, flavour: Flavour, **changes: Any) -> tuple[Any, dict[bytes, Any]]:
+def engine_directory(folder: Path, demo: Path, variant: TensorRtVariant, **changes: Any) -> tuple[Any, dict[bytes, Any]]:
     """An engine directory of two plans that only ``FakeLibrary`` can read, and what they compute."""
-    version = (10, 3, 0, 26) if flavour is TENSORRT else (1, 7, 1, 116)
-    plans = {n: plan_bytes(flavour, version, n.encode()) for n in ("text.plan", "image.plan")}
+    version = (10, 3, 0, 26) if variant is TENSORRT else (1, 7, 1, 116)
+    plans = {n: plan_bytes(variant, version, n.encode()) for n in ("text.plan", "image.plan")}
     folder.mkdir(exist_ok=True)
     files = plans | {"tokenizer.json": (demo / "tokenizer.json").read_bytes()}
     for name, data in files.items():
         (folder / name).write_bytes(data)
     manifest = replace(
-        open_directory(demo).manifest, backend=flavour.name, backend_version=".".join(map(str, version)),
+        open_directory(demo).manifest, backend=variant.name, backend_version=".".join(map(str, version)),
         image_size=SIZE, max_batch=4, files={name: sha256(data) for name, data in files.items()},
         compute_capability="8.6", device_name=A10.name,
-        target_capabilities=("sm_86",) if flavour is RTX else (), **changes,
+        target_capabilities=("sm_86",) if variant is RTX else (), **changes,
     )  # fmt: skip
     write_manifest(folder, manifest)
     known = {plans["text.plan"]: (TEXT_TENSORS, text_compute), plans["image.plan"]: (IMAGE_TENSORS, image_compute)}

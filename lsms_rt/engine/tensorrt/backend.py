@@ -25,7 +25,7 @@ from .lane import Lane, Lanes
 from .plan import Plan
 from .tensors import check_names
 from .timing import Marks
-from .variant import FLAVOURS, load
+from .variant import VARIANTS, load
 
 TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
@@ -46,17 +46,17 @@ class TensorRtBackend:
         library: Any = None,
     ) -> None:  # fmt: skip
         manifest = engine.manifest
-        flavour = FLAVOURS[manifest.backend]
-        self._own_graphs = flavour.own_graphs and graphs
-        library = library or load(flavour)
+        variant = VARIANTS[manifest.backend]
+        self._own_graphs = variant.own_graphs and graphs
+        library = library or load(variant)
         self.version: str = library.__version__
-        check_version(manifest, self.version, flavour)
+        check_version(manifest, self.version, variant)
         data = {name: engine.read(name) for name in (TEXT_PLAN, IMAGE_PLAN)}
         for name, raw in data.items():
-            check_header(manifest, read_header(raw, str(engine.path / name)), flavour, str(engine.path / name))
-        gpu = check_gpu(manifest, driver(), index, flavour)
+            check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
+        gpu = check_gpu(manifest, driver(), index, variant)
         self._device = device(index, gpu.integrated)
-        self._cache_folder = _cache_folder(engine.digest, gpu, self.version) if flavour.own_graphs else None
+        self._cache_folder = _cache_folder(engine.digest, gpu, self.version) if variant.own_graphs else None
         wanted = (
             (TEXT_PLAN, TEXT_INPUTS, FEATURES, frozenset[str]()),
             (IMAGE_PLAN, ("image", "mask", *FEATURES), ("logits",), STICKY),
@@ -67,10 +67,10 @@ class TensorRtBackend:
         with self._device.current():
             for name, inputs, outputs, sticky in wanted:
                 what, cache = str(engine.path / name), self._cached(name)
-                plan = Plan(flavour, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
+                plan = Plan(variant, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
-                self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not flavour.own_graphs, sticky))
+                self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         (found,) = self._run(TEXT_PLAN, [{"tokens": tokens, "mask": mask}], len(tokens))

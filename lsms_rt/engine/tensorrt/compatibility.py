@@ -13,14 +13,14 @@ from lsms_rt.errors import DriverTooOldError, EngineInvalidError, GpuNotFoundErr
 from lsms_rt.machine.gpu import Driver, Gpu
 
 from .header import PlanHeader
-from .variant import RTX_TARGETS, Flavour, parse_version
+from .variant import RTX_TARGETS, TensorRtVariant, parse_version
 
 # What a plan of TensorRT runs on -> the name in TensorRT's enumeration: the very GPU, any of its compute capability,
 # any of 8.0 and newer.
 HARDWARE = {"none": "NONE", "same-capability": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
-def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
+def check_version(manifest: Manifest, installed: str, variant: TensorRtVariant) -> None:
     """A plan runs with the version that built it; a version-compatible one also with newer ones, up to the next major.
 
     Raises :class:`TensorRtVersionError`.
@@ -31,21 +31,21 @@ def check_version(manifest: Manifest, installed: str, flavour: Flavour) -> None:
     if manifest.plan_options.get("version_compatible") and built <= here and here[0] - built[0] <= 1:
         return
     raise TensorRtVersionError(
-        f"the engine was built with {flavour.title} {manifest.backend_version}, this machine has {installed}; "
+        f"the engine was built with {variant.title} {manifest.backend_version}, this machine has {installed}; "
         f"install that version, or build it again: {manifest.rebuild}"
     )
 
 
-def check_header(manifest: Manifest, header: PlanHeader, flavour: Flavour, what: str) -> None:
+def check_header(manifest: Manifest, header: PlanHeader, variant: TensorRtVariant, what: str) -> None:
     """A plan must be what the manifest says.  Raises :class:`EngineInvalidError`."""
-    if header.flavour is not flavour:
+    if header.variant is not variant:
         raise EngineInvalidError(
-            f"{what} is a plan of {header.flavour.title}, its manifest says {flavour.title}; "
+            f"{what} is a plan of {header.variant.title}, its manifest says {variant.title}; "
             f"build it again: {manifest.rebuild}"
         )
-    if flavour.portable and header.version != parse_version(manifest.backend_version):
+    if variant.portable and header.version != parse_version(manifest.backend_version):
         raise EngineInvalidError(
-            f"{what} is of {flavour.title} {'.'.join(map(str, header.version))}, its manifest says "
+            f"{what} is of {variant.title} {'.'.join(map(str, header.version))}, its manifest says "
             f"{manifest.backend_version}; build it again: {manifest.rebuild}"
         )
     missing = set(manifest.target_capabilities) - set(header.targets)
@@ -56,7 +56,7 @@ def check_header(manifest: Manifest, header: PlanHeader, flavour: Flavour, what:
         )
 
 
-def check_gpu(manifest: Manifest, driver: Driver, index: int, flavour: Flavour) -> Gpu:
+def check_gpu(manifest: Manifest, driver: Driver, index: int, variant: TensorRtVariant) -> Gpu:
     """The GPU number ``index``, if the engine may run there.
 
     Raises :class:`GpuNotFoundError`, :class:`DriverTooOldError`, :class:`WrongGpuError`.
@@ -64,19 +64,19 @@ def check_gpu(manifest: Manifest, driver: Driver, index: int, flavour: Flavour) 
     if driver.problem or index >= len(driver.gpus):
         found = driver.problem or f"it has {len(driver.gpus)}, and number {index} was asked for"
         raise GpuNotFoundError(
-            f"a {flavour.title} engine needs an NVIDIA GPU: {found}; for a CPU, "
+            f"a {variant.title} engine needs an NVIDIA GPU: {found}; for a CPU, "
             "lsms-rt build-engine --backend onnxruntime"
         )
-    if flavour.cuda and driver.cuda < flavour.cuda:
-        needed, found = (".".join(map(str, version)) for version in (flavour.cuda, driver.cuda))
+    if variant.cuda and driver.cuda < variant.cuda:
+        needed, found = (".".join(map(str, version)) for version in (variant.cuda, driver.cuda))
         raise DriverTooOldError(
-            f"{flavour.title} needs a driver for CUDA {needed}, this one is for CUDA {found}; update the NVIDIA driver"
+            f"{variant.title} needs a driver for CUDA {needed}, this one is for CUDA {found}; update the NVIDIA driver"
         )
     gpu = driver.gpus[index]
     found = f"this GPU is {gpu.name} with compute capability {gpu.capability[0]}.{gpu.capability[1]}"
-    if flavour.portable:
+    if variant.portable:
         if gpu.arch not in RTX_TARGETS:
-            raise WrongGpuError(f"{flavour.title} does not run on {gpu.arch}: {found}; take --backend tensorrt")
+            raise WrongGpuError(f"{variant.title} does not run on {gpu.arch}: {found}; take --backend tensorrt")
         if gpu.arch not in manifest.target_capabilities:
             built = ", ".join(manifest.target_capabilities)
             raise WrongGpuError(

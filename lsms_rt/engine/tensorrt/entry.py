@@ -11,7 +11,7 @@ from lsms_rt.machine.gpu import Driver
 from lsms_rt.machine.jetson import Jetson
 
 from .backend import TensorRtBackend
-from .variant import FLAVOURS, RTX_TARGETS, load
+from .variant import VARIANTS, RTX_TARGETS, load
 
 PYCUDA = "pip install pycuda (needs nvcc on the PATH)"
 
@@ -23,7 +23,7 @@ def open_engine(
 
 
 def library_version(name: str) -> str:
-    return str(load(FLAVOURS[name]).__version__)
+    return str(load(VARIANTS[name]).__version__)
 
 
 def gpu_index(kind: str | None, index: int) -> int | None:
@@ -31,29 +31,29 @@ def gpu_index(kind: str | None, index: int) -> int | None:
 
 
 def diagnose(name: str, driver: Driver, board: Jetson | None) -> dict[str, Any]:
-    flavour = FLAVOURS[name]
+    variant = VARIANTS[name]
     absent: dict[str, Any] = {"version": None, "builds": False, "runs": False}
-    if board is not None and flavour.portable:
+    if board is not None and variant.portable:
         return absent | {"missing": "Jetson support", "fix": "use the tensorrt backend"}
     try:
         version = library_version(name)
     except MachineError as error:
         fix = "sudo apt install nvidia-jetpack, and a venv that sees it: python3 -m venv --system-site-packages"
         return absent | {"missing": str(error)} | ({"fix": fix} if board else {})
-    found: dict[str, Any] = {"version": version, "builds": flavour.portable or driver.problem is None, "runs": False}
+    found: dict[str, Any] = {"version": version, "builds": variant.portable or driver.problem is None, "runs": False}
     if driver.problem:
         more = "" if _has("pycuda") else f", then {PYCUDA}"
-        more += "; engines for GPUs elsewhere can be built here" if flavour.portable else ""
+        more += "; engines for GPUs elsewhere can be built here" if variant.portable else ""
         return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
-    if flavour.cuda and driver.cuda < flavour.cuda:
-        needed = ".".join(map(str, flavour.cuda))
+    if variant.cuda and driver.cuda < variant.cuda:
+        needed = ".".join(map(str, variant.cuda))
         return found | {"missing": f"a driver for CUDA {needed}", "fix": "update the NVIDIA driver"}
-    if flavour.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
+    if variant.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
         names = ", ".join(f"{gpu.name} ({gpu.arch})" for gpu in driver.gpus)
         return found | {"missing": f"support of {names}", "fix": "use the tensorrt backend"}
     if not _has("pycuda"):
         return found | {"missing": "pycuda", "fix": PYCUDA}
-    if not flavour.own_graphs and not _has("cuda.bindings"):
+    if not variant.own_graphs and not _has("cuda.bindings"):
         found |= {"missing": "cuda-bindings, so that it runs without CUDA graphs", "fix": "pip install cuda-bindings"}
     return found | {"runs": True}
 

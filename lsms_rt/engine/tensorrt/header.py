@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lsms_rt.errors import EngineInvalidError
 
-from .variant import FLAVOURS, RTX, RTX_TARGETS, Flavour, Version
+from .variant import VARIANTS, RTX, RTX_TARGETS, TensorRtVariant, Version
 
 LENGTH = 64  # bytes that RTX's own check of a plan wants to see
 _SIZE, _VERSION, _MASK = slice(16, 24), slice(24, 28), slice(32, 40)
@@ -21,7 +21,7 @@ _SIZE, _VERSION, _MASK = slice(16, 24), slice(24, 28), slice(32, 40)
 class PlanHeader:
     """``version`` has four parts; ``targets`` ("sm_86", ...) are known for RTX only."""
 
-    flavour: Flavour
+    variant: TensorRtVariant
     version: Version
     targets: tuple[str, ...]
 
@@ -31,16 +31,16 @@ def read_header(plan: bytes, what: str) -> PlanHeader:
 
     Raises :class:`EngineInvalidError` for something else than a plan, and for one that is cut off.
     """
-    flavour = next((f for f in FLAVOURS.values() if plan[:4] == f.tag), None)
-    if flavour is None or len(plan) < LENGTH:
+    variant = next((f for f in VARIANTS.values() if plan[:4] == f.tag), None)
+    if variant is None or len(plan) < LENGTH:
         raise EngineInvalidError(
             f"{what} is no plan of TensorRT: it has {len(plan)} bytes and begins with {plan[:4]!r}"
         )
     version = tuple(plan[_VERSION])
-    if flavour is not RTX:
-        return PlanHeader(flavour, version, ())
+    if variant is not RTX:
+        return PlanHeader(variant, version, ())
     (size,) = struct.unpack("<Q", plan[_SIZE])
     if size != len(plan):
         raise EngineInvalidError(f"{what} is cut off or padded: it has {len(plan)} bytes, its header says {size}")
     (mask,) = struct.unpack("<Q", plan[_MASK])
-    return PlanHeader(flavour, version, tuple(name for name, bit in RTX_TARGETS.items() if mask >> bit & 1))
+    return PlanHeader(variant, version, tuple(name for name, bit in RTX_TARGETS.items() if mask >> bit & 1))

@@ -20,7 +20,7 @@ from lsms_rt.errors import (
 from .header import LENGTH
 from .messages import Messages, explain, logger_of
 from .tensors import Shape, TensorSpec
-from .variant import Flavour
+from .variant import TensorRtVariant
 
 log = logging.getLogger("lsms_rt")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
@@ -40,29 +40,29 @@ class Plan:
     """An engine of TensorRT.  Contexts may be made from several threads, and each serves one thread at a time."""
 
     def __init__(
-        self, flavour: Flavour, library: Any, data: bytes, what: str, *, host_code: bool, graphs: bool, cache: bytes
+        self, variant: TensorRtVariant, library: Any, data: bytes, what: str, *, host_code: bool, graphs: bool, cache: bytes
     ) -> None:
         """``host_code`` lets a version-compatible plan run the code that it carries; its digest has been checked."""
-        self.what, self._library, self._flavour = what, library, flavour
+        self.what, self._library, self._flavour = what, library, variant
         self._messages: Messages = logger_of(library).messages
         self._lock = threading.Lock()
         mark = self._messages.mark()
         try:
             self._runtime = library.Runtime(logger_of(library))
         except TypeError as error:  # how the bindings say that the library made none
-            raise explain(f"{flavour.title} does not start", self._messages.errors(mark)) from error
+            raise explain(f"{variant.title} does not start", self._messages.errors(mark)) from error
         if host_code:
             self._runtime.engine_host_code_allowed = True
         check_validity(library, self._runtime, data, what)
         mark = self._messages.mark()
         self.engine = self._runtime.deserialize_cuda_engine(data)
         if self.engine is None:
-            raise explain(f"{flavour.title} refuses {what}", self._messages.errors(mark))
+            raise explain(f"{variant.title} refuses {what}", self._messages.errors(mark))
         self.specs = [self._spec(self.engine.get_tensor_name(i)) for i in range(self.engine.num_io_tensors)]
         self.profiles = [self._profile(i) for i in range(self.engine.num_optimization_profiles)]
         self._config: Any = None
         self._cache: Any = None
-        if flavour.own_graphs:
+        if variant.own_graphs:
             self._configure(graphs, cache)
 
     @property

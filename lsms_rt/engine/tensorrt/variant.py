@@ -13,7 +13,7 @@ Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Flavour:
+class TensorRtVariant:
     """One of the two libraries.
 
     ``name`` as in manifests; ``modules`` are tried in order; versions from ``oldest`` on and below ``before`` run;
@@ -34,7 +34,7 @@ class Flavour:
     cuda: tuple[int, int] | None = None
 
 
-TENSORRT = Flavour(
+TENSORRT = TensorRtVariant(
     name="tensorrt",
     title="TensorRT",
     modules=("tensorrt",),
@@ -45,7 +45,7 @@ TENSORRT = Flavour(
     own_graphs=False,
     portable=False,
 )
-RTX = Flavour(
+RTX = TensorRtVariant(
     name="tensorrt-rtx",
     title="TensorRT for RTX",
     modules=("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -57,31 +57,31 @@ RTX = Flavour(
     portable=True,
     cuda=(13, 0),
 )
-FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, RTX)}
+VARIANTS = {variant.name: variant for variant in (TENSORRT, RTX)}
 # What RTX plans can be built for, and the bit of each in a plan's header (read off plans of version 1.7).
 RTX_TARGETS = {"sm_80": 1, "sm_86": 2, "sm_89": 3, "sm_120": 4, "sm_121": 5}
 
 
-def load(flavour: Flavour) -> Any:
+def load(variant: TensorRtVariant) -> Any:
     """The library's Python module.  Raises :class:`MachineError` where it is missing, broken, too old or new."""
-    for name in flavour.modules:
+    for name in variant.modules:
         try:
             module = importlib.import_module(name)
             break
         except ModuleNotFoundError as error:
             if error.name != name:
-                raise MissingDependencyError(f"{flavour.title} lacks {error.name}; {flavour.install}") from error
+                raise MissingDependencyError(f"{variant.title} lacks {error.name}; {variant.install}") from error
         except (ImportError, OSError) as error:  # its shared libraries are missing, or do not fit
-            raise MachineError(f"{flavour.title} cannot be loaded ({error}); {flavour.install}") from error
+            raise MachineError(f"{variant.title} cannot be loaded ({error}); {variant.install}") from error
     else:
-        raise MissingDependencyError(f"{flavour.title} is not installed; {flavour.install}")
+        raise MissingDependencyError(f"{variant.title} is not installed; {variant.install}")
     version = parse_version(str(getattr(module, "__version__", "")))
     if not version:
-        raise MachineError(f"the module {module.__name__} here is not {flavour.title}; {flavour.install}")
-    if not flavour.oldest <= version < flavour.before:
-        low, high = (".".join(map(str, v)) for v in (flavour.oldest, flavour.before))
+        raise MachineError(f"the module {module.__name__} here is not {variant.title}; {variant.install}")
+    if not variant.oldest <= version < variant.before:
+        low, high = (".".join(map(str, v)) for v in (variant.oldest, variant.before))
         raise MachineError(
-            f"{flavour.title} {module.__version__} is installed; this lsms-rt runs {low} and newer, below {high}"
+            f"{variant.title} {module.__version__} is installed; this lsms-rt runs {low} and newer, below {high}"
         )
     return module
 
