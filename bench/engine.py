@@ -14,11 +14,10 @@ from typing import Any
 
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import Manifest
-from lsms_rt.engine.onnxruntime import choose_providers
-from lsms_rt.engine.registry import parse_device
+from lsms_rt.engine.registry import BACKENDS, parse_device
 from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.machine import jetson
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 from lsms_rt.segmenter import Segmenter
 
 from .cold_start import cold_start
@@ -68,7 +67,7 @@ def measure_engine(path: Path, options: EngineOptions, say: Say = lambda _: None
             "kernels": manifest.kernels,
             "weights": manifest.weights_note,
             "backend_version": manifest.backend_version,
-            "gpu": None if index is None else look().gpus[index].name,
+            "gpu": None if index is None else query_driver().gpus[index].name,
         }
         with sensors.watched() as states:
             say("latency")
@@ -108,13 +107,7 @@ def measure_engine(path: Path, options: EngineOptions, say: Say = lambda _: None
 
 def gpu_index(manifest: Manifest, device: str | None) -> int | None:
     """The GPU that an engine would run on; None for a CPU."""
-    kind, index = parse_device(device)
-    if manifest.backend == "onnxruntime":
-        import onnxruntime
-
-        if choose_providers(onnxruntime, kind, index) == ["CPUExecutionProvider"]:
-            return None
-    return index
+    return BACKENDS[manifest.backend].load().gpu_index(*parse_device(device))
 
 
 def _device_memory(before: dict[str, Any], opened: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def half_errors(name: str) -> dict[str, float]:
         k, v = folded.fold_sentence(keys, values, mask, w.output)  # once a sentence, in the text graph
         k, v, m, z = (t.to(dtype) for t in (k, v, mask, a))
         query, hidden, second = (t.to(dtype) for t in (w.query[0], w.hidden, w.gate))
-        p = folded.text_weights(folded.centred(z), k, m, query)
+        p = folded.text_weights(folded.centered(z), k, m, query)
         v, first = folded.fold_values(p, v, hidden)
         context = torch.matmul(v.transpose(1, 2), p.transpose(1, 2))
         layer = torch.matmul(first.transpose(1, 2), p.transpose(1, 2))

@@ -15,6 +15,7 @@ from lsms_rt.datasets.questions import check_pictures, questions
 from lsms_rt.datasets.refhl import Annotation, in_split, read_annotations
 from lsms_rt.digest import sha256_of_json
 from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory
+from lsms_rt.engine.registry import find_backend
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.export.graph.layers import dense_layers, dense_macs
 
@@ -67,8 +68,8 @@ def calibrate(
     """Write ``recipe.json`` and what led to it into ``output``.
 
     Ranges and effects that ``output`` holds already, of the same engine, rows and method, are used again.
-    Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalidError` for an engine that
-    is no fp32 engine of ONNX Runtime, and where no set of layers that was tried stays within the budget.
+    Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalidError` for an engine
+    that is no fp32 engine of ONNX Runtime, and where no set of layers that was tried stays within the budget.
     """
     trials = _trials(engine, options.threads)
     everything = read_annotations(dataset)
@@ -123,7 +124,8 @@ def _trials(engine: Path, threads: int | None) -> Trials:
     """Of an engine whose layers can be made INT8."""
     directory = open_directory(engine)
     manifest = directory.manifest
-    if (manifest.backend, manifest.precision, manifest.kernels) != ("onnxruntime", "fp32", "stock"):
+    plans = find_backend(manifest.backend, str(engine)).builds_plans
+    if plans or (manifest.precision, manifest.kernels) != ("fp32", "stock"):
         raise EngineInvalidError(
             f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
             "calibrate one of onnxruntime in fp32, or a checkpoint"

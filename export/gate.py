@@ -1,4 +1,4 @@
-"""The accuracy gate of a build: the engine against PyTorch, on held-out questions, before anything is written."""
+"""The accuracy gate of a build: the engine against PyTorch, on held-out sentences, before anything is written."""
 
 from __future__ import annotations
 
@@ -8,51 +8,78 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.atomic import write_text
-from lsms_rt.calibration.gate import GateData, GateResult, run_gate
+from lsms_rt.calibration.gate import GateData, GateResult, gate_data, run_gate
+from lsms_rt.calibration.recipe import Recipe
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.digest import sha256
+from lsms_rt.engine import open_backend
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
-from lsms_rt.engine.manifest import Manifest, open_directory
-from lsms_rt.errors import AccuracyGateError
-from lsms_rt.model import LSMS
+from lsms_rt.engine.manifest import Manifest
+from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.errors import AccuracyGateError, InputError
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.tokenizer import Tokenizer, Tokens
 
-from .options import GateOptions
-from .plans import measured_with
-from .verify import Reference, of_model
+from .directory import Draft, measured_with
+
+# alias of version 0.1
+from .options import GateOptions as GateOptions
+from .references import Reference
 
 
-def gate(
-    reference: LSMS,
-    measured: Path,
-    shipped: Manifest,
-    not_run: str | None,
-    data: GateData,
-    options: GateOptions,
-    refused_report: Path,
-) -> tuple[dict[str, Any], str]:
-    """Ask the engine in ``measured`` and the ``reference``; what a manifest records, and the report in HTML.
+def held_out_data(options: GateOptions, recipe: Recipe | None, folder: Path, image_size: int) -> GateData:
+    """Return the rows that the gate asks about; a phantom is generated in ``folder``.
 
-    Where plans cannot run here, ``measured`` are the graphs that they were made of, and ``not_run`` says why.
-    Raises :class:`AccuracyGateError` where the engine is refused, or is INT8 and cannot be judged, unless it is accepted; the
-    report is then written to ``refused_report``.
+    Raises:
+        InputError: the data set cannot be used, or the recipe was made with some of its slices.
     """
-    manifest = open_directory(measured).manifest
-    tokenizer = Tokenizer((measured / "tokenizer.json").read_bytes(), manifest.max_tokens)
-    truth = Segmenter.from_backend(_OneModel(of_model(reference)), manifest, tokenizer)
-    on_cpu = manifest.backend == "onnxruntime"
-    with Segmenter(measured, device="cpu" if on_cpu else None) as engine:
-        result = run_gate(truth, engine, data, options.max_dice_drop)
-    must = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
-    accepted = options.accept and must
-    words = _words(shipped, measured_with(manifest))
+    data = gate_data(options.dataset, options.split, options.sentences, folder, image_size)
+    seen = recipe.overlap(data.images) if recipe is not None else 0
+    if seen:
+        raise InputError(
+            f"{seen} of the gate's {len(data.images)} slices were used to calibrate, so they prove nothing; choose "
+            "another --split or --dataset"
+        )
+    return data
+
+
+def run(
+    reference: Reference, measured: Draft, shipped: Draft, data: GateData, options: GateOptions, refused_report: Path
+) -> tuple[dict[str, Any], str]:
+    """Ask the engine and the reference the same sentences, and judge the engine.
+
+    Args:
+        reference: the PyTorch model.
+        measured: the engine to ask: ``shipped`` or, for plans that do not run on this machine, its graphs.
+        shipped: the engine that is built.
+        data: the held-out rows.
+        options: of the gate.
+        refused_report: the file for the report of a refused engine.
+
+    Returns:
+        What the manifest records as ``gate``, and the report in HTML.
+
+    Raises:
+        AccuracyGateError: the engine loses too much accuracy, or is INT8 and there is not enough data to judge it; not
+            with ``options.accept``.
+    """
+    manifest, not_run = measured.manifest, shipped.not_run
+    directory = measured.open()
+    tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
+    pytorch = Segmenter.from_backend(_ModelBackend(reference), manifest, tokenizer)
+    backend = open_backend(directory, device=BACKENDS[manifest.backend].exact_device)
+    tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
+    with tuned, Segmenter.from_backend(backend, manifest, tokenizer) as engine:
+        result = run_gate(pytorch, engine, data, options.max_dice_drop)
+    fails = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
+    accepted = options.accept and fails
+    facts = _facts(shipped.manifest, measured_with(manifest))
     if not_run:
-        words["measured"] = f"the graphs that the plans were made of; the plans were not run: {not_run}"
-    page = gate_report(words, data, result, options.max_dice_drop, accepted)
-    if must and not accepted:
+        facts["measured"] = f"the graphs that the plans were made of; the plans were not run: {not_run}"
+    page = gate_report(facts, data, result, options.max_dice_drop, accepted)
+    if fails and not accepted:
         write_report(refused_report, page)
-        raise AccuracyGateError(_refusal(result, shipped.precision, refused_report))
+        raise AccuracyGateError(_refusal(result, manifest.precision, refused_report))
     record = result.to_dict() | {
         "accepted": accepted,
         "max_dice_drop": options.max_dice_drop,
@@ -65,12 +92,12 @@ def gate(
 
 
 def skipped(options: GateOptions) -> dict[str, Any]:
-    """What a manifest records where no gate was asked for."""
+    """Return what a manifest records if there was no gate."""
     return {"passed": False, "skipped": True, "accepted": options.accept}
 
 
 def write_report(path: Path, page: str) -> None:
-    """The report, in a folder that is made where it is missing."""
+    """Write the report; its folder is created if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
 
@@ -78,19 +105,19 @@ def write_report(path: Path, page: str) -> None:
 def _refusal(result: GateResult, precision: str, report: Path) -> str:
     if not result.failures:
         return (
-            f"the gate cannot judge this INT8 engine: {result.unjudged}. Report: {report}. --accept writes it all the "
-            "same, on record"
+            f"the accuracy gate has not enough data to judge this INT8 engine: {result.unjudged}. Report: {report}. "
+            "Add --accept to write the engine anyway (recorded in the manifest)"
         )
-    fix = "calibrate again with a smaller --max-dice-drop" if precision == "int8" else "take --precision fp32"
+    fix = "calibrate again with a smaller --max-dice-drop" if precision == "int8" else "use --precision fp32"
     return (
-        f"the gate refuses this {precision} engine: {'; '.join(result.failures)}. Report: {report}. {fix}, or --accept "
-        "overrides it, on record"
+        f"the accuracy gate rejected this {precision} engine: {'; '.join(result.failures)}. Report: {report}. To fix "
+        f"it, {fix}; or add --accept to write the engine anyway (recorded in the manifest)"
     )
 
 
-def _words(manifest: Manifest, run_with: str) -> dict[str, Any]:
-    """What a report says of an engine."""
-    words = {
+def _facts(manifest: Manifest, run_with: str) -> dict[str, Any]:
+    """Return the facts about an engine that a report lists."""
+    facts = {
         "precision": manifest.precision,
         "preset": f"{manifest.preset}, {manifest.image_size}x{manifest.image_size}",
         "weights": f"{manifest.weights_note}, sha256 {manifest.weights_digest[:16]}",
@@ -99,25 +126,25 @@ def _words(manifest: Manifest, run_with: str) -> dict[str, Any]:
         "threshold, confidence": f"{manifest.threshold}, {manifest.confidence}",
     }
     if manifest.calibration:
-        words["calibration"] = f"{manifest.calibration['method']}, recipe {manifest.calibration['recipe_digest'][:16]}"
-        words["INT8"] = f"{manifest.calibration['macs_share']:.1%} of the dense multiply-accumulates"
-    return words | {f"sha256 of {name}": digest for name, digest in manifest.files.items()}
+        facts["calibration"] = f"{manifest.calibration['method']}, recipe {manifest.calibration['recipe_digest'][:16]}"
+        facts["INT8"] = f"{manifest.calibration['macs_share']:.1%} of the dense multiply-accumulates"
+    return facts | {f"sha256 of {name}": digest for name, digest in manifest.files.items()}
 
 
-class _OneModel(OneByOne):
-    """A whole PyTorch model as a backend: it has no separate text half, so the sentence goes along with the slice."""
+class _ModelBackend(OneByOne):
+    """A whole PyTorch model as a backend.  It has no separate text half, so the features are the tokens."""
 
     version = "reference"
 
-    def __init__(self, answer: Reference) -> None:
-        self.answer = answer
+    def __init__(self, model: Reference) -> None:
+        self.model = model
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         return SentenceFeatures({"tokens": tokens}, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         tokens = Tokens(text.arrays["tokens"], text.mask)
-        return np.stack([self.answer(image[None], tokens) for image in images])
+        return np.stack([self.model(image[None], tokens) for image in images])
 
     def close(self) -> None:
         pass

@@ -1,7 +1,7 @@
-"""The image graph with our kernels as nodes: each node is one launch, and carries a stock body.
+"""The image graph with our kernels as nodes: each node is one launch, with a fallback function of stock operations.
 
-Who has a plugin of a node's name and domain runs the kernel; ONNX Runtime, TensorRT for RTX and a TensorRT without
-plugins inline the body, which is the kernel's plain twin.  So one file serves all.
+A runtime with a plugin of that name and domain runs the kernel; ONNX Runtime, TensorRT for RTX and a TensorRT without
+plugins inline the function, which is the kernel's plain twin.  So one file works everywhere.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from lsms_rt.kernels.plugins import DOMAIN, Compile, of_name, plugin_name, regis
 from lsms_rt.kernels.shape import TOKENS, Shape
 from lsms_rt.kernels.test_data import block_tensors, typed
 
-from .graph.compact import strip_metadata
+from .graph.passes import strip_metadata
 from .onnx_export import OPSET, quiet
 
-VERSION = 1  # of the domain
+# The version of the domain.
+VERSION = 1
 FLOATS = ["tensor(float)", "tensor(float16)"]
+# The tensors with a batch axis; all others are weights.
 BATCHED = {"x", "a", "s", "u", "p", "keys", "values", "mask", "folded_keys", "offset", "statistics", "attended",
-           "context", "layer", "context_offset", "layer_offset"}  # all others are weights  # fmt: skip
+           "context", "layer", "context_offset", "layer_offset"}  # fmt: skip
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """For PyTorch's exporter: our operators -> functions that put a node of our domain."""
+    """Return, for PyTorch's exporter: our operators -> functions that insert a node of our domain."""
     from onnxscript import values
 
     opset, table = values.Opset(DOMAIN, VERSION), {}
@@ -60,7 +62,7 @@ def _translation(node: Any, tensors: list[str], integers: list[str]) -> Callable
 
 
 def _register_schema(name: str, tensors: list[str], integers: list[str], outputs: int) -> None:
-    """Once a process; a second registration would be an error."""
+    """Register an operator of our domain, once per process; a second registration would be an error."""
     if onnx.defs.has(name, DOMAIN):
         return
     parameter, attribute = onnx.defs.OpSchema.FormalParameter, onnx.defs.OpSchema.Attribute
@@ -76,7 +78,7 @@ def _register_schema(name: str, tensors: list[str], integers: list[str], outputs
 
 
 def name_nodes(model: onnx.ModelProto) -> dict[str, tuple[ModuleType, Shape]]:
-    """Name every kernel node after its launch, in place; returns what the names are."""
+    """Name every kernel node after its launch, in place; return the kernel and shape of every name."""
     found: dict[str, tuple[ModuleType, Shape]] = {}
     modules = {registry.name(module): module for module in registry.IN_HALF}
     sizes = {v.name: _size(v) for v in (*model.graph.value_info, *model.graph.input)}
@@ -94,8 +96,8 @@ def name_nodes(model: onnx.ModelProto) -> dict[str, tuple[ModuleType, Shape]]:
     return found
 
 
-def give_bodies(model: onnx.ModelProto, named: dict[str, tuple[ModuleType, Shape]]) -> None:
-    """Append a function for every name, in place."""
+def attach_fallback_functions(model: onnx.ModelProto, named: dict[str, tuple[ModuleType, Shape]]) -> None:
+    """Append a function of stock operations for every name, in place."""
     for name, (module, shape) in named.items():
         model.functions.append(body(name, module, shape))
     if named and not any(opset.domain == DOMAIN for opset in model.opset_import):
@@ -103,11 +105,12 @@ def give_bodies(model: onnx.ModelProto, named: dict[str, tuple[ModuleType, Shape
 
 
 def _size(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)  # 0 for the batch
+    # The batch is 0.
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _shape_of(module: ModuleType, node: onnx.NodeProto, sizes: dict[str, tuple[int, ...]]) -> Shape:
-    """What a node's kernel is specialised for, from the sizes of its inputs."""
+    """Return the shape that a node's kernel is specialized for, from the sizes of its inputs."""
     operator = registry.operator(module)
     known = {a.name: sizes.get(value, ()) for a, value in zip(operator._schema.arguments, node.input, strict=False)}
     if module in (fold_keys, fold_values):
@@ -119,7 +122,7 @@ def _shape_of(module: ModuleType, node: onnx.NodeProto, sizes: dict[str, tuple[i
 
 
 class _Plain(nn.Module):
-    """A plain twin as a module, for the exporter."""
+    """The plain twin of a kernel as a module, for the exporter."""
 
     def __init__(self, module: ModuleType, shape: Shape) -> None:
         super().__init__()
@@ -131,7 +134,7 @@ class _Plain(nn.Module):
 
 
 def body(name: str, module: ModuleType, shape: Shape) -> onnx.FunctionProto:
-    """The plain twin as an ONNX function, for any batch."""
+    """Export the plain twin of a kernel as an ONNX function, for any batch."""
     inputs, outputs = registry.signature(module, shape)
     tensors = block_tensors(shape, 2)
     examples = tuple(typed(tensor, tensors[tensor], shape) for tensor in inputs)
@@ -154,7 +157,7 @@ def body(name: str, module: ModuleType, shape: Shape) -> onnx.FunctionProto:
 
 
 def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy for TensorRT with plugins: it would inline a body rather than look for a plugin."""
+    """Return a copy without functions, for TensorRT with plugins: it prefers a function to a plugin."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.functions[:]
@@ -168,20 +171,34 @@ def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_plugins(library: Any, graph: Path, arch: str, compile_one: Compile) -> Path:
-    """Register a plugin of TensorRT for every kernel node of a graph, and write it without bodies beside the graph.
+    """Register a TensorRT plugin for every kernel node of a graph, and write the graph without functions.
 
-    Raises :class:`EngineError` for a graph that was made from other kernels than are installed.
+    Args:
+        library: TensorRT's Python module.
+        graph: the graph's file.
+        arch: the GPU, as "sm_90".
+        compile_one: compiles one launch.
+
+    Returns:
+        The new graph, beside the first one.
+
+    Raises:
+        EngineError: the graph was made from different kernels than the installed ones, or they cannot be plugins.
     """
     model = onnx.load(graph)
-    wanted = {node.op_type: of_name(node.op_type) for node in model.graph.node if node.domain == DOMAIN}
-    strange = [name for name, found in wanted.items() if plugin_name(*found) != name]
-    if strange:
-        raise EngineError(f"{graph.name} was made from other kernels than these ({strange[0]}); export it again")
+    launches = {node.op_type: of_name(node.op_type) for node in model.graph.node if node.domain == DOMAIN}
+    unknown = [name for name, launch in launches.items() if plugin_name(*launch) != name]
+    if unknown:
+        raise EngineError(
+            f"{graph.name} was made from different kernels than the installed ones ({unknown[0]}); run lsms-rt "
+            "build-engine again"
+        )
     trtp = importlib.import_module(f"{library.__name__}.plugin")
     try:
-        register(trtp, library.DataType, wanted, arch, compile_one)
-    except (ValueError, RuntimeError) as error:  # a kernel that spills here, or that the assembler refuses
-        raise EngineError(f"the kernels make no plugins for {arch}: {error}; take --kernels stock") from error
+        register(trtp, library.DataType, launches, arch, compile_one)
+    except (ValueError, RuntimeError) as error:
+        # A kernel spills registers on this GPU, or the assembler rejects it.
+        raise EngineError(f"the kernels cannot be plugins for {arch}: {error}; use --kernels stock") from error
     path = graph.with_suffix(".plugins.onnx")
     onnx.save(without_bodies(model), path)
     return path

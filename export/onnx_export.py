@@ -1,4 +1,4 @@
-"""The two graphs of a model as ONNX: text (once a sentence) and image (once a slice)."""
+"""Export the two graphs of a model to ONNX: text (run once per sentence) and image (run once per slice)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from lsms_rt.engine.backend import FEATURES, STAGES
 from lsms_rt.model import LSMS
 from lsms_rt.model.encoder import TextFeatures
 
-OPSET = 20  # 18 would take Gelu apart; 23's Attention is refused by TensorRT-RTX in fp32
+# 18 would decompose Gelu; TensorRT for RTX rejects the Attention of 23 in fp32.
+OPSET = 20
 
 
 class TextGraph(nn.Module):
@@ -51,10 +52,17 @@ def _type(model: LSMS) -> torch.dtype:
 def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None = None) -> tuple[Path, Path]:
     """Write ``text.onnx`` and ``image.onnx`` (opset 20, dynamic batch, static size and token count).
 
-    A model in float16 makes graphs in float16: precision lives in the graph, as TensorRT's strongly typed networks want
-    it.  What the model computes in float32 all the same (statistics that would overflow, ``folded.wide``) stays so.
-    Images, masks and logits are float32 in both, so that a caller need not know.
-    ``kernel_nodes`` are the translations of a model that runs our kernels (``kernel_nodes.translations``).
+    A model in float16 makes graphs in float16: the graph defines the precision, as TensorRT's strongly typed networks
+    require.  What the model computes in float32 anyway (statistics that would overflow, ``folded.wide``) stays float32.
+    Images, masks and logits are float32 in both, so that a caller needs no distinction.
+
+    Args:
+        model: the model, in float32 or float16; it is set to eval mode, without gradients.
+        folder: an existing folder.
+        kernel_nodes: the translations for a model that runs our kernels (``kernel_nodes.translations``).
+
+    Returns:
+        The paths of the text and the image graph.
     """
     config = model.config
     model = model.eval().requires_grad_(False)
@@ -64,7 +72,8 @@ def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None
     with torch.no_grad():
         text = model.encode_text(tokens, mask.to(_type(model)))
         if model.kernels == "triton":
-            model.segment(image.to(_type(model)), text)  # packs the kernels' weights, which the exporter cannot
+            # Packs the kernels' weights, which the exporter cannot do.
+            model.segment(image.to(_type(model)), text)
     batch = torch.export.Dim("batch", min=1, max=1024)
     text_path, image_path = folder / "text.onnx", folder / "image.onnx"
     _export(
@@ -109,7 +118,7 @@ def _export(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter prints its progress and warns of its own internals."""
+    """Silence the exporter, which prints its progress and warns about its own internals."""
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -11,7 +11,7 @@ from typing import Any
 
 from lsms_rt.calibration.options import MAX_DICE_DROP, check_budget
 from lsms_rt.engine.manifest import batch_profile
-from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, VARIANTS, TensorRtVariant
 from lsms_rt.errors import InputError
@@ -134,7 +134,7 @@ class BuildOptions:
     """
 
     checkpoint: Path | None = None
-    backend: str = "onnxruntime"
+    backend: str = ONNXRUNTIME.name
     precision: str = "fp32"
     image_size: int | None = None
     max_batch: int = 8
@@ -198,7 +198,17 @@ class BuildOptions:
     @property
     def for_cpu(self) -> bool:
         """Whether the graphs are laid out for a CPU's caches; ``layers.read_graph`` undoes it."""
-        return self.backend == "onnxruntime" and self.precision == "fp32"
+        return not self.spec.needs_gpu and self.precision == "fp32"
+
+    @property
+    def spec(self) -> BackendSpec:
+        """The backend's row in the table."""
+        return BACKENDS[self.backend]
+
+    @property
+    def gated(self) -> bool:
+        """Whether the engine must pass the accuracy gate."""
+        return self.precision != "fp32" and self.gate.sentences > 0
 
     @property
     def profile(self) -> tuple[int, int, int]:

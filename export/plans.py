@@ -1,4 +1,7 @@
-"""An engine of plans from an engine of graphs.  Needs TensorRT and no PyTorch: a device builds its own plans so."""
+"""Build an engine of TensorRT plans from an engine of ONNX graphs.
+
+Needs TensorRT and not PyTorch: this is how a device builds its own plans.
+"""
 
 from __future__ import annotations
 
@@ -9,67 +12,114 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lsms_rt.atomic import move_folder, work_folder
-from lsms_rt.digest import sha256_of_file
-from lsms_rt.engine.manifest import Manifest, open_directory, write_manifest
+from lsms_rt.atomic import work_folder
+from lsms_rt.engine.manifest import Manifest, open_directory
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
+from lsms_rt.engine.registry import BACKENDS, find_backend
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version
-from lsms_rt.errors import EngineError, InputError, LsmsError
-from lsms_rt.machine.gpu import look
+from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.machine.gpu import query_driver
 
-from .options import PlanOptions
+from .directory import Draft, check_output, digests, measured_with
+from .options import BuildOptions, PlanOptions
+from .references import of_engine
 from .tensorrt import Profile, Progress, build_plan, check_builder
-from .verify import bundled_examples, compare, judge, of_engine
+from .verify import bundled_examples, compare, judge
 
-PLUGINS_FROM = (10, 15)  # TensorRT's Python plugins compiled ahead of time; 10.14's are broken
-LAYERS, TOKENIZER = "layers.json", "tokenizer.json"  # in the engine directory: a report of its plans' layers
+# TensorRT's Python plugins compiled ahead of time; those of 10.14 are broken.
+MIN_VERSION_FOR_PLUGINS = (10, 15)
+# In the engine directory: a report of the plans' layers.
+LAYERS = "layers.json"
+TOKENIZER = "tokenizer.json"
 
 
 def convert_engine(
-    source: Path, variant: TensorRtVariant, profile: Profile, options: PlanOptions, output: Path, *, force: bool = False,
-    say: Callable[[str], None] = lambda _: None, progress: Progress | None = None,
+    source: Path, variant: TensorRtVariant, profile: Profile, options: PlanOptions, output: Path, *,
+    force: bool = False, say: Callable[[str], None] = lambda _: None, progress: Progress | None = None,
 ) -> Manifest:  # fmt: skip
-    """Write into ``output`` the plans of the ONNX Runtime engine at ``source``, in its precision.
+    """Build the plans of an ONNX Runtime engine, in its precision.
 
-    Where there is a GPU the plans are compared with their graphs, on the bundled slices, before they are written.
-    Raises as ``build_engine`` does.
+    If this machine can run them, they are compared with their graphs, on the bundled slices, before they are written.
+
+    Args:
+        source: the engine of graphs.
+        variant: the library that builds.
+        profile: (min, opt, max) batch.
+        options: of the builder.
+        output: the engine directory to write.
+        force: whether an engine at ``output`` is replaced.
+        say: called with a message at every step.
+        progress: called with steps inside of the library.
+
+    Returns:
+        The manifest of the new engine.
+
+    Raises:
+        InputError, EngineError, MachineError: as ``build_engine``.
     """
     check_builder(variant, options)
     if output.exists() and output.resolve() == source.resolve():
-        raise InputError(f"-o {output} is the engine that --from reads; write the plans beside it")
+        raise InputError(f"-o {output} is the engine that --from reads; choose another -o")
     check_output(output, force)
-    graphs = open_directory(source)
-    if graphs.manifest.backend != "onnxruntime":
-        raise InputError(f"--from {source} is an engine of {graphs.manifest.backend}; give one of onnxruntime")
-    with work_folder(output) as place:
-        checked, folder = place / "graphs", place / "plans"
-        checked.mkdir()
-        for name in graphs.manifest.files:
-            (checked / name).write_bytes(graphs.read(name))  # the very bytes whose digests were right
-        write_manifest(checked, graphs.manifest)
-        manifest = write_plans(checked, graphs.manifest, profile, options, variant, folder, progress)
-        if manifest.gate:
-            manifest = replace(
-                manifest, gate=manifest.gate | {"of": "the graphs; the plans made of them were not asked"}
-            )
-            write_manifest(folder, manifest)
-        reason = why_not_here(manifest, variant)
-        if reason:
-            say(f"the plans are not run: {reason}")
-            manifest = note_not_run(folder, manifest, reason)
+    engine = open_directory(source)
+    spec = find_backend(engine.manifest.backend, str(source))
+    if spec.builds_plans:
+        graphs_only = [other.name for other in BACKENDS.values() if not other.builds_plans]
+        raise InputError(f"--from {source} is an engine of {spec.name}; give one of {' or '.join(graphs_only)}")
+    with work_folder(output) as work:
+        graphs = Draft(work / "graphs", engine.manifest)
+        graphs.folder.mkdir()
+        for name in engine.manifest.files:
+            # The bytes just verified.
+            (graphs.folder / name).write_bytes(engine.read(name))
+        plans = make_plans(graphs, profile, options, variant, work / "plans", progress)
+        if plans.manifest.gate:
+            gate = plans.manifest.gate | {"of": "the graphs; the plans made of them were not asked"}
+            plans = plans.noted(gate=gate)
+        if plans.not_run:
+            say(f"the plans are not run: {plans.not_run}")
         else:
-            parity = compare(of_engine(checked), folder, bundled_examples())
-            judge(parity, manifest.precision)
-            plans = parity.to_dict() | {"measured_with": measured_with(manifest), "against": "its graphs"}
-            manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": plans})
-            write_manifest(folder, manifest)
-        move_folder(folder, output)
-    return manifest
+            parity = compare(of_engine(graphs.open()), plans.open(), bundled_examples())
+            judge(parity, plans.manifest.precision)
+            measured = parity.to_dict() | {"measured_with": measured_with(plans.manifest), "against": "its graphs"}
+            plans = plans.noted(accuracy=plans.manifest.accuracy | {"plans": measured})
+        plans.finish(output)
+    return plans.manifest
+
+
+def check_build(options: BuildOptions) -> str:
+    """Check that the backend can be built for on this machine, and choose the kernels.
+
+    Returns:
+        "triton" or "stock", the kernels that the engine runs.
+
+    Raises:
+        InputError: the options are not supported, or "triton" is requested and something it needs is missing.
+        MachineError: the library is missing, or a GPU that it needs.
+    """
+    if options.variant is None:
+        return "stock"
+    check_builder(options.variant, options.plan)
+    return chosen_kernels(options)
+
+
+def chosen_kernels(options: BuildOptions) -> str:
+    """Return "triton" or "stock", the kernels that an engine with ``options`` runs.
+
+    Raises:
+        InputError: "triton" is requested and something it needs is missing.
+    """
+    if options.kernels == "stock":
+        return "stock"
+    missing = no_plugins(options.variant, options.precision, options.plan)
+    if missing and options.kernels == "triton":
+        raise InputError(f"--kernels triton: {missing}; use --kernels stock")
+    return "stock" if missing else "triton"
 
 
 def no_plugins(variant: TensorRtVariant | None, precision: str, options: PlanOptions) -> str | None:
-    """Why an engine cannot have our kernels as plugins; None where it can."""
+    """Return why an engine cannot have our kernels as plugins; None if it can."""
     if variant is None or variant.portable:
         return "only TensorRT takes plugins"
     if precision != "fp16":
@@ -77,8 +127,9 @@ def no_plugins(variant: TensorRtVariant | None, precision: str, options: PlanOpt
     if options.hardware == "ampere+" or options.version_compatible:
         return "plugins are compiled for this GPU and version, not for --hardware ampere+ or --version-compatible"
     version = parse_version(load(variant).__version__)
-    if version < PLUGINS_FROM:
-        return f"plugins need TensorRT {'.'.join(map(str, PLUGINS_FROM))}, this is {'.'.join(map(str, version))}"
+    if version < MIN_VERSION_FOR_PLUGINS:
+        needed, installed = (".".join(map(str, v)) for v in (MIN_VERSION_FOR_PLUGINS, version))
+        return f"plugins need TensorRT {needed}, this is {installed}"
     if importlib.util.find_spec("torch") is None:
         return "PyTorch is not installed"
     from lsms_rt import kernels
@@ -88,47 +139,38 @@ def no_plugins(variant: TensorRtVariant | None, precision: str, options: PlanOpt
         return missing
     from lsms_rt.kernels.aot import TARGETS
 
-    arch = look().gpus[0].arch
+    arch = query_driver().gpus[0].arch
     return None if arch in TARGETS else f"the kernels are compiled for {', '.join(TARGETS)}, not for {arch}"
 
 
-def note_not_run(folder: Path, manifest: Manifest, reason: str) -> Manifest:
-    """Write into an engine's manifest that what was measured was not its plans."""
-    manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": f"not run: {reason}"})
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def why_not_here(manifest: Manifest, variant: TensorRtVariant) -> str | None:
-    """Why plans that were just built cannot be run and compared on this machine; None where they can."""
-    if importlib.util.find_spec("pycuda") is None:
-        return "pycuda is not installed"
-    try:
-        check_gpu(manifest, look(), 0, variant)
-    except LsmsError as error:
-        return str(error)
-    return None
-
-
-def write_plans(
-    graphs: Path, manifest: Manifest, profile: Profile, options: PlanOptions, variant: TensorRtVariant, folder: Path,
+def make_plans(
+    graphs: Draft,
+    profile: Profile,
+    options: PlanOptions,
+    variant: TensorRtVariant,
+    folder: Path,
     progress: Progress | None,
-) -> Manifest:  # fmt: skip
-    """Write an engine of plans into the new ``folder``, made from the graphs in ``graphs``, whose manifest is given."""
+) -> Draft:
+    """Build the plans of an engine of graphs in the new ``folder``.
+
+    The manifest records under ``accuracy`` if the plans cannot be run on this machine.
+    """
     folder.mkdir()
     layers = {}
+    suffix = BACKENDS[variant.name].file_suffix
     for name in (TEXT_GRAPH, IMAGE_GRAPH):
-        graph = graphs / name
-        if name == IMAGE_GRAPH and manifest.kernels == "triton":
+        graph = graphs.folder / name
+        if name == IMAGE_GRAPH and graphs.manifest.kernels == "triton":
             graph = _with_plugins(variant, graph)
-        file = (folder / name).with_suffix(".plan")
+        file = (folder / name).with_suffix(suffix)
         plan, layers[file.name] = build_plan(variant, graph, profile, options, progress)
         file.write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
-    shutil.copyfile(graphs / TOKENIZER, folder / TOKENIZER)
-    gpu = None if variant.portable else look().gpus[0]  # what TensorRT has measured on
+    shutil.copyfile(graphs.folder / TOKENIZER, folder / TOKENIZER)
+    # A plan that is not portable was tuned on this machine's GPU.
+    gpu = None if variant.portable else query_driver().gpus[0]
     manifest = replace(
-        manifest,
+        graphs.manifest,
         backend=variant.name,
         backend_version=load(variant).__version__,
         max_batch=profile[2],
@@ -139,36 +181,27 @@ def write_plans(
         plan_options=options.to_dict() | {"platform": platform_name()},
         files=digests(folder),
     )
-    write_manifest(folder, manifest)
-    return manifest
+    not_run = _why_not_here(manifest, variant)
+    if not_run:
+        manifest = replace(manifest, accuracy=manifest.accuracy | {"plans": f"not run: {not_run}"})
+    return Draft(folder, manifest, not_run)
+
+
+def _why_not_here(manifest: Manifest, variant: TensorRtVariant) -> str:
+    """Return why plans that were just built cannot be run on this machine; empty if they can."""
+    if importlib.util.find_spec("pycuda") is None:
+        return "pycuda is not installed"
+    try:
+        check_gpu(manifest, query_driver(), 0, variant)
+    except LsmsError as error:
+        return str(error)
+    return ""
 
 
 def _with_plugins(variant: TensorRtVariant, graph: Path) -> Path:
-    """Compiled for this machine's GPU; the plan carries them, and needs neither Triton nor Python for them."""
+    """Compile the kernels for this machine's GPU; the plan holds them, and needs neither Triton nor Python for them."""
     from lsms_rt.kernels.aot import compile_launch
 
     from .kernel_nodes import with_plugins
 
-    return with_plugins(load(variant), graph, look().gpus[0].arch, compile_launch)
-
-
-def check_output(output: Path, force: bool) -> None:
-    """Raise :class:`InputError` unless an engine may be written there."""
-    if output.exists() and not force:
-        raise InputError(f"{output} exists; choose another -o, or --force to replace it")
-    if output.exists():
-        try:
-            open_directory(output)
-        except EngineError as error:
-            raise InputError(f"{output} exists and is no engine; it is not replaced, choose another -o") from error
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Names of the files in a folder -> their sha256."""
-    return {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
-
-
-def measured_with(manifest: Manifest) -> str:
-    """What ran when an engine was compared: backend, version and device."""
-    device = f" on {manifest.device_name}" if manifest.device_name else ""
-    return f"{manifest.backend} {manifest.backend_version}{device}"
+    return with_plugins(load(variant), graph, query_driver().gpus[0].arch, compile_launch)

@@ -1,7 +1,7 @@
-"""A plan of TensorRT, or of TensorRT for RTX, from an ONNX graph.
+"""Build a plan of TensorRT, or of TensorRT for RTX, from an ONNX graph.
 
-The networks are strongly typed: precision is what the graph says.  Both libraries report most failures as None, False
-or a line in a log; here each is an error.
+The networks are strongly typed: the graph defines the precision.  Both libraries report most failures as None, False or
+a line in a log; here each raises an error.
 """
 
 from __future__ import annotations
@@ -20,41 +20,59 @@ from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
 from lsms_rt.engine.tensorrt.variant import TensorRtVariant, load
 from lsms_rt.errors import EngineError, GpuNotFoundError, InputError
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 
 from . import tensorrt_layers as layers
-from .options import PlanOptions
+
+# alias of version 0.1
+from .options import PlanOptions as PlanOptions
 
 Report = dict[str, Any]
 log = logging.getLogger("lsms_rt")
 
 
-Profile = tuple[int, int, int]  # smallest, best and largest batch
-Progress = Callable[[str, int, int], None]  # phase, step, steps
+# (min, opt, max) batch.
+Profile = tuple[int, int, int]
+# Called with phase, step, number of steps.
+Progress = Callable[[str, int, int], None]
 
 
 def check_builder(variant: TensorRtVariant, options: PlanOptions) -> None:
-    """Raise what would stop :func:`build_plan`, before minutes of other work.
+    """Check everything that would stop :func:`build_plan`, before the expensive steps.
 
-    :class:`InputError` for options, ``MachineError`` where the library is missing, :class:`GpuNotFoundError` where TensorRT,
-    which measures on the GPU, has none.
+    Raises:
+        InputError: the library does not support the options.
+        MachineError: the library is missing.
+        GpuNotFoundError: there is no GPU, on which TensorRT measures kernels.
     """
     options.check(variant)
     library = load(variant)
     _hardware_level(library, options)
-    problem = look().problem
+    problem = query_driver().problem
     if problem and not variant.portable:
         raise GpuNotFoundError(
-            f"{variant.title} builds on the GPU that will run the engine: {problem}; see lsms-rt doctor"
+            f"{variant.title} builds on the GPU that will run the engine: {problem}; run lsms-rt doctor for details"
         )
 
 
 def build_plan(
     variant: TensorRtVariant, graph: Path, profile: Profile, options: PlanOptions, progress: Progress | None = None
 ) -> tuple[bytes, Report]:
-    """The plan of the ONNX file ``graph`` for batches of ``profile``, and a report of its layers.
+    """Build the plan of the ONNX file ``graph``.
 
-    Raises :class:`EngineError` where the graph cannot be parsed or built, and what :func:`check_builder` raises.
+    Args:
+        variant: the library.
+        graph: the file.
+        profile: (min, opt, max) batch.
+        options: of the builder.
+        progress: called with phase, step and number of steps; an exception in it stops the build.
+
+    Returns:
+        The plan, and a report of its layers.
+
+    Raises:
+        EngineError: the graph cannot be parsed or built.
+        InputError, MachineError: as :func:`check_builder`.
     """
     options.check(variant)
     library = load(variant)
@@ -62,8 +80,9 @@ def build_plan(
     messages, mark = logger.messages, logger.messages.mark()
     try:
         builder = library.Builder(logger)
-    except TypeError as error:  # how the bindings say that the library made none
-        raise explain(f"{variant.title} makes no builder here", messages.errors(mark)) from error
+    except TypeError as error:
+        # The bindings raise it if the library returned no builder.
+        raise explain(f"{variant.title} could not create a builder", messages.errors(mark)) from error
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(library, network, logger, graph)
     config = builder.create_builder_config()
@@ -73,7 +92,7 @@ def build_plan(
     if options.timing_cache is not None:
         _read_timing_cache(config, options.timing_cache)
     mark, messages.interrupt = messages.mark(), None
-    with messages.recording() as said, _interruptible(messages):
+    with messages.recording() as recorded, _interruptible(messages):
         plan = builder.build_serialized_network(network, config)
     if messages.interrupt is not None:
         raise messages.interrupt
@@ -84,12 +103,12 @@ def build_plan(
     data = bytes(plan)
     read_header(data, f"the plan of {graph.name}")
     report = {"library": variant.title, "version": library.__version__, "bytes": len(data)}
-    return data, report | _layers(library, logger, data, said, options.version_compatible)
+    return data, report | _layers(library, logger, data, recorded, options.version_compatible)
 
 
 @contextmanager
 def _interruptible(messages: Messages) -> Iterator[None]:
-    """Ctrl-C is noted, and acted on when the library asks whether to go on: it swallows exceptions of its callbacks."""
+    """Record Ctrl-C until the library asks if it should continue: it swallows exceptions of its callbacks."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -105,56 +124,67 @@ def _interruptible(messages: Messages) -> Iterator[None]:
 
 
 def _parse(library: Any, network: Any, logger: Any, graph: Path) -> None:
-    """Garbage in text form "parses" into a network without outputs, so those are counted."""
+    """Parse a graph.  Text that is not ONNX "parses" into a network without outputs, so those are counted."""
     parser = library.OnnxParser(network, logger)
     parsed = parser.parse(graph.read_bytes())
-    mistakes = [parser.get_error(index) for index in range(parser.num_errors)]
-    said = [f"{mistake.node_operator()} {mistake.node_name()}: {mistake.desc()}" for mistake in mistakes]
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    texts = [f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors]
     if not parsed or not network.num_outputs:
-        raise EngineError(f"{graph.name} is no graph for TensorRT: {' | '.join(said[:3]) or 'it has no outputs'}")
+        raise EngineError(f"TensorRT cannot read {graph.name}: {' | '.join(texts[:3]) or 'it has no outputs'}")
 
 
 def _configure(library: Any, variant: TensorRtVariant, config: Any, options: PlanOptions) -> None:
-    config.clear_flag(library.BuilderFlag.TF32)  # on by default: it would round fp32 to fp16's 11 bits
+    # On by default: it would round fp32 to the 11 bits of fp16.
+    config.clear_flag(library.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.version_compatible:
         config.set_flag(library.BuilderFlag.VERSION_COMPATIBLE)
     level = _hardware_level(library, options)
     config.hardware_compatibility_level = level
-    if config.hardware_compatibility_level != level:  # refused with a line in the log
-        raise EngineError(f"--hardware {options.hardware}: {variant.title} {library.__version__} does not take it here")
+    # The library rejects a level with nothing but a line in its log.
+    if config.hardware_compatibility_level != level:
+        raise EngineError(
+            f"--hardware {options.hardware}: {variant.title} {library.__version__} rejected this option; "
+            "use --hardware none"
+        )
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # names and types of layers, for the report
+    # Names and types of layers, for the report.
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if options.targets:
         config.num_compute_capabilities = len(options.targets)
         for index, target in enumerate(options.targets):
             capability = getattr(library.ComputeCapability, target.replace("_", "").upper())
             if not config.set_compute_capability(capability, index):
-                raise EngineError(f"{variant.title} {library.__version__} refuses to build for {target}")
+                raise EngineError(
+                    f"{variant.title} {library.__version__} does not build for {target}; use another --target"
+                )
 
 
 def _hardware_level(library: Any, options: PlanOptions) -> Any:
-    """A value of an enumeration that older versions have not wholly.  Raises :class:`InputError`."""
+    """Return the library's value for ``--hardware``.  Raises :class:`InputError` if an old version does not have it."""
     levels, name = library.HardwareCompatibilityLevel, HARDWARE[options.hardware]
     if not hasattr(levels, name):
         raise InputError(
-            f"--hardware {options.hardware}: TensorRT {library.__version__} has no {name}; take a newer one, "
-            "or leave it out"
+            f"--hardware {options.hardware}: TensorRT {library.__version__} has no {name}; install a newer "
+            "one, or remove the option"
         )
     return getattr(levels, name)
 
 
 def _monitor(library: Any, messages: Messages, progress: Progress) -> Any:
-    """Tells ``progress``, and stops the build after Ctrl-C: an exception cannot pass through the library."""
+    """Return a monitor that calls ``progress``, and stops the build after Ctrl-C or an exception.
+
+    An exception cannot pass through the library, so it is kept and raised after the build.
+    """
 
     class Monitor(library.IProgressMonitor):
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
 
-        def _tell(self, phase: str, step: int, steps: int) -> None:
+        def _report(self, phase: str, step: int, steps: int) -> None:
             try:
                 progress(phase, step, steps)
             except BaseException as error:
@@ -162,21 +192,21 @@ def _monitor(library: Any, messages: Messages, progress: Progress) -> Any:
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
-            self._tell(phase_name, 0, num_steps)
+            self._report(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._tell(phase_name, step + 1, self.steps.get(phase_name, 0))
+            self._report(phase_name, step + 1, self.steps.get(phase_name, 0))
             return messages.interrupt is None
 
         def phase_finish(self, phase_name: str) -> None:
             steps = self.steps.pop(phase_name, 0)
-            self._tell(phase_name, steps, steps)
+            self._report(phase_name, steps, steps)
 
     return Monitor()
 
 
 def _add_profile(builder: Any, network: Any, config: Any, batches: Profile, what: str) -> None:
-    """One profile over all inputs; names come from the network, since a wrong one would be accepted silently."""
+    """Add a profile over all inputs.  Names come from the network, since a wrong one would be accepted silently."""
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
@@ -185,33 +215,35 @@ def _add_profile(builder: Any, network: Any, config: Any, batches: Profile, what
             raise EngineError(f"{what}: input {tensor.name} has shape {shape}; only the first axis may be dynamic")
         profile.set_shape(tensor.name, *(tuple(batch if size == -1 else size for size in shape) for batch in batches))
     if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{what}: the profile of batches {batches} was refused")
+        raise EngineError(
+            f"{what}: TensorRT rejected the profile of batches {batches}; use another --max-batch or --opt-batch"
+        )
 
 
 def _read_timing_cache(config: Any, path: Path) -> None:
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
-        raise InputError(f"{path} is no timing cache of this TensorRT and GPU; give another --timing-cache")
+        raise InputError(f"{path} is not a timing cache of this TensorRT and GPU; use another --timing-cache")
 
 
 def _write_timing_cache(config: Any, path: Path) -> None:
-    """What fails here costs the next build time, and must not cost this one its plan."""
+    """Write the timing cache; a failure slows down the next build, but must not fail this one."""
     cache = config.get_timing_cache()
     try:
         if cache is not None:
             path.write_bytes(bytes(cache.serialize()))
     except OSError as error:
-        log.warning("%s: the timing cache is not written (%s)", path, error.strerror)
+        log.warning("%s: the timing cache was not written (%s)", path, error.strerror)
 
 
-def _layers(library: Any, logger: Any, plan: bytes, said: list[str], host_code: bool) -> Report:
-    """Layers as the builder's log tells them, or as the engine inspector does, which needs a GPU.
+def _layers(library: Any, logger: Any, plan: bytes, recorded: list[str], host_code: bool) -> Report:
+    """Report the layers from the builder's log or, if it has none, from the engine inspector, which needs a GPU.
 
-    A report is worth less than a plan: what fails is written into it.
+    A failure is written into the report, since it must not fail the build.
     """
-    rows = layers.from_log(said)
+    rows = layers.from_log(recorded)
     if rows:
-        memory = [line for line in said if line.startswith(("Total Activation", "Total Weights", "Max Scratch"))]
+        memory = [line for line in recorded if line.startswith(("Total Activation", "Total Weights", "Max Scratch"))]
         return {"source": "builder's log", "summary": layers.summary(rows), "memory": memory, "layers": rows}
     try:
         runtime = library.Runtime(logger)
@@ -221,10 +253,11 @@ def _layers(library: Any, logger: Any, plan: bytes, said: list[str], host_code: 
         inspector = engine.create_engine_inspector()
         text = inspector.get_engine_information(library.LayerInformationFormat.JSON)
         rows = layers.from_inspector(json.loads(text, strict=False))
-    except (AttributeError, TypeError, ValueError) as error:  # None where an engine or inspector should be, or no JSON
+    # The library returned None instead of an engine or inspector, or something that is not JSON.
+    except (AttributeError, TypeError, ValueError) as error:
         return {
             "source": "none",
-            "problem": f"no inspector here ({error})",
+            "problem": f"the engine inspector is not available ({error})",
             "summary": layers.summary([]),
             "layers": [],
         }

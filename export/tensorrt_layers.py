@@ -1,4 +1,4 @@
-"""What a builder made of a graph: its layers, what was fused into each, and in which precision it answers."""
+"""The layers of a plan: what was fused into each, and the precision of its outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from typing import Any
 
-HEADING = "Layers:\n"  # of the message in which TensorRT for RTX lists them, in verbose mode
+# The first line of the message in which TensorRT for RTX lists the layers, in verbose mode.
+HEADING = "Layers:\n"
 _LAYER = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<type>\w+), Inputs: .*?, Constants: .*?, Outputs: (?P<outputs>.*?)"
     r", TacticName: (?P<tactic>.*?), StreamId: \d+, Metadata: ?(?P<origin>.*)$",
@@ -15,7 +16,7 @@ _LAYER = re.compile(
 
 
 def from_log(messages: list[str]) -> list[dict[str, Any]]:
-    """The layers that a builder without an inspector wrote into its log; [] where it wrote none."""
+    """Return the layers that a builder without an inspector wrote into its log; [] if it wrote none."""
     text = next((message for message in messages if message.startswith(HEADING)), "")
     return [
         {
@@ -30,10 +31,11 @@ def from_log(messages: list[str]) -> list[dict[str, Any]]:
 
 
 def from_inspector(information: dict[str, Any]) -> list[dict[str, Any]]:
-    """The same from the engine inspector's JSON, whose keys differ a little from version to version."""
+    """Return the same from the engine inspector's JSON, whose keys differ slightly between versions."""
     rows = []
     for layer in information.get("Layers", []):
-        if isinstance(layer, str):  # built without detailed verbosity
+        # Built without detailed verbosity.
+        if isinstance(layer, str):
             rows.append({"name": layer, "type": "", "tactic": "", "precision": [], "onnx": []})
             continue
         formats = [str(o.get("Format/Datatype", o.get("Datatype", ""))) for o in layer.get("Outputs", [])]
@@ -50,9 +52,10 @@ def from_inspector(information: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many layers there are of each type and precision, and how many ONNX nodes went into them."""
+    """Count the layers of each type and precision, and the ONNX nodes that were fused into them."""
     kinds = Counter(f"{row['type']} {'+'.join(row['precision']) or '-'}" for row in rows)
-    nodes = {name for row in rows for name in row["onnx"] if not name.endswith(".fp16.cast")}  # of weights' storage
+    # Casts of weights belong to how a graph is stored.
+    nodes = {name for row in rows for name in row["onnx"] if not name.endswith(".fp16.cast")}
     return {"layers": len(rows), "onnx_nodes": len(nodes), "by_type_and_precision": dict(kinds.most_common())}
 
 

@@ -1,9 +1,9 @@
-"""Does an engine answer what the reference answers?"""
+"""Compare an engine with its reference on the same slices and sentences."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +12,33 @@ import numpy as np
 
 from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.data import DATA
-from lsms_rt.engine import open_backend, open_directory
+from lsms_rt.engine import EngineDirectory, open_directory
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.preprocess import to_tensor
 from lsms_rt.reading.load import load_slice
-from lsms_rt.tokenizer import Tokenizer, Tokens
+from lsms_rt.tokenizer import Tokenizer
+
+from .directory import measured_with
+from .references import Inputs, Reference, any_tokens, of_engine, of_model
 
 if TYPE_CHECKING:
     from lsms_rt.model import LSMS
 
+# Slices that are also computed in half precision on the CPU, which has no fast way to do it.
+HALF_SLICES = 2
+# Of the phantom: cases that neither training, validation nor any RefHL-Phantom has.
+SEED = 7_000_000
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine may differ from the reference: its logits, the share of pixels with the same mask, and Dice of all
-    masks together, which an engine that paints nothing does not pass."""
+    """By how much an engine may differ from its reference.
+
+    Attributes:
+        logit_difference: the largest difference of a logit.
+        mask_agreement: the minimum share of pixels with the same mask.
+        mask_dice: the minimum Dice of all masks together, which an engine with empty masks does not reach.
+    """
 
     logit_difference: float
     mask_agreement: float
@@ -33,21 +46,26 @@ class Limits:
 
 
 LIMITS = {
-    # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5); and the same, seen by a user.
+    # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5).
     "fp32": Limits(1e-4, 0.9999),
-    # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may be less tame;
-    # a mask is what counts, and its edge is a percent of a slice's pixels.
+    # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may have larger
+    # logits; a mask is what counts, and its edge is a percent of a slice's pixels.
     "fp16": Limits(0.2, 0.999),
-    # Eight bits are another network, and the gate says how much worse it is.  This shows only what is broken.
+    # INT8 behaves like a different network, and the gate measures how much worse it is.  This detects broken engines.
     "int8": Limits(50.0, 0.97, 0.7),
 }
-SEED = 7_000_000  # cases that neither training, validation nor any RefHL-Phantom has
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Engine against reference: the largest difference of a logit, the share of pixels with the same mask, and Dice of
-    all masks together (1 where neither paints anything)."""
+    """The measured difference of an engine and its reference.
+
+    Attributes:
+        slices: number of slices that were compared.
+        max_logit_difference: the largest difference of a logit.
+        mask_agreement: share of pixels with the same mask.
+        mask_dice: Dice of all masks together; 1 if all are empty.
+    """
 
     slices: int
     max_logit_difference: float
@@ -55,101 +73,128 @@ class Parity:
     mask_dice: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields, as a manifest records them."""
         return asdict(self)
 
 
 def phantom_examples(slices: int, matrix: int, seed: int = SEED) -> Iterator[tuple[np.ndarray, str]]:
-    """``slices`` pairs of an image in HU (H, W) and a sentence, from cases of four slices."""
+    """Yield ``slices`` pairs of an image in HU, float32 (matrix, matrix), and a sentence, from cases of four slices."""
     from lsms_rt.datasets.phantom.case import generate_case
     from lsms_rt.datasets.phantom.sentences import false_sentence, true_sentence
 
-    rng, given = np.random.default_rng(seed), 0
-    while given < slices:
-        case = generate_case(seed + given, 4, matrix)
-        for item in case.slices[: slices - given]:
+    rng, count = np.random.default_rng(seed), 0
+    while count < slices:
+        case = generate_case(seed + count, 4, matrix)
+        for item in case.slices[: slices - count]:
             sentence = true_sentence(item.lesions, case.phase, rng) or false_sentence(item.lesions, case.phase, rng)
             yield item.hu.astype(np.float32), sentence.text
-            given += 1
+            count += 1
 
 
 def bundled_examples() -> Iterator[tuple[np.ndarray, str]]:
-    """The slices and sentences that come with the package: for a device without the build side."""
+    """Yield the slices and sentences that come with the package: for a device without the build side."""
     folder = DATA / "examples"
     for row in json.loads((folder / "examples.json").read_text()):
         yield load_slice(folder / row["image"]).hu, row["text"]
 
 
-Reference = Callable[[np.ndarray, Tokens], np.ndarray]  # image (1, 1, S, S) and tokens -> logits (S, S)
-
-
 def compare(
-    reference: Reference, engine: Path, examples: Iterable[tuple[np.ndarray, str]], answer: Reference | None = None
+    reference: Reference,
+    engine: Path | EngineDirectory,
+    examples: Iterable[tuple[np.ndarray, str]],
+    stand_in: Reference | None = None,
 ) -> Parity:
-    """Run the engine at ``engine`` and the ``reference`` on pairs of an image in HU and a sentence.
+    """Compare an engine with its reference.
 
-    ``answer`` answers instead of the engine, whose sizes and tokenizer are taken all the same.
+    Args:
+        reference: what the engine must agree with.
+        engine: the engine, or its directory.
+        examples: pairs of an image in HU and a sentence.
+        stand_in: runs in place of the engine, with the engine's sizes and tokenizer; None for the engine itself.
     """
-    directory = open_directory(engine)
-    manifest = directory.manifest
-    answer = answer or of_engine(engine)
-    tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
-    slices, worst, equal, total, both, painted = 0, 0.0, 0, 0, 0, 0
-    limit = np.log(manifest.threshold / (1 - manifest.threshold))
-    asked = []
+    directory = engine if isinstance(engine, EngineDirectory) else open_directory(engine)
+    inputs = _inputs(directory, examples)
+    # One after the other: each uses all cores.
+    expected = reference.all(inputs)
+    computed = (stand_in or of_engine(directory)).all(inputs)
+    limit = np.log(directory.manifest.threshold / (1 - directory.manifest.threshold))
+    max_difference, equal, total, both, either = 0.0, 0, 0, 0, 0
+    for ours, theirs in zip(computed, expected, strict=True):
+        difference = float(np.abs(ours - theirs).max())
+        # NaN stays.
+        max_difference = difference if difference != difference else max(max_difference, difference)
+        mask, reference_mask = ours > limit, theirs > limit
+        equal += int((mask == reference_mask).sum())
+        both += int((mask & reference_mask).sum())
+        either += int(mask.sum()) + int(reference_mask.sum())
+        total += mask.size
+    return Parity(len(inputs), max_difference, equal / total, 2 * both / either if either else 1.0)
+
+
+def _inputs(engine: EngineDirectory, examples: Iterable[tuple[np.ndarray, str]]) -> list[Inputs]:
+    manifest = engine.manifest
+    tokenizer = Tokenizer(engine.read("tokenizer.json"), manifest.max_tokens)
+    inputs = []
     for hu, text in examples:
         image, _ = to_tensor(slice_from_array(hu), manifest.image_size, manifest.hu_window)
         try:
             tokens = tokenizer(text)
-        except InputError:  # another vocabulary may not know the phantom's words; any token will do
-            count = manifest.max_tokens
-            tokens = Tokens(np.eye(1, count, 1, dtype=np.int64), np.eye(1, count, dtype=np.float32))
-        asked.append((image, tokens))
-    # First the one, then the other: each has threads that spin on after an answer, on the cores that the other needs.
-    expected = [reference(*pair) for pair in asked]
-    for pair, wanted in zip(asked, expected, strict=True):
-        logits = answer(*pair)
-        difference = float(np.abs(logits - wanted).max())
-        worst = difference if difference != difference else max(worst, difference)  # NaN stays
-        ours, theirs = logits > limit, wanted > limit
-        equal += int((ours == theirs).sum())
-        both += int((ours & theirs).sum())
-        painted += int(ours.sum()) + int(theirs.sum())
-        total += logits.size
-        slices += 1
-    return Parity(slices, worst, equal / total, 2 * both / painted if painted else 1.0)
+        except InputError:
+            # Another vocabulary may not know the phantom's words; any token will do.
+            tokens = any_tokens(manifest.max_tokens)
+        inputs.append((image, tokens))
+    return inputs
 
 
 def judge(parity: Parity, precision: str) -> None:
-    """Raise :class:`EngineError` where an engine differs from its reference by more than its precision explains."""
+    """Raise :class:`EngineError` if an engine differs from its reference by more than its precision explains."""
     limits = LIMITS[precision]
     near = parity.max_logit_difference <= limits.logit_difference and parity.mask_agreement >= limits.mask_agreement
     if not (near and parity.mask_dice >= limits.mask_dice):
         raise EngineError(
-            f"the engine differs from its reference: logits by {parity.max_logit_difference:.1e} (at most "
+            f"the {precision} engine differs from its reference: logits by {parity.max_logit_difference:.1e} (at most "
             f"{limits.logit_difference:.0e}), masks equal on {parity.mask_agreement:.4%} of pixels (at least "
             f"{limits.mask_agreement:.2%}), Dice of all masks {parity.mask_dice:.3f} (at least {limits.mask_dice}); "
-            "nothing was written"
+            "nothing was written. Try --precision fp32; if that fails too, please report it"
         )
 
 
-def of_model(model: LSMS) -> Reference:
-    """A PyTorch model, best with ``kernels="reference"``, as what an engine is compared with."""
-    import torch
+def verify(engine: EngineDirectory, reference: Reference, slices: int) -> dict[str, Any]:
+    """Compare an engine with its reference on phantom slices; return what its manifest records as ``accuracy``.
 
-    dtype = next(model.parameters()).dtype
-
-    def answer(image: np.ndarray, tokens: Tokens) -> np.ndarray:
-        pixels, ids, mask = (torch.from_numpy(array) for array in (image, tokens.ids, tokens.mask))
-        with torch.no_grad():
-            logits = model(pixels.to(dtype), ids, mask.to(dtype))
-        return np.asarray(logits[0, 0].float().numpy())
-
-    return answer
+    Raises:
+        EngineError: the difference is too large for the engine's precision.
+    """
+    manifest = engine.manifest
+    parity = compare(reference, engine, phantom_examples(slices, manifest.image_size))
+    judge(parity, manifest.precision)
+    return parity.to_dict() | {"measured_with": measured_with(manifest)}
 
 
-def of_engine(path: Path) -> Reference:
-    """An engine: graphs on the CPU, where fp32 is fp32, and plans on the GPU.  Freed with the function."""
-    directory = open_directory(path)
-    on_cpu = directory.manifest.backend == "onnxruntime"
-    backend = open_backend(directory, device="cpu" if on_cpu else None)
-    return lambda image, tokens: backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0]
+def verify_in_half(engine: EngineDirectory, reference: Reference, half: LSMS, slices: int) -> dict[str, Any]:
+    """Compare with every operation in float16: ONNX Runtime's CPU computes an fp16 graph in fp32 inside.
+
+    PyTorch's CPU rounds after every operation, so that an overflow is an overflow.
+
+    Args:
+        engine: the engine, verified before.
+        reference: what it was compared with.
+        half: the exported model, in float16.
+        slices: at most ``HALF_SLICES`` of them are compared.
+
+    Returns:
+        The engine's ``accuracy`` with this comparison in it.
+
+    Raises:
+        EngineError: the difference is too large for fp16.
+    """
+    manifest = engine.manifest
+    examples = phantom_examples(min(slices, HALF_SLICES), manifest.image_size)
+    parity = compare(reference, engine, examples, of_model(half))
+    # The layers of an INT8 engine that are not INT8 are judged as fp16, too.
+    judge(parity, "fp16")
+    accuracy = parity.to_dict() | {"measured_with": "PyTorch on a CPU, every operation in float16"}
+    if manifest.calibration is not None:
+        # The main figures of an INT8 engine are those of its graphs, INT8 layers included.
+        return manifest.accuracy | {"rest_in_float16": accuracy}
+    return accuracy | {"graphs": manifest.accuracy}

@@ -20,7 +20,7 @@ from .data import demo_checkpoint
 from .engine.backend import FEATURES, STAGES, OneByOne, SentenceFeatures
 from .engine.manifest import batch_profile
 from .errors import InputError, MachineError
-from .export.manifest_fields import manifest_of
+from .export.checkpoint import manifest_of
 from .model import LSMS
 from .model.encoder import TextFeatures
 from .model.forms import choose_kernels

@@ -20,7 +20,7 @@ from lsms_rt.engine.tensorrt.variant import VARIANTS, TensorRtVariant
 from lsms_rt.errors import LsmsError
 from lsms_rt.export.options import PlanOptions
 from lsms_rt.export.plans import convert_engine
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 
 Row = dict[str, Any]
 
@@ -32,7 +32,7 @@ def verify_runtime() -> list[Row]:
 
 
 def _row(what: str, check: Callable[[], Row]) -> Row:
-    driver = look()
+    driver = query_driver()
     if driver.problem or importlib.util.find_spec("pycuda") is None:
         return {"what": what, "not_run": driver.problem or "pycuda is not installed"}
     try:
@@ -45,7 +45,7 @@ def driver_calls() -> Row:
     """Host to device and back, and a graph of a device copy: it must follow its input, and its copies their stream."""
     import pycuda.driver as cuda
 
-    device = Device(0, look().gpus[0].integrated)
+    device = Device(0, query_driver().gpus[0].integrated)
     with device.current():
         source, target = (device.buffer((1 << 20,), np.dtype(np.float32)) for _ in range(2))
         stream, event = device.stream(), device.event()

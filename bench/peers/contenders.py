@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.engine.tensorrt.variant import VARIANTS, TensorRtVariant
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 
 Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """images (N, 1, S, S) float32, tokens (1, T) int64, mask (1, T) float32 -> logits (N, S, S) float32"""
@@ -42,7 +42,7 @@ class Contender:
         missing = [module for module in self.needs if importlib.util.find_spec(module) is None]
         if missing:
             return f"not installed: {', '.join(missing)}"
-        return look().problem if self.gpu else None
+        return query_driver().problem if self.gpu else None
 
 
 def _eager(form: str, once: bool, device: str = "cpu") -> Callable[[Path, int], Series]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lsms_rt.machine import jetson
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 
 
 class Meter(Protocol):
@@ -67,7 +67,7 @@ def find_sensors(index: int = 0) -> Sensors:
         if shutil.which(tegrastats.COMMAND[0]) is None:
             return no_sensors("tegrastats is not on the PATH")
         return Sensors(tegrastats.Tegrastats, lambda: tegrastats.state(board), tegrastats.throttled, every=5.0)
-    problem = look().problem
+    problem = query_driver().problem
     if problem:
         return no_sensors(f"{problem}; a CPU's own counters are not read")
     try:

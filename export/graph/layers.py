@@ -1,4 +1,4 @@
-"""The dense layers of an engine's graph: what INT8 can take, and what each costs."""
+"""The dense layers of an engine's graph, which can be INT8, and the cost of each."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .channel_split import join
 
-_FOLDED = ("Cast", "Transpose", "Reshape", "Identity")  # of a weight: how a graph is stored, not what it computes
+# Operators on weights that belong to how a graph is stored, not to what it computes.
+_FOLDED = ("Cast", "Transpose", "Reshape", "Identity")
 
 
 @dataclass(frozen=True)
 class DenseLayer:
     """A dense 2-D convolution, or a product with a weight matrix.
 
-    ``name`` is its node's, after the module (``encoder.stages.2.blocks.4.mlp.expand``); ``input`` and ``weight`` are
-    tensors, ``axis`` the weight's axis of output channels; ``macs`` multiply-accumulates of one slice (one sentence).
+    Attributes:
+        name: the name of its node, after the module (``encoder.stages.2.blocks.4.mlp.expand``).
+        input: the name of its input.
+        weight: the name of its weight.
+        axis: the weight's axis of output channels.
+        macs: multiply-accumulates for one slice, or one sentence.
     """
 
     name: str
@@ -30,8 +35,11 @@ class DenseLayer:
 
 
 def read_graph(data: bytes) -> onnx.ModelProto:
-    """A graph with whole layers and its weights as plain initializers: engines for a CPU have layers in parts, store
-    weights in halves, behind a Cast; exporters leave Transposes of large ones."""
+    """Read a graph, with whole layers and with its weights as plain initializers.
+
+    Engines for a CPU have layers in parts, and store weights in float16 followed by a Cast; exporters leave Transposes
+    of large weights.
+    """
     model = onnx.load_from_string(data)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -55,7 +63,7 @@ def read_graph(data: bytes) -> onnx.ModelProto:
 
 
 def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
-    """Layers that INT8 can take, in the graph's order: never depthwise strips, never products of two activations."""
+    """Return the layers that can be INT8, in the graph's order: no depthwise strips, no products of two activations."""
     weights = _weights(model.graph)
     shapes = shapes_of(model)
     found = []
@@ -70,8 +78,10 @@ def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
 
 
 def dense_macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of one slice (one sentence) in all dense convolutions and all matrix products, attention's
-    products of two activations included."""
+    """Count the multiply-accumulates for one slice, or one sentence, in dense convolutions and matrix products.
+
+    Attention's products of two activations are included.
+    """
     weights = _weights(model.graph)
     shapes = shapes_of(model)
     dense = (node for node in model.graph.node if node.op_type in ("Conv", "MatMul") and _groups(node) == 1)
@@ -79,7 +89,7 @@ def dense_macs(model: onnx.ModelProto) -> int:
 
 
 def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    """Shapes of constants, those that are stored as int8 included."""
+    """Return the shapes of constants, including those that are stored as int8."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
@@ -88,7 +98,7 @@ def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 
 
 def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dict[str, tuple[int, ...]]) -> int:
-    """Elements of the output times the length of the sum behind each."""
+    """Return the number of output elements times the length of the sum for each."""
     output = int(np.prod(shapes[node.output[0]]))
     if node.op_type == "Conv":
         return output * int(np.prod(weights[node.input[1]][1:]))
@@ -96,10 +106,11 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dic
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors at batch 1.  Raises ``KeyError`` later for one that cannot be inferred."""
+    """Return the shapes of all tensors at batch 1, except those that cannot be inferred."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    del whole.graph.value_info[:]  # with the symbolic batch
+    # They have the symbolic batch.
+    del whole.graph.value_info[:]
     for value in (*whole.graph.input, *whole.graph.output):
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
@@ -135,7 +146,7 @@ def _evaluate(node: onnx.NodeProto, inputs: list[np.ndarray]) -> np.ndarray:
 
 
 def by_name(layers: list[DenseLayer]) -> Iterator[tuple[str, DenseLayer]]:
-    """Pairs for a dict; a name that comes twice would make a recipe ambiguous."""
+    """Yield (name, layer); a duplicate name would make a recipe ambiguous."""
     seen: set[str] = set()
     for layer in layers:
         assert layer.name not in seen, layer.name

@@ -1,8 +1,8 @@
-"""INT8 layers in a graph: QuantizeLinear and DequantizeLinear around what a layer multiplies, as TensorRT wants them.
+"""INT8 layers in a graph: QuantizeLinear and DequantizeLinear around what a layer multiplies, as TensorRT requires.
 
-Symmetric, zero points 0, weights one scale an output channel and stored as int8, biases untouched.  Only the chosen
-layers see rounded values: ONNX Runtime's own quantizer would give a rounded tensor to every other user of it too, to
-residual sums and layers that were to stay as they are.
+Symmetric, zero points 0, weights stored as int8 with one scale per output channel, biases unchanged.  Only the selected
+layers receive rounded values: ONNX Runtime's own quantizer would pass the rounded tensor to its other users too, to
+residual sums and layers that were to stay unchanged.
 """
 
 from __future__ import annotations
@@ -15,25 +15,31 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .layers import by_name, dense_layers, dense_macs, read_graph
 
-LEVELS = 127  # of either sign; -128 is left out, so that a value and its negative are the same number of steps
-# float16 has no smaller normal number.  A step of it means a tensor that never exceeds 0.008, where a coarser step
-# loses next to nothing of what any sum of such a network consists of.
-LEAST_STEP = 2.0**-14
+# Of either sign.  -128 is not used, so that a value and its negative are the same number of steps.
+LEVELS = 127
+# The smallest normal number of float16.  A tensor with this step never exceeds 0.008, where a coarser step loses next
+# to nothing in the sums of such a network.
+MIN_STEP = 2.0**-14
 
 
 def quantize(model: onnx.ModelProto, ranges: Mapping[str, float]) -> None:
     """Make the layers named in ``ranges`` INT8, in place.
 
-    ``ranges``: layer -> the largest magnitude of its input; what exceeds it is clipped.  The graph is one of
-    ``layers.read_graph``, in float32 or float16; the scales have its type.
-    Raises ``KeyError`` for a layer that the graph does not have, ``ValueError`` for a range that is not positive.
+    Args:
+        model: a graph from ``layers.read_graph``, in float32 or float16; the scales have the same type.
+        ranges: layer -> the largest magnitude of its input; larger values are clipped.
+
+    Raises:
+        KeyError: the graph does not have a layer.
+        ValueError: a range is not positive and finite.
     """
     layers = dict(by_name(dense_layers(model)))
     chosen = {name: layers[name] for name in ranges}
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
-    steps: dict[tuple[str, float], str] = {}  # one pair of nodes where layers share an input and its range
+    # One pair of nodes for layers that share an input and its range.
+    steps: dict[tuple[str, float], str] = {}
     for node in graph.node:
         layer = chosen.get(node.name)
         if layer is not None:
@@ -54,17 +60,17 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, float]) -> None:
 
 
 def weight_steps(weight: np.ndarray, axis: int) -> np.ndarray:
-    """The scale of every output channel, in the weight's own type, which is what it is later multiplied with."""
+    """Return the scale of every output channel, in the weight's own type, in which it is later multiplied."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     steps = np.abs(weight.astype(np.float32)).max(axis=others) / LEVELS
     # A channel of zeros needs some scale; in float16 a step may be subnormal, but not zero.
-    least = np.finfo(weight.dtype).smallest_subnormal if weight.dtype == np.float16 else 1e-12
-    scales: np.ndarray = np.maximum(steps, least).astype(weight.dtype)
+    min_step = np.finfo(weight.dtype).smallest_subnormal if weight.dtype == np.float16 else 1e-12
+    scales: np.ndarray = np.maximum(steps, min_step).astype(weight.dtype)
     return scales
 
 
 def _rounded(graph: onnx.GraphProto, tensor: str, output: str, limit: float, dtype: np.dtype) -> list[onnx.NodeProto]:
-    step = max(limit / LEVELS, LEAST_STEP) if dtype == np.float16 else limit / LEVELS
+    step = max(limit / LEVELS, MIN_STEP) if dtype == np.float16 else limit / LEVELS
     scale, zero = f"{output}.scale", f"{output}.zero"
     graph.initializer.append(numpy_helper.from_array(np.array(step, dtype), scale))
     graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), zero))
@@ -99,7 +105,7 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
 
 
 def int8_layers(model: onnx.ModelProto) -> list[str]:
-    """Names of the layers of a graph that multiply int8 numbers, read off the graph itself."""
+    """Return the names of the layers that multiply int8 numbers, read off the graph itself."""
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
     rounded = {
         node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
@@ -108,7 +114,7 @@ def int8_layers(model: onnx.ModelProto) -> list[str]:
 
 
 def macs_share(graphs: dict[str, bytes]) -> float:
-    """Of all dense multiply-accumulates of a slice and a sentence, those of int8 numbers; read off the graphs."""
+    """Return the INT8 share of all dense multiply-accumulates of a slice and a sentence, read off the graphs."""
     done = total = 0
     for data in graphs.values():
         model = read_graph(data)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lsms_rt.bench.options import NOISE, EngineOptions, PeersOptions, ScalingOptions
 from lsms_rt.errors import InputError
-from lsms_rt.machine.gpu import look
+from lsms_rt.machine.gpu import query_driver
 from lsms_rt.model.config import PRESETS
 
 from .arguments import (
@@ -110,7 +110,7 @@ def run_peers(arguments: argparse.Namespace) -> None:
         random_inputs(options, work, options.image_size, weights.pop("max_tokens"), weights.pop("vocabulary"))
         results = run(work, options, status)
     on_gpu = any(contender.gpu and contender.name in names and not contender.absent for contender in CONTENDERS)
-    gpu = look().gpus[0].name if on_gpu else None
+    gpu = query_driver().gpus[0].name if on_gpu else None
     packages = ("torch", "onnxruntime", "openvino", "numpy", *GPU_PACKAGES)
     print_record(record_of(PEERS, packages, gpu, **weights, **results), arguments)
 

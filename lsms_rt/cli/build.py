@@ -189,8 +189,9 @@ def _print_int8(manifest: Manifest) -> None:
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    if manifest.backend in VARIANTS:
-        print("INT8 may or may not be faster than fp16: measure speed on the target GPU; no claim is made here")
+    if not BACKENDS[manifest.backend].needs_gpu:
+        print("ONNX Runtime's CPU has not run INT8 faster than fp32 where it was measured (docs/int8.md):")
+        print("this engine is for judging accuracy, and for --from")
     else:
         print("ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):")
         print("use this engine to judge accuracy, and as the input of --from")

@@ -16,10 +16,10 @@ import numpy as np
 
 from lsms_rt import __version__
 from lsms_rt.data import demo_engine
-from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, VARIANTS, TensorRtVariant, load
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.errors import MachineError
 from lsms_rt.machine import jetson
-from lsms_rt.machine.gpu import Driver, look
+from lsms_rt.machine.gpu import Driver, query_driver
 from lsms_rt.machine.jetson import Jetson
 
 from .arguments import add_json
@@ -27,7 +27,6 @@ from .parser import Command
 
 RUNTIME = ("numpy", "onnxruntime", "pydicom", "pillow", "tokenizers")
 BUILD = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "scipy", "triton", "pycuda", "cuda-bindings")
-USE_TENSORRT = "use the tensorrt backend"
 # Transfer syntax, and the packages that decode it.
 DECODERS = {
     "JPEG": ("1.2.840.10008.1.2.4.50", "pillow"),
@@ -75,7 +74,7 @@ def examine() -> dict[str, dict[str, Any]]:
     Returns:
         Section -> name -> value, in plain types.  ``runtime.works`` is whether the bundled engine runs.
     """
-    driver, board = look(), jetson.find()
+    driver, board = query_driver(), jetson.find()
     return {
         "machine": _machine(driver, board),
         "backends": _backends(driver, board),
@@ -92,7 +91,7 @@ def _decoders() -> dict[str, str]:
         name: "present" if get_decoder(syntax).is_available else f"absent (pip install {packages})"
         for name, (syntax, packages) in DECODERS.items()
     }
-    return decoders | {"NIfTI": "present" if _has("nibabel") else "absent (pip install nibabel)"}
+    return decoders | {"NIfTI": "present" if importlib.util.find_spec("nibabel") else "absent (pip install nibabel)"}
 
 
 def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
@@ -115,28 +114,18 @@ def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
 
 
 def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:
-    """Describe each backend: its version, whether it builds and runs here, and if not, why and how to fix it."""
-    tensorrt = {variant.name: _tensorrt(variant, driver, board) for variant in VARIANTS.values()}
-    return {"onnxruntime": _onnxruntime(driver), "pytorch": _pytorch(driver)} | tensorrt
-
-
-def _onnxruntime(driver: Driver) -> dict[str, Any]:
-    import onnxruntime
-
-    names = {"TensorrtExecutionProvider": "tensorrt", "CUDAExecutionProvider": "cuda", "CPUExecutionProvider": "cpu"}
-    compiled_in = [names[name] for name in onnxruntime.get_available_providers() if name in names]
-    devices = compiled_in if driver.problem is None else ["cpu"]
-    builds = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript", "transformers"))
-    return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
-        {} if builds else {"missing": "packages to build engines", "fix": "pip install 'lsms-rt[build]'"}
-    )
+    """For every backend: its version, whether it builds and runs here, why not, and what to do about it."""
+    found = {name: spec.load().diagnose(name, driver, board) for name, spec in BACKENDS.items()}
+    # PyTorch runs checkpoints, not engines, so it has no row in the table of backends.
+    return found | {"pytorch": _pytorch(driver)}
 
 
 def _pytorch(driver: Driver) -> dict[str, Any]:
     """Describe PyTorch without importing it, which takes seconds."""
     version = _version("torch")
     if version == "absent":
-        return _absent("PyTorch", "pip install 'lsms-rt[build]'")
+        fix = "pip install 'lsms-rt[build]'"
+        return {"version": None, "builds": False, "runs": False, "missing": "PyTorch", "fix": fix}
     has_triton = importlib.util.find_spec("triton") is not None
     kernels = "triton" if has_triton and driver.problem is None else "stock"
     found = {"version": version, "builds": True, "runs": True, "kernels": kernels}
@@ -144,48 +133,6 @@ def _pytorch(driver: Driver) -> dict[str, Any]:
         fix = "pip install 'lsms-rt[triton]'" if not has_triton else "the CPU runs stock operations"
         found |= {"missing": driver.problem or "Triton", "fix": fix}
     return found
-
-
-def _tensorrt(variant: TensorRtVariant, driver: Driver, board: Jetson | None) -> dict[str, Any]:
-    if board is not None and variant.portable:
-        return _absent("Jetson support", USE_TENSORRT)
-    fix = variant.install
-    if board is not None:
-        fix = "sudo apt install nvidia-jetpack, and a venv that sees it: python3 -m venv --system-site-packages"
-    try:
-        version = load(variant).__version__
-    except MachineError as error:
-        # The error ends with the usual way to install it.
-        return _absent(str(error), fix if board else None)
-    found: dict[str, Any] = {"version": version, "builds": variant.portable or driver.problem is None, "runs": False}
-    if driver.problem:
-        more = "" if _has("pycuda") else ", then pip install pycuda (needs nvcc on the PATH)"
-        more += "; engines for GPUs elsewhere can be built here" if variant.portable else ""
-        return found | {"missing": driver.problem, "fix": f"install or update the NVIDIA driver{more}"}
-    if variant.cuda and driver.cuda < variant.cuda:
-        needed = ".".join(map(str, variant.cuda))
-        return found | {"missing": f"a driver for CUDA {needed}", "fix": "update the NVIDIA driver"}
-    if variant.portable and not any(gpu.arch in RTX_TARGETS for gpu in driver.gpus):
-        names = ", ".join(f"{gpu.name} ({gpu.arch})" for gpu in driver.gpus)
-        return found | {"missing": f"support for {names}", "fix": USE_TENSORRT}
-    if not _has("pycuda"):
-        return found | {"missing": "pycuda", "fix": "pip install pycuda (needs nvcc on the PATH)"}
-    if not variant.own_graphs and not _has("cuda.bindings"):
-        found |= {"missing": "cuda-bindings, so that it runs without CUDA graphs", "fix": "pip install cuda-bindings"}
-    return found | {"runs": True}
-
-
-def _absent(missing: str, fix: str | None) -> dict[str, Any]:
-    """Describe a backend that is not installed, or not supported here."""
-    return {"version": None, "builds": False, "runs": False, "missing": missing} | ({"fix": fix} if fix else {})
-
-
-def _has(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        # Its parent package is missing, too.
-        return False
 
 
 def _version(name: str) -> str:

@@ -19,6 +19,8 @@ from lsms_rt.errors import (
     brief,
 )
 
+from .registry import BACKENDS, ONNXRUNTIME
+
 # of the directory; increased when an older package could not read it
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -93,8 +95,11 @@ class Manifest:
     def rebuild(self) -> str:
         """Return the command that builds the same engine again."""
         command = "lsms-rt build-engine --checkpoint DIR"
-        if self.backend != "onnxruntime":
-            command += f" --backend {self.backend} --opt-batch {self.profile[1]}"
+        spec = BACKENDS.get(self.backend)
+        if spec is not ONNXRUNTIME:
+            command += f" --backend {self.backend}"
+        if spec is not None and spec.builds_plans:
+            command += f" --opt-batch {self.profile[1]}"
             options = self.plan_options
             if options.get("hardware", "none") != "none":
                 command += f" --hardware {options['hardware']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.errors import EngineInvalidError, MachineError, MissingDependencyError, brief
-from lsms_rt.machine.gpu import query_driver
+from lsms_rt.machine.gpu import Driver, query_driver
+from lsms_rt.machine.jetson import Jetson
 
 from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
@@ -161,3 +163,33 @@ def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
 
 def _rows(array: np.ndarray, batch: int) -> np.ndarray:
     return array if batch == len(array) else np.repeat(array, batch, axis=0)
+
+
+def open_engine(
+    engine: EngineDirectory, threads: int | None, kind: str | None, index: int, cuda_graph: bool
+) -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend(engine, threads, kind, index)
+
+
+def library_version(name: str) -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def gpu_index(kind: str | None, index: int) -> int | None:
+    import onnxruntime
+
+    return None if choose_providers(onnxruntime, kind, index) == ["CPUExecutionProvider"] else index
+
+
+def diagnose(name: str, driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    import onnxruntime
+
+    kinds = {providers[0]: kind for kind, providers in PROVIDERS.items()}
+    compiled_in = [kinds[provider] for provider in onnxruntime.get_available_providers() if provider in kinds]
+    devices = compiled_in if driver.problem is None else ["cpu"]
+    builds = all(importlib.util.find_spec(package) for package in ("torch", "onnx", "onnxscript", "transformers"))
+    return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
+        {} if builds else {"missing": "the build side", "fix": "pip install 'lsms-rt[build]'"}
+    )

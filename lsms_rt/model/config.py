@@ -22,7 +22,7 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LsmsConfig:
-    """Everything that decides the shape of an LSMS and how its input is made.
+    """The sizes of an LSMS and the preprocessing of its input.
 
     ``dims``, ``depths`` and ``mlp_ratios`` are the four encoder stages (SegNeXt, arXiv 2209.08575, table 2).
     ``decoder_width`` is our choice: 256, and 128 for tiny.  ``image_size`` is the side of the square input in
@@ -57,19 +57,19 @@ class LsmsConfig:
         if self.decoder_width % 32:
             raise ValueError(f"decoder_width is {self.decoder_width}; heads are 32 wide, use a multiple of 32")
         if self.subpixel not in (1, 2, 4):
-            raise ValueError(f"subpixel is {self.subpixel}; a stride-4 cell is predicted as 1, 2 or 4 pixels a side")
+            raise ValueError(f"subpixel is {self.subpixel}; a stride-4 cell has 1, 2 or 4 predicted pixels per side")
         if self.crop not in CROPS:
             raise ValueError(f"crop is {self.crop!r}; choose from {', '.join(CROPS)}")
         if not self.hu_window[0] < self.hu_window[1]:
             raise ValueError(f"hu_window is {self.hu_window}; give (lower, upper) in HU")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, ready for JSON."""
+        """Return the config in plain types, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LsmsConfig:
-        """The inverse of :meth:`to_dict`; unknown keys are an error that names them."""
+        """Create a config from a result of :meth:`to_dict`.  Raises ``ValueError`` that names unknown keys."""
         if not isinstance(values, dict):
             raise ValueError(f"config.json holds a {type(values).__name__}, not an object of sizes")
         known = cls.__dataclass_fields__
@@ -93,7 +93,7 @@ PRESETS: dict[str, LsmsConfig] = {
 
 
 def preset(name: str, **changes: Any) -> LsmsConfig:
-    """The preset ``name``, with the given fields changed."""
+    """Return the preset ``name`` with some fields changed.  Raises ``ValueError`` for an unknown name."""
     if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {name!r}; choose from {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)

@@ -1,9 +1,9 @@
-"""The Full-Scale Decoder: all scales seen at once, on the grid of the coarsest.
+"""The Full-Scale Decoder: attention over all scales at once, on the grid of the coarsest one.
 
-The abstract says that it models the multi-modal features of all scales globally and takes complementary information
+According to the abstract, it models the multi-modal features of all scales globally and takes complementary information
 between scales, at low cost; nothing more was published.  This form is our reconstruction: full attention over all
-tokens of all scales would cost 187 GMAC at 480x480, so attention is split in two: inside every stride-32 cell, where
-the scales of one place meet, and over one pooled token a scale and cell, where the whole image meets.
+tokens of all scales would cost 187 GMAC at 480x480, so attention is split in two: inside every stride-32 cell, for the
+scales of one position, and over one pooled token per scale and cell, for the whole image.
 It is deterministic, unlike the matrix-decomposition head of the ancestors, which draws random bases.
 """
 
@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from .config import LsmsConfig
 
-FOLDS = (8, 4, 2, 1)  # tokens along a side of a cell, for strides 4, 8, 16 and 32
-TOKENS = tuple(fold * fold for fold in FOLDS)  # 64 + 16 + 4 + 1 = 85 tokens a cell
-HEAD = 32  # channels of an attention head
+# Tokens along one side of a cell, for strides 4, 8, 16 and 32.
+FOLDS = (8, 4, 2, 1)
+# 64 + 16 + 4 + 1 = 85 tokens per cell.
+TOKENS = tuple(fold * fold for fold in FOLDS)
+# Channels of an attention head.
+HEAD = 32
 
 
 class SelfAttention(nn.Module):
@@ -49,11 +52,12 @@ class FullScaleDecoder(nn.Module):
         width = config.decoder_width
         self.width = width
         self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in config.dims)
-        self.token_embedding = nn.Parameter(torch.randn(sum(TOKENS), width) * 0.02)  # place and scale inside a cell
+        # Position and scale inside a cell.
+        self.token_embedding = nn.Parameter(torch.randn(sum(TOKENS), width) * 0.02)
         self.scale_embedding = nn.Parameter(torch.randn(len(FOLDS), width) * 0.02)
         self.inside = SelfAttention(width)
         self.across = SelfAttention(width)
-        # A 1x1 after upsampling and concatenation equals the sum of one 1x1 a scale before upsampling: same
+        # A 1x1 after upsampling and concatenation equals the sum of one 1x1 per scale before upsampling: same
         # function, a quarter of the work.
         self.merge = nn.ModuleList(nn.Conv2d(width, width, 1, bias=False) for _ in FOLDS)
         self.fuse = nn.Sequential(
@@ -69,7 +73,7 @@ class FullScaleDecoder(nn.Module):
     def features(self, maps: list[Tensor], origin: Tensor | None = None) -> Tensor:
         """Four maps (B, C_i, H / stride, W / stride) -> (B, width / 2, H / 4, W / 4).
 
-        ``origin`` (B, 2) is where a training crop begins in its slice, (row, column) in stride-32 cells; default: the
+        ``origin`` (B, 2) is the position of a training crop in its slice, (row, column) in stride-32 cells; None if the
         input is the whole slice.
         """
         rows, columns = maps[3].shape[2:]
@@ -105,7 +109,7 @@ class FullScaleDecoder(nn.Module):
 
 
 def pixel_shuffle(x: Tensor, scale: int) -> Tensor:
-    """(B, scale^2, h, w) -> (B, 1, scale h, scale w); nothing to do, and no node in a graph, where scale is 1."""
+    """(B, scale^2, h, w) -> (B, 1, scale h, scale w); no operation, and no node in a graph, if scale is 1."""
     return F.pixel_shuffle(x, scale) if scale > 1 else x
 
 
@@ -116,8 +120,8 @@ def sinusoids(
 
     (rows * columns, width); with ``origin`` (B, 2), the first cell's row and column, (B, rows * columns, width).
 
-    Fixed, not learned, so that one checkpoint serves every image size.  Made on the device: a copy from the CPU could
-    not be captured into a CUDA graph.
+    Fixed, not learned, so that one checkpoint serves every image size.  Computed on the device: a copy from the
+    CPU could not be captured into a CUDA graph.
     """
     quarter = width // 4
     rate = torch.exp(-math.log(100.0) * torch.arange(quarter, device=device) / quarter)
@@ -139,7 +143,7 @@ def _fold(x: Tensor, fold: int) -> Tensor:
 
 
 def _unfold(x: Tensor, fold: int, rows: int, columns: int) -> Tensor:
-    """The inverse of :func:`_fold`."""
+    """Undo :func:`_fold`."""
     width = x.shape[3]
     x = x.reshape(-1, rows, columns, fold, fold, width).permute(0, 5, 1, 3, 2, 4)
     return x.reshape(-1, width, rows * fold, columns * fold)

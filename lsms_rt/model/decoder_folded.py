@@ -1,18 +1,19 @@
-"""The Full-Scale Decoder with its algebra done: the function of ``decoder.FullScaleDecoder``, in less work.
+"""The Full-Scale Decoder, algebraically simplified: equivalent to ``decoder.FullScaleDecoder``, with less work.
 
-What is folded, and why it may be:
+What is folded, and why the result is the same:
 
 1. A token x = P t + b is ``dims[i]`` numbers t (32 at stride 4, where most tokens are), seen through the projection to
-   the decoder's width (128).  LayerNorm(x) is gamma (C x) / sigma + beta, with C the centring: linear in t but for
+   the decoder's width (128).  LayerNorm(x) is gamma (C x) / sigma + beta, with C the centering: linear in t except for
    sigma.  So queries, keys and values are made from t / sigma directly, by (W gamma C P), and no token is ever widened.
 2. sigma^2 = |C (P t + b)|^2 / width = |R t|^2 with R from the QR decomposition of C [P b]: as many numbers as t has.
-3. What the token's position and beta add to queries, keys and values depends on the token's place alone: one table.
+3. What the token's position and beta add to queries, keys and values depends only on its position in the cell: one
+   table.
 4. A bias of the keys adds the same to all scores of a query, which a softmax does not see: dropped.  A bias of the
-   values is added to every result, since weights sum to one: moved behind the output's product.
-5. The output's product, the merging 1x1 and the projection are linear: their products are taken once.
+   values is added to every result, since weights sum to one: moved after the output's product.
+5. The output's product, the merging 1x1 and the projection are linear: they are multiplied once, in advance.
 6. Tokens are cut out of maps and put back with whole rows of channels last, before they are widened.
 
-Engines are made of it (``export.build``); training and checkpoints know the plain decoder only.
+Engines are made of it (``export.build``); training and checkpoints use the plain decoder only.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from torch import Tensor, nn
 from .decoder import FOLDS, HEAD, TOKENS, FullScaleDecoder, SelfAttention, pixel_shuffle, sinusoids
 from .folded import wide
 
-ONES = 8  # columns of ones behind t, for b: one would do, but matrix units want widths in multiples of eight
+# Columns of ones after t, for b: one would do, but matrix units need widths in multiples of eight.
+ONES = 8
 
 
 class FoldedDecoder(nn.Module):
-    """The function of ``decoder``, computed from its weights.
+    """A decoder equivalent to ``decoder``, made from its weights.
 
-    For inference: its parameters are products of the decoder's, taken in float64, and no checkpoint's.
+    For inference only: its parameters are products of the decoder's, computed in float64, not those of a checkpoint.
     """
 
     query_place: Tensor
@@ -95,15 +97,15 @@ class FoldedDecoder(nn.Module):
         return fused
 
     def logits(self, features: Tensor) -> Tensor:
-        """As ``FullScaleDecoder.logits``."""
+        """Compute the same as ``FullScaleDecoder.logits``."""
         return pixel_shuffle(self.predict(features), self.subpixel)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """As ``FullScaleDecoder.forward``."""
+        """Compute the same as ``FullScaleDecoder.forward``."""
         return self.logits(self.features(maps))
 
     def _inside(self, cells: list[Tensor]) -> Tensor:
-        """Attention inside every cell, before its output product: (B * cells, 85, width)."""
+        """Return the attention inside every cell, before its output product: (B * cells, 85, width)."""
         scaled = []
         for t, spread in zip(cells, self.spread, strict=True):
             t = F.pad(t, (0, ONES), value=1.0)
@@ -120,7 +122,7 @@ class FoldedDecoder(nn.Module):
         return self._attend(q, k, v)
 
     def _across(self, cells: list[Tensor], mixed: tuple[Tensor, ...], rows: int, columns: int) -> Tensor:
-        """Attention over one pooled token a scale and cell, before its output: (4, B, width, rows, columns)."""
+        """Attend over one pooled token per scale and cell: (4, B, width, rows, columns), before its output."""
         pooled = torch.stack([pool(t.mean(1)) for pool, t in zip(self.pool, cells, strict=True)], 1)
         pooled = pooled + self.pool_change(torch.stack([part.mean(1) for part in mixed], 1))
         position = sinusoids(rows, columns, self.width, pooled.device).to(pooled)[:, None] + self.scale_embedding
@@ -130,7 +132,7 @@ class FoldedDecoder(nn.Module):
         return x.reshape(-1, rows, columns, len(FOLDS), self.width).permute(3, 0, 4, 1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Multi-head attention of (N, L, width); queries are scaled already."""
+        """Apply multi-head attention to (N, L, width); queries are scaled already."""
         length = q.shape[1]
         q, k, v = (x.reshape(-1, length, self.heads, HEAD).permute(0, 2, 1, 3) for x in (q, k, v))
         weights = torch.matmul(q, k.transpose(2, 3)).softmax(3)
@@ -140,7 +142,7 @@ class FoldedDecoder(nn.Module):
 def _attention(
     attention: SelfAttention,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
-    """(weight, bias) of queries, with the softmax's scale, of keys and of values (step 4), and the output's bias."""
+    """Return (weight, bias) of scaled queries, of keys and of values (step 4), and the bias of the output."""
     q, k, v = attention.qkv.weight.double().chunk(3)
     q_bias, _, v_bias = attention.qkv.bias.double().chunk(3)
     scale, none = HEAD**-0.5, torch.zeros_like(q_bias)
@@ -149,12 +151,12 @@ def _attention(
 
 
 def _with_ones(weight: Tensor, bias: Tensor) -> Tensor:
-    """[P b 0 ...]: what turns t with ``ONES`` ones behind it into P t + b."""
+    """Return [P b 0 ...], which maps t followed by ``ONES`` ones to P t + b."""
     return torch.cat([weight, bias[:, None], weight.new_zeros(len(weight), ONES - 1)], 1)
 
 
 def _root(tokens: Tensor) -> Tensor:
-    """R with |R t|^2 = |tokens t|^2 / rows, at most as high as it is wide (step 2)."""
+    """Return R with |R t|^2 = |tokens t|^2 / rows, and no more rows than columns (step 2)."""
     width = tokens.shape[1]
     if len(tokens) <= width:
         return tokens / len(tokens) ** 0.5
@@ -194,14 +196,14 @@ def _conv(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
 
 
 def _cells(x: Tensor, fold: int) -> Tensor:
-    """(B, rows * fold, columns * fold, C) -> (B * rows * columns, fold * fold, C); rows of a cell move whole."""
+    """(B, rows * fold, columns * fold, C) -> (B * rows * columns, fold * fold, C); a cell's rows stay together."""
     columns, width = x.shape[2] // fold, x.shape[3]
     x = x.reshape(-1, fold, columns, fold * width).permute(0, 2, 1, 3)
     return x.reshape(-1, fold * fold, width)
 
 
 def _uncells(x: Tensor, fold: int, rows: int, columns: int) -> Tensor:
-    """The inverse of :func:`_cells`."""
+    """Undo :func:`_cells`."""
     width = x.shape[2]
     x = x.reshape(-1, columns, fold, fold * width).permute(0, 2, 1, 3)
     return x.reshape(-1, rows * fold, columns * fold, width)

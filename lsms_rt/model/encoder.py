@@ -1,4 +1,4 @@
-"""The image encoder: MSCAN (SegNeXt) whose every block also looks at the sentence (SVLA)."""
+"""The image encoder: MSCAN (SegNeXt) with attention to the sentence in every block (SVLA)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from .forms import SvlaForm, svla_form
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """All that the image encoder needs of a sentence; depends on the sentence alone.
+    """The features of a sentence for the image encoder; they depend on the sentence only.
 
-    ``keys[i]`` and ``values[i]`` are (B, depth_i, T, C_i), one row a block of stage i, zero at padding tokens.
-    ``mask`` is (B, T), 1 for a token and 0 for padding.  ``folded`` says whether they are those of
-    ``folded.fold_sentence``, which only a model that folds can use.
+    Attributes:
+        keys: one tensor (B, depth_i, T, C_i) for each stage i, one row per block; zero at padding tokens.
+        values: the same shapes.
+        mask: (B, T), 1 for a token and 0 for padding.
+        folded: whether they come from ``folded.fold_sentence``, which only a model that folds can use.
     """
 
     keys: tuple[Tensor, ...]
@@ -33,7 +35,7 @@ class TextProjection(nn.Module):
     """Keys and values of one block: k = Wk l, v = Wv l.
 
     Source: the language branch of SLViT (IJCAI 2023), LSMS's ancestor by the same author.  It lives in the block's
-    state but runs in the text graph, since nothing of the image enters it.
+    state but runs in the text graph, since it does not depend on the image.
     """
 
     def __init__(self, channels: int, text_width: int) -> None:
@@ -48,10 +50,10 @@ class TextProjection(nn.Module):
 
 
 class LanguageBranch(nn.Module):
-    """What SVLA adds to MSCAN's convolutions: attention to the tokens and a gate.
+    """The language part of SVLA: attention to the tokens and a gate.
 
     Choices: one head, scale C^-0.5, InstanceNorm on the query and on the output (SLViT's form); the ancestor's unused
-    projection is left out.  Biases of Wq and Wo cancel in the InstanceNorms, and are kept for checkpoints that have
+    projection is left out.  Biases of Wq and Wo cancel in the InstanceNorms, but exist for checkpoints that have
     them.
     """
 
@@ -64,7 +66,7 @@ class LanguageBranch(nn.Module):
         self.gate = nn.Conv2d(channels, channels, 1, bias=False)
 
     def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
-        """Keys and values of the block, (B, T, C); folded for a form that folds."""
+        """Return keys and values of the block, (B, T, C); folded for a form that folds."""
         keys, values = self.text(text, mask)
         return folded.fold_sentence(keys, values, mask, _filter(self.output)) if fold else (keys, values)
 
@@ -72,7 +74,7 @@ class LanguageBranch(nn.Module):
 class Svla(nn.Module):
     """Scale-aware Vision-Language Attention: convolutions of four sizes beside the alignment with the sentence.
 
-    The abstract (v2) says that diverse kernels extract visual knowledge *in parallel with* the alignment; so the
+    According to the abstract (v2), diverse kernels extract visual knowledge *in parallel with* the alignment; so the
     language branch reads the same map ``a`` as the strips do, and all are added before the mixing 1x1 (reconstruction).
     This module holds the parameters; ``form`` computes.
     """
@@ -90,7 +92,7 @@ class Svla(nn.Module):
         return self.form(x, keys, values, mask, self.weights())
 
     def weights(self) -> lsms_f.SvlaWeights:
-        """The block's parameters under their names in the mathematics."""
+        """Return the block's parameters, named as in ``functional``."""
         language = self.language
         return lsms_f.SvlaWeights(
             center=_filter(self.center),
@@ -165,7 +167,7 @@ class Stage(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
-        """Keys and values of all blocks of the stage, (B, depth, T, C)."""
+        """Return keys and values of all blocks of the stage, (B, depth, T, C)."""
         branches = [module for module in self.blocks.modules() if isinstance(module, LanguageBranch)]
         pairs = [branch.project_text(text, mask, fold) for branch in branches]
         return torch.stack([k for k, _ in pairs], 1), torch.stack([v for _, v in pairs], 1)
@@ -195,26 +197,28 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor, text: TextFeatures) -> list[Tensor]:
         """``image`` (B, in_channels, H, W) in [-1, 1] -> four maps (B, C_i, H / stride, W / stride)."""
         if text.folded != self.folds:
-            made, wanted = ("folded" if f else "plain" for f in (text.folded, self.folds))
+            actual, needed = ("folded" if f else "plain" for f in (text.folded, self.folds))
             raise ValueError(
-                f"the sentence's features are {made}, this model takes {wanted} ones: encode it with this one"
+                f"the sentence's features are {actual}, but this model needs {needed} ones; encode the sentence with "
+                "this model"
             )
         maps, x = [], image
         for stage, keys, values in zip(self.stages, text.keys, text.values, strict=True):
             x = stage(x, keys, values, text.mask)
-            if self.channels_first:  # a LayerNorm leaves channels last, and every block of the next stage would copy
+            # A LayerNorm leaves channels last, and every block of the next stage would copy the map.
+            if self.channels_first:
                 x = x.contiguous()
             maps.append(x)
         return maps
 
     def project_text(self, text: Tensor, mask: Tensor) -> TextFeatures:
-        """``text`` (B, T, D) from the text encoder, ``mask`` (B, T) -> what the blocks need of the sentence."""
+        """``text`` (B, T, D) from the text encoder, ``mask`` (B, T) -> the sentence's features for all blocks."""
         pairs = [s.project_text(text, mask, self.folds) for s in self.stages if isinstance(s, Stage)]
         return TextFeatures(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), mask, self.folds)
 
 
 def language_parameters(encoder: Encoder) -> list[nn.Parameter]:
-    """The parameters that SVLA adds to MSCAN."""
+    """Return the parameters that SVLA adds to MSCAN."""
     branches = [module for module in encoder.modules() if isinstance(module, LanguageBranch)]
     return [parameter for branch in branches for parameter in branch.parameters()]
 
@@ -244,5 +248,5 @@ def _filter(conv: nn.Module) -> lsms_f.Filter:
 
 
 def stage_sizes(config: LsmsConfig, height: int, width: int) -> Sequence[tuple[int, int, int]]:
-    """(C, H, W) of the four maps for an input of ``height`` x ``width`` pixels."""
+    """Return (C, H, W) of the four maps for an input of ``height`` x ``width`` pixels."""
     return [(c, height // s, width // s) for c, s in zip(config.dims, (4, 8, 16, 32), strict=True)]

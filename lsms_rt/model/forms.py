@@ -16,16 +16,17 @@ log = logging.getLogger("lsms_rt")
 
 
 class SvlaForm(Protocol):
-    """Computes one SVLA block; a block owns its form, so that a form may keep what it derived from the weights."""
+    """Something that computes one SVLA block.  Each block has its own, which may cache what it derives from weights."""
 
-    folds: bool  # whether the sentence's keys and values come from ``folded.fold_sentence``
+    # Whether the sentence's keys and values come from ``folded.fold_sentence``.
+    folds: bool
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
         """``x`` (B, C, H, W); ``keys``, ``values`` (B, T, C); ``mask`` (B, T) -> (B, C, H, W)."""
 
 
 class Reference:
-    """The block as it is defined.  What all others are compared with."""
+    """The block by its definition, with which the other forms are compared."""
 
     folds = False
 
@@ -34,7 +35,7 @@ class Reference:
 
 
 class Stock:
-    """The folded algebra in PyTorch's own operations: runs everywhere, is differentiable, and is what is exported."""
+    """The folded algebra in PyTorch's own operations: runs everywhere, is differentiable, and is exported."""
 
     folds = True
 
@@ -43,28 +44,33 @@ class Stock:
 
 
 def choose_kernels(kernels: str) -> str:
-    """ "reference", "stock" or "triton" for what was asked; "auto" takes Triton where it runs, and logs what it took.
+    """Return "reference", "stock" or "triton" for a value of ``kernels``.
 
-    Raises ``MachineError`` for "triton" on a machine that cannot run it, ``ValueError`` for an unknown name.
+    "auto" is Triton if it runs on this machine, else stock operations; the choice is logged.
+
+    Raises:
+        MachineError: "triton" is requested and does not run on this machine.
+        ValueError: the name is unknown.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels is {kernels!r}; choose from {', '.join(KERNELS)}")
     if kernels in ("stock", "reference"):
         return kernels
-    from lsms_rt import kernels as room  # not at the top: kernels are compared with this package's functions
+    # Imported here: the kernels are compared with this package's functions, and import them.
+    from lsms_rt import kernels as triton_kernels
     from lsms_rt.errors import MachineError
 
-    missing = room.missing()
+    missing = triton_kernels.missing()
     if kernels == "auto":
-        log.info("kernels='auto' took %s", f"stock operations: {missing}" if missing else "the Triton kernels")
+        log.info("kernels='auto' uses %s", f"stock operations: {missing}" if missing else "the Triton kernels")
         return "stock" if missing else "triton"
     if missing:
-        raise MachineError(f"kernels='triton': {missing}; or take kernels='stock'")
+        raise MachineError(f"kernels='triton': {missing}; or use kernels='stock'")
     return "triton"
 
 
 def svla_form(kernels: str) -> SvlaForm:
-    """A fresh form for one block; ``kernels`` as :func:`choose_kernels` gave it."""
+    """Return a new form for one block; ``kernels`` is a result of :func:`choose_kernels`."""
     if kernels == "triton":
         from lsms_rt.kernels.svla import TritonSvla
 
@@ -73,6 +79,6 @@ def svla_form(kernels: str) -> SvlaForm:
 
 
 def check_gradients(kernels: str) -> None:
-    """The Triton kernels have no backward pass; say so before a training step fails half-way."""
+    """Raise early if gradients are needed: the Triton kernels have no backward pass."""
     if kernels == "triton" and torch.is_grad_enabled():
         raise RuntimeError("the Triton kernels compute no gradients; use torch.inference_mode(), or kernels='stock'")

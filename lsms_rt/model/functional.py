@@ -1,4 +1,4 @@
-"""The mathematics of the SVLA block as plain PyTorch operations: the only truth.
+"""The mathematics of the SVLA block as plain PyTorch operations: the reference implementation.
 
 Every kernel, graph rewrite and engine is compared with these functions.  Shapes: maps are (B, C, H, W), keys and
 values (B, T, C), the token mask (B, T) float with 1 for a token and 0 for padding.
@@ -15,7 +15,8 @@ from torch import Tensor
 
 EPS = 1e-5
 STRIPS = (7, 11, 21)
-MASKED = -1e4  # finite, so that fp16 keeps it and a fully masked sentence gives no NaN
+# Finite, so that fp16 can hold it and a fully masked sentence gives no NaN.
+MASKED = -1e4
 
 Filter = tuple[Tensor, Tensor]  # weight (C, 1, kh, kw) or (C, C, 1, 1), bias (C,)
 
@@ -38,7 +39,7 @@ class SvlaWeights:
 
 
 def multi_scale_depthwise(x: Tensor, center: Filter, strips: Sequence[tuple[Filter, Filter]]) -> tuple[Tensor, Tensor]:
-    """Depthwise 5x5, then three pairs of strips on its result (SegNeXt, arXiv 2209.08575, eq. 1).
+    """Apply a depthwise 5x5, then three pairs of strips on its result (SegNeXt, arXiv 2209.08575, eq. 1).
 
     ``x`` (B, C, H, W); ``center`` is the 5x5 filter; ``strips`` holds, for every length n in ``STRIPS``, the 1xn and
     the nx1 filter.  Zero padding at both levels.  Returns ``a`` = 5x5(x) and ``s`` = a + sum of the strips on a.
@@ -53,12 +54,12 @@ def multi_scale_depthwise(x: Tensor, center: Filter, strips: Sequence[tuple[Filt
 
 
 def instance_norm(x: Tensor) -> Tensor:
-    """Zero mean and unit variance of every channel over the pixels; x is (B, C, H, W)."""
+    """Normalize every channel to zero mean and unit variance over the pixels; ``x`` is (B, C, H, W)."""
     return F.instance_norm(x, eps=EPS)
 
 
 def text_attention(a: Tensor, keys: Tensor, values: Tensor, mask: Tensor, query: Filter, output: Filter) -> Tensor:
-    """Every pixel attends to the tokens of the sentence: IN(Wo softmax(IN(Wq a) k / sqrt(C)) v).
+    """Let every pixel attend to the tokens of the sentence: IN(Wo softmax(IN(Wq a) k / sqrt(C)) v).
 
     ``a`` (B, C, H, W); ``keys``, ``values`` (B, T, C), zero at padding; ``mask`` (B, T).  ``query`` and ``output`` are
     1x1 filters (C, C, 1, 1).  One head, InstanceNorm over the pixels.  Returns (B, C, H, W).
@@ -72,12 +73,12 @@ def text_attention(a: Tensor, keys: Tensor, values: Tensor, mask: Tensor, query:
 
 
 def language_gate(context: Tensor, hidden: Tensor, gate: Tensor) -> Tensor:
-    """tanh(W2 relu(W1 c)) * c, how much of the sentence each pixel lets in.  ``hidden``, ``gate``: (C, C, 1, 1)."""
+    """Gate the context of every pixel: tanh(W2 relu(W1 c)) * c.  ``hidden``, ``gate``: (C, C, 1, 1)."""
     return torch.tanh(F.conv2d(F.relu(F.conv2d(context, hidden)), gate)) * context
 
 
 def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
-    """The whole block, as it is defined: Wout(s + gated attention) * x.  ``x`` (B, C, H, W), and so is the result."""
+    """Compute the whole block by its definition: Wout(s + gated attention) * x.  ``x`` and the result (B, C, H, W)."""
     a, s = multi_scale_depthwise(x, weights.center, weights.strips)
     context = text_attention(a, keys, values, mask, weights.query, weights.output)
     return F.conv2d(s + language_gate(context, weights.hidden, weights.gate), *weights.mix) * x

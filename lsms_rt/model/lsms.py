@@ -19,18 +19,19 @@ from .presence import PresenceHead
 from .text import TextEncoder
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-EMBEDDING = 64  # width of the shared pixel-text space of the contrastive loss
+# Width of the shared pixel-text space of the contrastive loss.
+EMBEDDING = 64
 
 
 class LSMS(nn.Module):
     """Language-guided Scale-aware MedSegmentor, arXiv 2408.17347, reconstructed: no code or weights were released.
 
-    What each part is taken from, and what we chose, stands in the docstrings of ``encoder``, ``decoder`` and ``text``.
-    ``encode_text`` depends on the sentence alone, ``segment`` on the image and on what ``encode_text`` gave.
+    The docstrings of ``encoder``, ``decoder`` and ``text`` name the source of each part, and what we chose.
+    ``encode_text`` depends on the sentence only, ``segment`` on the image and on the result of ``encode_text``.
 
-    ``kernels`` says what computes the SVLA blocks: "stock", the folded algebra in PyTorch's operations; "triton", the
-    same in our kernels (an NVIDIA GPU, no gradients; raises ``MachineError`` where they cannot run); "auto",
-    Triton where it runs, else stock, and logs which; "reference", the block's definition, for comparisons.
+    ``kernels`` selects what computes the SVLA blocks: "stock", the folded algebra in PyTorch's operations; "triton",
+    the same in our kernels (an NVIDIA GPU, no gradients; raises ``MachineError`` if they cannot run); "auto",
+    Triton if it runs, else stock, and the choice is logged; "reference", the block's definition, for comparisons.
     """
 
     def __init__(self, config: LsmsConfig, kernels: str = "stock") -> None:
@@ -66,7 +67,7 @@ class LSMS(nn.Module):
     def fold_decoder(self) -> LSMS:
         """Replace the decoder by ``FoldedDecoder``, which computes the same in less work; returns this model.
 
-        For inference and export: a model so folded can be neither trained nor saved.
+        For inference and export only: a model with a folded decoder can be neither trained nor saved.
         """
         if isinstance(self.decoder, FullScaleDecoder):
             self.decoder = FoldedDecoder(self.decoder).to(self.decoder.token_embedding).eval()
@@ -74,7 +75,7 @@ class LSMS(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, kernels: str = "stock") -> LSMS:
-        """The model of a checkpoint folder, in float32 and eval mode; ``kernels`` as in the constructor.
+        """Load the model of a checkpoint folder, in float32 and eval mode; ``kernels`` as in the constructor.
 
         Raises ``FileNotFoundError`` with the missing file's name, ``ValueError`` for a config or weights that cannot be
         read, and when a tensor is missing, left over or of another shape.
@@ -84,19 +85,19 @@ class LSMS(nn.Module):
 
         folder = Path(folder)
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder; give one with {CONFIG}, {WEIGHTS} and {TOKENIZER}")
+            raise FileNotFoundError(f"{folder}: no such folder; use one with {CONFIG}, {WEIGHTS} and {TOKENIZER}")
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{folder / CONFIG} is no JSON ({error})") from error
+            raise ValueError(f"{folder / CONFIG} is not valid JSON ({error})") from error
         model = cls(LsmsConfig.from_dict(config), kernels)
         try:
             state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
         except SafetensorError as error:
-            raise ValueError(f"{folder / WEIGHTS} is no safetensors file ({error})") from error
+            raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error})") from error
         expected = model.state_dict()
         wrong = [n for n in expected if n in state and state[n].shape != expected[n].shape]
         missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
@@ -119,7 +120,7 @@ class LSMS(nn.Module):
 
         if not isinstance(self.decoder, FullScaleDecoder):
             raise ValueError(
-                "a model with a folded decoder has no checkpoint's weights any more; save it before folding"
+                "a model with a folded decoder cannot be saved as a checkpoint; save it before fold_decoder()"
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

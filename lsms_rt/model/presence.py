@@ -1,4 +1,4 @@
-"""Presence head: does anything in this slice match the prompt at all?"""
+"""Presence head: decide if anything in the slice matches the sentence."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from .folded import wide
 
 HIDDEN = 64
-SHARPNESS = 0.5  # a softmax of half the logits looks at the most likely lesion, and a little at its rivals
+# A softmax of half the logits focuses on the most likely lesion, and a little on its competitors.
+SHARPNESS = 0.5
 
 
 class PresenceHead(nn.Module):
-    """One logit per prompt: whether the mask should hold anything.
+    """One logit per sentence: whether the mask should hold anything.
 
     A mask's highest pixel cannot answer this: one saturated pixel decides, and SVLA's InstanceNorms erase how strongly
-    the sentence matches.  So the answer is read from the decoder's features, pooled twice: where the mask logits are
+    the sentence matches.  So the logit is computed from the decoder's features, pooled twice: where the mask logits are
     highest, and over the whole slice.  ``LSMS.segment`` takes the minimum of this logit and every mask logit, so that a
     sentence that matches nothing gets an empty mask and the graphs keep their inputs and outputs.
 
@@ -29,7 +30,7 @@ class PresenceHead(nn.Module):
         self.hidden = nn.Linear(2 * HIDDEN + 1, HIDDEN)
         self.output = nn.Linear(HIDDEN, 1)
         nn.init.zeros_(self.output.weight)
-        # Most prompts match something: an untrained head must not empty the masks.
+        # Most sentences match something: an untrained head must not empty the masks.
         nn.init.constant_(self.output.bias, 3.0)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The GPU path through PyTorch: a model in half precision, our kernels, one CUDA graph for every batch size.
+"""Run a model on a GPU with PyTorch: half precision, our kernels, one CUDA graph for every batch size.
 
-A complete way to segment on a GPU without TensorRT, and what engines are later compared with.
+This needs no TensorRT.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from lsms_rt.errors import EngineInvalidError
 from .encoder import TextFeatures
 from .lsms import LSMS
 
-WARM_UP = 3  # runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is taken
-GRAPHS = 4  # captured graphs that are kept; each holds the activations of its batch
-CAPTURING = threading.Lock()  # of all runners: PyTorch frees and allocates differently while any graph is captured
+# Runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is allocated.
+WARM_UP = 3
+# Captured graphs that are kept; each holds the activations of its batch.
+GRAPHS = 4
+# For all runners: PyTorch frees and allocates memory differently while any graph is captured.
+CAPTURING = threading.Lock()
 
 
 @dataclass
@@ -33,19 +36,20 @@ class _Captured:
     image: Tensor
     text: TextFeatures
     logits: Tensor
-    loaded: Tensor | None = None  # first keys of the sentence whose features ``text`` holds
+    # First keys of the sentence whose features ``text`` holds.
+    loaded: Tensor | None = None
 
 
 class TorchRunner:
-    """Runs the two halves of a model on one device; safe to use from several threads, one after the other.
+    """Runs the two halves of a model on one device; safe to use from several threads, which take turns.
 
-    The model's weights must not change any more: a captured graph reads copies of them.
+    The model's weights must not change afterwards: a captured graph reads copies of them.
 
     ``model`` is moved to ``device`` and converted to ``dtype`` (default: float16 on CUDA, float32 on a CPU), in place.
     ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_mode`` lets ``torch.compile``
-    fuse what our kernels leave ("default", "max-autotune-no-cudagraphs"), before it is captured; every input size is
-    compiled once, up to the compiler's own limit (eight).  There is no fallback: what cannot be captured or compiled
-    whole raises.
+    fuse the operations between our kernels ("default", "max-autotune-no-cudagraphs"), before capture; every input size
+    is compiled once, up to the compiler's own limit (eight).  There is no fallback: a model that cannot be captured or
+    compiled as a whole raises an error.
     """
 
     def __init__(
@@ -59,28 +63,32 @@ class TorchRunner:
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         on_gpu = self.device.type == "cuda"
-        if str(self.device) == "cuda":  # each thread has a current device of its own
+        # Each thread has its own current device.
+        if str(self.device) == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.dtype = dtype or (torch.float16 if on_gpu else torch.float32)
         self.graphs = on_gpu if graphs is None else graphs
         if self.graphs and not on_gpu:
-            raise ValueError(f"CUDA graphs need a GPU, the runner's device is {self.device}; leave graphs out")
+            raise ValueError(f"CUDA graphs need a GPU, but the runner's device is {self.device}; use graphs=False")
         if model.kernels == "triton" and not on_gpu:
             raise ValueError(
-                f"this model runs Triton kernels, the runner's device is {self.device}; take kernels='stock'"
+                f"this model runs Triton kernels, but the runner's device is {self.device}; load it with "
+                "kernels='stock'"
             )
         self.model = model.to(self.device, self.dtype).eval()
         self._segment: Callable[[Tensor, TextFeatures], Tensor] = self.model.segment
         self._compile_mode = compile_mode
-        self._packed: set[int] = set()  # image heights whose kernels' weights are packed, which the compiler cannot do
+        # Image heights for which the kernels' weights are packed, which the compiler cannot do.
+        self._packed: set[int] = set()
         self._closed = False
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._lock = threading.Lock()
-        self._done: Any = None  # an event, after the last caller's work
+        # An event after the last caller's work.
+        self._done: Any = None
 
     @torch.inference_mode()
     def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """``tokens`` (1, T) int64, ``mask`` (1, T) -> what the image half needs of a sentence, on the device."""
+        """``tokens`` (1, T) int64, ``mask`` (1, T) -> the sentence's features for the image half, on the device."""
         with self._turn():
             return self.model.encode_text(tokens.to(self.device), mask.to(self.device, self.dtype))
 
@@ -88,7 +96,7 @@ class TorchRunner:
     def segment(self, images: Tensor, text: TextFeatures) -> Tensor:
         """``images`` (B, 1, S, S) in [-1, 1] on any device, ``text`` of one sentence -> logits float32 (B, S, S).
 
-        The answer is on the device, and not awaited; ``.cpu()`` waits.
+        The result is on the device and may not be ready yet; ``.cpu()`` waits for it.
         """
         with self._turn():
             self._prepare(images, text)
@@ -101,21 +109,23 @@ class TorchRunner:
                 _copy(captured.text, _rows(text, len(images)))
                 captured.loaded = text.keys[0]
             captured.graph.replay()
-            return captured.logits[:, 0].to(torch.float32, copy=True)  # the graph's own is written by the next call
+            # A copy: the next call overwrites the graph's own tensor.
+            return captured.logits[:, 0].to(torch.float32, copy=True)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One caller at a time; on a GPU also in the order of the calls, whatever streams the callers are on."""
+        """Let one caller in at a time; on a GPU also in the order of the calls, whatever streams the callers use."""
         with self._lock:
             if self._closed:
-                raise EngineInvalidError("this runner has been closed; make a new one")
+                raise EngineInvalidError("this runner has been closed; create a new TorchRunner")
             if self.device.type != "cuda":
                 yield
                 return
             with torch.cuda.device(self.device):
                 stream = torch.cuda.current_stream()
                 if self._done is not None:
-                    stream.wait_event(self._done)  # the last caller's graph may still read what we write
+                    # The last caller's graph may still read the tensors that are written now.
+                    stream.wait_event(self._done)
                 yield
                 self._done = stream.record_event()
 
@@ -129,13 +139,13 @@ class TorchRunner:
         return self._captured[key]
 
     def close(self) -> None:
-        """Free the captured graphs; further calls are refused."""
+        """Free the captured graphs; further calls raise an error."""
         with self._lock:
             self._captured.clear()
             self._closed = True
 
     def _prepare(self, images: Tensor, text: TextFeatures) -> None:
-        """At a new image height: one plain run, which packs the kernels' weights; the compiler then finds them."""
+        """Run once without the compiler at a new image height, which packs the kernels' weights for the compiler."""
         if self._compile_mode is None or images.shape[2] in self._packed:
             return
         self.model.segment(images.to(self.device, self.dtype), _rows(text, len(images)))
@@ -172,13 +182,13 @@ def _map(text: TextFeatures, change: Callable[[Tensor], Tensor]) -> TextFeatures
 
 
 def _static(text: TextFeatures) -> TextFeatures:
-    """A copy laid out as the kernels read it, so that no block has to: a block's rows together, the mask in fp32."""
+    """Copy the features in the layout that the kernels read: a block's rows together, the mask in fp32."""
     by_block = _map(text, lambda t: t.transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(0, 1))
     return replace(by_block, mask=text.mask.to(torch.float32, copy=True))
 
 
 def _rows(text: TextFeatures, batch: int) -> TextFeatures:
-    """One sentence, for every image of a batch."""
+    """Repeat one sentence for every image of a batch."""
     return _map(text, lambda t: t if len(t) == batch else t.expand(batch, *t.shape[1:]))
 
 

@@ -10,7 +10,7 @@ from .config import TextConfig
 class TextEncoder(nn.Module):
     """BERT without its pooler.
 
-    The paper's abstract names no encoder; BERT-base is the ancestor's (SLViT).  Any BERT-shaped size works.
+    The paper's abstract names no encoder; SLViT, its ancestor, uses BERT-base.  Any BERT-shaped size works.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -37,7 +37,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """``tokens`` (B, T) int64, ``mask`` (B, T) float, 1 for a token -> (B, T, D).
 
-        The additive 4-D mask is made here: transformers' own mask building leaves data-dependent operators in an
+        The additive 4-D mask is computed here: transformers' own mask building leaves data-dependent operators in an
         exported graph.
         """
         additive = (mask[:, None, None, :] - 1.0) * 1e4

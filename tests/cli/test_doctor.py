@@ -11,6 +11,7 @@ import pytest
 from lsms_rt.cli import doctor
 from lsms_rt.cli.doctor import backend_line
 from lsms_rt.cli.main import main
+from lsms_rt.engine.tensorrt import entry
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT
 from lsms_rt.errors import MachineError
 from lsms_rt.machine import jetson
@@ -87,14 +88,14 @@ def test_doctor_on_tensorrt_for_rtx(
     monkeypatch: pytest.MonkeyPatch, driver: Driver, installed: bool, builds: bool, runs: bool, words: str | None
 ) -> None:
     library = type("module", (), {"__version__": "1.7.1.116"})
-    monkeypatch.setattr(doctor, "load", lambda _: library)
-    real = doctor.importlib.util.find_spec
+    monkeypatch.setattr(entry, "load", lambda _: library)
+    real = entry.importlib.util.find_spec
     monkeypatch.setattr(
-        doctor.importlib.util,
+        entry.importlib.util,
         "find_spec",
         lambda n: (object() if installed else None) if n in ("pycuda", "cuda") else real(n),
     )
-    found: dict[str, Any] = doctor._tensorrt(RTX, driver, None)
+    found: dict[str, Any] = entry.diagnose(RTX.name, driver, None)
     assert (found["version"], found["builds"], found["runs"]) == ("1.7.1.116", builds, runs)
     line = backend_line(found)
     assert line.startswith(f"1.7.1.116, builds here: yes, runs here: {'yes' if runs else 'no'}")
@@ -102,9 +103,9 @@ def test_doctor_on_tensorrt_for_rtx(
 
 
 def test_tensorrt_builds_on_its_own_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "load", lambda _: type("module", (), {"__version__": "11.4.0.106"}))
-    assert doctor._tensorrt(TENSORRT, NONE, None)["builds"] is False
-    assert doctor._tensorrt(TENSORRT, Driver((13, 0), (A10,)), None)["builds"] is True
+    monkeypatch.setattr(entry, "load", lambda _: type("module", (), {"__version__": "11.4.0.106"}))
+    assert entry.diagnose(TENSORRT.name, NONE, None)["builds"] is False
+    assert entry.diagnose(TENSORRT.name, Driver((13, 0), (A10,)), None)["builds"] is True
 
 
 def test_an_engine_that_does_not_run_is_an_error(
@@ -120,7 +121,7 @@ def test_an_engine_that_does_not_run_is_an_error(
 def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report["backends"]) == ["onnxruntime", "pytorch", "tensorrt", "tensorrt-rtx"]
+    assert list(report["backends"]) == ["onnxruntime", "tensorrt", "tensorrt-rtx", "pytorch"]
     assert report["backends"]["onnxruntime"]["runs"] is True
     assert report["runtime"]["works"] is True
     assert "cpu" in report["backends"]["onnxruntime"]["devices"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,33 +18,12 @@ from lsms_rt.datasets.phantom.dataset import write_phantom
 from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.datasets.refhl import ANNOTATIONS
 from lsms_rt.engine import open_directory
-from lsms_rt.export import build as build_module
 from lsms_rt.export.graph.qdq import int8_layers
-from lsms_rt.model import LSMS
 
 pytestmark = pytest.mark.slow
 SIZE = "128"
 # A few slices say little about accuracy: so wide a budget that the search has something to find in any case.
 FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.05"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Five builds of the same checkpoint at one size: the exporter, half a minute a time, is asked once a precision."""
-    kept: dict[object, Path] = {}
-    real = build_module.export_graphs
-
-    def cached(model: LSMS, folder: Path, nodes: object = None) -> tuple[Path, Path]:
-        key = next(model.parameters()).dtype
-        if key not in kept:
-            kept[key] = tmp_path_factory.mktemp("graphs")
-            real(model, kept[key])
-        names = ("text.onnx", "image.onnx")
-        return tuple(shutil.copy(kept[key] / name, folder / name) for name in names)  # type: ignore[return-value]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "export_graphs", cached)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +157,7 @@ def test_the_gate_refuses_and_says_why(calibration: Path, tmp_path: Path, capsys
     more = ("--rest", "fp32", "--verify-slices", "0", "--report", str(tmp_path / "why" / "report.html"))
     assert build(bad, output, *more) == 4
     said = capsys.readouterr().err
-    assert "the gate refuses this int8 engine: mean Dice drops from" in said and "--accept overrides it" in said
+    assert "the accuracy gate rejected this int8 engine: mean Dice drops from" in said and "or add --accept" in said
     assert not output.exists() and not list(tmp_path.glob(".building*"))
     assert "<b>Refused.</b>" in (tmp_path / "why" / "report.html").read_text()
     assert build(bad, output, "--accept", *more) == 0

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lsms_rt.calibration.options import METHODS
 from lsms_rt.calibration.ranges import PERCENTILE, measure_ranges
-from lsms_rt.export.graph.compact import store_as_fp16
 from lsms_rt.export.graph.layers import dense_layers, dense_macs, read_graph
+from lsms_rt.export.graph.passes import store_as_fp16
 from lsms_rt.export.graph.qdq import LEVELS, int8_layers, macs_share, quantize, weight_steps
 
 RNG = np.random.default_rng(0)

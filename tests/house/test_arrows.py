@@ -70,7 +70,7 @@ MATHEMATICS = {"model.config", "model.functional", "model.folded"}
 
 def room_of(name: str) -> str:
     """The part of the house that a module belongs to, by its dotted name inside the package."""
-    if name.startswith("export.graph"):
+    if name == "export.graph" or name.startswith("export.graph."):
         return "graph"
     return "mathematics" if name in MATHEMATICS else name.split(".")[0]
 

@@ -98,7 +98,7 @@ def test_the_whole_model_is_the_same() -> None:
     with torch.no_grad():
         torch.testing.assert_close(stock(image, tokens, mask), reference(image, tokens, mask), rtol=1e-9, atol=1e-9)
         features = reference.encode_text(tokens, mask)
-        with pytest.raises(ValueError, match="features are plain, this model takes folded"):
+        with pytest.raises(ValueError, match="features are plain, but this model needs folded"):
             stock.segment(image, features)
 
 

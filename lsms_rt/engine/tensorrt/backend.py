@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from lsms_rt.atomic import atomic_file
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
 from lsms_rt.errors import InputError, OutOfDeviceMemoryError
+from lsms_rt.machine.cache import cache_folder
 from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
 from .compatibility import check_gpu, check_header, check_version
@@ -31,8 +31,6 @@ TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
 # batches of a series on the GPU at a time: the next one is copied while this one computes
 MAX_PENDING = 2
-# environment variable: folder for the code that RTX compiles; empty for none
-CACHE = "LSMS_RT_CACHE"
 log = logging.getLogger("lsms_rt")
 
 
@@ -198,14 +196,9 @@ def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Cal
 
 def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
     """Return the user's cache folder for one engine on one kind of GPU; None if caching is disabled."""
-    set_by_user = os.environ.get(CACHE)
-    if set_by_user == "":
+    base = cache_folder()
+    if base is None:
         return None
-    if set_by_user:
-        base = Path(set_by_user)
-    else:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        base = Path(home) / "lsms-rt"
     device = re.sub("[^a-z0-9]+", "-", f"{gpu.name} {version}".lower())
     return base / digest.removeprefix("sha256:")[:32] / device
 

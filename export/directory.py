@@ -1,0 +1,66 @@
+"""An engine directory while it is built: its manifest is in memory, and is written once, at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lsms_rt.atomic import move_folder
+from lsms_rt.digest import sha256
+from lsms_rt.engine.manifest import EngineDirectory, Manifest, open_directory, write_manifest
+from lsms_rt.errors import EngineError, InputError
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An engine that is not finished.
+
+    Attributes:
+        folder: where its files are.
+        manifest: its manifest, not on disk yet.
+        not_run: why its files cannot be run on this machine; empty if they can.
+    """
+
+    folder: Path
+    manifest: Manifest
+    not_run: str = ""
+
+    def noted(self, **fields: Any) -> Draft:
+        """Return the draft with other values of some fields of its manifest."""
+        return replace(self, manifest=replace(self.manifest, **fields))
+
+    def open(self) -> EngineDirectory:
+        """Return the engine as it would be if it were finished now."""
+        return EngineDirectory(self.folder, self.manifest, f"sha256:{sha256(self.manifest.to_json().encode())}")
+
+    def finish(self, output: Path) -> None:
+        """Write the manifest, and move the folder to ``output``; an engine that is there is replaced."""
+        write_manifest(self.folder, self.manifest)
+        move_folder(self.folder, output)
+
+
+def check_output(output: Path, force: bool, report: Path | None = None) -> None:
+    """Raise :class:`InputError` unless an engine may be written to ``output``, and a ``report`` beside it."""
+    if output.exists() and not force:
+        raise InputError(f"{output} exists; choose another -o, or add --force to replace it")
+    if output.exists():
+        try:
+            open_directory(output)
+        except EngineError as error:
+            raise InputError(
+                f"{output} exists and is not an engine, so it is not replaced; choose another -o"
+            ) from error
+    if report is not None and report.resolve().is_relative_to(output.resolve()):
+        raise InputError(f"--report {report} is inside the engine; choose a file outside {output}")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file in a folder, by the file's name."""
+    return {path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())}
+
+
+def measured_with(manifest: Manifest) -> str:
+    """Return what ran when an engine was compared: backend, version and device."""
+    device = f" on {manifest.device_name}" if manifest.device_name else ""
+    return f"{manifest.backend} {manifest.backend_version}{device}"
