@@ -28,7 +28,7 @@ aot: $(DEV)/.done  ## compile all kernels for all architectures (no GPU needed; 
 	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json
 
 roofline: $(DEV)/.done  ## floors of every stage, as a table, JSON and picture (computed, no GPU needed)
-	$(DEV)/bin/python -m lsms_rt.bench.gpu.roofline --json bench/results/roofline.json --picture docs/roofline.png
+	$(DEV)/bin/python -m lsms_rt.bench.gpu.roofline -o bench/results/roofline.json --picture docs/roofline.png
 
 gpu-check:  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
 	PYTHONPATH=. $(PYTHON) -m lsms_rt.bench.gpu.check $(GPU_CHECK)

@@ -1,4 +1,4 @@
-"""The same weights through several runtimes, in interleaved rounds: ``lsms-rt bench peers``."""
+"""Measure several runtimes on the same weights in interleaved rounds: ``lsms-rt bench peers``."""
 
 from __future__ import annotations
 
@@ -15,21 +15,32 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.bench.samples import Samples, nested_ratio
+from lsms_rt.bench.timing import rounds
 from lsms_rt.errors import MachineError
 
 from .contenders import CONTENDERS, Contender
 from .worker import INPUTS, LOGITS
 
-OURS, REFERENCE = "ours", "eager, text once"  # what is divided by, and what answers are compared with
-GOALS = {"eager": 3.0, "naive graph": 1.5, "OpenVINO": 1.3}  # times as long a slice as ours, tiny at 512x512
-Say = Callable[[str], None]
+# The contender that times are divided by, and the one that logits are compared with.
+OURS, REFERENCE = "ours", "eager, text once"
+# Goals for the time per slice, as a multiple of ours, of preset tiny at 512x512.
+GOALS = {"eager": 3.0, "naive graph": 1.5, "OpenVINO": 1.3}
+Status = Callable[[str], None]
 log = logging.getLogger("lsms_rt")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """``slices`` in a series with one sentence; ``rounds`` in each of which all contenders run it once, in each of
-    ``launches`` of their processes."""
+class PeersOptions:
+    """How to measure the contenders.
+
+    Attributes:
+        slices: Slices of the series, which has one sentence.
+        launches: Times that all processes are started.
+        rounds: Rounds in each launch; in a round every contender runs the series once.
+        threads: CPU threads; 0 is the library's choice.
+        seed: Seed of the inputs and of the order in a round.
+        names: Contenders to measure.
+    """
 
     slices: int = 32
     launches: int = 5
@@ -39,37 +50,47 @@ class Plan:
     names: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)
 
 
-def random_inputs(plan: Plan, folder: Path, image_size: int, max_tokens: int, vocabulary: int) -> None:
-    """Noise for slices and a sentence of 12 tokens, padded as all sentences are."""
-    rng = np.random.default_rng(plan.seed)
-    images = rng.uniform(-1, 1, (plan.slices, 1, image_size, image_size)).astype(np.float32)
+def random_inputs(options: PeersOptions, folder: Path, image_size: int, max_tokens: int, vocabulary: int) -> None:
+    """Write noise for slices, and a sentence of 12 tokens with padding."""
+    rng = np.random.default_rng(options.seed)
+    images = rng.uniform(-1, 1, (options.slices, 1, image_size, image_size)).astype(np.float32)
     mask = np.zeros((1, max_tokens), np.float32)
     mask[0, :12] = 1
     tokens = np.where(mask > 0, rng.integers(5, vocabulary, mask.shape), 0).astype(np.int64)
     np.savez(folder / INPUTS, images=images, tokens=tokens, mask=mask)
 
 
-def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
-    """Measure; ``folder`` is what ``prepare`` and :func:`random_inputs` filled.  Returns a record in plain types.
+def run(folder: Path, options: PeersOptions, status: Status) -> dict[str, Any]:
+    """Measure all contenders.
 
-    Raises :class:`MachineError` where a contender that is there fails: left out silently, it would look absent.
+    Args:
+        folder: The folder that ``prepare`` and :func:`random_inputs` filled.
+        options: How to measure.
+        status: Called with the name of each step.
+
+    Returns:
+        The fields of a record in plain types.
+
+    Raises:
+        MachineError: A contender that is installed fails; omitted silently, it would look absent.
     """
-    chosen = [contender for contender in CONTENDERS if contender.name in {*plan.names, OURS}]
+    chosen = [contender for contender in CONTENDERS if contender.name in {*options.names, OURS}]
     absent = {contender.name: reason for contender in chosen if (reason := contender.absent)}
     present = [contender for contender in chosen if contender.name not in absent]
     launches: list[Launch] = []
-    order = random.Random(plan.seed)
-    for number in range(plan.launches):
-        launches.append(_launch(folder, plan, present, order, lambda text, n=number: say(f"launch {n + 1}: {text}")))  # type: ignore[misc]
+    order = random.Random(options.seed)
+    for number in range(options.launches):
+        status(f"launch {number + 1} of {options.launches}")
+        launches.append(_launch(folder, options, present, order, status))
     seconds = {c.name: [launch.seconds[c.name] for launch in launches] for c in present}
     against = REFERENCE if any(contender.name == REFERENCE for contender in present) else OURS
     reference = _logits(folder, against)
     rows = []
     for contender in present:
         name = contender.name
-        per_slice = [1000 * value / plan.slices for launch in seconds[name] for value in launch]
+        per_slice = [1000 * value / options.slices for launch in seconds[name] for value in launch]
         row: dict[str, Any] = {"name": name, "what": contender.what, "ms_a_slice": Samples(tuple(per_slice)).to_dict()}
-        row["times_ours"] = nested_ratio(seconds[name], seconds[OURS], plan.seed).to_dict()
+        row["times_ours"] = nested_ratio(seconds[name], seconds[OURS], options.seed).to_dict()
         if name in GOALS:
             row["goal"] = GOALS[name]
         row |= _accuracy(_logits(folder, name), reference)
@@ -78,10 +99,10 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
         row["peak_rss_mb"] = max((one["peak_rss_mb"] for one in ready if one["peak_rss_mb"] is not None), default=None)
         rows.append(row)
     return {
-        "slices": plan.slices,
-        "launches": plan.launches,
-        "rounds": plan.rounds,
-        "threads": plan.threads or "the library's choice",
+        "slices": options.slices,
+        "launches": options.launches,
+        "rounds": options.rounds,
+        "threads": options.threads or "the library's choice",
         "answers_compared_with": against,
         "rows": rows,
         "absent": absent,
@@ -90,24 +111,27 @@ def run(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Launch:
-    """Of every contender's process: what it said when it was ready, and the seconds of each round's series."""
+    """One start of all processes: each one's first answer, and its seconds per series of each round."""
 
     ready: dict[str, dict[str, Any]]
     seconds: dict[str, list[float]]
 
 
-def _launch(folder: Path, plan: Plan, present: list[Contender], order: random.Random, say: Say) -> Launch:
-    """Start all processes, run the rounds, each in another random order, and stop them."""
+def _launch(
+    folder: Path, options: PeersOptions, present: list[Contender], order: random.Random, status: Status
+) -> Launch:
+    """Start all processes, run the rounds, each in a new random order, and stop them."""
     workers: dict[str, Worker] = {}
     try:
         for contender in present:
-            say(f"starting {contender.name}")
-            workers[contender.name] = Worker(folder, contender, plan.threads)
+            status(f"starting {contender.name}")
+            workers[contender.name] = Worker(folder, contender, options.threads)
         seconds: dict[str, list[float]] = {name: [] for name in workers}
-        for number in range(plan.rounds):
-            say(f"round {number + 1} of {plan.rounds}")
-            for name in order.sample(list(workers), len(workers)):
-                seconds[name].append(workers[name].series())
+        for number in range(options.rounds):
+            status(f"round {number + 1} of {options.rounds}")
+            series = {name: worker.series for name, worker in workers.items()}
+            for name, values in rounds(series, 1, warm_up=0, order=order).items():
+                seconds[name] += values
     finally:
         for worker in workers.values():
             worker.stop()
@@ -115,7 +139,7 @@ def _launch(folder: Path, plan: Plan, present: list[Contender], order: random.Ra
 
 
 class Worker:
-    """A contender's process: asleep, until it is asked for a series."""
+    """The process of a contender, which sleeps until it has to run a series."""
 
     def __init__(self, folder: Path, contender: Contender, threads: int) -> None:
         self._name = contender.name
@@ -127,11 +151,12 @@ class Worker:
         self.ready = self._answer()
 
     def series(self) -> float:
-        """Seconds of one series."""
+        """Run one series; return its seconds."""
         assert self._process.stdin is not None
         try:
             print("run", file=self._process.stdin, flush=True)
-        except BrokenPipeError:  # its answer will say why
+        except BrokenPipeError:
+            # The process has died; reading its answer raises the reason.
             log.debug("%s has closed its input", self._name)
         return float(self._answer()["seconds"])
 
@@ -152,7 +177,7 @@ class Worker:
             self.stop()
             raise MachineError(
                 f"{self._name} failed (exit code {self._process.returncode}): {' '.join(last)[:300]}; "
-                "leave it out with --without"
+                "omit it with --without"
             )
         answer: dict[str, Any] = json.loads(line)
         return answer

@@ -20,8 +20,8 @@ GPU_PACKAGES = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-libs", "pycuda
 def bench(options: argparse.Namespace) -> None:
     from lsms_rt.bench.engine import Options, measure_engine
     from lsms_rt.bench.records import ENGINES, record_of
-    from lsms_rt.bench.stopwatch import FULL, QUICK
     from lsms_rt.bench.tables import markdown
+    from lsms_rt.bench.timing import FULL, QUICK
 
     _writable(options.json)
     names = [path.name for path in options.engines]
@@ -49,7 +49,7 @@ def bench(options: argparse.Namespace) -> None:
 def peers(options: argparse.Namespace) -> None:
     from lsms_rt.bench.peers.contenders import CONTENDERS
     from lsms_rt.bench.peers.prepare import prepare
-    from lsms_rt.bench.peers.side_by_side import OURS, Plan, random_inputs, run
+    from lsms_rt.bench.peers.side_by_side import OURS, PeersOptions, random_inputs, run
     from lsms_rt.bench.records import PEERS, record_of
     from lsms_rt.bench.tables import markdown
 
@@ -58,7 +58,7 @@ def peers(options: argparse.Namespace) -> None:
     unknown = sorted(set(options.without) - set(known) | ({OURS} & set(options.without)))
     if unknown:
         raise InputError(f"--without {','.join(unknown)}; choose from {', '.join(known[1:])}")
-    plan = Plan(
+    plan = PeersOptions(
         slices=options.slices,
         launches=options.launches,
         rounds=options.rounds,
@@ -79,11 +79,11 @@ def peers(options: argparse.Namespace) -> None:
 
 def scaling(options: argparse.Namespace) -> None:
     from lsms_rt.bench.records import SCALING, record_of
-    from lsms_rt.bench.scaling.axes import Plan, measure_scaling
+    from lsms_rt.bench.scaling.axes import ScalingOptions, measure_scaling
     from lsms_rt.bench.tables import markdown
 
     _writable(options.json)
-    plan = Plan(preset=options.preset, image_size=options.image_size, rounds=options.rounds)
+    plan = ScalingOptions(preset=options.preset, image_size=options.image_size, rounds=options.rounds)
     record = record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(plan, say))
     _put(record, markdown(record), options.json)
 

@@ -35,36 +35,44 @@ ARROWS = {
         "atomic", "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "tokenizer", "writing",
     },
     "mathematics": set(),
-    "kernels": {"mathematics"},
+    "records": {"errors"},
+    "style": set(),
+    "kernels": {"mathematics", "records"},
     "model": {"errors", "kernels", "mathematics"},
     "datasets": {"ct_slice", "engine", "errors", "postprocess", "reading"},
     "graph": {"errors", "kernels"},
-    "calibration": {"datasets", "engine", "errors", "graph", "segmenter", "tokenizer"},
+    "calibration": {"datasets", "engine", "errors", "graph", "segmenter", "style", "tokenizer"},
     "export": {
         "calibration", "ct_slice", "data", "datasets", "engine", "errors", "graph", "kernels", "machine", "model",
         "preprocess", "reading", "segmenter", "tokenizer",
     },
     "bench": {
         "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "graph", "kernels", "machine",
-        "mathematics", "model", "postprocess", "reading", "segmenter",
+        "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
-    "training": {"bench", "data", "datasets", "export", "model", "reading", "segmenter", "tokenizer"},
+    "training": {
+        "bench", "data", "datasets", "export", "model", "reading", "records", "segmenter", "style", "tokenizer",
+    },
     "cli": {
         "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "engine", "errors", "export", "machine",
-        "postprocess", "privacy", "reading", "segmenter", "tokenizer", "writing",
+        "postprocess", "privacy", "reading", "records", "segmenter", "tokenizer", "writing",
     },
 }  # fmt: skip
 
 
 # The mathematics of the model: its modules and the kernels both compute by it.
 MATHEMATICS = {"model.config", "model.functional", "model.folded"}
+# Modules of bench that all other folders use; they import nothing but errors.
+SHARED = {"bench.records": "records", "bench.provenance": "records", "bench.style": "style"}
 
 
 def room_of(name: str) -> str:
     """The part of the house that a module belongs to, by its dotted name inside the package."""
     if name.startswith("export.graph"):
         return "graph"
+    if name in SHARED:
+        return SHARED[name]
     return "mathematics" if name in MATHEMATICS else name.split(".")[0]
 
 
