@@ -29,7 +29,7 @@ def cold_start(engine: Path, threads: int | None, device: str | None, runs: int 
 
     from .samples import Samples
 
-    found: dict[str, list[float]] = {name: [] for name in FIELDS}
+    samples: dict[str, list[float]] = {name: [] for name in FIELDS}
     command = [sys.executable, "-m", "lsms_rt.bench.cold_start", str(engine), str(threads or 0), device or ""]
     for _ in range(runs):
         begin = time.time()
@@ -44,10 +44,10 @@ def cold_start(engine: Path, threads: int | None, device: str | None, runs: int 
         record["process_to_mask_ms"] = (record.pop("done") - begin) * 1000
         for name in FIELDS:
             if record[name] is not None:
-                found[name].append(record[name])
+                samples[name].append(record[name])
     return {
         name: Samples(tuple(values), "MB" if name.endswith("mb") else "ms").to_dict()
-        for name, values in found.items()
+        for name, values in samples.items()
         if values
     }
 

@@ -95,22 +95,22 @@ def verdict(ratio: Ratio, unit: str, noise: float) -> str:
 
 
 def _cautions(a: Record, b: Record) -> list[str]:
-    found = []
+    cautions = []
     if device_of(a) != device_of(b):
-        found.append(f"devices differ: {device_of(a)} vs. {device_of(b)}")
+        cautions.append(f"devices differ: {device_of(a)} vs. {device_of(b)}")
     for name in sorted(set(a["versions"]) & set(b["versions"])):
         if a["versions"][name] != b["versions"][name]:
-            found.append(f"versions of {name} differ: {a['versions'][name]} vs. {b['versions'][name]}")
+            cautions.append(f"versions of {name} differ: {a['versions'][name]} vs. {b['versions'][name]}")
     for name in sorted(set(a.get("engines", {})) & set(b.get("engines", {}))):
         first, second = a["engines"][name], b["engines"][name]
         for key in ("digest", "backend", "precision", "image_size"):
             if first["engine"][key] != second["engine"][key]:
-                found.append(f"{name}: {key} differs: {first['engine'][key]} vs. {second['engine'][key]}")
+                cautions.append(f"{name}: {key} differs: {first['engine'][key]} vs. {second['engine'][key]}")
         if any(first["method"][key] != second["method"][key] for key in ("threads", "effort")):
-            found.append(f"{name}: threads or effort differ")
+            cautions.append(f"{name}: threads or effort differ")
     names = {"what": "what was measured", "image_size": "image size", "slices": "length of the series"}
     for field, words in (names | {"weights": "weights"}).items():
         first, second = a.get(field), b.get(field)
         if first != second and not isinstance(first, dict):
-            found.append(f"{words} differs: {first} vs. {second}")
-    return found
+            cautions.append(f"{words} differs: {first} vs. {second}")
+    return cautions

@@ -95,7 +95,7 @@ def measure_engine(path: Path, options: Options, status: Status = lambda _: None
     sensors = (
         find_sensors(index or 0)
         if has_sensors
-        else no_sensors("the engine runs on the CPU, whose power counters are not read")
+        else no_sensors("the engine runs on the CPU, whose sensors are not read")
     )
     before = sensors.state()
     status("cold start")
@@ -134,7 +134,7 @@ def measure_engine(path: Path, options: Options, status: Status = lambda _: None
     if manifest.backend in FLAVOURS:
         status("events of the GPU, with and without a CUDA graph")
         ways = with_and_without_graph(path, options.device, example(), SENTENCE, options.effort)
-    record["events"] = {way: _plain(found) for way, found in ways.items()}
+    record["events"] = {way: _plain(samples) for way, samples in ways.items()}
     after = sensors.state()
     record["device_state"] = {"before": before, "after": after}
     record["warnings"] = [line for name, samples in latency.items() for line in instability(name, samples)]
@@ -189,14 +189,14 @@ def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Samples], 
         for name, value in segmenter.predict(hu, SENTENCE).timings.items():
             stages.setdefault(name, []).append(value)
 
-    found = {
+    latency = {
         "predict_cached": measure(cached, effort),
         "predict_new_sentence": measure(lambda: segmenter.predict(hu, next(fresh)), effort),
         "predict_from_dicom_bytes": measure(lambda: segmenter.predict(dataset(data), SENTENCE), effort),
     }
     # Without those of the warm-up.
-    count = len(found["predict_cached"].values)
-    return found, {name: Samples(tuple(values[-count:])) for name, values in stages.items()}
+    count = len(latency["predict_cached"].values)
+    return latency, {name: Samples(tuple(values[-count:])) for name, values in stages.items()}
 
 
 def _throughput(segmenter: Segmenter, options: Options) -> dict[str, Samples]:

@@ -29,15 +29,15 @@ def markdown(record: Record) -> str:
 def rows_table(record: Record) -> str:
     """Return one line per row: the fields that name it, its words, then its numbers or the medians of its samples."""
     kind, rows = record["kind"], rows_of(record)
-    found: list[dict[str, Samples | float | str]] = []
+    cells_of: list[dict[str, Samples | float | str]] = []
     for row in rows:
         values = without_name(kind, row)
         words = {name: value for name, value in values.items() if isinstance(value, str)}
-        found.append(words | dict(row_figures(values)))
+        cells_of.append(words | dict(row_figures(values)))
     names = [field for field in KINDS[kind] if any(field in row for row in rows)]
-    columns = list(dict.fromkeys(column for row in found for column in row))
+    columns = list(dict.fromkeys(column for row in cells_of for column in row))
     lines = ["| " + " | ".join(names + columns) + " |", "|---" * len(names + columns) + "|"]
-    for row, values in zip(rows, found, strict=True):
+    for row, values in zip(rows, cells_of, strict=True):
         cells = [str(row.get(field, "")) for field in names]
         lines.append("| " + " | ".join(cells + [_cell(values.get(column)) for column in columns]) + " |")
     return "\n".join(lines)
@@ -119,8 +119,8 @@ def scaling_table(record: Record) -> str:
     """Return a table of the axes, and one of the time of one slice by operator."""
     lines = ["| axis | points: ms (p50) |", "|---|---|"]
     for axis, points in record["axes"].items():
-        found = ", ".join(f"{point['x']}: {point['p50']:.1f}" for point in points)
-        lines.append(f"| {axis} | {found} |")
+        values = ", ".join(f"{point['x']}: {point['p50']:.1f}" for point in points)
+        lines.append(f"| {axis} | {values} |")
     lines += ["", "| one slice on one thread | operators | ms | share | 1e9 operations | 1e9 per second |"]
     lines.append("|---|---|---|---|---|---|")
     total = sum(row["ms"] for row in record["operators"])
@@ -135,7 +135,7 @@ def scaling_table(record: Record) -> str:
     return "\n".join(lines)
 
 
-def compare_table(found: Iterable[Difference]) -> str:
+def compare_table(differences: Iterable[Difference]) -> str:
     """Return A, B, their ratio and the verdict for the terminal."""
     rows = [
         (
@@ -146,7 +146,7 @@ def compare_table(found: Iterable[Difference]) -> str:
             f"{d.ratio.value:.3f} ({d.ratio.low:.3f} to {d.ratio.high:.3f})" if d.ratio else "",
             d.verdict,
         )
-        for d in found
+        for d in differences
     ]
     rows.insert(0, ("figure", "A", "B", "unit", "B / A (95 %)", "B is"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -163,8 +163,8 @@ def latency_table(record: Record) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, engine in record["engines"].items():
-        what, found = engine["engine"], engine["latency"]
-        cells = " | ".join(f"{found[key]['p50']:.1f} (p95 {_number(found[key]['p95'], 1)})" for key in LATENCIES)
+        what, latency = engine["engine"], engine["latency"]
+        cells = " | ".join(f"{latency[key]['p50']:.1f} (p95 {_number(latency[key]['p95'], 1)})" for key in LATENCIES)
         series = max(value["p50"] for way, value in engine["throughput"].items() if way.startswith("series"))
         first = engine["cold_start"]["process_to_mask_ms"]["p50"] / 1000
         title = f"{name}: {what['preset']}, {what['image_size']}x{what['image_size']}, {what['precision']}"
@@ -186,9 +186,9 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for key, words in LATENCIES.items():
-        found = engine["latency"][key]
-        cells = " | ".join(_number(found[figure], 2, FEW) for figure in ("p50", "p90", "p95", "p99", "min"))
-        lines.append(f"| {words} | {cells} | {found['cov']:.1%} | {found['count']} |")
+        latency = engine["latency"][key]
+        cells = " | ".join(_number(latency[figure], 2, FEW) for figure in ("p50", "p90", "p95", "p99", "min"))
+        lines.append(f"| {words} | {cells} | {latency['cov']:.1%} | {latency['count']} |")
     lines += ["", "| stage of predict | ms (p50) |", "|---|---|"]
     lines += [f"| {stage} | {value['p50']:.2f} |" for stage, value in engine["stages"].items()]
     lines += ["", "| throughput | slices per second (p50) |", "|---|---|"]
@@ -196,9 +196,9 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
     lines += ["", "| cold start, a fresh process | p50 |", "|---|---|"]
     for field, value in engine["cold_start"].items():
         lines.append(f"| {field.rsplit('_', 1)[0].replace('_', ' ')} | {value['p50']:.0f} {value['unit']} |")
-    for way, found in engine["events"].items():
-        cells = " | ".join(f"{samples['p50']:.3f}" for samples in found.values())
-        lines += ["", f"| {way}, ms (p50) | {' | '.join(found)} |", "|---|" + "---|" * len(found), f"| | {cells} |"]
+    for way, events in engine["events"].items():
+        cells = " | ".join(f"{samples['p50']:.3f}" for samples in events.values())
+        lines += ["", f"| {way}, ms (p50) | {' | '.join(events)} |", "|---|" + "---|" * len(events), f"| | {cells} |"]
     memory = engine["memory"]
     host, device = _number(memory["peak_rss_mb"], 0), _device(memory["device"])
     lines += ["", f"Peak memory of all these measurements: {host} MB on the host; {device}."]

@@ -197,16 +197,18 @@ def image_graph_floor(preset: str, image_size: int, batch: int, gpu: Gpu, dtype:
     return total + block_floor(steps, gpu, stage_shapes(preset, image_size, dtype)[0], batch)
 
 
-def rows(presets: Sequence[str], image_size: int, batches: Sequence[int], dtype: str = "fp16") -> list[dict[str, Any]]:
+def floors(
+    presets: Sequence[str], image_size: int, batches: Sequence[int], dtype: str = "fp16"
+) -> list[dict[str, Any]]:
     """A row for every preset, stage, batch and GPU; microseconds, megabytes (1e6) and 1e9 multiply-adds."""
-    found = []
+    rows = []
     for preset in presets:
         for stage, shape in enumerate(stage_shapes(preset, image_size, dtype), 1):
             for batch in batches:
                 ours, plain = fused(shape, batch), unfused(shape, batch)
                 for name, gpu in GPUS.items():
                     times = [block_floor(steps, gpu, shape, batch) * 1e6 for steps in (ours, plain)]
-                    found.append(
+                    rows.append(
                         {
                             "preset": preset, "stage": stage, "batch": batch, "gpu": name, "shape": shape.key,
                             "map_mb": round(sizes(shape, batch).map / 1e6, 2),
@@ -219,17 +221,17 @@ def rows(presets: Sequence[str], image_size: int, batches: Sequence[int], dtype:
                             "fused_us": round(times[0], 1), "unfused_us": round(times[1], 1),
                         }
                     )  # fmt: skip
-    return found
+    return rows
 
 
-def draw(found: list[dict[str, Any]], preset: str, path: Path) -> None:
+def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:
     """Draw bars of the floor of a block, fused and unfused, by stage; one row per batch, one column per GPU."""
-    batches = sorted({row["batch"] for row in found})
+    batches = sorted({row["batch"] for row in rows})
     figure = style.new_figure(10, 5.5)
     axes = figure.subplots(len(batches), len(GPUS), squeeze=False)
     for i, batch in enumerate(batches):
         for j, (name, gpu) in enumerate(GPUS.items()):
-            part = [r for r in found if (r["preset"], r["batch"], r["gpu"]) == (preset, batch, name)]
+            part = [r for r in rows if (r["preset"], r["batch"], r["gpu"]) == (preset, batch, name)]
             axis = axes[i][j]
             for shift, key, color in ((-0.2, "unfused_us", style.OTHERS), (0.2, "fused_us", style.OURS)):
                 x = [row["stage"] + shift for row in part]
@@ -247,12 +249,12 @@ def draw(found: list[dict[str, Any]], preset: str, path: Path) -> None:
     style.save(figure, path, dpi=110)
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Return one line per row, with fused/unfused values."""
     columns = ("preset", "stage", "batch", "gpu", "map MB", "launches", "MB", "GMAC", "floor us", "ratio")
     widths = (7, 6, 6, 6, 8, 10, 14, 14, 14, 7)
     lines = ["".join(name.rjust(width) for name, width in zip(columns, widths, strict=True))]
-    for r in found:
+    for r in rows:
         cells = [r["preset"], r["stage"], r["batch"], r["gpu"], f"{r['map_mb']:.2f}"]
         cells.append(f"{r['fused_launches']}/{r['unfused_launches']}")
         cells += [f"{r[f'fused_{k}']:.{d}f}/{r[f'unfused_{k}']:.{d}f}" for k, d in (("mb", 1), ("gmac", 2), ("us", 0))]
@@ -275,23 +277,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_output_options(parser)
     parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset")
     options = parser.parse_args(argv)
-    found = rows(options.preset, options.image_size, options.batch)
+    rows = floors(options.preset, options.image_size, options.batch)
     lines = [
         "fused/unfused, for one SVLA block; computed from bytes, operations and ceilings, not measured",
-        table(found),
+        table(rows),
     ]
     for preset in options.preset:
         for name, gpu in GPUS.items():
-            floors = ", ".join(
+            times = ", ".join(
                 f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
                 for b in options.batch
             )
-            lines.append(f"image graph, {preset}, {name}: {floors}")
+            lines.append(f"image graph, {preset}, {name}: {times}")
     ceilings = {name: vars(gpu) for name, gpu in GPUS.items()}
-    record = record_of(ROOFLINE, (), what="floors of one SVLA block, computed", ceilings=ceilings, rows=found)
+    record = record_of(ROOFLINE, (), what="floors of one SVLA block, computed", ceilings=ceilings, rows=rows)
     put(record, "\n".join(lines), options)
     if options.picture:
-        draw(found, options.preset[-1], options.picture)
+        draw(rows, options.preset[-1], options.picture)
 
 
 if __name__ == "__main__":

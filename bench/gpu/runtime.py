@@ -91,5 +91,5 @@ def engine(flavour: Flavour) -> Row:
         for backend in (with_graphs, without):
             backend.close()
     changes = float(np.abs(series[0] - series[1]).max())
-    found = {"plans_against_graphs": manifest.accuracy["plans"], "graph_against_none": max(differences)}
-    return found | {"another_image_changes": changes, "ok": max(differences) < 1e-3 < changes}
+    row = {"plans_against_graphs": manifest.accuracy["plans"], "graph_against_none": max(differences)}
+    return row | {"another_image_changes": changes, "ok": max(differences) < 1e-3 < changes}

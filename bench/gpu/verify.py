@@ -111,17 +111,17 @@ def verify_runner(device: str, kernels: str, graphs: bool, size: int = 256) -> R
 
 def faults(rows: list[Row], blocks: list[Row], runner: Row) -> list[str]:
     """Return what is wrong, in words; empty if everything is correct."""
-    found = [
+    failures = [
         f"{r['kernel']} {r['output']} {r['shape']} batch {r['batch']}: error {r['error']:.1e}"
         for r in rows
         if not r["ok"]
     ]
-    found += [f"the block at {b['shape']}: error {b['triton']:.1e}" for b in blocks if not b["ok"]]
+    failures += [f"the block at {b['shape']}: error {b['triton']:.1e}" for b in blocks if not b["ok"]]
     if not runner["graph_against_none"] < RUNNER_GRAPH:
-        found.append(f"the CUDA graph differs from the run without one: {runner['graph_against_none']:.1e}")
+        failures.append(f"the CUDA graph differs from the run without one: {runner['graph_against_none']:.1e}")
     for name in ("another_image_changes", "another_sentence_changes"):
         if not runner[name] > RUNNER_CHANGE:
-            found.append(f"{name}: {runner[name]:.1e}; the CUDA graph does not read its inputs")
+            failures.append(f"{name}: {runner[name]:.1e}; the CUDA graph does not read its inputs")
     if not runner["against_fp32_definition"] < RUNNER_DEFINITION:
-        found.append(f"fp16 differs from the definition in fp32: {runner['against_fp32_definition']:.1e}")
-    return found
+        failures.append(f"fp16 differs from the definition in fp32: {runner['against_fp32_definition']:.1e}")
+    return failures

@@ -78,13 +78,13 @@ def sum_up(events: list[dict[str, Any]], runs: int) -> list[Operators]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             nodes[event["args"]["node_index"]].append(event)
     totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0, 0.0])
-    for found in nodes.values():
-        arguments = found[-1]["args"]
+    for runs_of_node in nodes.values():
+        arguments = runs_of_node[-1]["args"]
         inputs, outputs = (_shapes(arguments[name]) for name in ("input_type_shape", "output_type_shape"))
         operator = arguments["op_name"]
         total = totals[kind_of(operator, inputs)]
         total[0] += 1
-        total[1] += float(np.median([event["dur"] for event in found[-runs:]])) / 1000
+        total[1] += float(np.median([event["dur"] for event in runs_of_node[-runs:]])) / 1000
         total[2] += flops_of(operator, inputs, outputs)
         total[3] += FLOAT_BYTES * sum(math.prod(shape) for shape in (*inputs, *outputs))
     rows = [Operators(kind, int(count), ms, flops, size) for kind, (count, ms, flops, size) in totals.items()]

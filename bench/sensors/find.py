@@ -75,7 +75,7 @@ def find_sensors(index: int = 0) -> Sensors:
         return Sensors(tegrastats.Tegrastats, lambda: tegrastats.state(board), tegrastats.throttled, every=5.0)
     problem = look().problem
     if problem:
-        return no_sensors(f"{problem}; power counters of a CPU are not read")
+        return no_sensors(f"{problem}; sensors of a CPU are not read")
     try:
         import pynvml
     except ImportError:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from lsms_rt.bench import half_precision
 from lsms_rt.bench.engine import Options, measure_engine
 from lsms_rt.bench.peers.contenders import CONTENDERS
 from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, PeersOptions, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
-from lsms_rt.bench.records import SCALING, record_of
+from lsms_rt.bench.records import SCALING, read, record_of
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.tables import markdown
 from lsms_rt.bench.timing import Effort
@@ -83,6 +84,15 @@ def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     (tmp_path / "naive.onnx").write_bytes(b"broken")
     with pytest.raises(MachineError, match=r"naive graph failed \(exit code 1\).*--without"):
         run_peers(tmp_path, replace(options, names=("naive graph",)), messages.append)
+
+
+def test_a_benchmark_prints_a_table_or_json_and_writes_a_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half_precision.main(["-o", str(tmp_path / "a.json")])
+    assert "large mean       conventional" in capsys.readouterr().out
+    half_precision.main(["--json"])
+    assert json.loads(capsys.readouterr().out)["rows"] == read(tmp_path / "a.json")["rows"]
 
 
 def test_goals_name_contenders() -> None:

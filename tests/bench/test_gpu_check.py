@@ -266,7 +266,7 @@ def test_a_floor_is_the_larger_of_two_times() -> None:
 
 
 def test_fusing_helps_everywhere_and_batches_scale() -> None:
-    rows = roofline.rows(("tiny", "base"), 512, (1, 16))
+    rows = roofline.floors(("tiny", "base"), 512, (1, 16))
     assert len(rows) == 2 * 4 * 2 * len(roofline.GPUS)
     for row in rows:
         assert row["unfused_us"] > 3 * row["fused_us"]
