@@ -9,9 +9,9 @@ from typing import Any
 from lsms_rt.errors import InputError
 
 from .cold_start import FIELDS
-from .figures import figures
 from .records import ENGINES, SCALING, Record, device_of
 from .samples import Ratio, Samples, unpaired_ratio
+from .values import values_of
 
 MORE_IS_BETTER = ("slices/s", "times ours")
 # Samples for a verdict: the spread of fewer means nothing.
@@ -24,10 +24,10 @@ NOISE = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both records.
+    """One value of both records.
 
     Attributes:
-        name: Name of the figure.
+        name: Name of the value.
         a: Median of A, or its number.
         b: Median of B, or its number.
         unit: Unit of the samples; "" for a number.
@@ -48,7 +48,7 @@ class Difference:
 
 
 def compare(a: Record, b: Record, noise: float = NOISE) -> tuple[list[Difference], list[str]]:
-    """Compare every figure that both records have.
+    """Compare every value that both records have.
 
     Args:
         a: The first record.
@@ -59,13 +59,13 @@ def compare(a: Record, b: Record, noise: float = NOISE) -> tuple[list[Difference
         The differences, and warnings about what makes the records hard to compare.
 
     Raises:
-        InputError: The records are of different kinds, or have no figure in common.
+        InputError: The records are of different kinds, or have no value in common.
     """
     if a["kind"] != b["kind"]:
         raise InputError(f"A is a record of {a['kind']}, B of {b['kind']}; pass two records of one kind")
-    of_b = dict(figures(b))
+    of_b = dict(values_of(b))
     differences = []
-    for name, value in figures(a):
+    for name, value in values_of(a):
         other = of_b.get(name)
         if isinstance(value, Samples) and isinstance(other, Samples):
             one_process = a["kind"] in (ENGINES, SCALING) and name.rpartition(": ")[2] not in FIELDS
@@ -75,7 +75,7 @@ def compare(a: Record, b: Record, noise: float = NOISE) -> tuple[list[Difference
             verdict_ = "same" if same else "higher" if other > value else "lower"
             differences.append(Difference(name, value, other, "", None, verdict_))
     if not differences:
-        raise InputError("A and B have no figure in common; measure the same engines, peers or kernels")
+        raise InputError("A and B have no value in common; measure the same engines, peers or kernels")
     return differences, _cautions(a, b)
 
 

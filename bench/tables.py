@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from .compare import MIN_SAMPLES, Difference
-from .figures import row_figures, without_name
 from .records import ACCURACY, ENGINES, INT8, KINDS, PEERS, SCALING, Record, origin, rows_of
 from .samples import Samples
+from .values import row_values, without_name
 
 FEW = "n/a (too few samples)"
 LATENCIES = {
@@ -33,7 +33,7 @@ def rows_table(record: Record) -> str:
     for row in rows:
         values = without_name(kind, row)
         words = {name: value for name, value in values.items() if isinstance(value, str)}
-        cells_of.append(words | dict(row_figures(values)))
+        cells_of.append(words | dict(row_values(values)))
     names = [field for field in KINDS[kind] if any(field in row for row in rows)]
     columns = list(dict.fromkeys(column for row in cells_of for column in row))
     lines = ["| " + " | ".join(names + columns) + " |", "|---" * len(names + columns) + "|"]

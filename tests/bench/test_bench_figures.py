@@ -12,12 +12,12 @@ import pytest
 
 from lsms_rt.bench.compare import compare, verdict
 from lsms_rt.bench.device_times import host_bound
-from lsms_rt.bench.figures import figures
 from lsms_rt.bench.records import KINDS, PEERS, read, record_of, write
 from lsms_rt.bench.report import filled, write_report
 from lsms_rt.bench.samples import Ratio, Samples, instability, nested_ratio, unpaired_ratio
-from lsms_rt.bench.tables import markdown
+from lsms_rt.bench.tables import compare_table, markdown
 from lsms_rt.bench.timing import Effort, measure, rounds
+from lsms_rt.bench.values import values_of
 from lsms_rt.cli.main import main
 from lsms_rt.errors import InputError
 
@@ -209,7 +209,7 @@ COMMITTED = sorted(path for path in RESULTS.rglob("*.json") if path.name != "fuz
 def test_every_committed_record_is_read_compared_and_shown(path: Path) -> None:
     record = read(path)
     differences, cautions = compare(record, record)
-    assert len(differences) == len(dict(figures(record))) and not cautions
+    assert len(differences) == len(dict(values_of(record))) and not cautions
     assert {difference.verdict for difference in differences} <= {"same", "unclear"}
     assert record["versions"] and markdown(record)
 
@@ -222,6 +222,7 @@ def test_numbers_without_samples_are_compared_exactly() -> None:
         "mix, c32, sm_80: registers": "lower", "mix, c32, sm_80: spills": "higher"
     }  # fmt: skip
     assert found["mix, c32, sm_80: spills"].to_dict()["ratio"] is None
+    assert compare_table(found.values()).splitlines()[-1].split() == "mix, c32, sm_80: spills 0 8 higher".split()
     assert "| mix | c32 | sm_80 | 90 | 8 |" in markdown(b)
 
 

@@ -1,4 +1,4 @@
-"""The figures of a record of any kind, by name: measured samples, or single numbers."""
+"""The values of a record of any kind, by name: measured samples, or single numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from .records import ACCURACY, ENGINES, KINDS, PEERS, SCALING, Record, rows_of
 from .samples import Samples
 
-Figure = Samples | float
+Value = Samples | float
 
 
-def figures(record: Record) -> Iterator[tuple[str, Figure]]:
+def values_of(record: Record) -> Iterator[tuple[str, Value]]:
     """Yield name and value of everything that two records of one kind can be compared by."""
     kind = record["kind"]
     if kind == ENGINES:
@@ -25,12 +25,12 @@ def figures(record: Record) -> Iterator[tuple[str, Figure]]:
     elif kind == PEERS:
         yield from _peers(record)
     elif kind == ACCURACY:
-        yield from row_figures(record["accuracy"])
+        yield from row_values(record["accuracy"])
     else:
         for row in rows_of(record):
             name = row_name(kind, row)
-            for figure, value in row_figures(without_name(kind, row)):
-                yield f"{name}: {figure}" if name else figure, value
+            for field, value in row_values(without_name(kind, row)):
+                yield f"{name}: {field}" if name else field, value
 
 
 def row_name(kind: str, row: dict[str, Any]) -> str:
@@ -43,13 +43,13 @@ def without_name(kind: str, row: dict[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in row.items() if field not in KINDS[kind]}
 
 
-def row_figures(row: dict[str, Any]) -> list[tuple[str, Figure]]:
+def row_values(row: dict[str, Any]) -> list[tuple[str, Value]]:
     """Return the samples in a row if there are any, and its numbers if not; nested fields are joined by dots."""
     found = list(_flat(row, ""))
     return [(name, value) for name, value in found if isinstance(value, Samples)] or found
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Figure]]:
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Value]]:
     if isinstance(value, dict) and "samples" in value:
         yield name, Samples.from_dict(value)
     elif isinstance(value, dict):
@@ -62,9 +62,9 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Figure]]:
 def _engines(record: Record) -> Iterator[tuple[str, Samples]]:
     for name, engine in record["engines"].items():
         for group in ("latency", "throughput", "cold_start"):
-            for figure, samples in engine[group].items():
+            for field, samples in engine[group].items():
                 if samples["unit"] != "MB":
-                    yield f"{name}: {figure}", Samples.from_dict(samples)
+                    yield f"{name}: {field}", Samples.from_dict(samples)
 
 
 def _peers(record: Record) -> Iterator[tuple[str, Samples]]:
