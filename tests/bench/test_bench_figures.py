@@ -222,7 +222,15 @@ def test_numbers_without_samples_are_compared_exactly() -> None:
         "mix, c32, sm_80: registers": "lower", "mix, c32, sm_80: spills": "higher"
     }  # fmt: skip
     assert found["mix, c32, sm_80: spills"].to_dict()["ratio"] is None
-    assert compare_table(found.values()).splitlines()[-1].split() == "mix, c32, sm_80: spills 0 8 higher".split()
+    assert compare_table(found.values()).splitlines()[-1].split() == [
+        "mix,",
+        "c32,",
+        "sm_80:",
+        "spills",
+        "0",
+        "8",
+        "higher",
+    ]
     assert "| mix | c32 | sm_80 | 90 | 8 |" in markdown(b)
 
 
