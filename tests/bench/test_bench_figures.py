@@ -222,7 +222,7 @@ def test_numbers_without_samples_are_compared_exactly() -> None:
         "mix, c32, sm_80: registers": "lower", "mix, c32, sm_80: spills": "higher"
     }  # fmt: skip
     assert found["mix, c32, sm_80: spills"].to_dict()["ratio"] is None
-    assert compare_table(found.values()).splitlines()[-1].split() == [
+    assert compare_table(found.values()).splitlines()[-1].split()[-4:] == ["spills", "0", "8", "higher"]
         "mix,",
         "c32,",
         "sm_80:",
