@@ -1,4 +1,4 @@
-"""How well an engine answers the sentences of a data set in the RefHL-Seg layout."""
+"""Accuracy of an engine on the sentences of a data set in the RefHL-Seg layout."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ DIAMETERS_MM = (0, 8, 15, 30, 300)
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Means over a data set; None where it holds no such sentences.
+    """Means over a data set; None if it has no such sentences.
 
-    ``dice``: sentences true of something.  ``dice_other``: those that name another lesion than the slice's first
-    sentence does.  ``silence``: share of sentences true of nothing that get an empty mask.  ``missed``: share of
-    sentences true of something that get one.  ``paraphrase_dice``: Dice between the answers to two wordings of one
-    meaning (1 if both are empty).  ``dice_by_diameter_mm``: ``dice`` by the diameter of a disc of the true mask's area,
-    where the spacing is known.
+    A sentence is positive if its true mask is not empty, and negative if it is.
+
+    Attributes:
+        cases: Number of cases.
+        slices: Number of slices.
+        sentences: Number of sentences.
+        dice: Dice of positive sentences.
+        dice_other: Dice of those that name another lesion than the first sentence of the slice does.
+        silence: The specificity: the share of negative sentences with an empty mask.
+        missed: The share of positive sentences with an empty mask.
+        paraphrase_dice: Dice between the masks of two wordings of one meaning (1 if both are empty).
+        dice_by_diameter_mm: ``dice`` by the diameter of a disc with the area of the true mask, if the spacing is known.
     """
 
     cases: int
@@ -44,37 +51,49 @@ class Accuracy:
 
 
 def evaluate(segmenter: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Answer]]:
-    """Ask every sentence of ``rows``, slice by slice.  Raises :class:`InputError` for a mask in another grid."""
+    """Predict every sentence, slice by slice.
+
+    Args:
+        segmenter: A Segmenter, or anything else with its ``predict``.
+        rows: Sentences with their slices and true masks.
+
+    Returns:
+        The means, and one answer per sentence.
+
+    Raises:
+        InputError: A mask has another grid than its slice.
+    """
     rows = list(rows)
     answers: list[Answer] = []
     others: list[float] = []
     paraphrases: list[float] = []
     image = first = None
-    spoken: dict[str, np.ndarray] = {}  # the slice's first answer to a meaning
+    # Meaning -> the first mask for it on this slice.
+    by_meaning: dict[str, np.ndarray] = {}
     for question, answer, mask in ask(segmenter, questions(rows), title="sentences", count=len(rows)):
         answers.append(answer)
         if question.row.image != image:
-            image, first, spoken = question.row.image, None, {}
+            image, first, by_meaning = question.row.image, None, {}
         if answer.wanted:
             first = question.truth if first is None else first
             if not (question.truth & first).any():
                 others.append(answer.dice)
             query = question.row.query
-            if query in spoken:
-                paraphrases.append(dice(mask, spoken[query]))
+            if query in by_meaning:
+                paraphrases.append(dice(mask, by_meaning[query]))
             elif query:
-                spoken[query] = mask
-    true, false = [a for a in answers if a.wanted], [a for a in answers if not a.wanted]
+                by_meaning[query] = mask
+    positive, negative = [a for a in answers if a.wanted], [a for a in answers if not a.wanted]
     return Accuracy(
         cases=len({row.case_id for row in rows}),
         slices=len({row.image for row in rows}),
         sentences=len(rows),
-        dice=_mean([a.dice for a in true]),
+        dice=_mean([a.dice for a in positive]),
         dice_other=_mean(others),
-        silence=_mean([float(not a.painted) for a in false]),
-        missed=_mean([float(not a.painted) for a in true]),
+        silence=_mean([float(not a.painted) for a in negative]),
+        missed=_mean([float(not a.painted) for a in positive]),
         paraphrase_dice=_mean(paraphrases),
-        dice_by_diameter_mm=_by_diameter(true),
+        dice_by_diameter_mm=_by_diameter(positive),
     ), answers
 
 
@@ -91,7 +110,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def save_answers(path: Path, answers: list[Answer]) -> None:
-    """A CSV with a line an answer, for whoever wants to know which ones are bad."""
+    """Write a CSV with one line per sentence, to find the ones with a low Dice."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("case_id", "slice_id", "query", "lesion_type", "wanted", "painted", "dice"))

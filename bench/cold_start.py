@@ -1,4 +1,7 @@
-"""From the start of a process to its first mask: run by ``python -m lsms_rt.bench.cold_start ENGINE``."""
+"""Cold start: from the start of a process to its first mask.
+
+Each process runs ``python -m lsms_rt.bench.cold_start ENGINE THREADS DEVICE``.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,35 @@ FIELDS = ("import_ms", "engine_load_ms", "first_mask_ms", "process_to_mask_ms", 
 
 
 def cold_start(engine: Path, threads: int | None, device: str | None, runs: int) -> dict[str, Any]:
-    """Samples of every field, from ``runs`` fresh processes; the files are in the page cache by the second."""
+    """Return samples of every field from ``runs`` fresh processes; from the second on, files are in the page cache.
+
+    Raises:
+        MachineError: A process failed.
+    """
+    # Not at the top, because the imports of the child are measured.
     from lsms_rt.errors import MachineError
 
-    from .samples import Samples  # not at the top: the child's own imports are what is measured
+    from .samples import Samples
 
-    found: dict[str, list[float]] = {name: [] for name in FIELDS}
+    samples: dict[str, list[float]] = {name: [] for name in FIELDS}
     command = [sys.executable, "-m", "lsms_rt.bench.cold_start", str(engine), str(threads or 0), device or ""]
     for _ in range(runs):
         begin = time.time()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = " ".join(done.stderr.splitlines()[-1:])[:300]
-            raise MachineError(f"a fresh process with the engine failed ({done.returncode}): {last}")
+            raise MachineError(
+                f"a fresh process could not open the engine and predict (exit code {done.returncode}): {last}; "
+                f"run lsms-rt doctor"
+            )
         record = json.loads(done.stdout.splitlines()[-1])
         record["process_to_mask_ms"] = (record.pop("done") - begin) * 1000
         for name in FIELDS:
             if record[name] is not None:
-                found[name].append(record[name])
+                samples[name].append(record[name])
     return {
         name: Samples(tuple(values), "MB" if name.endswith("mb") else "ms").to_dict()
-        for name, values in found.items()
+        for name, values in samples.items()
         if values
     }
 
@@ -44,9 +55,11 @@ def _child(engine: Path, threads: int, device: str) -> dict[str, Any]:
     begin = time.perf_counter()
     import lsms_rt
 
-    segmenter_class = lsms_rt.Segmenter  # loads what it needs
+    # Loads what it needs.
+    segmenter_class = lsms_rt.Segmenter
     imported = time.perf_counter()
-    from .example import SENTENCE, example  # measures others; no user waits for it
+    # Not timed, since no user waits for it.
+    from .example import SENTENCE, example
 
     loading = time.perf_counter()
     segmenter = segmenter_class(engine, threads=threads or None, device=device or None)

@@ -1,66 +1,92 @@
-"""Two runs, and whether they differ by more than noise: ``lsms-rt bench compare A.json B.json``."""
+"""Compare two records and tell differences from noise: ``lsms-rt bench compare A.json B.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from lsms_rt.errors import InputError
 
 from .cold_start import FIELDS
-from .records import ENGINES, PEERS, SCALING, Record, device_of
+from .records import ENGINES, SCALING, Record, device_of
 from .samples import Ratio, Samples, unpaired_ratio
+from .values import values_of
 
 MORE_IS_BETTER = ("slices/s", "times ours")
-LEAST = 5  # samples for a verdict: the spread of fewer says nothing
-PROCESS = 0.2  # what one process's latencies differ by from the next one's (seen: a sixth), which its own spread hides
-NOISE = 0.05  # what two runs on one machine differ by for no reason (two runs on a shared host: up to this)
+# Samples for a verdict: the spread of fewer means nothing.
+MIN_SAMPLES = 5
+# Relative difference of two processes' latencies (up to a sixth was seen), which the spread within one does not show.
+PROCESS = 0.2
+# Relative difference of two equal runs on one machine (two runs on a shared host: up to this).
+NOISE = 0.05
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both runs.  ``ratio`` is B to A; ``verdict`` "faster", "slower", "same" or "unclear"."""
+    """One value of both records.
+
+    Attributes:
+        name: Name of the value.
+        a: Median of A, or its number.
+        b: Median of B, or its number.
+        unit: Unit of the samples; "" for a number.
+        ratio: B to A; None for a number, which has no samples.
+        verdict: "faster", "slower", "same" or "unclear" for samples; "same", "higher" or "lower" for a number.
+    """
 
     name: str
     a: float
     b: float
     unit: str
-    ratio: Ratio
+    ratio: Ratio | None
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
         values = {"name": self.name, "a": self.a, "b": self.b, "unit": self.unit, "verdict": self.verdict}
-        return values | {"ratio": self.ratio.to_dict()}
+        return values | {"ratio": self.ratio and self.ratio.to_dict()}
 
 
 def compare(a: Record, b: Record, noise: float = NOISE) -> tuple[list[Difference], list[str]]:
-    """All figures that both have, and what makes them hard to compare.
+    """Compare every value that both records have.
 
-    Raises :class:`InputError` for records of different kinds, or with nothing in common.
+    Args:
+        a: The first record.
+        b: The second record, of the same kind.
+        noise: Relative difference to ignore between samples.
+
+    Returns:
+        The differences, and warnings about what makes the records hard to compare.
+
+    Raises:
+        InputError: The records are of different kinds, or have no value in common.
     """
     if a["kind"] != b["kind"]:
-        raise InputError(f"A is a record of {a['kind']}, B of {b['kind']}; compare two of a kind")
-    theirs = dict(_figures(b))
-    found = []
-    for name, mine in _figures(a):
-        if name in theirs:
-            other = theirs[name]
-            ratio = unpaired_ratio(other.values, mine.values)
-            one_process = a["kind"] != PEERS and name.rpartition(": ")[2] not in FIELDS
-            said = verdict(ratio, mine.unit, max(noise, PROCESS) if one_process else noise)
-            if min(len(mine.values), len(other.values)) < LEAST:
-                said = "unclear"
-            found.append(Difference(name, mine.median, other.median, mine.unit, ratio, said))
-    if not found:
-        raise InputError("A and B have no figure in common; measure the same engine or peers")
-    return found, _cautions(a, b)
+        raise InputError(f"A is a record of {a['kind']}, B of {b['kind']}; pass two records of one kind")
+    of_b = dict(values_of(b))
+    differences = []
+    for name, value in values_of(a):
+        other = of_b.get(name)
+        if isinstance(value, Samples) and isinstance(other, Samples):
+            one_process = a["kind"] in (ENGINES, SCALING) and name.rpartition(": ")[2] not in FIELDS
+            differences.append(_of_samples(name, value, other, max(noise, PROCESS) if one_process else noise))
+        elif isinstance(value, float) and isinstance(other, float):
+            same = math.isclose(value, other, rel_tol=1e-9)
+            verdict_ = "same" if same else "higher" if other > value else "lower"
+            differences.append(Difference(name, value, other, "", None, verdict_))
+    if not differences:
+        raise InputError("A and B have no value in common; measure the same engines, peers or kernels")
+    return differences, _cautions(a, b)
+
+
+def _of_samples(name: str, a: Samples, b: Samples, noise: float) -> Difference:
+    ratio = unpaired_ratio(b.values, a.values)
+    few = min(len(a.values), len(b.values)) < MIN_SAMPLES
+    return Difference(name, a.median, b.median, a.unit, ratio, "unclear" if few else verdict(ratio, a.unit, noise))
 
 
 def verdict(ratio: Ratio, unit: str, noise: float) -> str:
-    """B against A.  "same" where the whole interval lies within the noise, a side where all of it lies beyond."""
+    """Judge B against A: "same" if the whole interval lies within the noise, a side if all of it lies beyond."""
     low, high = 1 / (1 + noise), 1 + noise
     if ratio.low > high or ratio.high < low:
         more = ratio.low > high
@@ -68,46 +94,23 @@ def verdict(ratio: Ratio, unit: str, noise: float) -> str:
     return "same" if ratio.low >= low and ratio.high <= high else "unclear"
 
 
-def _figures(record: Record) -> Iterator[tuple[str, Samples]]:
-    if record["kind"] == ENGINES:
-        for name, engine in record["engines"].items():
-            for group in ("latency", "throughput", "cold_start"):
-                for figure, samples in engine[group].items():
-                    if samples["unit"] != "MB":
-                        yield f"{name}: {figure}", Samples.from_dict(samples)
-    elif record["kind"] == SCALING:
-        for axis, points in record["axes"].items():
-            for point in points:
-                yield f"{axis}: {point['x']}", Samples.from_dict(point)
-    else:
-        launches = record.get("launches", 1)
-        times = {row["name"]: np.array(row["ms_a_slice"]["samples"]) for row in record["rows"]}
-        for name, values in times.items():
-            yield name, _launches(values, launches, "ms")
-            if name != "ours":  # a round's own ratio, in which its drift is not seen
-                yield f"{name}, times ours", _launches(values / times["ours"], launches, "times ours")
-
-
-def _launches(values: np.ndarray, launches: int, unit: str) -> Samples:
-    """Medians of launches: rounds of one process are no independent samples of how fast another one is."""
-    return Samples(tuple(float(v) for v in np.median(values.reshape(launches, -1), axis=1)), unit)
-
-
 def _cautions(a: Record, b: Record) -> list[str]:
-    said = []
+    cautions = []
     if device_of(a) != device_of(b):
-        said.append(f"other devices: {device_of(a)} and {device_of(b)}")
+        cautions.append(f"devices differ: {device_of(a)} vs. {device_of(b)}")
     for name in sorted(set(a["versions"]) & set(b["versions"])):
         if a["versions"][name] != b["versions"][name]:
-            said.append(f"other versions of {name}: {a['versions'][name]} and {b['versions'][name]}")
+            cautions.append(f"versions of {name} differ: {a['versions'][name]} vs. {b['versions'][name]}")
     for name in sorted(set(a.get("engines", {})) & set(b.get("engines", {}))):
-        mine, other = a["engines"][name], b["engines"][name]
+        first, second = a["engines"][name], b["engines"][name]
         for key in ("digest", "backend", "precision", "image_size"):
-            if mine["engine"][key] != other["engine"][key]:
-                said.append(f"{name}: other {key}: {mine['engine'][key]} and {other['engine'][key]}")
-        if any(mine["method"][key] != other["method"][key] for key in ("threads", "effort")):
-            said.append(f"{name}: other threads or effort")
-    for field, words in (("image_size", "image sizes"), ("slices", "series"), ("weights", "weights")):
-        if a.get(field) != b.get(field):
-            said.append(f"other {words}: {a.get(field)} and {b.get(field)}")
-    return said
+            if first["engine"][key] != second["engine"][key]:
+                cautions.append(f"{name}: {key} differs: {first['engine'][key]} vs. {second['engine'][key]}")
+        if any(first["method"][key] != second["method"][key] for key in ("threads", "effort")):
+            cautions.append(f"{name}: threads or effort differ")
+    names = {"what": "what was measured", "image_size": "image size", "slices": "length of the series"}
+    for field, words in (names | {"weights": "weights"}).items():
+        first, second = a.get(field), b.get(field)
+        if first != second and not isinstance(first, dict):
+            cautions.append(f"{words} differs: {first} vs. {second}")
+    return cautions

@@ -1,4 +1,4 @@
-"""What is asked of an engine that is measured: one bundled phantom slice, and one sentence."""
+"""The input of the benchmarks of an engine: one bundled phantom slice and one sentence."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SENTENCE = "the low-density lesion in the right lobe of the liver"
 
 
 def example_bytes() -> bytes:
-    """A DICOM file with one phantom slice."""
+    """Return a DICOM file with one phantom slice."""
     return (DATA / "examples" / "phantom_1.dcm").read_bytes()
 
 
 def example() -> np.ndarray:
-    """The same in HU, float32 (H, W)."""
+    """Return the same slice in HU, float32 (H, W)."""
     return load_slice(dataset(example_bytes())).hu
 
 
 def dataset(data: bytes) -> Any:
-    """A DICOM file's bytes as pydicom's Dataset."""
+    """Parse the bytes of a DICOM file into a pydicom Dataset."""
     import pydicom
 
     return pydicom.dcmread(io.BytesIO(data))

@@ -1,23 +1,22 @@
-"""What INT8 costs in accuracy: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR -o FILE``.
+"""Accuracy and time in INT8: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR -o FILE``.
 
-The demo weights in fp32, fp16 and INT8 by a recipe, and with every layer in INT8 by each method of ranges, on the test
-split of a data set through ONNX Runtime.  Beside it the time of a slice there, all engines in random order within each
-round: it says what INT8 does not do on a CPU, and nothing of a GPU.
+Measures the demo weights in fp32, fp16 and INT8 by a recipe, and with every layer in INT8 by each calibration method,
+on the test split of a data set through ONNX Runtime.  Slices are timed in rounds of all engines in random order, which
+shows that INT8 is not faster on a CPU, and predicts nothing for a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
+import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lsms_rt.calibration.calibrate import ranges_of
 from lsms_rt.calibration.compare import compare_answers
@@ -37,62 +36,71 @@ from lsms_rt.export.options import BuildOptions, GateOptions
 from lsms_rt.segmenter import Segmenter
 
 from .accuracy import evaluate
-from .provenance import provenance
+from .records import INT8, Record, add_output_options, put, record_of
+from .tables import int8_table
+from .timing import rounds, seconds
 
 ROUNDS, WARM_UP = 30, 3
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One engine of the comparison, and its graphs as they are stored."""
+class Variant:
+    """One engine of the comparison, and its graphs as they are stored.
+
+    ``effect`` is that on the logits, where it was measured.
+    """
 
     name: str
     segmenter: Segmenter
     graphs: dict[str, bytes]
-    effect: Effect | None = None  # of the logits, where it was measured
+    effect: Effect | None = None
 
 
-def measure(calibration: Path, phantom: Path, limit: int | None, work: Path) -> dict[str, Any]:
-    """All rows, as the module says; engines that must be built are built in ``work``."""
+def measure(calibration: Path, phantom: Path, limit: int | None, work: Path) -> Record:
+    """Measure all variants; engines are built in the folder ``work``."""
     rows = read_annotations(phantom, "test")[:limit]
     with ExitStack() as stack:
-        kinds = _kinds(calibration, phantom, work, stack)
+        variants = _variants(calibration, phantom, work, stack)
         answers: dict[str, list[Answer]] = {}
         table = []
-        for kind in kinds:
-            accuracy, answers[kind.name] = evaluate(kind.segmenter, rows)
+        for variant in variants:
+            accuracy, answers[variant.name] = evaluate(variant.segmenter, rows)
             table.append(
                 {
-                    "name": kind.name,
-                    "macs_share": round(macs_share(kind.graphs), 4),
-                    "logits": kind.effect and {"sqnr_db": kind.effect.sqnr_db, "noise": kind.effect.noise},
-                    "graphs_mb": round(sum(map(len, kind.graphs.values())) / 1e6, 2),
+                    "name": variant.name,
+                    "macs_share": round(macs_share(variant.graphs), 4),
+                    "logits": variant.effect and {"sqnr_db": variant.effect.sqnr_db, "noise": variant.effect.noise},
+                    "graphs_mb": round(sum(map(len, variant.graphs.values())) / 1e6, 2),
                     "accuracy": accuracy.to_dict(),
-                    "against_fp32": compare_answers(answers["fp32"], answers[kind.name]).to_dict(),
+                    "against_fp32": compare_answers(answers["fp32"], answers[variant.name]).to_dict(),
                 }
             )
-            print(json.dumps(table[-1]), flush=True)
-        times = _times(kinds, rows[0])
+            print(f"{variant.name}: measured", file=sys.stderr)
+        times = _times(variants, rows[0])
     for row in table:
         row["time_to_fp32"] = times[str(row["name"])]
-    return {
-        "what": "demo weights on RefHL-Phantom, test split, through ONNX Runtime on a CPU",
-        "time": f"median of {ROUNDS} ratios to fp32, rounds of all engines in random order; predict, sentence cached",
-        "recipe": read_recipe(calibration).method,
-        "rows": table,
-    } | provenance("torch", "onnxruntime")
+    return record_of(
+        INT8,
+        ("torch", "onnxruntime"),
+        what="demo weights on RefHL-Phantom, test split, through ONNX Runtime on a CPU",
+        time=f"median of {ROUNDS} ratios to fp32, rounds of all engines in random order; predict, sentence cached",
+        recipe=read_recipe(calibration).method,
+        rows=table,
+    )
 
 
-def _kinds(calibration: Path, phantom: Path, work: Path, stack: ExitStack) -> list[Kind]:
-    no_gate = GateOptions(sentences=0, accept=True)  # this is the measurement
+def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) -> list[Variant]:
+    # No gate, because a loss of accuracy is to be measured.
+    no_gate = GateOptions(sentences=0, accept=True)
+    status = partial(print, file=sys.stderr)
     fp16, int8 = work / "fp16.engine", work / "int8.engine"
-    build_engine(BuildOptions(precision="fp16", verify_slices=0, gate=no_gate), fp16, print)
-    build_engine(BuildOptions(precision="int8", calibration=calibration, verify_slices=0, gate=no_gate), int8, print)
-    found = []
+    build_engine(BuildOptions(precision="fp16", verify_slices=0, gate=no_gate), fp16, status)
+    build_engine(BuildOptions(precision="int8", calibration=calibration, verify_slices=0, gate=no_gate), int8, status)
+    variants = []
     for name, path in (("fp32", demo_engine()), ("fp16", fp16), ("int8 by recipe, rest fp16", int8)):
         directory = open_directory(path)
         graphs = {graph: directory.read(f"{graph}.onnx") for graph in GRAPHS}
-        found.append(Kind(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
+        variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
     trials = Trials(open_directory(demo_engine()))
     options = CalibrateOptions()
     chosen = choose(read_annotations(phantom, options.split), options.slices, options.seed)
@@ -103,44 +111,24 @@ def _kinds(calibration: Path, phantom: Path, work: Path, stack: ExitStack) -> li
         segmenter, _ = trials.open(ranges)
         name = f"int8, all layers by {method}, rest fp32"
         graphs = trials.graphs_with(ranges)
-        found.append(Kind(name, stack.enter_context(segmenter), graphs, probe.effect(name, method, ranges)))
-    return found
+        variants.append(Variant(name, stack.enter_context(segmenter), graphs, probe.effect(name, method, ranges)))
+    return variants
 
 
-def _times(kinds: list[Kind], row: Annotation) -> dict[str, dict[str, float]]:
-    """Name -> p50 of the ratio to fp32, and its quartiles."""
-    spent: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-    order = random.Random(0)  # threads of a session spin on for a while, in the way of whoever comes next
-    for number in range(WARM_UP + ROUNDS):
-        for kind in order.sample(kinds, len(kinds)):
-            begin = time.perf_counter()
-            kind.segmenter.predict(row.image, row.sentence)
-            if number >= WARM_UP:
-                spent[kind.name].append(time.perf_counter() - begin)
-    found = {}
-    for name, times in spent.items():
-        ratios = [mine / theirs for mine, theirs in zip(times, spent["fp32"], strict=True)]
+def _times(variants: list[Variant], row: Annotation) -> dict[str, dict[str, float]]:
+    """Return name -> median and quartiles of the ratio to fp32."""
+    runs = {
+        variant.name: partial(seconds, partial(variant.segmenter.predict, row.image, row.sentence))
+        for variant in variants
+    }
+    # In random order, because the threads of a session spin for a while and slow down the next one.
+    took = rounds(runs, ROUNDS, warm_up=WARM_UP, order=random.Random(0))
+    figures = {}
+    for name, times in took.items():
+        ratios = [own / fp32 for own, fp32 in zip(times, took["fp32"], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
-        found[name] = {"p50": round(statistics.median(ratios), 3), "p25": round(low, 3), "p75": round(high, 3)}
-    return found
-
-
-def table(record: dict[str, Any]) -> str:
-    """The record as Markdown, as it stands in docs/int8.md."""
-    lines = [
-        "| engine | dense MACs in INT8 | graphs, MB | mean Dice | below 10 mm | left empty, of those true of nothing | "
-        "newly painted | time to fp32 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in record["rows"]:
-        against = row["against_fp32"]
-        empty, time_ = against["emptiness"], row["time_to_fp32"]
-        lines.append(
-            f"| {row['name']} | {row['macs_share']:.1%} | {row['graphs_mb']:.1f} | {against['dice']['engine']:.4f} | "
-            f"{against['small']['engine']:.4f} | {empty['engine']} of {empty['n']} | {empty['newly_painted']} | "
-            f"{time_['p50']:.2f} ({time_['p25']:.2f} to {time_['p75']:.2f}) |"
-        )
-    return "\n".join(lines)
+        figures[name] = {"p50": round(statistics.median(ratios), 3), "p25": round(low, 3), "p75": round(high, 3)}
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -150,15 +138,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--phantom", type=Path, required=True, help="RefHL-Phantom, seed 0: lsms-rt phantom -o DIR")
     parser.add_argument("--limit", type=int, help="only the first N sentences (default: all)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the record as JSON (default: no file)")
-    parser.add_argument("--json", action="store_true", help="print the record as JSON, not the table")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as work:
         record = measure(options.calibration, options.phantom, options.limit, Path(work))
-    text = json.dumps(record, indent=1)
-    print(text if options.json else table(record))
-    if options.output:
-        options.output.write_text(text + "\n")
+    put(record, int8_table(record), options)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""What this process takes of the host's memory, in MB (1e6); None where the system does not tell."""
+"""Memory of this process on the host, in MB (1e6); None if unavailable on this platform."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")  # getrusage would give the parent's peak to a process that it started
+# Not getrusage, which reports the parent's peak to a process that it started.
+_STATUS = Path("/proc/self/status")
 
 
 def peak_rss_mb() -> float | None:
-    """The most that it ever had resident."""
+    """Return the peak of the resident memory."""
     return _field("VmHWM:")
 
 
 def rss_mb() -> float | None:
-    """What it has resident now."""
+    """Return the resident memory now."""
     return _field("VmRSS:")
 
 

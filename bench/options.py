@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lsms_rt.model.config import TextConfig
 
-from .stopwatch import FULL, QUICK, Effort
+from .timing import FULL, QUICK, Effort
 
 # Relative difference between two runs that `bench compare` ignores.
 NOISE = 0.05

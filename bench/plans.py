@@ -1,14 +1,14 @@
-"""Build a plan of TensorRT for RTX from every preset and precision: ``python -m lsms_rt.bench.plans -o FILE``.
+"""Build TensorRT-for-RTX plans of every preset and precision: ``python -m lsms_rt.bench.plans -o FILE``.
 
-Building needs no GPU, so this shows on any machine that the graphs are TensorRT graphs; nothing is run.  The weights
-are random: what is measured is building.
+Building needs no GPU, so this shows on any machine that TensorRT accepts the graphs; the plans are not run.  The
+weights are random, since only building is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,13 +25,14 @@ from lsms_rt.export.tensorrt import build_plan
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.config import PRESETS
 
-from .provenance import provenance
+from .records import PLANS, add_output_options, put, record_of, write
+from .tables import rows_table
 
 PRECISIONS = ("fp32", "fp16")
 
 
 def build(name: str, precision: str, image_size: int, max_batch: int) -> dict[str, Any]:
-    """Export and build both graphs of a preset; seconds and megabytes (1e6)."""
+    """Export and build both graphs of a preset; return seconds and megabytes (1e6)."""
     torch.manual_seed(0)
     model = LSMS(preset(name, image_size=image_size, text=TextConfig())).eval().fold_decoder()
     row: dict[str, Any] = {"preset": name, "precision": precision, "image_size": image_size, "max_batch": max_batch}
@@ -56,18 +57,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="models to build")
     parser.add_argument("--image-size", type=int, default=512, help="side of the input")
-    parser.add_argument("--max-batch", type=int, default=8, help="largest batch of the profile")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="record to write, rewritten after each row")
+    parser.add_argument("--max-batch", type=int, default=8, help="maximum batch size of the profile")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     for name in options.preset:
         for precision in PRECISIONS:
             rows.append(build(name, precision, options.image_size, options.max_batch))
-            print(json.dumps(rows[-1]), flush=True)
-            record = {"what": "plans of TensorRT for RTX, built on a CPU; not run", "library": load(RTX).__version__}
-            record |= {"rows": rows, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000}
+            print(f"{name} {precision}: built", file=sys.stderr)
+            record = record_of(
+                PLANS,
+                ("torch", "onnx"),
+                what="plans of TensorRT for RTX, built on a CPU; not run",
+                library=load(RTX).__version__,
+                rows=rows,
+                peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000,
+            )
+            # After every row, so that an interrupted command keeps what it has built.
             if options.output:
-                options.output.write_text(json.dumps(record | provenance("torch", "onnx"), indent=1) + "\n")
+                write(options.output, record)
+    put(record, rows_table(record), options)
 
 
 if __name__ == "__main__":

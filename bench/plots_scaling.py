@@ -1,42 +1,43 @@
-"""How cost grows, and where the time goes, as one picture."""
+"""The picture of a scaling record: how cost grows, and how the time of a slice is spent."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
+from . import style
 from .records import Record
 
-LINE, SECOND, FLOOR = "#c0392b", "#2c3e50", "#7f8c8d"
+LINE, SECOND, FLOOR = style.OURS, style.DOT, style.GRAY
 
 
 def draw_scaling(record: Record) -> Any:
-    """A figure of six panels."""
-    figure, panels = plt.subplots(2, 3, figsize=(14, 7.6), layout="constrained")
+    """Return a figure of six panels."""
+    figure = style.new_figure(14, 7.6)
+    panels = figure.subplots(2, 3)
     axes, ceilings = record["axes"], record["ceilings"]
     size, batch, slices, sentence, shares, roof = panels.flat
     _line(size, axes["image size"], LINE, "measured, all cores")
     sides = [point["x"] for point in record["flops"]]
     floor = [1000 * point["flops"] / ceilings["flops"] for point in record["flops"]]
-    size.plot(sides, floor, "--", color=FLOOR, label="its operations at one core's peak")
+    size.plot(sides, floor, "--", color=FLOOR, label="operations at the peak of one core")
     cores = record["cores"]
-    size.plot(sides, [ms / cores for ms in floor], ":", color=FLOOR, label=f"the same over {cores} cores")
-    _words(size, "side of the image, pixels", "ms a slice")
+    size.plot(sides, [ms / cores for ms in floor], ":", color=FLOOR, label=f"at the peak of {cores} cores")
+    _label(size, "side of the image, pixels", "ms per slice")
     side = f"{record['image_size']}x{record['image_size']}"
     _line(batch, axes["batch"], LINE, "one call")
-    _words(batch, f"slices in one call, {side}", "ms a slice")
-    _line(slices, axes["slices"], LINE, "a sentence and a series")
-    _words(slices, f"slices of a series, {side}, one new sentence", "ms a slice")
-    made = axes["sentence, tokens of the engine"]
-    most = max(point["x"] for point in made)
-    _line(sentence, made, LINE, "engine made for that many")
-    _line(sentence, axes["sentence, tokens of it"], SECOND, f"sentence of that many, engine for {most}")
-    _words(sentence, f"tokens; text encoder of {record['text']['sentences']}", "ms a new sentence")
+    _label(batch, f"slices in one call, {side}", "ms per slice")
+    _line(slices, axes["slices"], LINE, "one sentence and a series")
+    _label(slices, f"slices of a series, {side}, one new sentence", "ms per slice")
+    by_engine = axes["sentence, tokens of the engine"]
+    longest = max(point["x"] for point in by_engine)
+    _line(sentence, by_engine, LINE, "engine built for that many")
+    _line(sentence, axes["sentence, tokens of it"], SECOND, f"sentence of that many, engine for {longest}")
+    _label(sentence, f"tokens; text encoder of {record['text']['sentences']}", "ms per new sentence")
     _shares(shares, record["operators"])
     _roofline(roof, record["operators"], ceilings)
-    figure.suptitle(f"{record['weights']}: how cost grows, and where one slice's time goes", fontsize=11)
+    figure.suptitle(f"{record['weights']}: how cost grows, and how the time of one slice is spent", fontsize=11)
     return figure
 
 
@@ -46,24 +47,24 @@ def _line(axes: Any, points: list[dict[str, Any]], color: str, label: str) -> No
         axes.plot(np.full(point["count"], point["x"]), point["samples"], "_", color=color, alpha=0.5)
 
 
-def _words(axes: Any, x: str, y: str) -> None:
+def _label(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_ylim(bottom=0)
     axes.set_xticks(sorted({value for line in axes.lines[:1] for value in line.get_xdata()}))
     axes.legend(fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    style.open_frame(axes)
 
 
 def _shares(axes: Any, operators: list[dict[str, Any]]) -> None:
     total = sum(row["ms"] for row in operators)
-    for place, row in enumerate(reversed(operators)):
-        axes.barh(place, row["ms"], color=LINE, alpha=0.85)
-        axes.text(row["ms"], place, f" {row['ms']:.1f} ms, {row['ms'] / total:.0%}", va="center", fontsize=8)
+    for y, row in enumerate(reversed(operators)):
+        axes.barh(y, row["ms"], color=LINE, alpha=0.85)
+        axes.text(row["ms"], y, f" {row['ms']:.1f} ms, {row['ms'] / total:.0%}", va="center", fontsize=8)
     axes.set_yticks(range(len(operators)), [row["kind"] for row in reversed(operators)], fontsize=8)
     axes.set_xlim(0, 1.35 * max(row["ms"] for row in operators))
     axes.set_xlabel(f"ms of one slice on one thread ({total:.0f} ms in all)")
-    axes.spines[["top", "right"]].set_visible(False)
+    style.open_frame(axes)
 
 
 def _roofline(axes: Any, operators: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
@@ -81,7 +82,7 @@ def _roofline(axes: Any, operators: list[dict[str, Any]], ceilings: dict[str, fl
             va="bottom" if row["kind"].startswith("dense") else "top",
             ha="right" if value > 10 else "left",
         )
-    axes.set_xlabel("operations a byte of inputs and outputs")
-    axes.set_ylabel("1e9 operations a second")
+    axes.set_xlabel("operations per byte of inputs and outputs")
+    axes.set_ylabel("1e9 operations per second")
     axes.legend(fontsize=8, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
+    style.open_frame(axes)

@@ -1,4 +1,4 @@
-"""Where a measurement comes from: what every result file states beside its figures."""
+"""The provenance of a measurement, which every record states beside its figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import lsms_rt
 
 
 def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
-    """Device (``gpu``, where one was measured), versions of lsms-rt and ``packages``, commit, date, in plain types."""
+    """Return device, versions, commit and date in plain types.
+
+    Args:
+        packages: Distributions to list beside lsms-rt; those that are not installed are omitted.
+        gpu: Name of the GPU, if one was measured.
+    """
     return {
         "device": {"processor": _processor(), "system": platform.platform(), "gpu": gpu},
         "versions": {"lsms-rt": lsms_rt.__version__} | {name: v for name in packages if (v := _version(name))},
@@ -23,7 +28,7 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """None where it is not installed."""
+    """Return None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -38,19 +43,19 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Of the clone that this file lies in; "unknown" for an installed package, which has none."""
+    """Return the commit of the clone that holds this file, or "unknown" for an installed package."""
     home = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
         try:
             done = subprocess.run(["git", "-C", str(home), *words], capture_output=True, text=True, check=False)
-        except OSError:  # a device without git
+        except OSError:  # git is not installed
             return ""
         return done.stdout.strip()
 
     if not git("ls-files", "bench/provenance.py"):
         return "unknown"
-    # what measuring writes is not code
+    # Files that measurements write are not code.
     code = ("--", ".", ":!lsms_rt/data", ":!bench/results", ":!docs", ":!README.md")
     changed = git("status", "--porcelain", "-uno", *code)
     return git("rev-parse", "--short", "HEAD") + (" with local changes" if changed else "")

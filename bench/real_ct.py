@@ -1,7 +1,7 @@
-"""The demo engine on a real abdominal slice, as it is and with a painted lesion: ``python -m lsms_rt.bench.real_ct``.
+"""Run the demo engine on a real abdominal slice with a drawn lesion: ``python -m lsms_rt.bench.real_ct``.
 
-Shows plumbing, not quality: the demo weights have never seen a patient.  The slice is pydicom-data's
-``explicit_VR-UN.dcm``, 512x512, whose rows run from back to front.
+It shows that real files work, not quality: the demo weights were trained on synthetic CT only.  The slice is
+pydicom-data's ``explicit_VR-UN.dcm``, 512x512, whose rows run from back to front.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from lsms_rt.reading.load import load_slice
 from lsms_rt.segmenter import Segmenter
 
 NAME = "explicit_VR-UN.dcm"
-CENTRE, RADIUS_MM, HU = (265, 165), 14.0, 10.0  # (row, column) in the model's frame: inside the right lobe
+# The drawn lesion: (row, column) in the model's frame, inside the right lobe.
+CENTER, RADIUS_MM, HU = (265, 165), 14.0, 10.0
 SENTENCES = (
     ("as it is", "the low-density lesion in the right lobe of the liver"),
-    ("painted", "the low-density lesion in the right lobe of the liver"),
-    ("painted", "the high-density lesion in the left lobe of the liver"),
+    ("with a lesion", "the low-density lesion in the right lobe of the liver"),
+    ("with a lesion", "the high-density lesion in the left lobe of the liver"),
 )
 
-NOTES = {"as it is": "real slice, as it is", "painted": "real slice, the dark disc in the liver was painted by us"}
+NOTES = {"as it is": "real slice, as it is", "with a lesion": "real slice; the dark disc in the liver is drawn"}
 
 
 @dataclass(frozen=True)
 class RealAnswer:
-    """What the engine said of the real slice; ``dice`` is None where nothing was painted and asked for."""
+    """The result for one sentence; ``dice`` is None unless the drawn lesion was asked for."""
 
     image: str
     text: str
@@ -44,12 +45,12 @@ class RealAnswer:
     dice: float | None
 
 
-def painted(ct: CtSlice) -> tuple[CtSlice, np.ndarray]:
-    """The slice with a cyst-like disc in the liver, and the disc's mask; both in the model's frame."""
+def with_lesion(ct: CtSlice) -> tuple[CtSlice, np.ndarray]:
+    """Return the slice with a cyst-like disc in the liver, and the mask of the disc; both in the model's frame."""
     assert ct.spacing_mm is not None
     rows, columns = np.ogrid[: ct.hu.shape[0], : ct.hu.shape[1]]
-    distance = np.hypot((rows - CENTRE[0]) * ct.spacing_mm[0], (columns - CENTRE[1]) * ct.spacing_mm[1])
-    # A soft edge of a millimetre, and a part of the liver's own noise, as a scanner would give.
+    distance = np.hypot((rows - CENTER[0]) * ct.spacing_mm[0], (columns - CENTER[1]) * ct.spacing_mm[1])
+    # A soft edge of one millimeter, and part of the noise of the liver, as in a scanner's image.
     inside = np.clip(RADIUS_MM + 0.5 - distance, 0, 1)
     liver = float(np.median(ct.hu[distance < 2 * RADIUS_MM]))
     noise = ct.hu - liver
@@ -58,20 +59,20 @@ def painted(ct: CtSlice) -> tuple[CtSlice, np.ndarray]:
 
 
 def answer(engine: Path, picture: Path | None) -> list[RealAnswer]:
-    """Ask the three sentences; draw them one below the other into ``picture``."""
+    """Predict the three sentences; draw the results one below the other into ``picture``."""
     from PIL import Image
     from pydicom.data import get_testdata_file
 
     path = get_testdata_file(NAME, download=False)
     if path is None:
-        raise FileNotFoundError(f"{NAME} is in pydicom-data; pip install pydicom-data==1.0.0")
+        raise FileNotFoundError(f"{NAME} not found; pip install pydicom-data==1.0.0")
     plain = load_slice(str(path))
-    with_lesion, lesion = painted(plain)
+    changed, lesion = with_lesion(plain)
     answers, tiles = [], []
     with Segmenter(engine) as segmenter, tempfile.TemporaryDirectory() as folder:
         for number, (which, text) in enumerate(SENTENCES):
-            result = segmenter.predict(plain if which == "as it is" else with_lesion, text)
-            truth = plain.to_input_grid(lesion) if which == "painted" else None
+            result = segmenter.predict(plain if which == "as it is" else changed, text)
+            truth = plain.to_input_grid(lesion) if which == "with a lesion" else None
             overlap = None
             if truth is not None and number == 1:
                 overlap = dice(truth, result.mask)

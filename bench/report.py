@@ -1,4 +1,4 @@
-"""Records -> one Markdown file and a picture each: ``lsms-rt bench report``; and tables inside other texts."""
+"""Records as one Markdown file with pictures (``lsms-rt bench report``), and as tables inside other texts."""
 
 from __future__ import annotations
 
@@ -16,17 +16,28 @@ BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
 
 
 def write_report(files: list[Path], output: Path) -> list[Path]:
-    """``report.md`` and pictures in the folder ``output``; returns what was written.
+    """Write ``report.md`` and the pictures of some records into a folder.
 
-    Raises :class:`InputError` for a file that is no record, ``MissingDependencyError`` without matplotlib.
+    Args:
+        files: Records of any kind.
+        output: The folder; it is made if it does not exist.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: A file is not a record, or two files have the same name.
+        MissingDependencyError: matplotlib is not installed.
     """
     records = {path.stem: read(path) for path in files}
     if len(records) < len(files):
-        raise InputError("two of the files have one name; their pictures would replace each other")
+        raise InputError("two of the files have the same name, so their pictures would be the same file; rename one")
     try:
-        from .plots import draw
+        import matplotlib as _  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(f"pictures need {error.name}; pip install 'lsms-rt[build]'") from error
+    from .plots import draw
+
     output.mkdir(parents=True, exist_ok=True)
     parts, written = ["# Measurements", ""], []
     for stem, record in records.items():
@@ -39,9 +50,14 @@ def write_report(files: list[Path], output: Path) -> list[Path]:
 
 
 def filled(text: str, folder: Path) -> str:
-    """``text`` with every table between ``<!-- bench: FILE PART -->`` and ``<!-- bench: end -->`` made anew.
+    """Replace every table between ``<!-- bench: FILE PART -->`` and ``<!-- bench: end -->`` in a text.
 
-    ``folder`` is what FILE begins from; PART one of ``tables.PARTS``, all of the record where it is left out.
+    Args:
+        text: Markdown.
+        folder: The folder that FILE is relative to.  PART is one of ``tables.PARTS``; without it, all of the record.
+
+    Raises:
+        InputError: A table has no end, an unknown part, or a file that is not a record.
     """
     done, rest = "", text
     while "<!-- bench: " in rest:
@@ -49,18 +65,18 @@ def filled(text: str, folder: Path) -> str:
         name, closed, rest = rest.partition(" -->\n")
         _, ended, rest = rest.partition(END)
         if not (closed and ended):
-            raise InputError(f"a table of {name[:60]!r} has no end; close it with {END}")
+            raise InputError(f"the table of {name[:60]!r} has no end; add a line {END} after it")
         file, _, part = name.partition(" ")
         if part not in PARTS:
-            raise InputError(f"no part {part[:60]!r} of a record; there are {', '.join(filter(None, PARTS))}")
+            raise InputError(f"{part[:60]!r} is not a part of a record; choose from {', '.join(filter(None, PARTS))}")
         done += f"{before}{BEGIN.format(name)}\n{PARTS[part](read(folder / file))}{END}"
     return done + rest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make the tables of texts anew, and the pictures of their records that they show from their own folder.
+    """Update the tables in texts, and the pictures of their records that lie beside the texts.
 
-    Records are named from the folder in which this is run.
+    Records are named relative to the current folder.
     """
     parser = argparse.ArgumentParser(prog="python -m lsms_rt.bench.report", description=main.__doc__)
     parser.add_argument("texts", nargs="+", type=Path, metavar="FILE.md", help="texts with <!-- bench: ... --> in them")

@@ -1,7 +1,8 @@
-"""Samples of one quantity, what may be said of them, and of the ratio of two."""
+"""Samples of one quantity, their statistics, and the ratio of two of them with a confidence interval."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 
 PERCENTILES = (50, 90, 95, 99)
-RESAMPLES = 2000  # of a bootstrap: its 95 % ends are then good to about a hundredth of the interval
+# Of a bootstrap: the ends of its 95 % interval are then good to about a hundredth of the interval.
+RESAMPLES = 2000
 CONFIDENCE = 0.95
-LARGEST_COV = 0.025  # trtexec's own limit, above which it calls a run unstable
+# Coefficient of variation above which trtexec, too, calls a run unstable.
+MAX_COV = 0.025
 
 
 @dataclass(frozen=True)
@@ -27,29 +30,34 @@ class Samples:
 
     @property
     def cov(self) -> float:
-        """Coefficient of variation: standard deviation over mean."""
+        """The coefficient of variation: standard deviation over mean."""
         return float(np.std(self.values) / np.mean(self.values))
 
     def percentile(self, share: float) -> float | None:
-        """None where there are too few samples for one to lie beyond it; the median always is."""
+        """Return a percentile, or None if no sample lies beyond it; the median always exists."""
         enough = share == 50 or len(self.values) * min(share, 100 - share) / 100 >= 1
         return float(np.percentile(self.values, share)) if enough else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, then every raw sample."""
+        """Return the figures, then every raw sample."""
         named = {f"p{share}": self.percentile(share) for share in PERCENTILES}
         figures = named | {"min": min(self.values), "mean": float(np.mean(self.values)), "cov": self.cov}
-        rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
-        return {"unit": self.unit, "count": len(self.values), **rounded, "samples": [round(v, 4) for v in self.values]}
+        rounded = {name: None if value is None else _rounded(value) for name, value in figures.items()}
+        return {"unit": self.unit, "count": len(self.values), **rounded, "samples": [_rounded(v) for v in self.values]}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Samples:
         return cls(tuple(record["samples"]), record["unit"])
 
 
+def _rounded(value: float) -> float:
+    """Round to four decimals, or to four digits where that is more: a kernel takes microseconds."""
+    return round(value, max(4, 3 - math.floor(math.log10(abs(value))))) if value else 0.0
+
+
 @dataclass(frozen=True)
 class Ratio:
-    """How many times larger one quantity is than another, and where that ratio lies with 95 % confidence."""
+    """The ratio of two quantities, and the ends of its 95 % confidence interval."""
 
     value: float
     low: float
@@ -60,23 +68,28 @@ class Ratio:
 
 
 def nested_ratio(numerator: Sequence[Sequence[float]], denominator: Sequence[Sequence[float]], seed: int = 0) -> Ratio:
-    """Numerator / denominator of the same rounds, in several launches of processes: outer sequences are launches.
+    """Return the ratio of samples that share rounds, from several launches of the processes.
 
-    What slows a whole round down falls out of its ratio.  A process is as fast as its memory happens to lie, so rounds
-    of one launch tell nothing of the next: the value is the median of the launches' own medians, and the interval a
-    bootstrap over launches, then over their rounds.
+    What slows a whole round down cancels in its ratio.  The speed of a process depends on where its memory happens to
+    lie, so rounds of one launch do not predict those of the next one.  The value is therefore the median of the
+    launches' medians, and the interval a bootstrap over launches, then over their rounds.
+
+    Args:
+        numerator: Launches of rounds of one quantity.
+        denominator: The same launches and rounds of the other one.
+        seed: Seed of the bootstrap.
     """
     rng = np.random.default_rng(seed)
     ratios = [np.asarray(n, float) / np.asarray(d, float) for n, d in zip(numerator, denominator, strict=True)]
-    found = np.median([np.median(launch) for launch in ratios])
+    value = np.median([np.median(launch) for launch in ratios])
     inner = np.stack([_resampled_medians(launch, rng) for launch in ratios])  # (launches, RESAMPLES)
     chosen = rng.integers(0, len(ratios), (len(ratios), RESAMPLES))
     resampled = np.median(np.take_along_axis(inner, chosen, axis=0), axis=0)
-    return _interval(float(found), resampled)
+    return _interval(float(value), resampled)
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Ratio:
-    """Ratio of the medians of two runs that know nothing of each other."""
+    """Return the ratio of the medians of two independent runs."""
     rng = np.random.default_rng(seed)
     a, b = np.asarray(numerator, float), np.asarray(denominator, float)
     value = float(np.median(a) / np.median(b))
@@ -95,7 +108,7 @@ def _interval(value: float, resampled: np.ndarray) -> Ratio:
 
 
 def instability(name: str, samples: Samples) -> list[str]:
-    """A warning where samples scatter too much for a difference of a few per cent to mean anything."""
-    if samples.cov <= LARGEST_COV:
+    """Return a warning if the samples vary too much for a difference of a few per cent to mean anything."""
+    if samples.cov <= MAX_COV:
         return []
-    return [f"{name}: the samples scatter by {samples.cov:.2%} (CoV; above {LARGEST_COV:.1%}): compare ratios only"]
+    return [f"{name}: the samples vary by {samples.cov:.2%} (CoV; above {MAX_COV:.1%}): compare ratios only"]

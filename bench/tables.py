@@ -1,32 +1,96 @@
-"""Records as Markdown."""
+"""Records as Markdown tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from .compare import LEAST, Difference
-from .records import ENGINES, PEERS, SCALING, Record, origin
+from .compare import MIN_SAMPLES, Difference
+from .records import ACCURACY, ENGINES, INT8, KINDS, PEERS, SCALING, Record, origin, rows_of
+from .samples import Samples
+from .values import row_values, without_name
 
+FEW = "n/a (too few samples)"
 LATENCIES = {
-    "predict_cached": "sentence asked before",
+    "predict_cached": "cached sentence",
     "predict_new_sentence": "new sentence",
     "predict_from_dicom_bytes": "from DICOM bytes",
 }
 
 
 def markdown(record: Record) -> str:
-    """All of a record, with where it comes from."""
-    body = {ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table}[record["kind"]](record)
-    return f"{body}\n\n{origin(record)}.\n"
+    """Return all of a record, and its provenance."""
+    tables = {ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table, ACCURACY: accuracy_table, INT8: int8_table}
+    table = tables.get(record["kind"], rows_table)
+    title = f"{record['what']}.\n\n" if "what" in record else ""
+    return f"{title}{table(record)}\n\n{origin(record)}.\n"
+
+
+def rows_table(record: Record) -> str:
+    """Return one line per row: the fields that name it, its words, then its numbers or the medians of its samples."""
+    kind, rows = record["kind"], rows_of(record)
+    cells_of: list[dict[str, Samples | float | str]] = []
+    for row in rows:
+        values = without_name(kind, row)
+        words = {name: value for name, value in values.items() if isinstance(value, str)}
+        cells_of.append(words | dict(row_values(values)))
+    names = [field for field in KINDS[kind] if any(field in row for row in rows)]
+    columns = list(dict.fromkeys(column for row in cells_of for column in row))
+    lines = ["| " + " | ".join(names + columns) + " |", "|---" * len(names + columns) + "|"]
+    for row, values in zip(rows, cells_of, strict=True):
+        cells = [str(row.get(field, "")) for field in names]
+        lines.append("| " + " | ".join(cells + [_cell(values.get(column)) for column in columns]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Samples | float | str | None) -> str:
+    if isinstance(value, Samples):
+        return f"{value.median:.4g} {value.unit}"
+    return f"{value:.6g}" if isinstance(value, float) else value or ""
+
+
+def accuracy_table(record: Record) -> str:
+    """Return one line per figure of accuracy."""
+    figures = record["accuracy"]
+    names = {
+        "dice": "mean Dice, positive sentences",
+        "dice_other": "mean Dice where another lesion of the same slice is named",
+        "silence": "specificity: negative sentences with an empty mask",
+        "missed": "missed: positive sentences with an empty mask",
+        "paraphrase_dice": "mean Dice between the masks of two wordings of one meaning",
+    }
+    lines = [f"{figures['sentences']} sentences on {figures['slices']} slices of {figures['cases']} cases.", ""]
+    lines += ["| figure | |", "|---|---|"]
+    lines += [f"| {words} | {_number(figures[name], 3)} |" for name, words in names.items()]
+    by_diameter = figures["dice_by_diameter_mm"] or {}
+    lines += [f"| mean Dice, lesions of {mm} mm | {value:.3f} |" for mm, value in by_diameter.items()]
+    return "\n".join(lines)
+
+
+def int8_table(record: Record) -> str:
+    """Return one line per engine: accuracy against fp32, and time."""
+    lines = [
+        "| engine | dense MACs in INT8 | graphs, MB | mean Dice | below 10 mm | empty, of the negative sentences | "
+        "new false positives | time to fp32 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        against = row["against_fp32"]
+        empty, time = against["emptiness"], row["time_to_fp32"]
+        lines.append(
+            f"| {row['name']} | {row['macs_share']:.1%} | {row['graphs_mb']:.1f} | {against['dice']['engine']:.4f} | "
+            f"{against['small']['engine']:.4f} | {empty['engine']} of {empty['n']} | {empty['newly_painted']} | "
+            f"{time['p50']:.2f} ({time['p25']:.2f} to {time['p75']:.2f}) |"
+        )
+    return "\n".join(lines)
 
 
 def peers_table(record: Record) -> str:
-    """One row a contender: speed and accuracy beside each other."""
-    sure = "95 %" if record.get("launches", 1) >= LEAST else "range"
+    """Return one line per contender: speed and accuracy."""
+    interval = "95 %" if record.get("launches", 1) >= MIN_SAMPLES else "range"
     lines = [
-        f"| | ms a slice (median) | times ours ({sure}) | goal | largest logit difference | same mask | first slice, s "
-        "| peak MB |",
+        f"| | ms per slice (median) | times ours ({interval}) | goal | max. logit difference | same mask | "
+        "first slice, s | peak MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
@@ -34,7 +98,7 @@ def peers_table(record: Record) -> str:
         times = "1" if row["name"] == "ours" else f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
         goal = f"{row['goal']:g}" if "goal" in row else ""
         if goal and ratio["low"] < row["goal"]:
-            goal += ", not reached" if ratio["value"] < row["goal"] else ", not for sure"
+            goal += ", not reached" if ratio["value"] < row["goal"] else ", not significant"
         lines.append(
             f"| {row['name']}: {row['what']} | {row['ms_a_slice']['p50']:.1f} | {times} | {goal} | "
             f"{row['largest_logit_difference']:.1e} | {row['mask_agreement']:.4%} | {row['first_slice_s']:.1f} | "
@@ -46,47 +110,45 @@ def peers_table(record: Record) -> str:
         "",
         f"{record['weights']}, {size}x{size}; a series of {record['slices']} slices with one sentence; "
         f"{record.get('launches', 1)} launches of {record['rounds']} rounds; threads: {record['threads']}; "
-        f"answers compared with {record['answers_compared_with']}.",
+        f"logits compared with {record['answers_compared_with']}.",
     ]
     return "\n".join(lines)
 
 
 def scaling_table(record: Record) -> str:
-    """One table of the axes, one of where a slice's time goes."""
+    """Return a table of the axes, and one of the time of one slice by operator."""
     lines = ["| axis | points: ms (p50) |", "|---|---|"]
     for axis, points in record["axes"].items():
-        found = ", ".join(f"{point['x']}: {point['p50']:.1f}" for point in points)
-        lines.append(f"| {axis} | {found} |")
-    lines += ["", "| one slice on one thread | operators | ms | share | 1e9 operations | 1e9 a second |"]
+        values = ", ".join(f"{point['x']}: {point['p50']:.1f}" for point in points)
+        lines.append(f"| {axis} | {values} |")
+    lines += ["", "| one slice on one thread | operators | ms | share | 1e9 operations | 1e9 per second |"]
     lines.append("|---|---|---|---|---|---|")
     total = sum(row["ms"] for row in record["operators"])
     for row in record["operators"]:
         work = f"{row['flops'] / 1e9:.2f} | {row['flops'] / row['ms'] / 1e6:.0f}" if row["flops"] else "not counted | "
         lines.append(f"| {row['kind']} | {row['count']} | {row['ms']:.1f} | {row['ms'] / total:.1%} | {work} |")
     roof = record["ceilings"]
-    lines.append(
-        f"| the most that one thread can | | | | | {roof['flops'] / 1e9:.0f}, and {roof['bytes'] / 1e9:.1f} GB/s |"
-    )
+    lines.append(f"| maximum of one thread | | | | | {roof['flops'] / 1e9:.0f}, and {roof['bytes'] / 1e9:.1f} GB/s |")
     size = record["image_size"]
-    lines += ["", f"{record['weights']}, {size}x{size} but for image size; {record['cores']} cores.", ""]
+    lines += ["", f"{record['weights']}, {size}x{size} except on the axis image size; {record['cores']} cores.", ""]
     lines += [f"- {name}: {how}" for name, how in record["method"].items()]
     return "\n".join(lines)
 
 
-def compare_table(found: Iterable[Difference]) -> str:
-    """For the terminal: A, B, their ratio, and the verdict."""
+def compare_table(differences: Iterable[Difference]) -> str:
+    """Return A, B, their ratio and the verdict for the terminal."""
     rows = [
         (
             d.name,
             f"{d.a:.4g}",
             f"{d.b:.4g}",
             d.unit,
-            f"{d.ratio.value:.3f} ({d.ratio.low:.3f} to {d.ratio.high:.3f})",
+            f"{d.ratio.value:.3f} ({d.ratio.low:.3f} to {d.ratio.high:.3f})" if d.ratio else "",
             d.verdict,
         )
-        for d in found
+        for d in differences
     ]
-    rows.insert(0, ("figure", "A", "B", "unit", "B to A (95 %)", "B is"))
+    rows.insert(0, ("figure", "A", "B", "unit", "B / A (95 %)", "B is"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -94,15 +156,15 @@ def compare_table(found: Iterable[Difference]) -> str:
 
 
 def latency_table(record: Record) -> str:
-    """Of every engine what a user waits for, and what it takes; with where it comes from."""
+    """Return one line per engine: latency, throughput and memory; and the provenance."""
     lines = [
-        "| engine | sentence asked before, ms | new sentence, ms | from DICOM bytes, ms | series, slices a second | "
-        "first mask of a process, s | its peak, MB |",
+        "| engine | cached sentence, ms | new sentence, ms | from DICOM bytes, ms | series, slices per second | "
+        "first mask of a process, s | peak memory, MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, engine in record["engines"].items():
-        what, found = engine["engine"], engine["latency"]
-        cells = " | ".join(f"{found[key]['p50']:.1f} (p95 {_number(found[key]['p95'], 1)})" for key in LATENCIES)
+        what, latency = engine["engine"], engine["latency"]
+        cells = " | ".join(f"{latency[key]['p50']:.1f} (p95 {_number(latency[key]['p95'], 1)})" for key in LATENCIES)
         series = max(value["p50"] for way, value in engine["throughput"].items() if way.startswith("series"))
         first = engine["cold_start"]["process_to_mask_ms"]["p50"] / 1000
         title = f"{name}: {what['preset']}, {what['image_size']}x{what['image_size']}, {what['precision']}"
@@ -124,29 +186,29 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for key, words in LATENCIES.items():
-        found = engine["latency"][key]
-        cells = " | ".join(_number(found[figure], 2) for figure in ("p50", "p90", "p95", "p99", "min"))
-        lines.append(f"| {words} | {cells} | {found['cov']:.1%} | {found['count']} |")
-    lines += ["", "| stage of a predict | ms (p50) |", "|---|---|"]
+        latency = engine["latency"][key]
+        cells = " | ".join(_number(latency[figure], 2, FEW) for figure in ("p50", "p90", "p95", "p99", "min"))
+        lines.append(f"| {words} | {cells} | {latency['cov']:.1%} | {latency['count']} |")
+    lines += ["", "| stage of predict | ms (p50) |", "|---|---|"]
     lines += [f"| {stage} | {value['p50']:.2f} |" for stage, value in engine["stages"].items()]
-    lines += ["", "| throughput | slices a second (p50) |", "|---|---|"]
+    lines += ["", "| throughput | slices per second (p50) |", "|---|---|"]
     lines += [f"| {way} | {value['p50']:.2f} |" for way, value in engine["throughput"].items()]
     lines += ["", "| cold start, a fresh process | p50 |", "|---|---|"]
     for field, value in engine["cold_start"].items():
         lines.append(f"| {field.rsplit('_', 1)[0].replace('_', ' ')} | {value['p50']:.0f} {value['unit']} |")
-    for way, found in engine["events"].items():
-        cells = " | ".join(f"{samples['p50']:.3f}" for samples in found.values())
-        lines += ["", f"| {way}, ms (p50) | {' | '.join(found)} |", "|---|" + "---|" * len(found), f"| | {cells} |"]
+    for way, events in engine["events"].items():
+        cells = " | ".join(f"{samples['p50']:.3f}" for samples in events.values())
+        lines += ["", f"| {way}, ms (p50) | {' | '.join(events)} |", "|---|" + "---|" * len(events), f"| | {cells} |"]
     memory = engine["memory"]
     host, device = _number(memory["peak_rss_mb"], 0), _device(memory["device"])
-    lines += ["", f"Memory, over all of this: at most {host} MB of the host's; {device}."]
+    lines += ["", f"Peak memory of all these measurements: {host} MB on the host; {device}."]
     power = engine["energy"]
     if "absent" in power:
         lines += ["", f"Energy: not measured ({power['absent']})."]
     else:
         lines += [
             "",
-            f"Energy: {power['joules_a_slice']:.3f} J a slice above idle ({power['source']}; idle "
+            f"Energy: {power['joules_a_slice']:.3f} J per slice above idle ({power['source']}; idle "
             f"{power['idle_watts']:.1f} W, at work {power['watts']:.1f} W, {power['seconds']:.0f} s).",
         ]
     lines += ["", *(f"- warning: {line}" for line in engine["warnings"])]
@@ -156,13 +218,14 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
 
 def _device(memory: dict[str, Any]) -> str:
     if "absent" in memory:
-        return f"of a device's: not measured ({memory['absent']})"
+        return f"on the device: not measured ({memory['absent']})"
     used = f"{_number(memory['used_open_mb'], 0)} MB, {_number(memory['used_before_mb'], 0)} MB before the engine"
-    return f"of the device's, with all that runs there: {used}"
+    return f"on the device, all processes: {used}"
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "too few" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None, digits: int, missing: str = "n/a") -> str:
+    return missing if value is None else f"{value:.{digits}f}"
 
 
-PARTS = {"": markdown, "latency": latency_table}  # of a record, that a text may hold
+# The parts of a record that a text can contain.
+PARTS = {"": markdown, "latency": latency_table}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsms_rt.bench.style import BAD, GOOD, GUIDE, PREDICTED, REFERENCE, TRUTH, new_figure, png
 from lsms_rt.datasets.phantom.sheet import WINDOW
 from lsms_rt.datasets.questions import Answer
 
@@ -21,20 +21,19 @@ if TYPE_CHECKING:
 
 LABELS = 14  # units that are named in the picture
 LEAST = 1e-12  # noise that is drawn
-LEFT, TAKEN = "tab:red", "tab:blue"
 
 
 def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str], trials: list[Trial]) -> bytes:
     """Units by gain (share of all MACs in INT8) and harm (noise where an answer is decided); and what was tried."""
-    figure = _figure(13, 5.2)
+    figure = new_figure(13, 5.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     total = sum(unit.macs for unit in units)
-    for chosen, colour, marker, label in ((True, TAKEN, "o", "INT8"), (False, LEFT, "X", "stays in floating point")):
+    for chosen, color, marker, label in ((True, GOOD, "o", "INT8"), (False, BAD, "X", "stays in floating point")):
         these = [unit for unit in units if (unit.key in taken) == chosen]
         if these:
             left.scatter(
                 [unit.macs / total for unit in these], [max(effects[unit.key].noise, LEAST) for unit in these],
-                c=colour, marker=marker, s=34, alpha=0.75, label=f"{label} ({len(these)})",
+                c=color, marker=marker, s=34, alpha=0.75, label=f"{label} ({len(these)})",
             )  # fmt: skip
     for unit in _spread(units, effects, total):
         where = (unit.macs / total, max(effects[unit.key].noise, LEAST))
@@ -47,14 +46,14 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str
         title="every unit alone in INT8", xlim=(None, 1),
     )  # fmt: skip
     left.legend(loc="lower right", fontsize=8)
-    for passed, colour, marker in ((True, TAKEN, "o"), (False, LEFT, "X")):
+    for passed, color, marker in ((True, GOOD, "o"), (False, BAD, "X")):
         tried = [trial for trial in trials if (not trial.failures) == passed and trial.comparison.dice is not None]
         right.scatter(
             [100 * trial.share for trial in tried],
             [100 * trial.comparison.dice.drop for trial in tried if trial.comparison.dice],
-            c=colour, marker=marker, label="within the budget" if passed else "refused",
+            c=color, marker=marker, label="within the budget" if passed else "refused",
         )  # fmt: skip
-    right.axhline(0, color="0.6", linewidth=0.8)
+    right.axhline(0, color=GUIDE, linewidth=0.8)
     right.set(
         xlabel="% of all dense multiply-accumulates in INT8", ylabel="drop of mean Dice, points",
         title="sets that were tried, on held-out slices", xlim=(0, 100),
@@ -62,18 +61,18 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str
     right.legend(fontsize=8)
     for axis in (left, right):
         axis.grid(alpha=0.25)
-    return _png(figure)
+    return png(figure)
 
 
 def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
     """Bland and Altman's plot of the answers' areas, and Dice against Dice."""
-    figure = _figure(11, 4.6)
+    figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
     areas = np.array(area_pairs(answers), float).reshape(-1, 2)
     if len(areas) > 1:
         mean, difference = areas.mean(1), areas[:, 1] - areas[:, 0]
         bias, spread = difference.mean(), 1.96 * difference.std(ddof=1)
-        left.scatter(mean, difference, s=14, alpha=0.6, color=TAKEN)
+        left.scatter(mean, difference, s=14, alpha=0.6, color=GOOD)
         for value, style, text in (
             (bias, "-", f"bias {bias:+.1f}"), (bias + spread, "--", f"{bias + spread:+.0f}"),
             (bias - spread, "--", f"{bias - spread:+.0f}"),
@@ -84,7 +83,7 @@ def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
         title="area (Bland-Altman, dashed: limits of agreement)", xlabel="mean of the two, mm²",
         ylabel="engine minus reference, mm²",
     )  # fmt: skip
-    for small, colour in ((False, TAKEN), (True, LEFT)):
+    for small, color in ((False, GOOD), (True, BAD)):
         these = [
             (a.dice, b.dice)
             for a, b in answers
@@ -92,35 +91,35 @@ def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
         ]
         points = np.array(these, float).reshape(-1, 2)
         label = f"{'below' if small else 'from'} {SMALL_MM:.0f} mm"
-        right.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color=colour, label=label)
-    right.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
+        right.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color=color, label=label)
+    right.plot((0, 1), (0, 1), color=GUIDE, linewidth=0.8)
     right.set(title="Dice with the truth", xlabel="reference", ylabel="engine", aspect="equal")
     right.legend(fontsize=8)
     for axis in (left, right):
         axis.grid(alpha=0.25)
-    return _png(figure)
+    return png(figure)
 
 
 def worst_picture(cases: list[Case]) -> bytes:
     """The answers that lost most: truth green, reference blue, engine red."""
     columns = 3
     rows = -(-len(cases) // columns)
-    figure = _figure(4.2 * columns, 4.7 * rows)
+    figure = new_figure(4.2 * columns, 4.7 * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
     for axis, case in zip(axes, cases, strict=False):
         ct = case.question.ct
         outlines = [
-            (ct.to_model_frame(mask, ct.flips, ct.transposed), colour)
-            for mask, colour in (
-                (case.question.truth, "lime"), (case.reference_mask, "deepskyblue"), (case.engine_mask, "red"),
+            (ct.to_model_frame(mask, ct.flips, ct.transposed), color)
+            for mask, color in (
+                (case.question.truth, TRUTH), (case.reference_mask, REFERENCE), (case.engine_mask, PREDICTED),
             )
         ]  # fmt: skip
         axis.imshow(ct.hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
-        for (mask, colour), width in zip(outlines, (4, 2.2, 0.9), strict=True):  # so that none hides another
+        for (mask, color), width in zip(outlines, (4, 2.2, 0.9), strict=True):  # so that none hides another
             if mask.any():
-                axis.contour(mask, [0.5], colors=colour, linewidths=width)
+                axis.contour(mask, [0.5], colors=color, linewidths=width)
         y, x = np.nonzero(np.logical_or.reduce([mask for mask, _ in outlines]))
         half = max(np.ptp(y), np.ptp(x)) / 2 + max(ct.hu.shape) / 6  # so that a few pixels can be seen
         axis.set(
@@ -131,7 +130,7 @@ def worst_picture(cases: list[Case]) -> bytes:
         title = f"{row.case_id} / {row.slice_id}: Dice {case.reference.dice:.2f} → {case.engine.dice:.2f}"
         axis.set_title(f"{title}\n{textwrap.fill(row.sentence, 46)}", fontsize=8)
     figure.suptitle("green: truth, blue: reference, red: engine", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def _spread(units: list[Unit], effects: dict[str, Effect], total: int) -> list[Unit]:
@@ -154,15 +153,3 @@ def _short(unit: Unit) -> str:
         .replace("svla.", "")
     )
     return name if unit.graph == "image" else f"{unit.graph}: {name.replace('text_encoder.bert.encoder.', '')}"
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()

@@ -213,13 +213,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_report(path: Path, rows: list[dict[str, Any]]) -> None:
-    """JSON, one row a line, so that a change of one kernel is a change of its lines."""
+    """Write the table as a record; one row is one line."""
     import triton
 
-    body = ",\n".join(json.dumps(row) for row in rows)
-    path.write_text(
-        f'{{"what": "kernels compiled ahead of time", "triton": "{triton.__version__}", "rows": [\n{body}\n]}}\n'
-    )
+    from lsms_rt.bench.records import AOT, record_of, write
+
+    what = "kernels compiled ahead of time"
+    write(path, record_of(AOT, ("triton",), what=what, triton=triton.__version__, rows=rows))
 
 
 if __name__ == "__main__":

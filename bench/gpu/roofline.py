@@ -1,35 +1,42 @@
-"""How fast a block could be: bytes, operations and the least time of every launch, fused and unfused, a GPU at a time.
+"""Compute floors: the minimum time of every launch from its bytes and operations, fused and unfused, for several GPUs.
 
-``python -m lsms_rt.bench.gpu.roofline`` prints the table or, with ``--json``, the record; ``-o`` and
-``--picture`` write files.  Nothing is measured.
+``python -m lsms_rt.bench.gpu.roofline`` prints the table; ``-o`` and ``--picture`` write it.  Nothing is measured.
 The floor of a launch is the larger of its bytes over the bandwidth and its operations over the peak of the unit that
-does them; the floor of a sequence adds the launches, and ``gap`` between any two of them under a CUDA graph.
+does them; the floor of a sequence adds the launches, and a ``gap`` between any two of them in a CUDA graph.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.bench import style
+from lsms_rt.bench.records import ROOFLINE, add_output_options, put, record_of
 from lsms_rt.kernels import depthwise, registry
 from lsms_rt.kernels.shape import Shape, image_side, stage_shapes
 from lsms_rt.model.config import PRESETS, LsmsConfig
 
-TAPS = 25 + 2 * (7 + 11 + 21)  # of the 5x5 and of all strips, a pixel
+# Taps per pixel of the 5x5 and of all strips.
+TAPS = 25 + 2 * (7 + 11 + 21)
 WIDTH = {"fp16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Ceilings.  bytes/s of DRAM and of the L2 cache, bytes that the latter keeps; operations/s, dense; seconds a gap.
+    """The ceilings of a GPU: vendors' figures, except for ``l2`` and ``gap``.
 
-    Vendors' figures but for ``l2``, which no vendor states: for the H100 what public microbenchmarks read, for the
-    others the same multiple of DRAM's; and ``gap``, an assumption: the least pause between two dependent kernels in a
-    graph.
+    Attributes:
+        name: Name of the GPU.
+        dram: Bandwidth of DRAM in bytes/s.
+        l2: Bandwidth of the L2 cache in bytes/s, which no vendor states: for the H100 that of public microbenchmarks,
+            for the others the same multiple of DRAM's.
+        l2_bytes: Size of the L2 cache.
+        tensor: Peak of the tensor cores in dense operations/s.
+        scalar: Peak of the other units in operations/s.
+        gap: Minimum pause in seconds between two dependent kernels in a graph, an assumption.
     """
 
     name: str
@@ -47,8 +54,8 @@ GPUS = {
     "thor": Gpu("Jetson AGX Thor", 273e9, 450e9, 32e6, 258e12, 8.1e12, 2e-6),
 }
 
-
-MORE_GPUS = {  # known to ``gpu_check``, not in the table; a name's words must all be in the device's
+# Known to ``check.py``, but not in the table; the name of a device must contain all words of the key.
+MORE_GPUS = {
     "h200": Gpu("H200 SXM", 4.8e12, 5.5e12, 50e6, 989e12, 66.9e12, 1e-6),
     "h100 pcie": Gpu("H100 PCIe", 2.0e12, 3.8e12, 50e6, 756e12, 51.2e12, 1e-6),
 }
@@ -56,7 +63,7 @@ MORE_GPUS = {  # known to ``gpu_check``, not in the table; a name's words must a
 
 @dataclass(frozen=True)
 class Step:
-    """One launch: bytes read and written, multiply-adds that have to be done, and on which unit."""
+    """One launch: bytes read and written, necessary multiply-adds, and whether they run on the tensor cores."""
 
     name: str
     bytes: float
@@ -64,14 +71,14 @@ class Step:
     tensor: bool = True
 
     def floor(self, gpu: Gpu, resident: bool) -> float:
-        """Seconds; ``resident`` when all that the block touches stays in the L2 cache."""
+        """Return seconds; ``resident`` if everything the block uses stays in the L2 cache."""
         rate = gpu.tensor if self.tensor else gpu.scalar
         return max(self.bytes / (gpu.l2 if resident else gpu.dram), 2 * self.macs / rate)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of what a block moves: a map, a C x C weight, token rows (T, C), token weights p (T, P), moments."""
+    """The pixels of a block, and the bytes of a map, a C x C weight, token rows (T, C), token weights p and moments."""
 
     pixels: int
     map: int
@@ -88,7 +95,7 @@ def sizes(shape: Shape, batch: int) -> Sizes:
 
 
 def fused(shape: Shape, batch: int) -> list[Step]:
-    """The launches of our kernels at a shape, with the multiply-adds that have to be done; a band's zeros are not."""
+    """Return the launches of our kernels with their necessary multiply-adds, without the zeros of a band."""
     z, c, t = sizes(shape, batch), shape.channels, shape.tokens
     banded = dict(depthwise.launch(shape).constants) if shape.dtype == "fp16" else {}
     tables = c * 11 * 32 * WIDTH[shape.dtype] * (8 if banded.get("VECTOR") else 1)
@@ -110,7 +117,7 @@ def fused(shape: Shape, batch: int) -> list[Step]:
 
 
 def executed_macs(shape: Shape) -> float:
-    """Multiply-adds of the banded depthwise kernel for one image, with the bands' zeros and the windows' overlaps."""
+    """Count the multiply-adds of the banded depthwise kernel for one image, with zeros and overlaps."""
     launch = depthwise.launch(shape)
     rows, columns = launch.constants["ROWS"], launch.constants["COLS"]
     window = 5 * rows * columns**2 + 3 * (rows**2 * columns + rows * columns**2)
@@ -118,7 +125,7 @@ def executed_macs(shape: Shape) -> float:
 
 
 def unfused(shape: Shape, batch: int) -> list[Step]:
-    """The block's definition, an operation a launch, as PyTorch runs it eagerly; convolutions add their bias inside."""
+    """Return one launch per operation of the block's definition, as PyTorch runs it; convolutions add the bias."""
     z, c, t = sizes(shape, batch), shape.channels, shape.tokens
     pixels = z.pixels
     steps = [Step("5x5", 2 * z.map, 25 * c * pixels, tensor=False)]
@@ -136,13 +143,13 @@ def unfused(shape: Shape, batch: int) -> list[Step]:
 
 
 def block_floor(steps: Sequence[Step], gpu: Gpu, shape: Shape, batch: int) -> float:
-    """Seconds of a sequence of launches.  Five maps in the L2 cache are what one block works on."""
+    """Return the seconds of a sequence of launches; a block works on five maps, which may fit the L2 cache."""
     resident = 5 * sizes(shape, batch).map < gpu.l2_bytes
     return sum(step.floor(gpu, resident) for step in steps) + len(steps) * gpu.gap
 
 
 def rest_of_block(shape: Shape, batch: int, ratio: int) -> list[Step]:
-    """What a block has besides SVLA, fused as far as one could: 1x1 + GELU, 1x1 + sum, and the MLP's three."""
+    """Return the rest of a block, fused as far as possible: 1x1 + GELU, 1x1 + sum, and the three of the MLP."""
     z, c = sizes(shape, batch), shape.channels
     wide = ratio * z.map
     return [
@@ -155,7 +162,7 @@ def rest_of_block(shape: Shape, batch: int, ratio: int) -> list[Step]:
 
 
 def decoder(config: LsmsConfig, image_size: int, batch: int, dtype: str = "fp16") -> list[Step]:
-    """The Full-Scale Decoder: projections, attention inside the cells, across them, merging and the head."""
+    """Return the launches of the decoder: projections, attention inside cells and across them, merging and the head."""
     e, d = WIDTH[dtype], config.decoder_width
     cells = batch * (image_size // 32) ** 2
     tokens, pooled, fine = 85 * cells, 4 * cells, batch * (image_size // 4) ** 2
@@ -190,16 +197,18 @@ def image_graph_floor(preset: str, image_size: int, batch: int, gpu: Gpu, dtype:
     return total + block_floor(steps, gpu, stage_shapes(preset, image_size, dtype)[0], batch)
 
 
-def rows(presets: Sequence[str], image_size: int, batches: Sequence[int], dtype: str = "fp16") -> list[dict[str, Any]]:
+def floors(
+    presets: Sequence[str], image_size: int, batches: Sequence[int], dtype: str = "fp16"
+) -> list[dict[str, Any]]:
     """A row for every preset, stage, batch and GPU; microseconds, megabytes (1e6) and 1e9 multiply-adds."""
-    found = []
+    rows = []
     for preset in presets:
         for stage, shape in enumerate(stage_shapes(preset, image_size, dtype), 1):
             for batch in batches:
                 ours, plain = fused(shape, batch), unfused(shape, batch)
                 for name, gpu in GPUS.items():
                     times = [block_floor(steps, gpu, shape, batch) * 1e6 for steps in (ours, plain)]
-                    found.append(
+                    rows.append(
                         {
                             "preset": preset, "stage": stage, "batch": batch, "gpu": name, "shape": shape.key,
                             "map_mb": round(sizes(shape, batch).map / 1e6, 2),
@@ -212,45 +221,40 @@ def rows(presets: Sequence[str], image_size: int, batches: Sequence[int], dtype:
                             "fused_us": round(times[0], 1), "unfused_us": round(times[1], 1),
                         }
                     )  # fmt: skip
-    return found
+    return rows
 
 
-def draw(found: list[dict[str, Any]], preset: str, path: Path) -> None:
-    """Bars: floor of a block fused and unfused, by stage; a row a batch, a column a GPU."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    batches = sorted({row["batch"] for row in found})
-    figure, axes = plt.subplots(len(batches), len(GPUS), figsize=(10, 5.5), squeeze=False, layout="constrained")
+def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:
+    """Draw bars of the floor of a block, fused and unfused, by stage; one row per batch, one column per GPU."""
+    batches = sorted({row["batch"] for row in rows})
+    figure = style.new_figure(10, 5.5)
+    axes = figure.subplots(len(batches), len(GPUS), squeeze=False)
     for i, batch in enumerate(batches):
         for j, (name, gpu) in enumerate(GPUS.items()):
-            part = [r for r in found if (r["preset"], r["batch"], r["gpu"]) == (preset, batch, name)]
+            part = [r for r in rows if (r["preset"], r["batch"], r["gpu"]) == (preset, batch, name)]
             axis = axes[i][j]
-            for shift, key, colour in ((-0.2, "unfused_us", "0.75"), (0.2, "fused_us", "tab:blue")):
-                places = [row["stage"] + shift for row in part]
-                bars = axis.bar(places, [row[key] for row in part], 0.4, color=colour, label=key.removesuffix("_us"))
+            for shift, key, color in ((-0.2, "unfused_us", style.OTHERS), (0.2, "fused_us", style.OURS)):
+                x = [row["stage"] + shift for row in part]
+                bars = axis.bar(x, [row[key] for row in part], 0.4, color=color, label=key.removesuffix("_us"))
                 axis.bar_label(bars, fmt="%.0f", fontsize=7)
             axis.set_title(f"{gpu.name}, batch {batch}", fontsize=9)
             axis.set_xticks([1, 2, 3, 4], [f"stage {n}" for n in range(1, 5)], fontsize=7)
             axis.tick_params(axis="y", labelsize=7)
-            axis.spines[["top", "right"]].set_visible(False)
+            style.open_frame(axis)
             axis.set_ylabel("floor of a block, us" if j == 0 else "", fontsize=8)
     axes[0][0].legend(fontsize=7, frameon=False)
     figure.suptitle(
-        f"Least time of one SVLA block, preset {preset}, 512x512, fp16: computed, not measured", fontsize=10
+        f"Minimum time of one SVLA block, preset {preset}, 512x512, fp16: computed, not measured", fontsize=10
     )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    style.save(figure, path, dpi=110)
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """Fused/unfused, a line a row."""
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return one line per row, with fused/unfused values."""
     columns = ("preset", "stage", "batch", "gpu", "map MB", "launches", "MB", "GMAC", "floor us", "ratio")
     widths = (7, 6, 6, 6, 8, 10, 14, 14, 14, 7)
     lines = ["".join(name.rjust(width) for name, width in zip(columns, widths, strict=True))]
-    for r in found:
+    for r in rows:
         cells = [r["preset"], r["stage"], r["batch"], r["gpu"], f"{r['map_mb']:.2f}"]
         cells.append(f"{r['fused_launches']}/{r['unfused_launches']}")
         cells += [f"{r[f'fused_{k}']:.{d}f}/{r[f'unfused_{k}']:.{d}f}" for k, d in (("mb", 1), ("gmac", 2), ("us", 0))]
@@ -281,23 +285,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="small and large have base's shapes",
     )
     parser.add_argument("--image-size", type=image_side, default=512, help="side of the input, a multiple of 32")
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices at a time")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="record to write as JSON")
-    parser.add_argument("--json", action="store_true", help="print the record as JSON, not the table")
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices per call")
+    add_output_options(parser)
     parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset")
     options = parser.parse_args(argv)
-    found = rows(options.preset, options.image_size, options.batch)
+    rows = floors(options.preset, options.image_size, options.batch)
+    lines = [
+        "fused/unfused, for one SVLA block; computed from bytes, operations and ceilings, not measured",
+        table(rows),
+    ]
+    for preset in options.preset:
+        for name, gpu in GPUS.items():
+            times = ", ".join(
+                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
+                for b in options.batch
+            )
+            lines.append(f"image graph, {preset}, {name}: {times}")
     ceilings = {name: vars(gpu) for name, gpu in GPUS.items()}
-    record = {"what": "floors of one SVLA block, computed", "ceilings": ceilings, "rows": found}
-    text = json.dumps(record, indent=1)
-    if options.json:
-        print(text)
-    else:
-        _print_floors(found, options)
-    if options.output:
-        options.output.write_text(text + "\n")
+    record = record_of(ROOFLINE, (), what="floors of one SVLA block, computed", ceilings=ceilings, rows=rows)
+    put(record, "\n".join(lines), options)
     if options.picture:
-        draw(found, options.preset[-1], options.picture)
+        draw(rows, options.preset[-1], options.picture)
 
 
 if __name__ == "__main__":

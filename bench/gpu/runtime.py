@@ -1,6 +1,6 @@
-"""The part of ``make gpu-check`` that runs the TensorRT runtime: driver calls, CUDA graphs, engines.
+"""Check the TensorRT runtime on a GPU: driver calls, CUDA graphs, engines.
 
-Each check is skipped, and the result says why, where the machine lacks what it needs.  Not run on a GPU yet.
+A check that the machine cannot run is skipped, and its row states the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def verify_runtime() -> list[Row]:
-    """A row for the driver calls, and one for every variant of TensorRT: what was found, or why it was not run."""
+    """Return one row for the driver calls and one per TensorRT variant: the result, or why it was not run."""
     rows = [_row("driver calls and a captured graph", driver_calls)]
     return rows + [_row(variant.title, lambda: engine(variant)) for variant in VARIANTS.values()]  # noqa: B023
 
@@ -42,7 +42,7 @@ def _row(what: str, check: Callable[[], Row]) -> Row:
 
 
 def driver_calls() -> Row:
-    """Host to device and back, and a graph of a device copy: it must follow its input, and its copies their stream."""
+    """Copy to the device and back through a captured graph, which must follow its input, and copies their stream."""
     import pycuda.driver as cuda
 
     device = Device(0, query_driver().gpus[0].integrated)
@@ -57,7 +57,7 @@ def driver_calls() -> Row:
         enqueue()
         stream.synchronize()
         graph = device.capture(stream, enqueue)
-        right = []
+        correct = []
         for value in (1.0, 2.0):
             source.host[:] = value
             source.upload(stream)
@@ -65,20 +65,20 @@ def driver_calls() -> Row:
             target.download(stream)
             event.record(stream)
             event.synchronize()
-            right.append(bool((target.host == value).all()))
+            correct.append(bool((target.host == value).all()))
         graph.free()
         for buffer in (source, target):
             buffer.free()
-    return {"graph_follows_its_input": all(right), "ok": all(right)}
+    return {"graph_follows_its_input": all(correct), "ok": all(correct)}
 
 
 def engine(variant: TensorRtVariant) -> Row:
-    """Plans of the bundled engine: against their graphs, with and without CUDA graphs, singly and as a series."""
+    """Build plans of the bundled engine; compare runs with and without CUDA graphs, of single batches and series."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plans.engine"
         manifest = convert_engine(demo_engine(), variant, (1, 4, 8), PlanOptions(), path)
         if "plans" not in manifest.accuracy:
-            return {"not_run": "the plans do not run on this machine; build-engine says why"}
+            return {"not_run": "the plans do not run on this machine; lsms-rt build-engine reports the reason"}
         directory, size = open_directory(path), manifest.image_size
         with_graphs, without = open_backend(directory), open_backend(directory, cuda_graph=False)
         rng = np.random.default_rng(0)
@@ -91,5 +91,5 @@ def engine(variant: TensorRtVariant) -> Row:
         for backend in (with_graphs, without):
             backend.close()
     changes = float(np.abs(series[0] - series[1]).max())
-    found = {"plans_against_graphs": manifest.accuracy["plans"], "graph_against_none": max(differences)}
-    return found | {"another_image_changes": changes, "ok": max(differences) < 1e-3 < changes}
+    row = {"plans_against_graphs": manifest.accuracy["plans"], "graph_against_none": max(differences)}
+    return row | {"another_image_changes": changes, "ok": max(differences) < 1e-3 < changes}

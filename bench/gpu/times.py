@@ -1,4 +1,4 @@
-"""The second part of ``make gpu-check``: how long kernels, block and model take, beside PyTorch and their floors."""
+"""Time kernels, blocks and models on a GPU, beside PyTorch and their floors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lsms_rt.bench.clock import Clock, Times
+from lsms_rt.bench.samples import Samples
+from lsms_rt.bench.timing import Stopwatch
 from lsms_rt.kernels import depthwise, depthwise_direct, registry, svla
 from lsms_rt.kernels.launch import DTYPES
 from lsms_rt.kernels.shape import Shape
@@ -23,9 +24,9 @@ from .verify import TEXT, Row
 
 
 def time_kernels(
-    shapes: Iterable[Shape], batches: Sequence[int], clock: Clock, device: str, gpu: roofline.Gpu
+    shapes: Iterable[Shape], batches: Sequence[int], stopwatch: Stopwatch, device: str, gpu: roofline.Gpu
 ) -> Iterator[Row]:
-    """Every kernel alone, under a CUDA graph, beside the floor of its bytes and operations on ``gpu``."""
+    """Time every kernel alone in a CUDA graph; yield one row each, with the floor of its bytes and operations."""
     for shape in tqdm(list(shapes), desc="kernels", file=sys.stderr):
         for batch in batches:
             tensors = block_tensors(shape, batch, device=device)
@@ -33,28 +34,31 @@ def time_kernels(
             for module in dict.fromkeys([*registry.chain(shape), depthwise_direct]):
                 name = registry.name(module)
                 row: Row = {"kernel": name, "shape": shape.key, "batch": batch}
-                row |= clock(prepared(module, shape, tensors)).to_dict()
+                time = stopwatch(prepared(module, shape, tensors))
+                row["time"] = time.to_dict()
                 if name in floors:
                     step = floors[name]
-                    floor = step.floor(gpu, resident=step.bytes < gpu.l2_bytes) * 1e3  # it runs alone, again and again
-                    if module is depthwise:  # of its zeros and overlaps too: what its tiling could reach
+                    # Resident in the L2 cache, because it runs alone and repeatedly.
+                    floor = step.floor(gpu, resident=step.bytes < gpu.l2_bytes) * 1e3
+                    # With the zeros and overlaps of its tiling: the limit of this algorithm.
+                    if module is depthwise:
                         executed = 2 * roofline.executed_macs(shape) * batch / gpu.tensor * 1e3
                         row["executed_ms"] = float(f"{executed:.4g}")
-                    row |= {"floor_ms": float(f"{floor:.4g}"), "of_floor_speed": float(f"{floor / row['p50_ms']:.3g}")}
+                    row |= {"floor_ms": float(f"{floor:.4g}"), "of_floor_speed": float(f"{floor / time.median:.3g}")}
                 yield row
 
 
 def time_parts(
-    shapes: Iterable[Shape], batches: Sequence[int], clock: Clock, device: str, compiler: str | None
+    shapes: Iterable[Shape], batches: Sequence[int], stopwatch: Stopwatch, device: str, compiler: str | None
 ) -> Iterator[Row]:
-    """The depthwise part, and the whole block: ours under a CUDA graph beside PyTorch's ways, in the shape's type."""
+    """Time the depthwise part and the whole block: ours in a CUDA graph, and PyTorch in several ways."""
     for shape in tqdm(list(shapes), desc="parts", file=sys.stderr):
         for batch in batches:
-            for part, (theirs, ours, x) in _parts(shape, batch, device).items():
-                row: Row = {"part": part, "shape": shape.key, "batch": batch, "ours": clock(ours).to_dict()}
-                row |= {name: times.to_dict() for name, times in _ways(theirs, x, clock, compiler).items()}
-                rival = min((name for name in WAYS if name in row), key=lambda name: float(row[name]["p50_ms"]))
-                speedup = round(row[rival]["p50_ms"] / row["ours"]["p50_ms"], 2)
+            for part, (pytorch, ours, x) in _parts(shape, batch, device).items():
+                row: Row = {"part": part, "shape": shape.key, "batch": batch, "ours": stopwatch(ours).to_dict()}
+                row |= {name: samples.to_dict() for name, samples in _ways(pytorch, x, stopwatch, compiler).items()}
+                rival = min((name for name in WAYS if name in row), key=lambda name: float(row[name]["p50"]))
+                speedup = round(row[rival]["p50"] / row["ours"]["p50"], 2)
                 yield row | {"rival": rival, "speedup_over_rival": speedup}
 
 
@@ -62,7 +66,7 @@ Part = tuple[Callable[[Tensor], object], Callable[[], object], Tensor]
 
 
 def _parts(shape: Shape, batch: int, device: str) -> dict[str, Part]:
-    """What is timed: PyTorch's operations on an input, our kernels, and the input."""
+    """Return, by name: PyTorch's operations on an input, our kernels, and the input."""
     dtype = DTYPES[shape.dtype]
     w = weights_on(random_weights(shape.channels), device, dtype)
     packed = svla.pack(w, shape.height)
@@ -88,26 +92,26 @@ def _parts(shape: Shape, batch: int, device: str) -> dict[str, Part]:
 WAYS = ("eager", "eager_channels_last", "compiled", "cuda_graph")
 
 
-def _ways(run: Callable[[Tensor], object], x: Tensor, clock: Clock, compiler: str | None) -> dict[str, Times]:
-    """(a) eager, channels first and last; (b) torch.compile; (c) the same sequence under a CUDA graph."""
+def _ways(run: Callable[[Tensor], object], x: Tensor, stopwatch: Stopwatch, compiler: str | None) -> dict[str, Samples]:
+    """Time PyTorch eager with channels first and last, in a CUDA graph, and through torch.compile."""
     last = x.to(memory_format=torch.channels_last)
-    found = {
-        "eager": clock(lambda: run(x), graph=False),
-        "eager_channels_last": clock(lambda: run(last), graph=False),
-        "cuda_graph": clock(lambda: run(x)),
+    times = {
+        "eager": stopwatch(lambda: run(x), graph=False),
+        "eager_channels_last": stopwatch(lambda: run(last), graph=False),
+        "cuda_graph": stopwatch(lambda: run(x)),
     }
     if compiler:
         torch._dynamo.reset()
         compiled = torch.compile(run, mode=compiler, dynamic=False)
-        found["compiled"] = clock(lambda: compiled(x))
-    return found
+        times["compiled"] = stopwatch(lambda: compiled(x))
+    return times
 
 
 def time_models(
-    presets: Sequence[str], size: int, batches: Sequence[int], clock: Clock, device: str, gpu: roofline.Gpu,
+    presets: Sequence[str], size: int, batches: Sequence[int], stopwatch: Stopwatch, device: str, gpu: roofline.Gpu,
     kernels: str, compiler: str | None, dtype: torch.dtype | None = None,
 ) -> Iterator[Row]:  # fmt: skip
-    """The whole image graph, sentence encoded before: eager and compiled definition, our kernels under a CUDA graph."""
+    """Time the image graph with an encoded sentence: PyTorch eager and compiled, and our kernels in a CUDA graph."""
     for name in presets:
         config = preset(name, image_size=size, text=TEXT)
         torch.manual_seed(0)
@@ -116,10 +120,10 @@ def time_models(
             image = torch.rand(batch, 1, size, size) * 2 - 1
             tokens, mask = torch.randint(0, 64, (1, 32)), torch.ones(1, 32)
             row: Row = {"preset": name, "image_size": size, "batch": batch}
-            plans: list[tuple[str, str, str | None]] = [("eager", "reference", None), ("ours", kernels, None)]
+            variants: list[tuple[str, str, str | None]] = [("eager", "reference", None), ("ours", kernels, None)]
             if compiler:
-                plans += [("compiled", "reference", compiler), ("ours_compiled_rest", kernels, compiler)]
-            for way, form, mode in plans:
+                variants += [("compiled", "reference", compiler), ("ours_compiled_rest", kernels, compiler)]
+            for way, form, mode in variants:
                 torch._dynamo.reset()
                 model = LSMS(config, form).eval()
                 model.load_state_dict(reference.state_dict())
@@ -127,23 +131,23 @@ def time_models(
                 runner = TorchRunner(model, device, dtype, graphs=graphs, compile_mode=mode)
                 on_device = image.to(runner.device, runner.dtype)
                 text = runner.encode_text(tokens, mask)
-                row[way] = clock(lambda: runner.segment(on_device, text), graph=False).to_dict()  # noqa: B023
+                row[way] = stopwatch(lambda: runner.segment(on_device, text), graph=False).to_dict()  # noqa: B023
                 runner.close()
             floor = roofline.image_graph_floor(name, size, batch, gpu) * 1e3
             row["floor_ms"] = round(floor, 4)
             for way in ("ours", "ours_compiled_rest"):
                 if way in row:
-                    row[way]["times_floor"] = round(row[way]["p50_ms"] / floor, 2)
+                    row[way]["times_floor"] = round(row[way]["p50"] / floor, 2)
                 if way in row and "compiled" in row:
-                    row[way]["speedup_over_compiled"] = round(row["compiled"]["p50_ms"] / row[way]["p50_ms"], 2)
+                    row[way]["speedup_over_compiled"] = round(row["compiled"]["p50"] / row[way]["p50"], 2)
             yield row
 
 
-def measured_ceilings(clock: Clock, gpu: roofline.Gpu) -> Row:
-    """Bytes/s of a large copy, and operations/s of a large fp16 product: what this very GPU reaches."""
+def measured_ceilings(stopwatch: Stopwatch, gpu: roofline.Gpu) -> Row:
+    """Measure bytes/s of a large copy and operations/s of a large fp16 product on this GPU."""
     n = 2**28
     a, b = torch.empty(n, dtype=torch.float16, device="cuda"), torch.empty(n, dtype=torch.float16, device="cuda")
-    copy = 2 * 2 * n / (clock(lambda: b.copy_(a)).p50 * 1e-3)
+    copy = 2 * 2 * n / (stopwatch(lambda: b.copy_(a)).median * 1e-3)
     m = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
-    product = 2 * 8192**3 / (clock(lambda: m @ m).p50 * 1e-3)
+    product = 2 * 8192**3 / (stopwatch(lambda: m @ m).median * 1e-3)
     return {"copy_bytes_per_s": copy, "fp16_operations_per_s": product, "assumed": vars(gpu)}

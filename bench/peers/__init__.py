@@ -1,1 +1,1 @@
-"""The same weights through other runtimes, side by side in one run."""
+"""Comparison with other runtimes on the same weights, in one run: ``lsms-rt bench peers``."""

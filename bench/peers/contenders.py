@@ -1,7 +1,7 @@
-"""Who is compared: each a function from images and a sentence's tokens to logits, in its own way.
+"""The contenders: each computes logits from images and the tokens of a sentence, in its own way.
 
-All get the same weights, images and tokens.  Those that can encode a sentence apart from the image do so once a series,
-as a careful user would; a single graph cannot, which is what it costs.  Those on a GPU have not been run yet.
+All use the same weights, images and tokens.  Those that can encode a sentence separately do so once per series, as a
+careful user would; a single graph has to encode it with every slice.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Contender:
-    """``open`` gets the folder that ``prepare.prepare`` filled and a number of threads (0: the library's choice).
+    """One way to run the model.
 
-    ``needs`` are the modules without which it is left out, and said to be; ``gpu``: it also needs an NVIDIA GPU.
-    ``variant`` names the TensorRT whose plans ``prepare`` makes for it.
+    Attributes:
+        name: Short name.
+        what: Description for the table.
+        needs: Modules it needs; without them it is listed as absent.
+        open: Opens it from the folder that ``prepare.prepare`` filled, with a number of threads (0: the library's
+            choice).
+        gpu: Whether it also needs an NVIDIA GPU.
+        variant: The TensorRT variant whose plans ``prepare`` builds for it.
     """
 
     name: str
@@ -38,7 +44,7 @@ class Contender:
 
     @property
     def absent(self) -> str | None:
-        """Why it cannot take part; None where it can."""
+        """The reason why it cannot run here, or None."""
         missing = [module for module in self.needs if importlib.util.find_spec(module) is None]
         if missing:
             return f"not installed: {', '.join(missing)}"
@@ -48,7 +54,8 @@ class Contender:
 def _eager(form: str, once: bool, device: str = "cpu") -> Callable[[Path, int], Series]:
     def open_(folder: Path, threads: int) -> Series:
         model, torch = _model(folder, form, threads)
-        torch.backends.cudnn.allow_tf32 = False  # all are compared in float32
+        # All are compared in float32.
+        torch.backends.cudnn.allow_tf32 = False
         model = model.to(device)
 
         def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -87,7 +94,7 @@ def _model(folder: Path, form: str, threads: int) -> tuple[Any, Any]:
 
 
 def _naive(folder: Path, threads: int) -> Series:
-    """One graph, image and tokens in, as torch.onnx.export makes it of the model."""
+    """One graph from image and tokens to logits, as torch.onnx.export makes it from the model."""
     session = _session(folder / "naive.onnx", threads)
 
     def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -115,7 +122,8 @@ def _openvino(hint: str) -> Callable[[Path, int], Series]:
         core = openvino.Core()
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint}
         settings |= {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
-        text = _session(folder / "naive_text.onnx", threads, spinning=False)  # its threads must not disturb
+        # Without spinning, so that its threads do not disturb OpenVINO's.
+        text = _session(folder / "naive_text.onnx", threads, spinning=False)
         names = [value.name for value in text.get_outputs()]
         model = core.read_model(folder / "naive_image.onnx")
         shapes = {value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs}
@@ -125,16 +133,16 @@ def _openvino(hint: str) -> Callable[[Path, int], Series]:
 
         def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
             features = dict(zip(names, text.run(None, {"tokens": tokens, "mask": mask}), strict=True))
-            found = np.empty((len(images), *images.shape[2:]), np.float32)
+            logits = np.empty((len(images), *images.shape[2:]), np.float32)
 
             def keep(request: Any, index: int) -> None:
-                found[index] = request.get_output_tensor().data[0, 0]
+                logits[index] = request.get_output_tensor().data[0, 0]
 
             queue.set_callback(keep)
             for index, image in enumerate(images):
                 queue.start_async({"image": image[None], "mask": mask} | features, index)
             queue.wait_all()
-            return found
+            return logits
 
         return series
 
@@ -176,20 +184,23 @@ TORCH, ORT, OPENVINO = ("torch", "transformers"), ("onnxruntime",), ("openvino",
 CONTENDERS = (
     Contender(
         "ours",
-        "lsms-rt's engine on ONNX Runtime, the sentence once, a slice on each core",
+        "lsms-rt's engine on ONNX Runtime, the sentence encoded once, one slice per core",
         ORT,
         _engine("ours.engine", "cpu"),
     ),
     Contender(
         "eager",
-        "PyTorch eager, the model as it is called: model(image, tokens, mask)",
+        "PyTorch eager, called as model(image, tokens, mask)",
         TORCH,
         _eager("reference", False),
     ),
     Contender("eager, text once", "PyTorch eager, the sentence encoded once", TORCH, _eager("reference", True)),
     Contender("torch.compile, text once", "the same through torch.compile (needs a C++ compiler)", TORCH, _compiled),
     Contender(
-        "naive graph", "one graph of torch.onnx.export on ONNX Runtime, the sentence with every slice", ORT, _naive
+        "naive graph",
+        "one graph of torch.onnx.export on ONNX Runtime, the sentence encoded with every slice",
+        ORT,
+        _naive,
     ),
     Contender(
         "OpenVINO",

@@ -1,4 +1,4 @@
-"""What the contenders open: a checkpoint, naive graphs of it, and our engine, in one folder."""
+"""Prepare a folder for the contenders: a checkpoint, naive graphs of it, and our engine."""
 
 from __future__ import annotations
 
@@ -27,9 +27,16 @@ SEED = 0
 
 
 def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size: int) -> dict[str, Any]:
-    """Fill ``folder``; returns what the weights are.
+    """Fill a folder, and describe the weights.
 
-    Without a checkpoint the weights are random, with BERT-base in front, since speed does not depend on what they are.
+    Args:
+        folder: The folder to fill.
+        checkpoint: Weights; None means random ones with BERT-base, since speed does not depend on the values.
+        preset_name: Preset of random weights.
+        image_size: Side of the image in pixels.
+
+    Returns:
+        "weights", "image_size", "max_tokens" and "vocabulary".
     """
     target = folder / "checkpoint"
     if checkpoint is None:
@@ -55,7 +62,7 @@ def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size:
 
 
 class WholeGraph(nn.Module):
-    """image, tokens, mask -> logits: all of the model in one graph, as most would export it."""
+    """The whole model in one graph, from image, tokens and mask to logits, as most would export it."""
 
     def __init__(self, model: LSMS) -> None:
         super().__init__()
@@ -66,7 +73,7 @@ class WholeGraph(nn.Module):
 
 
 class PlainImageGraph(ImageGraph):
-    """The image half as it is defined, features not folded."""
+    """The image half as defined, with features that are not folded."""
 
     def forward(self, image: Tensor, mask: Tensor, *features: Tensor) -> Tensor:
         from lsms_rt.model.encoder import TextFeatures
@@ -96,11 +103,11 @@ def _naive_graphs(model: LSMS, folder: Path) -> None:
             (batch, batch, many),
         ),
     ]
-    for name, module, inputs, given, made, dynamic in exports:
+    for name, module, inputs, input_names, output_names, dynamic in exports:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=given, output_names=made,
-                dynamic_shapes=dynamic, verbose=False,
+                module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=input_names,
+                output_names=output_names, dynamic_shapes=dynamic, verbose=False,
             )  # fmt: skip
         assert program is not None
         program.save(folder / f"{name}.onnx", external_data=False)

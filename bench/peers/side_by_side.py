@@ -1,4 +1,4 @@
-"""The same weights through several runtimes, in interleaved rounds: ``lsms-rt bench peers``."""
+"""Measure several runtimes on the same weights in interleaved rounds: ``lsms-rt bench peers``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ import numpy as np
 
 from lsms_rt.bench.options import PeersOptions
 from lsms_rt.bench.samples import Samples, nested_ratio
+from lsms_rt.bench.timing import rounds
 from lsms_rt.errors import MachineError
 
 from .contenders import CONTENDERS, Contender
 from .worker import INPUTS, LOGITS
 
-OURS, REFERENCE = "ours", "eager, text once"  # what is divided by, and what answers are compared with
-GOALS = {"eager": 3.0, "naive graph": 1.5, "OpenVINO": 1.3}  # times as long a slice as ours, tiny at 512x512
+# The contender that times are divided by, and the one that logits are compared with.
+OURS, REFERENCE = "ours", "eager, text once"
+# Goals for the time per slice, as a multiple of ours, of preset tiny at 512x512.
+GOALS = {"eager": 3.0, "naive graph": 1.5, "OpenVINO": 1.3}
 ALL = tuple(contender.name for contender in CONTENDERS)
-Say = Callable[[str], None]
+Status = Callable[[str], None]
 log = logging.getLogger("lsms_rt")
 
 
 def random_inputs(options: PeersOptions, folder: Path, image_size: int, max_tokens: int, vocabulary: int) -> None:
-    """Noise for slices and a sentence of 12 tokens, padded as all sentences are."""
+    """Write noise for slices, and a sentence of 12 tokens with padding."""
     rng = np.random.default_rng(options.seed)
     images = rng.uniform(-1, 1, (options.slices, 1, image_size, image_size)).astype(np.float32)
     mask = np.zeros((1, max_tokens), np.float32)
@@ -38,10 +41,19 @@ def random_inputs(options: PeersOptions, folder: Path, image_size: int, max_toke
     np.savez(folder / INPUTS, images=images, tokens=tokens, mask=mask)
 
 
-def run(folder: Path, options: PeersOptions, say: Say) -> dict[str, Any]:
-    """Measure; ``folder`` is what ``prepare`` and :func:`random_inputs` filled.  Returns a record in plain types.
+def run(folder: Path, options: PeersOptions, status: Status) -> dict[str, Any]:
+    """Measure all contenders.
 
-    Raises :class:`MachineError` where a contender that is there fails: left out silently, it would look absent.
+    Args:
+        folder: The folder that ``prepare`` and :func:`random_inputs` filled.
+        options: How to measure.
+        status: Called with the name of each step.
+
+    Returns:
+        The fields of a record in plain types.
+
+    Raises:
+        MachineError: A contender that is installed fails; omitted silently, it would look absent.
     """
     chosen = [contender for contender in CONTENDERS if contender.name in {*(options.names or ALL), OURS}]
     absent = {contender.name: reason for contender in chosen if (reason := contender.absent)}
@@ -49,7 +61,8 @@ def run(folder: Path, options: PeersOptions, say: Say) -> dict[str, Any]:
     launches: list[Launch] = []
     order = random.Random(options.seed)
     for number in range(options.launches):
-        launches.append(_launch(folder, options, present, order, lambda text, n=number: say(f"launch {n + 1}: {text}")))  # type: ignore[misc]
+        status(f"launch {number + 1} of {options.launches}")
+        launches.append(_launch(folder, options, present, order, status))
     seconds = {c.name: [launch.seconds[c.name] for launch in launches] for c in present}
     against = REFERENCE if any(contender.name == REFERENCE for contender in present) else OURS
     reference = _logits(folder, against)
@@ -79,24 +92,27 @@ def run(folder: Path, options: PeersOptions, say: Say) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Launch:
-    """Of every contender's process: what it said when it was ready, and the seconds of each round's series."""
+    """One start of all processes: each one's first answer, and its seconds per series of each round."""
 
     ready: dict[str, dict[str, Any]]
     seconds: dict[str, list[float]]
 
 
-def _launch(folder: Path, options: PeersOptions, present: list[Contender], order: random.Random, say: Say) -> Launch:
-    """Start all processes, run the rounds, each in another random order, and stop them."""
+def _launch(
+    folder: Path, options: PeersOptions, present: list[Contender], order: random.Random, status: Status
+) -> Launch:
+    """Start all processes, run the rounds, each in a new random order, and stop them."""
     workers: dict[str, Worker] = {}
     try:
         for contender in present:
-            say(f"starting {contender.name}")
+            status(f"starting {contender.name}")
             workers[contender.name] = Worker(folder, contender, options.threads or 0)
         seconds: dict[str, list[float]] = {name: [] for name in workers}
         for number in range(options.rounds):
-            say(f"round {number + 1} of {options.rounds}")
-            for name in order.sample(list(workers), len(workers)):
-                seconds[name].append(workers[name].series())
+            status(f"round {number + 1} of {options.rounds}")
+            series = {name: worker.series for name, worker in workers.items()}
+            for name, values in rounds(series, 1, warm_up=0, order=order).items():
+                seconds[name] += values
     finally:
         for worker in workers.values():
             worker.stop()
@@ -104,7 +120,7 @@ def _launch(folder: Path, options: PeersOptions, present: list[Contender], order
 
 
 class Worker:
-    """A contender's process: asleep, until it is asked for a series."""
+    """The process of a contender, which sleeps until it has to run a series."""
 
     def __init__(self, folder: Path, contender: Contender, threads: int) -> None:
         self._name = contender.name
@@ -116,11 +132,12 @@ class Worker:
         self.ready = self._answer()
 
     def series(self) -> float:
-        """Seconds of one series."""
+        """Run one series; return its seconds."""
         assert self._process.stdin is not None
         try:
             print("run", file=self._process.stdin, flush=True)
-        except BrokenPipeError:  # its answer will say why
+        except BrokenPipeError:
+            # The process has died; reading its answer raises the reason.
             log.debug("%s has closed its input", self._name)
         return float(self._answer()["seconds"])
 
@@ -141,7 +158,7 @@ class Worker:
             self.stop()
             raise MachineError(
                 f"{self._name} failed (exit code {self._process.returncode}): {' '.join(last)[:300]}; "
-                "leave it out with --without"
+                "omit it with --without"
             )
         answer: dict[str, Any] = json.loads(line)
         return answer

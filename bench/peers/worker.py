@@ -1,6 +1,6 @@
 """One contender in a process of its own: ``python -m lsms_rt.bench.peers.worker FOLDER NAME THREADS``.
 
-Its threads, memory and caches are then nobody else's, and it sleeps while others are measured.  It says one line of
+So it shares no threads, memory or caches with the others, and sleeps while they are measured.  It prints one line of
 JSON when it is ready, and one after each line on its standard input.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lsms_rt.bench.memory import peak_rss_mb
+from lsms_rt.bench.timing import seconds
 
 from .contenders import CONTENDERS
 
@@ -24,25 +25,23 @@ INPUTS, LOGITS = "inputs.npz", "logits-{}.npy"
 def main() -> None:
     begin = time.perf_counter()
     folder, name, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    answers = os.fdopen(os.dup(1), "w")  # libraries print; what they say must not be taken for an answer
+    # A pipe of its own for answers, because libraries print to standard output.
+    answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     contender = next(contender for contender in CONTENDERS if contender.name == name)
     with np.load(folder / INPUTS) as file:
         images, tokens, mask = file["images"], file["tokens"], file["mask"]
     series = contender.open(folder, threads)
     opened = time.perf_counter() - begin
-    begin = time.perf_counter()
-    series(images[:1], tokens, mask)
-    first = time.perf_counter() - begin
-    logits = series(images, tokens, mask)  # in every launch: all of them are warmed up alike
+    first = seconds(lambda: series(images[:1], tokens, mask))
+    # In every launch, so that all are warmed up equally.
+    logits = series(images, tokens, mask)
     if not (folder / LOGITS.format(name)).exists():
         np.save(folder / LOGITS.format(name), logits)
     ready = {"open_s": round(opened, 3), "first_slice_s": round(first, 3), "peak_rss_mb": peak_rss_mb()}
     print(json.dumps(ready), file=answers, flush=True)
     for _ in sys.stdin:
-        begin = time.perf_counter()
-        series(images, tokens, mask)
-        print(json.dumps({"seconds": time.perf_counter() - begin}), file=answers, flush=True)
+        print(json.dumps({"seconds": seconds(lambda: series(images, tokens, mask))}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How cost grows, and what it is spent on: ``lsms-rt bench scaling``."""
+"""Cost against image size, batch, sentence and series, and how it is spent: ``lsms-rt bench scaling``."""

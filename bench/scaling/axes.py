@@ -1,12 +1,12 @@
-"""Cost against image size, batch, sentence length and slices; points of one engine in interleaved rounds."""
+"""Measure cost against image size, batch, length of the sentence and of the series, in interleaved rounds."""
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from lsms_rt.bench.options import ScalingOptions
 from lsms_rt.bench.samples import Samples
+from lsms_rt.bench.timing import rounds, seconds
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import Backend, open_backend, open_directory
 from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, cpu_count
@@ -27,32 +28,43 @@ from lsms_rt.model.lsms import TOKENIZER
 from .ceilings import measure_ceilings
 from .operators import profile
 
-Say = Callable[[str], None]
+Status = Callable[[str], None]
 SEED = 0
-SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)  # where a sentence is not the matter
+# For axes that do not involve the text encoder.
+SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
 
 
-def measure_scaling(options: ScalingOptions, say: Say) -> dict[str, Any]:
-    """A record in plain types: "axes" of points, "operators" of one slice, "ceilings" of one thread."""
+def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
+    """Measure all axes.
+
+    Args:
+        options: The points.
+        status: Called with the name of each step.
+
+    Returns:
+        The fields of a record in plain types, among them "axes" of points, "operators" of one slice and "ceilings" of
+        one thread.
+    """
     config = preset(options.preset, image_size=options.image_size, text=SMALL_TEXT)
     axes: dict[str, Any] = {"image size": []}
     flops = []
-    for size in options.sizes:  # one engine at a time: threads of another one would disturb it
-        say(f"image size {size}")
+    # One engine at a time, because the threads of another one would disturb it.
+    for size in options.sizes:
+        status(f"image size {size}")
         with _engine(replace(config, image_size=size)) as (backend, folder):
             axes["image size"] += _points({size: _segment(backend, size, 1)}, options.rounds)
             flops.append({"x": size, "flops": sum(row.flops for row in profile(folder / IMAGE_GRAPH, runs=1))})
     with _engine(config) as (backend, folder):
-        say("batch")
+        status("batch")
         axes["batch"] = _points({n: _segment(backend, options.image_size, n) for n in options.batches}, options.rounds)
-        say("slices")
+        status("slices")
         axes["slices"] = _points({n: _series(backend, options.image_size, n) for n in options.slices}, options.rounds)
         graph = (folder / IMAGE_GRAPH).read_bytes()
-    say("operators")
+    status("operators")
     operators = [row.to_dict() for row in profile(graph)]
-    say("ceilings")
+    status("ceilings")
     ceilings = measure_ceilings().to_dict()
-    axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, say)
+    axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, status)
     return {
         "weights": f"random ({options.preset})",
         "image_size": options.image_size,
@@ -64,40 +76,39 @@ def measure_scaling(options: ScalingOptions, say: Say) -> dict[str, Any]:
         "operators": operators,
         "ceilings": ceilings,
         "method": {
-            "image size": "one slice through the image graph, its sentence encoded before, all cores; ms",
-            "batch": "slices in one call; a CPU computes 1 on all cores, more on one core each; ms a slice",
-            "slices": "a new sentence, then a series of that many; ms a slice",
-            "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the most of them; ms",
-            "sentence, tokens of the engine": "encoding a sentence, in an engine made for that many tokens; ms",
+            "image size": "one slice through the image graph, its sentence already encoded, all cores; ms",
+            "batch": "slices in one call; a CPU computes 1 on all cores, more on one core each; ms per slice",
+            "slices": "a new sentence, then a series of that many; ms per slice",
+            "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the longest; ms",
+            "sentence, tokens of the engine": "encoding a sentence, in an engine built for that many tokens; ms",
             "operators": "ONNX Runtime's profile of one slice on one thread",
             "ceilings": "one thread: a product of 1024x1024 matrices in ONNX Runtime, a copy of 256 MiB in NumPy",
         },
     }
 
 
-def _sentences(options: ScalingOptions, config: LsmsConfig, say: Say) -> tuple[list[Any], list[Any]]:
-    """The same sentences padded to one length, and engines that pad less: an engine computes all its tokens."""
-    padded, made = [], []
+def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> tuple[list[Any], list[Any]]:
+    """Measure sentences padded to one length, and engines that pad less: an engine computes all its tokens."""
+    padded, by_engine = [], []
     for tokens in options.tokens:
-        say(f"sentence, an engine for {tokens} tokens")
+        status(f"sentence, an engine for {tokens} tokens")
         with _engine(replace(config, text=replace(options.text, max_tokens=tokens))) as (backend, _):
             if tokens == max(options.tokens):
                 padded = _points({n: _encode(backend, tokens, n) for n in options.tokens}, options.rounds)
-            made += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
-    return padded, made
+            by_engine += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
+    return padded, by_engine
 
 
 @contextmanager
 def _engine(config: LsmsConfig) -> Iterator[tuple[Backend, Path]]:
-    """An engine of random weights, opened, and its folder."""
-    with tempfile.TemporaryDirectory(prefix="lsms-scaling-") as place:
-        folder = Path(place)
+    """Build an engine with random weights; yield it opened, and its folder."""
+    with tempfile.TemporaryDirectory(prefix="lsms-scaling-") as name:
+        folder = Path(name)
         torch.manual_seed(SEED)
         model = LSMS(config).eval()
         model.save_pretrained(folder / "checkpoint", tokenizer=demo_checkpoint() / TOKENIZER)
         del model
-        options = BuildOptions(checkpoint=folder / "checkpoint", verify_slices=0)
-        build_engine(options, folder / "a.engine")
+        build_engine(BuildOptions(checkpoint=folder / "checkpoint", verify_slices=0), folder / "a.engine")
         backend = open_backend(open_directory(folder / "a.engine"), device="cpu")
         try:
             yield backend, folder / "a.engine"
@@ -106,9 +117,9 @@ def _engine(config: LsmsConfig) -> Iterator[tuple[Backend, Path]]:
 
 
 def _segment(backend: Backend, size: int, batch: int) -> Callable[[], float]:
-    """Milliseconds a slice."""
+    """Return a function that measures ms per slice."""
     images, text = _images(size, batch), backend.encode_text(*_tokens(SMALL_TEXT.max_tokens, 12))
-    return _timed(lambda: backend.segment(images, text), batch)
+    return partial(_ms, lambda: backend.segment(images, text), batch)
 
 
 def _series(backend: Backend, size: int, slices: int) -> Callable[[], float]:
@@ -119,32 +130,20 @@ def _series(backend: Backend, size: int, slices: int) -> Callable[[], float]:
         for _ in backend.segment_many((images[start : start + 8] for start in range(0, slices, 8)), text):
             pass
 
-    return _timed(run, slices)
+    return partial(_ms, run, slices)
 
 
 def _encode(backend: Backend, tokens: int, used: int) -> Callable[[], float]:
     sentence = _tokens(tokens, used)
-    return _timed(lambda: backend.encode_text(*sentence), 1)
+    return partial(_ms, lambda: backend.encode_text(*sentence), 1)
 
 
-def _timed(run: Callable[[], object], items: int) -> Callable[[], float]:
-    def once() -> float:
-        begin = time.perf_counter()
-        run()
-        return 1000 * (time.perf_counter() - begin) / items
-
-    return once
+def _ms(run: Callable[[], object], items: int) -> float:
+    return 1000 * seconds(run) / items
 
 
-def _points(runs: Mapping[Any, Callable[[], float]], rounds: int) -> list[dict[str, Any]]:
-    """Every run once a round, in turn; the first round warms up."""
-    values: dict[Any, list[float]] = {x: [] for x in runs}
-    for number in range(rounds + 1):
-        for x, run in runs.items():
-            value = run()
-            if number:
-                values[x].append(value)
-    return [{"x": x} | Samples(tuple(found)).to_dict() for x, found in values.items()]
+def _points(runs: Mapping[Any, Callable[[], float]], count: int) -> list[dict[str, Any]]:
+    return [{"x": x} | Samples(tuple(values)).to_dict() for x, values in rounds(runs, count).items()]
 
 
 def _images(size: int, count: int) -> np.ndarray:
@@ -152,7 +151,7 @@ def _images(size: int, count: int) -> np.ndarray:
 
 
 def _tokens(tokens: int, used: int) -> tuple[np.ndarray, np.ndarray]:
-    """A sentence of ``used`` tokens, padded; ids that every vocabulary has."""
+    """Return a sentence of ``used`` tokens, padded; every vocabulary has its ids."""
     mask = (np.arange(tokens) < used)[None].astype(np.float32)
     ids = np.random.default_rng(SEED).integers(5, 100, (1, tokens))
     return np.where(mask > 0, ids, 0), mask

@@ -1,21 +1,24 @@
-"""What one core can do at most: the roof of a roofline, measured."""
+"""Measure the peak of one core: the roof of a roofline."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-SIDE = 1024  # of the product: its matrices are in the L2 cache by blocks, as a good product has them
-COPIED = 64 << 20  # floats: eight times the largest L3 cache of its kind
+from lsms_rt.bench.timing import seconds
+
+# Side of the matrices of the product, which go through the L2 cache in blocks, as in any good product.
+SIDE = 1024
+# Floats to copy: eight times the largest L3 cache of its kind.
+COPIED = 64 << 20
 REPEATS = 7
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Operations (a multiply-add is two) and bytes in a second, of one thread; the best of ``REPEATS``."""
+    """Operations (a multiply-add is two) and bytes per second of one thread, the best of ``REPEATS``."""
 
     flops: float
     bytes: float
@@ -25,11 +28,12 @@ class Ceilings:
 
 
 def measure_ceilings() -> Ceilings:
-    """A product of ``SIDE`` in ONNX Runtime, and a copy of memory that no cache holds."""
+    """Measure a matrix product in ONNX Runtime, and a copy of memory that fits no cache."""
     source, target = np.ones(COPIED, np.float32), np.zeros(COPIED, np.float32)
     product = _product()
     return Ceilings(
-        flops=2 * SIDE**3 / _least(product), bytes=2 * source.nbytes / _least(lambda: np.copyto(target, source))
+        flops=2 * SIDE**3 / _shortest(product),
+        bytes=2 * source.nbytes / _shortest(lambda: np.copyto(target, source)),
     )
 
 
@@ -50,10 +54,5 @@ def _product() -> Callable[[], object]:
     return lambda: session.run(None, {"a": weight})
 
 
-def _least(run: Callable[[], object]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+def _shortest(run: Callable[[], object]) -> float:
+    return min(seconds(run) for _ in range(REPEATS))

@@ -1,4 +1,4 @@
-"""Where a slice's time goes: ONNX Runtime's own profile of the image graph, by kind of operator, on one thread."""
+"""The time of one slice by kind of operator: ONNX Runtime's profile of the image graph on one thread."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ OTHERS = "sums, norms, other"
 
 @dataclass(frozen=True)
 class Operators:
-    """All operators of one ``kind`` in one slice: ``ms``, operations (a multiply-add is two) and bytes in and out.
+    """All operators of one kind in one slice.
 
-    ``bytes`` counts every operator's inputs and outputs, whether or not a cache holds them.  ``flops`` are those of
-    convolutions and products; of the others they are not counted.
+    Attributes:
+        kind: The kind, as in the table.
+        count: Number of operators.
+        ms: The sum of their times.
+        flops: Operations of convolutions and products (a multiply-add is two); 0 for other kinds.
+        bytes: Inputs and outputs of every operator, whether or not a cache holds them.
     """
 
     kind: str
@@ -47,7 +51,7 @@ class Operators:
 
 
 def profile(graph: Path | bytes, runs: int = RUNS) -> list[Operators]:
-    """Of batch 1; kinds in the order of their time: the sum of their operators' medians over ``runs``."""
+    """Profile a graph with batch 1; return the kinds by time: the sum of their operators' medians over ``runs``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,19 +72,19 @@ def profile(graph: Path | bytes, runs: int = RUNS) -> list[Operators]:
 
 
 def sum_up(events: list[dict[str, Any]], runs: int) -> list[Operators]:
-    """The events of a profile, without those of warm-up runs, by kind."""
+    """Sum the events of a profile by kind, without those of warm-up runs."""
     nodes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             nodes[event["args"]["node_index"]].append(event)
     totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0, 0.0])
-    for found in nodes.values():
-        arguments = found[-1]["args"]
+    for runs_of_node in nodes.values():
+        arguments = runs_of_node[-1]["args"]
         inputs, outputs = (_shapes(arguments[name]) for name in ("input_type_shape", "output_type_shape"))
         operator = arguments["op_name"]
         total = totals[kind_of(operator, inputs)]
         total[0] += 1
-        total[1] += float(np.median([event["dur"] for event in found[-runs:]])) / 1000
+        total[1] += float(np.median([event["dur"] for event in runs_of_node[-runs:]])) / 1000
         total[2] += flops_of(operator, inputs, outputs)
         total[3] += FLOAT_BYTES * sum(math.prod(shape) for shape in (*inputs, *outputs))
     rows = [Operators(kind, int(count), ms, flops, size) for kind, (count, ms, flops, size) in totals.items()]
@@ -88,7 +92,7 @@ def sum_up(events: list[dict[str, Any]], runs: int) -> list[Operators]:
 
 
 def kind_of(operator: str, inputs: list[Shape]) -> str:
-    """In the words of the table."""
+    """Return the kind of an operator, as in the table."""
     if operator in ("Conv", "FusedConv"):
         weight = inputs[1]
         if weight[1] == 1 and inputs[0][1] > 1:
@@ -98,7 +102,7 @@ def kind_of(operator: str, inputs: list[Shape]) -> str:
 
 
 def flops_of(operator: str, inputs: list[Shape], outputs: list[Shape]) -> float:
-    """Of convolutions and products; 0 for others."""
+    """Count the operations of convolutions and products; 0 for others."""
     if operator in ("Conv", "FusedConv"):
         return 2.0 * math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if operator in _KINDS["matrix product"]:

@@ -1,5 +1,6 @@
-"""Energy, clocks and temperatures: of NVIDIA's NVML, and of a Jetson's tegrastats."""
+"""Sensors of a device: energy, clocks and temperatures, from NVIDIA's NVML or a Jetson's tegrastats."""
 
+from .energy import energy
 from .find import Sensors, find_sensors, no_sensors
 
-__all__ = ["Sensors", "find_sensors", "no_sensors"]
+__all__ = ["Sensors", "energy", "find_sensors", "no_sensors"]

@@ -1,4 +1,4 @@
-"""Which sensors this machine has; one that is absent is said to be, and never guessed."""
+"""Find the sensors of this machine; missing sensors are reported, never estimated."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from lsms_rt.machine.gpu import query_driver
 
 
 class Meter(Protocol):
-    """Counts energy from when it is made until it is closed."""
+    """Counts energy from its construction until it is closed."""
 
     source: str
 
     def joules(self) -> float:
-        """Since some moment in the past; only differences mean anything."""
+        """Return the energy since some moment in the past; only differences have a meaning."""
 
     def close(self) -> None:
-        """Stop what reads the sensor."""
+        """Stop reading the sensor."""
 
 
 @dataclass(frozen=True)
 class Sensors:
-    """``meter`` makes a :class:`Meter`, ``state`` reads clocks, temperatures and reasons of throttling, ``throttled``
-    says in words what slowed the device down in any of some such states.  ``absent`` says why there are none.
-    ``every``: seconds between states that are read while the device works."""
+    """The sensors of one device.
+
+    Attributes:
+        meter: Starts a :class:`Meter`; None if energy cannot be measured.
+        state: Reads clocks, temperatures and reasons for throttling.
+        throttled: Returns, in words, what slowed the device down in any of some states.
+        absent: The reason why there is no meter.
+        every: Seconds between states that are read while the device works.
+    """
 
     meter: Callable[[], Meter] | None
     state: Callable[[], dict[str, Any]]
@@ -39,7 +45,7 @@ class Sensors:
 
     @contextmanager
     def watched(self) -> Iterator[list[dict[str, Any]]]:
-        """States while the body runs: a GPU tells why it is slow only while it is."""
+        """Collect states while the body runs, because a GPU reports why it is slow only while it is."""
         states: list[dict[str, Any]] = []
         stop = threading.Event()
 
@@ -59,17 +65,17 @@ class Sensors:
 
 
 def find_sensors(index: int = 0) -> Sensors:
-    """Those of a Jetson, those of NVIDIA GPU ``index``, or none."""
+    """Return the sensors of a Jetson, those of NVIDIA GPU ``index``, or none."""
     board = jetson.find()
     if board is not None:
         from . import tegrastats
 
         if shutil.which(tegrastats.COMMAND[0]) is None:
-            return no_sensors("tegrastats is not on the PATH")
+            return no_sensors("tegrastats is not on the PATH; it comes with JetPack")
         return Sensors(tegrastats.Tegrastats, lambda: tegrastats.state(board), tegrastats.throttled, every=5.0)
     problem = query_driver().problem
     if problem:
-        return no_sensors(f"{problem}; a CPU's own counters are not read")
+        return no_sensors(f"{problem}; sensors of a CPU are not read")
     try:
         import pynvml
     except ImportError:
@@ -83,4 +89,5 @@ def find_sensors(index: int = 0) -> Sensors:
 
 
 def no_sensors(reason: str) -> Sensors:
+    """Return sensors that only state why there are none."""
     return Sensors(None, lambda: {"absent": reason}, lambda states: [], reason)

@@ -1,13 +1,11 @@
-"""NVML: the energy counter, clocks, temperature and reasons of throttling of a datacenter or desktop GPU.
-
-``library`` is the module ``pynvml`` of the package nvidia-ml-py, or what a test recorded of it.
-"""
+"""NVML: energy, clocks, temperature and throttling of a datacenter or desktop GPU."""
 
 from __future__ import annotations
 
 from typing import Any
 
-REASONS = {  # bits of nvmlDeviceGetCurrentClocksEventReasons that mean less speed than the GPU could give
+# Bits of nvmlDeviceGetCurrentClocksEventReasons that mean that the GPU is slower than it could be.
+REASONS = {
     0x4: "software power cap",
     0x8: "hardware slowdown",
     0x20: "software thermal slowdown",
@@ -17,7 +15,7 @@ REASONS = {  # bits of nvmlDeviceGetCurrentClocksEventReasons that mean less spe
 
 
 class Device:
-    """GPU number ``index`` as NVML counts them."""
+    """One GPU, by its number in NVML; ``library`` is the module ``pynvml`` or a fake of it."""
 
     def __init__(self, library: Any, index: int = 0) -> None:
         self.library = library
@@ -26,7 +24,7 @@ class Device:
 
     @property
     def no_energy(self) -> str | None:
-        """Why there is no energy counter: it came with Volta."""
+        """The reason why there is no energy counter, or None; it exists since Volta."""
         try:
             self.millijoules()
         except self.library.NVMLError as error:
@@ -37,28 +35,28 @@ class Device:
         return int(self.library.nvmlDeviceGetTotalEnergyConsumption(self.handle))
 
     def state(self) -> dict[str, Any]:
-        """MHz, degrees Celsius, watts, MB, and the bits of ``REASONS``; None for what the GPU does not tell."""
+        """Return MHz, degrees Celsius, watts, MB, and bits of ``REASONS``; None for what the GPU does not report."""
         lib, handle = self.library, self.handle
 
-        def ask(name: str, *arguments: Any) -> Any:
+        def query(name: str, *arguments: Any) -> Any:
             try:
                 return getattr(lib, name)(handle, *arguments)
             except lib.NVMLError:
                 return None
 
-        memory, power = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetPowerUsage")
+        memory, power = query("nvmlDeviceGetMemoryInfo"), query("nvmlDeviceGetPowerUsage")
         return {
-            "sm_mhz": ask("nvmlDeviceGetClockInfo", lib.NVML_CLOCK_SM),
-            "memory_mhz": ask("nvmlDeviceGetClockInfo", lib.NVML_CLOCK_MEM),
-            "celsius": ask("nvmlDeviceGetTemperature", lib.NVML_TEMPERATURE_GPU),
+            "sm_mhz": query("nvmlDeviceGetClockInfo", lib.NVML_CLOCK_SM),
+            "memory_mhz": query("nvmlDeviceGetClockInfo", lib.NVML_CLOCK_MEM),
+            "celsius": query("nvmlDeviceGetTemperature", lib.NVML_TEMPERATURE_GPU),
             "watts": None if power is None else power / 1000,
             "used_mb": None if memory is None else round(memory.used / 1e6, 1),
-            "throttle_bits": ask("nvmlDeviceGetCurrentClocksThrottleReasons"),
+            "throttle_bits": query("nvmlDeviceGetCurrentClocksThrottleReasons"),
         }
 
 
 class NvmlMeter:
-    """The counter that the driver keeps since it was loaded."""
+    """The counter of the driver, which starts when the driver is loaded."""
 
     source = "NVML total energy counter"
 
@@ -69,11 +67,11 @@ class NvmlMeter:
         return self._device.millijoules() / 1000
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Do nothing, since nothing runs."""
 
 
 def throttled(states: list[dict[str, Any]]) -> list[str]:
-    """What slowed the GPU down at any of these moments."""
+    """Return what slowed the GPU down in any of these states."""
     bits = 0
     for state in states:
         bits |= state.get("throttle_bits") or 0

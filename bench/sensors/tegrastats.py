@@ -1,7 +1,7 @@
-"""A Jetson's tegrastats: power rails, temperatures, clocks.
+"""tegrastats: power rails, temperatures and clocks of a Jetson.
 
-Facts: one line an interval; a rail is ``VDD_IN 4970mW/4969mW``, now and on average since the program started; VDD_IN is
-all that the module takes (older boards: POM_5V_IN).
+It prints one line per interval.  A rail is ``VDD_IN 4970mW/4969mW``: now, and on average since it started.  VDD_IN is
+the power of the whole module (older boards: POM_5V_IN).
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import Any
 from lsms_rt.machine import jetson
 from lsms_rt.machine.jetson import Jetson
 
-WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")  # the rail of the whole module, by board
-PARTS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")  # an AGX Orin has no such rail: these are its parts
-HOT = 95.0  # degrees Celsius: Orin's software throttling begins at 99
+# The rail of the whole module, by board.
+WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")
+# An AGX Orin has no such rail; these are its parts.
+PARTS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
+# Degrees Celsius; software throttling of an Orin begins at 99.
+HOT = 95.0
 COMMAND = ("tegrastats", "--interval", "100")
 _RAIL = re.compile(r"(\w+) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
 _TEMPERATURE = re.compile(r"(\w+)@(-?\d+(?:\.\d+)?)C")
@@ -27,8 +30,8 @@ _GPU = re.compile(r"GR3D_FREQ (\d+)%(?:@\[?(\d+))?")
 
 
 def parse(line: str) -> dict[str, Any]:
-    """One line -> ``rails`` (mW), ``celsius``, ``ram_mb``, ``gpu_percent``, ``gpu_mhz``; what is not in it is None."""
-    # Rails stand behind the temperatures; before them "RAM 2448/7620MB" looks like one.
+    """Parse one line into ``rails`` (mW), ``celsius``, ``ram_mb``, ``gpu_percent``, ``gpu_mhz``; None if missing."""
+    # Rails come after the temperatures; before them, "RAM 2448/7620MB" looks like one.
     ends = [match.end() for match in _TEMPERATURE.finditer(line)]
     power = line[ends[-1] :] if ends else ""
     rails = {name: int(now) for name, now, _ in _RAIL.findall(power)}
@@ -43,16 +46,18 @@ def parse(line: str) -> dict[str, Any]:
 
 
 def whole_watts(sample: dict[str, Any]) -> float | None:
-    """What the whole module takes, of one parsed line."""
+    """Return the power of the whole module from a parsed line."""
     rails = sample["rails"]
-    found = [rails[name] for name in WHOLE if name in rails]
-    if not found and all(name in rails for name in PARTS):
-        found = [sum(rails[name] for name in PARTS)]
-    return found[0] / 1000 if found else None
+    for name in WHOLE:
+        if name in rails:
+            return float(rails[name]) / 1000
+    if all(name in rails for name in PARTS):
+        return float(sum(rails[name] for name in PARTS)) / 1000
+    return None
 
 
 class Tegrastats:
-    """Adds power up over time, from a tegrastats of its own."""
+    """Integrates power over time, from a tegrastats process of its own."""
 
     source = "tegrastats, module input rail"
 
@@ -80,7 +85,7 @@ class Tegrastats:
 
 
 class Integral:
-    """Energy from samples of power: each holds until the next one."""
+    """Energy from samples of power, each of which holds until the next one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -99,7 +104,7 @@ class Integral:
 
 
 def state(board: Jetson) -> dict[str, Any]:
-    """Power mode, which may have changed since ``board`` was found, and one line of tegrastats."""
+    """Return the power mode, which may have changed since ``board`` was found, and one line of tegrastats."""
     board = jetson.find() or board
     try:
         with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
@@ -107,17 +112,22 @@ def state(board: Jetson) -> dict[str, Any]:
             line = process.stdout.readline()
             process.terminate()
     except OSError as error:
-        return {"board": board.model, "power_mode": board.power_mode, "absent": f"tegrastats does not start: {error}"}
+        return {
+            "board": board.model,
+            "power_mode": board.power_mode,
+            "absent": f"tegrastats could not be started: {error}",
+        }
     return {"board": board.model, "power_mode": board.power_mode} | parse(line)
 
 
 def throttled(states: list[dict[str, Any]]) -> list[str]:
-    """A power mode that changed, and temperatures near the limit."""
+    """Return warnings about a changed power mode and about temperatures near the limit."""
     modes = list(dict.fromkeys(str(state.get("power_mode")) for state in states))
-    said = [f"the power mode changed: {', then '.join(modes)}"] if len(modes) > 1 else []
+    warnings = [f"the power mode changed: {', then '.join(modes)}"] if len(modes) > 1 else []
     hottest: dict[str, float] = {}
     for state in states:
         for name, value in state.get("celsius", {}).items():
             hottest[name] = max(value, hottest.get(name, value))
     hot = {name: value for name, value in hottest.items() if value >= HOT}
-    return said + [f"{name} is at {value:.0f} degrees: the clocks may have been lowered" for name, value in hot.items()]
+    warnings += [f"{name} is at {value:.0f} degrees Celsius: clocks may be reduced" for name, value in hot.items()]
+    return warnings

@@ -7,6 +7,7 @@ import textwrap
 from itertools import pairwise
 from pathlib import Path
 
+from lsms_rt.bench.style import GRAY, PREDICTED, TRUTH, new_figure, save
 from lsms_rt.datasets.questions import Answer
 from lsms_rt.reading.load import load_slice
 from lsms_rt.segmenter import Segmenter
@@ -14,13 +15,11 @@ from lsms_rt.segmenter import Segmenter
 
 def draw_curves(log: Path, path: Path) -> None:
     """Losses and validation figures against the examples seen, from a run's log."""
-    from matplotlib.figure import Figure
-
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     # A resumed run repeats the updates since its state was saved: the later row counts.
     steps = list({row["updates"]: row for row in rows if "rate" in row}.values())
     checks = list({row["updates"]: row for row in rows if "validation" in row}.values())
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     for name in ("dice", "bce", "select", "presence", "looks"):
         known = [row for row in steps if name in row]
@@ -28,7 +27,7 @@ def draw_curves(log: Path, path: Path) -> None:
     left.set(title="training losses (weighted, smoothed)", xlabel="examples seen", yscale="log")
     for row, following in pairwise(steps):
         if row["stage"] != following["stage"]:
-            left.axvline(following["examples"], color="gray", linewidth=0.8, linestyle=":")
+            left.axvline(following["examples"], color=GRAY, linewidth=0.8, linestyle=":")
     left.legend()
     seen = [row["examples"] for row in checks]
     found = [row["validation"] for row in checks]
@@ -43,25 +42,23 @@ def draw_curves(log: Path, path: Path) -> None:
         right.plot(seen, values, "o-", label=label)
     right.set(title="validation, averaged weights, whole slices", xlabel="examples seen", ylim=(0, 1))
     right.legend(loc="best", fontsize=8)
-    figure.savefig(path, dpi=100)
+    save(figure, path)
 
 
 def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> None:
     """Best, median and worst answers to true sentences: green true mask, red answer."""
-    from matplotlib.figure import Figure
-
     ranked = sorted((a for a in answers if a.wanted), key=lambda answer: answer.dice)
     middle = len(ranked) // 2
     picked = [("worst", ranked[:4]), ("median", ranked[middle - 2 : middle + 2]), ("best", ranked[-4:])]
-    figure = Figure(figsize=(13, 11), layout="constrained")
+    figure = new_figure(13, 11)
     axes = figure.subplots(3, 4)
     for row, (title, group) in zip(axes, picked, strict=True):
         for axis, answer in zip(row, group, strict=True):
             ct = load_slice(answer.row.image)
             axis.imshow(ct.hu, cmap="gray", vmin=-110, vmax=190)
-            axis.contour(answer.row.read_mask(), [0.5], colors="lime", linewidths=0.9)
-            axis.contour(segmenter.predict(ct, answer.row.sentence).mask, [0.5], colors="red", linewidths=0.9)
+            axis.contour(answer.row.read_mask(), [0.5], colors=TRUTH, linewidths=0.9)
+            axis.contour(segmenter.predict(ct, answer.row.sentence).mask, [0.5], colors=PREDICTED, linewidths=0.9)
             axis.set_title(f"{title} {answer.dice:.2f}\n{textwrap.fill(answer.row.sentence, 44)}", fontsize=8)
             axis.axis("off")
     figure.suptitle("RefHL-Phantom, held-out cases: true mask green, answer red")
-    figure.savefig(path, dpi=80)
+    save(figure, path, dpi=80)

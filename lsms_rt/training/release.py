@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from lsms_rt.bench.accuracy import evaluate, save_answers
-from lsms_rt.bench.provenance import provenance
+from lsms_rt.bench.records import ACCURACY, record_of
 from lsms_rt.data import DATA, demo_checkpoint, demo_engine
 from lsms_rt.datasets.phantom.dataset import write_phantom
 from lsms_rt.datasets.phantom.spec import PhantomSpec
@@ -60,12 +60,14 @@ def publish(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[
         accuracy, answers = evaluate(segmenter, read_annotations(phantom, "test")[:limit])
         draw_answers(segmenter, answers, RESULTS / "demo_answers.png")
     save_answers(RESULTS / "demo_answers.csv", answers)
-    record = {
-        "what": "demo weights on RefHL-Phantom, seed 0, test split (held-out cases), through the bundled engine",
-        "accuracy": accuracy.to_dict(),
-        "parity_with_pytorch": manifest.accuracy,
+    record = record_of(
+        ACCURACY,
+        ("torch", "onnxruntime"),
+        what="demo weights on RefHL-Phantom, seed 0, test split (held-out cases), through the bundled engine",
+        accuracy=accuracy.to_dict(),
+        parity_with_pytorch=manifest.accuracy,
         **training,
-    } | provenance("torch", "onnxruntime")
+    )
     (RESULTS / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     (demo_checkpoint() / "README.md").write_text(_card(record))
     return record

@@ -1,4 +1,4 @@
-"""Measurements: that they measure, and state where they come from."""
+"""Accuracy on a data set, a real slice, and the quality of the bundled weights."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lsms_rt.segmenter import Segmenter
 
 
 class Oracle:
-    """Stands in for a Segmenter: answers each sentence with a given mask."""
+    """A fake Segmenter that returns a given mask for each sentence."""
 
     def __init__(self, masks: dict[str, np.ndarray]) -> None:
         self.masks = masks
 
     def predict(self, _: object, text: str):
-        return type("Answer", (), {"mask": self.masks[text]})()
+        return type("Result", (), {"mask": self.masks[text]})()
 
 
 @pytest.fixture
@@ -63,55 +63,58 @@ def test_accuracy_by_hand(dataset: Path, tmp_path: Path) -> None:
         1,
     )
     assert (perfect.cases, perfect.slices, perfect.sentences) == (1, 2, 5)
-    # One that always answers with the left lesion: deaf, but it looks well on the first sentence.
+    # A model that ignores the sentence and always segments the left lesion is right for the first sentence.
     deaf, answers = evaluate(Oracle(dict.fromkeys(truth, truth["first"])), rows)  # type: ignore[arg-type]
     assert deaf.dice == pytest.approx(2 / 3)
     assert (deaf.dice_other, deaf.silence, deaf.missed, deaf.paraphrase_dice) == (0, 0, 0, 1)
-    assert deaf.dice_by_diameter_mm is None  # arrays have no spacing
+    # Arrays have no spacing.
+    assert deaf.dice_by_diameter_mm is None
     save_answers(tmp_path / "answers.csv", answers)
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 6
 
 
-def test_a_mask_in_another_grid_is_refused(dataset: Path) -> None:
+def test_a_mask_in_another_grid_is_rejected(dataset: Path) -> None:
     Image.fromarray(np.zeros((1, 20), np.uint8)).save(dataset / "left.png")
     rows = read_annotations(dataset)
     with pytest.raises(InputError, match="one grid"):
         evaluate(Oracle({row.sentence: np.zeros((20, 20), bool) for row in rows}), rows)  # type: ignore[arg-type]
 
 
-def test_the_real_slice_with_a_painted_lesion(demo_engine: Path, tmp_path: Path) -> None:
-    """Runs end to end; the painted disc lies in the liver and comes back in the file's own grid."""
+def test_the_real_slice_with_a_drawn_lesion(demo_engine: Path, tmp_path: Path) -> None:
+    """The drawn disc lies in the liver, and the results are in the grid of the file."""
     from pydicom.data import get_testdata_file
 
     plain = load_slice(get_testdata_file(real_ct.NAME))
-    image, disc = real_ct.painted(plain)
-    assert 80 < np.median(plain.hu[disc]) < 160  # enhanced liver, before the brush
+    image, disc = real_ct.with_lesion(plain)
+    # Enhanced liver, before drawing.
+    assert 80 < np.median(plain.hu[disc]) < 160
     assert -10 < np.median(image.hu[disc]) < 30
     changed = image.hu != plain.hu
     assert (changed & disc).sum() > 0.9 * disc.sum()
-    assert (changed & ~disc).sum() < 0.15 * disc.sum()  # the soft edge
+    # The soft edge.
+    assert (changed & ~disc).sum() < 0.15 * disc.sum()
     answers = real_ct.answer(demo_engine, tmp_path / "real.png")
-    assert [a.image for a in answers] == ["as it is", "painted", "painted"]
+    assert [a.image for a in answers] == ["as it is", "with a lesion", "with a lesion"]
     assert (tmp_path / "real.png").stat().st_size > 50_000
 
 
-def test_the_shipped_weights_answer_the_shipped_examples(demo_engine: Path) -> None:
-    """Not a claim of quality, a guard: weights that are always silent, or that never are, fail here."""
+def test_the_bundled_weights_segment_the_bundled_examples(demo_engine: Path) -> None:
+    """Weights that always or never predict an empty mask fail here; this says nothing about quality."""
     import json
 
     rows = json.loads((DATA / "examples/examples.json").read_text())
     with Segmenter(demo_engine) as segmenter:
         masks = [segmenter.predict(DATA / "examples" / row["image"], row["text"]).mask for row in rows]
     truths = [np.asarray(Image.open(DATA / "examples" / row["mask"])) > 127 for row in rows]
-    true = [dice(mask, truth) for mask, truth in zip(masks, truths, strict=True) if truth.any()]
-    silent = [not mask.any() for mask, truth in zip(masks, truths, strict=True) if not truth.any()]
-    assert len(true) == 6
-    assert sum(value > 0.7 for value in true) >= 2
-    assert sum(silent) >= 2
+    positive = [dice(mask, truth) for mask, truth in zip(masks, truths, strict=True) if truth.any()]
+    empty = [not mask.any() for mask, truth in zip(masks, truths, strict=True) if not truth.any()]
+    assert len(positive) == 6
+    assert sum(value > 0.7 for value in positive) >= 2
+    assert sum(empty) >= 2
 
 
-def test_the_shipped_weights_listen(demo_engine: Path) -> None:
-    """In a slice with a dark lesion in each lobe: the other lobe is another answer, other words are not."""
+def test_the_bundled_weights_follow_the_sentence(demo_engine: Path) -> None:
+    """In a slice with a dark lesion in each lobe, the other lobe changes the mask, and a synonym does not."""
     image = DATA / "examples" / "phantom_1.dcm"
     texts = ("the {} lesion in the left lobe of the liver", "the {} lesion in the right lobe of the liver")
     with Segmenter(demo_engine) as segmenter:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,18 @@ import pytest
 
 from lsms_rt.bench.compare import compare, verdict
 from lsms_rt.bench.device_times import host_bound
-from lsms_rt.bench.records import PEERS, read
+from lsms_rt.bench.records import KINDS, PEERS, read, record_of, write
 from lsms_rt.bench.report import filled, write_report
 from lsms_rt.bench.samples import Ratio, Samples, instability, nested_ratio, unpaired_ratio
-from lsms_rt.bench.stopwatch import Effort, measure
+from lsms_rt.bench.tables import compare_table, markdown
+from lsms_rt.bench.timing import Effort, measure, rounds
+from lsms_rt.bench.values import values_of
 from lsms_rt.cli.main import main
 from lsms_rt.errors import InputError
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that only :meth:`spend` advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +35,7 @@ class Clock:
         self.now += seconds
 
 
-def test_percentiles_are_only_told_where_samples_lie_beyond_them() -> None:
+def test_a_percentile_needs_samples_beyond_it() -> None:
     few, many = Samples(tuple(range(1, 21))), Samples(tuple(range(1, 201)))
     assert few.percentile(50) == 10.5 and few.percentile(95) is not None
     assert few.percentile(99) is None
@@ -39,27 +43,28 @@ def test_percentiles_are_only_told_where_samples_lie_beyond_them() -> None:
     assert Samples.from_dict(json.loads(json.dumps(many.to_dict()))) == many
 
 
-def test_drift_falls_out_of_ratios_of_one_round() -> None:
+def test_drift_cancels_in_ratios_of_one_round() -> None:
     """The machine slows down threefold in the middle: 2 to 1 stays 2 to 1, and the interval is narrow."""
     speed = np.r_[np.ones(8), np.full(8, 3.0)]
     noise = np.random.default_rng(0).normal(1, 0.005, 16)
-    found = nested_ratio((2 * speed * noise).reshape(4, 4), speed.reshape(4, 4))
-    assert found.value == pytest.approx(2, rel=0.01) and found.high / found.low < 1.02
+    paired = nested_ratio((2 * speed * noise).reshape(4, 4), speed.reshape(4, 4))
+    assert paired.value == pytest.approx(2, rel=0.01) and paired.high / paired.low < 1.02
     loose = unpaired_ratio(2 * speed * noise, speed)
     assert loose.low <= 2 <= loose.high and loose.high / loose.low > 1.5
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_an_interval_covers_the_true_ratio_as_often_as_stated() -> None:
     rng, hits = np.random.default_rng(1), 0
     for trial in range(100):
-        launch = rng.lognormal(np.log(1.5), 0.1, (9, 1))  # processes differ by more than their rounds
-        rounds = launch * rng.lognormal(0, 0.01, (9, 3))
-        found = nested_ratio(rounds, np.ones((9, 3)), seed=trial)
+        # Processes differ by more than their rounds.
+        launch = rng.lognormal(np.log(1.5), 0.1, (9, 1))
+        times = launch * rng.lognormal(0, 0.01, (9, 3))
+        found = nested_ratio(times, np.ones((9, 3)), seed=trial)
         hits += found.low <= 1.5 <= found.high
     assert 85 <= hits <= 99  # 95 of 100; a bootstrap of medians of nine is a little off
 
 
-def test_stopwatch_keeps_its_manners() -> None:
+def test_the_stopwatch_warms_up_and_then_counts_seconds_or_samples() -> None:
     clock = Clock()
     calls: list[float] = []
 
@@ -74,12 +79,32 @@ def test_stopwatch_keeps_its_manners() -> None:
     assert len(slow.values) == 10
 
 
-def test_scattering_samples_are_warned_of() -> None:
+def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
+    calls: list[str] = []
+
+    def run(name: str) -> int:
+        calls.append(name)
+        return len(calls)
+
+    found = rounds({name: partial(run, name) for name in "ab"}, 2)
+    assert calls == ["a", "b"] * 3 and found == {"a": [3, 5], "b": [4, 6]}
+    calls.clear()
+    shuffled = rounds({name: partial(run, name) for name in "abc"}, 4, warm_up=0, order=random.Random(0))
+    assert [len(values) for values in shuffled.values()] == [4, 4, 4]
+    assert all(sorted(calls[n : n + 3]) == ["a", "b", "c"] for n in range(0, 12, 3)) and calls != ["a", "b", "c"] * 4
+
+
+def test_samples_of_microseconds_keep_four_digits() -> None:
+    few = Samples((0.00512345, 12.345678)).to_dict()
+    assert few["samples"] == [0.005123, 12.3457]
+
+
+def test_unstable_samples_are_warned_about() -> None:
     assert not instability("x", Samples((10.0, 10.1, 9.9)))
-    assert "scatter by" in instability("x", Samples((10.0, 20.0)))[0]
+    assert "vary by" in instability("x", Samples((10.0, 20.0)))[0]
 
 
-def test_a_gpu_that_waits_for_the_host_is_warned_of() -> None:
+def test_a_gpu_that_waits_for_the_host_is_warned_about() -> None:
     def way(enqueue: float) -> dict[str, Samples]:
         return {"enqueue": Samples((enqueue,) * 3), "compute": Samples((1.0,) * 3)}
 
@@ -89,7 +114,7 @@ def test_a_gpu_that_waits_for_the_host_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "unit", "wanted"),
+    ("ratio", "unit", "expected"),
     [
         (Ratio(1.2, 1.15, 1.25), "ms", "slower"),
         (Ratio(1.2, 1.15, 1.25), "slices/s", "faster"),
@@ -99,8 +124,8 @@ def test_a_gpu_that_waits_for_the_host_is_warned_of() -> None:
         (Ratio(1.0, 0.7, 1.4), "ms", "unclear"),
     ],
 )
-def test_verdicts(ratio: Ratio, unit: str, wanted: str) -> None:
-    assert verdict(ratio, unit, 0.05) == wanted
+def test_verdicts(ratio: Ratio, unit: str, expected: str) -> None:
+    assert verdict(ratio, unit, 0.05) == expected
 
 
 def peers_record(scale: float = 1.0) -> dict:
@@ -130,10 +155,10 @@ def test_compare_sees_what_changed_and_nothing_else() -> None:
     }  # fmt: skip
     assert not cautions
     other = peers_record() | {"device": {"processor": "another", "gpu": None}}
-    assert compare(peers_record(), other)[1] == ["other devices: a CPU and another"]
+    assert compare(peers_record(), other)[1] == ["devices differ: a CPU vs. another"]
 
 
-def test_few_samples_are_no_verdict() -> None:
+def test_few_samples_give_no_verdict() -> None:
     few = [peers_record(scale) | {"launches": 3, "rounds": 3} for scale in (1.0, 1.5)]
     assert {d.verdict for d in compare(*few)[0]} == {"unclear"}
 
@@ -158,7 +183,7 @@ def test_a_report_has_every_row_and_picture(tmp_path: Path) -> None:
     assert picture.stat().st_size > 10_000 and picture.name in text
 
 
-def test_tables_in_a_text_are_made_anew(tmp_path: Path) -> None:
+def test_tables_in_a_text_are_updated(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(peers_record()))
     text = "before\n<!-- bench: run.json -->\nold\n<!-- bench: end -->\nafter\n"
     once = filled(text, tmp_path)
@@ -169,7 +194,46 @@ def test_tables_in_a_text_are_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"kind": "other"}', '{"kind": "peers", "format": 99}'])
-def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+def test_other_files_are_rejected(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError):
         read(tmp_path / "x.json")
+
+
+RESULTS = Path(__file__).parents[2] / "bench/results"
+COMMITTED = sorted(path for path in RESULTS.rglob("*.json") if path.name != "fuzz.json")
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_every_committed_record_is_read_compared_and_shown(path: Path) -> None:
+    record = read(path)
+    differences, cautions = compare(record, record)
+    assert len(differences) == len(dict(values_of(record))) and not cautions
+    assert {difference.verdict for difference in differences} <= {"same", "unclear"}
+    assert record["versions"] and markdown(record)
+
+
+def test_numbers_without_samples_are_compared_exactly() -> None:
+    row = {"kernel": "mix", "shape": "c32", "arch": "sm_80", "registers": 100, "spills": 0}
+    a, b = (record_of("kernels_compiled", (), rows=[row | changed]) for changed in ({}, {"registers": 90, "spills": 8}))
+    found = {difference.name: difference for difference in compare(a, b)[0]}
+    assert {name: difference.verdict for name, difference in found.items()} == {
+        "mix, c32, sm_80: registers": "lower", "mix, c32, sm_80: spills": "higher"
+    }  # fmt: skip
+    assert found["mix, c32, sm_80: spills"].to_dict()["ratio"] is None
+    assert compare_table(found.values()).splitlines()[-1].split()[-4:] == ["spills", "0", "8", "higher"]
+    assert "| mix | c32 | sm_80 | 90 | 8 |" in markdown(b)
+
+
+def test_a_record_of_rows_has_one_line_per_row(tmp_path: Path) -> None:
+    rows = [{"kernel": "mix", "grid": [1, 2]}, {"kernel": "gate", "grid": [3, 4]}]
+    record = record_of("kernels_compiled", ("numpy",), rows=rows)
+    write(tmp_path / "a.json", record)
+    assert read(tmp_path / "a.json") == record
+    assert '{"kernel": "mix", "grid": [1, 2]},' in (tmp_path / "a.json").read_text().splitlines()
+
+
+def test_a_kind_has_to_be_known() -> None:
+    with pytest.raises(ValueError, match="'speed' is not a kind of record"):
+        record_of("speed", ())
+    assert PEERS in KINDS

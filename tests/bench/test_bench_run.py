@@ -1,4 +1,4 @@
-"""bench, run for real on the smallest of everything."""
+"""The benchmarks of the command line, run with the smallest models and the fewest samples."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
+from lsms_rt.bench import half_precision
 from lsms_rt.bench.engine import measure_engine
 from lsms_rt.bench.options import EngineOptions, PeersOptions, ScalingOptions
 from lsms_rt.bench.peers.contenders import CONTENDERS
 from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
-from lsms_rt.bench.records import SCALING, record_of
+from lsms_rt.bench.records import SCALING, read, record_of
 from lsms_rt.bench.samples import Samples
-from lsms_rt.bench.stopwatch import Effort
 from lsms_rt.bench.tables import markdown
+from lsms_rt.bench.timing import Effort
 from lsms_rt.cli.bench import join_subcommand, print_record
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
@@ -51,6 +52,7 @@ def test_an_engine_is_measured() -> None:
     assert found["memory"]["peak_rss_mb"] >= found["memory"]["rss_after_mb"]
 
 
+@pytest.mark.slow
 def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.json"
     assert main(["bench", "demo", "--quick", "-o", str(file)]) == 0
@@ -69,15 +71,16 @@ def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "run.png"}
 
 
-def test_peers_answer_the_same(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     prepare = pytest.importorskip("lsms_rt.bench.peers.prepare").prepare
     from lsms_rt.data import demo_checkpoint
 
     what = prepare(tmp_path, demo_checkpoint(), "tiny", 64)
     options = PeersOptions(slices=2, launches=1, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
     random_inputs(options, tmp_path, 64, what["max_tokens"], what["vocabulary"])
-    said: list[str] = []
-    found = run_peers(tmp_path, options, said.append)
+    messages: list[str] = []
+    found = run_peers(tmp_path, options, messages.append)
     rows = {row["name"]: row for row in found["rows"]}
     assert set(rows) == {OURS, REFERENCE, "naive graph"} and not found["absent"]
     for name, row in rows.items():
@@ -86,17 +89,27 @@ def test_peers_answer_the_same(tmp_path: Path) -> None:
     assert rows[OURS]["times_ours"]["value"] == 1
     (tmp_path / "naive.onnx").write_bytes(b"broken")
     with pytest.raises(MachineError, match=r"naive graph failed \(exit code 1\).*--without"):
-        run_peers(tmp_path, replace(options, names=("naive graph",)), said.append)
+        run_peers(tmp_path, replace(options, names=("naive graph",)), messages.append)
 
 
-def test_goals_are_of_contenders() -> None:
+def test_a_benchmark_prints_a_table_or_json_and_writes_a_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half_precision.main(["-o", str(tmp_path / "a.json")])
+    assert "large mean       conventional" in capsys.readouterr().out
+    half_precision.main(["--json"])
+    assert json.loads(capsys.readouterr().out)["rows"] == read(tmp_path / "a.json")["rows"]
+
+
+def test_goals_name_contenders() -> None:
     assert set(GOALS) <= {contender.name for contender in CONTENDERS}
 
 
+@pytest.mark.slow
 def test_scaling_measures_every_point_and_draws_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one engine for all, which is what takes the time."""
+    """All points use one engine, because building takes most of the time."""
     axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
     options = ScalingOptions(
         image_size=64, sizes=(64,), batches=(1, 2), tokens=(32,), slices=(1, 3), rounds=2, text=axes.SMALL_TEXT

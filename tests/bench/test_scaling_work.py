@@ -21,7 +21,7 @@ def test_kinds_and_operations() -> None:
     assert kind_of("Erf", [(1,)]) == "sums, norms, other" and flops_of("Erf", [(1,)], [(1,)]) == 0
 
 
-def test_warm_up_does_not_count() -> None:
+def test_warm_up_is_not_counted() -> None:
     shapes = [{"float": [1, 2]}]
     arguments = {"node_index": "3", "op_name": "Gelu", "input_type_shape": shapes, "output_type_shape": shapes}
     events = [{"cat": "Node", "name": "x_kernel_time", "dur": ms * 1000, "args": arguments} for ms in (99, 5, 1, 3)]
@@ -30,7 +30,7 @@ def test_warm_up_does_not_count() -> None:
 
 
 def test_operations_of_a_real_graph_are_those_of_its_layers(demo_engine: Path) -> None:
-    """Dense layers are counted on their own in calibration.layers; attention and depthwise ones come on top."""
+    """export.graph.layers counts the dense layers; attention and depthwise convolutions come on top."""
     graph = demo_engine / "image.onnx"
     rows = {row.kind: row for row in profile(graph, runs=1)}
     counted = sum(row.flops for row in rows.values())

@@ -1,4 +1,4 @@
-"""Sensors, from what boards and drivers print: none of them is here."""
+"""Sensors, with the documented output of boards and drivers; no board or driver is needed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lsms_rt.bench.energy import energy
-from lsms_rt.bench.sensors import Sensors, find_sensors, nvml, tegrastats
+from lsms_rt.bench.sensors import Sensors, energy, find_sensors, nvml, tegrastats
 
-# The formats of an Orin Nano (L4T 36) and of a Nano (L4T 32), as NVIDIA documents them, with figures of ours.
+# The formats of an Orin Nano (L4T 36) and of a Nano (L4T 32) as documented by NVIDIA, with made-up figures.
 ORIN = (
     "11-25-2026 10:00:00 RAM 2448/7620MB (lfb 2x4MB) SWAP 0/3810MB (cached 0MB) CPU [4%@1510,0%@1510,off,off] "
     "GR3D_FREQ 61%@[624] cpu@48.5C soc2@47.6C tj@49.1C cv0@-256C VDD_IN 7970mW/4969mW VDD_CPU_GPU_CV 2001mW/514mW "
@@ -25,7 +24,8 @@ NANO = (
 def test_tegrastats_of_an_orin() -> None:
     found = tegrastats.parse(ORIN)
     assert found["rails"] == {"VDD_IN": 7970, "VDD_CPU_GPU_CV": 2001, "VDD_SOC": 1419}
-    assert found["celsius"] == {"cpu": 48.5, "soc2": 47.6, "tj": 49.1}  # a sensor that is off says -256
+    # A sensor that is off reports -256.
+    assert found["celsius"] == {"cpu": 48.5, "soc2": 47.6, "tj": 49.1}
     assert (found["ram_mb"], found["gpu_percent"], found["gpu_mhz"]) == (2448, 61, 624)
     assert tegrastats.whole_watts(found) == 7.97
 
@@ -49,19 +49,19 @@ def test_power_adds_up_over_time() -> None:
     assert total.joules(13.0) == pytest.approx(2 * 4 + 1 * 6)
 
 
-def test_a_hot_board_and_a_changed_mode_are_said() -> None:
+def test_a_hot_board_and_a_changed_mode_are_warned_about() -> None:
     before = {"power_mode": "15W", "celsius": {"tj": 60.0}}
-    said = tegrastats.throttled([before, {"power_mode": "7W", "celsius": {"tj": 97.0}}, before])
-    assert "15W, then 7W" in said[0] and "tj is at 97 degrees" in said[1]
+    warnings = tegrastats.throttled([before, {"power_mode": "7W", "celsius": {"tj": 97.0}}, before])
+    assert "15W, then 7W" in warnings[0] and "tj is at 97 degrees Celsius" in warnings[1]
     assert not tegrastats.throttled([before, before])
 
 
 class NVMLError(Exception):
-    """As the library's."""
+    """A fake of pynvml's error."""
 
 
 class Library:
-    """What ``pynvml`` answers, with a counter that rises by 2500 mJ a question."""
+    """A fake of ``pynvml`` whose counter rises by 2500 mJ per query."""
 
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, NVMLError = 1, 2, 0, NVMLError
 
@@ -95,7 +95,7 @@ class Library:
         raise NVMLError("Not Supported")
 
 
-def test_nvml_state_tells_what_the_gpu_tells() -> None:
+def test_nvml_state_holds_what_the_gpu_reports() -> None:
     state = nvml.Device(Library()).state()
     assert state == {
         "sm_mhz": 1980, "memory_mhz": 2619, "celsius": 41, "watts": 118.5, "used_mb": 2500.0, "throttle_bits": None,
@@ -109,7 +109,7 @@ def test_nvml_state_tells_what_the_gpu_tells() -> None:
     assert nvml.NvmlMeter(nvml.Device(Library())).joules() == 1002.5
 
 
-def test_a_gpu_without_a_counter_is_no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_a_counter_has_no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Library(counter=False))
     monkeypatch.setattr("lsms_rt.bench.sensors.find.look", lambda: SimpleNamespace(problem=None))
     sensors = find_sensors()
@@ -118,7 +118,7 @@ def test_a_gpu_without_a_counter_is_no_meter(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Meter:
-    """10 W idle and 30 W at work, on a clock of its own."""
+    """A fake meter with its own clock: 10 W idle and 30 W at work."""
 
     source = "a test"
 
@@ -148,7 +148,7 @@ def test_energy_is_above_idle() -> None:
     assert found["joules_a_slice_with_idle"] == pytest.approx(30 * 10 / 80)
 
 
-def test_absent_sensors_are_said_to_be() -> None:
+def test_absent_sensors_are_reported() -> None:
     sensors = find_sensors()
     if sensors.meter is None:
         assert sensors.absent and energy(lambda: 1, sensors) == {"absent": sensors.absent}
@@ -171,15 +171,15 @@ def test_states_are_read_while_a_device_works() -> None:
     assert states == [] or find_sensors().absent is None
 
 
-def test_an_agx_orin_has_parts_and_no_rail_of_all() -> None:
+def test_the_power_of_an_agx_orin_is_the_sum_of_its_rails() -> None:
     line = "RAM 3000/30000MB tj@50C VDD_GPU_SOC 4000mW/4000mW VDD_CPU_CV 1500mW/1500mW VIN_SYS_5V0 3500mW/3500mW"
     assert tegrastats.whole_watts(tegrastats.parse(line)) == 9.0
     assert tegrastats.whole_watts(tegrastats.parse("tj@50C VIN_SYS_5V0 3500mW/3500mW")) is None
 
 
-def test_a_meter_that_tells_nothing_is_absent() -> None:
+def test_a_meter_without_readings_is_absent() -> None:
     meter = Meter()
     meter.idle = meter.work = lambda *_: 1  # type: ignore[method-assign]
     ticks = iter(range(100))
     found = energy(lambda: 1, Sensors(lambda: meter, dict, lambda states: []), 3.0, lambda: next(ticks), lambda _: None)
-    assert "no power was told" in found["absent"]
+    assert "no power reading for" in found["absent"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lsms_rt.bench.int8 import table
+from lsms_rt.bench.tables import int8_table
 from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.data import demo_calibration, demo_checkpoint
 from lsms_rt.digest import sha256
@@ -16,7 +16,7 @@ RECORD = json.loads((ROOT / "bench/results/cpu/int8.json").read_text())
 
 
 def test_the_table_is_the_measured_one() -> None:
-    assert table(RECORD) in (ROOT / "docs/int8.md").read_text()
+    assert int8_table(RECORD) in (ROOT / "docs/int8.md").read_text()
 
 
 def test_the_bundled_recipe_is_the_one_that_was_measured() -> None:

@@ -26,7 +26,7 @@ from fake_tensorrt import FakeDevice, FakeLibrary
 
 from lsms_rt import errors
 from lsms_rt.bench.device_times import event_times
-from lsms_rt.bench.stopwatch import Effort
+from lsms_rt.bench.timing import Effort
 from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.lane import MAX_IDLE

@@ -37,41 +37,47 @@ ARROWS = {
         "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "tokenizer",
     },
     "mathematics": set(),
-    "kernels": {"digest", "mathematics"},
+    "records": {"digest", "errors"},
+    "style": set(),
+    "kernels": {"digest", "mathematics", "records"},
     "model": {"errors", "kernels", "mathematics"},
     "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "reading"},
     "graph": {"errors", "kernels"},
-    "calibration": {"atomic", "datasets", "digest", "engine", "errors", "graph", "segmenter", "tokenizer"},
+    "calibration": {"atomic", "datasets", "digest", "engine", "errors", "graph", "segmenter", "style", "tokenizer"},
     "export": {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "graph", "kernels",
         "machine", "model", "preprocess", "reading", "segmenter", "tokenizer",
     },
     "bench": {
         "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph", "kernels",
-        "machine", "mathematics", "model", "postprocess", "reading", "segmenter",
+        "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
     "body": set(),
     "training": {
         "atomic", "bench", "body", "ct_slice", "data", "datasets", "errors", "export", "model", "preprocess", "reading",
-        "segmenter", "tokenizer",
+        "records", "segmenter", "style", "tokenizer",
     },
     "cli": {
         "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export",
-        "machine", "mathematics", "postprocess", "privacy", "reading", "segmentation", "segmenter", "tokenizer",
-        "writing",
+        "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation", "segmenter",
+        "tokenizer", "writing",
     },
 }  # fmt: skip
 
 
 # The mathematics of the model: its modules and the kernels both compute by it.
 MATHEMATICS = {"model.config", "model.functional", "model.folded"}
+# Modules of bench that all other folders use; they import nothing but errors.
+SHARED = {"bench.records": "records", "bench.provenance": "records", "bench.style": "style"}
 
 
 def room_of(name: str) -> str:
     """The part of the house that a module belongs to, by its dotted name inside the package."""
     if name == "export.graph" or name.startswith("export.graph."):
         return "graph"
+    if name in SHARED:
+        return SHARED[name]
     return "mathematics" if name in MATHEMATICS else name.split(".")[0]
 
 
