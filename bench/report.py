@@ -10,6 +10,8 @@ from pathlib import Path
 from lsms_rt.errors import InputError, MissingDependencyError
 
 from .records import read
+from .summary import PART as SUMMARY
+from .summary import summary
 from .tables import PARTS, markdown
 
 BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
@@ -51,6 +53,9 @@ def filled(text: str, folder: Path) -> str:
         if not (closed and ended):
             raise InputError(f"a table of {name[:60]!r} has no end; close it with {END}")
         file, _, part = name.partition(" ")
+        if part == SUMMARY:
+            done += f"{before}{BEGIN.format(name)}\n{summary(folder / file)}{END}"
+            continue
         if part not in PARTS:
             raise InputError(f"no part {part[:60]!r} of a record; there are {', '.join(filter(None, PARTS))}")
         done += f"{before}{BEGIN.format(name)}\n{PARTS[part](read(folder / file))}{END}"
