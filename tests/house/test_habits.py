@@ -95,3 +95,13 @@ def test_the_last_fuzzing_run_found_nothing() -> None:
     assert sum(row["cases"] for name, row in rows.items() if name != "engine") >= 20_000
     assert rows["engine"]["cases"] >= 2_000
     assert all(row["ok"] + row["typed"] == row["cases"] for row in rows.values())
+
+
+# Some of these paths arrive with other branches of the same step; remove this mark after the merge.
+@pytest.mark.xfail(strict=False)
+def test_every_place_that_contributing_names_exists() -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
+    named = {name for name in re.findall(r"`([\w./]+)`", text) if "/" in name and "..." not in name}
+    # Some are named relative to a folder.
+    folders = (ROOT, ROOT / "lsms_rt", ROOT / "lsms_rt/datasets/phantom")
+    assert sorted(name for name in named if not any((folder / name).exists() for folder in folders)) == []
