@@ -13,7 +13,7 @@ from lsms_rt.bench.peers.side_by_side import GOALS
 from lsms_rt.bench.records import read
 
 ROOT = Path(__file__).parents[2]
-TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md")]
+TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 TEXTS += sorted((ROOT / "docs").glob("*.md"))
 
 
