@@ -76,8 +76,13 @@ def _peers(record: dict[str, Any]) -> str:
 
 
 def _peer_goals(record: dict[str, Any]) -> str:
-    goals = [(row["goal"], row["times_ours"]["value"]) for row in record["rows"] if "goal" in row]
-    return ", ".join(f"{goal:g}{_missed(value < goal)}" for goal, value in goals)
+    """Return the goals; one that lies inside the 95 % interval of its ratio is not significantly reached."""
+    goals = [(row["goal"], row["times_ours"]) for row in record["rows"] if "goal" in row]
+    words = []
+    for goal, ratio in goals:
+        unsure = " (not significant)" if ratio["low"] < goal <= ratio["value"] else ""
+        words.append(f"{goal:g}{_missed(ratio['value'] < goal)}{unsure}")
+    return ", ".join(words)
 
 
 def _missed(missed: bool) -> str:
