@@ -1,47 +1,56 @@
-# Every target sets up what it needs.  demo uses the runtime's few packages; the rest uses the developers' environment.
+# Every target first sets up the environment it needs: `demo` the runtime alone, all others the developers' tools.
 PYTHON ?= python3
 DEV := .venv
 RUN := .venv-run
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
 
-.PHONY: demo test check bench tables aot roofline gpu-check train-demo wheel clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check bench tables aot roofline gpu-check train-demo wheel clean
 
-demo: $(RUN)/.done  ## run the bundled engine on bundled slices, draw the answers into out/demo
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+demo: $(RUN)/.done  ## run the bundled engine on the bundled slices and write pictures to out/demo (no PyTorch)
 	$(RUN)/bin/lsms-rt demo -o $(OUT)/demo
 
-test: $(DEV)/.done  ## all tests that need no GPU
+test: $(DEV)/.done  ## run all tests that need no GPU
 	$(DEV)/bin/python -m pytest
 
-check: $(DEV)/.done  ## ruff and mypy
+test-fast: $(DEV)/.done  ## run the tests without an export, a build or the network
+	$(DEV)/bin/python -m pytest -m "not slow"
+
+check: $(DEV)/.done  ## check style, types and spelling
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy -p lsms_rt
+	git ls-files -z | xargs -0 $(DEV)/bin/codespell
 
-bench: $(DEV)/.done  ## the bundled engine on this machine: latency, throughput, cold start, memory
+bench: $(DEV)/.done  ## measure the bundled engine on this machine: latency, throughput, cold start, memory
 	$(DEV)/bin/lsms-rt bench demo
 
-tables: $(DEV)/.done  ## the tables of README.md and docs/ from the committed results
+tables: $(DEV)/.done  ## write the generated parts of README.md and docs/: tables of results, API reference
 	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md
+	$(DEV)/bin/python tests/helpers/api_reference.py
 
-aot: $(DEV)/.done  ## compile all kernels for all architectures (no GPU needed; minutes), write the committed report
+aot: $(DEV)/.done  ## compile all kernels for all architectures (minutes, no GPU) and write the committed report
 	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json
 
-roofline: $(DEV)/.done  ## floors of every stage, as a table, JSON and picture (computed, no GPU needed)
+roofline: $(DEV)/.done  ## compute the lower bounds of every stage's time (no GPU): table, JSON, picture
 	$(DEV)/bin/python -m lsms_rt.bench.gpu.roofline -o bench/results/roofline.json --picture docs/roofline.png
 
-gpu-check:  ## on a GPU, with its own Python and PyTorch: verify all kernels, then time them; GPU_CHECK="--quick" for a look
+gpu-check:  ## on a GPU, with that machine's Python and PyTorch: verify and time all kernels (GPU_CHECK="--quick" for a look)
 	PYTHONPATH=. $(PYTHON) -m lsms_rt.bench.gpu.check $(GPU_CHECK)
 
-train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores; resumes), then measure and bundle them
+train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores, resumes), then measure and bundle them
 	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo
 	$(DEV)/bin/python -m lsms_rt.training.release --run runs/demo
 
-wheel: $(DEV)/.done
-	rm -rf build/lib build/bdist.*  # a module that is gone must not be shipped again
+wheel: $(DEV)/.done  ## build the wheel into dist/
+	rm -rf build/lib build/bdist.*  # a removed module must not be shipped again
 	$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-# A machine's own PyTorch may be a CUDA build of several GB: constraints.txt pins the version that CI has as a CPU build.
+# A machine's own index may prefer a CUDA build of PyTorch (several GB); constraints.txt names the version that CI uses.
 $(DEV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python $(PIP) -c constraints.txt torch
@@ -53,5 +62,5 @@ $(RUN)/.done: pyproject.toml
 	$(RUN)/bin/python $(PIP) -e .
 	touch $@
 
-clean:
+clean:  ## remove environments, builds and outputs
 	rm -rf $(DEV) $(RUN) build dist $(OUT) *.egg-info

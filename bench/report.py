@@ -10,6 +10,8 @@ from pathlib import Path
 from lsms_rt.errors import InputError, MissingDependencyError
 
 from .records import read
+from .summary import PART as SUMMARY
+from .summary import summary
 from .tables import PARTS, markdown
 
 BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
@@ -67,6 +69,9 @@ def filled(text: str, folder: Path) -> str:
         if not (closed and ended):
             raise InputError(f"the table of {name[:60]!r} has no end; add a line {END} after it")
         file, _, part = name.partition(" ")
+        if part == SUMMARY:
+            done += f"{before}{BEGIN.format(name)}\n{summary(folder / file)}{END}"
+            continue
         if part not in PARTS:
             raise InputError(f"{part[:60]!r} is not a part of a record; choose from {', '.join(filter(None, PARTS))}")
         done += f"{before}{BEGIN.format(name)}\n{PARTS[part](read(folder / file))}{END}"
