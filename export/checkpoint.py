@@ -64,6 +64,9 @@ def manifest_of(config: LsmsConfig, checkpoint: Path, profile: tuple[int, int, i
         image_size=config.image_size,
         channels=config.in_channels,
         hu_window=config.hu_window,
+        crop=config.crop,
+        # A package that does not know the field would not crop, and find other masks.
+        format=1 if config.crop == "none" else 2,
         orientation=ORIENTATION,
         max_tokens=config.text.max_tokens,
         max_batch=profile[2],

@@ -136,7 +136,7 @@ def _inputs(engine: EngineDirectory, examples: Iterable[tuple[np.ndarray, str]])
     tokenizer = Tokenizer(engine.read("tokenizer.json"), manifest.max_tokens)
     inputs = []
     for hu, text in examples:
-        image, _ = to_tensor(slice_from_array(hu), manifest.image_size, manifest.hu_window)
+        image, _ = to_tensor(slice_from_array(hu), manifest.image_size, manifest.hu_window, manifest.crop)
         try:
             tokens = tokenizer(text)
         except InputError:

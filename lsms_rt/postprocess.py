@@ -13,6 +13,9 @@ from .preprocess import Placement, resize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# The logit of what the network has not seen, outside of the body: probability 0.
+OUTSIDE = -100.0
+
 
 def highest_probability(logits: NDArray[Any], placement: Placement) -> float:
     """Return the highest probability in the slice.
@@ -42,7 +45,9 @@ def probability_in_grid(logits: NDArray[Any], placement: Placement, ct: CtSlice)
     Raises:
         EngineInvalidError: the logits have another shape, or are not finite.
     """
-    x = resize(_inside(logits, placement), ct.hu.shape[0], ct.hu.shape[1])
+    top, left, bottom, right = placement.box
+    x = np.full(ct.hu.shape, OUTSIDE, np.float32)
+    x[top:bottom, left:right] = resize(_inside(logits, placement), bottom - top, right - left)
     probability: NDArray[np.float32] = _sigmoid(ct.to_input_grid(x))
     return probability
 

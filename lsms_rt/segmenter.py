@@ -216,7 +216,8 @@ class Segmenter:
 
     def _prepare(self, slices: Sequence[CtSlice], timings: dict[str, float]) -> tuple[np.ndarray, list[Placement]]:
         with _timed(timings, "prepare"):
-            placed = [to_tensor(ct, self.manifest.image_size, self.manifest.hu_window) for ct in slices]
+            manifest = self.manifest
+            placed = [to_tensor(ct, manifest.image_size, manifest.hu_window, manifest.crop) for ct in slices]
             return np.concatenate([tensor for tensor, _ in placed]), [placement for _, placement in placed]
 
     def _results(

@@ -64,7 +64,7 @@ def test_one_marked_pixel_at_equal_size() -> None:
 
 def test_extreme_logits_do_not_overflow() -> None:
     ct = CtSlice(np.zeros((16, 16), np.float32))
-    place = Placement(16, 0, 0, 16, 16)
+    place = Placement(image_size=16, top=0, left=0, rows=16, columns=16, box=(0, 0, 16, 16))
     logits = np.full((16, 16), 60000, np.float16)
     assert (probability_in_grid(logits, place, ct) == 1).all()
     assert (probability_in_grid(-logits, place, ct) == 0).all()
@@ -72,7 +72,7 @@ def test_extreme_logits_do_not_overflow() -> None:
 
 def test_bad_logits_are_the_engines_fault() -> None:
     ct = CtSlice(np.zeros((16, 16), np.float32))
-    place = Placement(16, 0, 0, 16, 16)
+    place = Placement(image_size=16, top=0, left=0, rows=16, columns=16, box=(0, 0, 16, 16))
     with pytest.raises(EngineInvalidError, match=r"1 of 256 logits"):
         probability_in_grid(np.where(np.arange(256).reshape(16, 16) == 3, np.nan, 0), place, ct)
     with pytest.raises(EngineInvalidError, match=r"\(8, 8\)"):

@@ -21,8 +21,10 @@ from lsms_rt.errors import (
 
 from .registry import BACKENDS, ONNXRUNTIME
 
-# of the directory; increased when an older package could not read it
-FORMAT = 1
+# The newest format that this package reads; increased when an older package could not read a directory.
+# Format 2 has the field crop.
+FORMAT = 2
+CROPS = ("none", "body")
 MANIFEST = "manifest.json"
 REBUILD = "rebuild it: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
 
@@ -58,6 +60,7 @@ class Manifest:
         plan_options: options of the plan builder: hardware and version compatibility, workspace.
         files: names of the files and their sha256, in hexadecimal.
         built_by: program and version that built the engine.
+        crop: what of a slice the network sees: "none", all of it, or "body", the square around the body.
         format: version of the directory's format.
         manifest_digest: sha256 of all other fields.
     """
@@ -88,7 +91,8 @@ class Manifest:
     plan_options: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     built_by: str = ""
-    format: int = FORMAT
+    crop: str = "none"
+    format: int = 1
     manifest_digest: str = ""
 
     @property
@@ -263,6 +267,9 @@ def _check(file: Path, manifest: Manifest) -> None:
         raise EngineInvalidError(f"{file}: hu_window is {brief(repr(window))}, not (lower, upper) in HU; {REBUILD}")
     if not window[0] < window[1]:
         raise EngineInvalidError(f"{file}: hu_window is {window!r}, the lower bound is not below the upper; {REBUILD}")
+    if manifest.crop not in CROPS:
+        what = f"crop is {brief(repr(manifest.crop))}, not one of {', '.join(CROPS)}"
+        raise EngineInvalidError(f"{file}: {what}; {REBUILD}")
     for name in ("threshold", "confidence"):
         value = getattr(manifest, name)
         if not isinstance(value, (int, float)) or not 0 < value < 1:

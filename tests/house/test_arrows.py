@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
-    "atomic", "cli", "ct_slice", "data", "digest", "engine", "errors", "machine", "postprocess", "preprocess",
+    "atomic", "body", "cli", "ct_slice", "data", "digest", "engine", "errors", "machine", "postprocess", "preprocess",
     "privacy", "reading", "segmentation", "segmenter", "tokenizer", "writing",
 }  # fmt: skip
 # package or module -> those it may import from, at the top of a file or inside a function
@@ -27,7 +27,7 @@ ARROWS = {
     "atomic": {"errors"},
     "ct_slice": {"errors"},
     "tokenizer": {"errors"},
-    "preprocess": {"ct_slice", "errors"},
+    "preprocess": {"body", "ct_slice", "errors"},
     "postprocess": {"ct_slice", "errors", "preprocess"},
     "reading": {"ct_slice", "errors", "privacy"},
     "writing": {"atomic", "ct_slice", "errors", "postprocess", "reading"},
