@@ -232,7 +232,7 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
 
 
 def test_arguments_that_cannot_be_are_called_by_their_names() -> None:
-    with pytest.raises(MachineError, match=r"device 'cuda': PyTorch sees no NVIDIA GPU here"):
+    with pytest.raises(MachineError, match=r"device 'cuda': PyTorch finds no NVIDIA GPU"):
         open_checkpoint(device="cuda")
     with pytest.raises(ValueError, match="kernels is 'fast'; choose from"):
         open_checkpoint(kernels="fast")
