@@ -12,7 +12,7 @@ def missing() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (pip install 'lsms-rt[triton]')"
     if not torch.cuda.is_available():
-        return "PyTorch sees no NVIDIA GPU here"
+        return "PyTorch finds no NVIDIA GPU"
     capability = torch.cuda.get_device_capability()
     if capability < (8, 0):
         return f"the GPU has compute capability {capability[0]}.{capability[1]}, the kernels need 8.0 or newer"

@@ -43,7 +43,7 @@ def stopwatch(run: Callable[[], object], *, graph: bool = True) -> Samples:
 def test_without_a_gpu_the_commands_end_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu_check.main([]) == 3
     assert tune.main([]) == 3
-    assert capsys.readouterr().err.count("PyTorch sees no NVIDIA GPU here") == 2
+    assert capsys.readouterr().err.count("PyTorch finds no NVIDIA GPU") == 2
 
 
 @pytest.mark.slow

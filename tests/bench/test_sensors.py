@@ -111,7 +111,7 @@ def test_nvml_state_holds_what_the_gpu_reports() -> None:
 
 def test_a_gpu_without_a_counter_has_no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Library(counter=False))
-    monkeypatch.setattr("lsms_rt.bench.sensors.find.look", lambda: SimpleNamespace(problem=None))
+    monkeypatch.setattr("lsms_rt.bench.sensors.find.query_driver", lambda: SimpleNamespace(problem=None))
     sensors = find_sensors()
     assert sensors.meter is None and sensors.state()["sm_mhz"] == 1980
     assert "no energy counter" in energy(lambda: 1, sensors)["absent"]

@@ -25,7 +25,7 @@ def test_refused_engines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     refused(capsys, 4, "has changed", "predict", str(engine), SLICE, "--text", TEXT)
     refused(capsys, 4, "has changed", "inspect", str(engine))
     (engine / "image.onnx").unlink()
-    refused(capsys, 4, "lacks image.onnx", "predict", str(engine), SLICE, "--text", TEXT)
+    refused(capsys, 4, "image.onnx is missing in", "predict", str(engine), SLICE, "--text", TEXT)
     manifest = json.loads((engine / "manifest.json").read_text())
     (engine / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
     refused(capsys, 4, "format 99", "predict", str(engine), SLICE, "--text", TEXT)

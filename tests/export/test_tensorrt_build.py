@@ -338,7 +338,7 @@ def test_plans_that_cannot_run_here_are_kept_and_said_so(
 ) -> None:
     """A GPU for which they are not built, in the machine that builds them, must not cost the build."""
     driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
-    monkeypatch.setattr(plans, "look", lambda: driver)
+    monkeypatch.setattr(plans, "query_driver", lambda: driver)
     monkeypatch.setattr(plans.importlib.util, "find_spec", lambda _: object())
     said: list[str] = []
     options = PlanOptions(targets=("sm_86",))

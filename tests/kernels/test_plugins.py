@@ -292,7 +292,7 @@ def test_where_plugins_go(
     monkeypatch: pytest.MonkeyPatch, backend: str, precision: str, version: str, missing: str | None, why: str | None
 ) -> None:
     driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
-    monkeypatch.setattr(plans_module, "look", lambda: driver)
+    monkeypatch.setattr(plans_module, "query_driver", lambda: driver)
     monkeypatch.setattr(plans_module, "load", lambda _: SimpleNamespace(__version__=version))
     monkeypatch.setattr(room, "missing", lambda: missing)
     by_default = BuildOptions(backend=backend, precision=precision)
@@ -309,7 +309,7 @@ def test_where_plugins_go(
             with pytest.raises(InputError, match=r"not for --hardware ampere\+ or --version-compatible"):
                 chosen_kernels(replace(requested, plan=options))
         spark = Driver((13, 0), (Gpu("NVIDIA GB10", (12, 1), 128 << 30, True),))
-        monkeypatch.setattr(plans_module, "look", lambda: spark)
+        monkeypatch.setattr(plans_module, "query_driver", lambda: spark)
         assert chosen_kernels(by_default) == "stock"
         with pytest.raises(InputError, match="not for sm_121; use --kernels stock"):
             chosen_kernels(requested)
