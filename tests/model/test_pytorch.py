@@ -55,7 +55,7 @@ def test_auto_logs_the_choice(caplog: pytest.LogCaptureFixture, monkeypatch: pyt
     monkeypatch.setattr(room, "missing", lambda: None)
     with caplog.at_level(logging.INFO, "lsms_rt"):
         assert small("auto").kernels == "triton"
-    assert "took the Triton kernels" in caplog.text
+    assert "uses the Triton kernels" in caplog.text
 
 
 def test_unknown_kernels_are_refused() -> None:
