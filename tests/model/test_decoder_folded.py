@@ -91,6 +91,6 @@ def test_a_folded_model_is_not_saved(tmp_path) -> None:
     assert isinstance(model.decoder, FullScaleDecoder)
     model.fold_decoder().fold_decoder()  # twice is harmless
     assert isinstance(model.decoder, FoldedDecoder)
-    with pytest.raises(ValueError, match="save it before folding"):
+    with pytest.raises(ValueError, match=r"save it before fold_decoder\(\)"):
         model.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())

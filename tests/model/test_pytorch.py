@@ -48,14 +48,14 @@ def test_triton_without_a_gpu_is_an_error_that_says_so() -> None:
         small("triton")
 
 
-def test_auto_says_what_it_took(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_logs_the_choice(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     with caplog.at_level(logging.INFO, "lsms_rt"):
         assert small("auto").kernels == "stock"
-    assert "took stock operations: PyTorch sees no NVIDIA GPU" in caplog.text
+    assert "uses stock operations: PyTorch sees no NVIDIA GPU" in caplog.text
     monkeypatch.setattr(room, "missing", lambda: None)
     with caplog.at_level(logging.INFO, "lsms_rt"):
         assert small("auto").kernels == "triton"
-    assert "took the Triton kernels" in caplog.text
+    assert "uses the Triton kernels" in caplog.text
 
 
 def test_unknown_kernels_are_refused() -> None:
@@ -179,7 +179,7 @@ def test_the_runner_answers_like_the_model() -> None:
 
 
 def test_the_runner_refuses_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="CUDA graphs need a GPU, the runner's device is cpu"):
+    with pytest.raises(ValueError, match="CUDA graphs need a GPU, but the runner's device is cpu"):
         TorchRunner(small(), "cpu", graphs=True)
     monkeypatch.setattr(room, "missing", lambda: None)
     with pytest.raises(ValueError, match="kernels='stock'"):
