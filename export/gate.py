@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.calibration.compare import check_budget
 from lsms_rt.calibration.files import write_whole
 from lsms_rt.calibration.gate import GateData, GateResult, run_gate
+from lsms_rt.calibration.policy import check_budget
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import Manifest, open_directory, sha256
@@ -74,7 +74,7 @@ def gate(
     record = result.to_dict() | {
         "accepted": accepted,
         "max_dice_drop": options.max_dice_drop,
-        "data": data.what,
+        "data": data.description,
         "data_digest": data.digest,
         "measured_with": measured_with(manifest),
         "report_sha256": sha256(page.encode()),

@@ -104,8 +104,6 @@ def _print_gate(gate: dict[str, Any], report: Path) -> None:
 
 def calibrate(options: argparse.Namespace) -> None:
     from lsms_rt.calibration.calibrate import CalibrateOptions, calibrate
-    from lsms_rt.calibration.compare import unchecked
-    from lsms_rt.calibration.pictures import layers_picture
     from lsms_rt.engine.manifest import MANIFEST
 
     names = (
@@ -122,7 +120,6 @@ def calibrate(options: argparse.Namespace) -> None:
         "threads",
     )
     wanted = CalibrateOptions(**{name: getattr(options, name) for name in names})
-    wanted.check()
     engine = options.source
     if not (engine / MANIFEST).is_file() and not (engine / "config.json").is_file():
         raise InputError(f"{engine} is neither an engine nor a checkpoint: it has no {MANIFEST} and no config.json")
@@ -131,33 +128,10 @@ def calibrate(options: argparse.Namespace) -> None:
     elif options.image_size is not None:
         raise InputError("--image-size is for a checkpoint; an engine has its own")
     done = calibrate(engine, options.dataset, options.output, wanted, say)
-    taken = {unit.key for unit in done.found.chosen}
-    picture = options.output / "layers.png"
-    picture.write_bytes(layers_picture(done.units, done.effects, taken, done.found.trials))
-    recipe = done.recipe
     if options.json:
-        print(json.dumps({"recipe": str(options.output), "digest": recipe.digest, "macs_share": recipe.macs_share,
-                          "method": recipe.method, **recipe.measured}, indent=2))  # fmt: skip
-        return
-    print(
-        f"{options.output}: {len(taken)} of {len(done.units)} {wanted.by}s INT8, {recipe.macs_share:.0%} of all dense "
-        f"multiply-accumulates; ranges by {recipe.method}"
-    )
-    found = done.found
-    for what, trial in (
-        ("these layers", found.best), ("the most that passed", found.largest), ("all layers", found.everything)
-    ):  # fmt: skip
-        dice = trial.comparison.dice
-        if dice is not None:
-            print(
-                f"  {what}, {trial.share:.1%}: mean Dice {dice.reference:.4f} -> {dice.engine:.4f}, {dice.n} sentences"
-            )
-        for reason in trial.failures:
-            print(f"    {reason}")
-    for point in unchecked(found.best.comparison):
-        print(f"  not checked: {point}")
-    print(f"look at {picture}; then: lsms-rt build-engine --precision int8 --calibration {options.output}")
-    print("  with the same --checkpoint, and --dataset for the gate")
+        print(json.dumps(done.to_dict(), indent=2))
+    else:
+        print("\n".join(done.summary()))
 
 
 def _fp32_engine(options: argparse.Namespace) -> Path:

@@ -44,7 +44,7 @@ def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> Non
     """Best, median and worst answers to true sentences: green true mask, red answer."""
     from matplotlib.figure import Figure
 
-    ranked = sorted((a for a in answers if a.wanted), key=lambda answer: answer.dice)
+    ranked = sorted((a for a in answers if a.target_nonempty), key=lambda answer: answer.dice)
     middle = len(ranked) // 2
     picked = [("worst", ranked[:4]), ("median", ranked[middle - 2 : middle + 2]), ("best", ranked[-4:])]
     figure = Figure(figsize=(13, 11), layout="constrained")
