@@ -6,7 +6,6 @@ Bodies run on ONNX Runtime; descriptions and launches are compared with the kern
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import os
@@ -14,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from lsms_rt import kernels as room
+from lsms_rt import kernels
 from lsms_rt.engine.tensorrt.variant import RTX
 from lsms_rt.errors import EngineError, InputError
 from lsms_rt.export import kernel_nodes
@@ -34,6 +33,7 @@ from lsms_rt.export.onnx_export import export_graphs
 from lsms_rt.export.tensorrt import PlanOptions, build_plan
 from lsms_rt.kernels import plugins, registry
 from lsms_rt.kernels.shape import Shape, stage_shapes
+from lsms_rt.kernels.tensors import dtype_of, is_batched, size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.machine.gpu import Driver, Gpu
 from lsms_rt.model import LSMS, TextConfig, preset
@@ -42,58 +42,88 @@ SHAPES = [shape for name in ("tiny", "base") for size in (224, 512) for shape in
 TYPES = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}
 
 
-# --------------------------------------------------------------------------------------------- nodes and bodies
+# Nodes and their bodies
+
+
+BODY_SHAPE = Shape(32, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def bodies() -> dict[ModuleType, onnx.FunctionProto]:
+    """The body of every kernel, exported once."""
+    return {m: body(plugins.plugin_name(m, BODY_SHAPE), m, BODY_SHAPE) for m in registry.FP16_MODULES}
+
+
+def graph_of(bodies: dict[ModuleType, onnx.FunctionProto], modules: list[ModuleType], path: Path) -> Path:
+    """Write a graph with a node for every module; a tensor is ``MODULE.NAME``, and weights are constants."""
+    tensors = block_tensors(BODY_SHAPE, 3)
+    nodes, feeds, results, constants = [], [], [], []
+
+    def value(module: ModuleType, tensor: str, size: tuple[int, ...]) -> onnx.ValueInfoProto:
+        dims = ["b", *size[1:]] if is_batched(tensor) else list(size)
+        return helper.make_tensor_value_info(full(module, tensor), TYPES[dtype_of(tensor, BODY_SHAPE)], dims)
+
+    for module in modules:
+        inputs, outputs = registry.signature(module, BODY_SHAPE)
+        names = [[full(module, tensor) for tensor in group] for group in (inputs, outputs)]
+        nodes.append(helper.make_node(bodies[module].name, *names, domain=DOMAIN))
+        feeds += [value(module, tensor, tuple(tensors[tensor].shape)) for tensor in inputs if is_batched(tensor)]
+        results += [value(module, tensor, size_of(tensor, BODY_SHAPE, 3)) for tensor in outputs]
+        constants += [
+            numpy_helper.from_array(typed(tensor, tensors[tensor], BODY_SHAPE).numpy(), full(module, tensor))
+            for tensor in inputs
+            if not is_batched(tensor)
+        ]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", feeds, results, constants), functions=[bodies[module] for module in modules],
+        opset_imports=opsets, ir_version=10,
+    )  # fmt: skip
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def full(module: ModuleType, tensor: str) -> str:
+    return f"{registry.name(module)}.{tensor}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", registry.IN_HALF, ids=registry.name)
-def test_a_body_is_the_plain_twin(module: Any, tmp_path: Path) -> None:
-    """On ONNX Runtime, at other batches than it was exported with; and TensorRT for RTX builds it."""
+@pytest.mark.parametrize("module", registry.FP16_MODULES, ids=registry.name)
+def test_a_body_is_the_plain_twin(
+    module: ModuleType, bodies: dict[ModuleType, onnx.FunctionProto], tmp_path: Path
+) -> None:
+    """On ONNX Runtime, also for batches other than the exported one."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    shape = Shape(32, 8, 8)
-    name = plugins.plugin_name(module, shape)
-    inputs, outputs = registry.signature(module, shape)
-    launch = plugins.launch_of(module, shape)
-    batched = kernel_nodes.BATCHED
-
-    def value(tensor: str, size: tuple[int, ...]) -> onnx.ValueInfoProto:
-        dims = ["b", *size[1:]] if tensor in batched else list(size)
-        return helper.make_tensor_value_info(tensor, TYPES[launch.arguments[tensor]], dims)
-
-    tensors = block_tensors(shape, 3)
-    made = helper.make_graph(
-        [helper.make_node(name, inputs, outputs, domain=DOMAIN)],
-        "g",
-        [value(tensor, tuple(tensors[tensor].shape)) for tensor in inputs if tensor in batched],
-        [value(tensor, registry.size_of(tensor, shape, 3)) for tensor in outputs],
-        [
-            numpy_helper.from_array(typed(tensor, tensors[tensor], shape).numpy(), tensor)
-            for tensor in inputs
-            if tensor not in batched
-        ],
-    )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(made, functions=[body(name, module, shape)], opset_imports=opsets, ir_version=10)
-    onnx.checker.check_model(model)
-    (tmp_path / "node.onnx").write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(tmp_path / "node.onnx", providers=["CPUExecutionProvider"])
-    wanted = registry.twin(module, shape, tensors)
+    inputs, outputs = registry.signature(module, BODY_SHAPE)
+    tensors = block_tensors(BODY_SHAPE, 3)
+    path = graph_of(bodies, [module], tmp_path / "node.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = registry.twin(module, BODY_SHAPE, tensors)
     for batch in (3, 1):
-        feeds = {n: typed(n, tensors[n], shape).numpy()[:batch] for n in inputs if n in batched}
-        for tensor, found in zip(outputs, session.run(outputs, feeds), strict=True):
-            scale = float(wanted[tensor].abs().max())
-            error = np.abs(found.astype(np.float64) - wanted[tensor].numpy()[:batch]).max() / scale
-            assert error < 4e-3, (tensor, error)  # fp16: a rounding or two of 11 bits
-    if importlib.util.find_spec("tensorrt_rtx_bindings"):
-        _, report = build_plan(RTX, tmp_path / "node.onnx", (1, 2, 4), PlanOptions())
-        assert report["summary"]["layers"] > 0
+        feeds = {full(module, n): typed(n, tensors[n], BODY_SHAPE).numpy()[:batch] for n in inputs if is_batched(n)}
+        results = session.run([full(module, tensor) for tensor in outputs], feeds)
+        for tensor, result in zip(outputs, results, strict=True):
+            scale = float(expected[tensor].abs().max())
+            error = np.abs(result.astype(np.float64) - expected[tensor].numpy()[:batch]).max() / scale
+            # fp16: one or two roundings to 11 bits.
+            assert error < 4e-3, (tensor, error)
+
+
+@pytest.mark.slow
+def test_tensorrt_for_rtx_builds_all_bodies(bodies: dict[ModuleType, onnx.FunctionProto], tmp_path: Path) -> None:
+    """In one plan, since each takes its time to start; a layer of every body is in it."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'lsms-rt[dev]' on Linux x86_64")
+    path = graph_of(bodies, list(bodies), tmp_path / "all.onnx")
+    _, report = build_plan(RTX, path, (1, 2, 4), PlanOptions())
+    assert report["summary"]["layers"] >= len(bodies)
 
 
 @pytest.fixture(scope="module")
 def kernel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image graph of a small model whose blocks are our kernels; exported once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "missing", lambda: None)
+        patch.setattr(kernels, "missing", lambda: None)
         torch.manual_seed(0)
         text = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
         model = LSMS(preset("tiny", image_size=64, text=text), "triton").half().eval()
@@ -108,7 +138,7 @@ def test_every_launch_of_every_block_is_a_node(kernel_graph: Path) -> None:
     stages = stage_shapes("tiny", 64)
     assert set(found.values()) >= {(m, s) for s in stages for m in registry.chain(s) if m not in
                                    (registry.fold_keys, registry.fold_values)}  # fmt: skip
-    assert {name: plugins.of_name(name) for name in found} == found
+    assert {name: plugins.parse_plugin_name(name) for name in found} == found
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
     depths = (3, 3, 5, 2)
     assert len(nodes) == sum(d * len(registry.chain(s)) for d, s in zip(depths, stages, strict=True))
@@ -123,7 +153,7 @@ def test_every_launch_of_every_block_is_a_node(kernel_graph: Path) -> None:
     assert attributes == {"plugin_namespace", "plugin_version", "aot"}
 
 
-# ------------------------------------------------------------------------------------------------------ plugins
+# Plugins
 
 
 class TensorDesc:
@@ -205,7 +235,7 @@ def test_plugins_are_the_kernels_launchers() -> None:
         tensors = [TensorDesc((Batch("B"), 1)) for _ in inputs]
         answer = getattr(trtp.op.lsms_rt, name)(*tensors)
         for tensor, found in zip(outputs, answer if isinstance(answer, tuple) else (answer,), strict=True):
-            assert found.shape_expr == (Batch("B"), *registry.size_of(tensor, shape, 1)[1:])
+            assert found.shape_expr == (Batch("B"), *size_of(tensor, shape, 1)[1:])
             assert found.dtype == {"fp16": "half", "fp32": "float"}[launch.arguments[tensor]]
         entry, ptx, params, numbers = trtp.implementations[name](*tensors, answer, 0)
         assert (entry, ptx, numbers) == ("k", "ptx", [])
@@ -217,20 +247,20 @@ def test_plugins_are_the_kernels_launchers() -> None:
 def test_a_kernel_that_spills_is_no_plugin() -> None:
     shape = SHAPES[0]
     wanted = {plugins.plugin_name(registry.mix, shape): (registry.mix, shape)}
-    with pytest.raises(ValueError, match="spills 8 B.*no plugin may have that"):
+    with pytest.raises(ValueError, match="spills 8 B.*exceeds the limits of a plugin"):
         plugins.register(FakePlugins(), DTYPES, wanted, "sm_87", compiled(spills=8))
 
 
 def test_names_tell_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = SHAPES[0]
     name = plugins.plugin_name(registry.gate_mix, shape)
-    assert plugins.of_name(name) == (registry.gate_mix, shape)
+    assert plugins.parse_plugin_name(name) == (registry.gate_mix, shape)
     assert name != plugins.plugin_name(registry.gate_mix, SHAPES[1])
     monkeypatch.setattr(plugins, "sources", lambda: "changed")
     assert plugins.plugin_name(registry.gate_mix, shape) != name
     for wrong in ("gate_mix", "strange_c32_h8_w8_t32_fp16_00000000", name + "0"):
-        with pytest.raises(ValueError, match="is no plugin of these kernels"):
-            plugins.of_name(wrong)
+        with pytest.raises(ValueError, match="is not a plugin of these kernels"):
+            plugins.parse_plugin_name(wrong)
 
 
 @pytest.mark.slow
@@ -273,7 +303,7 @@ def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch
         with_plugins(library, path, "sm_90", compiled())
 
 
-# --------------------------------------------------------------------------------------------------- the choice
+# The choice of kernels
 
 
 @pytest.mark.parametrize(
@@ -293,7 +323,7 @@ def test_where_plugins_go(
     driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
     monkeypatch.setattr(plans_module, "look", lambda: driver)
     monkeypatch.setattr(plans_module, "load", lambda _: SimpleNamespace(__version__=version))
-    monkeypatch.setattr(room, "missing", lambda: missing)
+    monkeypatch.setattr(kernels, "missing", lambda: missing)
     wanted = BuildOptions(backend=backend, precision=precision, kernels="triton")
     assert BuildOptions(backend=backend, precision=precision).chosen_kernels() == ("stock" if why else "triton")
     assert BuildOptions(backend=backend, precision=precision, kernels="stock").chosen_kernels() == "stock"
