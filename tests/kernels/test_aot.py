@@ -59,7 +59,7 @@ def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple
 
 @pytest.mark.slow
 def test_the_committed_report_has_not_drifted(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
-    """The report is made by ``make aot``.  Another version of Triton allocates other registers and needs a new report."""
+    """``make aot`` makes the report.  Another version of Triton allocates other registers and needs a new one."""
     import triton
 
     committed = json.loads(REPORT.read_text())
