@@ -119,9 +119,9 @@ def test_an_int8_layer_by_hand() -> None:
     s, p, r = onnxruntime.InferenceSession(watched.SerializeToString(), options).run(["s", "p", "r"], {"x": X})
     weight = WEIGHTS["point.weight"].astype(np.float32)[:, :, 0, 0]
     steps = weight_steps(weight, 0)
-    wanted = np.einsum("oc,bchw->bohw", np.rint(weight / steps[:, None]) * steps[:, None], rounded(s, 2.5))
-    wanted += np.linspace(-1, 1, 12, dtype=np.float32)[:, None, None]
-    np.testing.assert_allclose(p, wanted, rtol=1e-5, atol=1e-5)  # sums in another order
+    expected = np.einsum("oc,bchw->bohw", np.rint(weight / steps[:, None]) * steps[:, None], rounded(s, 2.5))
+    expected += np.linspace(-1, 1, 12, dtype=np.float32)[:, None, None]
+    np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-5)  # sums in another order
     np.testing.assert_array_equal(r, p + s)  # the residual sees the value itself, not the rounded one
 
 
@@ -148,8 +148,8 @@ def test_the_whole_network_in_int8(dtype: type) -> None:
     scale_type = TensorProto.FLOAT16 if dtype == np.float16 else TensorProto.FLOAT
     scales = [tensor for tensor in model.graph.initializer if tensor.name.endswith(".scale")]
     assert len(scales) == 6 and all(tensor.data_type == scale_type for tensor in scales)
-    wanted, found = (run(m, x).astype(np.float64) for m in (plain, model))
-    error = np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean())
+    expected, found = (run(m, x).astype(np.float64) for m in (plain, model))
+    error = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
     assert 1e-4 < error < 0.05
 
 
