@@ -74,7 +74,7 @@ def evaluate(segmenter: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy,
         answers.append(answer)
         if question.row.image != image:
             image, first, by_meaning = question.row.image, None, {}
-        if answer.wanted:
+        if answer.target_nonempty:
             first = question.truth if first is None else first
             if not (question.truth & first).any():
                 others.append(answer.dice)
@@ -83,15 +83,15 @@ def evaluate(segmenter: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy,
                 paraphrases.append(dice(mask, by_meaning[query]))
             elif query:
                 by_meaning[query] = mask
-    positive, negative = [a for a in answers if a.wanted], [a for a in answers if not a.wanted]
+    positive, negative = [a for a in answers if a.target_nonempty], [a for a in answers if not a.target_nonempty]
     return Accuracy(
         cases=len({row.case_id for row in rows}),
         slices=len({row.image for row in rows}),
         sentences=len(rows),
         dice=_mean([a.dice for a in positive]),
         dice_other=_mean(others),
-        silence=_mean([float(not a.painted) for a in negative]),
-        missed=_mean([float(not a.painted) for a in positive]),
+        silence=_mean([float(not a.predicted_nonempty) for a in negative]),
+        missed=_mean([float(not a.predicted_nonempty) for a in positive]),
         paraphrase_dice=_mean(paraphrases),
         dice_by_diameter_mm=_by_diameter(positive),
     ), answers
@@ -117,4 +117,4 @@ def save_answers(path: Path, answers: list[Answer]) -> None:
         for a in answers:
             row = a.row
             known = (row.case_id, row.slice_id, row.query, row.lesion_type)
-            writer.writerow((*known, int(a.wanted), int(a.painted), f"{a.dice:.4f}"))
+            writer.writerow((*known, int(a.target_nonempty), int(a.predicted_nonempty), f"{a.dice:.4f}"))

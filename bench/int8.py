@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lsms_rt.calibration.calibrate import ranges_of
-from lsms_rt.calibration.compare import compare_answers
+from lsms_rt.calibration.candidate import open_candidates
 from lsms_rt.calibration.options import METHODS, CalibrateOptions
-from lsms_rt.calibration.recipe import read_recipe
+from lsms_rt.calibration.ranges import ranges_of
+from lsms_rt.calibration.recipe import GRAPHS, read_recipe
 from lsms_rt.calibration.sensitivity import Effect, Probe
-from lsms_rt.calibration.trial import Trials
-from lsms_rt.calibration.units import GRAPHS
+from lsms_rt.calibration.statistics import compare_answers
 from lsms_rt.data import demo_calibration, demo_engine
 from lsms_rt.datasets.choose import choose
 from lsms_rt.datasets.questions import Answer, questions
@@ -101,16 +100,16 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
         directory = open_directory(path)
         graphs = {graph: directory.read(f"{graph}.onnx") for graph in GRAPHS}
         variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
-    trials = Trials(open_directory(demo_engine()))
+    candidates = open_candidates(demo_engine())
     options = CalibrateOptions()
     chosen = choose(read_annotations(phantom, options.split), options.slices, options.seed)
     probed = choose(read_annotations(phantom, options.held_out_split), options.probe, options.seed)
-    probe = Probe(trials, list(questions(probed)))
+    probe = Probe(candidates, list(questions(probed)))
     for method in METHODS:
-        ranges = ranges_of(trials, chosen, method, work)
-        segmenter, _ = trials.open(ranges)
+        ranges = ranges_of(candidates, chosen, method, work)
+        segmenter, _ = candidates.open(ranges)
         name = f"int8, all layers by {method}, rest fp32"
-        graphs = trials.graphs_with(ranges)
+        graphs = candidates.graphs_with(ranges)
         variants.append(Variant(name, stack.enter_context(segmenter), graphs, probe.effect(name, method, ranges)))
     return variants
 

@@ -1,4 +1,4 @@
-"""``lsms-rt calibrate``: an fp32 engine and a data set in, a recipe for INT8 engines out."""
+"""``lsms-rt calibrate``: find the layers of an fp32 engine that can be INT8, and write them as a recipe."""
 
 from __future__ import annotations
 
@@ -9,201 +9,184 @@ from pathlib import Path
 from typing import Any
 
 import lsms_rt
-from lsms_rt.atomic import write_text
-from lsms_rt.datasets.choose import choose, record, some
-from lsms_rt.datasets.questions import check_pictures, questions
-from lsms_rt.datasets.refhl import Annotation, in_split, read_annotations
-from lsms_rt.digest import sha256_of_json
-from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory
-from lsms_rt.engine.registry import find_backend
+from lsms_rt.datasets.choose import Rows, record, select_rows
+from lsms_rt.digest import sha256
 from lsms_rt.errors import EngineInvalidError, InputError
-from lsms_rt.export.graph.layers import dense_layers, dense_macs
 
-from .compare import unchecked
+from .candidate import Candidates, open_candidates
 from .options import METHODS, CalibrateOptions
 from .pictures import layers_picture
-from .ranges import BINS, ENTROPY_LEVELS, PERCENTILE, measure_ranges
-from .recipe import DIGITS, RECIPE, Recipe
-from .search import Found, Search
-from .sensitivity import DECIDING, Effect, Probe, least_noise, measure_effects
-from .trial import Trials
-from .units import GRAPHS, Ranges, Unit, merged, units_of
+from .policy import unchecked
+from .ranges import ranges_of
+from .recipe import GRAPHS, IMAGE_DIGITS, RECIPE, Ranges, Recipe, write_json
+from .search import Search, SearchResult
+from .sensitivity import Effect, Unit, best_ranges, measure_effects, min_noise, ranges_of_units, units_of
 
-SLICES, LAYERS_PICTURE = "slices.json", "layers.png"
-AUTO = ("minmax", "percentile")  # entropy clips most and was the worst of the three (bench/results/cpu/int8.json)
+SLICES = "slices.json"
+PICTURE = "layers.png"
+# "auto" leaves out entropy, which clips most and was the worst of the three (bench/results/cpu/int8.json).
+AUTO = ("minmax", "percentile")
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The result of a calibration: the recipe, the measurements behind it, and the options it was made with."""
+class Calibration:
+    """A finished calibration.
+
+    Attributes:
+        recipe: the recipe, as written.
+        output: the folder with the recipe, its picture and all measurements.
+        units: all units of the search.
+        effects: unit key -> the effect of the unit with its best method.
+        search: the trials and the selected units.
+    """
 
     recipe: Recipe
+    output: Path
     units: list[Unit]
     effects: dict[str, Effect]
-    found: Found
-    options: CalibrateOptions
+    search: SearchResult
 
     def summary(self) -> list[str]:
-        """Return lines of text: which layers are INT8, and what three sets of layers cost in accuracy."""
-        found = self.found
+        """Describe the result in a few lines of text, including the next command to run."""
+        recipe, search = self.recipe, self.search
+        by = recipe.made_by["options"]["by"]
         lines = [
-            f"{len(found.chosen)} of {len(self.units)} {self.options.by}s in INT8, {self.recipe.macs_share:.0%} of the "
-            f"dense multiply-accumulates; ranges by {self.recipe.method}"
+            f"{self.output}: {len(search.units)} of {len(self.units)} {by}s in INT8, {recipe.macs_share:.0%} of all "
+            f"dense multiply-accumulates; ranges by {recipe.method}"
         ]
         for name, trial in (
-            ("these layers", found.best), ("the largest set that passed", found.largest),
-            ("all layers", found.everything),
-        ):  # fmt: skip
+            (f"selected {by}s", search.selected),
+            ("largest set that passed", search.largest),
+            (f"all {by}s", search.all_units),
+        ):
             dice = trial.comparison.dice
             if dice is not None:
-                scores = f"mean Dice {dice.reference:.4f} -> {dice.engine:.4f}, {dice.n} sentences"
-                lines.append(f"  {name}, {trial.share:.1%}: {scores}")
-            lines += [f"    {reason}" for reason in trial.failures]
-        return lines + [f"  not checked: {point}" for point in unchecked(found.best.comparison)]
+                figures = f"mean Dice {dice.reference:.4f} -> {dice.engine:.4f} on {dice.n} sentences"
+                lines.append(f"  {name}, {trial.share:.1%} of multiply-accumulates: {figures}")
+            lines += [f"    {failure}" for failure in trial.failures]
+        lines += [f"  not checked: {point}" for point in unchecked(search.selected.comparison)]
+        return [
+            *lines,
+            f"see {self.output / PICTURE}; next: lsms-rt build-engine --precision int8 --calibration {self.output}",
+            "  with the same --checkpoint, and with --dataset for the accuracy gate",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types: what ``lsms-rt calibrate --json`` prints."""
+        recipe = self.recipe
+        return {
+            "recipe": str(self.output), "digest": recipe.digest, "macs_share": recipe.macs_share,
+            "method": recipe.method, **recipe.measured,
+        }  # fmt: skip
 
 
 def calibrate(
-    engine: Path, dataset: Path, output: Path, options: CalibrateOptions, say: Callable[[str], None] = lambda _: None
-) -> Calibrated:
-    """Write ``recipe.json`` and what led to it into ``output``.
+    engine: Path,
+    dataset: Path,
+    output: Path,
+    options: CalibrateOptions,
+    status: Callable[[str], None] = lambda _: None,
+) -> Calibration:
+    """Search for the INT8 layers of an engine, and write ``recipe.json`` with all measurements into ``output``.
 
-    Ranges and effects that ``output`` holds already, of the same engine, rows and method, are used again.
-    Raises :class:`InputError` for options or a data set that cannot be used, :class:`EngineInvalidError` for an engine
-    that is no fp32 engine of ONNX Runtime, and where no set of layers that was tried stays within the budget.
+    Ranges and effects that are in ``output`` already, of the same engine, rows and method, are used again.
+
+    Args:
+        engine: an fp32 engine of ONNX Runtime.
+        dataset: a data set in the RefHL-Seg layout.
+        output: a new folder, or one of an earlier calibration.
+        options: what to measure on, and the accuracy budget.
+        status: called with one line about the progress.
+
+    Raises:
+        InputError: the data set or the output folder cannot be used.
+        EngineInvalidError: ``engine`` is not an fp32 engine of ONNX Runtime, or no set of layers stays within the
+            budget.
     """
-    trials = _trials(engine, options.threads)
-    everything = read_annotations(dataset)
-    rows, held_out_rows = (in_split(dataset, everything, split) for split in (options.split, options.held_out_split))
-    check_pictures(dataset, everything)
     check_output(output)
-    output.mkdir(parents=True, exist_ok=True)
+    candidates = open_candidates(engine, options.threads)
+    rows = select_rows(
+        dataset, options.split, options.held_out_split, options.slices, options.probe, options.held_out, options.seed
+    )
+    slices_digest = _begin(output, rows, options)
 
-    (output / RECIPE).unlink(missing_ok=True)  # an old one must not outlive a run that finds nothing
-    chosen = choose(rows, options.slices, options.seed)
-    slices = {"seed": options.seed, "split": options.split, "rows": record(chosen)}
-    _write(output / SLICES, slices)
-    slices_digest = sha256_of_json(slices)
-    units = units_of(trials.graphs, options.by)
     methods = AUTO if options.method == "auto" else (options.method,)
-    ranges = {method: ranges_of(trials, chosen, method, output) for method in methods}
+    by_method = {method: ranges_of(candidates, rows.calibration, method, output) for method in methods}
+    units = units_of(candidates.layers, options.by)
+    effects = min_noise(measure_effects(candidates, units, by_method, rows.probe, options.by, output))
+    ranges = best_ranges(units, effects, by_method)
 
-    probe_rows = choose(held_out_rows, options.probe, options.seed)
-    key = _key(trials.engine, ranges, record(probe_rows), options.by, DECIDING)
-    cache = output / f"effects-{key[:12]}.json"
-    effects = measure_effects(Probe(trials, list(questions(probe_rows))), units, ranges, cache)
-    best = least_noise(effects)
-
-    say("searching for the largest set of INT8 layers")
-    total = sum(dense_macs(graph) for graph in trials.graphs.values())
-    of_unit = {unit.key: unit.of(ranges[best[unit.key].method]) for unit in units}
-    held_out = some(held_out_rows, options.held_out, options.seed)
-    search = Search(trials, units, best, of_unit, held_out, total, say)
-    found = search.run(options.max_dice_drop, options.margin)
-    _write(output / "trials.json", [trial.to_dict() for trial in search.tried])
-    if found is None:
+    status("searching for the largest set of INT8 layers")
+    search = Search(candidates, units, effects, ranges, rows.held_out, status)
+    result = search.run(options.max_dice_drop, options.margin)
+    write_json(output / "trials.json", [trial.to_dict() for trial in search.trials])
+    if result is None:
         raise EngineInvalidError(
-            f"no set of layers stays within --max-dice-drop {options.max_dice_drop}, not even the one with least noise "
-            f"(see {output / 'trials.json'}): take --precision fp16, or a larger budget if you can answer for it"
+            f"no set of layers stays within --max-dice-drop {options.max_dice_drop}, not even the layer with the least "
+            f"noise (see {output / 'trials.json'}); build with --precision fp16, or calibrate with a larger "
+            "--max-dice-drop if a larger loss is acceptable"
         )
-    looked_at = {row["image_sha256"] for row in record([*chosen, *probe_rows, *held_out])}
-    recipe = _recipe(trials, best, found, of_unit, slices_digest, looked_at, options)
-    _write(output / RECIPE, asdict(recipe))
-    picture = layers_picture(units, best, {unit.key for unit in found.chosen}, found.trials)
-    (output / LAYERS_PICTURE).write_bytes(picture)
-    return Calibrated(recipe, units, best, found, options)
+    recipe = _recipe(candidates, effects, result, ranges, rows, slices_digest, options)
+    write_json(output / RECIPE, asdict(recipe))
+    selected = {unit.key for unit in result.units}
+    (output / PICTURE).write_bytes(layers_picture(units, effects, selected, result.trials))
+    return Calibration(recipe, output, units, effects, result)
 
 
 def check_output(output: Path) -> None:
-    """Raise :class:`InputError` for a folder that holds something else: calibrating writes a dozen files."""
+    """Check that ``output`` is new or a calibration folder, because a calibration writes a dozen files.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
     names = [path.name for path in output.iterdir()] if output.exists() else []
     if SLICES not in names and not all(name.startswith("fp32-") for name in names):
-        raise InputError(f"{output} exists and is no calibration; give a new folder with -o")
+        raise InputError(f"{output} exists and is not a calibration folder; choose a new folder with -o")
 
 
-def _trials(engine: Path, threads: int | None) -> Trials:
-    """Of an engine whose layers can be made INT8."""
-    directory = open_directory(engine)
-    manifest = directory.manifest
-    plans = find_backend(manifest.backend, str(engine)).builds_plans
-    if plans or (manifest.precision, manifest.kernels) != ("fp32", "stock"):
-        raise EngineInvalidError(
-            f"{engine} is an engine of {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
-            "calibrate one of onnxruntime in fp32, or a checkpoint"
-        )
-    trials = Trials(directory, threads)
-    first = dense_layers(trials.graphs["image"])[0].name
-    if first.startswith("node_"):
-        raise EngineInvalidError(
-            f"{engine} was built before layers had names ({first} ...), which a recipe goes by; {REBUILD}"
-        )
-    return trials
-
-
-def ranges_of(trials: Trials, chosen: list[Annotation], method: str, output: Path) -> Ranges:
-    """Of all layers by ``method``: from the cache in ``output``, where it is of this engine and these slices, or
-    measured."""
-    from tqdm import tqdm
-
-    key = _key(trials.engine, record(chosen), method, PERCENTILE, BINS, ENTROPY_LEVELS)
-    cache = output / f"ranges-{method}.json"
-    if cache.exists():
-        kept = json.loads(cache.read_text())
-        if kept.get("key") == key:
-            return dict(kept["ranges"])
-    ranges: Ranges = {}
-    for name in GRAPHS:
-        graph = trials.graphs[name]
-        with tqdm(total=len(chosen), desc=f"ranges of the {name} graph, {method}", unit="row", disable=None) as bar:
-            feeds = trials.feeds(chosen, name)
-            ranges[name] = measure_ranges(graph, dense_layers(graph), feeds, method, bar.update)
-    _write(cache, {"key": key, "method": method, "ranges": ranges})
-    return ranges
+def _begin(output: Path, rows: Rows, options: CalibrateOptions) -> str:
+    """Prepare the output folder, and return the digest of the record of the calibration rows."""
+    output.mkdir(parents=True, exist_ok=True)
+    # An old recipe must not outlive a run that finds no layers.
+    (output / RECIPE).unlink(missing_ok=True)
+    slices = {"seed": options.seed, "split": options.split, "rows": record(rows.calibration)}
+    write_json(output / SLICES, slices)
+    return sha256(json.dumps(slices, sort_keys=True).encode())
 
 
 def _recipe(
-    trials: Trials,
+    candidates: Candidates,
     effects: dict[str, Effect],
-    found: Found,
-    ranges: dict[str, dict[str, float]],
+    result: SearchResult,
+    ranges: Ranges,
+    rows: Rows,
     slices_digest: str,
-    images: set[str],
     options: CalibrateOptions,
 ) -> Recipe:
     from onnxruntime import __version__ as version
 
-    manifest = trials.engine.manifest
-    layers = merged(found.chosen, ranges)
-    methods = [effects[unit.key].method for unit in found.chosen]
-    used = ", ".join(f"{method} {methods.count(method)}" for method in METHODS if method in methods)
+    manifest = candidates.engine.manifest
+    layers = ranges_of_units(result.units, ranges)
+    methods = [effects[unit.key].method for unit in result.units]
+    counts = ", ".join(f"{method} {methods.count(method)}" for method in METHODS if method in methods)
+    images = {row["image_sha256"] for row in record([*rows.calibration, *rows.probe, *rows.held_out])}
     return Recipe(
         weights_digest=manifest.weights_digest,
         preset=manifest.preset,
         image_size=manifest.image_size,
-        method=f"{options.method} ({used} {options.by}s)",
+        method=f"{options.method} ({counts} {options.by}s)",
         layers=layers,
         kept={
-            name: [layer.name for layer in dense_layers(trials.graphs[name]) if layer.name not in layers[name]]
-            for name in GRAPHS
+            name: [layer.name for layer in candidates.layers[name] if layer.name not in layers[name]] for name in GRAPHS
         },
-        macs_share=found.best.share,
+        macs_share=result.selected.share,
         max_dice_drop=options.max_dice_drop,
         slices_digest=slices_digest,
-        images=sorted(image[:DIGITS] for image in images),
+        images=sorted(image[:IMAGE_DIGITS] for image in images),
         measured={
-            "held_out": found.best.to_dict(),
-            "largest_that_passed": found.largest.to_dict(),
-            "all_layers_int8": found.everything.to_dict(),
+            "held_out": result.selected.to_dict(),
+            "largest_that_passed": result.largest.to_dict(),
+            "all_layers_int8": result.all_units.to_dict(),
         },
         made_by={"lsms_rt": lsms_rt.__version__, "onnxruntime": version, "options": asdict(options)},
     )
-
-
-def _key(engine: EngineDirectory, *parts: Any) -> str:
-    """Of a cache: all that decides what was measured.  The manifest holds the digests of the graphs."""
-    from onnxruntime import __version__ as version
-
-    return sha256_of_json([engine.digest, version, lsms_rt.__version__, parts])
-
-
-def _write(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The gate: may an engine in lower precision stand in for its reference?  Measured on held-out questions."""
+"""Decide whether a lower-precision engine may replace its reference, by their answers to held-out questions."""
 
 from __future__ import annotations
 
@@ -10,39 +10,48 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsms_rt.datasets.choose import record, some
+from lsms_rt.datasets.choose import record, sample
 from lsms_rt.datasets.phantom.dataset import write_phantom
-from lsms_rt.datasets.phantom.spec import MAX_CASES, MAX_MATRIX, MAX_SEED, PhantomSpec
-from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_pictures, questions
+from lsms_rt.datasets.phantom.spec import MAX_SEED, PhantomSpec
+from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_images, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 
-from .compare import Comparison, compare_answers, failures, unchecked, unjudged
+from .policy import cannot_judge, failures, unchecked
+from .statistics import Comparison, compare_answers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WORST = 6  # cases that are kept for the report
-PHANTOM_SEED = MAX_SEED - 1  # cases that nothing was trained, calibrated or reported on
-PER_CASE = 25  # sentences that are asked of a case; there are about forty
+MAX_WORST = 6  # answers shown in the report
+PHANTOM_SEED = MAX_SEED - 1  # nothing was trained, calibrated or reported on these cases
+PER_CASE = 25  # sentences asked per case, of about forty
+MAX_MATRIX = 1024  # side of a phantom slice in pixels
 
 
 @dataclass(frozen=True)
 class GateData:
-    """Held-out rows: ``what`` they are in words, ``digest`` of their record, sha256 of their ``images``, and whether
-    the user ``brought`` them."""
+    """The held-out rows of a gate.
+
+    Attributes:
+        rows: the rows.
+        description: what they are, for the report and the manifest.
+        digest: SHA-256 of their record.
+        images: SHA-256 of every image.
+        user_supplied: False for a phantom that was generated for the gate.
+    """
 
     rows: list[Annotation]
-    what: str
+    description: str
     digest: str
     images: frozenset[str]
-    brought: bool
+    user_supplied: bool
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """One question with both answers' masks, for a picture."""
+class GateCase:
+    """One question with the answers and masks of reference and engine, for a picture."""
 
     question: Question
     reference: Answer
@@ -51,21 +60,29 @@ class Case:
     engine_mask: NDArray[np.bool_]
 
     @property
-    def harm(self) -> float:
-        """Dice lost; painting what is not there counts as a whole Dice."""
+    def dice_loss(self) -> float:
+        """Dice of the reference minus Dice of the engine; 1 for a new false positive."""
         return self.reference.dice - self.engine.dice
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """``failures`` say why an engine is refused, ``unjudged`` why it could not be judged, ``unchecked`` what could not
-    be looked at.  It passed where the first two are empty."""
+    """The verdict on an engine.
+
+    Attributes:
+        comparison: the figures.
+        failures: why the engine is rejected, one line each.
+        unjudged: why there is not enough data to judge it; "" if there is.
+        unchecked: what could not be checked, one line each.
+        worst: the answers that lost most Dice, worst first.
+        answers: (reference, engine) for every sentence.
+    """
 
     comparison: Comparison
     failures: list[str]
     unjudged: str
     unchecked: list[str]
-    worst: list[Case]
+    worst: list[GateCase]
     answers: list[tuple[Answer, Answer]] = field(repr=False)
 
     @property
@@ -73,6 +90,7 @@ class GateResult:
         return not self.failures and not self.unjudged
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain types, as the manifest records them."""
         return {
             "passed": self.passed,
             "failures": self.failures,
@@ -82,74 +100,92 @@ class GateResult:
         }
 
 
-def gate_data(dataset: Path | None, split: str, count: int, place: Path, matrix: int) -> GateData:
-    """Up to ``count`` rows of ``split`` of a data set, by chance; of a phantom written into ``place`` where it is None.
+def gate_data(dataset: Path | None, split: str, count: int, work: Path, matrix: int) -> GateData:
+    """Select the rows of a gate at random.
 
-    Raises :class:`InputError` for a data set that cannot be used.
+    Args:
+        dataset: a data set in the RefHL-Seg layout; None generates a phantom.
+        split: the split of ``dataset`` to use.
+        count: maximum number of rows.
+        work: an existing folder, in which the phantom is written.
+        matrix: side of a phantom slice in pixels.
+
+    Raises:
+        InputError: the data set cannot be used.
     """
     if dataset is None:
-        folder = place / "phantom"
-        cases = min(MAX_CASES, max(2, -(-count // PER_CASE)))
+        folder = work / "phantom"
+        cases = min(1000, max(2, -(-count // PER_CASE)))
         write_phantom(folder, PhantomSpec(cases=cases, seed=PHANTOM_SEED, matrix=min(matrix, MAX_MATRIX)))
-        rows, what = read_annotations(folder), f"RefHL-Phantom, {cases} cases of seed {PHANTOM_SEED}"
+        rows, description = read_annotations(folder), f"RefHL-Phantom, {cases} cases of seed {PHANTOM_SEED}"
     else:
-        rows, what = read_annotations(dataset, split), f"the data set given, split {split}"
-    rows = some(rows, count, seed=0)
+        rows, description = read_annotations(dataset, split), f"the user's data set, split {split}"
+    rows = sample(rows, count, seed=0)
     if dataset is not None:
-        check_pictures(dataset, rows)
-    kept = record(rows)
-    seen = frozenset(row["image_sha256"] for row in kept)
-    return GateData(rows, what, sha256(json.dumps(kept).encode()), seen, dataset is not None)
+        check_images(dataset, rows)
+    recorded = record(rows)
+    images = frozenset(row["image_sha256"] for row in recorded)
+    return GateData(rows, description, sha256(json.dumps(recorded).encode()), images, dataset is not None)
 
 
 def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_drop: float) -> GateResult:
-    """Ask both the same questions and compare.
+    """Ask reference and engine the same questions, and compare the answers.
 
-    First the one, then the other: each has threads that spin on after an answer, on the cores that the other needs.
+    They run one after the other: the threads of each keep spinning after an answer, on the cores the other needs.
+
+    Args:
+        reference: the more precise of the two.
+        engine: the one to judge.
+        data: the questions.
+        max_dice_drop: the budget, as in ``policy.failures``.
     """
-    refused: dict[int, str] = {}
-    asked = _asked(reference, data, refused, "gate: reference")
-    expected = {number: np.packbits(mask) for number, _, mask in asked}  # a bit a pixel
+    rejected: dict[int, str] = {}
+    # np.packbits stores one bit per pixel.
+    expected = {i: np.packbits(mask) for i, _, mask in _masks(reference, data, rejected, "gate: reference")}
     pairs: list[tuple[Answer, Answer]] = []
-    worst: list[Case] = []
-    for number, question, mask in _asked(engine, data, refused, "gate: engine"):
-        wanted = np.unpackbits(expected[number], count=mask.size).astype(bool).reshape(mask.shape)
-        case = Case(question, answer_of(question, wanted), answer_of(question, mask), wanted, mask)
+    worst: list[GateCase] = []
+    for i, question, mask in _masks(engine, data, rejected, "gate: engine"):
+        other = np.unpackbits(expected[i], count=mask.size).astype(bool).reshape(mask.shape)
+        case = GateCase(question, answer_of(question, other), answer_of(question, mask), other, mask)
         pairs.append((case.reference, case.engine))
-        worst = sorted([*worst, case], key=lambda case: -case.harm)[:WORST]
+        worst = sorted([*worst, case], key=lambda case: -case.dice_loss)[:MAX_WORST]
     comparison = compare_answers([a for a, _ in pairs], [b for _, b in pairs])
-    why, open_points = unjudged(comparison), unchecked(comparison)
-    lost = len(data.rows) - len(pairs)
-    if lost:
-        open_points.insert(0, f"{lost} of {len(data.rows)} sentences could not be asked: {min(refused.values())}")
-    if 2 * lost > len(data.rows):
-        why = open_points[0]
-    if why and not data.brought:
-        why += "; give --dataset with slices and sentences that the checkpoint was trained for"
+    unjudged, open_points = _open_points(comparison, data, rejected, asked=len(pairs))
     return GateResult(
-        comparison, failures(comparison, max_dice_drop), why, open_points, [c for c in worst if c.harm > 0], pairs
-    )
+        comparison, failures(comparison, max_dice_drop), unjudged, open_points, [c for c in worst if c.dice_loss > 0],
+        pairs,
+    )  # fmt: skip
 
 
-def _asked(
-    who: Predicts, data: GateData, refused: dict[int, str], title: str
+def _open_points(comparison: Comparison, data: GateData, rejected: dict[int, str], asked: int) -> tuple[str, list[str]]:
+    """Return why the engine cannot be judged ("" if it can), and what was not checked."""
+    unjudged, open_points = cannot_judge(comparison), unchecked(comparison)
+    lost = len(data.rows) - asked
+    if lost:
+        open_points.insert(0, f"{lost} of {len(data.rows)} sentences were rejected: {min(rejected.values())}")
+    if 2 * lost > len(data.rows):
+        unjudged = open_points[0]
+    if unjudged and not data.user_supplied:
+        unjudged += "; use --dataset with slices and sentences that the checkpoint was trained for"
+    return unjudged, open_points
+
+
+def _masks(
+    model: Predicts, data: GateData, rejected: dict[int, str], title: str
 ) -> Iterator[tuple[int, Question, NDArray[np.bool_]]]:
-    """Number of a row, its question and the answer's mask.  ``refused`` are rows that are left out, and collects those
-    that cannot be asked: a vocabulary may have none of the words."""
+    """Yield index, question and predicted mask of every row that is not in ``rejected``.
+
+    Rows whose sentence the model rejects (it may know none of its words) are skipped and added to ``rejected``.
+    """
     from tqdm import tqdm
 
     bar = tqdm(questions(data.rows), desc=title, total=len(data.rows), unit="sentence", disable=None)
-    for number, question in enumerate(bar):
-        if number in refused:
+    for i, question in enumerate(bar):
+        if i in rejected:
             continue
         try:
-            mask = who.predict(question.ct, question.row.sentence).mask
+            mask = model.predict(question.ct, question.row.sentence).mask
         except InputError as error:
-            refused[number] = str(error)
+            rejected[i] = str(error)
             continue
-        yield number, question, mask
-
-
-def newly_painted(answers: list[tuple[Answer, Answer]]) -> list[tuple[Answer, Answer]]:
-    """Sentences true of nothing that only the engine paints."""
-    return [(a, b) for a, b in answers if not a.wanted and b.painted and not a.painted]
+        yield i, question, mask

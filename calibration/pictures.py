@@ -1,4 +1,4 @@
-"""Pictures of a calibration and of a gate, as PNG bytes."""
+"""Pictures of a calibration and of an accuracy gate, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -7,42 +7,48 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsms_rt.bench.style import BAD, GOOD, GUIDE, PREDICTED, REFERENCE, TRUTH, new_figure, png
+from lsms_rt.bench.style import BAD, GOOD, PREDICTED, REFERENCE, TRUTH, new_figure, png
 from lsms_rt.datasets.phantom.sheet import WINDOW
 from lsms_rt.datasets.questions import Answer
 
-from .compare import SMALL_MM, area_pairs
 from .search import Trial
-from .sensitivity import Effect
-from .units import Unit
+from .sensitivity import Effect, Unit
+from .statistics import SMALL_MM, area_pairs
 
 if TYPE_CHECKING:
-    from .gate import Case
+    from .gate import GateCase
 
-LABELS = 14  # units that are named in the picture
-LEAST = 1e-12  # noise that is drawn
+MAX_LABELS = 14  # pairs of units to label: the noisiest, and the largest
+MIN_NOISE = 1e-12  # smaller values are drawn here, because the axis is logarithmic
 
 
-def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str], trials: list[Trial]) -> bytes:
-    """Units by gain (share of all MACs in INT8) and harm (noise where an answer is decided); and what was tried."""
+def layers_picture(units: list[Unit], effects: dict[str, Effect], selected: set[str], trials: list[Trial]) -> bytes:
+    """Draw all units by gain (share of multiply-accumulates) and noise, and all trials by share and Dice.
+
+    Args:
+        units: all units.
+        effects: unit key -> its effect.
+        selected: keys of the units that are INT8.
+        trials: the trials of the search.
+    """
     figure = new_figure(13, 5.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     total = sum(unit.macs for unit in units)
-    for chosen, color, marker, label in ((True, GOOD, "o", "INT8"), (False, BAD, "X", "stays in floating point")):
-        these = [unit for unit in units if (unit.key in taken) == chosen]
+    for is_int8, color, marker, label in ((True, GOOD, "o", "INT8"), (False, BAD, "X", "stays in floating point")):
+        these = [unit for unit in units if (unit.key in selected) == is_int8]
         if these:
             left.scatter(
-                [unit.macs / total for unit in these], [max(effects[unit.key].noise, LEAST) for unit in these],
+                [unit.macs / total for unit in these], [max(effects[unit.key].noise, MIN_NOISE) for unit in these],
                 c=color, marker=marker, s=34, alpha=0.75, label=f"{label} ({len(these)})",
             )  # fmt: skip
-    for unit in _spread(units, effects, total):
-        where = (unit.macs / total, max(effects[unit.key].noise, LEAST))
+    for unit in _labeled(units, effects, total):
+        where = (unit.macs / total, max(effects[unit.key].noise, MIN_NOISE))
         left.annotate(
             _short(unit), where, xytext=(6, 0), textcoords="offset points", fontsize=7, va="center", color="0.2"
         )
     left.set(
         xscale="log", yscale="log", xlabel="gain: share of the layers' multiply-accumulates",
-        ylabel="harm: mean square of the logits' change\nwhere the answer is decided",
+        ylabel="loss: mean square of the logits' change,\nhighest 2 % of the logits",
         title="every unit alone in INT8", xlim=(None, 1),
     )  # fmt: skip
     left.legend(loc="lower right", fontsize=8)
@@ -51,12 +57,12 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str
         right.scatter(
             [100 * trial.share for trial in tried],
             [100 * trial.comparison.dice.drop for trial in tried if trial.comparison.dice],
-            c=color, marker=marker, label="within the budget" if passed else "refused",
+            c=color, marker=marker, label="within the budget" if passed else "exceeds the budget",
         )  # fmt: skip
-    right.axhline(0, color=GUIDE, linewidth=0.8)
+    right.axhline(0, color="0.6", linewidth=0.8)
     right.set(
-        xlabel="% of all dense multiply-accumulates in INT8", ylabel="drop of mean Dice, points",
-        title="sets that were tried, on held-out slices", xlim=(0, 100),
+        xlabel="% of all dense multiply-accumulates in INT8", ylabel="loss of mean Dice, points",
+        title="trials on held-out slices", xlim=(0, 100),
     )  # fmt: skip
     right.legend(fontsize=8)
     for axis in (left, right):
@@ -65,7 +71,7 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], taken: set[str
 
 
 def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
-    """Bland and Altman's plot of the answers' areas, and Dice against Dice."""
+    """Draw a Bland-Altman plot of the predicted areas, and Dice of the engine over Dice of the reference."""
     figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
     areas = np.array(area_pairs(answers), float).reshape(-1, 2)
@@ -80,28 +86,28 @@ def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
             left.axhline(value, linestyle=style, color="0.3", linewidth=1)
             left.annotate(text, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
     left.set(
-        title="area (Bland-Altman, dashed: limits of agreement)", xlabel="mean of the two, mm²",
+        title="predicted area (Bland-Altman, dashed: limits of agreement)", xlabel="mean of both, mm²",
         ylabel="engine minus reference, mm²",
     )  # fmt: skip
     for small, color in ((False, GOOD), (True, BAD)):
         these = [
             (a.dice, b.dice)
             for a, b in answers
-            if a.wanted and (a.diameter_mm is not None and a.diameter_mm < SMALL_MM) == small
+            if a.target_nonempty and (a.diameter_mm is not None and a.diameter_mm < SMALL_MM) == small
         ]
         points = np.array(these, float).reshape(-1, 2)
-        label = f"{'below' if small else 'from'} {SMALL_MM:.0f} mm"
+        label = f"lesions {'below' if small else 'of at least'} {SMALL_MM:.0f} mm"
         right.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color=color, label=label)
-    right.plot((0, 1), (0, 1), color=GUIDE, linewidth=0.8)
-    right.set(title="Dice with the truth", xlabel="reference", ylabel="engine", aspect="equal")
+    right.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
+    right.set(title="Dice with the true mask", xlabel="reference", ylabel="engine", aspect="equal")
     right.legend(fontsize=8)
     for axis in (left, right):
         axis.grid(alpha=0.25)
     return png(figure)
 
 
-def worst_picture(cases: list[Case]) -> bytes:
-    """The answers that lost most: truth green, reference blue, engine red."""
+def worst_picture(cases: list[GateCase]) -> bytes:
+    """Draw the answers that lost most Dice: true mask green, reference blue, engine red."""
     columns = 3
     rows = -(-len(cases) // columns)
     figure = new_figure(4.2 * columns, 4.7 * rows)
@@ -117,11 +123,13 @@ def worst_picture(cases: list[Case]) -> bytes:
             )
         ]  # fmt: skip
         axis.imshow(ct.hu, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
-        for (mask, color), width in zip(outlines, (4, 2.2, 0.9), strict=True):  # so that none hides another
+        # Ever thinner lines, so that none hides another.
+        for (mask, color), width in zip(outlines, (4, 2.2, 0.9), strict=True):
             if mask.any():
                 axis.contour(mask, [0.5], colors=color, linewidths=width)
         y, x = np.nonzero(np.logical_or.reduce([mask for mask, _ in outlines]))
-        half = max(np.ptp(y), np.ptp(x)) / 2 + max(ct.hu.shape) / 6  # so that a few pixels can be seen
+        # Zoom in, so that a mask of a few pixels can be seen.
+        half = max(np.ptp(y), np.ptp(x)) / 2 + max(ct.hu.shape) / 6
         axis.set(
             xlim=(np.mean((x.min(), x.max())) - half, np.mean((x.min(), x.max())) + half),
             ylim=(np.mean((y.min(), y.max())) + half, np.mean((y.min(), y.max())) - half),
@@ -129,20 +137,20 @@ def worst_picture(cases: list[Case]) -> bytes:
         row = case.question.row
         title = f"{row.case_id} / {row.slice_id}: Dice {case.reference.dice:.2f} → {case.engine.dice:.2f}"
         axis.set_title(f"{title}\n{textwrap.fill(row.sentence, 46)}", fontsize=8)
-    figure.suptitle("green: truth, blue: reference, red: engine", fontsize=10)
+    figure.suptitle("green: true mask, blue: reference, red: engine", fontsize=10)
     return png(figure)
 
 
-def _spread(units: list[Unit], effects: dict[str, Effect], total: int) -> list[Unit]:
-    """Loud and large units in turn, none so close to another that their names would overlap."""
-    loud = sorted(units, key=lambda unit: -effects[unit.key].noise)
+def _labeled(units: list[Unit], effects: dict[str, Effect], total: int) -> list[Unit]:
+    """Select noisy and large units in turn, skipping those whose labels would overlap."""
+    noisy = sorted(units, key=lambda unit: -effects[unit.key].noise)
     large = sorted(units, key=lambda unit: -unit.macs)
-    named: dict[tuple[float, float], Unit] = {}
-    for unit in (unit for pair in zip(loud[:LABELS], large[:LABELS], strict=True) for unit in pair):
-        x, y = np.log10(unit.macs / total), np.log10(max(effects[unit.key].noise, LEAST))
-        if all(abs(x - there[0]) > 0.9 or abs(y - there[1]) > 0.3 for there in named):
-            named[x, y] = unit
-    return list(named.values())
+    labeled: dict[tuple[float, float], Unit] = {}
+    for unit in (unit for pair in zip(noisy[:MAX_LABELS], large[:MAX_LABELS], strict=True) for unit in pair):
+        x, y = np.log10(unit.macs / total), np.log10(max(effects[unit.key].noise, MIN_NOISE))
+        if all(abs(x - other[0]) > 0.9 or abs(y - other[1]) > 0.3 for other in labeled):
+            labeled[x, y] = unit
+    return list(labeled.values())
 
 
 def _short(unit: Unit) -> str:

@@ -1,12 +1,14 @@
-"""How far the inputs of dense layers reach: ONNX Runtime's calibrators, on a graph and examples of its inputs.
+"""Calibrate activation ranges of dense layers with ONNX Runtime's calibrators.
 
-The result is one number a layer, the largest magnitude that INT8 shall tell apart.
+The result is one number per layer: the clipping threshold, which is the largest magnitude of the layer's input that
+INT8 represents.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,17 +17,44 @@ from typing import Any
 import numpy as np
 import onnx
 
+from lsms_rt.datasets.choose import record
+from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.export.graph.layers import DenseLayer
 
+from .candidate import Candidates, Feeds
 from .options import METHODS
+from .recipe import Ranges, write_json
 
-PERCENTILE = 99.99  # of the magnitudes: one value in ten thousand is clipped
-BINS = {
-    "percentile": 2048,
-    "entropy": 512,
-}  # entropy tries every threshold, in Python: four times the bins, 16 the time
+# Percentile of the magnitudes: one value in ten thousand is clipped.
+PERCENTILE = 99.99
+# Entropy tries every threshold, in Python: four times the bins take 16 times as long.
+BINS = {"percentile": 2048, "entropy": 512}
 ENTROPY_LEVELS = 128
-Feeds = dict[str, np.ndarray]
+
+
+def ranges_of(candidates: Candidates, rows: list[Annotation], method: str, output: Path) -> Ranges:
+    """Measure the ranges of all layers on ``rows``, or read them from the cache in the folder ``output``.
+
+    The cache is used if it belongs to the same engine, rows, method and versions.
+
+    Returns:
+        graph name -> layer name -> largest magnitude of the layer's input.
+    """
+    from tqdm import tqdm
+
+    key = candidates.cache_key(record(rows), method, PERCENTILE, BINS, ENTROPY_LEVELS)
+    cache = output / f"ranges-{method}.json"
+    if cache.exists():
+        cached = json.loads(cache.read_text())
+        if cached.get("key") == key:
+            return dict(cached["ranges"])
+    ranges: Ranges = {}
+    for name, graph in candidates.graphs.items():
+        with tqdm(total=len(rows), desc=f"ranges of the {name} graph, {method}", unit="row", disable=None) as bar:
+            feeds = candidates.feeds(rows, name)
+            ranges[name] = measure_ranges(graph, candidates.layers[name], feeds, method, bar.update)
+    write_json(cache, {"key": key, "method": method, "ranges": ranges})
+    return ranges
 
 
 def measure_ranges(
@@ -33,38 +62,51 @@ def measure_ranges(
     layers: list[DenseLayer],
     feeds: Iterable[Feeds],
     method: str,
-    seen: Callable[[], Any] = lambda: None,
+    progress: Callable[[], Any] = lambda: None,
 ) -> dict[str, float]:
-    """Layer -> largest magnitude of its input, by ``method``, one of METHODS.  ``seen`` is called after every example.
+    """Measure the largest magnitude of every layer's input.
 
-    The same graph, examples and order give the same numbers.  A tensor that was zero everywhere gets 1: any will do.
-    Raises ``ValueError`` for an unknown method, or where no example is given.
+    The same graph, examples and order give the same numbers.
+
+    Args:
+        model: the graph, float32.
+        layers: the layers to calibrate.
+        feeds: examples of the graph's inputs.
+        method: one of METHODS.
+        progress: called after every example.
+
+    Returns:
+        layer name -> largest magnitude, a positive number.  It is 1 for an input that was zero everywhere, for which
+        any range will do.
+
+    Raises:
+        ValueError: the method is unknown, or there are no examples.
     """
     if method not in METHODS:
-        raise ValueError(f"method {method!r}; choose from {', '.join(METHODS)}")
+        raise ValueError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
     tensors = list(dict.fromkeys(layer.input for layer in layers))
     with tempfile.TemporaryDirectory() as folder:
         calibrator = _calibrator(method, Path(folder), model, tensors)
-        given = False
+        empty = True
         for example in feeds:
-            given = True
-            with contextlib.redirect_stdout(io.StringIO()):  # the library tells of every tensor
-                calibrator.collect_data(_One(example))
-            seen()
-        if not given:
-            raise ValueError("no examples to calibrate on")
+            empty = False
+            # The library prints a line for every tensor.
+            with contextlib.redirect_stdout(io.StringIO()):
+                calibrator.collect_data(_OneExample(example))
+            progress()
+        if empty:
+            raise ValueError("there are no examples to calibrate on; pass at least one")
         with contextlib.redirect_stdout(io.StringIO()):
-            found = calibrator.compute_data()
-    reach = {name: _reach(calibrator, found, name, method) for name in tensors}
-    return {layer.name: reach[layer.input] or 1.0 for layer in layers}
+            collected = calibrator.compute_data()
+    maxima = {name: _max_magnitude(calibrator, collected, name, method) for name in tensors}
+    return {layer.name: maxima[layer.input] or 1.0 for layer in layers}
 
 
-def _reach(calibrator: Any, found: Any, tensor: str, method: str) -> float:
-    """Largest magnitude of a range."""
+def _max_magnitude(calibrator: Any, collected: Any, tensor: str, method: str) -> float:
     if method != "percentile":
-        return max(float(np.abs(end).max()) for end in found[tensor].range_value)
-    # The percentile lies within a bin, of which the library gives the lower edge: 0 for a tensor that is nearly always
-    # nearly zero.  The upper edge clips no more than was asked for.
+        return max(float(np.abs(end).max()) for end in collected[tensor].range_value)
+    # The percentile lies within a bin, and the library returns the bin's lower edge, which is 0 for a tensor that is
+    # nearly always nearly zero.  The upper edge never clips more than PERCENTILE allows.
     counts, edges = calibrator.collector.get_histogram_dict()[tensor][:2]
     share = np.cumsum(counts) / np.sum(counts)
     return float(edges[int(np.searchsorted(share, PERCENTILE / 100)) + 1])
@@ -73,9 +115,9 @@ def _reach(calibrator: Any, found: Any, tensor: str, method: str) -> float:
 def _calibrator(method: str, folder: Path, model: onnx.ModelProto, tensors: list[str]) -> Any:
     from onnxruntime.quantization import calibrate
 
-    source, watched = folder / "graph.onnx", folder / "watched.onnx"
+    source, augmented = folder / "graph.onnx", folder / "augmented.onnx"
     onnx.save(model, source)
-    common = {"model_path": source, "augmented_model_path": str(watched), "symmetric": True}
+    common = {"model_path": source, "augmented_model_path": str(augmented), "symmetric": True}
     calibrator: Any
     if method == "minmax":
         calibrator = calibrate.MinMaxCalibrater(**common)
@@ -83,7 +125,8 @@ def _calibrator(method: str, folder: Path, model: onnx.ModelProto, tensors: list
         calibrator = calibrate.PercentileCalibrater(**common, num_bins=BINS[method], percentile=PERCENTILE)
     else:
         calibrator = calibrate.EntropyCalibrater(**common, num_bins=BINS[method], num_quantized_bins=ENTROPY_LEVELS)
-    # Left alone it watches all inputs and outputs of an operator's kind: the depthwise strips' too, gigabytes a slice.
+    # By default the library observes all inputs and outputs of an operator type, those of the depthwise strips too:
+    # gigabytes per slice.
     shapes = {value.name: value for value in (*calibrator.model.graph.value_info, *calibrator.model.graph.input)}
     calibrator.select_tensors_to_calibrate = lambda _: (set(tensors), shapes)
     calibrator.augment_graph()
@@ -91,11 +134,11 @@ def _calibrator(method: str, folder: Path, model: onnx.ModelProto, tensors: list
     return calibrator
 
 
-class _One:
-    """A reader of one example, for a library that reads until there is none."""
+class _OneExample:
+    """A data reader of one example, for a library that reads until there are no more."""
 
     def __init__(self, example: Feeds) -> None:
-        self.left = [example]
+        self.remaining = [example]
 
     def get_next(self) -> Feeds | None:
-        return self.left.pop() if self.left else None
+        return self.remaining.pop() if self.remaining else None

@@ -1,4 +1,4 @@
-"""The recipe of an INT8 engine: which layers are INT8, how far their inputs reach, and how that was found out."""
+"""The recipe of an INT8 engine: which layers are INT8, the ranges of their inputs, and how they were chosen."""
 
 from __future__ import annotations
 
@@ -9,30 +9,43 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.digest import sha256_of_json
+from lsms_rt.atomic import write_text
+from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 
 RECIPE = "recipe.json"
-DIGITS = 16  # of an image's sha256 that a recipe keeps
+GRAPHS = ("text", "image")
+IMAGE_DIGITS = 16  # digits of an image's SHA-256 that a recipe keeps
 FORMAT = 1
-AGAIN = "make it again: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
+AGAIN = "calibrate again: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
+Ranges = dict[str, dict[str, float]]  # graph name -> layer name -> largest magnitude of the layer's input
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What ``lsms-rt calibrate`` writes and ``lsms-rt build-engine --calibration`` takes.
+    """What ``lsms-rt calibrate`` writes, and ``lsms-rt build-engine --calibration`` reads.
 
-    ``layers``: graph ("text", "image") -> INT8 layer -> the largest magnitude of its input.  ``kept``: graph -> layers
-    that stay in floating point.  ``macs_share``: of all dense multiply-accumulates of a slice, how many are INT8.
-    ``slices_digest`` is that of the record of chosen rows, ``images`` the sha256 (16 digits) of all images that were
-    looked at: a gate must not ask about them.  ``measured`` is what the search saw on held-out rows.
+    Attributes:
+        weights_digest: SHA-256 of the weights that were calibrated.
+        preset: their preset.
+        image_size: side of the model's input in pixels.
+        method: the calibration method, in words.
+        layers: graph name -> INT8 layer -> largest magnitude of its input.
+        kept: graph name -> layers that stay in floating point.
+        macs_share: part of all dense multiply-accumulates of a slice that is INT8, 0 to 1.
+        max_dice_drop: the budget of the search.
+        slices_digest: SHA-256 of the record of the rows that ranges were measured on.
+        images: SHA-256 (its first 16 digits) of all images that were used; a gate must not ask about them.
+        measured: the trials on held-out rows.
+        made_by: versions and options.
+        format: version of the file format.
     """
 
     weights_digest: str
     preset: str
     image_size: int
     method: str
-    layers: dict[str, dict[str, float]]
+    layers: Ranges
     kept: dict[str, list[str]]
     macs_share: float
     max_dice_drop: float
@@ -44,40 +57,54 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Of what decides the engine: layers and their ranges."""
-        return sha256_of_json(self.layers)
+        """SHA-256 of what decides the engine: the layers and their ranges."""
+        return sha256(json.dumps(self.layers, sort_keys=True).encode())
 
     def check(self, weights_digest: str, image_size: int) -> None:
-        """Raise :class:`InputError` where the recipe was made for other weights or another size."""
+        """Check that the recipe was made for these weights and this input size.
+
+        Raises:
+            InputError: it was made for others.
+        """
         if self.weights_digest != weights_digest:
             raise InputError(
-                f"the calibration is for weights {self.weights_digest[:12]}..., the checkpoint's are "
-                f"{weights_digest[:12]}...: ranges of other weights mean nothing; {AGAIN}"
+                f"the calibration is for weights {self.weights_digest[:12]}..., but the checkpoint's are "
+                f"{weights_digest[:12]}...; ranges hold only for the weights they were measured with: {AGAIN}"
             )
         if self.image_size != image_size:
             raise InputError(
-                f"the calibration is for {self.image_size}x{self.image_size}, the engine would have "
-                f"{image_size}x{image_size}; give --image-size {self.image_size}, or {AGAIN}"
+                f"the calibration is for {self.image_size}x{self.image_size}, but the engine would be "
+                f"{image_size}x{image_size}; use --image-size {self.image_size}, or {AGAIN}"
             )
 
     def overlap(self, images: Iterable[str]) -> int:
-        """How many of ``images``, by sha256, this recipe was made with."""
-        return sum(image[:DIGITS] in self.images for image in images)
+        """Count the ``images``, given by their SHA-256, that the recipe was made with."""
+        return sum(image[:IMAGE_DIGITS] in self.images for image in images)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in the folder ``path``, or the file itself.  Raises :class:`InputError` for one that is none."""
+    """Read and validate a recipe.
+
+    Args:
+        path: the recipe file, or the folder that ``lsms-rt calibrate`` wrote.
+
+    Raises:
+        InputError: there is no recipe, or it is not valid.
+    """
     file = path / RECIPE if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{path}: no {RECIPE}; {AGAIN}")
+        raise InputError(f"{path}: {RECIPE} was not found; {AGAIN}")
     try:
         values = json.loads(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"{file} is no JSON ({error}); {AGAIN}") from error
+        raise InputError(f"{file} is not valid JSON ({error}); {AGAIN}") from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise InputError(f"{file} is no recipe: it states no format; {AGAIN}")
+        raise InputError(f"{file} is not a recipe: its format version is missing; {AGAIN}")
     if values["format"] > FORMAT:
-        raise InputError(f"{file} has format {values['format']}, this lsms-rt reads up to {FORMAT}; {AGAIN}")
+        raise InputError(
+            f"{file} has format {values['format']}, but this version of lsms-rt reads up to {FORMAT}; "
+            f"update lsms-rt, or {AGAIN}"
+        )
     try:
         recipe = Recipe(**{name: value for name, value in values.items() if name in {f.name for f in fields(Recipe)}})
     except TypeError as error:
@@ -86,20 +113,26 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` atomically as indented JSON."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
 def _check(file: Path, recipe: Recipe) -> None:
-    """Refuse what a graph would be broken with."""
-    if not isinstance(recipe.layers, dict) or not set(recipe.layers) <= {"text", "image"}:
-        raise InputError(f"{file}: layers must be of the graphs text and image; {AGAIN}")
+    """Validate the recipe."""
+    if not isinstance(recipe.layers, dict) or not set(recipe.layers) <= set(GRAPHS):
+        raise InputError(f"{file}: layers must belong to the graphs {' and '.join(GRAPHS)}; {AGAIN}")
     for graph, layers in recipe.layers.items():
         if not isinstance(layers, dict):
             raise InputError(f"{file}: the layers of {graph} must map names to ranges; {AGAIN}")
         for name, limit in layers.items():
-            number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-            if not number or not 0 < limit < math.inf:
+            is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+            if not is_number or not 0 < limit < math.inf:
                 raise InputError(f"{file}: layer {name} has range {limit!r}, not a positive number; {AGAIN}")
     if not any(recipe.layers.values()):
-        raise InputError(f"{file} names no INT8 layer; {AGAIN}")
-    kinds = {"weights_digest": str, "image_size": int, "method": str, "slices_digest": str, "images": list}
-    for name, kind in kinds.items():
-        if not isinstance(getattr(recipe, name), kind):
-            raise InputError(f"{file}: {name} is {getattr(recipe, name)!r}; {AGAIN}")
+        raise InputError(f"{file} has no INT8 layers; {AGAIN}")
+    types = {"weights_digest": str, "image_size": int, "method": str, "slices_digest": str, "images": list}
+    for name, type_ in types.items():
+        value = getattr(recipe, name)
+        if not isinstance(value, type_):
+            raise InputError(f"{file}: {name} is {value!r}, not of type {type_.__name__}; {AGAIN}")

@@ -1,4 +1,4 @@
-"""The gate's report: one HTML file with everything in it, to be read, printed and filed."""
+"""The report of an accuracy gate: one self-contained HTML file, to be read, printed and filed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
-from .compare import SMALL_MM, Dice, may_be_painted
-from .gate import GateData, GateResult, newly_painted
+from .gate import GateData, GateResult
 from .pictures import agreement_picture, worst_picture
+from .policy import allowed_false_positives
+from .statistics import SMALL_MM, Dice, new_false_positives
 
 NUMBER = re.compile(r"[+-]?[\d.]+( |%|$)")
 STYLE = """
@@ -30,24 +31,35 @@ h2 { margin-top: 2rem }
 def gate_report(
     engine: Mapping[str, Any], data: GateData, result: GateResult, max_dice_drop: float, accepted: bool
 ) -> str:
-    """HTML.  ``engine`` is what stands in its first table, in words."""
+    """Write the report of a gate.
+
+    Args:
+        engine: name -> text for the first table; must have "precision".
+        data: the rows that were asked.
+        result: the verdict.
+        max_dice_drop: the budget.
+        accepted: True if the engine is written although it did not pass.
+
+    Returns:
+        the HTML page.
+    """
     comparison = result.comparison
     parts = [
         f"<h1>Accuracy gate of an LSMS engine: {escape(str(engine['precision']))}</h1>",
         "<p>Research software, not a medical device. This report holds image data of the data set named below.</p>",
         _verdict(result, accepted),
-        _table([("what", "value")], [(name, str(value)) for name, value in engine.items()]),
+        _table([("property", "value")], [(name, str(value)) for name, value in engine.items()]),
         "<h2>Data</h2>",
-        f"<p>{escape(data.what)}: {comparison.sentences} sentences of {comparison.cases} cases; none of their slices "
-        f"was used to calibrate. Digest of the rows <code>{data.digest[:16]}</code>.</p>",
+        f"<p>{escape(data.description)}: {comparison.sentences} sentences of {comparison.cases} cases. None of their "
+        f"slices was used for calibration. SHA-256 of the rows:  <code>{data.digest[:16]}</code>.</p>",
         "<h2>Figures</h2>",
         _figures(result, max_dice_drop),
         "<h2>Agreement with the reference</h2>",
         _picture(agreement_picture(result.answers)),
         _agreement(result),
-        "<h2>Answers that lost most</h2>",
-        _picture(worst_picture(result.worst)) if result.worst else "<p>No answer lost anything.</p>",
-        _painted(result),
+        "<h2>Answers that lost most Dice</h2>",
+        _picture(worst_picture(result.worst)) if result.worst else "<p>No answer lost any Dice.</p>",
+        _false_positives(result),
         f"<p>Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC. "
         "Reviewed by: ______________________ &nbsp; Date: ______________</p>",
     ]
@@ -60,10 +72,10 @@ def _verdict(result: GateResult, accepted: bool) -> str:
     if result.passed:
         kind = "open" if open_points else "yes"
         return f"<div class='verdict {kind}'><b>Passed.</b>{_list(open_points)}</div>"
-    kind, word = ("no", "Refused") if result.failures else ("open", "Not judged")
-    more = " The engine was written all the same, because <code>--accept</code> was given." if accepted else ""
-    told = [*result.failures, *filter(None, [result.unjudged]), *open_points]
-    return f"<div class='verdict {kind}'><b>{word}.</b>{more}{_list(told)}</div>"
+    kind, word = ("no", "Rejected") if result.failures else ("open", "Not judged")
+    more = " The engine was written anyway, because of <code>--accept</code>." if accepted else ""
+    points = [*result.failures, *filter(None, [result.unjudged]), *open_points]
+    return f"<div class='verdict {kind}'><b>{word}.</b>{more}{_list(points)}</div>"
 
 
 def _list(points: list[str]) -> str:
@@ -73,61 +85,61 @@ def _list(points: list[str]) -> str:
 def _figures(result: GateResult, max_dice_drop: float) -> str:
     comparison = result.comparison
     rows: list[tuple[str, ...]] = []
-    for what, dice, allowed in (
+    for name, dice, max_drop in (
         ("mean Dice", comparison.dice, max_dice_drop),
         (f"mean Dice, lesions below {SMALL_MM:.0f} mm", comparison.small, 2 * max_dice_drop),
     ):
-        rows.append(_dice_row(what, dice, allowed))
+        rows.append(_dice_row(name, dice, max_drop))
     if comparison.dice_drop_interval:
         low, high = comparison.dice_drop_interval
         rows.append(
-            ("drop of mean Dice, 95 % interval (bootstrap over cases)", "", "", f"{low:+.4f} to {high:+.4f}", "")
+            ("loss of mean Dice, 95 % interval (bootstrap over cases)", "", "", f"{low:+.4f} to {high:+.4f}", "")
         )
     empty = comparison.emptiness
     if empty is None:
-        rows.append(("sentences true of nothing", "none in the data", "", "", ""))
+        rows.append(("negative sentences", "none in the data", "", "", ""))
     else:
         rows.append(
             (
-                f"sentences true of nothing left empty, of {empty.n}", f"{empty.reference}", f"{empty.engine}",
-                f"{empty.newly_painted} newly painted, {empty.newly_empty} newly empty",
-                f"{may_be_painted(empty.reference, max_dice_drop)} newly painted",
+                f"negative sentences with an empty mask, of {empty.n}", f"{empty.reference}", f"{empty.engine}",
+                f"{empty.new_false_positives} new false positives, {empty.newly_empty} newly empty",
+                f"{allowed_false_positives(empty.reference, max_dice_drop)} new false positives",
             )
         )  # fmt: skip
     if comparison.missed_reference is not None and comparison.missed_engine is not None:
         missed = (comparison.missed_reference, comparison.missed_engine)
-        rows.append(("sentences true of something left empty", f"{missed[0]:.1%}", f"{missed[1]:.1%}", "", ""))
+        rows.append(("missed: positive sentences with an empty mask", f"{missed[0]:.1%}", f"{missed[1]:.1%}", "", ""))
     return _table([("figure", "reference", "engine", "change", "allowed")], rows)
 
 
-def _dice_row(what: str, dice: Dice | None, allowed: float) -> tuple[str, ...]:
+def _dice_row(name: str, dice: Dice | None, max_drop: float) -> tuple[str, ...]:
     if dice is None:
-        return (what, "none of known size", "", "", "")
+        return (name, "none of known size", "", "", "")
     return (
-        f"{what}, {dice.n} sentences",
+        f"{name}, {dice.n} sentences",
         f"{dice.reference:.4f}",
         f"{dice.engine:.4f}",
         f"{-dice.drop:+.4f}",
-        f"{-allowed:+.4f}",
+        f"{-max_drop:+.4f}",
     )
 
 
 def _agreement(result: GateResult) -> str:
     area = result.comparison.area
     if area is None:
-        return "<p>Areas are not compared: the pixel spacing is unknown, or too few answers paint anything.</p>"
+        return "<p>Areas are not compared: the pixel spacing is unknown, or too few predicted masks are not empty.</p>"
     return (
-        f"<p>Area of the answers, engine minus reference, {area.n} sentences: mean difference {area.bias:+.1f} mm², "
+        f"<p>Predicted area, engine minus reference, {area.n} sentences: mean difference {area.bias:+.1f} mm², "
         f"limits of agreement {area.low:+.1f} to {area.high:+.1f} mm².</p>"
     )
 
 
-def _painted(result: GateResult) -> str:
-    painted = newly_painted(result.answers)
-    if not painted:
-        return "<p>No sentence true of nothing is newly painted.</p>"
-    rows = [(b.row.case_id, b.row.slice_id, b.row.sentence, str(b.pixels)) for _, b in painted]
-    return "<h2>Painted although nothing is there, and the reference saw nothing</h2>" + _table(
+def _false_positives(result: GateResult) -> str:
+    pairs = new_false_positives(result.answers)
+    if not pairs:
+        return "<p>There are no new false positives.</p>"
+    rows = [(b.row.case_id, b.row.slice_id, b.row.sentence, str(b.pixels)) for _, b in pairs]
+    return "<h2>New false positives: only the engine predicts a mask</h2>" + _table(
         [("case", "slice", "sentence", "pixels")], rows
     )
 

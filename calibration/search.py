@@ -1,4 +1,4 @@
-"""The largest set of INT8 units that a budget of harm allows, with a margin."""
+"""Search for the largest set of INT8 units within an accuracy budget, with a safety margin."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ from typing import Any
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import InputError
 
-from .compare import Comparison, compare_answers, failures, unjudged
-from .sensitivity import Effect
-from .trial import Trials
-from .units import Unit, merged
+from .candidate import Candidates
+from .policy import cannot_judge, failures
+from .recipe import Ranges
+from .sensitivity import Effect, Unit, ranges_of_units
+from .statistics import Comparison, compare_answers
 
-TRIES = 4  # sets with a margin; where none passes, the largest that passed is taken
+MAX_MARGIN_TRIALS = 4  # smaller sets to try; if none passes, the largest that passed is selected
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of units, and what it did to the held-out answers.  ``share`` of all dense multiply-accumulates;
-    ``noise`` is the sum of the units' own."""
+    """One set of units, and how it changed the answers to the held-out sentences.
+
+    Attributes:
+        units: number of units.
+        share: their part of all dense multiply-accumulates.
+        noise: sum of the noise of each unit alone.
+        comparison: the answers compared with those of the unchanged engine.
+        failures: why the set exceeds the budget; empty if it passes.
+    """
 
     units: int
     share: float
@@ -29,6 +37,7 @@ class Trial:
     failures: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
         return {
             "units": self.units,
             "macs_share": self.share,
@@ -40,93 +49,128 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
-    """``chosen`` units passed on the held-out questions, as ``best``; ``everything`` is all units in INT8, ``largest``
-    the largest set that passed; ``trials`` is all that was tried."""
+class SearchResult:
+    """The result of a search.
 
-    chosen: list[Unit]
-    best: Trial
+    Attributes:
+        units: the selected units.
+        selected: the trial of those, which passed.
+        largest: the trial of the largest set that passed.
+        all_units: the trial of all units in INT8.
+        trials: all trials in order, including the three above.
+    """
+
+    units: list[Unit]
+    selected: Trial
     largest: Trial
-    everything: Trial
+    all_units: Trial
     trials: list[Trial]
 
 
 class Search:
-    """Units by least noise for their work, as many as pass on ``held_out`` questions.
+    """Adds units in order of noise per multiply-accumulate, as many as pass on the held-out sentences.
 
-    Noise of units adds up nearly as if they were independent, so that a unit's price can be measured alone; whether a
-    set of them passes is always measured.  ``effects`` and ``ranges`` are by the unit's key.
+    The noise of units adds up nearly as if they were independent, so each can be measured alone; whether a set of them
+    passes is always measured.
+
+    Args:
+        candidates: the engine.
+        units: the units to choose from.
+        effects: unit key -> the unit's effect.
+        ranges: the ranges of all layers.
+        held_out: rows that judge a set; neither ranges nor effects were measured on them.
+        status: called with one line after every trial.
     """
 
     def __init__(
         self,
-        trials: Trials,
+        candidates: Candidates,
         units: list[Unit],
         effects: dict[str, Effect],
-        ranges: dict[str, dict[str, float]],
+        ranges: Ranges,
         held_out: list[Annotation],
-        total_macs: int,
-        say: Callable[[str], None] = lambda _: None,
+        status: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.trials, self.effects, self.ranges, self.held_out = trials, effects, ranges, held_out
-        self.total_macs, self.say = total_macs, say
-        self.order = sorted(units, key=lambda unit: self.noise([unit]) / unit.macs)
-        self.tried: list[Trial] = []
+        self.candidates, self.effects, self.ranges = candidates, effects, ranges
+        self.held_out, self.status = held_out, status
+        self.order = sorted(units, key=lambda unit: self._noise([unit]) / unit.macs)
+        self.trials: list[Trial] = []
 
-    def noise(self, units: list[Unit]) -> float:
-        return sum(self.effects[unit.key].noise for unit in units)
+    def run(self, max_dice_drop: float, margin: float) -> SearchResult | None:
+        """Search; None if no set that was tried passes.
 
-    def run(self, max_dice_drop: float, margin: float) -> Found | None:
-        """None where no set that was tried passes.
+        The largest set that passes is at the limit of what a few hundred sentences can resolve, so the selected set has
+        at most 1 / ``margin`` of its noise.  That costs little, because most noise comes from a few layers with few
+        multiply-accumulates.
 
-        The largest set that passes lies at the edge of what a few hundred sentences can tell; what is chosen has a
-        ``margin``-th of its noise.  That costs little, for noise is what a few layers make with little work.
-        Raises :class:`InputError` where the held-out sentences can show nothing.
+        Args:
+            max_dice_drop: the budget, as in ``policy.failures``.
+            margin: 1 or more; 1 selects the largest set that passes.
+
+        Raises:
+            InputError: the held-out rows cannot judge an engine.
         """
-        self.reference = self.trials.answers({}, self.held_out, "as it is")
-        nothing = unjudged(compare_answers(self.reference, self.reference))
-        if nothing:
-            raise InputError(f"the held-out rows cannot judge INT8: {nothing}")
-        everything = self._try(self.order, max_dice_drop)
-        largest, low, high = everything, len(self.order), len(self.order)
-        if everything.failures:
-            low, passed = 0, None  # the first ``low`` units pass, the first ``high`` do not
-            while high - low > 1:
-                middle = (low + high) // 2
-                trial = self._try(self.order[:middle], max_dice_drop)
-                if trial.failures:
-                    high = middle
-                else:
-                    low, passed = middle, trial
-            if passed is None:
-                return None
-            largest = passed
-        chosen, best, noise = self.order[:low], largest, largest.noise
-        for _ in range(TRIES if margin > 1 else 0):
+        self.reference = self.candidates.answers({}, self.held_out, "unchanged engine")
+        reason = cannot_judge(compare_answers(self.reference, self.reference))
+        if reason:
+            raise InputError(
+                f"the held-out rows cannot judge INT8: {reason}; use another --held-out-split, or data set"
+            )
+        all_units = self._try(self.order, max_dice_drop)
+        if all_units.failures:
+            count, largest = self._largest(max_dice_drop)
+        else:
+            count, largest = len(self.order), all_units
+        if largest is None:
+            return None
+        units, selected = self._with_margin(self.order[:count], largest, max_dice_drop, margin)
+        return SearchResult(units, selected, largest, all_units, self.trials)
+
+    def _largest(self, max_dice_drop: float) -> tuple[int, Trial | None]:
+        """Bisect for the number of units, in order, that pass: the first ``low`` do, the first ``high`` do not."""
+        low, high, largest = 0, len(self.order), None
+        while high - low > 1:
+            middle = (low + high) // 2
+            trial = self._try(self.order[:middle], max_dice_drop)
+            if trial.failures:
+                high = middle
+            else:
+                low, largest = middle, trial
+        return low, largest
+
+    def _with_margin(
+        self, units: list[Unit], largest: Trial, max_dice_drop: float, margin: float
+    ) -> tuple[list[Unit], Trial]:
+        """Try sets with ever less noise until one passes."""
+        noise = largest.noise
+        for _ in range(MAX_MARGIN_TRIALS if margin > 1 else 0):
             noise /= margin
             fewer = self._within(noise)
             if not fewer:
                 break
-            if fewer != chosen:
+            if fewer != units:
                 trial = self._try(fewer, max_dice_drop)
                 if not trial.failures:
-                    return Found(fewer, trial, largest, everything, self.tried)
-        return Found(chosen, best, largest, everything, self.tried)
+                    return fewer, trial
+        return units, largest
 
-    def _within(self, noise: float) -> list[Unit]:
-        """Units in their order, but those that would make more noise than this in all."""
-        chosen: list[Unit] = []
+    def _within(self, max_noise: float) -> list[Unit]:
+        """Take units in order, and skip every unit that would raise the total noise above ``max_noise``."""
+        units: list[Unit] = []
         for unit in self.order:
-            if self.noise([*chosen, unit]) <= noise:
-                chosen.append(unit)
-        return chosen
+            if self._noise([*units, unit]) <= max_noise:
+                units.append(unit)
+        return units
 
-    def _try(self, chosen: list[Unit], max_dice_drop: float) -> Trial:
-        share = sum(unit.macs for unit in chosen) / self.total_macs
-        title = f"{len(chosen)} units, {share:.1%} of MACs"
-        answers = self.trials.answers(merged(chosen, self.ranges), self.held_out, title)
+    def _noise(self, units: list[Unit]) -> float:
+        return sum(self.effects[unit.key].noise for unit in units)
+
+    def _try(self, units: list[Unit], max_dice_drop: float) -> Trial:
+        share = sum(unit.macs for unit in units) / self.candidates.total_macs
+        title = f"{len(units)} units, {share:.1%} of MACs"
+        answers = self.candidates.answers(ranges_of_units(units, self.ranges), self.held_out, title)
         comparison = compare_answers(self.reference, answers)
-        trial = Trial(len(chosen), share, self.noise(chosen), comparison, tuple(failures(comparison, max_dice_drop)))
-        self.say(f"{title}: " + ("; ".join(trial.failures) or "within the budget"))
-        self.tried.append(trial)
+        trial = Trial(len(units), share, self._noise(units), comparison, tuple(failures(comparison, max_dice_drop)))
+        self.status(f"{title}: " + ("; ".join(trial.failures) or "within the budget"))
+        self.trials.append(trial)
         return trial

@@ -83,7 +83,7 @@ def run(
     record = result.to_dict() | {
         "accepted": accepted,
         "max_dice_drop": options.max_dice_drop,
-        "data": data.what,
+        "data": data.description,
         "data_digest": data.digest,
         "measured_with": measured_with(manifest),
         "report_sha256": sha256(page.encode()),

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from lsms_rt.errors import EngineError
 from lsms_rt.kernels import fold_keys, fold_values, registry
-from lsms_rt.kernels.plugins import DOMAIN, Compile, of_name, plugin_name, register
-from lsms_rt.kernels.shape import TOKENS, Shape
+from lsms_rt.kernels.plugins import DOMAIN, Compile, parse_plugin_name, plugin_name, register
+from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape
+from lsms_rt.kernels.tensors import is_batched, size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 
 from .graph.passes import strip_metadata
@@ -31,9 +32,6 @@ from .onnx_export import OPSET, quiet
 # The version of the domain.
 VERSION = 1
 FLOATS = ["tensor(float)", "tensor(float16)"]
-# The tensors with a batch axis; all others are weights.
-BATCHED = {"x", "a", "s", "u", "p", "keys", "values", "mask", "folded_keys", "offset", "statistics", "attended",
-           "context", "layer", "context_offset", "layer_offset"}  # fmt: skip
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
@@ -41,7 +39,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
     from onnxscript import values
 
     opset, table = values.Opset(DOMAIN, VERSION), {}
-    for module in registry.IN_HALF:
+    for module in registry.FP16_MODULES:
         operator = registry.operator(module)
         tensors = [a.name for a in operator._schema.arguments if str(a.type) == "Tensor"]
         integers = [a.name for a in operator._schema.arguments if str(a.type) != "Tensor"]
@@ -80,7 +78,7 @@ def _register_schema(name: str, tensors: list[str], integers: list[str], outputs
 def name_nodes(model: onnx.ModelProto) -> dict[str, tuple[ModuleType, Shape]]:
     """Name every kernel node after its launch, in place; return the kernel and shape of every name."""
     found: dict[str, tuple[ModuleType, Shape]] = {}
-    modules = {registry.name(module): module for module in registry.IN_HALF}
+    modules = {registry.name(module): module for module in registry.FP16_MODULES}
     sizes = {v.name: _size(v) for v in (*model.graph.value_info, *model.graph.input)}
     for node in model.graph.node:
         if node.domain != DOMAIN:
@@ -88,7 +86,7 @@ def name_nodes(model: onnx.ModelProto) -> dict[str, tuple[ModuleType, Shape]]:
         module = modules[node.op_type]
         shape = _shape_of(module, node, sizes)
         outputs = registry.signature(module, shape)[1]
-        sizes |= {value: registry.size_of(name, shape, 0) for value, name in zip(node.output, outputs, strict=True)}
+        sizes |= {value: size_of(name, shape, 0) for value, name in zip(node.output, outputs, strict=True)}
         name = plugin_name(module, shape)
         found[name] = module, shape
         node.op_type = name
@@ -117,7 +115,7 @@ def _shape_of(module: ModuleType, node: onnx.NodeProto, sizes: dict[str, tuple[i
         rows = known["keys"] if module is fold_keys else known["values"]
         return Shape(rows[2], 1, node.attribute[0].i, rows[1])
     _, channels, height, width = sizes[node.input[0]]
-    tokens = known["p"][1] if "p" in known else known["keys"][1] if "keys" in known else TOKENS
+    tokens = known["p"][1] if "p" in known else known["keys"][1] if "keys" in known else max(TOKEN_COUNTS)
     return Shape(channels, height, width, tokens)
 
 
@@ -139,7 +137,7 @@ def body(name: str, module: ModuleType, shape: Shape) -> onnx.FunctionProto:
     tensors = block_tensors(shape, 2)
     examples = tuple(typed(tensor, tensors[tensor], shape) for tensor in inputs)
     batch = torch.export.Dim("batch", min=1, max=1024)
-    dynamic = tuple({0: batch} if tensor in BATCHED else {} for tensor in inputs)
+    dynamic = tuple({0: batch} if is_batched(tensor) else {} for tensor in inputs)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             _Plain(module, shape).eval(), examples, dynamo=True, opset_version=OPSET, input_names=inputs,
@@ -186,7 +184,7 @@ def with_plugins(library: Any, graph: Path, arch: str, compile_one: Compile) -> 
         EngineError: the graph was made from different kernels than the installed ones, or they cannot be plugins.
     """
     model = onnx.load(graph)
-    launches = {node.op_type: of_name(node.op_type) for node in model.graph.node if node.domain == DOMAIN}
+    launches = {node.op_type: parse_plugin_name(node.op_type) for node in model.graph.node if node.domain == DOMAIN}
     unknown = [name for name, launch in launches.items() if plugin_name(*launch) != name]
     if unknown:
         raise EngineError(

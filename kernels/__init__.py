@@ -1,4 +1,4 @@
-"""Triton kernels of the SVLA block: one op a file, each with its plain twin in ``lsms_rt.model.folded``."""
+"""Triton kernels of the SVLA block: one operator per file, each with its plain twin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 
 
 def missing() -> str | None:
-    """What this machine lacks to run the kernels, and how to get it; None where they run."""
+    """Return what is missing on this machine to run the kernels, and how to get it; None if they can run."""
     import torch
 
     if importlib.util.find_spec("triton") is None:
@@ -15,5 +15,5 @@ def missing() -> str | None:
         return "PyTorch finds no NVIDIA GPU"
     capability = torch.cuda.get_device_capability()
     if capability < (8, 0):
-        return f"the GPU has compute capability {capability[0]}.{capability[1]}, the kernels need 8.0 or newer"
+        return f"the GPU has compute capability {capability[0]}.{capability[1]}, but the kernels need 8.0 or newer"
     return None

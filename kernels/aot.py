@@ -1,8 +1,8 @@
-"""Compile the kernels for a GPU that is not there: ``python -m lsms_rt.kernels.aot --arch sm_87 -o DIR``.
+"""Cross-compile the kernels ahead of time: ``python -m lsms_rt.kernels.aot --arch sm_87 -o DIR``; no GPU is needed.
 
-Writes PTX, cubin and launch metadata of every kernel at every shape of a model, and prints what each one takes.
-``--report FILE`` writes the table as JSON instead of the binaries.  The committed one, bench/results/aot/kernels.json,
-is made by ``make aot``, and a test compiles a part of it again and compares.
+Prints the registers, spills and shared memory of every kernel at every shape of a model; -o writes PTX, cubin and
+launch metadata.  ``--report FILE`` writes the table as JSON.  ``make aot`` makes the committed table,
+bench/results/aot/kernels.json; a test compiles a part of it again and compares.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from .launch import Launch
 from .registry import chain, launches
 from .shape import Shape, image_side, stage_shapes
 
-SHARED_LIMIT = 48 * 1024  # bytes a kernel may use without asking the driver for more, which TensorRT does not
+# Bytes of shared memory that a kernel gets without asking the driver for more, which TensorRT never does.
+SHARED_LIMIT = 48 * 1024
 
 
 @dataclass(frozen=True)
 class Target:
-    """``ptx`` is the PTX version that is asked for: what the oldest driver that we support understands."""
+    """An architecture; ``ptx`` is the PTX version that its oldest supported driver reads."""
 
     arch: int
     ptx: int
@@ -50,10 +51,24 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Compiled:
-    """One kernel for one target: all that a loader needs, and what it takes of the machine.
+    """One kernel for one target: all that a loader needs, and the resources it uses.
 
-    ``arguments`` are the pointers in order, ``outputs`` the last of them; ``grid`` is (x, y), z the batch; ``shared``
-    bytes of dynamic shared memory; ``target`` the PTX's own, where "a" means that no other architecture loads it.
+    Attributes:
+        kernel: name of the kernel.
+        shape: key of the shape.
+        arch: the architecture, a key of TARGETS.
+        target: the PTX's own target; one that ends in "a" loads on no other architecture.
+        entry: name of the entry point.
+        arguments: name -> element type of the pointers, in order.
+        outputs: number of pointers, the last ones, that are written.
+        grid: (x, y); z is the batch.
+        block: threads per block.
+        shared: dynamic shared memory in bytes.
+        registers: registers per thread.
+        spills: spilled bytes, stores and loads.
+        stack: bytes of stack.
+        ptx: the code, without Triton's hidden parameters.
+        cubin: the assembled code.
     """
 
     kernel: str
@@ -77,15 +92,16 @@ class Compiled:
         return {name: value for name, value in asdict(self).items() if name not in ("ptx", "cubin")}
 
     def row(self) -> dict[str, Any]:
-        """What the table shows."""
+        """The columns of the table."""
         names = ("kernel", "shape", "arch", "target", "grid", "block", "registers", "spills", "stack", "shared")
         return {name: self.metadata()[name] for name in names}
 
 
 def compile_launch(launch: Launch, shape: Shape, arch: str) -> Compiled:
-    """Compile one launch for ``arch``; the PTX is the one without Triton's hidden parameters, and assembles.
+    """Compile one launch for ``arch``, remove Triton's hidden parameters from the PTX, and assemble it.
 
-    Raises ``RuntimeError`` under TRITON_INTERPRET, where there is nothing to compile.
+    Raises:
+        RuntimeError: TRITON_INTERPRET is set, so there is nothing to compile.
     """
     import triton
     from triton.backends.compiler import GPUTarget
@@ -99,7 +115,7 @@ def compile_launch(launch: Launch, shape: Shape, arch: str) -> Compiled:
     names, pointers = launch.kernel.arg_names, list(launch.arguments.values())
     signature = dict(zip(names, (f"*{dtype}" for dtype in pointers), strict=False))
     signature |= dict.fromkeys(launch.constants, "constexpr")
-    # Buffers of PyTorch, TensorRT and CUDA are aligned to 256 bytes; without the hint, loads are not vectorised.
+    # Buffers of PyTorch, TensorRT and CUDA are aligned to 256 bytes; without this hint, loads are not vectorized.
     attributes = {(i,): [["tt.divisibility", 16]] for i in range(len(pointers))}
     source = ASTSource(launch.kernel, signature, dict(launch.constants), attributes)
     options = {
@@ -117,7 +133,7 @@ def compile_launch(launch: Launch, shape: Shape, arch: str) -> Compiled:
 
 
 def _ptxas(arch: int) -> str:
-    """The assembler that Triton itself takes for an architecture."""
+    """Return the path of the assembler that Triton uses for an architecture."""
     from triton.backends.nvidia import compiler
 
     tool = compiler.get_ptxas(arch)
@@ -130,7 +146,7 @@ def _rows(task: tuple[Shape, str]) -> list[Compiled]:
 
 
 def compile_all(shapes: Iterable[Shape], archs: Iterable[str], jobs: int) -> Iterator[list[Compiled]]:
-    """All kernels of every shape and architecture, a list for each pair, in ``jobs`` processes."""
+    """Compile all kernels in ``jobs`` processes; yield one list per pair of architecture and shape."""
     tasks = [(shape, arch) for arch in archs for shape in shapes]
     if jobs <= 1:
         yield from map(_rows, tasks)
@@ -140,30 +156,31 @@ def compile_all(shapes: Iterable[Shape], archs: Iterable[str], jobs: int) -> Ite
 
 
 def save(folder: Path, compiled: Compiled) -> None:
-    """``folder/ARCH/SHAPE/KERNEL.{ptx,cubin,json}``"""
-    place = folder / compiled.arch / compiled.shape
-    place.mkdir(parents=True, exist_ok=True)
-    (place / f"{compiled.kernel}.ptx").write_text(compiled.ptx)
-    (place / f"{compiled.kernel}.cubin").write_bytes(compiled.cubin)
-    (place / f"{compiled.kernel}.json").write_text(json.dumps(compiled.metadata(), indent=1) + "\n")
+    """Write ``folder/ARCH/SHAPE/KERNEL.{ptx,cubin,json}``."""
+    target = folder / compiled.arch / compiled.shape
+    target.mkdir(parents=True, exist_ok=True)
+    (target / f"{compiled.kernel}.ptx").write_text(compiled.ptx)
+    (target / f"{compiled.kernel}.cubin").write_bytes(compiled.cubin)
+    (target / f"{compiled.kernel}.json").write_text(json.dumps(compiled.metadata(), indent=1) + "\n")
 
 
-def faults(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """What no plugin may have: spilled registers, a stack, more shared memory than a launch gets unasked."""
+def resource_violations(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """List kernels with spilled registers, a stack, or more shared memory than a launch gets by default."""
     return [
         f"{row['kernel']} {row['shape']} {row['arch']}: spills {row['spills']} B, stack {row['stack']} B, "
-        f"shared {row['shared']} B (at most {SHARED_LIMIT})"
+        f"shared {row['shared']} B (limit {SHARED_LIMIT})"
         for row in rows
         if row["spills"] or row["stack"] or row["shared"] > SHARED_LIMIT
     ]
 
 
+# Column widths; negative ones are aligned left.
 COLUMNS = {"kernel": -26, "shape": -28, "arch": -8, "target": -9, "grid": 10, "block": 7, "registers": 11, "spills": 8}
-COLUMNS |= {"shared": 8}  # widths; to the left if negative
+COLUMNS |= {"shared": 8}
 
 
 def line(row: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     cells = row | {"grid": "x".join(map(str, row["grid"]))} if isinstance(row["grid"], (tuple, list)) else row
     texts = [(str(cells[name]), width) for name, width in COLUMNS.items()]
     return "".join(text.ljust(-width) if width < 0 else text.rjust(width) for text, width in texts)
@@ -171,7 +188,9 @@ def line(row: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--arch", nargs="+", choices=list(TARGETS), default=list(TARGETS), help="what to compile for")
+    parser.add_argument(
+        "--arch", nargs="+", choices=list(TARGETS), default=list(TARGETS), help="architectures to compile for"
+    )
     parser.add_argument(
         "--preset",
         nargs="+",
@@ -197,7 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     print(line({name: name for name in COLUMNS}))
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)  # before minutes of compiling
+        # Fail before minutes of compiling.
+        options.output.mkdir(parents=True, exist_ok=True)
     for part in compile_all(shapes, options.arch, options.jobs):
         for compiled in part:
             rows.append(compiled.row())
@@ -206,10 +226,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 save(options.output, compiled)
     if options.report:
         write_report(options.report, rows)
-    found = faults(rows)
-    for fault in found:
-        print(f"error: {fault}", file=sys.stderr)
-    return 4 if found else 0
+    violations = resource_violations(rows)
+    for violation in violations:
+        print(f"error: {violation}", file=sys.stderr)
+    return 4 if violations else 0
 
 
 def write_report(path: Path, rows: list[dict[str, Any]]) -> None:

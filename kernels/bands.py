@@ -16,10 +16,13 @@ from torch import Tensor
 
 from lsms_rt.model.functional import STRIPS, SvlaWeights
 
-COPIES, COLUMNS = 8, 32  # shifted copies; -8 ... 23 around a filter of up to 21 taps
-FILTERS = 5 + 2 * len(STRIPS)  # the five rows of the 5x5, then (column, row) of every strip
-FIRST = 8  # column of a filter's first tap in the unshifted copy
-# The same for kernels: distance of two copies, of two filters, and of two channels, in elements.
+# Shifted copies of a table, and its columns: -8 ... 23 around a filter of up to 21 taps.
+COPIES, COLUMNS = 8, 32
+# The five rows of the 5x5, then (column, row) of every strip.
+FILTERS = 5 + 2 * len(STRIPS)
+# Column of a filter's first tap in the unshifted copy.
+FIRST = 8
+# Strides for kernels, in elements: between copies, filters and channels.
 COPY, TABLE, TABLES = (tl.constexpr(n) for n in (COLUMNS, COPIES * COLUMNS, FILTERS * COPIES * COLUMNS))
 TAP0 = tl.constexpr(FIRST)
 
@@ -45,9 +48,10 @@ def band(table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.constexpr, VE
 
 
 def pack_bands(weights: SvlaWeights, dtype: torch.dtype) -> Tensor:
-    """(C, 11, 8, 32) of ``dtype``: the tables of a block's filters.
+    """Pack a block's filters into tables (C, 11, 8, 32) of ``dtype``.
 
-    Order: rows of the 5x5, then for n = 7, 11, 21 the nx1 and the 1xn.  Matrices from the right hold reversed taps.
+    Order: rows of the 5x5, then for n = 7, 11, 21 the nx1 and the 1xn.  Matrices that multiply from the right hold
+    reversed taps.
     """
     taps = [weights.center[0][:, 0, row].flip(-1) for row in range(5)]
     for (row_weight, _), (column_weight, _) in weights.strips:
@@ -56,7 +60,8 @@ def pack_bands(weights: SvlaWeights, dtype: torch.dtype) -> Tensor:
     table = torch.zeros(channels, FILTERS, COPIES, COLUMNS, dtype=dtype, device=taps[0].device)
     for index, v in enumerate(taps):
         for rho in range(COPIES):
-            first = max(0, FIRST - rho)  # where v[0] stands, or where v[rho - 8] would
+            # The column of v[0], or of v[rho - 8].
+            first = max(0, FIRST - rho)
             begin = first - FIRST + rho
             end = min(v.shape[1], COLUMNS - FIRST + rho)
             table[:, index, rho, first : first + end - begin] = v[:, begin:end].to(dtype)
@@ -64,8 +69,9 @@ def pack_bands(weights: SvlaWeights, dtype: torch.dtype) -> Tensor:
 
 
 def unpack_bands(bands: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """The 5x5 (C, 1, 5, 5), and (1xn, nx1) of every strip, from their tables: what the plain twins compute with."""
-    taps = bands[:, :, 0, FIRST:]  # the unshifted copy
+    """Unpack the 5x5 (C, 1, 5, 5) and (1xn, nx1) of every strip from their tables, for the plain twins."""
+    # The unshifted copy.
+    taps = bands[:, :, 0, FIRST:]
     center = taps[:, :5, :5].flip(-1)[:, None]
     strips = []
     for index, n in enumerate(STRIPS):
@@ -75,13 +81,13 @@ def unpack_bands(bands: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
 
 
 def pack_row_bias(weights: SvlaWeights, height: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(C, H): what all strips' biases add to every row.
+    """Sum the biases of all strips for every row: (C, H).
 
-    The bias of a 1xn passes through the nx1 behind it; near the upper and lower border only a part of its taps count.
+    The bias of a 1xn passes through the nx1 after it; near the upper and lower border only some of its taps count.
     """
     total = torch.zeros(weights.center[0].shape[0], height, dtype=dtype, device=weights.center[0].device)
     ones = torch.ones(1, 1, height, dtype=dtype, device=total.device)
     for n, ((_, row_bias), (column_weight, column_bias)) in zip(STRIPS, weights.strips, strict=True):
-        reach = torch.nn.functional.conv1d(ones, column_weight[:, 0].to(dtype).transpose(1, 2), padding=n // 2)[0]
-        total += row_bias.to(dtype)[:, None] * reach + column_bias.to(dtype)[:, None]
+        gain = torch.nn.functional.conv1d(ones, column_weight[:, 0].to(dtype).transpose(1, 2), padding=n // 2)[0]
+        total += row_bias.to(dtype)[:, None] * gain + column_bias.to(dtype)[:, None]
     return total.contiguous()

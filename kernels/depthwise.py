@@ -1,8 +1,8 @@
 """Multi-scale depthwise convolution: 5x5, then 7, 11 and 21 long strips, in one launch.
 
-One program holds a window of one channel of one image: it reads x, and writes its part of ``a`` less the map's level,
-and of ``s`` = a + strips(a).  A map that fits is one window (stages 2 to 4 at usual sizes); larger ones (stage 1) are
-cut into windows that overlap by what the filters reach.
+One program computes a window of one channel of one image: it reads x, and writes its part of ``a`` minus the map's
+level (an approximate channel mean), and of ``s`` = a + strips(a).  A small map is one window (stages 2 to 4 at usual
+sizes); larger ones (stage 1) are cut into windows that overlap by the radius of the filters.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from lsms_rt.model.functional import STRIPS
 from .bands import TABLE, TABLES, TAP0, band, unpack_bands
 from .launch import Launch, padded, precision, shape_of
 from .shape import Shape
+from .tensors import arguments
 from .tuned_tiles import planned
 
-WINDOW = 64  # largest side of a window
-ROW_REACH = 10  # half of the longest strip
-COLUMN_REACH = 12  # and half of the 5x5 more: rows of x are loaded shifted, columns are not
-LEVEL_POINTS = 4  # rows, and columns, whose crossings give a map's level
+# Maximum side of a window.
+WINDOW = 64
+# The radius of the longest strip; for columns that of the 5x5 is added, because x is loaded with shifted rows, but not
+# with shifted columns.
+ROW_REACH = 10
+COLUMN_REACH = 12
+# The level is the mean of a grid of 4 x 4 points.
+LEVEL_POINTS = 4
 POINTS = tl.constexpr(LEVEL_POINTS)
 
 
@@ -102,16 +107,18 @@ def depthwise_kernel(
 
 
 def launch(shape: Shape, *, vector: bool | None = None, warps: int | None = None) -> Launch:
-    """Windows of up to 64 x 64; ``vector`` as in ``band``.  Four warps spill at 64 x 64 on sm_87 and sm_120."""
+    """Describe the launch: windows of up to 64 x 64, and ``vector`` as in ``band``.
+
+    At 64 x 64, four warps spill on sm_87 and sm_120.
+    """
     rows, columns = (min(WINDOW, padded(size)) for size in (shape.height, shape.width))
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
     windows = _windows(shape.height, rows, steps[0]) * _windows(shape.width, columns, steps[1])
     large = max(rows, columns)
-    maps, wide = shape.dtype, "fp32"
     return Launch(
         depthwise_kernel,
         (windows, shape.channels),
-        {"x": maps, "bands": maps, "bias": wide, "row_bias": wide, "a": maps, "s": maps},
+        arguments(shape, "x", "bands", "bias", "row_bias", "a", "s"),
         2,
         {
             "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
@@ -123,13 +130,13 @@ def launch(shape: Shape, *, vector: bool | None = None, warps: int | None = None
 
 
 def _windows(size: int, window: int, step: int) -> int:
-    """How many windows, ``step`` apart, until the last one reaches the end."""
+    """Count windows at a distance of ``step``, until the last one reaches the end."""
     return 1 if size <= window else -(-(size - window) // step) + 1
 
 
 @torch.library.custom_op("lsms_rt::multi_scale_depthwise", mutates_args=(), device_types="cuda")
 def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """``a`` less its level, and ``s``, both (B, C, H, W).
+    """Compute ``a`` minus its level (an approximate channel mean), and ``s``, both (B, C, H, W).
 
     ``x`` (B, C, H, W) fp16 or fp32; ``bands`` (C, 11, 8, 32) like x, from ``pack_bands``; ``bias`` (C,) of the 5x5 and
     ``row_bias`` (C, H) from ``pack_row_bias``, float32.
@@ -141,7 +148,7 @@ def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tens
 
 @multi_scale_depthwise.register_kernel("cpu")
 def plain(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The twin in plain PyTorch, in x's type."""
+    """Compute the same in plain PyTorch, in x's type: the twin."""
     channels, (height, width) = x.shape[1], x.shape[2:]
     center, strips = unpack_bands(bands)
     a = F.conv2d(x, center, bias.to(x.dtype), padding=2, groups=channels)

@@ -1,7 +1,8 @@
 """Multi-scale depthwise convolution tap by tap, in three launches: 5x5, rows of all strips, columns of all strips.
 
-The form for fp32, where products on tensor cores would have to be split in three and spill; and the yardstick for the
-banded form in fp16, which multiplies a dozen times more on units a dozen times faster.  Same arguments, same twin.
+This form serves fp32, where products on tensor cores would have to be split in three and spill registers.  In fp16 it
+is the reference for the speed of the banded form, which multiplies a dozen times more on units a dozen times faster.
+Arguments and plain twin are those of ``depthwise``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .bands import TABLE, TABLES, TAP0
 from .depthwise import level_of
 from .launch import Launch, padded, shape_of
 from .shape import Shape
+from .tensors import arguments
 from .tuned_tiles import planned
 
 
@@ -103,25 +105,25 @@ def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_
 
 
 def launch(shape: Shape, *, pixels: int = 512, warps: int = 4) -> tuple[Launch, Launch, Launch]:
-    """Tiles of whole rows, ``pixels`` in all; at 1024, sixteen bytes spill on sm_90."""
+    """Describe the launches: tiles of whole rows with ``pixels`` in total; 1024 spill sixteen bytes on sm_90."""
     columns = padded(shape.width)
     rows = max(1, pixels // columns)
-    tables = {"bands": shape.dtype, "bias": "fp32"}
-    arguments = (
-        (center_kernel, {"x": shape.dtype, **tables, "a": shape.dtype}),
-        (rows_kernel, {"x": shape.dtype, "a": shape.dtype, **tables, "rows": shape.dtype}),
-        (columns_kernel, {"x": shape.dtype, "a": shape.dtype, "rows": shape.dtype, **tables, "row_bias": "fp32",
-                          "s": shape.dtype}),
-    )  # fmt: skip
+    pointers = (
+        (center_kernel, ("x", "bands", "bias", "a")),
+        (rows_kernel, ("x", "a", "bands", "bias", "rows")),
+        (columns_kernel, ("x", "a", "rows", "bands", "bias", "row_bias", "s")),
+    )
     grid = -(-shape.height // rows), shape.channels
     constants = {"C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns}
-    first, second, third = (Launch(kernel, grid, names, 1, constants, warps) for kernel, names in arguments)
+    first, second, third = (
+        Launch(kernel, grid, arguments(shape, *names), 1, constants, warps) for kernel, names in pointers
+    )
     return first, second, third
 
 
 @torch.library.custom_op("lsms_rt::depthwise_direct", mutates_args=(), device_types="cuda")
 def depthwise_direct(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``multi_scale_depthwise``, argument by argument."""
+    """Compute ``multi_scale_depthwise``, with the same arguments and results."""
     batch, channels, height, width = x.shape
     a, s, rows = torch.empty_like(x), torch.empty_like(x), x.new_empty(batch, channels, 3, height, width)
     first, second, third = planned(launch, shape_of(x))

@@ -1,6 +1,6 @@
 """Fold the query's projection and its InstanceNorm into the keys: scores = folded keys . a + offset.
 
-keys . (Wq a - mean) / sigma = (keys / sigma) Wq . a - (keys / sigma) . mean.  T x C numbers an image, instead of C x P.
+keys . (Wq a - mean) / sigma = (keys / sigma) Wq . a - (keys / sigma) . mean.  T x C numbers per image, not C x P.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lsms_rt.model.functional import MASKED
 from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
+from .tensors import arguments
 from .tuned_tiles import planned
 
 MASKED_SCORE = tl.constexpr(MASKED)
@@ -52,15 +53,13 @@ def fold_keys_kernel(
 def launch(
     shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int = 2
 ) -> Launch:
-    """Tiles of ``n`` channels; ``k`` channels a step of the sum, ``parts`` chunks a step of joining moments."""
-    parts = parts or (16 if shape.dtype == "fp16" else 8)  # more spill on sm_87 and sm_120
+    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
+    # Larger values spill on sm_87 and sm_120.
+    parts = parts or (16 if shape.dtype == "fp16" else 8)
     return Launch(
         fold_keys_kernel,
         (shape.channels // n, 1),
-        {
-            "statistics": "fp32", "query": shape.dtype, "keys": shape.dtype, "mask": "fp32",
-            "folded_keys": shape.dtype, "offset": "fp32",
-        },
+        arguments(shape, "statistics", "query", "keys", "mask", "folded_keys", "offset"),
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
@@ -73,7 +72,7 @@ def launch(
 
 @torch.library.custom_op("lsms_rt::fold_keys", mutates_args=(), device_types="cuda")
 def fold_keys(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """Folded keys (B, T, C), and the offset (B, T) float32 of every token's scores, which also masks padding.
+    """Compute folded keys (B, T, C), and the offset (B, T) float32 of every token's scores, which also masks padding.
 
     ``moments`` (B, n, 2, C) from ``query_statistics`` of maps of ``pixels`` pixels;
     ``query`` (C, C); ``keys`` (B, T, C) from ``fold_sentence``; ``mask`` (B, T) float32, 1 for a token.
@@ -86,7 +85,7 @@ def fold_keys(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels
 
 @fold_keys.register_kernel("cpu")
 def plain(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
     scaled = keys * scale[:, None]
     offset = (wide(mask) - 1.0) * -MASKED - (scaled * mean[:, None]).sum(2)

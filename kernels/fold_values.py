@@ -15,6 +15,7 @@ from lsms_rt.model.folded import wide
 from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, merge, statistics_type
 from .shape import Shape, chunk_of
+from .tensors import arguments
 from .tuned_tiles import planned
 
 
@@ -56,15 +57,13 @@ def fold_values_kernel(
 def launch(
     shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int = 2
 ) -> Launch:
-    """Tiles of ``n`` channels; ``k`` channels a step of the sum, ``parts`` chunks a step of joining moments."""
-    parts = parts or (16 if shape.dtype == "fp16" else 8)  # more spill on sm_87 and sm_120
+    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
+    # Larger values spill on sm_87 and sm_120.
+    parts = parts or (16 if shape.dtype == "fp16" else 8)
     return Launch(
         fold_values_kernel,
         (shape.channels // n, 1),
-        {
-            "attended": "fp32", "values": shape.dtype, "hidden": shape.dtype,
-            "context": shape.dtype, "context_offset": "fp32", "layer": shape.dtype, "layer_offset": "fp32",
-        },
+        arguments(shape, "attended", "values", "hidden", "context", "context_offset", "layer", "layer_offset"),
         4,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
@@ -77,7 +76,7 @@ def launch(
 
 @torch.library.custom_op("lsms_rt::fold_values", mutates_args=(), device_types="cuda")
 def fold_values(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """V^ (B, T, C) and v0 (B, C) float32; W1 V^ (B, T, C) and W1 v0 (B, C) float32.
+    """Compute V^ (B, T, C) and v0 (B, C) float32; W1 V^ (B, T, C) and W1 v0 (B, C) float32.
 
     ``moments`` (B, m, 2, C) from ``token_attention`` over ``pixels`` pixels;
     ``values`` (B, T, C) from ``fold_sentence``; ``hidden`` W1 (C, C).
@@ -91,7 +90,7 @@ def fold_values(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) ->
 
 @fold_values.register_kernel("cpu")
 def plain(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
     context = (values * scale[:, None]).to(values.dtype)
     offset = -mean * scale

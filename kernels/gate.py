@@ -1,6 +1,6 @@
 """The gated context, added to the convolutions: u = s + tanh(W2 relu(W1 c)) c (for more than 128 channels).
 
-``c`` and ``W1 c`` are products of rank T with p, computed where they are needed and never written.
+``c`` and ``W1 c`` are products of rank T with p, which are computed on the fly and never written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .launch import Launch, block, precision, shape_of
 from .shape import Shape
+from .tensors import arguments
 from .tuned_tiles import planned
 
 
@@ -66,16 +67,13 @@ def launch(
     warps: int = 4,
     stages: int = 2,
 ) -> Launch:
-    """Tiles of ``n`` channels by ``pixels``; ``k`` channels a step of the sum."""
+    """Describe the launch: tiles of ``n`` channels by ``pixels``, and ``k`` channels per step of the sum."""
     n, k = n or block(shape), k or block(shape)
     pixels = pixels or (64 if shape.pixels > 512 and shape.dtype == "fp16" else 32)
     return Launch(
         gate_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
-        {
-            "s": shape.dtype, "p": shape.dtype, "context": shape.dtype, "context_offset": "fp32",
-            "layer": shape.dtype, "layer_offset": "fp32", "gate": shape.dtype, "u": shape.dtype,
-        },
+        arguments(shape, "s", "p", "context", "context_offset", "layer", "layer_offset", "gate", "u"),
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens,
@@ -90,7 +88,7 @@ def launch(
 def gate(
     s: Tensor, p: Tensor, context: Tensor, context_offset: Tensor, layer: Tensor, layer_offset: Tensor, weight: Tensor
 ) -> Tensor:
-    """u (B, C, H, W).  ``s`` (B, C, H, W); ``p`` (B, T, P) from ``token_attention``; ``weight`` W2 (C, C).
+    """Compute u (B, C, H, W).  ``s`` (B, C, H, W); ``p`` (B, T, P) from ``token_attention``; ``weight`` W2 (C, C).
 
     ``context``, ``context_offset``, ``layer``, ``layer_offset`` are the four results of ``fold_values``.
     """
@@ -104,7 +102,7 @@ def gate(
 def plain(
     s: Tensor, p: Tensor, context: Tensor, context_offset: Tensor, layer: Tensor, layer_offset: Tensor, weight: Tensor
 ) -> Tensor:
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     c = torch.matmul(context.transpose(1, 2), p) + context_offset[:, :, None].to(p.dtype)
     hidden = torch.matmul(layer.transpose(1, 2), p) + layer_offset[:, :, None].to(p.dtype)
     return s + (torch.tanh(torch.matmul(weight, F.relu(hidden))) * c).reshape(s.shape)

@@ -1,6 +1,6 @@
-"""Everything behind the attention in one launch, for up to 128 channels: all of them fit on the chip.
+"""Everything after the attention in one launch, for up to 128 channels: all of them fit on the chip.
 
-context = IN(V p); y = (Wout (s + tanh(W2 relu(W1 context)) context) + b) x.  Three products a tile, nothing between
+context = IN(V p); y = (Wout (s + tanh(W2 relu(W1 context)) context) + b) x.  Three products per tile; nothing between
 them is written.
 """
 
@@ -16,13 +16,15 @@ from .gate import tanh
 from .launch import DTYPES, Launch, precision, shape_of
 from .moments import join_moments, merge
 from .shape import Shape, chunk_of
+from .tensors import arguments
 from .tuned_tiles import planned
 
-WEIGHT_BYTES = 32 * 1024  # of one C x C weight: a tile's operand has to fit into 48 KiB of shared memory
+# Maximum size of a C x C weight, because an operand of a tile has to fit into 48 KiB of shared memory.
+WEIGHT_BYTES = 32 * 1024
 
 
 def fits(shape: Shape) -> bool:
-    """Whether one program can hold all channels: up to 128 in fp16, 64 in fp32, and a power of two."""
+    """Return True if one program can hold all channels: a power of two, up to 128 in fp16 and 64 in fp32."""
     channels = shape.channels
     return channels & (channels - 1) == 0 and channels**2 * DTYPES[shape.dtype].itemsize <= WEIGHT_BYTES
 
@@ -58,18 +60,18 @@ def gate_mix_kernel(
 
 
 def launch(shape: Shape, *, pixels: int | None = None, parts: int = 32, warps: int | None = None) -> Launch:
-    """Tiles of all channels by ``pixels``; ``parts`` chunks a step of joining moments."""
+    """Describe the launch: tiles of all channels by ``pixels``, and ``parts`` chunks of moments per step."""
     if not fits(shape):
-        raise ValueError(f"gate_mix holds up to 128 channels (64 in fp32), not {shape}; take fold_values, gate and mix")
-    large = shape.channels == 128 or shape.dtype == "fp32"  # where 64 pixels spill, or take 8 bytes over 48 KiB
+        raise ValueError(
+            f"gate_mix supports up to 128 channels (64 in fp32), not {shape}; use fold_values, gate and mix"
+        )
+    # Here 64 pixels spill, or need 8 bytes more than 48 KiB.
+    large = shape.channels == 128 or shape.dtype == "fp32"
     pixels = pixels or (32 if large else 64)
     return Launch(
         gate_mix_kernel,
         (-(-shape.pixels // pixels), 1),
-        {
-            "x": shape.dtype, "s": shape.dtype, "p": shape.dtype, "attended": "fp32", "values": shape.dtype,
-            "hidden": shape.dtype, "gate": shape.dtype, "mix": shape.dtype, "mix_bias": "fp32", "y": shape.dtype,
-        },
+        arguments(shape, "x", "s", "p", "attended", "values", "hidden", "gate", "mix", "mix_bias", "y"),
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
@@ -84,7 +86,7 @@ def gate_mix(
     x: Tensor, s: Tensor, p: Tensor, moments: Tensor, values: Tensor,
     hidden: Tensor, gate: Tensor, mix: Tensor, bias: Tensor,
 ) -> Tensor:  # fmt: skip
-    """The block's output (B, C, H, W), C a power of two up to 128 (64 in fp32).
+    """Compute the block's output (B, C, H, W), C a power of two up to 128 (64 in fp32).
 
     ``x``, ``s`` (B, C, H, W); ``p`` (B, T, P) and ``moments`` (B, m, 2, C) from ``token_attention``;
     ``values`` (B, T, C); ``hidden`` W1, ``gate`` W2, ``mix`` Wout (C, C); ``bias`` (C,) float32.
@@ -100,7 +102,7 @@ def plain(
     x: Tensor, s: Tensor, p: Tensor, moments: Tensor, values: Tensor,
     hidden: Tensor, gate: Tensor, mix: Tensor, bias: Tensor,
 ) -> Tensor:  # fmt: skip
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, p.shape[2], chunk_of(p.shape[2]))
     context = ((torch.matmul(values.transpose(1, 2), p) - mean[:, :, None]) * scale[:, :, None]).to(p.dtype)
     gated = torch.tanh(torch.matmul(gate, F.relu(torch.matmul(hidden, context)))) * context

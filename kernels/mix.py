@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .launch import Launch, block, precision, shape_of
 from .shape import Shape
+from .tensors import arguments
 from .tuned_tiles import planned
 
 
@@ -47,13 +48,13 @@ def launch(
     warps: int = 4,
     stages: int = 2,
 ) -> Launch:
-    """Tiles of ``n`` channels by ``pixels``; ``k`` channels a step of the sum."""
+    """Describe the launch: tiles of ``n`` channels by ``pixels``, and ``k`` channels per step of the sum."""
     n, k = n or block(shape), k or block(shape)
     pixels = pixels or (64 if shape.pixels > 512 and shape.dtype == "fp16" else 32)
     return Launch(
         mix_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
-        {"u": shape.dtype, "x": shape.dtype, "mix": shape.dtype, "mix_bias": "fp32", "y": shape.dtype},
+        arguments(shape, "u", "x", "mix", "mix_bias", "y"),
         1,
         {
             "C": shape.channels, "P": shape.pixels,
@@ -66,7 +67,7 @@ def launch(
 
 @torch.library.custom_op("lsms_rt::mix", mutates_args=(), device_types="cuda")
 def mix(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(Wout u + b) x.  ``u``, ``x`` (B, C, H, W); ``weight`` (C, C); ``bias`` (C,) float32 -> (B, C, H, W)."""
+    """Compute (Wout u + b) x.  ``u``, ``x`` (B, C, H, W); ``weight`` (C, C); ``bias`` (C,) float32 -> (B, C, H, W)."""
     y = torch.empty_like(x)
     planned(launch, shape_of(x))(x.shape[0], u, x, weight, bias, y)
     return y
@@ -74,7 +75,7 @@ def mix(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @mix.register_kernel("cpu")
 def plain(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     return (torch.matmul(weight, u.flatten(2)) + bias[:, None].to(u.dtype)).reshape(x.shape) * x
 
 

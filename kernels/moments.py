@@ -1,8 +1,9 @@
-"""Mean and variance over the pixels, from parts: how kernels hand InstanceNorm statistics to each other.
+"""Mean and variance over the pixels in parts: the InstanceNorm statistics that kernels exchange.
 
 A *moments* tensor (B, n, 2, C) float32 holds, for each of n consecutive chunks of pixels, mean and sum of squared
-deviations of C channels: a kernel writes one chunk a program, and the next kernel joins them about the common mean
-(Chan, Golub, LeVeque 1979).  Nothing is subtracted that is large and alike; no atomics, so that sums have one order.
+deviations of C channels: a kernel writes one chunk per program, and the next kernel joins them about the common mean
+(Chan, Golub, LeVeque 1979).  No large, nearly equal numbers are subtracted; there are no atomics, so that sums have one
+order.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def join_moments(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.c
 
 
 def moments(x: Tensor, chunk: int) -> Tensor:
-    """The plain twin of ``write_moments``, for all chunks: x (B, C, P) -> (B, n, 2, C)."""
+    """Compute ``write_moments`` for all chunks in plain PyTorch: x (B, C, P) -> (B, n, 2, C)."""
     parts = [wide(part) for part in x.split(chunk, dim=2)]
     means = [part.mean(2) for part in parts]
     squares = [(part - mean[:, :, None]).square().sum(2) for part, mean in zip(parts, means, strict=True)]
@@ -59,7 +60,7 @@ def moments(x: Tensor, chunk: int) -> Tensor:
 
 
 def merge(statistics: Tensor, pixels: int, chunk: int) -> tuple[Tensor, Tensor]:
-    """The plain twin of ``join_moments``: mean and 1 / sqrt(variance + eps) over all ``pixels``, both (B, C)."""
+    """Compute ``join_moments`` in plain PyTorch: mean and 1 / sqrt(variance + eps) over all ``pixels``, both (B, C)."""
     sizes = [min(chunk, pixels - start) for start in range(0, pixels, chunk)]
     share = torch.tensor(sizes, dtype=statistics.dtype, device=statistics.device)[None, :, None]
     mean = (statistics[:, :, 0] * share).sum(1) / pixels
@@ -68,5 +69,5 @@ def merge(statistics: Tensor, pixels: int, chunk: int) -> tuple[Tensor, Tensor]:
 
 
 def statistics_type(x: Tensor) -> torch.dtype:
-    """Of moments and offsets for maps of x's type."""
+    """Return the type of moments and offsets for maps of x's type."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -1,6 +1,6 @@
 """Statistics of the projected query, Wq a: a product whose output is never written.
 
-Its InstanceNorm needs mean and variance a channel; everything else of the query is folded into the keys.
+Its InstanceNorm needs the mean and variance of every channel; all else of the query is folded into the keys.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
+from .tensors import arguments
 from .tuned_tiles import planned
 
 
@@ -39,12 +40,12 @@ def query_statistics_kernel(
 
 
 def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int = 2) -> Launch:
-    """Tiles of ``n`` channels by a chunk of pixels; ``k`` channels a step of the sum."""
+    """Describe the launch: tiles of ``n`` channels by a chunk of pixels, and ``k`` channels per step of the sum."""
     n, k = n or block(shape), k or block(shape)
     return Launch(
         query_statistics_kernel,
         (shape.chunks, shape.channels // n),
-        {"a": shape.dtype, "query": shape.dtype, "statistics": "fp32"},
+        arguments(shape, "a", "query", "statistics"),
         1,
         {
             "C": shape.channels, "P": shape.pixels, "CHUNK": shape.chunk,
@@ -57,9 +58,9 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
 
 @torch.library.custom_op("lsms_rt::query_statistics", mutates_args=(), device_types="cuda")
 def query_statistics(a: Tensor, query: Tensor) -> Tensor:
-    """Moments (B, n, 2, C) of Wq a, over chunks of ``chunk_of(H * W)`` pixels.
+    """Compute moments (B, n, 2, C) of Wq a, over chunks of ``chunk_of(H * W)`` pixels.
 
-    ``a`` (B, C, H, W), less any offset a channel; ``query`` (C, C), both fp16 or fp32.
+    ``a`` (B, C, H, W), minus any offset per channel; ``query`` (C, C), both fp16 or fp32.
     """
     shape = shape_of(a)
     out = a.new_empty(a.shape[0], shape.chunks, 2, shape.channels, dtype=torch.float32)
@@ -69,7 +70,7 @@ def query_statistics(a: Tensor, query: Tensor) -> Tensor:
 
 @query_statistics.register_kernel("cpu")
 def plain(a: Tensor, query: Tensor) -> Tensor:
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     pixels = a.flatten(2)
     return moments(torch.matmul(query, pixels), chunk_of(pixels.shape[2]))
 

@@ -1,37 +1,47 @@
-"""What a kernel is specialised for: one stage of one model at one image size."""
+"""What a kernel is specialized for: one stage of one model at one image size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lsms_rt.model.config import PRESETS
+from lsms_rt.model.config import MAX_TOKENS, PRESETS
 
 STRIDES = (4, 8, 16, 32)  # of the four encoder stages
-TOKENS = 32  # an engine's sentences are padded to it
+TOKEN_COUNTS = (16, MAX_TOKENS)  # a sentence is padded to one of them (svla.pad_tokens)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Channels, rows and columns of a map, padded tokens of a sentence (16 or 32), "fp16" or "fp32".
+    """The sizes that a kernel is compiled for.
 
-    Everything but the batch is a compile-time constant: a kernel then has no integer arguments, which TensorRT's
-    plugins want, and loads are vectorised where the sizes allow it.
+    Everything but the batch is a compile-time constant: a kernel then has no integer arguments, as TensorRT's plugins
+    require, and loads are vectorized if the sizes allow it.
+
+    Attributes:
+        channels: a multiple of 32.
+        height: rows of a map.
+        width: columns of a map.
+        tokens: padded tokens of a sentence, one of TOKEN_COUNTS.
+        dtype: element type of the maps, "fp16" or "fp32".
+
+    Raises:
+        ValueError: the kernels do not support one of the values.
     """
 
     channels: int
     height: int
     width: int
-    tokens: int = TOKENS
+    tokens: int = MAX_TOKENS
     dtype: str = "fp16"
 
     def __post_init__(self) -> None:
         if self.channels % 32 or self.channels < 32:
-            raise ValueError(f"{self.channels} channels; the kernels take multiples of 32, as all presets have")
-        if self.tokens not in (16, 32):
-            raise ValueError(f"{self.tokens} tokens; pad the sentence to 16 or 32")
+            raise ValueError(f"channels is {self.channels}; the kernels support multiples of 32, as all presets have")
+        if self.tokens not in TOKEN_COUNTS:
+            raise ValueError(f"tokens is {self.tokens}; pad the sentence to {' or '.join(map(str, TOKEN_COUNTS))}")
         if self.dtype not in ("fp16", "fp32"):
-            raise ValueError(f"dtype {self.dtype!r}; the kernels take fp16 and fp32")
+            raise ValueError(f"dtype is {self.dtype!r}; the kernels support fp16 and fp32")
 
     @property
     def pixels(self) -> int:
@@ -39,6 +49,7 @@ class Shape:
 
     @property
     def chunk(self) -> int:
+        """Pixels per program of an attention kernel."""
         return chunk_of(self.pixels)
 
     @property
@@ -52,15 +63,19 @@ class Shape:
 
 
 def image_side(text: str) -> int:
-    """Of a command line: a side of a square input."""
+    """Parse the side of a square input from the command line.
+
+    Raises:
+        ValueError: it is not a positive multiple of 32.
+    """
     size = int(text)
     if size <= 0 or size % STRIDES[-1]:
-        raise ValueError(f"{size} is no multiple of {STRIDES[-1]}")
+        raise ValueError(f"{size} is not a positive multiple of {STRIDES[-1]}")
     return size
 
 
 def chunk_of(pixels: int) -> int:
-    """Pixels that one program of an attention kernel sees: small maps are cut finer, to occupy more of the GPU."""
+    """Return the pixels per program of an attention kernel: fewer for small maps, to occupy more of the GPU."""
     for limit, chunk in ((512, 16), (2048, 32), (8192, 64)):
         if pixels <= limit:
             return chunk
@@ -68,12 +83,13 @@ def chunk_of(pixels: int) -> int:
 
 
 def stage_shapes(preset: str, image_size: int, dtype: str = "fp16") -> list[Shape]:
-    """The four stages of a preset at a square input of ``image_size`` pixels."""
+    """Return the shapes of the four stages of a preset at a square input of ``image_size`` pixels."""
     dims = PRESETS[preset].dims
-    return [Shape(c, image_size // s, image_size // s, TOKENS, dtype) for c, s in zip(dims, STRIDES, strict=True)]
+    return [Shape(c, image_size // s, image_size // s, dtype=dtype) for c, s in zip(dims, STRIDES, strict=True)]
 
 
 def all_shapes(sizes: tuple[int, ...], dtype: str = "fp16") -> Iterator[Shape]:
-    """The different stages of all presets at ``sizes``; three presets share their channels."""
-    seen = dict.fromkeys(shape for preset in PRESETS for size in sizes for shape in stage_shapes(preset, size, dtype))
-    yield from seen
+    """Yield the distinct stage shapes of all presets at ``sizes``; three presets have the same channels."""
+    yield from dict.fromkeys(
+        shape for preset in PRESETS for size in sizes for shape in stage_shapes(preset, size, dtype)
+    )

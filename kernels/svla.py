@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsms_rt.model.config import MAX_TOKENS
 from lsms_rt.model.functional import SvlaWeights
 
 from .bands import pack_bands, pack_row_bias
@@ -20,14 +21,23 @@ from .gate_mix import fits, gate_mix
 from .launch import shape_of
 from .mix import mix
 from .query_statistics import query_statistics
+from .shape import TOKEN_COUNTS
 from .token_attention import token_attention
 
 
 @dataclass(frozen=True)
 class PackedWeights:
-    """A block's parameters as the kernels read them: filters as tables, 1x1 weights (C, C), biases wide.
+    """A block's parameters as the kernels read them.
 
-    ``bands`` (C, 11, 8, 32); ``bias`` (C,), ``row_bias`` (C, H) and ``mix_bias`` (C,) float32 (float64 for float64).
+    Attributes:
+        bands: (C, 11, 8, 32), the depthwise filters as tables.
+        bias: (C,) float32 (float64 for float64 parameters), of the 5x5.
+        row_bias: (C, H), type as ``bias``: the sum of the strips' biases for every row.
+        query: (C, C), the query's projection.
+        hidden: (C, C), the first layer of the gate.
+        gate: (C, C), the second layer of the gate.
+        mix: (C, C), the last 1x1.
+        mix_bias: (C,), type as ``bias``.
     """
 
     bands: Tensor
@@ -41,7 +51,7 @@ class PackedWeights:
 
 
 def pack(weights: SvlaWeights, height: int) -> PackedWeights:
-    """Once a model and image height; the sum of a few small products and copies."""
+    """Pack the parameters of a block for maps of ``height`` rows."""
     dtype = weights.center[0].dtype
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     query, hidden, second, last = (
@@ -60,9 +70,20 @@ def pack(weights: SvlaWeights, height: int) -> PackedWeights:
 
 
 def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights) -> Tensor:
-    """The block.  ``x`` (B, C, H, W) contiguous; ``keys``, ``values`` (B, T, C) from ``fold_sentence``, T <= 32.
+    """Compute the SVLA block, by the kernels on CUDA and by their plain twins on the CPU.
 
-    On CUDA the kernels run, on the CPU their plain twins.  ``mask`` (B, T).
+    Args:
+        x: maps (B, C, H, W), contiguous; float16, float32, or (on the CPU) float64.
+        keys: (B, T, C) from ``fold_sentence``, T at most MAX_TOKENS.
+        values: the same.
+        mask: (B, T), 1 for a token and 0 for padding.
+        packed: the parameters.
+
+    Returns:
+        (B, C, H, W), type as ``x``.
+
+    Raises:
+        ValueError: the kernels do not support the sizes or types.
     """
     pixels = x.shape[2] * x.shape[3]
     keys, values, mask = pad_tokens(keys, values, mask.to(packed.bias.dtype))
@@ -77,21 +98,21 @@ def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWe
 
 
 def pad_tokens(keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sentences of 16 or 32 tokens, as the kernels want them: padding is masked, so it changes nothing."""
+    """Pad sentences to one of TOKEN_COUNTS, which the kernels support; padding is masked, so it changes nothing."""
     tokens = keys.shape[1]
-    if tokens > 32:
-        raise ValueError(f"{tokens} tokens; the kernels take up to 32")
-    more = (16 if tokens <= 16 else 32) - tokens
+    if tokens > MAX_TOKENS:
+        raise ValueError(f"the sentence has {tokens} tokens; the kernels support up to {MAX_TOKENS}: shorten it")
+    more = next(count for count in TOKEN_COUNTS if count >= tokens) - tokens
     if more:
         keys, values, mask = F.pad(keys, (0, 0, 0, more)), F.pad(values, (0, 0, 0, more)), F.pad(mask, (0, more))
     return keys.contiguous(), values.contiguous(), mask.contiguous()
 
 
 class TritonSvla:
-    """The block's form that runs the kernels (``lsms_rt.model.forms``); keeps the packed weights of every image height.
+    """The block's form that runs the kernels (``lsms_rt.model.forms``), with packed weights for every image height.
 
-    They are packed again when a parameter was changed, moved or replaced.  Those of other heights stay: a CUDA graph
-    that was captured with them goes on reading their memory.
+    They are packed again if a parameter was changed, moved or replaced.  Those for other heights stay, because a CUDA
+    graph that was captured with them reads their memory.
     """
 
     folds = True
@@ -104,7 +125,8 @@ class TritonSvla:
 
     def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
         if torch.compiler.is_compiling() and height in self._packed:
-            return self._packed[height][1]  # a traced graph has no addresses to compare; a run before it has packed
+            # A traced graph has no addresses to compare; the weights were packed by a run before it.
+            return self._packed[height][1]
         key = tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in _parameters(weights))
         if height not in self._packed or self._packed[height][0] != key:
             self._packed[height] = key, pack(weights, height)

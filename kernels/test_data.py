@@ -1,4 +1,4 @@
-"""Random blocks, and all tensors that their kernels hand on: what is verified, timed and tuned with."""
+"""Random blocks with all intermediate tensors: the data for verifying, timing and tuning the kernels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from . import depthwise_direct, gate_mix, mix, registry
 from .launch import DTYPES
 from .shape import Shape
 from .svla import pack
-
-WIDE = {"bias", "row_bias", "mix_bias", "mask", "statistics", "offset", "attended", "context_offset", "layer_offset"}
+from .tensors import dtype_of
 
 
 def random_weights(channels: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> SvlaWeights:
-    """Filters of about unit gain, so that every step's output is of order one."""
+    """Draw filters of about unit gain, so that every step's output is of order one."""
     g = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int, gain: float) -> Tensor:
@@ -45,9 +44,9 @@ def random_weights(channels: int, seed: int = 0, dtype: torch.dtype = torch.floa
 def random_inputs(
     batch: int, channels: int, height: int, width: int, tokens: int, valid: list[int] | None = None, seed: int = 1
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``x`` (B, C, H, W), plain keys and values (B, T, C), mask (B, T), float64.
+    """Draw ``x`` (B, C, H, W), keys and values (B, T, C) before folding, and the mask (B, T), all float64.
 
-    ``valid`` counts the tokens of every sentence (default: T, T - 3, T - 6 ...).
+    ``valid`` is the number of tokens of every sentence (default: T, T - 3, T - 6 ...).
     """
     g = torch.Generator().manual_seed(seed)
     x, keys, values = (
@@ -60,17 +59,17 @@ def random_inputs(
 
 
 def typed(name: str, tensor: Tensor, shape: Shape) -> Tensor:
-    """A tensor as the kernels take it: statistics and biases float32, all else in the maps' type."""
-    return tensor.to(torch.float32 if name in WIDE else DTYPES[shape.dtype]).contiguous()
+    """Convert a tensor to the type in which kernels read it (``tensors.TENSORS``), contiguous."""
+    return tensor.to(DTYPES[dtype_of(name, shape)]).contiguous()
 
 
 def block_tensors(
     shape: Shape, batch: int, valid: list[int] | None = None, seed: int = 0, device: str = "cpu"
 ) -> dict[str, Tensor]:
-    """Every tensor of a random block by the name that launches give it, in float64.
+    """Compute every tensor of a random block, by its name in ``tensors.TENSORS``, in float64.
 
-    Computed by the plain twins, and rounded after every step to the type in which the kernels would hand it on: so a
-    kernel and its twin get the very same numbers, and the difference is the kernel's own.
+    The plain twins compute them, and each is rounded to the type in which a kernel would write it.  So a kernel and its
+    twin read exactly the same numbers, and the difference of their results is due to the kernel alone.
     """
     weights = random_weights(shape.channels, seed)
     x, keys, values, mask = random_inputs(
@@ -80,11 +79,12 @@ def block_tensors(
     packed = pack(weights, shape.height)
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
-    last = (mix, gate_mix)
+    # depthwise_direct writes the tensors of depthwise; mix and gate_mix write the block's output.
+    skipped = (depthwise_direct, mix, gate_mix)
     for module in registry.MODULES:
-        if module is not depthwise_direct and module not in last:  # one writes the same, the others the end
-            found = registry.twin(module, shape, tensors)
-            tensors |= {name: _rounded(name, tensor, shape) for name, tensor in found.items()}
+        if module not in skipped:
+            written = registry.twin(module, shape, tensors)
+            tensors |= {name: _rounded(name, tensor, shape) for name, tensor in written.items()}
     return tensors
 
 
@@ -93,7 +93,7 @@ def _rounded(name: str, tensor: Tensor, shape: Shape) -> Tensor:
 
 
 def weights_on(weights: SvlaWeights, device: str, dtype: torch.dtype) -> SvlaWeights:
-    """The same parameters on a device, in a type."""
+    """Copy the parameters to a device, in a type."""
 
     def move(value: Any) -> Any:
         if isinstance(value, Tensor):

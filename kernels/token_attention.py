@@ -1,7 +1,7 @@
-"""Scores, softmax over the tokens, and the statistics of what the values make of it: one pass over ``a``.
+"""Scores, softmax over the tokens, and statistics of the attended values, in one pass over ``a``.
 
-Written is p - 1/n (n tokens), not p: the shift is the same for all pixels, so the output's InstanceNorm takes it out,
-and nearly even attention keeps its digits in fp16.
+The output is p - 1/n (n tokens), not p: the shift is the same for all pixels, so the output's InstanceNorm cancels it,
+and nearly uniform attention keeps its digits in fp16.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lsms_rt.model.folded import wide
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
+from .tensors import arguments
 from .tuned_tiles import planned
 
 
@@ -58,15 +59,12 @@ def token_attention_kernel(
 
 
 def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int = 2) -> Launch:
-    """One chunk of pixels a program; ``k`` channels a step of the scores, ``n`` a step of the statistics."""
+    """Describe the launch: one chunk of pixels per program; ``k`` channels per step of the scores, ``n`` of moments."""
     n, k = n or block(shape), k or block(shape)
     return Launch(
         token_attention_kernel,
         (shape.chunks, 1),
-        {
-            "a": shape.dtype, "folded_keys": shape.dtype, "offset": "fp32", "values": shape.dtype, "mask": "fp32",
-            "p": shape.dtype, "attended": "fp32",
-        },
+        arguments(shape, "a", "folded_keys", "offset", "values", "mask", "p", "attended"),
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
@@ -79,7 +77,7 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
 
 @torch.library.custom_op("lsms_rt::token_attention", mutates_args=(), device_types="cuda")
 def token_attention(a: Tensor, keys: Tensor, offset: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """p - 1/n (B, T, P), zero at padding, and moments (B, m, 2, C) of the values' sums, not yet normalized.
+    """Compute p - 1/n (B, T, P), zero at padding, and moments (B, m, 2, C) of the values' sums, not yet normalized.
 
     ``a`` (B, C, H, W); ``keys`` (B, T, C) and ``offset`` (B, T) from ``fold_keys``; ``values`` (B, T, C) from
     ``fold_sentence``; ``mask`` (B, T) float32.
@@ -93,7 +91,7 @@ def token_attention(a: Tensor, keys: Tensor, offset: Tensor, values: Tensor, mas
 
 @token_attention.register_kernel("cpu")
 def plain(a: Tensor, keys: Tensor, offset: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The twin in plain PyTorch."""
+    """Compute the same in plain PyTorch: the twin."""
     pixels = a.flatten(2)
     scores = wide(torch.matmul(keys, pixels)) + offset[:, :, None]
     keep = wide(mask)[:, :, None]

@@ -1,8 +1,8 @@
-"""Tile sizes that were found by measuring, for one GPU and one Triton: plain JSON, made by ``lsms_rt.bench.gpu.tune``.
+"""Tuned tile sizes for one GPU and one Triton version: JSON files made by ``lsms_rt.bench.gpu.tune``.
 
-A file holds ``gpu`` and ``triton``, which must both be this machine's, and for every ``kernel/shape`` the keyword
-arguments of that kernel's ``launch``, and the ``batch`` that they were measured at; they serve every batch.  What no
-file names runs with the defaults in the kernels' own files.
+A file holds ``gpu`` and ``triton``, which must both match this machine, and for every ``kernel/shape`` the keyword
+arguments of that kernel's ``launch``, and the ``batch`` that they were measured with; they are used for every batch.
+Kernels and shapes that are in no file run with the defaults of ``launch``.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ from .shape import Shape
 
 Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])  # what a kernel's ``launch`` returns
 
-SEE_ROWS = ("depthwise", "depthwise_direct")  # to all other kernels a map is a row of pixels
+# Kernels that depend on height and width; for all others only their product matters.
+SEE_ROWS = ("depthwise", "depthwise_direct")
 FOLDER = Path(__file__).parent / "tuned"  # shipped with the package
-VARIABLE = "LSMS_RT_TUNED"  # a folder of the user's own files, read first
+VARIABLE = "LSMS_RT_TUNED"  # environment variable: a folder of the user's own files, read first
 log = logging.getLogger("lsms_rt")
 
 
 def planned(launch: Callable[..., Plan], shape: Shape) -> Plan:
-    """``launch(shape)``, with the tile sizes chosen for the current GPU where there are such."""
+    """Call ``launch(shape)`` with the tile sizes tuned for the current GPU, if there are any."""
     plan: Plan = _planned(launch, shape, _device())
     return plan
 
 
 def key(launch: Callable[..., object], shape: Shape) -> str:
-    """What a file calls a kernel at a shape: ``gate_mix/c64_p16384_t32_fp16``; rows and columns where it sees them."""
+    """Return the key of a kernel at a shape in a file, e.g. ``gate_mix/c64_p16384_t32_fp16``."""
     name = launch.__module__.rpartition(".")[2]
     size = f"h{shape.height}_w{shape.width}" if name in SEE_ROWS else f"p{shape.pixels}"
     return f"{name}/c{shape.channels}_{size}_t{shape.tokens}_{shape.dtype}"
 
 
 def file_name(gpu: str, triton: str) -> str:
-    """``nvidia-h100-80gb-hbm3_triton-3.6.0.json``"""
+    """Return e.g. ``nvidia-h100-80gb-hbm3_triton-3.6.0.json``."""
     return f"{re.sub('[^a-z0-9]+', '-', gpu.lower()).strip('-')}_triton-{triton}.json"
 
 
 def write(folder: Path, gpu: str, triton: str, batch: int, tiles: dict[str, dict[str, Any]]) -> Path:
-    """Add ``tiles``, an empty one for "the default is best", to the GPU's file; what it has of other shapes stays."""
+    """Add ``tiles`` (``kernel/shape`` -> arguments, {} if the defaults are best) to the GPU's file; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(gpu, triton)
     known: dict[str, Any] = json.loads(path.read_text())["tiles"] if path.is_file() else {}
@@ -57,7 +58,7 @@ def write(folder: Path, gpu: str, triton: str, batch: int, tiles: dict[str, dict
 
 @functools.cache
 def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
-    """``kernel/shape`` -> ``{"tiles", "batch"}`` for a GPU and a Triton version; empty where nobody has measured."""
+    """Return ``kernel/shape`` -> ``{"tiles", "batch"}``; empty if there is no file for this GPU and Triton version."""
     folders = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
     for folder in (*folders, FOLDER):
         path = folder / file_name(gpu, triton)
@@ -66,11 +67,11 @@ def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
         record = json.loads(path.read_text())
         if (record.get("gpu"), record.get("triton")) != (gpu, triton) or not isinstance(record.get("tiles"), dict):
             raise ValueError(
-                f"{path} is not for {gpu} and Triton {triton}; make it again: python -m lsms_rt.bench.gpu.tune"
+                f"{path} is not for {gpu} and Triton {triton}; tune again: python -m lsms_rt.bench.gpu.tune"
             )
         tiles: dict[str, dict[str, Any]] = record["tiles"]
         return tiles
-    log.info("no tuned tile sizes for %s and Triton %s; the defaults are used", gpu, triton)
+    log.info("no tuned tile sizes for %s and Triton %s; using the defaults", gpu, triton)
     return {}
 
 
@@ -81,7 +82,7 @@ def _planned(launch: Callable[..., Any], shape: Shape, device: tuple[str, str] |
 
 
 def _device() -> tuple[str, str] | None:
-    """Name of the current GPU and Triton's version; None where the interpreter runs on the CPU."""
+    """Return the name of the current GPU and Triton's version; None if the interpreter runs on the CPU."""
     import torch
     import triton
 

@@ -1,4 +1,4 @@
-"""Every kernel against its plain twin in float64: on the CPU by Triton's interpreter, on a GPU as it is."""
+"""Compare every kernel with its plain twin in float64: on a GPU, or on the CPU in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -12,18 +12,28 @@ from torch import Tensor
 from . import registry
 from .launch import DTYPES
 from .shape import Shape
+from .tensors import size_of
 from .test_data import typed
 from .tuned_tiles import planned
 
-# Largest difference, of the output's largest value.  fp16: a result is rounded to 11 bits, and so are one or two
-# operands before it; sums are fp32.  fp32: sums of some hundred products in another order, and of the 24 bits of a
-# product three tf32 products keep 21.
+# Maximum difference, relative to the output's largest value.  fp16: a result is rounded to 11 bits, and so are one or
+# two operands before it; sums are fp32.  fp32: sums of some hundred products have another order, and three tf32
+# products keep 21 of a product's 24 bits.
 TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
 
 
 @dataclass(frozen=True)
-class Error:
-    """How far one output of one kernel is from its twin; NaN where something was not written."""
+class Deviation:
+    """The deviation of one output of one kernel from its twin.
+
+    Attributes:
+        kernel: name of the kernel's module.
+        output: name of the output, or of a part of it.
+        shape: key of the shape.
+        batch: number of slices.
+        error: maximum difference, relative to the output's scale; NaN if an element was not written.
+        tolerance: the largest error that is accepted.
+    """
 
     kernel: str
     output: str
@@ -34,42 +44,55 @@ class Error:
 
     @property
     def ok(self) -> bool:
-        return self.error <= self.tolerance  # False for NaN
+        # False for NaN.
+        return self.error <= self.tolerance
 
 
 def run(
     module: ModuleType, shape: Shape, tensors: dict[str, Tensor], plan: Callable[..., object] | None = None
 ) -> dict[str, Tensor]:
-    """Run a module's launches on the named tensors; what they write starts as NaN.  ``plan`` as ``choices.planned``."""
+    """Run a module's launches on the named tensors, with outputs that start as NaN.
+
+    ``plan`` is like ``tuned_tiles.planned``, which is the default.
+    """
     known = {name: typed(name, tensor, shape) for name, tensor in tensors.items()}
     batch, device = known["x"].shape[0], known["x"].device
     for launch in registry.launches(module, shape, plan or planned):
         for name in list(launch.arguments)[-launch.outputs :]:
             dtype = DTYPES[launch.arguments[name]]
-            known[name] = torch.full(registry.size_of(name, shape, batch), float("nan"), dtype=dtype, device=device)
+            known[name] = torch.full(size_of(name, shape, batch), float("nan"), dtype=dtype, device=device)
         launch(batch, *(known[name] for name in launch.arguments))
     return {name: known[name] for name in registry.signature(module, shape)[1]}
 
 
 def verify(
     module: ModuleType, shape: Shape, tensors: dict[str, Tensor], plan: Callable[..., object] | None = None
-) -> list[Error]:
-    """The errors of all outputs; ``tensors`` from ``sample.block_tensors``, on the device to run on."""
-    errors, wanted, batch = [], registry.twin(module, shape, tensors), tensors["x"].shape[0]
-    for name, found in run(module, shape, tensors, plan).items():
-        pairs = zip(_quantities(name, found, tensors), _quantities(name, wanted[name], tensors), strict=True)
-        for (quantity, ours), (_, theirs) in pairs:
-            size = wanted[name][:, :, 1].div(shape.chunk).sqrt() if quantity.endswith("means") else theirs
-            scale = max(float(theirs.abs().max()), float(size.abs().max()), 1e-3)
-            error = float((ours.double() - theirs).abs().max()) / scale
-            errors.append(Error(registry.name(module), quantity, shape.key, batch, error, TOLERANCE[shape.dtype]))
-    return errors
+) -> list[Deviation]:
+    """Measure the deviations of all outputs of a module's kernels.
+
+    Args:
+        module: the kernel's module.
+        shape: the shape.
+        tensors: from ``test_data.block_tensors``, on the device to run on.
+        plan: as for ``run``.
+    """
+    deviations, expected, batch = [], registry.twin(module, shape, tensors), tensors["x"].shape[0]
+    for name, output in run(module, shape, tensors, plan).items():
+        pairs = zip(_quantities(name, output, tensors), _quantities(name, expected[name], tensors), strict=True)
+        for (quantity, actual), (_, reference) in pairs:
+            size = expected[name][:, :, 1].div(shape.chunk).sqrt() if quantity.endswith("means") else reference
+            scale = max(float(reference.abs().max()), float(size.abs().max()), 1e-3)
+            error = float((actual.double() - reference).abs().max()) / scale
+            deviations.append(
+                Deviation(registry.name(module), quantity, shape.key, batch, error, TOLERANCE[shape.dtype])
+            )
+    return deviations
 
 
 def _quantities(name: str, tensor: Tensor, tensors: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """An output's parts of one size each: a scale taken over unlike ones would hide errors of the smaller.
+    """Split an output into parts of similar magnitude: with one scale, errors of the smaller part would be hidden.
 
-    Means near zero, on the other hand, are as exact as their deviation allows.
+    Means near zero are compared on the scale of the standard deviation, which limits their precision.
     """
     if name in ("statistics", "attended"):
         return [(f"{name}: squares", tensor[:, :, 1]), (f"{name}: means", tensor[:, :, 0])]

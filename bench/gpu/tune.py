@@ -25,6 +25,7 @@ from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch
 from lsms_rt.kernels.shape import Shape, image_side, stage_shapes
+from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model.config import PRESETS
 
@@ -95,7 +96,7 @@ def prepared(
         for name in launch.arguments:
             # An intermediate tensor between two launches.
             if name not in known:
-                known[name] = torch.empty(registry.size_of(name, shape, batch), dtype=known["x"].dtype, device=device)
+                known[name] = torch.empty(size_of(name, shape, batch), dtype=known["x"].dtype, device=device)
 
     def run() -> None:
         for launch in steps:

@@ -1,9 +1,9 @@
 """Split MLPs by channels to fit CPU caches, and merge them back.
 
 A block's MLP widens its map eightfold (1x1, depthwise 3x3, GELU) before it narrows it: 16 MB at stride 4 of a 512x512
-slice, written and read again three times.  Channels are independent until the narrowing 1x1, which adds them up, so one
-part of them can be computed after the other: the sum is the same, and each part stays in the cache.  A GPU needs whole
-layers: ``join`` restores them, by the names that ``split`` gave the parts.
+slice, written and read again three times.  The channels are independent up to the narrowing 1x1, which adds them up; to
+compute a part of the channels at a time gives the same sum, and the part stays in the cache.  A GPU needs the whole
+layers: ``join`` restores them by the names that ``split`` gave the parts.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-# Of the widened map; half or twice as much measured the same within a few percent.
+# Maximum size of a part of the widened map; half of it, or twice as much, measured the same to a few per cent.
 PART_BYTES = 4 << 20
-# Floats in a vector register, by which ONNX Runtime blocks channels.
+# Floats of a vector register, by which ONNX Runtime blocks channels.
 LANES = 16
 _PART = re.compile(r"(.+)\.part(\d+)$")
 Shapes = dict[str, tuple[int, ...]]
 
 
 def split(model: onnx.ModelProto, shapes: Shapes) -> int:
-    """Split every MLP whose widened map has more than ``PART_BYTES``, in place; return how many.
+    """Split every MLP whose widened map has more than ``PART_BYTES``, in place.
 
-    ``shapes`` of the graph's tensors for one slice; weights are float32 initializers, layers named by their modules.
+    Args:
+        model: a graph with weights as float32 initializers, and layers named by their modules.
+        shapes: the shapes of its tensors for one slice, from ``layers.shapes_of``.
+
+    Returns:
+        the number of MLPs that were split.
     """
     graph = _Graph(model)
     count = 0
@@ -56,14 +61,14 @@ def join(model: onnx.ModelProto) -> None:
 
 
 def _parts(channels: int, size: int) -> int:
-    """Return the minimum number of parts, of whole vectors, that are small enough."""
-    fits = (n for n in range(1, channels // LANES + 1) if channels % (n * LANES) == 0 and size / n <= PART_BYTES)
-    return next(fits, 1)
+    """Return the smallest number of parts that are whole vectors and small enough; 1 if there is none."""
+    counts = (n for n in range(1, channels // LANES + 1) if channels % (n * LANES) == 0 and size / n <= PART_BYTES)
+    return next(counts, 1)
 
 
 def _in_parts(graph: _Graph, chain: list[onnx.NodeProto], parts: int) -> list[onnx.NodeProto]:
     expand, depthwise, gelu, reduce = chain
-    made: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     total = ""
     for index in range(parts):
 
@@ -93,17 +98,17 @@ def _in_parts(graph: _Graph, chain: list[onnx.NodeProto], parts: int) -> list[on
             for attribute in part.attribute:
                 if attribute.name == "group" and node is depthwise:
                     attribute.i = len(graph.values(depthwise.input[1])) // parts
-            made.append(part)
+            nodes.append(part)
         if total:
             result = reduce.output[0] if index == parts - 1 else name(f"{reduce.output[0]}.sum")
-            made.append(helper.make_node("Add", [total, source], [result], name=name(f"{reduce.name}.sum")))
+            nodes.append(helper.make_node("Add", [total, source], [result], name=name(f"{reduce.name}.sum")))
             source = result
         total = source
-    return made
+    return nodes
 
 
 def _whole(graph: _Graph, parts: list[list[onnx.NodeProto]]) -> list[onnx.NodeProto]:
-    made: list[onnx.NodeProto] = []
+    merged: list[onnx.NodeProto] = []
     source = parts[0][0].input[0]
     for step, axis in enumerate((0, 0, None, 1)):
         nodes = [chain[step] for chain in parts]
@@ -125,8 +130,8 @@ def _whole(graph: _Graph, parts: list[list[onnx.NodeProto]]) -> list[onnx.NodePr
                 attribute.i *= len(parts)
         source = _stem(nodes[0].output[0])
         whole.output.append(source)
-        made.append(whole)
-    return made
+        merged.append(whole)
+    return merged
 
 
 def _stem(name: str) -> str:
@@ -145,8 +150,9 @@ class _Graph:
         for node in model.graph.node:
             for name in node.input:
                 self.users.setdefault(name, []).append(node)
-        # The nodes that replace a node, by its first output.
+        # First output of a node -> the nodes that replace it.
         self._replacements: dict[str, list[onnx.NodeProto]] = {}
+        # First outputs of nodes to remove.
         self._removed: set[str] = set()
 
     def mlp(self, expand: onnx.NodeProto) -> list[onnx.NodeProto] | None:
@@ -169,7 +175,7 @@ class _Graph:
         return name
 
     def replace(self, parts: list[list[onnx.NodeProto]], nodes: list[onnx.NodeProto]) -> None:
-        """Put ``nodes`` in the position of the last of the ``parts``, or of their sums; they produce its output."""
+        """Put ``nodes`` in place of the last of the ``parts``, or of their sums, with the same output."""
         last = parts[0][-1].output[0]
         for chain in parts[1:]:
             (add,) = self.users[chain[-1].output[0]]
@@ -181,7 +187,7 @@ class _Graph:
         self._replacements[last] = nodes
 
     def write(self) -> None:
-        """Write the changed nodes into the graph, and the constants that they use."""
+        """Write the changed nodes, and the constants that are used, into the graph."""
         nodes: list[onnx.NodeProto] = []
         for node in self.graph.node:
             key = node.output[0]

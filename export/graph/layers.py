@@ -1,4 +1,4 @@
-"""The dense layers of an engine's graph, which can be INT8, and the cost of each."""
+"""Find the dense layers of an engine's graph, which can be INT8, and count their multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .channel_split import join
 
-# Operators on weights that belong to how a graph is stored, not to what it computes.
+# Operators on weights that are evaluated: they are due to how a graph is stored, not to what it computes.
 _FOLDED = ("Cast", "Transpose", "Reshape", "Identity")
 
 
@@ -20,11 +20,11 @@ class DenseLayer:
     """A dense 2-D convolution, or a product with a weight matrix.
 
     Attributes:
-        name: the name of its node, after the module (``encoder.stages.2.blocks.4.mlp.expand``).
-        input: the name of its input.
-        weight: the name of its weight.
+        name: name of its node, after the module (``encoder.stages.2.blocks.4.mlp.expand``).
+        input: name of the input tensor.
+        weight: name of the weight tensor.
         axis: the weight's axis of output channels.
-        macs: multiply-accumulates for one slice, or one sentence.
+        macs: multiply-accumulates of one slice (text graph: of one sentence).
     """
 
     name: str
@@ -35,27 +35,30 @@ class DenseLayer:
 
 
 def read_graph(data: bytes) -> onnx.ModelProto:
-    """Read a graph, with whole layers and with its weights as plain initializers.
+    """Parse a graph and undo how it is stored: whole layers, and weights as plain initializers.
 
-    Engines for a CPU have layers in parts, and store weights in float16 followed by a Cast; exporters leave Transposes
+    Engines for a CPU have layers split into parts and weights in float16 behind a Cast, and exporters leave Transposes
     of large weights.
+
+    Args:
+        data: a serialized ONNX model.
     """
     model = onnx.load_from_string(data)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     users = _uses(graph)
-    kept = []
+    nodes = []
     for node in graph.node:
         folds = node.op_type in _FOLDED and all(name in constants for name in node.input)
         if not folds or constants[node.input[0]].data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            kept.append(node)
+            nodes.append(node)
             continue
         value = _evaluate(node, [numpy_helper.to_array(constants[name]) for name in node.input])
         constants[node.output[0]] = numpy_helper.from_array(np.ascontiguousarray(value), node.output[0])
         for name in node.input:
             users[name] -= 1
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
     del graph.initializer[:]
     graph.initializer.extend(tensor for name, tensor in constants.items() if users.get(name, 0) > 0)
     join(model)
@@ -63,24 +66,24 @@ def read_graph(data: bytes) -> onnx.ModelProto:
 
 
 def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
-    """Return the layers that can be INT8, in the graph's order: no depthwise strips, no products of two activations."""
+    """List the layers that can be INT8, in the graph's order: no depthwise layers, no products of two activations."""
     weights = _weights(model.graph)
     shapes = shapes_of(model)
-    found = []
+    layers = []
     for node in model.graph.node:
         if node.op_type == "Conv" and _groups(node) == 1 and len(weights.get(node.input[1], ())) == 4:
             macs = _macs(node, shapes, weights)
-            found.append(DenseLayer(node.name, node.input[0], node.input[1], 0, macs))
+            layers.append(DenseLayer(node.name, node.input[0], node.input[1], 0, macs))
         elif node.op_type == "MatMul" and len(weights.get(node.input[1], ())) == 2:
             macs = _macs(node, shapes, weights)
-            found.append(DenseLayer(node.name, node.input[0], node.input[1], 1, macs))
-    return found
+            layers.append(DenseLayer(node.name, node.input[0], node.input[1], 1, macs))
+    return layers
 
 
 def dense_macs(model: onnx.ModelProto) -> int:
-    """Count the multiply-accumulates for one slice, or one sentence, in dense convolutions and matrix products.
+    """Count the multiply-accumulates of one slice (text graph: of one sentence).
 
-    Attention's products of two activations are included.
+    Dense convolutions and all matrix products count, including attention's products of two activations.
     """
     weights = _weights(model.graph)
     shapes = shapes_of(model)
@@ -98,7 +101,7 @@ def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 
 
 def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dict[str, tuple[int, ...]]) -> int:
-    """Return the number of output elements times the length of the sum for each."""
+    """Multiply the number of output elements by the length of the sum that makes each of them."""
     output = int(np.prod(shapes[node.output[0]]))
     if node.op_type == "Conv":
         return output * int(np.prod(weights[node.input[1]][1:]))
@@ -106,10 +109,10 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], weights: dic
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors at batch 1, except those that cannot be inferred."""
+    """Infer the shapes of all tensors at batch 1; those that cannot be inferred are left out."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    # They have the symbolic batch.
+    # It has the symbolic batch.
     del whole.graph.value_info[:]
     for value in (*whole.graph.input, *whole.graph.output):
         for dimension in value.type.tensor_type.shape.dim:
@@ -146,7 +149,7 @@ def _evaluate(node: onnx.NodeProto, inputs: list[np.ndarray]) -> np.ndarray:
 
 
 def by_name(layers: list[DenseLayer]) -> Iterator[tuple[str, DenseLayer]]:
-    """Yield (name, layer); a duplicate name would make a recipe ambiguous."""
+    """Yield (name, layer), and check that names are unique: a recipe goes by them."""
     seen: set[str] = set()
     for layer in layers:
         assert layer.name not in seen, layer.name

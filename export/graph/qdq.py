@@ -1,8 +1,8 @@
-"""INT8 layers in a graph: QuantizeLinear and DequantizeLinear around what a layer multiplies, as TensorRT requires.
+"""Make layers of a graph INT8: QuantizeLinear and DequantizeLinear (Q/DQ) around the operands, as TensorRT requires.
 
-Symmetric, zero points 0, weights stored as int8 with one scale per output channel, biases unchanged.  Only the selected
-layers receive rounded values: ONNX Runtime's own quantizer would pass the rounded tensor to its other users too, to
-residual sums and layers that were to stay unchanged.
+Symmetric, zero points 0, weights stored as int8 with one scale per output channel, biases unchanged.  Only the chosen
+layers get rounded values: ONNX Runtime's own quantizer would pass a rounded tensor to all of its other users too, such
+as residual sums and layers that are to stay in floating point.
 """
 
 from __future__ import annotations
@@ -15,37 +15,39 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .layers import by_name, dense_layers, dense_macs, read_graph
 
-# Of either sign.  -128 is not used, so that a value and its negative are the same number of steps.
+# Levels of either sign; -128 is not used, so that a value and its negative are the same number of steps.
 LEVELS = 127
-# The smallest normal number of float16.  A tensor with this step never exceeds 0.008, where a coarser step loses next
-# to nothing in the sums of such a network.
+# The smallest normal number of float16.  A smaller step would be for a tensor that never exceeds 0.008, where this one
+# loses next to nothing of the sums of such a network.
 MIN_STEP = 2.0**-14
 
 
 def quantize(model: onnx.ModelProto, ranges: Mapping[str, float]) -> None:
-    """Make the layers named in ``ranges`` INT8, in place.
+    """Make layers INT8, in place.
 
     Args:
-        model: a graph from ``layers.read_graph``, in float32 or float16; the scales have the same type.
+        model: a graph from ``layers.read_graph``, in float32 or float16; the scales have its type.
         ranges: layer -> the largest magnitude of its input; larger values are clipped.
 
     Raises:
-        KeyError: the graph does not have a layer.
-        ValueError: a range is not positive and finite.
+        KeyError: the graph has no such layer.
+        ValueError: a range is not a positive number.
     """
     layers = dict(by_name(dense_layers(model)))
     chosen = {name: layers[name] for name in ranges}
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
-    # One pair of nodes for layers that share an input and its range.
+    # Layers with the same input and range share one pair of nodes.
     steps: dict[tuple[str, float], str] = {}
     for node in graph.node:
         layer = chosen.get(node.name)
         if layer is not None:
             limit = float(ranges[layer.name])
             if not 0 < limit < np.inf:
-                raise ValueError(f"layer {layer.name}: the range of its input is {limit}; calibrate again")
+                raise ValueError(
+                    f"layer {layer.name}: the range of its input is {limit}, not a positive number; calibrate again"
+                )
             weight = numpy_helper.to_array(constants[layer.weight])
             key = (layer.input, limit)
             if key not in steps:
@@ -60,12 +62,12 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, float]) -> None:
 
 
 def weight_steps(weight: np.ndarray, axis: int) -> np.ndarray:
-    """Return the scale of every output channel, in the weight's own type, in which it is later multiplied."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    steps = np.abs(weight.astype(np.float32)).max(axis=others) / LEVELS
-    # A channel of zeros needs some scale; in float16 a step may be subnormal, but not zero.
-    min_step = np.finfo(weight.dtype).smallest_subnormal if weight.dtype == np.float16 else 1e-12
-    scales: np.ndarray = np.maximum(steps, min_step).astype(weight.dtype)
+    """Return the scale of every output channel, in the weight's own type, in which DequantizeLinear multiplies."""
+    other_axes = tuple(i for i in range(weight.ndim) if i != axis)
+    steps = np.abs(weight.astype(np.float32)).max(axis=other_axes) / LEVELS
+    # A channel of zeros needs a scale too; in float16 a step may be subnormal, but not zero.
+    minimum = np.finfo(weight.dtype).smallest_subnormal if weight.dtype == np.float16 else 1e-12
+    scales: np.ndarray = np.maximum(steps, minimum).astype(weight.dtype)
     return scales
 
 
@@ -99,13 +101,13 @@ def _weight(graph: onnx.GraphProto, layer: str, weight: np.ndarray, axis: int) -
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(tensors)
 
 
 def int8_layers(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the layers that multiply int8 numbers, read off the graph itself."""
+    """List the INT8 layers of a graph by name, from its nodes."""
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
     rounded = {
         node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
@@ -114,11 +116,15 @@ def int8_layers(model: onnx.ModelProto) -> list[str]:
 
 
 def macs_share(graphs: dict[str, bytes]) -> float:
-    """Return the INT8 share of all dense multiply-accumulates of a slice and a sentence, read off the graphs."""
-    done = total = 0
+    """Return the part of all dense multiply-accumulates of a slice and a sentence that is INT8, 0 to 1.
+
+    Args:
+        graphs: graph name -> serialized graph.
+    """
+    int8 = total = 0
     for data in graphs.values():
         model = read_graph(data)
-        chosen = set(int8_layers(model))
+        layers = set(int8_layers(model))
         total += dense_macs(model)
-        done += sum(layer.macs for layer in dense_layers(model) if layer.name in chosen)
-    return done / total
+        int8 += sum(layer.macs for layer in dense_layers(model) if layer.name in layers)
+    return int8 / total

@@ -72,23 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from lsms_rt.calibration.calibrate import LAYERS_PICTURE, calibrate
+    from lsms_rt.calibration.calibrate import calibrate
 
-    options, output = options_from(CalibrateOptions, arguments), arguments.output
-    done = calibrate(_engine(arguments), arguments.dataset, output, options, status)
-    recipe = done.recipe
-    if arguments.json:
-        facts = {
-            "recipe": str(output),
-            "digest": recipe.digest,
-            "macs_share": recipe.macs_share,
-            "method": recipe.method,
-        }
-        print(json.dumps(facts | recipe.measured, indent=2))
-        return
-    print(f"{output}:", "\n".join(done.summary()))
-    print(f"see {output / LAYERS_PICTURE}; next: lsms-rt build-engine --precision int8 --calibration {output}")
-    print("  with the same --checkpoint, and --dataset for the accuracy gate")
+    options = options_from(CalibrateOptions, arguments)
+    done = calibrate(_engine(arguments), arguments.dataset, arguments.output, options, status)
+    print(json.dumps(done.to_dict(), indent=2) if arguments.json else "\n".join(done.summary()))
 
 
 def _engine(arguments: argparse.Namespace) -> Path:

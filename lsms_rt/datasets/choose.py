@@ -1,8 +1,9 @@
-"""Which slices to calibrate on: some of every kind, chosen by a seed, and on record."""
+"""Select the rows of a data set to calibrate and judge on: by a seed, some of every kind, and on record."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,57 @@ import numpy as np
 
 from lsms_rt.digest import sha256, sha256_of_file
 
-from .questions import Question, disc_diameter, questions
-from .refhl import Annotation
+from .questions import Question, check_images, disc_diameter, questions
+from .refhl import Annotation, in_split, read_annotations
 
-SIZES_MM = (10.0, 20.0)  # small, middle, large: what is hard for a network at 1 mm a pixel, and what is not
-SIDE_MM = 350.0  # of an abdominal slice, where a file does not tell its pixels' spacing
-LONG = 8  # words
+SIZES_MM = (
+    10.0,
+    20.0,
+)  # limits of small, middle and large lesions; small ones are hard for a network at 1 mm per pixel
+SIDE_MM = 350.0  # side of an abdominal slice, for files without pixel spacing
+LONG = 8  # a sentence with more words is long
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a calibration.
+
+    Attributes:
+        calibration: for ranges, some of every kind.
+        probe: for the effect of every unit alone, held out, some of every kind.
+        held_out: for judging a set of units, held out, at random.
+    """
+
+    calibration: list[Annotation]
+    probe: list[Annotation]
+    held_out: list[Annotation]
+
+
+def select_rows(
+    folder: Path, split: str, held_out_split: str, slices: int, probe: int, held_out: int, seed: int
+) -> Rows:
+    """Check a whole data set and select the rows of a calibration.
+
+    Args:
+        folder: a data set in the RefHL-Seg layout.
+        split: the split for ``Rows.calibration``.
+        held_out_split: the split for ``Rows.probe`` and ``Rows.held_out``.
+        slices: maximum number of calibration rows.
+        probe: maximum number of probe rows.
+        held_out: maximum number of held-out rows.
+        seed: random seed.
+
+    Raises:
+        InputError: the data set cannot be used, or has no rows in one of the splits.
+    """
+    rows = read_annotations(folder)
+    calibration, judged = (in_split(folder, rows, name) for name in (split, held_out_split))
+    check_images(folder, rows)
+    return Rows(choose(calibration, slices, seed), choose(judged, probe, seed), sample(judged, held_out, seed))
 
 
 def stratum(question: Question) -> tuple[str, str, str]:
-    """(size of the lesion, its type, length of the sentence)."""
+    """Return (size of the lesion, its type, length of the sentence)."""
     if not question.truth.any():
         size = "nothing"
     else:
@@ -31,15 +73,16 @@ def stratum(question: Question) -> tuple[str, str, str]:
 
 
 def choose(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
-    """Up to ``count`` of ``rows``, in turn from every stratum and, within one, from every case.
+    """Select up to ``count`` rows in turn from every stratum and, within a stratum, from every case.
 
-    The same rows, count and seed give the same choice in the same order.  Every row's picture is read for its stratum.
+    The same rows, count and seed give the same selection in the same order.  The images and masks of all rows are read
+    to find their strata.
     """
     from tqdm import tqdm
 
     rng = np.random.default_rng(seed)
     strata: dict[tuple[str, str, str], dict[str, list[Annotation]]] = defaultdict(lambda: defaultdict(list))
-    for question in tqdm(questions(rows), desc="choosing slices", total=len(rows), unit="row", disable=None):
+    for question in tqdm(questions(rows), desc="selecting slices", total=len(rows), unit="row", disable=None):
         strata[stratum(question)][question.row.case_id].append(question.row)
     queues = []
     for key in sorted(strata):
@@ -57,14 +100,14 @@ def choose(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
     return chosen
 
 
-def some(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
-    """Up to ``count`` rows by chance, in the table's order: a data set's own mixture of sentences."""
+def sample(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
+    """Select up to ``count`` rows at random, in the table's order: this keeps the data set's mixture of sentences."""
     picked = np.random.default_rng(seed).permutation(len(rows))[:count]
     return [rows[i] for i in sorted(picked)]
 
 
 def record(rows: list[Annotation]) -> list[dict[str, Any]]:
-    """What was chosen: ids, the line of the table, and digests of image, mask and sentence; not the sentence itself."""
+    """Describe rows for a file: ids, line in the table, and digests of image, mask and sentence, not the sentence."""
     digests: dict[Path, str] = {}
     for path in (path for row in rows for path in (row.image, row.mask)):
         if path not in digests:

@@ -1,4 +1,4 @@
-"""The rows of a data set as questions with known answers, and what a Segmenter says to them."""
+"""The rows of a data set as questions with known answers, and the answers of a model to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A row with its slice, and the true mask, bool (H, W) in the slice's input grid."""
+    """A row of a data set with its slice and its true mask, bool (H, W) in the slice's input grid."""
 
     row: Annotation
     ct: CtSlice
@@ -30,18 +30,57 @@ class Question:
 
     @property
     def diameter_mm(self) -> float | None:
-        """Of a disc with the true mask's area; None where the pixel spacing is unknown."""
+        """Diameter of a disc with the true mask's area; None if the pixel spacing is unknown."""
         area = area_mm2(self.truth, self.ct.spacing_mm)
         return None if area is None else disc_diameter(area)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a model to one row.
+
+    Attributes:
+        row: the row.
+        dice: Dice of predicted and true mask, 0 to 1; 1 if both are empty.
+        predicted_nonempty: True if the predicted mask has a pixel ("painted" in CSV files).
+        target_nonempty: True for a positive sentence: the true mask has a pixel ("wanted" in CSV files).
+        diameter_mm: diameter of a disc of the true mask's area; None if the pixel spacing is unknown.
+        pixels: number of pixels of the predicted mask.
+        area_mm2: area of the predicted mask; None if the pixel spacing is unknown.
+    """
+
+    row: Annotation
+    dice: float
+    predicted_nonempty: bool
+    target_nonempty: bool
+    diameter_mm: float | None
+    pixels: int
+    area_mm2: float | None
+
+
+class Predicts(Protocol):
+    """A Segmenter, or another model that predicts a mask for a slice and a sentence."""
+
+    def predict(self, img: Any, text: str) -> Any: ...
+
+
 def disc_diameter(area: float) -> float:
-    """Diameter of a disc of ``area``, in the unit of its root."""
+    """Return the diameter of a disc of ``area``, in mm for mm2."""
     return 2 * float(np.sqrt(area / np.pi))
 
 
 def questions(rows: Iterable[Annotation]) -> Iterator[Question]:
-    """Slice by slice, each read once.  Raises :class:`InputError` for a mask in another grid than its image's."""
+    """Read slices and masks, slice by slice; each slice is read once.
+
+    Args:
+        rows: the rows, in any order.
+
+    Yields:
+        one question per row, grouped by image.
+
+    Raises:
+        InputError: an image or mask cannot be read, or a mask is not in its image's grid.
+    """
     by_image: dict[Path, list[Annotation]] = {}
     for row in rows:
         by_image.setdefault(row.image, []).append(row)
@@ -49,83 +88,83 @@ def questions(rows: Iterable[Annotation]) -> Iterator[Question]:
         ct = load_slice(image)
         shape = ct.to_input_grid(ct.hu).shape
         for row in group:
-            truth = row.read_mask()
-            if truth.shape != shape:
-                raise InputError(f"{row.mask}: shape {truth.shape}, its image has {shape}; give both in one grid")
-            yield Question(row, ct, truth)
+            yield Question(row, ct, _mask_in_grid(row, shape))
 
 
-def check_pictures(folder: Path, rows: list[Annotation]) -> None:
-    """Open every image and mask.  Raises :class:`DatasetError`, which names all rows that cannot be used."""
+def check_images(folder: Path, rows: list[Annotation]) -> None:
+    """Read every image and mask of ``rows``, which belong to the data set in ``folder``.
+
+    Raises:
+        DatasetError: some cannot be used; its ``problems`` list all of them.
+    """
     from tqdm import tqdm
 
-    shapes: dict[Path, tuple[int, ...] | InputError] = {}
+    shapes: dict[Path, tuple[int, ...] | str] = {}
     problems = []
     for row in tqdm(rows, desc="checking the data set", unit="row", disable=None):
+        if row.image not in shapes:
+            shapes[row.image] = _shape(row.image)
+        shape = shapes[row.image]
+        if isinstance(shape, str):
+            problems.append(f"line {row.line}: image {row.image.name!r}: {shape}")
+            continue
         try:
-            if row.image not in shapes:
-                shapes[row.image] = _shape(row.image)
-            shape = shapes[row.image]
-            if isinstance(shape, InputError):
-                raise shape
-            mask = row.read_mask().shape
-            if mask != shape:
-                raise InputError(f"the mask is {mask}, the image {shape}; give both in one grid")
+            _mask_in_grid(row, shape)
         except InputError as error:
-            problems.append(f"line {row.line}: {error}")
+            problems.append(str(error))
     if problems:
         raise DatasetError(str(folder / ANNOTATIONS), problems, len(rows))
 
 
-def _shape(image: Path) -> tuple[int, ...] | InputError:
-    try:
-        ct = load_slice(image)
-    except InputError as error:
-        return error
-    return ct.to_input_grid(ct.hu).shape
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was said to one row: Dice with the true mask (1 if both are empty), and the mask's size.
-
-    ``diameter_mm`` is the truth's, ``area_mm2`` the answer's; both None where the pixel spacing is unknown.
-    """
-
-    row: Annotation
-    dice: float
-    painted: bool
-    wanted: bool
-    diameter_mm: float | None
-    pixels: int
-    area_mm2: float | None
-
-
-class Predicts(Protocol):
-    """A Segmenter, or whatever else answers a sentence about a slice with a mask."""
-
-    def predict(self, img: Any, text: str) -> Any: ...
-
-
 def ask(
-    segmenter: Predicts, asked: Iterable[Question], *, title: str | None, count: int | None = None
+    model: Predicts, asked: Iterable[Question], *, title: str | None, count: int | None = None
 ) -> Iterator[tuple[Question, Answer, NDArray[np.bool_]]]:
-    """Ask ``count`` questions one by one: question, answer and its mask.  A ``title`` is for a progress bar."""
+    """Ask questions one by one.
+
+    Args:
+        model: the model to ask.
+        asked: the questions.
+        title: title of a progress bar; None for no bar.
+        count: number of questions, for the bar.
+
+    Yields:
+        question, answer, and the predicted mask, bool (H, W) in the slice's input grid.
+    """
     from tqdm import tqdm
 
     for question in tqdm(asked, desc=title, total=count, unit="sentence", disable=None if title else True, leave=False):
-        mask = segmenter.predict(question.ct, question.row.sentence).mask
+        mask = model.predict(question.ct, question.row.sentence).mask
         yield question, answer_of(question, mask), mask
 
 
 def answer_of(question: Question, mask: NDArray[np.bool_]) -> Answer:
-    """What ``mask``, bool (H, W) in the slice's input grid, is as an answer to ``question``."""
+    """Evaluate ``mask``, bool (H, W) in the slice's input grid, as an answer to ``question``."""
     return Answer(
-        question.row,
-        dice(mask, question.truth),
-        bool(mask.any()),
-        bool(question.truth.any()),
-        question.diameter_mm,
-        int(mask.sum()),
-        area_mm2(mask, question.ct.spacing_mm),
+        row=question.row,
+        dice=dice(mask, question.truth),
+        predicted_nonempty=bool(mask.any()),
+        target_nonempty=bool(question.truth.any()),
+        diameter_mm=question.diameter_mm,
+        pixels=int(mask.sum()),
+        area_mm2=area_mm2(mask, question.ct.spacing_mm),
     )
+
+
+def _mask_in_grid(row: Annotation, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Read a row's mask, and check that it has the ``shape`` of its image."""
+    mask = row.read_mask()
+    if mask.shape != shape:
+        raise InputError(
+            f"line {row.line}: mask {row.mask.name!r} has shape {mask.shape}, but its image has {shape}; save the mask "
+            "in the image's own grid"
+        )
+    return mask
+
+
+def _shape(image: Path) -> tuple[int, ...] | str:
+    """Return the shape of an image, or why it cannot be read."""
+    try:
+        ct = load_slice(image)
+    except InputError as error:
+        return str(error)
+    return ct.to_input_grid(ct.hu).shape

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+# Tokens of a sentence, at most.  The Triton kernels hold all tokens of a sentence at once (kernels/shape.py), so a
+# larger number needs other kernels.
+MAX_TOKENS = 32
 CROPS = ("none", "body")
 
 
@@ -17,7 +20,7 @@ class TextConfig:
     layers: int = 12
     heads: int = 12
     intermediate_size: int = 3072
-    max_tokens: int = 32
+    max_tokens: int = MAX_TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)

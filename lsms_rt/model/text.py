@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .config import TextConfig
+from .config import MAX_TOKENS, TextConfig
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +28,7 @@ class TextEncoder(nn.Module):
                 # sentences from a grammar cannot be overfitted.
                 hidden_dropout_prob=0.0,
                 attention_probs_dropout_prob=0.0,
-                max_position_embeddings=max(config.max_tokens, 32),
+                max_position_embeddings=max(config.max_tokens, MAX_TOKENS),
                 attn_implementation="eager",
             ),
             add_pooling_layer=False,

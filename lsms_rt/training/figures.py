@@ -47,7 +47,7 @@ def draw_curves(log: Path, path: Path) -> None:
 
 def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> None:
     """Best, median and worst answers to true sentences: green true mask, red answer."""
-    ranked = sorted((a for a in answers if a.wanted), key=lambda answer: answer.dice)
+    ranked = sorted((a for a in answers if a.target_nonempty), key=lambda answer: answer.dice)
     middle = len(ranked) // 2
     picked = [("worst", ranked[:4]), ("median", ranked[middle - 2 : middle + 2]), ("best", ranked[-4:])]
     figure = new_figure(13, 11)

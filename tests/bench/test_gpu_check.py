@@ -179,13 +179,13 @@ def test_tuning_chooses_the_fastest_correct_candidate(monkeypatch: pytest.Monkey
     def stopwatch(run: Any, *, graph: bool = True) -> Samples:
         return Samples(({16: 1.0, 32: 0.5, 64: 0.1}.get(seen[-1].get("pixels", 0), 2.0),))
 
-    def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Error]:
+    def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Deviation]:
         launch = plan(lambda _, **tiles: seen.append(tiles) or mix.launch(shape), shape)
         assert isinstance(launch, Launch)
         if seen[-1].get("warps") == 8:
             raise tune.OutOfResources(1, 1, "shared memory")
         error = 1.0 if seen[-1].get("pixels") == 64 else 0.0
-        return [verification.Error("mix", "y", shape.key, 1, error, 0.1)]
+        return [verification.Deviation("mix", "y", shape.key, 1, error, 0.1)]
 
     monkeypatch.setattr(tune.verification, "verify", verify)
     monkeypatch.setattr(tune, "prepared", lambda *_: None)

@@ -1,4 +1,4 @@
-"""The gate: what it asks, what it refuses, and the report that it leaves."""
+"""The accuracy gate: its questions, its verdict, and its report."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
     folder = tmp_path_factory.mktemp("gate") / "phantom"
     write_phantom(folder, PhantomSpec(cases=2, seed=7, matrix=96), workers=1)
     rows = read_annotations(folder)
-    return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), brought=True)
+    return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), user_supplied=True)
 
 
 class Oracle:
-    """Knows every truth, and answers with what ``spoil`` makes of it."""
+    """Knows every true mask, and predicts what ``spoil`` makes of it."""
 
     def __init__(self, data: GateData, spoil=lambda truth: truth) -> None:  # type: ignore[no-untyped-def]
         self.truth = {(id_of(q.ct.hu), q.row.sentence): q.truth for q in questions(data.rows)}
@@ -55,7 +55,7 @@ def shifted(truth: np.ndarray) -> np.ndarray:
     return np.roll(truth, 1, axis=1)
 
 
-def talkative(truth: np.ndarray) -> np.ndarray:
+def overeager(truth: np.ndarray) -> np.ndarray:
     mask = truth.copy()
     if not truth.any():
         mask[40:44, 40:44] = True
@@ -70,28 +70,28 @@ def test_the_same_answers_pass(data: GateData) -> None:
     assert result.comparison.area is not None and result.comparison.area.bias == 0
 
 
-@pytest.mark.parametrize(("spoil", "said"), [(shifted, "mean Dice drops"), (talkative, "true of nothing")])
-def test_worse_answers_are_refused(data: GateData, spoil, said: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("spoil", "message"), [(shifted, "mean Dice drops"), (overeager, "become false positives")])
+def test_worse_answers_are_rejected(data: GateData, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
     result = run_gate(Oracle(data), Oracle(data, spoil), data, 0.005)
-    assert not result.passed and said in " ".join(result.failures)
-    assert result.worst and result.worst[0].harm == max(a.dice - b.dice for a, b in result.answers)
+    assert not result.passed and message in " ".join(result.failures)
+    assert result.worst and result.worst[0].dice_loss == max(a.dice - b.dice for a, b in result.answers)
     # The other way round nothing is lost.
     assert run_gate(Oracle(data, spoil), Oracle(data), data, 0.005).passed
 
 
-def test_a_deaf_reference_judges_nothing(data: GateData) -> None:
-    deaf = Oracle(data, np.zeros_like)
-    result = run_gate(deaf, deaf, data, 0.005)
+def test_a_reference_that_finds_nothing_cannot_judge(data: GateData) -> None:
+    blind = Oracle(data, np.zeros_like)
+    result = run_gate(blind, blind, data, 0.005)
     assert not result.passed and not result.failures
     assert "mean Dice of 0.000" in result.unjudged and "--dataset" not in result.unjudged
-    phantom = replace(data, brought=False)
-    assert "give --dataset" in run_gate(deaf, deaf, phantom, 0.005).unjudged
-    # What can be seen all the same is seen.
-    loud = run_gate(deaf, Oracle(data, talkative), data, 0.005)
-    assert loud.unjudged and "true of nothing" in " ".join(loud.failures)
+    phantom = replace(data, user_supplied=False)
+    assert "use --dataset" in run_gate(blind, blind, phantom, 0.005).unjudged
+    # Failures that can be seen are reported anyway.
+    loud = run_gate(blind, Oracle(data, overeager), data, 0.005)
+    assert loud.unjudged and "become false positives" in " ".join(loud.failures)
 
 
-def test_sentences_that_cannot_be_asked_are_counted(data: GateData) -> None:
+def test_sentences_that_are_rejected_are_counted(data: GateData) -> None:
     class Choosy(Oracle):
         def predict(self, img, text: str):  # type: ignore[no-untyped-def]
             if text == data.rows[0].sentence:
@@ -99,7 +99,8 @@ def test_sentences_that_cannot_be_asked_are_counted(data: GateData) -> None:
             return super().predict(img, text)
 
     result = run_gate(Choosy(data), Oracle(data), data, 0.005)
-    assert result.passed and "could not be asked: no such word" in result.unchecked[0]
+    assert result.passed
+    assert f"of {len(data.rows)} sentences were rejected: no such word" in result.unchecked[0]
     assert "Not checked:" in gate_report({"precision": "fp16"}, data, result, 0.005, accepted=False)
 
 
@@ -109,45 +110,46 @@ def test_a_vocabulary_that_knows_no_word(data: GateData) -> None:
             raise InputError(f"no word of {text!r} is known")
 
     result = run_gate(Foreign(), Oracle(data), data, 0.005)
-    assert f"{len(data.rows)} of {len(data.rows)} sentences could not be asked: no word of" in result.unjudged
+    assert f"{len(data.rows)} of {len(data.rows)} sentences were rejected: no word of" in result.unjudged
 
 
 def test_the_data_of_a_gate(tmp_path: Path, data: GateData) -> None:
     folder = data.rows[0].image.parents[2]
     split = data.rows[0].split
     some = gate_data(folder, split, 3, tmp_path, 96)
-    assert len(some.rows) == 3 and some.brought and split in some.what
+    assert len(some.rows) == 3 and some.user_supplied and split in some.description
     assert (
         some.digest
         == gate_data(folder, split, 3, tmp_path, 96).digest
         != gate_data(folder, split, 4, tmp_path, 96).digest
     )
-    with pytest.raises(InputError, match="no rows of split 'nowhere'"):
+    with pytest.raises(InputError, match="has no rows of split 'nowhere'"):
         gate_data(folder, "nowhere", 3, tmp_path, 96)
 
 
-def test_the_report_says_what_was_found(data: GateData) -> None:
-    refused = run_gate(Oracle(data), Oracle(data, lambda truth: talkative(shifted(truth))), data, 0.005)
+def test_the_report_shows_the_result(data: GateData) -> None:
+    rejected = run_gate(Oracle(data), Oracle(data, lambda truth: overeager(shifted(truth))), data, 0.005)
     engine = {"precision": "int8", "weights": "<demo>"}
-    page = gate_report(engine, data, refused, 0.005, accepted=True)
-    assert "<b>Refused.</b>" in page and "--accept" in page and "not a medical device" in page
+    page = gate_report(engine, data, rejected, 0.005, accepted=True)
+    assert "<b>Rejected.</b>" in page and "--accept" in page and "not a medical device" in page
     assert "&lt;demo&gt;" in page and "two phantom &lt;cases&gt;" in page and "<demo>" not in page
     assert page.count("data:image/png;base64,") == 2
-    assert not re.search(r"(?:src|href)=['\"]https?:", page)  # nothing is fetched: one file is all
-    assert f"{refused.comparison.dice.engine:.4f}" in page  # type: ignore[union-attr]
-    assert "Painted although nothing is there" in page
+    # Nothing is fetched: the page is self-contained.
+    assert not re.search(r"(?:src|href)=['\"]https?:", page)
+    assert f"{rejected.comparison.dice.engine:.4f}" in page  # type: ignore[union-attr]
+    assert "New false positives: only the engine predicts a mask" in page
     passed = gate_report(engine, data, run_gate(Oracle(data), Oracle(data), data, 0.005), 0.005, accepted=False)
-    assert "<b>Passed.</b>" in passed and "Refused" not in passed and "No answer lost anything" in passed
+    assert "<b>Passed.</b>" in passed and "Rejected" not in passed and "No answer lost any Dice" in passed
 
 
 def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
-    """Not blank, and with awkward input: nothing painted, one answer, no trial."""
+    """Not blank, also for unusual input: empty masks only, one answer, no trial."""
     from PIL import Image
 
     result = run_gate(Oracle(data), Oracle(data, shifted), data, 0.005)
     units = [unit("encoder.stages.0.blocks.0.mlp.expand", 10), unit("linear_1", 1, "text")]
     effects = {u.key: Effect(u.key, "minmax", noise, 30, 0) for u, noise in zip(units, (1.0, 0.0), strict=True)}
-    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("refused",))
+    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("exceeded",))
     for number, png in enumerate(
         [
             worst_picture(result.worst), agreement_picture(result.answers), agreement_picture([]),
@@ -158,5 +160,5 @@ def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
         path.write_bytes(png)
         assert np.asarray(Image.open(path).convert("L")).std() > 5
     pixels = np.asarray(Image.open(tmp_path / "0.png").convert("RGB")).astype(int)
-    for colour in ((0, 255, 0), (0, 191, 255), (255, 0, 0)):  # truth, reference and engine are all outlined
-        assert (np.abs(pixels - colour).sum(-1) < 60).sum() > 50, colour
+    for color in ((0, 255, 0), (0, 191, 255), (255, 0, 0)):  # truth, reference and engine are all outlined
+        assert (np.abs(pixels - color).sum(-1) < 60).sum() > 50, color

@@ -1,4 +1,4 @@
-"""The reader of the RefHL-Seg layout: what it takes, and one line about what it does not."""
+"""The reader of the RefHL-Seg layout: valid data sets, and one line about each invalid row."""
 
 from __future__ import annotations
 
@@ -59,23 +59,23 @@ def test_further_columns_and_the_query(tmp_path: Path) -> None:
 def test_split(tmp_path: Path) -> None:
     folder = write(tmp_path / "d", ROW, OTHER)
     assert len(read_annotations(folder, "test")) == 1
-    with pytest.raises(InputError, match="no rows of split 'val'"):
+    with pytest.raises(InputError, match="has no rows of split 'val'; its splits are test, train"):
         read_annotations(folder, "val")
 
 
 def test_no_rows(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no rows"):
+    with pytest.raises(InputError, match="has no rows; add one row per sentence"):
         read_annotations(write(tmp_path / "d"))
 
 
 def test_no_table(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=r"no annotations.csv.*lsms-rt phantom"):
+        with pytest.raises(InputError, match=r"annotations.csv was not found; create a data set with: lsms-rt phantom"):
             read_annotations(folder)
 
 
 def test_missing_columns(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no column mask, split"):
+    with pytest.raises(InputError, match="the header has no column mask, split; add it"):
         read_annotations(write(tmp_path / "d", ROW, fields=tuple(f for f in FIELDS if f not in ("mask", "split"))))
 
 
@@ -83,7 +83,7 @@ def test_missing_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", ["images/none.npy", "images", "", "../secret.npy", "{outside}", "images/../../secret.npy"]
 )
-def test_paths_that_are_no_file_of_the_data_set(tmp_path: Path, column: str, path: str) -> None:
+def test_paths_that_are_not_files_of_the_data_set(tmp_path: Path, column: str, path: str) -> None:
     secret = tmp_path / "secret.npy"
     np.save(secret, np.zeros((20, 24)))
     bad = ROW | {column: path.format(outside=secret)}
@@ -92,12 +92,12 @@ def test_paths_that_are_no_file_of_the_data_set(tmp_path: Path, column: str, pat
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_rejected(tmp_path: Path) -> None:
     secret = tmp_path / "secret.npy"
     np.save(secret, np.zeros((20, 24)))
     folder = write(tmp_path / "d", ROW | {"image": "images/link.npy"})
     (folder / "images/link.npy").symlink_to(secret)
-    with pytest.raises(InputError, match="is no file in the data set"):
+    with pytest.raises(InputError, match="is not a file inside the data set's folder"):
         read_annotations(folder)
 
 
@@ -117,23 +117,27 @@ def test_mask_of_one_bit(tmp_path: Path) -> None:
 
 
 def test_bad_masks(tmp_path: Path) -> None:
-    (row,) = read_annotations(write(tmp_path / "colour", ROW, mask=np.zeros((20, 24, 3), np.uint8)))
-    with pytest.raises(InputError, match=r"shape \(20, 24, 3\); give a grey PNG"):
+    (row,) = read_annotations(write(tmp_path / "color", ROW, mask=np.zeros((20, 24, 3), np.uint8)))
+    with pytest.raises(
+        InputError, match=r"line 2: mask 'a.png' has shape \(20, 24, 3\), not \(H, W\); save it as a grayscale PNG"
+    ):
         row.read_mask()
     (row,) = read_annotations(write(tmp_path / "broken", ROW))
     for content in (b"no picture", row.mask.read_bytes()[:60]):
         row.mask.write_bytes(content)
-        with pytest.raises(InputError, match="not a readable mask"):
+        with pytest.raises(InputError, match="line 2: mask 'a.png' is not a readable image; save it as"):
             row.read_mask()
 
 
 @pytest.mark.parametrize("value", [1, 2, 128])
-def test_a_mask_of_other_values_than_0_and_255_is_refused(tmp_path: Path, value: int) -> None:
-    """Exported as 0 and 1, it would be a mask of nothing, and every sentence false."""
+def test_a_mask_with_other_values_than_0_and_255_is_rejected(tmp_path: Path, value: int) -> None:
+    """Exported as 0 and 1, it would be an empty mask, and every sentence negative."""
     mask = np.zeros((20, 24), np.uint8)
     mask[3, 4] = value
     (row,) = read_annotations(write(tmp_path / "d", ROW, mask=mask))
-    with pytest.raises(InputError, match=f"values 0, {value}; give a grey PNG with 0 and 255 only"):
+    with pytest.raises(
+        InputError, match=f"mode L and values 0, {value}; save it as a grayscale PNG with the values 0 and 255 only"
+    ):
         row.read_mask()
     Image.fromarray(mask).convert("P").save(row.mask)
     with pytest.raises(InputError, match="mode P"):

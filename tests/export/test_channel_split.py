@@ -1,4 +1,4 @@
-"""MLPs in parts of their channels, and whole again."""
+"""MLPs split by channels, and merged again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from lsms_rt.data import demo_engine
-from lsms_rt.export.graph import channel_split as room
+from lsms_rt.export.graph import channel_split
 from lsms_rt.export.graph.channel_split import join, split
 from lsms_rt.export.graph.layers import dense_layers, read_graph, shapes_of
 
@@ -21,10 +21,12 @@ def whole() -> onnx.ModelProto:
 
 @pytest.fixture
 def parts(whole: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
-    monkeypatch.setattr(room, "PART_BYTES", 1 << 20)  # at 256x256 no map is as large as what is split by default
+    # At 256x256, no map is large enough to be split by default.
+    monkeypatch.setattr(channel_split, "PART_BYTES", 1 << 20)
     model = onnx.ModelProto()
     model.CopyFrom(whole)
-    assert split(model, shapes_of(model)) == 6  # the three blocks of stages 1 (4 MB) and 2 (2 MB)
+    # The three blocks of stages 1 (4 MB) and 2 (2 MB).
+    assert split(model, shapes_of(model)) == 6
     return model
 
 
@@ -44,16 +46,16 @@ def answers(model: onnx.ModelProto) -> np.ndarray:
 def test_parts_compute_the_same(whole: onnx.ModelProto, parts: onnx.ModelProto) -> None:
     onnx.checker.check_model(parts)
     assert sum(node.name.endswith(".mlp.expand.part3") for node in parts.graph.node) == 3
-    wanted = answers(whole)
-    # float32 sums in another order
-    np.testing.assert_allclose(answers(parts), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    expected = answers(whole)
+    # The float32 sums have another order.
+    np.testing.assert_allclose(answers(parts), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_parts_cost_the_same_multiplications(whole: onnx.ModelProto, parts: onnx.ModelProto) -> None:
     assert sum(layer.macs for layer in dense_layers(parts)) == sum(layer.macs for layer in dense_layers(whole))
 
 
-def test_join_gives_back_what_was_split(whole: onnx.ModelProto, parts: onnx.ModelProto) -> None:
+def test_join_undoes_split(whole: onnx.ModelProto, parts: onnx.ModelProto) -> None:
     join(parts)
     assert [node.name for node in parts.graph.node] == [node.name for node in whole.graph.node]
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
@@ -64,7 +66,7 @@ def test_join_gives_back_what_was_split(whole: onnx.ModelProto, parts: onnx.Mode
     np.testing.assert_array_equal(answers(parts), answers(whole))
 
 
-def test_a_graph_without_parts_is_left_alone(whole: onnx.ModelProto) -> None:
+def test_a_graph_without_parts_is_not_changed(whole: onnx.ModelProto) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(whole)
     assert split(model, shapes_of(model)) == 0

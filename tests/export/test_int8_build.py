@@ -1,4 +1,4 @@
-"""From the demo checkpoint to an INT8 engine, by the command line: calibrated, gated, and taken by TensorRT for RTX."""
+"""From the demo checkpoint to an INT8 engine on the command line: calibration, gate, and TensorRT for RTX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import onnx
 import pytest
 
 from lsms_rt import Segmenter, demo_engine
+from lsms_rt.calibration import ranges as ranges_module
 from lsms_rt.calibration.recipe import read_recipe
+from lsms_rt.calibration.search import Search
+from lsms_rt.calibration.sensitivity import Probe
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.datasets.phantom.dataset import write_phantom
@@ -22,7 +25,7 @@ from lsms_rt.export.graph.qdq import int8_layers
 
 pytestmark = pytest.mark.slow
 SIZE = "128"
-# A few slices say little about accuracy: so wide a budget that the search has something to find in any case.
+# A few slices tell little about accuracy, so the budget is wide enough for the search to find something in any case.
 FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.05"]
 
 
@@ -42,7 +45,7 @@ def calibration(dataset: Path) -> Path:
 
 
 def fp32_of(calibration: Path) -> Path:
-    """The engine that was made of the checkpoint."""
+    """Return the engine that calibrate built from the checkpoint."""
     return next(calibration.glob("fp32-*.engine"))
 
 
@@ -55,16 +58,17 @@ def build(calibration: Path, output: Path, *more: str) -> int:
 
 @pytest.fixture(scope="module")
 def engine(calibration: Path) -> Path:
-    """Over fp16, as graphs; it passes the gate on eighty sentences, in a budget that suits so few."""
+    """INT8 with fp16, as graphs; it passes the gate on eighty sentences, with a budget for so few."""
     path = calibration.with_name("int8.engine")
     assert build(calibration, path, "--gate-sentences", "80", "--max-dice-drop", "0.05") == 0
     return path
 
 
-def test_what_calibrate_leaves(calibration: Path) -> None:
+def test_what_calibrate_writes(calibration: Path) -> None:
     recipe = read_recipe(calibration)
     assert (recipe.preset, recipe.image_size, recipe.max_dice_drop) == ("tiny", 128, 0.05)
-    assert 0.3 < recipe.macs_share < 0.92  # products of two activations, in attention, are never INT8
+    # Attention's products of two activations are never INT8.
+    assert 0.3 < recipe.macs_share < 0.92
     assert recipe.measured["held_out"]["passed"] and recipe.measured["held_out"]["sentences"] == 30
     layers, kept = (set(recipe.layers["image"]), set(recipe.kept["image"]))
     assert layers and not layers & kept
@@ -74,26 +78,37 @@ def test_what_calibrate_leaves(calibration: Path) -> None:
     assert {path.name for path in calibration.iterdir()} > {"layers.png", "ranges-minmax.json", "trials.json"}
 
 
-def test_calibrate_goes_on_and_repeats_itself(
-    calibration: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_calibrate_again_measures_nothing_again(
+    calibration: Path,
+    dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was measured before is used again, and what is missing is measured to the same numbers."""
-    ranges = json.loads((calibration / "ranges-minmax.json").read_text())
-    engine = fp32_of(calibration)
+    """From the engine instead of the checkpoint, with ranges and effects in the folder; the search finds nothing.
+
+    That an interrupted run resumes with the same numbers is tested with fakes (tests/calibration/test_search.py).
+    """
+
+    def measured_again(*_: object) -> None:
+        pytest.fail("ranges or effects were measured again")
+
+    monkeypatch.setattr(ranges_module, "measure_ranges", measured_again)
+    monkeypatch.setattr(Probe, "effect", measured_again)
+    monkeypatch.setattr(Search, "run", lambda *_: None)
     again = tmp_path / "again"
     shutil.copytree(calibration, again)
-    (again / "ranges-minmax.json").unlink()
-    effects_file = next(again.glob("effects-*.json"))
-    effects_file.write_text(json.dumps(json.loads(effects_file.read_text())[:-12]))  # as if broken off
-    assert main(["calibrate", str(engine), str(dataset), *FEW, "--json", "-o", str(again)]) == 0
-    assert json.loads((again / "ranges-minmax.json").read_text()) == ranges
-    said = json.loads(capsys.readouterr().out)
-    effects = [next(folder.glob("effects-*.json")).read_text() for folder in (again, calibration)]
-    assert effects[0] == effects[1]
-    assert said["digest"] == read_recipe(calibration).digest == read_recipe(again).digest
+    assert main(["calibrate", str(fp32_of(calibration)), str(dataset), *FEW, "-o", str(again)]) == 4
+    message = capsys.readouterr().err
+    assert "no set of layers stays within --max-dice-drop 0.05" in message
+    assert "if a larger loss is acceptable" in message
+    # An old recipe does not outlive a search that finds nothing; the measurements stay.
+    assert not (again / "recipe.json").exists()
+    for path in (*calibration.glob("ranges-*.json"), *calibration.glob("effects-*.json"), calibration / "slices.json"):
+        assert (again / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_engine_says_what_is_int8(engine: Path, calibration: Path) -> None:
+def test_the_manifest_describes_what_is_int8(engine: Path, calibration: Path) -> None:
     manifest, recipe = open_directory(engine).manifest, read_recipe(calibration)
     assert manifest.precision == "int8" and manifest.calibration is not None
     assert manifest.calibration["recipe_digest"] == recipe.digest and manifest.calibration["rest"] == "fp16"
@@ -104,7 +119,7 @@ def test_the_engine_says_what_is_int8(engine: Path, calibration: Path) -> None:
     assert manifest.gate["passed"] and not manifest.gate["accepted"]
     assert manifest.gate["sentences"] == 80 and manifest.gate["dice"]["n"] > 10
     assert 0.3 < manifest.calibration["macs_share"] == round(recipe.macs_share, 4)
-    # What stands first is of the graphs that are shipped.
+    # The first figures are those of the graphs that are shipped.
     assert manifest.accuracy["measured_with"].startswith("onnxruntime")
     assert manifest.accuracy["rest_in_float16"]["max_logit_difference"] < manifest.accuracy["max_logit_difference"]
     assert manifest.rebuild.count("--calibration DIR") == 1
@@ -114,8 +129,8 @@ def test_the_engine_says_what_is_int8(engine: Path, calibration: Path) -> None:
 
 def test_its_answers_are_near_the_reference(engine: Path, calibration: Path, abdomen: np.ndarray) -> None:
     with Segmenter(engine) as a, Segmenter(fp32_of(calibration)) as b:
-        found, wanted = (s.predict(abdomen, "the cyst in the liver").probability for s in (a, b))
-    assert 1e-5 < np.abs(found - wanted).mean() < 0.05
+        int8, fp32 = (s.predict(abdomen, "the cyst in the liver").probability for s in (a, b))
+    assert 1e-5 < np.abs(int8 - fp32).mean() < 0.05
 
 
 def test_the_rest_in_fp32(calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,8 +146,8 @@ def test_the_rest_in_fp32(calibration: Path, tmp_path: Path, capsys: pytest.Capt
     assert kinds == {onnx.TensorProto.FLOAT}
 
 
-def test_rtx_takes_it(engine: Path, tmp_path: Path) -> None:
-    """The builder reads the Q/DQ nodes as INT8: its log names INT8 products, and no node is left over."""
+def test_tensorrt_for_rtx_builds_it(engine: Path, tmp_path: Path) -> None:
+    """The builder reads the Q/DQ nodes as INT8: its layers include INT8 products."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'lsms-rt[dev]' on Linux x86_64")
     path = tmp_path / "plans.engine"
     assert (
@@ -146,8 +161,10 @@ def test_rtx_takes_it(engine: Path, tmp_path: Path) -> None:
     assert any("Int8" in kind for kind in kinds), kinds
 
 
-def test_the_gate_refuses_and_says_why(calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ranges a hundred times too small clip everything: nothing is written but the report; --accept is on record."""
+def test_the_gate_rejects_an_engine_and_reports_why(
+    calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ranges a hundred times too small clip everything: only the report is written; --accept is recorded."""
     bad = tmp_path / "bad"
     bad.mkdir()
     values = json.loads((calibration / "recipe.json").read_text())
@@ -159,14 +176,14 @@ def test_the_gate_refuses_and_says_why(calibration: Path, tmp_path: Path, capsys
     said = capsys.readouterr().err
     assert "the accuracy gate rejected this int8 engine: mean Dice drops from" in said and "or add --accept" in said
     assert not output.exists() and not list(tmp_path.glob(".building*"))
-    assert "<b>Refused.</b>" in (tmp_path / "why" / "report.html").read_text()
+    assert "<b>Rejected.</b>" in (tmp_path / "why" / "report.html").read_text()
     assert build(bad, output, "--accept", *more) == 0
     assert "refused, and accepted with --accept" in capsys.readouterr().out
     gate = open_directory(output).manifest.gate
     assert gate["accepted"] and not gate["passed"] and gate["failures"]
 
 
-def test_what_calibrate_refuses(
+def test_what_calibrate_rejects(
     calibration: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine, out = str(fp32_of(calibration)), str(tmp_path / "out")
@@ -174,14 +191,20 @@ def test_what_calibrate_refuses(
     shutil.copytree(dataset, bad)
     with (bad / ANNOTATIONS).open("a") as file:
         file.write("x,1,nowhere.dcm,nothing.png,,cyst,train,\n")
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("not a calibration")
     for source, data, more, code, said in (
-        (engine, dataset, ["-o", str(tmp_path / "taken")], 2, "exists and is no calibration"),
-        (engine, bad, [], 2, "sentence is empty"),
+        (
+            engine,
+            dataset,
+            ["-o", str(tmp_path / "other")],
+            2,
+            "exists and is not a calibration folder; choose a new folder with -o",
+        ),
+        (engine, bad, [], 2, "sentence is empty; fill it in"),
         (str(tmp_path), dataset, [], 2, "neither an engine nor a checkpoint"),
-        (engine, dataset, ["--split", "val"], 2, "must be held out"),
-        (engine, dataset, ["--split", "nowhere"], 2, "only of test, train, val"),
+        (engine, dataset, ["--split", "val"], 2, "must be judged on held-out rows"),
+        (engine, dataset, ["--split", "nowhere"], 2, "its splits are test, train, val"),
         (engine, dataset, ["--image-size", "64"], 2, "--image-size is for a checkpoint"),
         (engine, dataset, ["--max-dice-drop", "2"], 2, "not a number from 0 to 1"),
     ):
@@ -192,18 +215,20 @@ def test_what_calibrate_refuses(
         assert found == code and said in capsys.readouterr().err, said
 
 
-def test_a_calibration_of_other_weights_or_size_is_refused(
+def test_a_calibration_of_other_weights_or_size_is_rejected(
     calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build(calibration, tmp_path / "x.engine", "--image-size", "64") == 2
-    assert "the calibration is for 128x128, the engine would have 64x64" in capsys.readouterr().err
+    assert "the calibration is for 128x128, but the engine would be 64x64" in capsys.readouterr().err
     values = json.loads((calibration / "recipe.json").read_text()) | {"weights_digest": "00" * 32}
     (tmp_path / "recipe.json").write_text(json.dumps(values))
     assert build(tmp_path, tmp_path / "x.engine") == 2
-    assert "ranges of other weights mean nothing" in capsys.readouterr().err
+    assert "ranges hold only for the weights they were measured with" in capsys.readouterr().err
 
 
-def test_only_fp32_engines_are_calibrated(engine: Path, dataset: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_only_fp32_engines_are_calibrated(
+    engine: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["calibrate", str(engine), str(dataset), "-o", str(tmp_path / "c")]) == 4
-    assert "is an engine of onnxruntime in int8" in capsys.readouterr().err
+    assert "is an engine for onnxruntime in int8" in capsys.readouterr().err
     assert demo_engine().exists()

@@ -77,7 +77,7 @@ X = RNG.normal(0, 1, (2, 8, 10, 10)).astype(np.float32)
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_dense_layers_and_what_they_cost(stored: bool) -> None:
+def test_dense_layers_and_their_macs(stored: bool) -> None:
     model = network(stored_in_half=stored)
     layers = {layer.name: layer for layer in dense_layers(model)}
     assert list(layers) == ["dense", "point", "linear"]  # not the strip, not attention
@@ -102,7 +102,7 @@ def rounded(x: np.ndarray, limit: float) -> np.ndarray:
     return np.clip(np.rint(x / step), -128, 127).astype(np.float32) * step
 
 
-def test_int8_is_what_it_says() -> None:
+def test_an_int8_layer_by_hand() -> None:
     """One layer, against the arithmetic written out; all others compute as before."""
     model = network()
     quantize(model, {"point": 2.5})
@@ -120,13 +120,13 @@ def test_int8_is_what_it_says() -> None:
     s, p, r = onnxruntime.InferenceSession(watched.SerializeToString(), options).run(["s", "p", "r"], {"x": X})
     weight = WEIGHTS["point.weight"].astype(np.float32)[:, :, 0, 0]
     steps = weight_steps(weight, 0)
-    wanted = np.einsum("oc,bchw->bohw", np.rint(weight / steps[:, None]) * steps[:, None], rounded(s, 2.5))
-    wanted += np.linspace(-1, 1, 12, dtype=np.float32)[:, None, None]
-    np.testing.assert_allclose(p, wanted, rtol=1e-5, atol=1e-5)  # sums in another order
+    expected = np.einsum("oc,bchw->bohw", np.rint(weight / steps[:, None]) * steps[:, None], rounded(s, 2.5))
+    expected += np.linspace(-1, 1, 12, dtype=np.float32)[:, None, None]
+    np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-5)  # sums in another order
     np.testing.assert_array_equal(r, p + s)  # the residual sees the value itself, not the rounded one
 
 
-def test_weights_are_symmetric_int8_a_scale_a_channel() -> None:
+def test_weights_are_symmetric_int8_with_one_scale_per_channel() -> None:
     model = network()
     quantize(model, {"dense": 3.0, "linear": 4.0})
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -149,8 +149,8 @@ def test_the_whole_network_in_int8(dtype: type) -> None:
     scale_type = TensorProto.FLOAT16 if dtype == np.float16 else TensorProto.FLOAT
     scales = [tensor for tensor in model.graph.initializer if tensor.name.endswith(".scale")]
     assert len(scales) == 6 and all(tensor.data_type == scale_type for tensor in scales)
-    wanted, found = (run(m, x).astype(np.float64) for m in (plain, model))
-    error = np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean())
+    expected, found = (run(m, x).astype(np.float64) for m in (plain, model))
+    error = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
     assert 1e-4 < error < 0.05
 
 
@@ -161,11 +161,13 @@ def test_a_channel_of_zeros_and_tiny_weights_in_half() -> None:
     assert np.isfinite(weight.astype(np.float32) / steps.astype(np.float32)[:, None]).all()
 
 
-def test_bad_ranges_are_refused() -> None:
+def test_bad_ranges_are_rejected() -> None:
     with pytest.raises(KeyError, match="nowhere"):
         quantize(network(), {"nowhere": 1.0})
     for limit in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=r"point.*calibrate again"):
+        with pytest.raises(
+            ValueError, match=r"layer point: the range of its input is .*, not a positive number; calibrate again"
+        ):
             quantize(network(), {"point": limit})
 
 
@@ -186,7 +188,7 @@ def test_ranges(method: str) -> None:
         assert 1 < found["dense"] < 40
 
 
-def test_a_percentile_clips_as_much_as_it_says_and_no_more() -> None:
+def test_a_percentile_never_clips_more_than_its_share() -> None:
     """Also of a tensor that is nearly always nearly zero, whose histogram has all but a few values in one bin."""
     layers = [layer for layer in dense_layers(network()) if layer.name == "dense"]
     for bulk in (1.0, 1e-3):
@@ -206,7 +208,7 @@ def test_ranges_of_a_dead_tensor_and_of_nothing(capsys: pytest.CaptureFixture[st
     layers = dense_layers(model)[:1]
     assert measure_ranges(model, layers, [{"x": np.zeros((1, 8, 10, 10), np.float32)}], "minmax") == {"dense": 1.0}
     assert capsys.readouterr().out == ""
-    with pytest.raises(ValueError, match="no examples"):
+    with pytest.raises(ValueError, match="there are no examples to calibrate on"):
         measure_ranges(model, layers, [], "minmax")
     with pytest.raises(ValueError, match="choose from minmax, percentile, entropy"):
         measure_ranges(model, layers, [{"x": X}], "guess")

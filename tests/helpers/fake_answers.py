@@ -1,22 +1,27 @@
-"""Answers, comparisons and units made by hand."""
+"""Answers, comparisons, units and candidate engines made by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lsms_rt.calibration.compare import Comparison, compare_answers
-from lsms_rt.calibration.units import Unit
+import numpy as np
+import onnx
+
+from lsms_rt.calibration.candidate import Candidates, Feeds
+from lsms_rt.calibration.sensitivity import Unit
+from lsms_rt.calibration.statistics import Comparison, compare_answers
 from lsms_rt.datasets.questions import Answer
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.export.graph.layers import DenseLayer
 
 
 def answer(
-    case: int, dice: float, wanted: bool = True, painted: bool = True, mm: float = 20, area: float = 50
+    case: int, dice: float, target: bool = True, predicted: bool = True, mm: float = 20, area: float = 50
 ) -> Answer:
     row = Annotation(f"c{case}", "1", Path("i"), Path("m"), "the cyst", "cyst", "val", line=case)
-    return Answer(row, dice, painted, wanted, mm if wanted else 0.0, int(area), area if painted else 0.0)
+    return Answer(row, dice, predicted, target, mm if target else 0.0, int(area), area if predicted else 0.0)
 
 
 def compared(*pairs: tuple[Answer, Answer]) -> Comparison:
@@ -25,3 +30,34 @@ def compared(*pairs: tuple[Answer, Answer]) -> Comparison:
 
 def unit(name: str, macs: int, graph: str = "image") -> Unit:
     return Unit(graph, name, (DenseLayer(name, "x", "w", 0, macs),))
+
+
+class FakeCandidates(Candidates):
+    """A network whose mean Dice falls by the sum of the ``harm`` of its INT8 layers; ``macs`` of all operations.
+
+    ``evaluated`` lists the sets of INT8 layers that were asked for.  Logits change by the harm, feeds are empty.
+    """
+
+    def __init__(self, harm: dict[str, float], total_macs: int = 1) -> None:
+        self.harm, self.total_macs, self.evaluated = harm, total_macs, list[frozenset[str]]()
+        self.graphs = {"text": onnx.ModelProto(), "image": onnx.ModelProto()}
+        self.layers = {"text": [], "image": [DenseLayer(name, "x", "w", 0, 1) for name in harm]}
+
+    def _dice(self, ranges) -> float:  # type: ignore[no-untyped-def]
+        names = frozenset(name for graph in ranges.values() for name in graph)
+        self.evaluated.append(names)
+        return 0.8 - sum(self.harm[name] for name in names)
+
+    def answers(self, ranges, rows, title):  # type: ignore[no-untyped-def,override]
+        dice = self._dice(ranges)
+        return [answer(i, dice) for i in range(12)]
+
+    def logits(self, ranges, asked):  # type: ignore[no-untyped-def,override]
+        dice = self._dice(ranges)
+        return [answer(0, dice)], [np.linspace(-1, 1, 100).reshape(1, 10, 10) * dice]
+
+    def feeds(self, rows: list[Annotation], graph: str) -> Iterator[Feeds]:
+        yield from ({} for _ in rows)
+
+    def cache_key(self, *parts: object) -> str:
+        return f"{hash(str(parts)):x}"

@@ -1,6 +1,8 @@
-"""Compilation for GPUs that are not here: what a plugin needs, and no drift from the committed report.
+"""Cross-compilation: the limits of plugins, and no drift from the committed report.
 
-The compiler runs in processes of its own, since the kernels of this one are interpreted.
+The compiler runs in separate processes, since the kernels of this one are interpreted.  One architecture is compiled
+here; the committed report, which must match it, is checked for all of them.  LSMS_RT_TEST_ARCHS="sm_80 sm_87 sm_90
+sm_120" compiles more, and ``make aot`` all.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from lsms_rt.kernels import aot, ptx, registry
 from lsms_rt.kernels.shape import Shape, stage_shapes
 
 REPORT = Path(__file__).parents[2] / "bench/results/aot/kernels.json"
-CI_ARCHS = ("sm_80", "sm_87", "sm_90", "sm_120")
+# sm_87 is one of the two architectures on which kernels spill first.
+ARCHS = tuple(os.environ.get("LSMS_RT_TEST_ARCHS", "sm_87").split())
 KEY = ("kernel", "shape", "arch")
 
 
@@ -31,47 +35,60 @@ def compile_in_another_process(*arguments: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], dict[str, Any]]:
-    """All kernels that plugins use, of all presets' stages at 512x512, compiled now."""
+    """All kernels that plugins use, for all stages of all presets at 512x512, compiled now."""
     report = tmp_path_factory.mktemp("aot") / "kernels.json"
-    done = compile_in_another_process("--arch", *CI_ARCHS, "--report", str(report))
+    done = compile_in_another_process("--arch", *ARCHS, "--report", str(report))
     assert done.returncode == 0, done.stderr
     return {tuple(row[name] for name in KEY): row for row in json.loads(report.read_text())["rows"]}
 
 
-@pytest.mark.slow
-def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
-    """The command assembles every kernel without Triton's hidden parameters, or fails."""
-    shapes = dict.fromkeys(shape for preset in ("tiny", "base") for shape in stage_shapes(preset, 512))
-    assert len(rows) == len(CI_ARCHS) * sum(len(registry.chain(shape)) for shape in shapes)
-    for row in rows.values():
+def check_limits(rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
         assert row["spills"] == row["stack"] == 0, row
         assert row["shared"] <= 48 * 1024, row
         assert row["registers"] <= 255, row
 
 
 @pytest.mark.slow
+def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """The command assembles every kernel without Triton's hidden parameters, or fails."""
+    shapes = dict.fromkeys(shape for preset in ("tiny", "base") for shape in stage_shapes(preset, 512))
+    assert len(rows) == len(ARCHS) * sum(len(registry.chain(shape)) for shape in shapes)
+    check_limits(rows.values())
+
+
+@pytest.mark.slow
 def test_the_committed_report_has_not_drifted(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
-    """Made by ``make aot``.  Another Triton allocates other registers; the report must then be made again."""
+    """``make aot`` makes the report.  Another version of Triton allocates other registers and needs a new one."""
     import triton
 
     committed = json.loads(REPORT.read_text())
-    assert committed["triton"] == triton.__version__, "another Triton than the report's: run make aot, and look at it"
+    assert committed["triton"] == triton.__version__, (
+        "this is not the report's version of Triton: run make aot, and check the difference"
+    )
     found = {tuple(row[name] for name in KEY): row for row in committed["rows"]}
     assert {row["arch"] for row in committed["rows"]} == set(aot.TARGETS)
     for key, row in rows.items():
-        assert found[key] == row, "the kernels have changed: run make aot, and look at the difference"
+        assert found[key] == row, "the kernels have changed: run make aot, and check the difference"
 
 
-def test_the_report_holds_all_kernels_without_faults() -> None:
-    """Both types, all architectures; of fp32, which no plugin runs, a spill would be as unwelcome."""
+def test_the_report_has_all_kernels_within_the_limits() -> None:
+    """All architectures, and both types: fp32 kernels are no plugins, but must not spill either."""
     committed = json.loads(REPORT.read_text())["rows"]
-    assert aot.faults(committed) == []
+    check_limits(committed)
+    shapes = dict.fromkeys(s for t in ("fp16", "fp32") for p in ("tiny", "base") for s in stage_shapes(p, 512, t))
+    launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.chain(shape)
+                for launch in registry.launches(module, shape)]  # fmt: skip
+    assert {tuple(row[name] for name in KEY) for row in committed} == {
+        (*launch, arch) for launch in launches for arch in aot.TARGETS
+    }
+    assert aot.resource_violations(committed) == []
     assert {row["shape"].rpartition("_")[2] for row in committed} == {"fp16", "fp32"}
     assert {row["target"] for row in committed} >= {"sm_80", "sm_87", "sm_90a", "sm_120a"}
 
 
 @pytest.mark.slow
-def test_what_is_written_can_be_loaded_by_others(tmp_path: Path) -> None:
+def test_binaries_can_be_loaded_without_triton(tmp_path: Path) -> None:
     done = compile_in_another_process("--arch", "sm_87", "--preset", "tiny", "--image-size", "64", "-o", str(tmp_path))
     assert done.returncode == 0, done.stderr
     shape = stage_shapes("tiny", 64)[0]
@@ -98,7 +115,7 @@ def test_interpreted_kernels_cannot_be_compiled() -> None:
         aot.compile_launch(registry.mix.launch(shape), shape, "sm_80")
 
 
-# ------------------------------------------------------------------------------------------------- PTX
+# PTX
 
 HEAD = ".version 8.5\n.target sm_90a\n.address_size 64\n"
 ENTRY = """.visible .entry mix_kernel(
@@ -134,8 +151,8 @@ def test_hidden_parameters_in_use_are_noticed() -> None:
         ptx.strip_hidden_parameters(HEAD, 1)
 
 
-def test_faults_are_named() -> None:
+def test_resource_violations_are_listed() -> None:
     row = {"kernel": "k", "shape": "s", "arch": "sm_80", "spills": 0, "stack": 0, "shared": 49152}
-    assert aot.faults([row]) == []
+    assert aot.resource_violations([row]) == []
     for change in ({"spills": 4}, {"stack": 8}, {"shared": 49160}):
-        assert len(aot.faults([row | change])) == 1
+        assert len(aot.resource_violations([row | change])) == 1

@@ -1,12 +1,11 @@
-"""The kernels as nodes of a graph and as plugins of TensorRT, as far as a machine without either can tell.
+"""The kernels as TensorRT plugins, as far as a machine without TensorRT can tell.
 
-Bodies run on ONNX Runtime; descriptions and launches are compared with the kernels' own launchers, over a stand-in for
-``tensorrt.plugin`` that checks what the real one checks.
+Descriptions and launches are compared with the kernels' own launchers, by a stand-in for ``tensorrt.plugin`` that
+checks what the real one checks.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import os
@@ -15,223 +14,63 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-import torch
-from onnx import TensorProto, helper, numpy_helper
+from fake_plugins import DTYPES, Batch, FakePlugins, TensorDesc, compiled
 
-from lsms_rt import kernels as room
-from lsms_rt.engine.tensorrt.variant import RTX
-from lsms_rt.errors import EngineError, InputError
-from lsms_rt.export import kernel_nodes
+from lsms_rt import kernels
+from lsms_rt.errors import InputError
 from lsms_rt.export import plans as plans_module
-from lsms_rt.export.build import chosen_kernels
-from lsms_rt.export.kernel_nodes import DOMAIN, body, name_nodes, with_plugins, without_bodies
-from lsms_rt.export.onnx_export import export_graphs
 from lsms_rt.export.options import BuildOptions, PlanOptions
-from lsms_rt.export.tensorrt import build_plan
+from lsms_rt.export.plans import chosen_kernels
 from lsms_rt.kernels import plugins, registry
-from lsms_rt.kernels.shape import Shape, stage_shapes
-from lsms_rt.kernels.test_data import block_tensors, typed
+from lsms_rt.kernels.shape import stage_shapes
+from lsms_rt.kernels.tensors import size_of
 from lsms_rt.machine.gpu import Driver, Gpu
-from lsms_rt.model import LSMS, TextConfig, preset
 
 SHAPES = [shape for name in ("tiny", "base") for size in (224, 512) for shape in stage_shapes(name, size)]
-TYPES = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}
-
-
-# --------------------------------------------------------------------------------------------- nodes and bodies
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("module", registry.IN_HALF, ids=registry.name)
-def test_a_body_is_the_plain_twin(module: Any, tmp_path: Path) -> None:
-    """On ONNX Runtime, at other batches than it was exported with; and TensorRT for RTX builds it."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    shape = Shape(32, 8, 8)
-    name = plugins.plugin_name(module, shape)
-    inputs, outputs = registry.signature(module, shape)
-    launch = plugins.launch_of(module, shape)
-    batched = kernel_nodes.BATCHED
-
-    def value(tensor: str, size: tuple[int, ...]) -> onnx.ValueInfoProto:
-        dims = ["b", *size[1:]] if tensor in batched else list(size)
-        return helper.make_tensor_value_info(tensor, TYPES[launch.arguments[tensor]], dims)
-
-    tensors = block_tensors(shape, 3)
-    made = helper.make_graph(
-        [helper.make_node(name, inputs, outputs, domain=DOMAIN)],
-        "g",
-        [value(tensor, tuple(tensors[tensor].shape)) for tensor in inputs if tensor in batched],
-        [value(tensor, registry.size_of(tensor, shape, 3)) for tensor in outputs],
-        [
-            numpy_helper.from_array(typed(tensor, tensors[tensor], shape).numpy(), tensor)
-            for tensor in inputs
-            if tensor not in batched
-        ],
-    )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(made, functions=[body(name, module, shape)], opset_imports=opsets, ir_version=10)
-    onnx.checker.check_model(model)
-    (tmp_path / "node.onnx").write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(tmp_path / "node.onnx", providers=["CPUExecutionProvider"])
-    wanted = registry.twin(module, shape, tensors)
-    for batch in (3, 1):
-        feeds = {n: typed(n, tensors[n], shape).numpy()[:batch] for n in inputs if n in batched}
-        for tensor, found in zip(outputs, session.run(outputs, feeds), strict=True):
-            scale = float(wanted[tensor].abs().max())
-            error = np.abs(found.astype(np.float64) - wanted[tensor].numpy()[:batch]).max() / scale
-            assert error < 4e-3, (tensor, error)  # fp16: a rounding or two of 11 bits
-    if importlib.util.find_spec("tensorrt_rtx_bindings"):
-        _, report = build_plan(RTX, tmp_path / "node.onnx", (1, 2, 4), PlanOptions())
-        assert report["summary"]["layers"] > 0
-
-
-@pytest.fixture(scope="module")
-def kernel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image graph of a small model whose blocks are our kernels; exported once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "missing", lambda: None)
-        torch.manual_seed(0)
-        text = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
-        model = LSMS(preset("tiny", image_size=64, text=text), "triton").half().eval()
-        _, path = export_graphs(model, tmp_path_factory.mktemp("graph"), kernel_nodes.translations())
-    return path
-
-
-@pytest.mark.slow
-def test_every_launch_of_every_block_is_a_node(kernel_graph: Path) -> None:
-    model = onnx.load(kernel_graph)
-    found = name_nodes(model)
-    stages = stage_shapes("tiny", 64)
-    assert set(found.values()) >= {(m, s) for s in stages for m in registry.chain(s) if m not in
-                                   (registry.fold_keys, registry.fold_values)}  # fmt: skip
-    assert {name: plugins.of_name(name) for name in found} == found
-    nodes = [node for node in model.graph.node if node.domain == DOMAIN]
-    depths = (3, 3, 5, 2)
-    assert len(nodes) == sum(d * len(registry.chain(s)) for d, s in zip(depths, stages, strict=True))
-    for node in nodes:
-        module, shape = found[node.op_type]
-        inputs, outputs = registry.signature(module, shape)
-        assert (len(node.input), len(node.output)) == (len(inputs), len(outputs))
-        assert not node.attribute
-    stripped = without_bodies(model)
-    assert not stripped.functions
-    attributes = {a.name for n in stripped.graph.node if n.domain == DOMAIN for a in n.attribute}
-    assert attributes == {"plugin_namespace", "plugin_version", "aot"}
-
-
-# ------------------------------------------------------------------------------------------------------ plugins
-
-
-class TensorDesc:
-    def __init__(self, shape: tuple[Any, ...], dtype: Any = None) -> None:
-        self.shape_expr, self.dtype = shape, dtype
-
-
-class Batch(str):
-    """A symbolic size."""
-
-    def __mul__(self, number: Any) -> str:
-        return f"{self}*{number}"
-
-
-class SymIntExprs(list[Any]):
-    def __init__(self, count: int) -> None:
-        super().__init__([None] * count)
-
-
-class FakePlugins:
-    """Stands in for ``tensorrt.plugin``: keeps what is registered, and checks signatures as it does."""
-
-    TensorDesc, SymIntExprs = TensorDesc, SymIntExprs
-    KernelLaunchParams = type("KernelLaunchParams", (), {})
-
-    def __init__(self) -> None:
-        self.op = SimpleNamespace(lsms_rt=SimpleNamespace())
-        self.implementations: dict[str, Any] = {}
-
-    def register(self, identity: str) -> Any:
-        domain, _, name = identity.partition("::")
-        assert domain == "lsms_rt" and "." not in name
-
-        def decorate(function: Any) -> Any:
-            signature = inspect.signature(function)
-            assert all(p.annotation is TensorDesc and p.default is p.empty for p in signature.parameters.values())
-            assert signature.return_annotation is not inspect.Signature.empty
-            setattr(self.op.lsms_rt, name, function)
-            return function
-
-        return decorate
-
-    def aot_impl(self, identity: str) -> Any:
-        def decorate(function: Any) -> Any:
-            described = inspect.signature(getattr(self.op.lsms_rt, identity.partition("::")[2])).parameters
-            assert list(inspect.signature(function).parameters) == [*described, "outputs", "tactic"]
-            self.implementations[identity.partition("::")[2]] = function
-            return function
-
-        return decorate
-
-    def from_shape_expr(self, shape: tuple[Any, ...], dtype: Any) -> TensorDesc:
-        return TensorDesc(shape, dtype)
-
-
-DTYPES = SimpleNamespace(HALF="half", FLOAT="float")
-
-
-def compiled(spills: int = 0) -> Any:
-    def compile_one(launch: Any, shape: Shape, arch: str) -> Any:
-        row = {"kernel": "k", "shape": shape.key, "arch": arch, "spills": spills, "stack": 0, "shared": 1024}
-        block = launch.warps * 32
-        return SimpleNamespace(entry="k", ptx="ptx", block=block, shared=1024, row=lambda: row)
-
-    return compile_one
 
 
 def test_plugins_are_the_kernels_launchers() -> None:
     """Of every stage of the presets: inputs, outputs, their sizes and types, and the launch, are the launcher's."""
     trtp = FakePlugins()
-    wanted = {plugins.plugin_name(m, s): (m, s) for s in SHAPES for m in registry.chain(s)}
-    new = plugins.register(trtp, DTYPES, wanted, "sm_90", compiled())
-    assert new == list(wanted)
+    named = {plugins.plugin_name(m, s): (m, s) for s in SHAPES for m in registry.chain(s)}
+    new = plugins.register(trtp, DTYPES, named, "sm_90", compiled())
+    assert new == list(named)
     assert len(set(new)) == len({(m, s) for s in SHAPES for m in registry.chain(s)})
-    for name, (module, shape) in wanted.items():
+    for name, (module, shape) in named.items():
         launch = module.launch(shape)
         inputs, outputs = registry.signature(module, shape)
         assert list(inspect.signature(getattr(trtp.op.lsms_rt, name)).parameters) == inputs
         tensors = [TensorDesc((Batch("B"), 1)) for _ in inputs]
         answer = getattr(trtp.op.lsms_rt, name)(*tensors)
         for tensor, found in zip(outputs, answer if isinstance(answer, tuple) else (answer,), strict=True):
-            assert found.shape_expr == (Batch("B"), *registry.size_of(tensor, shape, 1)[1:])
+            assert found.shape_expr == (Batch("B"), *size_of(tensor, shape, 1)[1:])
             assert found.dtype == {"fp16": "half", "fp32": "float"}[launch.arguments[tensor]]
         entry, ptx, params, numbers = trtp.implementations[name](*tensors, answer, 0)
         assert (entry, ptx, numbers) == ("k", "ptx", [])
         assert (params.grid_x, params.grid_y, params.grid_z) == (*launch.grid, "B*1")
         assert (params.block_x, params.shared_mem) == (launch.warps * 32, 1024)
-    assert plugins.register(trtp, DTYPES, wanted, "sm_90", compiled()) == []  # once a process
+    assert plugins.register(trtp, DTYPES, named, "sm_90", compiled()) == []  # once a process
 
 
 def test_a_kernel_that_spills_is_no_plugin() -> None:
     shape = SHAPES[0]
-    wanted = {plugins.plugin_name(registry.mix, shape): (registry.mix, shape)}
-    with pytest.raises(ValueError, match="spills 8 B.*no plugin may have that"):
-        plugins.register(FakePlugins(), DTYPES, wanted, "sm_87", compiled(spills=8))
+    named = {plugins.plugin_name(registry.mix, shape): (registry.mix, shape)}
+    with pytest.raises(ValueError, match="spills 8 B.*exceeds the limits of a plugin"):
+        plugins.register(FakePlugins(), DTYPES, named, "sm_87", compiled(spills=8))
 
 
 def test_names_tell_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = SHAPES[0]
     name = plugins.plugin_name(registry.gate_mix, shape)
-    assert plugins.of_name(name) == (registry.gate_mix, shape)
+    assert plugins.parse_plugin_name(name) == (registry.gate_mix, shape)
     assert name != plugins.plugin_name(registry.gate_mix, SHAPES[1])
     monkeypatch.setattr(plugins, "sources", lambda: "changed")
     assert plugins.plugin_name(registry.gate_mix, shape) != name
     for wrong in ("gate_mix", "strange_c32_h8_w8_t32_fp16_00000000", name + "0"):
-        with pytest.raises(ValueError, match="is no plugin of these kernels"):
-            plugins.of_name(wrong)
+        with pytest.raises(ValueError, match="is not a plugin of these kernels"):
+            plugins.parse_plugin_name(wrong)
 
 
 @pytest.mark.slow
@@ -254,27 +93,7 @@ def test_a_real_kernel_behind_a_plugin(tmp_path: Path) -> None:
     assert f".reqntid {found['block']}" in found["ptx"]
 
 
-@pytest.mark.slow
-def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model = onnx.load(kernel_graph)
-    named = name_nodes(model)
-    path = tmp_path / "image.onnx"
-    onnx.save(model, path)
-    trtp = FakePlugins()
-    monkeypatch.setattr(kernel_nodes.importlib, "import_module", lambda name: {"tensorrt.plugin": trtp}[name])
-    library = SimpleNamespace(__name__="tensorrt", DataType=DTYPES)
-    made = with_plugins(library, path, "sm_90", compiled())
-    assert made.name == "image.plugins.onnx"
-    assert set(trtp.implementations) == set(named)
-    trtp.op = SimpleNamespace(lsms_rt=SimpleNamespace())
-    with pytest.raises(EngineError, match=r"cannot be plugins for sm_90: .*spills 8 B.*use --kernels stock"):
-        with_plugins(library, path, "sm_90", compiled(spills=8))
-    monkeypatch.setattr(plugins, "sources", lambda: "changed")
-    with pytest.raises(EngineError, match="was made from different kernels"):
-        with_plugins(library, path, "sm_90", compiled())
-
-
-# --------------------------------------------------------------------------------------------------- the choice
+# The choice of kernels
 
 
 @pytest.mark.parametrize(
@@ -285,7 +104,7 @@ def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch
         ("tensorrt", "fp32", "11.4.0.106", None, "the plugins are for --precision fp16"),
         ("tensorrt", "fp16", "11.4.0.106", "no Triton", "no Triton"),
         ("tensorrt-rtx", "fp16", "1.7.1.116", None, "only TensorRT takes plugins"),
-        ("onnxruntime", "fp16", "1.32", None, "--kernels triton is for --backend tensorrt"),
+        ("onnxruntime", "fp16", "1.32", None, "only TensorRT takes plugins"),
     ],
 )
 def test_where_plugins_go(
@@ -294,7 +113,7 @@ def test_where_plugins_go(
     driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
     monkeypatch.setattr(plans_module, "query_driver", lambda: driver)
     monkeypatch.setattr(plans_module, "load", lambda _: SimpleNamespace(__version__=version))
-    monkeypatch.setattr(room, "missing", lambda: missing)
+    monkeypatch.setattr(kernels, "missing", lambda: missing)
     by_default = BuildOptions(backend=backend, precision=precision)
     assert chosen_kernels(by_default) == ("stock" if why else "triton")
     assert chosen_kernels(replace(by_default, kernels="stock")) == "stock"
@@ -305,9 +124,9 @@ def test_where_plugins_go(
     requested = replace(by_default, kernels="triton")
     if why is None:
         assert chosen_kernels(requested) == "triton"
-        for options in (PlanOptions(hardware="ampere+"), PlanOptions(version_compatible=True)):
+        for plan in (PlanOptions(hardware="ampere+"), PlanOptions(version_compatible=True)):
             with pytest.raises(InputError, match=r"not for --hardware ampere\+ or --version-compatible"):
-                chosen_kernels(replace(requested, plan=options))
+                chosen_kernels(replace(requested, plan=plan))
         spark = Driver((13, 0), (Gpu("NVIDIA GB10", (12, 1), 128 << 30, True),))
         monkeypatch.setattr(plans_module, "query_driver", lambda: spark)
         assert chosen_kernels(by_default) == "stock"

@@ -1,0 +1,158 @@
+"""Evaluate a candidate set of INT8 layers: an fp32 engine is changed in memory, opened, and asked questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import lsms_rt
+from lsms_rt.datasets.questions import Answer, Question, ask, questions
+from lsms_rt.datasets.refhl import Annotation
+from lsms_rt.digest import sha256
+from lsms_rt.engine.backend import OneByOne, SentenceFeatures
+from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory
+from lsms_rt.engine.onnxruntime import OnnxRuntimeBackend
+from lsms_rt.engine.registry import find_backend
+from lsms_rt.errors import EngineInvalidError
+from lsms_rt.export.graph.layers import DenseLayer, dense_layers, dense_macs, read_graph
+from lsms_rt.export.graph.qdq import quantize
+from lsms_rt.segmenter import Segmenter
+from lsms_rt.tokenizer import Tokenizer
+
+from .recipe import GRAPHS, Ranges
+
+Feeds = dict[str, np.ndarray]  # the inputs of one run of a graph, by name
+
+
+def open_candidates(engine: Path, threads: int | None = None) -> Candidates:
+    """Open an fp32 engine of ONNX Runtime for calibration.
+
+    Args:
+        engine: the engine directory.
+        threads: CPU threads for one slice; None for the default.
+
+    Raises:
+        EngineInvalidError: the engine is not an fp32 engine of ONNX Runtime with stock operations and named layers.
+    """
+    directory = open_directory(engine)
+    manifest = directory.manifest
+    plans = find_backend(manifest.backend, str(engine)).builds_plans
+    if plans or (manifest.precision, manifest.kernels) != ("fp32", "stock"):
+        raise EngineInvalidError(
+            f"{engine} is an engine for {manifest.backend} in {manifest.precision} with {manifest.kernels} operations; "
+            "calibrate a checkpoint, or an engine built with --backend onnxruntime --precision fp32"
+        )
+    candidates = Candidates(directory, threads)
+    first = candidates.layers["image"][0].name
+    if first.startswith("node_"):
+        raise EngineInvalidError(
+            f"{engine} has layers without names (its first layer is {first!r}), which a recipe needs; {REBUILD}"
+        )
+    return candidates
+
+
+class Candidates:
+    """An fp32 engine of ONNX Runtime whose layers can be made INT8 in memory.
+
+    Attributes:
+        engine: the engine directory.
+        threads: CPU threads for one slice; None for the default.
+        graphs: graph name ("text", "image") -> the graph.
+        layers: graph name -> its dense layers, in the graph's order.
+        total_macs: multiply-accumulates of one slice and one sentence in all dense operations.
+    """
+
+    def __init__(self, engine: EngineDirectory, threads: int | None = None) -> None:
+        self.engine, self.threads = engine, threads
+        self.graphs: dict[str, onnx.ModelProto] = {name: read_graph(engine.read(f"{name}.onnx")) for name in GRAPHS}
+        self.layers: dict[str, list[DenseLayer]] = {name: dense_layers(graph) for name, graph in self.graphs.items()}
+        self.total_macs = sum(dense_macs(graph) for graph in self.graphs.values())
+
+    def answers(self, ranges: Ranges, rows: list[Annotation], title: str) -> list[Answer]:
+        """Answer all ``rows`` with the layers named in ``ranges`` in INT8; ``title`` is for the progress bar."""
+        with self.open(ranges)[0] as segmenter:
+            return [answer for _, answer, _ in ask(segmenter, questions(rows), title=title, count=len(rows))]
+
+    def logits(self, ranges: Ranges, asked: list[Question]) -> tuple[list[Answer], list[np.ndarray]]:
+        """Answer a few questions, and return the logits (1, S, S) of every answer as well."""
+        segmenter, backend = self.open(ranges, record=True)
+        with segmenter:
+            answers = [answer for _, answer, _ in ask(segmenter, asked, title=None)]
+        return answers, [logits for _, logits in backend.records["image"] if logits is not None]
+
+    def feeds(self, rows: list[Annotation], graph: str) -> Iterator[Feeds]:
+        """Yield the inputs of ``graph`` in fp32 while the rows are answered, one after another."""
+        segmenter, backend = self.open({}, record=True)
+        with segmenter:
+            for _ in ask(segmenter, questions(rows), title=None):
+                for feeds, _ in backend.records[graph]:
+                    yield feeds
+                for records in backend.records.values():
+                    records.clear()
+
+    def open(self, ranges: Ranges, record: bool = False) -> tuple[Segmenter, RecordingBackend]:
+        """Open a Segmenter on the CPU with the layers named in ``ranges`` in INT8, and return its backend too."""
+        changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
+        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed)
+        backend = RecordingBackend(OnnxRuntimeBackend(engine, self.threads, "cpu"), record)
+        tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
+        return Segmenter.over(backend, engine.manifest, tokenizer), backend
+
+    def graphs_with(self, ranges: Ranges) -> dict[str, bytes]:
+        """Return graph name -> serialized graph, with the layers named in ``ranges`` in INT8."""
+        return {name: self._with_int8(name, ranges.get(name, {})) for name in self.graphs}
+
+    def cache_key(self, *parts: Any) -> str:
+        """Return a digest of what a cached measurement depends on: ``parts``, the engine and the library versions."""
+        from onnxruntime import __version__ as version
+
+        # The engine's digest is that of its manifest, which holds the digests of the graphs.
+        return sha256(json.dumps([self.engine.digest, version, lsms_rt.__version__, parts], sort_keys=True).encode())
+
+    def _with_int8(self, name: str, ranges: Mapping[str, float]) -> bytes:
+        graph = onnx.ModelProto()
+        graph.CopyFrom(self.graphs[name])
+        quantize(graph, ranges)
+        data: bytes = graph.SerializeToString()
+        return data
+
+
+@dataclass(frozen=True)
+class _ChangedEngine(EngineDirectory):
+    """An engine directory with some files replaced in memory; the manifest does not describe those."""
+
+    changed: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, name: str) -> bytes:
+        return self.changed[name] if name in self.changed else super().read(name)
+
+
+class RecordingBackend(OneByOne):
+    """A backend that, if ``record`` is set, keeps the inputs of its graphs and the logits.
+
+    ``records`` maps a graph name to pairs of inputs and logits; the text graph has no logits.
+    """
+
+    def __init__(self, backend: OnnxRuntimeBackend, record: bool) -> None:
+        self.backend, self.version, self.record = backend, backend.version, record
+        self.records: dict[str, list[tuple[Feeds, np.ndarray | None]]] = {name: [] for name in GRAPHS}
+
+    def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
+        if self.record:
+            self.records["text"].append(({"tokens": tokens, "mask": mask}, None))
+        return self.backend.encode_text(tokens, mask)
+
+    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        logits = self.backend.segment(images, text)
+        if self.record:
+            self.records["image"].append(({"image": images, "mask": text.mask, **text.arrays}, logits))
+        return logits
+
+    def close(self) -> None:
+        self.backend.close()

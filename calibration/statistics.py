@@ -1,0 +1,187 @@
+"""Compare two sets of answers to the same questions: those of a reference, and those of an engine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.datasets.questions import Answer
+
+SMALL_MM = 10.0  # a lesion is small if a disc of its area has a smaller diameter
+RESAMPLES = 2000  # bootstrap resamples of the cases, for the interval of the mean Dice drop
+Pairs = Sequence[tuple[Answer, Answer]]  # (reference, engine)
+
+
+@dataclass(frozen=True)
+class Dice:
+    """Mean Dice with the true masks, of the reference and of the engine, over ``n`` positive sentences."""
+
+    n: int
+    reference: float
+    engine: float
+
+    @property
+    def drop(self) -> float:
+        return self.reference - self.engine
+
+
+@dataclass(frozen=True)
+class EmptyMasks:
+    """How many of ``n`` negative sentences get an empty mask.
+
+    Attributes:
+        n: number of negative sentences.
+        reference: empty masks of the reference.
+        engine: empty masks of the engine.
+        new_false_positives: sentences for which only the engine predicts a mask ("newly_painted" in JSON).
+        newly_empty: sentences for which only the reference predicts a mask.
+    """
+
+    n: int
+    reference: int
+    engine: int
+    new_false_positives: int
+    newly_empty: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain types, with the keys of the file format."""
+        return {"newly_painted" if k == "new_false_positives" else k: v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class AreaAgreement:
+    """Bland-Altman agreement of the predicted areas.
+
+    Attributes:
+        n: number of sentences for which at least one of the two masks is not empty.
+        bias: mean of engine minus reference, in mm2.
+        low: lower limit of agreement: bias - 1.96 standard deviations, in mm2.
+        high: upper limit of agreement: bias + 1.96 standard deviations, in mm2.
+    """
+
+    n: int
+    bias: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answers of an engine compared with those of its reference.
+
+    Attributes:
+        cases: number of cases.
+        sentences: number of sentences.
+        dice: mean Dice over the positive sentences; None if there are none.
+        dice_drop_interval: 95 % bootstrap interval of the mean Dice drop over cases; None for fewer than two cases.
+        small: mean Dice over lesions below SMALL_MM; None if there are none.
+        emptiness: empty masks for negative sentences; None if there are none.
+        area: agreement of areas; None if fewer than two are known.
+        missed_reference: share of positive sentences for which the reference's mask is empty.
+        missed_engine: the same for the engine's.
+        without_spacing: number of positive sentences whose image has no pixel spacing, so the lesion's size is unknown.
+    """
+
+    cases: int
+    sentences: int
+    dice: Dice | None
+    dice_drop_interval: tuple[float, float] | None
+    small: Dice | None
+    emptiness: EmptyMasks | None
+    area: AreaAgreement | None
+    missed_reference: float | None
+    missed_engine: float | None
+    without_spacing: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        values = asdict(self)
+        for name in ("dice", "small"):
+            dice = getattr(self, name)
+            if dice is not None:
+                values[name]["drop"] = dice.drop
+        if self.emptiness is not None:
+            values["emptiness"] = self.emptiness.to_dict()
+        return values
+
+
+def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Comparison:
+    """Compare answers pair by pair; both sequences must answer the same rows in the same order."""
+    pairs = list(zip(reference, engine, strict=True))
+    assert all(a.row == b.row for a, b in pairs)
+    positive = [(a, b) for a, b in pairs if a.target_nonempty]
+    negative = [(a, b) for a, b in pairs if not a.target_nonempty]
+    return Comparison(
+        cases=len({a.row.case_id for a in reference}),
+        sentences=len(pairs),
+        dice=_dice(positive),
+        dice_drop_interval=_interval(positive),
+        small=_dice([(a, b) for a, b in positive if a.diameter_mm is not None and a.diameter_mm < SMALL_MM]),
+        emptiness=_empty_masks(negative),
+        area=_area(pairs),
+        missed_reference=_mean([not a.predicted_nonempty for a, _ in positive]),
+        missed_engine=_mean([not b.predicted_nonempty for _, b in positive]),
+        without_spacing=sum(a.diameter_mm is None for a, _ in positive),
+    )
+
+
+def new_false_positives(pairs: Pairs) -> list[tuple[Answer, Answer]]:
+    """Select the negative sentences for which only the engine predicts a mask."""
+    return [(a, b) for a, b in pairs if not a.target_nonempty and b.predicted_nonempty and not a.predicted_nonempty]
+
+
+def area_pairs(pairs: Pairs) -> list[tuple[float, float]]:
+    """Return the areas (reference, engine) in mm2 of every sentence with at least one mask that is not empty."""
+    return [
+        (a.area_mm2, b.area_mm2)
+        for a, b in pairs
+        if a.area_mm2 is not None and b.area_mm2 is not None and (a.predicted_nonempty or b.predicted_nonempty)
+    ]
+
+
+def _dice(pairs: Pairs) -> Dice | None:
+    if not pairs:
+        return None
+    return Dice(len(pairs), *(float(np.mean([pair[i].dice for pair in pairs])) for i in (0, 1)))
+
+
+def _interval(pairs: Pairs) -> tuple[float, float] | None:
+    """Bootstrap over cases, not sentences: those of one case are not independent."""
+    drops: dict[str, list[float]] = defaultdict(list)
+    for a, b in pairs:
+        drops[a.row.case_id].append(a.dice - b.dice)
+    if len(drops) < 2:
+        return None
+    sums, counts = (np.array([f(values) for values in drops.values()], float) for f in (sum, len))
+    drawn = np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _empty_masks(pairs: Pairs) -> EmptyMasks | None:
+    if not pairs:
+        return None
+    return EmptyMasks(
+        n=len(pairs),
+        reference=sum(not a.predicted_nonempty for a, _ in pairs),
+        engine=sum(not b.predicted_nonempty for _, b in pairs),
+        new_false_positives=len(new_false_positives(pairs)),
+        newly_empty=sum(a.predicted_nonempty and not b.predicted_nonempty for a, b in pairs),
+    )
+
+
+def _area(pairs: Pairs) -> AreaAgreement | None:
+    areas = area_pairs(pairs)
+    if len(areas) < 2:
+        return None
+    differences = np.array([b - a for a, b in areas])
+    bias, spread = float(differences.mean()), 1.96 * float(differences.std(ddof=1))
+    return AreaAgreement(len(areas), bias, bias - spread, bias + spread)
+
+
+def _mean(values: list[bool]) -> float | None:
+    return float(np.mean(values)) if values else None
