@@ -76,7 +76,7 @@ def test_accuracy_by_hand(dataset: Path, tmp_path: Path) -> None:
 def test_a_mask_in_another_grid_is_rejected(dataset: Path) -> None:
     Image.fromarray(np.zeros((1, 20), np.uint8)).save(dataset / "left.png")
     rows = read_annotations(dataset)
-    with pytest.raises(InputError, match="one grid"):
+    with pytest.raises(InputError, match="the image's own grid"):
         evaluate(Oracle({row.sentence: np.zeros((20, 20), bool) for row in rows}), rows)  # type: ignore[arg-type]
 
 

@@ -188,12 +188,12 @@ def test_held_out_rows_that_cannot_judge_are_rejected(dice: float, count: int, r
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"max_dice_drop": 2}, "--max-dice-drop is 2; use 0 to 1"),
-        ({"margin": 0.5}, "--margin is 0.5; use 1"),
-        ({"method": "guess"}, "--method is 'guess'; choose from auto, minmax, percentile, entropy"),
-        ({"by": "block"}, "--by is 'block'; choose from layer, group"),
+        ({"max_dice_drop": 2}, "--max-dice-drop 2; give 0 to 1"),
+        ({"margin": 0.5}, "--margin 0.5; give 1"),
+        ({"method": "guess"}, "--method guess; choose from auto, minmax, percentile, entropy"),
+        ({"by": "block"}, "--by block; choose from layer, group"),
         ({"split": "val"}, "--split and --held-out-split are both 'val'"),
-        ({"held_out": 0}, "--held-out is 0; use at least 1"),
+        ({"held_out": 0}, "--held-out 0; give at least 1"),
     ],
 )
 def test_options_are_checked_when_they_are_made(option: dict[str, object], message: str) -> None:

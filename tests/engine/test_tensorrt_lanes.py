@@ -27,11 +27,11 @@ from fake_tensorrt import FakeDevice, FakeLibrary
 from lsms_rt import errors
 from lsms_rt.bench.device_times import event_times
 from lsms_rt.bench.timing import Effort
-from lsms_rt.engine.tensorrt import backend as backend_module
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.lane import MAX_IDLE
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT, VARIANTS, TensorRtVariant
 from lsms_rt.errors import BatchSizeError, EngineInvalidError
+from lsms_rt.machine.cache import CACHE
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_no_context_says_why(opened: Any) -> None:
 def test_what_rtx_compiled_is_kept_for_the_next_process(
     opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(backend_module.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     backend, library, _ = opened(RTX)
     assert library.caches == []
     backend.close()
@@ -280,7 +280,7 @@ def test_what_rtx_compiled_is_kept_for_the_next_process(
     assert library.caches == [b"compiled", b"compiled"]
     folder = next((tmp_path / "cache").rglob("text.plan.cache")).parent
     assert folder.name == "nvidia-a10-1-7-1-116"  # another GPU's or version's is another file
-    monkeypatch.setenv(backend_module.CACHE, "")
+    monkeypatch.setenv(CACHE, "")
     _, library, _ = opened(RTX)
     assert library.caches == []
 

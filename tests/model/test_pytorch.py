@@ -44,14 +44,14 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_triton_without_a_gpu_is_an_error_that_says_so() -> None:
-    with pytest.raises(MachineError, match=r"kernels='triton': PyTorch sees no NVIDIA GPU.*kernels='stock'"):
+    with pytest.raises(MachineError, match=r"kernels='triton': PyTorch finds no NVIDIA GPU.*kernels='stock'"):
         small("triton")
 
 
 def test_auto_logs_the_choice(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     with caplog.at_level(logging.INFO, "lsms_rt"):
         assert small("auto").kernels == "stock"
-    assert "uses stock operations: PyTorch sees no NVIDIA GPU" in caplog.text
+    assert "uses stock operations: PyTorch finds no NVIDIA GPU" in caplog.text
     monkeypatch.setattr(room, "missing", lambda: None)
     with caplog.at_level(logging.INFO, "lsms_rt"):
         assert small("auto").kernels == "triton"
