@@ -40,7 +40,7 @@ SIZES = (224, 256, 384, 480, 512, 640)
 
 
 def write(folder: Path, kind: str, what: str, rows: list[Any]) -> None:
-    """Write one record of the GPU at hand."""
+    """Write one record about this machine's GPU."""
     folder.mkdir(parents=True, exist_ok=True)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     record = records.record_of(kind, ("torch", "triton"), gpu, what=what, rows=rows)

@@ -33,7 +33,7 @@ class Sensors:
         meter: Starts a :class:`Meter`; None if energy cannot be measured.
         state: Reads clocks, temperatures and reasons for throttling.
         throttled: Returns, in words, what slowed the device down in any of some states.
-        absent: The reason why there is no meter.
+        absent: Why energy cannot be measured.
         every: Seconds between states that are read while the device works.
     """
 

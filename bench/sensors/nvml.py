@@ -24,7 +24,7 @@ class Device:
 
     @property
     def no_energy(self) -> str | None:
-        """The reason why there is no energy counter, or None; it exists since Volta."""
+        """Return why the GPU has no energy counter, or None if it has one (since Volta)."""
         try:
             self.millijoules()
         except self.library.NVMLError as error:

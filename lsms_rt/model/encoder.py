@@ -217,12 +217,6 @@ class Encoder(nn.Module):
         return TextFeatures(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), mask, self.folds)
 
 
-def language_parameters(encoder: Encoder) -> list[nn.Parameter]:
-    """Return the parameters that SVLA adds to MSCAN."""
-    branches = [module for module in encoder.modules() if isinstance(module, LanguageBranch)]
-    return [parameter for branch in branches for parameter in branch.parameters()]
-
-
 def _stem(source: int, target: int) -> nn.Sequential:
     half = target // 2
     return nn.Sequential(
@@ -245,8 +239,3 @@ def _depthwise(channels: int, height: int, width: int) -> nn.Conv2d:
 def _filter(conv: nn.Module) -> lsms_f.Filter:
     assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     return conv.weight, conv.bias
-
-
-def stage_sizes(config: LsmsConfig, height: int, width: int) -> Sequence[tuple[int, int, int]]:
-    """Return (C, H, W) of the four maps for an input of ``height`` x ``width`` pixels."""
-    return [(c, height // s, width // s) for c, s in zip(config.dims, (4, 8, 16, 32), strict=True)]

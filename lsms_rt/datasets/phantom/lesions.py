@@ -9,7 +9,7 @@ import numpy as np
 from .looks import Look
 from .shapes import Array
 
-# A section smaller than this is not said to be there.
+# Smaller sections do not count as lesions.
 MIN_DIAMETER_MM, MIN_PIXELS = 3.0, 4
 
 
