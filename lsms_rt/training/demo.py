@@ -6,6 +6,7 @@ The same training as ``lsms-rt train``, on slices of RefHL-Phantom that are made
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,14 +111,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Before any thread starts, so that all inherit it; denormal numbers are slow.
     torch.set_flush_denormal(True)
     torch.set_num_threads(options.threads)
-    train_demo(
-        options.out,
-        hours=options.hours,
-        init=options.init,
-        parts=options.parts,
-        workers=options.workers,
-        slices=options.slices,
-    )
+    try:
+        train_demo(
+            options.out,
+            hours=options.hours,
+            init=options.init,
+            parts=options.parts,
+            workers=options.workers,
+            slices=options.slices,
+        )
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; the same command resumes the run in {options.out}")
 
 
 if __name__ == "__main__":

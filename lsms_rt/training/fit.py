@@ -19,6 +19,7 @@ from .validation import Validation, choose_operating_point, figures
 
 # Validation may take this share of the time at most.
 VALIDATION_SHARE = 0.05
+FIRST_SECONDS = 60.0
 # Weights are compared by Dice at this specificity.
 JUDGED_AT = "at_0.92"
 FIGURES = "validation.json"
@@ -65,7 +66,8 @@ class _Keeper:
     def __init__(self, run: Run, validation: Validation, tokenizer: Path) -> None:
         self.run, self.validation, self.tokenizer = run, validation, tokenizer
         self.folder = run.folder / "best"
-        self.took = 0.0
+        # a guess, until the first validation is measured
+        self.took = FIRST_SECONDS
         self.since = time.monotonic()
 
     def after_update(self, stage: Stage) -> None:
