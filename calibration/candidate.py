@@ -102,7 +102,7 @@ class Candidates:
         engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed)
         backend = RecordingBackend(OnnxRuntimeBackend(engine, self.threads, "cpu"), record)
         tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
-        return Segmenter.over(backend, engine.manifest, tokenizer), backend
+        return Segmenter.from_backend(backend, engine.manifest, tokenizer), backend
 
     def graphs_with(self, ranges: Ranges) -> dict[str, bytes]:
         """Return graph name -> serialized graph, with the layers named in ``ranges`` in INT8."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsms_rt.datasets.choose import record, sample
-from lsms_rt.datasets.phantom.dataset import write_phantom
 from lsms_rt.datasets.phantom.spec import MAX_SEED, PhantomSpec
 from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_images, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
@@ -114,6 +113,9 @@ def gate_data(dataset: Path | None, split: str, count: int, work: Path, matrix: 
         InputError: the data set cannot be used.
     """
     if dataset is None:
+        # Not at the top, because only this needs SciPy.
+        from lsms_rt.datasets.phantom.dataset import write_phantom
+
         folder = work / "phantom"
         cases = min(1000, max(2, -(-count // PER_CASE)))
         write_phantom(folder, PhantomSpec(cases=cases, seed=PHANTOM_SEED, matrix=min(matrix, MAX_MATRIX)))

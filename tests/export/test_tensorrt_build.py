@@ -345,8 +345,8 @@ def test_plans_that_cannot_run_here_are_kept_and_said_so(
     made = plans.convert_engine(half_graphs, RTX, PROFILE, options, tmp_path / "a.engine", say=said.append)
     assert made.target_capabilities == ("sm_86",)
     assert said == [
-        "the plans are not run: TensorRT for RTX does not run on sm_90: this GPU is NVIDIA H100 with compute "
-        "capability 9.0; take --backend tensorrt"
+        "the plans are not run: TensorRT for RTX does not support sm_90: this GPU is NVIDIA H100 with compute "
+        "capability 9.0; use --backend tensorrt"
     ]
 
 

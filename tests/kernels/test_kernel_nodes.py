@@ -149,8 +149,8 @@ def test_a_graph_for_plugins(kernel_graph: Path, monkeypatch: pytest.MonkeyPatch
     assert made.name == "image.plugins.onnx"
     assert set(trtp.implementations) == set(named)
     trtp.op = SimpleNamespace(lsms_rt=SimpleNamespace())
-    with pytest.raises(EngineError, match=r"make no plugins for sm_90: .*spills 8 B.*take --kernels stock"):
+    with pytest.raises(EngineError, match=r"cannot be plugins for sm_90: .*spills 8 B.*use --kernels stock"):
         with_plugins(library, path, "sm_90", compiled(spills=8))
     monkeypatch.setattr(plugins, "sources", lambda: "changed")
-    with pytest.raises(EngineError, match="was made from other kernels"):
+    with pytest.raises(EngineError, match="was made from different kernels"):
         with_plugins(library, path, "sm_90", compiled())

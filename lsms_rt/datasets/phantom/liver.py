@@ -25,7 +25,8 @@ def liver_outline(p: Patient, plane: Plane, abdomen: Array) -> Array:
     if gl > 0.1:
         ll = oval(u, v, left.cx - 0.1 * (1 - gl), left.cy, left.rx * gl, left.ry * gl, left.tilt)
         k = np.float32(p.blend)
-        lr = -np.log(np.exp(-k * lr) + np.exp(-k * ll)) / k
+        # A sum of exponentials underflows far from both lobes; this form does not.
+        lr = -np.logaddexp(-k * lr, -k * ll) / k
     if p.nodular:
         lr = lr + np.float32(p.nodular) * p.fold.at(s, plane.matrix)
     outline: Array = (lr < 1) & (abdomen < p.touch)
