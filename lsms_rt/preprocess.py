@@ -103,7 +103,8 @@ def _axis(low: int, high: int, edge: float, length: int, scale: float, image_siz
     origin = (low + high - round(edge)) // 2
     first, last = max(0, origin), min(length, origin + round(edge))
     count = min(image_size, max(1, round((last - first) * scale)))
-    before = max(0, origin + round(edge) - length)
+    beyond = max(0, origin + round(edge) - length)
     spare = image_size - count
-    top = spare // 2 if before == first - origin else round((first - origin) * scale)
+    # Centered where the square reaches equally far beyond both ends.
+    top = spare // 2 if beyond == first - origin else round((first - origin) * scale)
     return first, last, min(max(top, 0), spare), count

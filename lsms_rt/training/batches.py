@@ -20,8 +20,10 @@ from .augment import augment
 from .sentences import Mix, Spoken, draw_pair
 from .slices import SliceRecord, Slices
 
-# Regions that the losses look at one by one; the few slices with more have the rest counted as the last one.
+# Regions that the losses look at one by one.  The few slices with more have all others numbered FURTHER: they count in
+# the target, but have no vote of their own.
 REGIONS = 15
+FURTHER = REGIONS + 1
 # Crops are resized by a factor from this range around the scale at which the network will see a whole slice.
 SCALES = (0.85, 1.18)
 MARGIN_PX = 6
@@ -34,9 +36,10 @@ class Batch:
 
     Attributes:
         image: float32 (B, 1, S, S) in [-1, 1].
-        index: int64 (B, S, S), the region of every pixel, 0 to ``REGIONS``.
-        wanted: float32 (B, REGIONS + 1), 1 for the regions that the sentence means; entry 0, the background, is 0.
-        target: float32 (B, 1, S, S), 1 in the regions that are wanted.
+        index: int64 (B, S, S), the region of every pixel, 0 to ``FURTHER``.
+        wanted: float32 (B, FURTHER + 1), 1 for the regions that the sentence means; the entries of the background and
+            of further regions are 0.
+        target: float32 (B, 1, S, S), 1 in all regions that the sentence means.
         origin: float32 (B, 2), where the crop begins in its slice, in stride-32 cells.
         organs: int64 (B, S / 4, S / 4), or None where the data set has no organs.
         lesions: attributes of every example's regions; None where the data set has none.
@@ -119,8 +122,7 @@ class Sampler:
     def batch(self, shape: Shape, mix: Mix | None) -> Batch:
         """Draw a batch: two sentences per slice, or, without a ``mix``, twice as many slices and no sentence."""
         rows: list[_Example] = []
-        count = shape.slices * (1 if mix else 2)
-        count = min(count, len(self.places))
+        count = min(shape.slices * (1 if mix else 2), len(self.places))
         for chosen in self.rng.choice(len(self.places), count, replace=False, p=self.weight):
             place = self.places[int(chosen)]
             record = self.record(place)
@@ -131,7 +133,8 @@ class Sampler:
                     continue
                 spoken = pair
             rows += self.examples(place, spoken, shape)
-        return collate(rows)
+        # A data set may have slices without a sentence.
+        return collate(rows) if rows else self.batch(shape, mix)
 
     def examples(self, place: tuple[int, int], spoken: Sequence[Spoken | None], shape: Shape) -> list[_Example]:
         """One crop of a slice as one example per sentence; None is the sentence that means every region."""
@@ -156,12 +159,14 @@ class Sampler:
             hu = augment(hu, self.rng)
         lower, upper = self.window
         image = ((hu - lower) / (upper - lower)).clamp(0, 1) * 2 - 1
-        index = index.clamp(max=REGIONS)
         small = None if organs is None else organs[2::4, 2::4]
-        return [
-            _Example(image, index, _wanted(sentence, record), crop.origin, small, record.lesions, sentence)
-            for sentence in spoken
-        ]
+        seen = index.clamp(max=FURTHER)
+        rows = []
+        for sentence in spoken:
+            regions = range(1, record.regions + 1) if sentence is None else sentence.regions
+            target = torch.isin(index, torch.tensor(list(regions), dtype=index.dtype)).float()
+            rows.append(_Example(image, seen, target, regions, crop.origin, small, record.lesions, sentence))
+        return rows
 
     def _crop(self, part: Slices, number: int, shape: Shape) -> Crop:
         top, left, edge = self._whole(part.hu[number])
@@ -214,7 +219,8 @@ class Sampler:
 class _Example:
     image: Tensor
     index: Tensor
-    wanted: Tensor
+    target: Tensor
+    regions: Sequence[int]
     origin: tuple[float, float]
     organs: Tensor | None
     lesions: tuple[Lesion, ...] | None
@@ -223,27 +229,21 @@ class _Example:
 
 def collate(rows: Sequence[_Example]) -> Batch:
     """Examples of one size as a batch."""
-    index, wanted = torch.stack([row.index for row in rows]), torch.stack([row.wanted for row in rows])
-    target = wanted.gather(1, index.flatten(1)).view(index.shape)[:, None]
+    wanted = torch.zeros(len(rows), FURTHER + 1)
+    for number, row in enumerate(rows):
+        wanted[number, [region for region in row.regions if region <= REGIONS]] = 1
     organs = [row.organs for row in rows if row.organs is not None]
     lesions = [row.lesions for row in rows if row.lesions is not None]
     return Batch(
         image=torch.stack([row.image for row in rows])[:, None],
-        index=index,
+        index=torch.stack([row.index for row in rows]),
         wanted=wanted,
-        target=target,
+        target=torch.stack([row.target for row in rows])[:, None],
         origin=torch.tensor([row.origin for row in rows]),
         organs=torch.stack(organs) if len(organs) == len(rows) else None,
         lesions=lesions if len(lesions) == len(rows) else None,
         sentences=[row.sentence for row in rows if row.sentence is not None],
     )
-
-
-def _wanted(sentence: Spoken | None, record: SliceRecord) -> Tensor:
-    wanted = torch.zeros(REGIONS + 1)
-    for number in range(1, record.regions + 1) if sentence is None else sentence.regions:
-        wanted[min(number, REGIONS)] = 1
-    return wanted
 
 
 def _cut(pixels: np.ndarray, crop: Crop, fill: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from lsms_rt.atomic import write_text
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.datasets.phantom import PHANTOM_VERSION
 from lsms_rt.model import TextConfig, preset
@@ -65,7 +66,7 @@ def train_demo(
         if init is None:
             write_vocabulary(vocabulary)
         else:
-            vocabulary.write_bytes((init / "tokenizer.json").read_bytes())
+            write_text(vocabulary, (init / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer(vocabulary.read_bytes(), TextConfig.max_tokens)
     text = TextConfig(vocab_size=tokenizer.vocab_size, hidden_size=128, layers=2, heads=2, intermediate_size=512)
     config = preset("tiny", image_size=IMAGE_SIZE, text=text, presence=True, subpixel=2, crop="body")
@@ -93,7 +94,8 @@ def train_demo(
     if run.done.updates == 0 and init is None:
         run.log({"text loss": run.train_text(recipe.text_updates)})
     still = Sampler(held_out, seed=0, augmented=False, **about)  # type: ignore[arg-type]
-    fitted = fit(run, Validation(held_out, tokenizer, still), Length(hours=hours), vocabulary)
+    everything = Validation(held_out, tokenizer, still, per_slice=None)
+    fitted = fit(run, Validation(held_out, tokenizer, still), Length(hours=hours), vocabulary, everything)
     run.log({"operating point": fitted.operating_point, "weights of update": fitted.updates})
     fitted.model.save_pretrained(out / "model", tokenizer=vocabulary, dtype=torch.float16)
 
@@ -103,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the run; resumed if it exists")
     parser.add_argument("--hours", type=float, default=12.0, help="length of the whole run, hours of training")
     parser.add_argument("--init", type=Path, help="checkpoint that a new run begins with (default: random weights)")
-    parser.add_argument("--parts", type=int, default=10, help="training slices: this many times 100 cases of 10")
+    parser.add_argument(
+        "--parts", type=int, default=10, help="training data, in parts of 100 cases with 10 slices each"
+    )
     parser.add_argument("--slices", type=Path, help="folder of the slices (default: slices/ in the run's folder)")
     parser.add_argument("--workers", type=int, default=2, help="processes that generate slices")
     parser.add_argument("--threads", type=int, default=2, help="threads of the training itself")

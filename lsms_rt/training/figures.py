@@ -46,8 +46,10 @@ def draw_curves(log: Path, path: Path) -> None:
 
 
 def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> None:
-    """Best, median and worst answers to true sentences: green true mask, red answer."""
+    """Draw best, median and worst answers to positive sentences: truth green, answer red.  Four answers are needed."""
     ranked = sorted((a for a in answers if a.target_nonempty), key=lambda answer: answer.dice)
+    if len(ranked) < 4:
+        return
     middle = len(ranked) // 2
     picked = [("worst", ranked[:4]), ("median", ranked[middle - 2 : middle + 2]), ("best", ranked[-4:])]
     figure = new_figure(13, 11)

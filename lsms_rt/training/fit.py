@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lsms_rt.atomic import move_folder, work_folder
 from lsms_rt.model import LSMS
 
 from .recipe import Stage
@@ -42,7 +43,9 @@ class Fitted:
     updates: int
 
 
-def fit(run: Run, validation: Validation, length: Length, tokenizer: Path) -> Fitted:
+def fit(
+    run: Run, validation: Validation, length: Length, tokenizer: Path, thresholds: Validation | None = None
+) -> Fitted:
     """Train ``run`` to its ``length``; leaves the best weights so far in the run's folder at every validation.
 
     Args:
@@ -50,6 +53,8 @@ def fit(run: Run, validation: Validation, length: Length, tokenizer: Path) -> Fi
         validation: held-out sentences.
         length: of the whole run.
         tokenizer: the file that goes into the checkpoint.
+        thresholds: the sentences that the thresholds are chosen on; None for ``validation``.  A quantile of few
+            negative sentences is a poor one, so it should hold many.
     """
     keeper = _Keeper(run, validation, tokenizer)
     run.log({"start": run.done.updates, "recipe": asdict(run.recipe)})
@@ -57,7 +62,7 @@ def fit(run: Run, validation: Validation, length: Length, tokenizer: Path) -> Fi
         keeper.validate("start")
     run.train(length, after=keeper.after_update)
     keeper.validate("end")
-    return keeper.finish()
+    return keeper.finish(thresholds or validation)
 
 
 class _Keeper:
@@ -81,8 +86,12 @@ class _Keeper:
         self.run.log(vars(self.run.done) | {"stage": stage, "validation": found})
         before = self.best()
         if before is None or judged(found) >= judged(before["validation"]):
-            model.save_pretrained(self.folder, tokenizer=self.tokenizer)
-            (self.folder / FIGURES).write_text(json.dumps({"updates": self.run.done.updates, "validation": found}))
+            # Weights and figures appear together: a killed run must not leave figures of other weights.
+            with work_folder(self.folder) as work:
+                model.save_pretrained(work / "best", tokenizer=self.tokenizer)
+                facts = {"updates": self.run.done.updates, "validation": found}
+                (work / "best" / FIGURES).write_text(json.dumps(facts))
+                move_folder(work / "best", self.folder)
         self.since = time.monotonic()
         self.took = self.since - began
 
@@ -92,11 +101,11 @@ class _Keeper:
         found: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
         return found
 
-    def finish(self) -> Fitted:
+    def finish(self, thresholds: Validation) -> Fitted:
         best = self.best()
         assert best is not None
         model = LSMS.from_pretrained(self.folder)
-        point = choose_operating_point(self.validation.scores(model), self.run.recipe.specificity)
+        point = choose_operating_point(thresholds.scores(model), self.run.recipe.specificity)
         confidence = float(torch.sigmoid(torch.tensor(point["confidence_logit"])))
         model.config = replace(model.config, threshold=point["threshold"], confidence=confidence)
         return Fitted(model=model, operating_point=point, best=best["validation"], updates=best["updates"])

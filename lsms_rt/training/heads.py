@@ -18,7 +18,7 @@ from lsms_rt.datasets.phantom.organs import Organ
 from lsms_rt.datasets.phantom.queries import Query
 from lsms_rt.model import LsmsConfig
 
-from .batches import REGIONS, Batch
+from .batches import FURTHER, REGIONS, Batch
 from .sentences import Spoken
 
 ORGANS = len(Organ)
@@ -86,12 +86,13 @@ class TrainingHeads(nn.Module):
             return None
         # A cell with any pixel of a lesion is the lesion's: small ones would be lost by sampling.
         regions = F.max_pool2d(batch.index[:, None].float(), 4)[:, 0].long()
-        types = torch.zeros(len(regions), REGIONS + 1, dtype=torch.long)
+        types = torch.zeros(len(regions), FURTHER + 1, dtype=torch.long)
         for row, lesions in enumerate(batch.lesions):
             for number, lesion in enumerate(lesions[:REGIONS], 1):
                 types[row, number] = ORGANS + TYPES.index(lesion.type)
         types = types.to(regions.device)
-        classes = torch.where(regions > 0, types.gather(1, regions.flatten(1)).view(regions.shape), batch.organs)
+        named = (regions > 0) & (regions < FURTHER)
+        classes = torch.where(named, types.gather(1, regions.flatten(1)).view(regions.shape), batch.organs)
         weight = torch.ones(ORGANS + len(TYPES), device=features.device)
         weight[ORGANS:] = 3.0
         return F.cross_entropy(self.pixels(features), classes, weight=weight)
@@ -100,7 +101,8 @@ class TrainingHeads(nn.Module):
         """Weighted loss of the lesions' attributes, and the share of types that are right; None without attributes."""
         if batch.lesions is None:
             return None
-        share = F.avg_pool2d(F.one_hot(batch.index, REGIONS + 1).permute(0, 3, 1, 2).float(), 4)[:, 1:].flatten(2)
+        share = F.one_hot(batch.index, FURTHER + 1).permute(0, 3, 1, 2).float()[:, 1:FURTHER]
+        share = F.avg_pool2d(share, 4).flatten(2)
         area = share.sum(2)
         pooled = (share @ features.flatten(2).transpose(1, 2)) / area.clamp(min=1e-3)[..., None]
         seen = [

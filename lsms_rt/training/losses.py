@@ -12,7 +12,7 @@ from lsms_rt.model import LSMS
 from lsms_rt.model.decoder import FullScaleDecoder
 from lsms_rt.model.encoder import TextFeatures
 
-from .batches import REGIONS, Batch
+from .batches import FURTHER, Batch
 from .heads import TrainingHeads
 
 TEMPERATURE = 0.1
@@ -115,13 +115,14 @@ def selection_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, float]:
     Returns the loss and the share of regions on the right side of zero.
     """
     count = len(logits)
-    size = REGIONS + 1
+    size = FURTHER + 1
     place = (batch.index + torch.arange(count, device=logits.device)[:, None, None] * size).flatten()
     zeros = torch.zeros(count * size, device=logits.device)
     area = zeros.index_add(0, place, torch.ones_like(place, dtype=zeros.dtype))
     mean = zeros.index_add(0, place, logits.flatten().float()) / area.clamp(min=1)
-    # without the background
-    mean, seen, wanted = mean.view(count, size)[:, 1:], area.view(count, size)[:, 1:] > 0, batch.wanted[:, 1:]
+    # without the background and further regions
+    votes = slice(1, FURTHER)
+    mean, seen, wanted = mean.view(count, size)[:, votes], area.view(count, size)[:, votes] > 0, batch.wanted[:, votes]
     loss = (F.binary_cross_entropy_with_logits(mean, wanted, reduction="none") * seen).sum()
     total = seen.sum().clamp(min=1)
     right = (((mean > 0) == (wanted > 0)) & seen).sum()
@@ -156,5 +157,5 @@ def contrastive_loss(model: LSMS, features: Tensor, hidden: Tensor, mask: Tensor
     meant = F.avg_pool2d(target, 4)[:, 0]
     loss = F.binary_cross_entropy_with_logits(similarity, meant, reduction="none")
     inside = (loss * meant).sum((1, 2)) / meant.sum((1, 2)).clamp(min=1)
-    outside = (loss * (1 - meant)).sum((1, 2)) / (1 - meant).sum((1, 2))
+    outside = (loss * (1 - meant)).sum((1, 2)) / (1 - meant).sum((1, 2)).clamp(min=1)
     return (inside + outside).mean()

@@ -63,7 +63,7 @@ class Recipe:
     warmup: int = 60
     text_updates: int = 500
     layer_scale: float = 0.3
-    specificity: float = 0.95
+    specificity: float = 0.93
     seed: int = 0
 
     def stage(self, progress: float) -> tuple[Stage, float]:

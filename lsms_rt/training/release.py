@@ -1,7 +1,7 @@
 """From a finished run to what is bundled: ``python -m lsms_rt.training.release --run runs/demo``.
 
 Builds the engine, measures it on RefHL-Phantom's test split, and writes the checkpoint, the engine, the examples, the
-model card, the result file, the learning curve and the pictures.
+model card, the result file with the learning curve, and the pictures.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lsms_rt.atomic import write_text
 from lsms_rt.bench.accuracy import evaluate, save_answers
 from lsms_rt.bench.records import ACCURACY, record_of
 from lsms_rt.data import DATA, demo_checkpoint, demo_engine
@@ -31,7 +32,6 @@ from .figures import draw_answers, draw_curves
 from .run import LOG
 
 RESULTS, RECORD = Path("bench/results/cpu"), "demo_accuracy.json"
-CURVE = "demo_learning_curve.json"
 
 
 def release(run: Path, limit: int | None) -> dict[str, Any]:
@@ -42,7 +42,6 @@ def release(run: Path, limit: int | None) -> dict[str, Any]:
     write_examples(DATA / "examples")
     RESULTS.mkdir(parents=True, exist_ok=True)
     training = history(run / LOG)
-    (RESULTS / CURVE).write_text(json.dumps(training["curve"], indent=1) + "\n")
     draw_curves(run / LOG, RESULTS / "demo_training.png")
     return publish(run / "phantom", limit, {"training": training})
 
@@ -68,8 +67,9 @@ def publish(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[
         parity_with_pytorch=manifest.accuracy,
         **training,
     )
-    (RESULTS / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    (demo_checkpoint() / "README.md").write_text(_card(record))
+    card = _card(record)
+    write_text(RESULTS / RECORD, json.dumps(record, indent=2) + "\n")
+    write_text(demo_checkpoint() / "README.md", card)
     return record
 
 
@@ -128,10 +128,10 @@ Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-ou
 
 | figure | |
 |---|---|
-| mean Dice, sentences that are true of something | {figures["dice"]:.3f} |
+| mean Dice, positive sentences | {figures["dice"]:.3f} |
 | mean Dice when another lesion of the same slice is named | {figures["dice_other"]:.3f} |
-| specificity: false sentences that get an empty mask | {figures["silence"]:.1%} |
-| missed: true sentences that get an empty mask | {figures["missed"]:.1%} |
+| specificity: negative sentences that get an empty mask | {figures["silence"]:.1%} |
+| missed: positive sentences that get an empty mask | {figures["missed"]:.1%} |
 | mean Dice between the answers to two wordings of one meaning | {figures["paraphrase_dice"]:.3f} |
 """
 

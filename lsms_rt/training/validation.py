@@ -60,11 +60,18 @@ class Validation:
         tokenizer: of the model.
         sampler: draws whole slices; made with ``augmented=False``.
         slices: at most this many, evenly spread.
+        per_slice: sentences per slice, chosen at random; None for all.
         seed: chooses the sentences.
     """
 
     def __init__(
-        self, parts: Sequence[Slices], tokenizer: Tokenizer, sampler: Sampler, slices: int = 300, seed: int = 77
+        self,
+        parts: Sequence[Slices],
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        slices: int = 300,
+        seed: int = 77,
+        per_slice: int | None = PER_SLICE,
     ) -> None:
         self.sampler, self.tokenizer = sampler, tokenizer
         places = sampler.places
@@ -72,7 +79,7 @@ class Validation:
         self.places = [places[int(number)] for number in chosen]
         self.asked: list[tuple[tuple[int, int], Spoken]] = []
         for number, place in zip(chosen, self.places, strict=True):
-            said = _sentences(sampler.record(place), np.random.default_rng([seed, int(number)]))
+            said = _sentences(sampler.record(place), np.random.default_rng([seed, int(number)]))[:per_slice]
             self.asked += [(place, sentence) for sentence in said]
 
     @torch.no_grad()
@@ -158,7 +165,7 @@ def choose_operating_point(scores: Scores, specificity: float) -> dict[str, Any]
         ``threshold`` (probability), ``confidence_logit``, and what they give on these sentences.
     """
     meant, score = scores.meant, scores.score
-    best = int(scores.dice[meant].mean(0).argmax())
+    best = int(scores.dice[meant].mean(0).argmax()) if meant.any() else 0
     limit = float(np.quantile(score[~meant], specificity)) if (~meant).any() else float("-inf")
     floor = float(np.log(THRESHOLDS[best] / (1 - THRESHOLDS[best])))
     # A mask is empty anyway where no pixel reaches the threshold.
@@ -167,7 +174,7 @@ def choose_operating_point(scores: Scores, specificity: float) -> dict[str, Any]
         "threshold": THRESHOLDS[best],
         "confidence_logit": limit,
         "dice": _mean(scores.dice[meant, best] * (score[meant] > limit)),
-        "missed": float((score[meant] <= limit).mean()),
+        "missed": _mean(score[meant] <= limit),
         "specificity": float((score[~meant] <= limit).mean()) if (~meant).any() else None,
         "sentences": len(meant),
     }
@@ -186,7 +193,7 @@ def _sentences(record: SliceRecord, rng: np.random.Generator) -> list[Spoken]:
         said = [spoken_of(s, record.lesions) for s in slice_sentences(record.lesions, record.phase, rng)]
     else:
         said = [Spoken(text=row.text, regions=row.regions) for row in record.asked]
-    return [said[int(k)] for k in rng.permutation(len(said))[:PER_SLICE]]
+    return [said[int(k)] for k in rng.permutation(len(said))]
 
 
 def _dice(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsms_rt.atomic import write_text
 from lsms_rt.datasets.phantom.sentences import vocabulary_sentences
 from lsms_rt.tokenizer import CLS, PAD, SEP, UNK
 
@@ -53,5 +54,5 @@ def write_vocabulary(path: Path, seed: int = 0) -> int:
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normal, split, decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing((SEP, vocabulary[SEP]), (CLS, vocabulary[CLS]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(json.loads(tokenizer.to_str()), indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(json.loads(tokenizer.to_str()), indent=1, ensure_ascii=False) + "\n")
     return len(vocabulary)

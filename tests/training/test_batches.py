@@ -7,7 +7,7 @@ import pytest
 import torch
 from training_slices import two_squares
 
-from lsms_rt.training.batches import Sampler, Shape, collate
+from lsms_rt.training.batches import FURTHER, Sampler, Shape, collate
 from lsms_rt.training.sentences import Mix, Spoken
 from lsms_rt.training.slices import SliceRecord, Slices
 
@@ -88,3 +88,16 @@ def test_one_seed_gives_one_sequence(phantom_slices: Slices) -> None:
     first, second = (sampler(phantom_slices, augmented=True, seed=5).batch(shape, Mix()) for _ in range(2))
     assert torch.equal(first.image, second.image)
     assert first.sentences == second.sentences
+
+
+def test_a_slice_with_many_regions_keeps_every_target() -> None:
+    index = np.zeros((96, 96), np.uint8)
+    for number in range(20):
+        index[4 * number : 4 * number + 3, 40:44] = number + 1
+    record = SliceRecord(case="a", name="a", regions=20)
+    slices = Slices(np.zeros((1, 96, 96), np.int16), index[None], None, (record,), complete=False)
+    said = [Spoken(text="a", regions=(15,)), Spoken(text="b", regions=(18,)), Spoken(text="c", regions=(2, 20))]
+    batch = collate(sampler(slices).examples((0, 0), said, Shape(slices=1, size=96, whole=True)))
+    assert batch.target.flatten(1).sum(1).tolist() == [12, 12, 24]
+    assert batch.wanted.sum(1).tolist() == [1, 0, 1]
+    assert int(batch.index.max()) == FURTHER

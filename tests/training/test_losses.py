@@ -10,7 +10,7 @@ from training_slices import two_squares
 
 from lsms_rt.datasets.phantom.queries import Query
 from lsms_rt.model import LSMS, TextConfig, preset
-from lsms_rt.training.batches import REGIONS, Batch, Sampler, Shape
+from lsms_rt.training.batches import FURTHER, Batch, Sampler, Shape
 from lsms_rt.training.heads import SAID, TrainingHeads
 from lsms_rt.training.losses import Weights, dice_loss, hard_background, null_sentence, selection_loss, step_loss
 from lsms_rt.training.sentences import Mix
@@ -25,7 +25,7 @@ def network() -> LSMS:
 
 
 def batch_of(index: torch.Tensor, wanted: list[list[int]]) -> Batch:
-    chosen = torch.zeros(len(index), REGIONS + 1)
+    chosen = torch.zeros(len(index), FURTHER + 1)
     for row, numbers in enumerate(wanted):
         chosen[row, numbers] = 1
     return Batch(
