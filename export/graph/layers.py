@@ -65,12 +65,21 @@ def read_graph(data: bytes) -> onnx.ModelProto:
     return model
 
 
+# One logit of the presence head decides about the whole mask, and its work is a thousandth of the network's.
+KEPT_MODULES = ("presence",)
+
+
 def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
-    """List the layers that can be INT8, in the graph's order: no depthwise layers, no products of two activations."""
+    """List the layers that can be INT8, in the graph's order.
+
+    Depthwise layers, products of two activations and layers of ``KEPT_MODULES`` cannot.
+    """
     weights = _weights(model.graph)
     shapes = shapes_of(model)
     layers = []
     for node in model.graph.node:
+        if node.name.startswith(KEPT_MODULES):
+            continue
         if node.op_type == "Conv" and _groups(node) == 1 and len(weights.get(node.input[1], ())) == 4:
             macs = _macs(node, shapes, weights)
             layers.append(DenseLayer(node.name, node.input[0], node.input[1], 0, macs))

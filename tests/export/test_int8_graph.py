@@ -88,6 +88,12 @@ def test_dense_layers_and_their_macs(stored: bool) -> None:
     assert not [node for node in model.graph.node if node.op_type == "Cast"]
 
 
+def test_the_presence_head_stays_in_floating_point() -> None:
+    model = network()
+    next(node for node in model.graph.node if node.name == "point").name = "presence.embed"
+    assert [layer.name for layer in dense_layers(model)] == ["dense", "linear"]
+
+
 def test_reading_changes_no_number() -> None:
     stored, plain = network(stored_in_half=True), network()
     for tensor in plain.graph.initializer:
