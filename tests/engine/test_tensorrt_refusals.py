@@ -283,7 +283,7 @@ def test_versions_are_read() -> None:
 
 
 def test_rtxs_own_names_of_what_is_wrong() -> None:
-    """The real enumeration, whose values are masks, and the real judgement of garbage."""
+    """The real enumeration, whose values are masks, and the real judgment of garbage."""
     library = pytest.importorskip("tensorrt_rtx_bindings")
     assert {n: int(v) for n, v in library.EngineInvalidityDiagnostics.__members__.items()} == {
         n: int(v) for n, v in FakeLibrary.EngineInvalidityDiagnostics.__members__.items()

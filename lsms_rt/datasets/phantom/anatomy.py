@@ -74,7 +74,7 @@ class Anatomy:
 def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
     """Paint lung, diaphragm, bowel and heart; returns what is left to the abdomen.
 
-    Room, bool (H, W), and a normalised radius, float32 (H, W), that is 1 at the abdomen's edge: under the dome of the
+    Room, bool (H, W), and a normalized radius, float32 (H, W), that is 1 at the abdomen's edge: under the dome of the
     diaphragm the abdomen is smaller than the cavity.
     """
     u, v, s = plane.u, plane.v, plane.s

@@ -89,7 +89,7 @@ def possible_enhancements(lesion: Lesion) -> frozenset[str]:
         return frozenset((own,))
     if lesion.diameter_mm < LEAST_MM:
         return frozenset(ENHANCEMENTS)
-    # Without an earlier scan nobody can tell whether a grey, evenly dark lesion has enhanced; water has not.
+    # Without an earlier scan nobody can tell whether a gray, evenly dark lesion has enhanced; water has not.
     if own in ("none", "diffuse") and lesion.density != "high" and lesion.type != "cyst":
         return frozenset(("none", "diffuse"))
     return frozenset((own,))

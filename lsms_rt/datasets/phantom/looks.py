@@ -33,7 +33,7 @@ class Look:
     mosaic: float = 0.0
     # HU added outside the edge.
     halo: float = 0.0
-    # (K, 4) centre in ellipsoid coordinates, radius
+    # (K, 4) center in ellipsoid coordinates, radius
     nodules: Array | None = None
     nodule_hu: float = 0.0
     # HU added on thin internal walls.
@@ -88,7 +88,7 @@ def _metastasis(rng: Rng, phase: str, t: Tissue, need: float) -> Look:
     if phase == "arterial" and rng.random() < 0.25:
         return Look(t.liver + need * u(1.3, 2.2) + u(0, 25), "homogeneous", **edge)
     if rng.random() < 0.6:
-        # A target: a thin bright ring, a dark centre, the darkest in the middle.
+        # A target: a thin bright ring, a dark center, the darkest in the middle.
         rim = t.liver + need * u(0.7, 1.2) + u(5, 30)
         core = dark - u(5, 25)
         return Look(dark, "rim", **edge, rim=rim, rim_mm=u(1.5, 3.5), core=core, core_rho=u(0.35, 0.6))
@@ -149,7 +149,7 @@ def draw_look(rng: Rng, type_: str, phase: str, t: Tissue, sc: Scanner, diameter
     need = contrast_needed(sc, diameter)
     for _ in range(8):
         look = LOOKS[type_](rng, phase, t, need)
-        # A ring must leave room for a centre.
+        # A ring must leave room for a center.
         if look.rim_mm > 0.16 * diameter:
             look = replace(look, rim_mm=0.16 * diameter)
         if look.base > -25 and abs(look.base - t.liver) >= need:

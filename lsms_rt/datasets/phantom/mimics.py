@@ -22,11 +22,11 @@ _LIVER = frozenset((Organ.LIVER_LEFT, Organ.LIVER_RIGHT))
 class Patch:
     """An area with the outline of a map: beside a fissure or the gallbladder, with no mass.
 
-    centre and radii (u, v) in the cavity frame; s, half: its height and half extent.  ragged: how far noise moves its
+    center and radii (u, v) in the cavity frame; s, half: its height and half extent.  ragged: how far noise moves its
     edge; soft: how gently it fades.
     """
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     radii: tuple[float, float]
     s: float
     half: float
@@ -89,7 +89,7 @@ class Mimics:
         for patch in self.patches:
             g = bump(plane.s, patch.s, patch.half)
             if g > 0.2:
-                d = oval(plane.u, plane.v, *patch.centre, patch.radii[0] * g, patch.radii[1] * g)
+                d = oval(plane.u, plane.v, *patch.center, patch.radii[0] * g, patch.radii[1] * g)
                 d += np.float32(patch.ragged) * p.layer.at(plane.s, plane.matrix)
                 self._cover(canvas, np.clip((1 - d) / np.float32(patch.soft), 0, 1), patch.value)
         if self.wedge is not None:

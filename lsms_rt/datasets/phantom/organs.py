@@ -64,7 +64,7 @@ class AnatomySlice:
 
     lobes: uint8 (H, W), 0 outside, 1 the left and 2 the right lobe, vessels included.
     portal: bool (H, W), the portal venous part of VESSEL.
-    body_r: float32 (H, W), 0 at the body's centre and 1 at the skin.
+    body_r: float32 (H, W), 0 at the body's center and 1 at the skin.
     spots: painted over the organs, in this order.
     decoys: uint8 (H, W), where something looks like a lesion and is none: `spots.OUTSIDE` or `INSIDE` of the liver.
     """

@@ -1,6 +1,6 @@
 """Every random choice about one patient's anatomy, and the coordinates of an axial plane through it.
 
-Frames: millimetres with x to the patient's left, y to posterior, origin at the image centre; the *cavity frame*
+Frames: millimeters with x to the patient's left, y to posterior, origin at the image center; the *cavity frame*
 (u, v) is the same axes divided by the half-widths of the abdominal cavity, so organs keep their relations in thin and
 in wide patients.  `s` runs from 0 (top of the liver) to 1 (its tip), `z = s * length_mm`, caudal.
 
@@ -21,7 +21,7 @@ REACH_MM = 16.0
 
 @dataclass(frozen=True)
 class Kidney:
-    """cu, cv: centre in the cavity frame; rx, ry: mm; s, half: its height and half extent."""
+    """cu, cv: center in the cavity frame; rx, ry: mm; s, half: its height and half extent."""
 
     cu: float
     cv: float
@@ -121,7 +121,7 @@ class Patient:
         share = u(1.0, 1.1) if rng.random() < 0.08 else u(0.6, 1.0)
         self.fov = float(np.clip(2 * (self.ac + self.wall + self.fat) / share, 260, 500))
         off = u(-30, 30, 2) if rng.random() < 0.3 else rng.normal(0, [6, 9])
-        # Off-centre on the table, but with the whole wall of the abdomen in the image.
+        # Off-center on the table, but with the whole wall of the abdomen in the image.
         room = np.maximum(self.fov / 2 - self.wall - np.array([self.ac, self.bc]) - 6, 0)
         self.shift = np.clip(np.clip(off, -room, room), -30, 30)
         self.rot = np.deg2rad(rng.normal(0, 3.5))

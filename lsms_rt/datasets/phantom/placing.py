@@ -56,7 +56,7 @@ class Proposal:
 def section_box(shape: Shape, spacing: float, n: int, margin: float = 12.0) -> tuple[slice, slice]:
     """The pixels (rows, columns) about a shape; margin in mm covers its halo and some liver to compare with."""
     r = float(shape.radii[:2].max()) * 1.35 + margin
-    c = (shape.centre[:2] / spacing) + n / 2
+    c = (shape.center[:2] / spacing) + n / 2
     lo, hi = np.clip(c - r / spacing, 0, n).astype(int), np.clip(c + r / spacing + 1, 0, n).astype(int)
     return slice(lo[1], hi[1]), slice(lo[0], hi[0])
 
@@ -121,7 +121,7 @@ class Placer:
         shape = proposal.shape
         box = section_box(shape, self.h, self.n, 6.0)
         reach = 1.35 * shape.radii[2]
-        for i in np.flatnonzero(np.abs(self.zs - shape.centre[2]) < reach):
+        for i in np.flatnonzero(np.abs(self.zs - shape.center[2]) < reach):
             m = shape.local(self.x[box], self.y[box], self.zs[i])[0] < 1
             lobes = self.parts[i].lobes[box]
             if not m.any():

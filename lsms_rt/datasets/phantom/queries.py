@@ -143,14 +143,14 @@ def distance_mm(a: Lesion, b: Lesion) -> float:
     return float(((a.centroid_mm[0] - b.centroid_mm[0]) ** 2 + (a.centroid_mm[1] - b.centroid_mm[1]) ** 2) ** 0.5)
 
 
-def sayable(query: Query, phase: str) -> bool:
+def is_answerable(query: Query, phase: str) -> bool:
     """Whether a reader of this contrast phase could judge the query: no enhancement without contrast."""
     if phase != "noncontrast":
-        return query.anchor is None or sayable(query.anchor, phase)
+        return query.anchor is None or is_answerable(query.anchor, phase)
     return (
         query.enhancement is None
         and query.type in (None, *VISIBLE_WITHOUT_CONTRAST)
-        and (query.anchor is None or sayable(query.anchor, phase))
+        and (query.anchor is None or is_answerable(query.anchor, phase))
     )
 
 

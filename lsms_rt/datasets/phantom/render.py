@@ -122,7 +122,7 @@ def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
     oral = rng.random()
     mean[Organ.CONTENT] = rng.uniform(0, 45) if oral < 0.8 else rng.uniform(100, 350)
     if oral > 0.9 or rng.random() < 0.25:
-        # Faeces and food: nothing even.
+        # Feces and food: nothing even.
         coarse[Organ.CONTENT], fine[Organ.CONTENT] = rng.uniform(5, 60), rng.uniform(10, 70)
     if phase == "arterial":
         # The spleen takes contrast medium up in bands.
@@ -180,7 +180,7 @@ def blur(hu: Array, scanner: Scanner) -> Array:
 
 
 def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Array:
-    """Correlated noise, strongest in the body's centre, float32 (H, W) in HU."""
+    """Correlated noise, strongest in the body's center, float32 (H, W) in HU."""
     n = body_r.shape[0]
     f = np.hypot(fft.fftfreq(n)[:, None], fft.rfftfreq(n)[None, :]).astype(np.float32)
     spectrum = (f + 0.01) ** np.float32(scanner.power) * np.exp(-((f / np.float32(scanner.cutoff)) ** 2))

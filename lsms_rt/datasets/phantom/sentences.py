@@ -9,7 +9,7 @@ import numpy as np
 
 from .lesion import Lesion, enhancement_class
 from .lesion_types import LESION_TYPES, TYPES
-from .queries import ORDERS, RELATIONS, Ambiguous, Query, sayable, select, without_redundancy
+from .queries import ORDERS, RELATIONS, Ambiguous, Query, is_answerable, select, without_redundancy
 
 Rng = np.random.Generator
 
@@ -146,7 +146,7 @@ def _describe(lesion: Lesion, fields: Sequence[str]) -> Query:
 
 
 def random_query(lesions: Sequence[Lesion], rng: Rng) -> Query:
-    """A query modelled on one of the lesions; it may select that one, more, or (order, relation) another."""
+    """A query modeled on one of the lesions; it may select that one, more, or (order, relation) another."""
     lesion = lesions[int(rng.integers(len(lesions)))]
     weights = np.array([weight for weight, _ in KINDS])
     fields = KINDS[int(rng.choice(len(KINDS), p=weights / weights.sum()))][1]
@@ -239,7 +239,7 @@ def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sen
 
 def targets_of(query: Query, lesions: Sequence[Lesion], phase: str) -> tuple[Lesion, ...] | None:
     """The lesions that a query means; None where readers would not agree on them."""
-    if not sayable(query, phase):
+    if not is_answerable(query, phase):
         return None
     try:
         return select(query, lesions)

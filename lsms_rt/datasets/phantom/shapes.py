@@ -15,7 +15,7 @@ _SMOOTHING = 0.48
 
 @dataclass(frozen=True)
 class Ellipse:
-    """Centre, half axes and tilt (radians) in whatever frame its user says."""
+    """Center, half axes and tilt (radians) in whatever frame its user says."""
 
     cx: float
     cy: float
@@ -60,13 +60,13 @@ def ramp(x: float) -> float:
     return x * x * (3 - 2 * x)
 
 
-def bump(s: float, centre: float, half: float) -> float:
-    """Half-ellipse profile: 1 at the centre, 0 outside centre +- half."""
-    return float(max(1.0 - ((s - centre) / half) ** 2, 0.0) ** 0.5)
+def bump(s: float, center: float, half: float) -> float:
+    """Half-ellipse profile: 1 at the center, 0 outside center +- half."""
+    return float(max(1.0 - ((s - center) / half) ** 2, 0.0) ** 0.5)
 
 
 def oval(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float, tilt: float = 0.0) -> Array:
-    """Normalised radius about a tilted ellipse: < 1 inside.  Same shape as x and y."""
+    """Normalized radius about a tilted ellipse: < 1 inside.  Same shape as x and y."""
     c, s = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
     dx, dy = x - np.float32(cx), y - np.float32(cy)
     radius: Array = np.sqrt(((c * dx + s * dy) / np.float32(rx)) ** 2 + ((c * dy - s * dx) / np.float32(ry)) ** 2)

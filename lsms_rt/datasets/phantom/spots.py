@@ -19,11 +19,11 @@ OUTSIDE, INSIDE = 1, 2
 class Blob:
     """An ellipsoid that covers only the tissues named in ``on``.
 
-    centre, radii: (x, y, z) in mm in the patient's frame.  label: what its pixels are called.  rim, rim_mm: the value
+    center, radii: (x, y, z) in mm in the patient's frame.  label: what its pixels are called.  rim, rim_mm: the value
     and width of an outer band, if it has one.  decoy: whether it looks like a lesion and is none.
     """
 
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     radii: tuple[float, float, float]
     on: frozenset[Organ]
     label: Organ
@@ -53,7 +53,7 @@ class Canvas:
 
     def blob(self, blob: Blob) -> None:
         """Paint the section of a blob, if this plane meets it."""
-        (cx, cy, cz), (rx, ry, rz) = blob.centre, blob.radii
+        (cx, cy, cz), (rx, ry, rz) = blob.center, blob.radii
         g = bump(self.z, cz, rz)
         if g < 0.1:
             return
@@ -84,7 +84,7 @@ class Canvas:
 def coverage(d: Array, radius: float, pixel: float, inset_mm: float = 0.0) -> Array:
     """The share of each pixel within the ellipse where d < 1, or within one narrower by ``inset_mm``.
 
-    d: float32 (h, w), a normalised radius; radius and pixel in mm.
+    d: float32 (h, w), a normalized radius; radius and pixel in mm.
     """
     share: Array = np.clip(((1 - d) * np.float32(radius) - np.float32(inset_mm)) / np.float32(pixel) + 0.5, 0, 1)
     return share
