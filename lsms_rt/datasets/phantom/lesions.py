@@ -31,7 +31,7 @@ class Shape:
     amps: Array
 
     def local(self, x: Array, y: Array, z: float) -> tuple[Array, Array]:
-        """(rho, p): rho (h, w) is < 1 inside; p (h, w, 3) the ellipsoid's own coordinates."""
+        """Return (rho, p): rho (h, w) is < 1 inside; p (h, w, 3) holds the ellipsoid's own coordinates."""
         c, s = np.cos(self.tilt), np.sin(self.tilt)
         dx, dy = x - self.center[0], y - self.center[1]
         dz = np.full(dx.shape, z - self.center[2])
@@ -42,7 +42,7 @@ class Shape:
 
 
 def draw_shape(rng: np.random.Generator, center: Array, diameter: float, type_: str) -> Shape:
-    """A random shape whose in-slice equivalent diameter is about `diameter` mm."""
+    """Draw a random shape whose in-slice equivalent diameter is about `diameter` mm."""
     e = np.exp(rng.normal(0, 0.13))
     radii = diameter / 2 * np.array([e, 1 / e, rng.uniform(0.9, 1.8)])
     lumpy = type_ in ("abscess", "hemangioma") or (type_ in ("hcc", "metastasis") and rng.random() < 0.35)
@@ -53,9 +53,9 @@ def draw_shape(rng: np.random.Generator, center: Array, diameter: float, type_: 
 
 
 def paint(hu: Array, shape: Shape, look: Look, x: Array, y: Array, z: float, liver: Array, gain: float) -> Array:
-    """Paints one lesion into `hu` (h, w, in place, HU) within `liver` (h, w bool).
+    """Paint one lesion into `hu` (h, w, in place, HU) within `liver` (h, w bool).
 
-    x, y (h, w) are mm; `gain` scales its contrast. Returns rho (h, w).
+    x, y (h, w) are mm; `gain` scales its contrast.  Returns rho (h, w), < 1 inside.
     """
     rho, p = shape.local(x, y, z)
     mean_r = float(np.mean(shape.radii[:2]))

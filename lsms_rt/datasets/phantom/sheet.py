@@ -1,4 +1,4 @@
-"""A contact sheet: slices with the masks that their sentences ask for."""
+"""Draw a contact sheet: slices with the masks of their sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.reading.load import load_slice
 
-# HU shown, a liver window.
+# The HU shown: a liver window.
 WINDOW = (-110.0, 190.0)
 COLORS = ((255, 90, 90), (90, 200, 255), (255, 210, 70), (130, 255, 130), (255, 140, 255))
 # In pixels.
@@ -20,7 +20,7 @@ TILE, LINE, FONT = 320, 16, 13
 def write_contact_sheet(folder: Path, path: Path, columns: int = 5, rows: int = 4) -> None:
     """Draw up to ``columns`` x ``rows`` slices spread over the data set in ``folder``, and save a PNG.
 
-    Every sentence has a color; its mask is outlined in it.  Sentences true of nothing are gray.
+    Every sentence has a color, in which its mask is outlined.  Negative sentences are gray.
     """
     from PIL import Image
 
@@ -63,7 +63,7 @@ def _tile(image: Path, rows: list[Annotation], height: int):  # type: ignore[no-
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels just outside of a mask."""
+    """Return the pixels just outside a mask."""
     wide = np.pad(mask, 1)
     near: np.ndarray = (wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]) & ~mask
     return near

@@ -21,14 +21,14 @@ _ADRENAL = Value(20.0, ((Organ.AORTA, 0.25),))
 
 @dataclass(frozen=True)
 class Trunk:
-    """Tubes of one label; ``tube.portal`` tells the portal system, whose HU differ from the hepatic veins'."""
+    """Tubes of one label; ``tube.portal`` marks the portal system, whose HU differ from those of the hepatic veins."""
 
     tubes: tuple[Tube, ...]
     label: Organ
 
 
 def draw_trunks(p: Patient, rng: Rng) -> list[Trunk]:
-    """The portal trunk with its roots, the arteries of the gut and the liver, renal veins and the bile duct."""
+    """Draw the portal trunk with its roots, the arteries of the gut and the liver, renal veins and the bile duct."""
     u, height = rng.uniform, p.length_mm
     hilum = np.array([p.hilum[0] * p.ac, p.hilum[1] * p.bc, p.hilum_s * height])
     aorta = np.array([p.aorta[0], p.aorta[1], 0.0])
@@ -78,7 +78,7 @@ def _trunk(rng: Rng, points: Sequence[Array | list[float]], radius: float, label
 
 
 def draw_adrenals(p: Patient, rng: Rng) -> list[Blob]:
-    """Two thin limbs a side, meeting in front."""
+    """Draw two thin limbs per side, which meet in front."""
     blobs = []
     for side in (-1, 1):
         x, y = side * rng.uniform(28, 40), p.spine_y - p.spine_r * rng.uniform(0.2, 0.6)
@@ -90,7 +90,7 @@ def draw_adrenals(p: Patient, rng: Rng) -> list[Blob]:
 
 
 def paint_trunks(lab: Array, p: Patient, plane: Plane, trunks: list[Trunk]) -> Array:
-    """Paint the trunks into fat and soft tissue; returns bool (H, W), what belongs to the portal system."""
+    """Paint the trunks into fat and soft tissue; return the pixels of the portal system, bool (H, W)."""
     portal = np.zeros(lab.shape, bool)
     free = allowed(_ON)
     for trunk in trunks:
