@@ -13,7 +13,7 @@ from lsms_rt.datasets.phantom import case, exposure
 def test_a_lesion_that_is_removed_late_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(case, "expose", lambda *given: calls.append(given) or exposure.expose(*given))
-    case.generate_case(3, 6, 64)
+    case.generate_case(0, 5, 64)
     planes, bulge, masks, grid, look = next(given for given in calls if len(given[2]) >= 3)
     three = dict(list(masks.items())[:3])
     bare, _ = exposure.expose(planes, bulge, {}, grid, look)
