@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.errors import EngineError, MachineError, MissingDependencyError, OutOfDeviceMemoryError
+from lsms_rt.errors import EngineError, MissingDependencyError, OutOfDeviceMemoryError
 
 INSTALL = "pip install pycuda cuda-bindings (pycuda is compiled: it needs nvcc on the PATH)"
 
