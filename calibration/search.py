@@ -108,13 +108,13 @@ class Search:
             margin: 1 or more; 1 selects the largest set that passes.
 
         Raises:
-            InputError: the held-out rows cannot judge an engine.
+            InputError: there is not enough data in the held-out rows to judge INT8.
         """
         self.reference = self.candidates.answers({}, self.held_out, "unchanged engine")
         reason = cannot_judge(compare_answers(self.reference, self.reference))
         if reason:
             raise InputError(
-                f"the held-out rows cannot judge INT8: {reason}; use another --held-out-split, or data set"
+                f"there is not enough data to judge INT8: {reason}; use another --held-out-split, or data set"
             )
         all_units = self._try(self.order, max_dice_drop)
         if all_units.failures:

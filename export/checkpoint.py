@@ -60,7 +60,7 @@ def manifest_of(config: LsmsConfig, checkpoint: Path, profile: tuple[int, int, i
         preset=config.preset,
         weights_digest=digest,
         # Recognized by their digest, wherever they were copied to.
-        weights_note=DEMO_NOTE if digest == demo else "weights brought by the user",
+        weights_note=DEMO_NOTE if digest == demo else "weights supplied by the user",
         image_size=config.image_size,
         channels=config.in_channels,
         hu_window=config.hu_window,

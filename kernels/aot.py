@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     print(line({name: name for name in COLUMNS}))
     if options.output:
-        # Fail before minutes of compiling.
+        # Fail before the expensive steps.
         options.output.mkdir(parents=True, exist_ok=True)
     for part in compile_all(shapes, options.arch, options.jobs):
         for compiled in part:

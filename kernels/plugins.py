@@ -54,7 +54,7 @@ def parse_plugin_name(name: str) -> tuple[ModuleType, Shape]:
     match = re.fullmatch(r"(\w+?)_c(\d+)_h(\d+)_w(\d+)_t(\d+)_(fp16|fp32)_[0-9a-f]{8}", name)
     modules = {registry.name(module): module for module in registry.FP16_MODULES}
     if match is None or match[1] not in modules:
-        raise ValueError(f"{name!r} is not a plugin of these kernels; build the engine again with this version")
+        raise ValueError(f"{name!r} is not a plugin of these kernels; rebuild the engine with this version")
     channels, height, width, tokens = (int(match[i]) for i in (2, 3, 4, 5))
     return modules[match[1]], Shape(channels, height, width, tokens, match[6])
 

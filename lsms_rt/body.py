@@ -1,4 +1,4 @@
-"""Where the body lies in a slice: what surrounds it costs the network resolution and tells it nothing."""
+"""Find the body in a slice; the rest would only cost resolution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 # Air and lung are below, fat (-100 HU) and everything else of a body above.
 BODY_HU = -300.0
-# The slice is judged on about this many blocks a side.  The walls of a table are thinner than a block, and vanish.
+# The slice is examined in about this many blocks per side.  The walls of a table are thinner than a block and vanish.
 BLOCKS = 64
 # A row or a column belongs to the body from this many blocks on: two body walls around a lung have that many.
 MIN_BLOCKS = 2
@@ -14,14 +14,14 @@ MARGIN = 1
 
 
 def body_box(hu: np.ndarray) -> tuple[int, int, int, int]:
-    """The rows and columns that hold the body, with a margin of one block.
+    """Return the rows and columns that hold the body, with a margin of one block.
 
     Args:
         hu: (H, W), Hounsfield units.
 
     Returns:
         (top, left, bottom, right) in pixels, ``bottom`` and ``right`` exclusive, inside the slice.  The whole slice
-        where no body is seen.
+        if no body is found.
     """
     height, width = hu.shape
     side = max(1, round(max(height, width) / BLOCKS))
@@ -43,7 +43,7 @@ def body_box(hu: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _longest_run(flags: np.ndarray) -> tuple[int, int]:
-    """Start and end (exclusive) of the longest run of True; (0, 0) where there is none."""
+    """Return start and end (exclusive) of the longest run of True; (0, 0) if there is none."""
     edges = np.flatnonzero(np.diff(np.r_[False, flags, False]))
     starts, ends = edges[::2], edges[1::2]
     if not len(starts):

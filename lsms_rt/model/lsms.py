@@ -65,7 +65,7 @@ class LSMS(nn.Module):
         return self.segment(image, self.encode_text(tokens, mask))
 
     def fold_decoder(self) -> LSMS:
-        """Replace the decoder by ``FoldedDecoder``, which computes the same in less work; returns this model.
+        """Replace the decoder by ``FoldedDecoder``, which is equivalent and needs fewer operations; return self.
 
         For inference and export only: a model with a folded decoder can be neither trained nor saved.
         """

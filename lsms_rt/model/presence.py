@@ -42,7 +42,7 @@ class PresenceHead(nn.Module):
         embedded = F.gelu(self.embed(features)).flatten(2)
         where = (cells * SHARPNESS).softmax(2).to(embedded.dtype)
         focus = torch.matmul(embedded, where.transpose(1, 2))[:, :, 0]
-        # The softmax's own normalizer, log(sum(exp(2 m))) / 2: roughly the highest logit, without a hard maximum.
+        # A soft maximum of the logits, log(sum(exp(2 m))) / 2, scaled by 1/5.
         peak = torch.logsumexp(2 * cells, 2) / 10
         pooled = torch.cat([focus, embedded.mean(2), peak.to(embedded.dtype)], 1)
         answer: Tensor = self.output(F.gelu(self.hidden(pooled)))

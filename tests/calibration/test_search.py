@@ -181,7 +181,7 @@ def test_held_out_rows_that_cannot_judge_are_rejected(dice: float, count: int, r
     candidates = FakeCandidates({})
     candidates.answers = lambda *_: [answer(i, dice) for i in range(count)]  # type: ignore[method-assign]
     effects = {"image:a": Effect("image:a", "minmax", 1.0, 0, 0)}
-    with pytest.raises(InputError, match=f"cannot judge INT8: .*{reason}"):
+    with pytest.raises(InputError, match=f"not enough data to judge INT8: .*{reason}"):
         Search(candidates, [unit("a", 1)], effects, {"image": {"a": 1.0}}, []).run(0.005, 4)
 
 

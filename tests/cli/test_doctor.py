@@ -19,7 +19,7 @@ from lsms_rt.machine.gpu import Driver, Gpu
 
 ORIN = Gpu("Orin", (8, 7), 32 << 30, True)
 A10 = Gpu("NVIDIA A10", (8, 6), 24 << 30, False)
-NONE = Driver(problem="no NVIDIA driver (libcuda.so.1 is not to be found)")
+NONE = Driver(problem="no NVIDIA driver (libcuda.so.1 was not found)")
 # Texts as JetPack 6.2 and 7 write them; recorded by hand from public logs of an AGX Orin and a Thor.
 BOARDS = {
     "orin": (

@@ -107,17 +107,17 @@ def test_ribs_have_marrow_and_cartilage_lies_in_front() -> None:
 
 
 def test_fields_of_view_vary() -> None:
-    shares, centres = [], []
+    shares, centers = [], []
     for seed in range(40):
         anatomy = Anatomy(np.random.default_rng(seed))
         body = anatomy.at(0.5, 64).body_r < 1
         columns = np.flatnonzero(body.any(0))
         shares.append(len(columns) / 64)
         middle = np.argwhere(body).mean(0) - 31.5
-        centres.append(float(np.hypot(*middle)) * anatomy.fov / 64)
+        centers.append(float(np.hypot(*middle)) * anatomy.fov / 64)
     assert min(shares) < 0.7 and max(shares) > 0.97
     assert sum(share == 1.0 for share in shares) >= 1, "some bodies are cut off"
-    assert max(centres) > 12 and all(centre < 60 for centre in centres)
+    assert max(centers) > 12 and all(center < 60 for center in centers)
 
 
 def test_a_third_of_the_cases_has_thick_slices() -> None:

@@ -121,7 +121,7 @@ def test_dicom_files(folder: Path, cases: list[Case]) -> None:
             assert ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID
             assert list(ds.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0] and ds.InstanceNumber == index + 1
             np.testing.assert_allclose(ds.PixelSpacing, case.spacing_mm, atol=1e-5)
-            # Pixel centres lie symmetrically about the origin.
+            # Pixel centers lie symmetrically about the origin.
             np.testing.assert_allclose(ds.ImagePositionPatient[:2], -(96 - 1) / 2 * case.spacing_mm, atol=1e-4)
             instances.add(ds.SOPInstanceUID)
         z = np.array([float(ds.ImagePositionPatient[2]) for ds in read])

@@ -12,7 +12,7 @@ import pytest
 
 from lsms_rt.datasets.phantom.case import Lesion, generate_case
 from lsms_rt.datasets.phantom.lesion import possible_densities, possible_enhancements, possible_types
-from lsms_rt.datasets.phantom.queries import Ambiguous, Query, sayable, select
+from lsms_rt.datasets.phantom.queries import Ambiguous, Query, is_answerable, select
 from lsms_rt.datasets.phantom.sentences import (
     Sentence,
     false_sentence,
@@ -478,8 +478,8 @@ def test_nothing_is_said_of_contrast_without_contrast() -> None:
                 assert query.enhancement is None and query.type in (None, "cyst", "calcification"), sentence.text
             assert "enhanc" not in sentence.text
     assert judged > 200
-    assert not sayable(Query(relation="closest to", anchor=Query(type="hcc")), "noncontrast")
-    assert sayable(Query(relation="closest to", anchor=Query(type="hcc")), "portal")
+    assert not is_answerable(Query(relation="closest to", anchor=Query(type="hcc")), "noncontrast")
+    assert is_answerable(Query(relation="closest to", anchor=Query(type="hcc")), "portal")
 
 
 def test_no_lesions() -> None:

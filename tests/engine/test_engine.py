@@ -21,7 +21,7 @@ def copy(demo_engine: Path, tmp_path: Path) -> Path:
 
 
 def edit(engine: Path, **changes: object) -> None:
-    """Change the manifest as somebody would who also mends its digest."""
+    """Change the manifest as somebody would who also corrects its digest."""
     values = json.loads((engine / MANIFEST).read_text()) | changes
     (engine / MANIFEST).write_text(json.dumps(values | {"manifest_digest": fields_digest(values)}))
 

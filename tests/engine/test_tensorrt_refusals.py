@@ -112,7 +112,7 @@ def test_a_gpu_that_rtx_does_not_know(demo_engine: Path) -> None:
 def test_no_gpu_and_an_old_driver(demo_engine: Path) -> None:
     asked = manifest(demo_engine)
     with pytest.raises(GpuNotFoundError, match="no NVIDIA driver.*--backend onnxruntime"):
-        check_gpu(asked, Driver(problem="no NVIDIA driver (libcuda.so.1 is not to be found)"), 0, TENSORRT)
+        check_gpu(asked, Driver(problem="no NVIDIA driver (libcuda.so.1 was not found)"), 0, TENSORRT)
     with pytest.raises(GpuNotFoundError, match="there are 1, and number 1 .from 0. was requested"):
         check_gpu(asked, CUDA13, 1, TENSORRT)
     with pytest.raises(DriverTooOldError, match=r"for CUDA 13\.0, this one supports CUDA 12\.6; update"):
@@ -283,7 +283,7 @@ def test_versions_are_read() -> None:
 
 
 def test_rtxs_own_names_of_what_is_wrong() -> None:
-    """The real enumeration, whose values are masks, and the real judgement of garbage."""
+    """The real enumeration, whose values are masks, and the real judgment of garbage."""
     library = pytest.importorskip("tensorrt_rtx_bindings")
     assert {n: int(v) for n, v in library.EngineInvalidityDiagnostics.__members__.items()} == {
         n: int(v) for n, v in FakeLibrary.EngineInvalidityDiagnostics.__members__.items()

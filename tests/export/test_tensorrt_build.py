@@ -301,7 +301,7 @@ def test_tensorrt_without_a_gpu_is_refused_before_the_export(monkeypatch: pytest
 
 @pytest.mark.slow
 def test_ctrl_c_stops_a_build(graph: Path) -> None:
-    """An exception cannot pass through the library, so it is kept, and raised when the build has been cancelled."""
+    """An exception cannot pass through the library, so it is kept, and raised when the build has been canceled."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

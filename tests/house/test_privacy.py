@@ -157,8 +157,8 @@ def test_no_error_of_other_inputs_tells_whose_it_is(
         (place / name).write_bytes(data)
         for more in ((), ("--debug", "--log-level", "debug")):
             assert run(capfd, place / name, "--text", TEXT, *more) in (2, 3), name
-    Image.fromarray(np.zeros((40, 40), np.uint8)).save(place / f"{MARKER}-grey.png")
-    assert run(capfd, place / f"{MARKER}-grey.png", "--text", TEXT) == 2
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(place / f"{MARKER}-gray.png")
+    assert run(capfd, place / f"{MARKER}-gray.png", "--text", TEXT) == 2
     assert run(capfd, place / f"{MARKER}-none.dcm", "--text", TEXT) == 2
     (place / "empty").mkdir()
     assert run(capfd, place / "empty", "--text", TEXT) == 2

@@ -47,8 +47,8 @@ def test_text_attention_is_its_definition() -> None:
     query, output = ((torch.randn(channels, channels, 1, 1).double(), torch.randn(channels).double()) for _ in range(2))
 
     def normalized(rows: torch.Tensor) -> torch.Tensor:  # (C, pixels)
-        centred = rows - rows.mean(1, keepdim=True)
-        return centred / (centred.square().mean(1, keepdim=True) + lsms_f.EPS).sqrt()
+        centered = rows - rows.mean(1, keepdim=True)
+        return centered / (centered.square().mean(1, keepdim=True) + lsms_f.EPS).sqrt()
 
     pixels = a[0].flatten(1)
     q = normalized(query[0][:, :, 0, 0] @ pixels + query[1][:, None])

@@ -122,9 +122,9 @@ def test_every_parameter_learns(model: LSMS) -> None:
     # The two projections of the contrastive loss are not in the forward pass; the biases of Wq and Wo cancel in an
     # InstanceNorm, and the folded form leaves them out.
     still = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
-    loss, cancelled = ("pixel_projection", "text_projection"), ("language.query.bias", "language.output.bias")
-    assert [n for n in still if not n.startswith(loss) and not n.endswith(cancelled)] == []
-    assert sum(n.endswith(cancelled) for n in still) == 2 * sum(net.config.depths)
+    loss, canceled = ("pixel_projection", "text_projection"), ("language.query.bias", "language.output.bias")
+    assert [n for n in still if not n.startswith(loss) and not n.endswith(canceled)] == []
+    assert sum(n.endswith(canceled) for n in still) == 2 * sum(net.config.depths)
 
 
 def test_checkpoint_round_trip(model: LSMS, tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_wrong_checkpoints_are_refused(model: LSMS, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config | {"decoder_width": 64}))
     with pytest.raises(ValueError, match="other shape"):
         LSMS.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config | {"colour": "red"}))
-    with pytest.raises(ValueError, match="colour"):
+    (tmp_path / "config.json").write_text(json.dumps(config | {"color": "red"}))
+    with pytest.raises(ValueError, match="color"):
         LSMS.from_pretrained(tmp_path)
 
 

@@ -79,8 +79,8 @@ def test_npy(tmp_path: Path) -> None:
 
 
 def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    Image.fromarray(grey).save(tmp_path / "a.png")
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(gray).save(tmp_path / "a.png")
     ct = load_slice(tmp_path / "a.png", window=(50, 350))
     assert ct.hu[0, 0] == -125 and ct.hu[-1, -1] == pytest.approx(225) and ct.source == "the file"
     assert ct.notes == ("an 8-bit image is assumed to show level 50, width 350 HU, as given",)
@@ -91,7 +91,7 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert (ct.hu == -24).all() and ct.notes == ("a 16-bit image is assumed to contain HU + 1024",)
     assert ct.notes[0] in caplog.text
     np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)  # has its meaning
-    Image.fromarray(grey).convert("RGB").save(tmp_path / "c.png")
+    Image.fromarray(gray).convert("RGB").save(tmp_path / "c.png")
     with pytest.raises(InputError, match="mode RGB"):
         load_slice(tmp_path / "c.png", window=(50, 350))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "d.png")

@@ -106,8 +106,8 @@ def test_a_step_reaches_every_parameter(phantom_slices: Slices) -> None:
     loss.backward()
     parameters = [*model.named_parameters(), *heads.named_parameters()]
     # These two cancel in the InstanceNorms, so the folded form leaves them out.
-    cancelled = ("language.query.bias", "language.output.bias")
-    unreached = [name for name, parameter in parameters if parameter.grad is None and not name.endswith(cancelled)]
+    canceled = ("language.query.bias", "language.output.bias")
+    unreached = [name for name, parameter in parameters if parameter.grad is None and not name.endswith(canceled)]
     assert unreached == []
     loss, parts = step_loss(model, heads, sampler.batch(shape, None), None, Weights())
     assert "presence" not in parts

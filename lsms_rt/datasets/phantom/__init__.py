@@ -1,4 +1,4 @@
 """RefHL-Phantom: synthetic abdominal CT slices with true lesion attributes."""
 
-# Raise it whenever the same seed no longer gives the same data; figures of different versions do not compare.
+# Raise it whenever the same seed no longer gives the same data; figures of different versions cannot be compared.
 PHANTOM_VERSION = 2

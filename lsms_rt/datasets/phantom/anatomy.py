@@ -1,6 +1,6 @@
 """The 3-D geometry of one random upper abdomen, evaluated one axial slice at a time.
 
-Organs are painted over each other, later ones winning; `patient` explains the frames.
+Organs are painted over each other, and later ones win; `patient` explains the frames.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Anatomy", "AnatomySlice", "Organ"]
 
 
 class Anatomy:
-    """One patient.  All random choices are made here; `at` is a pure function of s."""
+    """The anatomy of one patient.  All random choices are made here; `at` is a pure function of s."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.patient = Patient(rng)
@@ -35,7 +35,7 @@ class Anatomy:
         self.blobs = draw_adrenals(self.patient, rng) + draw_decoys(self.patient, rng)
 
     def at(self, s: float, matrix: int) -> AnatomySlice:
-        """The maps at height s, 0 at the top of the liver and 1 at its tip."""
+        """Return the maps at height s, 0 at the top of the liver and 1 at its tip."""
         p, plane = self.patient, self.patient.plane(s, matrix)
         x, y = plane.x, plane.y
         lab = np.zeros((matrix, matrix), np.uint8)
@@ -72,10 +72,11 @@ class Anatomy:
 
 
 def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
-    """Paint lung, diaphragm, bowel and heart; returns what is left to the abdomen.
+    """Paint lung, diaphragm, bowel and heart; return the room that is left for the abdomen.
 
-    Room, bool (H, W), and a normalised radius, float32 (H, W), that is 1 at the abdomen's edge: under the dome of the
-    diaphragm the abdomen is smaller than the cavity.
+    Returns:
+        The room, bool (H, W), and a normalized radius, float32 (H, W), that is 1 at the abdomen's edge: under the dome
+        of the diaphragm the abdomen is smaller than the cavity.
     """
     u, v, s = plane.u, plane.v, plane.s
     inside = oval(u, v, 0, 0, 1, 1) < 1
@@ -100,7 +101,7 @@ def _paint_cavity(lab: Array, p: Patient, plane: Plane) -> tuple[Array, Array]:
 
 
 def _paint_fluid(canvas: Canvas, p: Patient) -> None:
-    """Pleural effusion, which sinks to the back, and ascites about the liver."""
+    """Paint pleural effusion, which sinks to the back, and ascites around the liver."""
     lab, plane = canvas.lab, canvas.plane
     whole = (slice(0, lab.shape[0]), slice(0, lab.shape[1]))
     for level, organ in ((p.effusion, Organ.LUNG), (p.ascites, Organ.BODY)):

@@ -18,17 +18,17 @@ from .placing import Placed, Placer, place_lesions
 from .render import PHASES, Scanner, Textures, Tissue, draw_scanner, draw_tissue, scan_noise, to_int16
 
 __all__ = ["Case", "Lesion", "PhantomSlice", "generate_case"]
-# Smaller sections are the dome or the tip, with no room for lesions.
+# Smaller sections are of the dome or the tip, where lesions do not fit.
 _MIN_LIVER_MM2 = 2500.0
 # The odds of PHASES: most CT of the abdomen is portal venous.
 _PHASE_ODDS = (0.15, 0.25, 0.45, 0.15)
-# The share of cases whose slices blur what runs obliquely through them.
+# The share of cases with thick slices, which blur what runs obliquely through them.
 _THICK_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
 class PhantomSlice:
-    """hu int16 (H, W); labels uint8 (H, W), see Organ; decoys uint8 (H, W), see AnatomySlice."""
+    """One slice: hu int16 (H, W); labels uint8 (H, W), see Organ; decoys uint8 (H, W), see AnatomySlice."""
 
     hu: np.ndarray
     labels: np.ndarray
@@ -39,7 +39,7 @@ class PhantomSlice:
 
 @dataclass(frozen=True)
 class Case:
-    """Slices from cranial to caudal."""
+    """One case: its slices, from cranial to caudal, and how they were scanned."""
 
     seed: int
     phase: str
@@ -50,7 +50,7 @@ class Case:
 
 
 def _liver_range(a: Anatomy) -> tuple[float, float]:
-    """The heights s between which the liver's section is large enough."""
+    """Return the heights s between which the liver's section is large enough."""
     grid = np.linspace(0.04, 0.96, 12)
     n = 40
     px = (a.fov / n) ** 2
@@ -59,7 +59,7 @@ def _liver_range(a: Anatomy) -> tuple[float, float]:
 
 
 class _Camera:
-    """Takes a case's slices: its anatomy, the lesions in it, and how its images look."""
+    """The camera that images a case's slices: its anatomy, the lesions in it, and how its images look."""
 
     def __init__(
         self, a: Anatomy, placer: Placer, placed: list[Placed], look: tuple[Textures, Tissue, Scanner]
@@ -68,7 +68,7 @@ class _Camera:
         self.grid = Grid(placer.x, placer.y, placer.h)
 
     def slice(self, i: int, offsets: np.ndarray, rng: np.random.Generator) -> PhantomSlice:
-        """Slice ``i``, the average of the planes ``offsets`` mm away from it; the middle one is its own."""
+        """Return slice ``i``, the average of the planes ``offsets`` mm away from it; the middle one is its own."""
         part, z, h = self.placer.parts[i], float(self.placer.zs[i]), self.placer.h
         planes = []
         for offset in offsets:
@@ -102,7 +102,7 @@ class _Camera:
 
 
 def _draw_offsets(rng: np.random.Generator, step: float) -> np.ndarray:
-    """Heights in mm, about a slice's own, of the planes that each slice of a case averages: one, or three if thick."""
+    """Draw the heights in mm, relative to a slice, of the planes that it averages: one, or three for a thick slice."""
     if rng.random() > _THICK_SHARE:
         return np.zeros(1)
     reach = min(max(step, 2.5), 5.0) * rng.uniform(0.2, 0.35)
@@ -110,7 +110,7 @@ def _draw_offsets(rng: np.random.Generator, step: float) -> np.ndarray:
 
 
 def generate_case(seed: int, n_slices: int, matrix: int = 256) -> Case:
-    """A case of n_slices slices over the part of the liver larger than 25 cm^2."""
+    """Generate a case of n_slices slices over the part of the liver larger than 25 cm^2."""
     streams = [np.random.default_rng(c) for c in np.random.SeedSequence(seed).spawn(4)]
     a = Anatomy(streams[0])
     phase = str(streams[1].choice(PHASES, p=_PHASE_ODDS))

@@ -14,7 +14,7 @@ _CALCIUM, _CORTEX, _FAT = Value(320.0), Value(0.0, ((Organ.BONE, 1.0),)), Value(
 
 
 def paint_layers(canvas: Canvas, wall_r: Array) -> None:
-    """Lines of fat between the muscles of the wall; wall_r: float32 (H, W), 1 at its outside."""
+    """Paint lines of fat between the muscles of the wall; wall_r: float32 (H, W), 1 at its outer edge."""
     p, plane = canvas.p, canvas.plane
     gaps = p.layer.at(plane.s, plane.matrix)
     depth = (1 - wall_r) * np.float32(0.5 * (p.ac + p.bc) + p.wall)
@@ -28,11 +28,11 @@ def paint_layers(canvas: Canvas, wall_r: Array) -> None:
 
 
 def paint_chest(canvas: Canvas, p: Patient) -> None:
-    """Ribs, cartilage and sternum within muscle and fat."""
+    """Paint ribs, cartilage and sternum within muscle and fat."""
     s = canvas.plane.s
     mid = (p.ac + 0.5 * p.wall, p.bc + 0.5 * p.wall)
     for rib in p.ribs:
-        # The angle is counted from the back; there are none at the front's middle line, and fewer in front caudally.
+        # The angle is counted from the back; there are no ribs at the midline in front, and caudally fewer in front.
         angle = p.rib_start + 0.36 * (abs(rib.k) + p.rib_rate * s)
         if angle < np.pi - 0.9 and not (angle > 2.2 and s > 0.6):
             _paint_rib(canvas, rib, mid, angle if rib.k >= 0 else -angle, False)
@@ -61,7 +61,7 @@ def _paint_rib(canvas: Canvas, rib: Rib, mid: tuple[float, float], angle: float,
 def _paint_oval(
     canvas: Canvas, place: tuple[float, float, float, float, float], core: float, cortex: float, decoy: int
 ) -> None:
-    """Paint an oval (x, y, half axes in mm, tilt) with its cortex in mm, or of cartilage where that is 0."""
+    """Paint an oval (x, y, half axes in mm, tilt) with its cortex in mm; a cortex of 0 means cartilage."""
     x, y, rx, ry, tilt = place
     box = canvas.p.box(canvas.plane.matrix, x, y, max(rx, ry))
     d = oval(canvas.plane.x[box], canvas.plane.y[box], x, y, rx, ry, tilt)

@@ -1,9 +1,9 @@
 """RefHL-Phantom on disk: DICOM series, masks, sentences, in the RefHL-Seg layout.
 
-DIR/annotations.csv                      one row a sentence (see ``calibration.refhl``)
+DIR/annotations.csv                      one row per sentence (see ``datasets.refhl``)
 DIR/lesions.csv                          the true attributes of every lesion of every slice
-DIR/images/case_007/003.dcm              CT in HU, one series a case
-DIR/masks/case_007/003_1-4.png           0/255; named by the lesions it holds, 003_none.png where none is meant
+DIR/images/case_007/003.dcm              CT in HU, one series per case
+DIR/masks/case_007/003_1-4.png           0/255; named after the lesions in it; 003_none.png for a negative sentence
 DIR/dataset.json                         version, seed, cases, slices and matrix
 DIR/contact_sheet.png, DIR/README.md
 """
@@ -39,9 +39,9 @@ LESION_FIELDS = (
 
 
 def write_phantom(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:
-    """Write the data set and return its number of slices.  ``folder`` must be new or empty.
+    """Write the data set and return the number of its slices.  ``folder`` must be new or empty.
 
-    Raises :class:`InputError` where the folder holds something already: data sets are not mixed.
+    Raises :class:`InputError` if the folder is not empty: data sets are not mixed.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty; give a new folder with -o")
@@ -81,10 +81,10 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[tuple[list[dict[
     if workers == 1 or len(jobs) == 1:
         yield from (_write_case(job) for job in jobs)
         return
-    # Small matrix products gain nothing from BLAS threads and the workers fill the cores already.
+    # Small matrix products gain nothing from BLAS threads, and the workers already fill the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     workers = min(workers, len(jobs))
-    # Ctrl-C is the parent's business; workers would each print a traceback.
+    # Let the parent handle Ctrl-C; workers would each print a traceback.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupts) as pool:
         yield from pool.map(_write_case, jobs)
 

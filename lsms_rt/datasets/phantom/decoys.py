@@ -1,6 +1,6 @@
-"""What looks like a lesion and lies outside the liver: cysts, stones, nodes, calcium, metal.  No sentence means them.
+"""Decoys: what looks like a lesion outside the liver: cysts, stones, nodes, calcium, metal.  No sentence means them.
 
-Their looks are drawn more widely than nature does: what counts is that the liver alone tells lesions from the rest.
+Their looks vary more than in nature: only lying in the liver must distinguish a lesion from the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LUMEN = frozenset((Organ.CONTENT,))
 
 
 def draw_decoys(p: Patient, rng: Rng) -> list[Blob]:
-    """The decoys of one patient: each kind in a share of patients, few of each or many."""
+    """Draw the decoys of one patient: each kind in a share of patients, few or many of it."""
     blobs: list[Blob] = []
     for share, mean, draw in _KINDS:
         if rng.random() < share:
@@ -33,7 +33,7 @@ def draw_decoys(p: Patient, rng: Rng) -> list[Blob]:
 def _ball(
     rng: Rng, x: float, y: float, z: float, r: float
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Centre and radii of a nearly round blob of radius r mm."""
+    """Return the center and radii of a nearly round blob of radius r mm."""
     rx, ry, rz = r * np.exp(rng.normal(0, (0.12, 0.12, 0.2)))
     return (x, y, z), (float(rx), float(ry), float(rz))
 
@@ -51,7 +51,7 @@ def _calcium(rng: Rng) -> Value:
 
 
 def _tissue(rng: Rng) -> Value:
-    """Anything from unenhanced to as bright as blood."""
+    """Draw a value from unenhanced to as bright as blood."""
     return (
         Value(rng.uniform(15, 70))
         if rng.random() < 0.5
@@ -92,7 +92,7 @@ def _granuloma(p: Patient, rng: Rng) -> Blob:
 
 
 def _central(p: Patient, rng: Rng) -> tuple[float, float, float]:
-    """A place about the great vessels or the liver's hilum."""
+    """Draw a place near the great vessels or the liver's hilum."""
     if rng.random() < 0.5:
         x, y = p.hilum[0] * p.ac + rng.normal(0, 14), p.hilum[1] * p.bc + rng.normal(0, 9)
         return x, y, (p.hilum_s + rng.normal(0, 0.12)) * p.length_mm
@@ -131,7 +131,7 @@ def _bone_island(p: Patient, rng: Rng) -> Blob:
 
 
 def _bone_defect(p: Patient, rng: Rng) -> Blob:
-    """A haemangioma of a vertebra, or a metastasis: darker than marrow."""
+    """A hemangioma of a vertebra, or a metastasis: darker than marrow."""
     place = _ball(rng, *_in_vertebra(p, rng), _log(rng, 3, 12))
     return Blob(
         *place,
@@ -151,7 +151,7 @@ def _adrenal_nodule(p: Patient, rng: Rng) -> Blob:
 
 
 def _bowel_loop(p: Patient, rng: Rng) -> Blob:
-    """A loop full of fluid, or with faeces, often close to the liver."""
+    """A bowel loop full of fluid, or with feces, often close to the liver."""
     x, y = rng.uniform(-0.75, 0.7) * p.ac, rng.uniform(-0.8, 0.4) * p.bc
     (cx, cy, cz), (rx, ry, rz) = _ball(rng, x, y, rng.uniform(0.35, 1.0) * p.length_mm, _log(rng, 6, 18))
     rim = Value(rng.uniform(30, 60), ((Organ.AORTA, rng.uniform(0.0, 0.4)),))
@@ -219,13 +219,13 @@ def _aortic_calcium(p: Patient, rng: Rng) -> Blob:
     """A plaque in the aorta's wall."""
     ax, ay, ar = p.aorta
     angle, out = rng.uniform(0, 2 * np.pi), ar + rng.uniform(-1.2, 0.6)
-    centre = (ax + out * np.cos(angle), ay + out * np.sin(angle), rng.uniform(0, 1) * p.length_mm)
+    center = (ax + out * np.cos(angle), ay + out * np.sin(angle), rng.uniform(0, 1) * p.length_mm)
     radii = (rng.uniform(1.5, 7), rng.uniform(0.8, 1.8), rng.uniform(3, 15))
     on = frozenset((Organ.AORTA, Organ.BODY, Organ.MUSCLE))
-    return Blob(centre, radii, on, Organ.BONE, _calcium(rng), angle + np.pi / 2)
+    return Blob(center, radii, on, Organ.BONE, _calcium(rng), angle + np.pi / 2)
 
 
-# Share of patients that have the kind, how many of it they have on average, and how one is drawn.
+# The share of patients that have the kind, their mean number of it, and the function that draws one.
 _KINDS: tuple[tuple[float, float, Callable[[Patient, Rng], Blob]], ...] = (
     (0.70, 10, _renal_cyst),
     (0.45, 6, _splenic_lesion),

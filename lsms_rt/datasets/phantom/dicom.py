@@ -1,4 +1,4 @@
-"""A phantom slice as a CT image file that any DICOM reader takes."""
+"""Write a phantom slice as a CT image file that any DICOM reader accepts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def write_slice(path: Path, case: Case, index: int, case_id: str) -> None:
     """Write slice ``index`` of ``case`` as CT Image Storage, 16 bit signed, rescale 1 / -1024, HU within 0.5.
 
     Rows run from anterior to posterior and columns from the patient's right to left (orientation 1,0,0,0,1,0); the
-    case's slices are ordered from head to feet, so z falls.  UIDs depend on the seed alone.
+    case's slices are ordered from head to feet, so z decreases.  UIDs depend on the seed and the matrix alone.
     """
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset

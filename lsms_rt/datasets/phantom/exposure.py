@@ -1,8 +1,9 @@
-"""From anatomy and lesions to the noise-free image of one slice, with every lesion loud enough to be seen in it."""
+"""The noise-free image of one slice, made of anatomy and lesions with enough contrast to be seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from scipy import ndimage
@@ -39,10 +40,18 @@ def expose(
     grid: Grid,
     look: tuple[Textures, Tissue, Scanner],
 ) -> tuple[np.ndarray, dict[int, float]]:
-    """The slice before noise, float32 (H, W) in HU, and the HU differences to the liver of the lesions seen in it.
+    """Return the image before noise, and the lesions that can be seen in it.
 
-    The middle one of ``planes`` is the slice's own.  bulge: bool (H, W), where lesions push the liver's surface out.
-    masks: lesions by number, with their masks, bool (H, W), in this slice.
+    Args:
+        planes: the planes that the slice averages; the middle one is the slice's own.
+        bulge: bool (H, W), where lesions push the liver's surface out.
+        masks: lesions by number, with their masks, bool (H, W), in this slice.
+        grid: the pixels of the case.
+        look: texture, tissue values and scanner of the case.
+
+    Returns:
+        The image, float32 (H, W) in HU, and by the lesions' numbers their HU minus the liver's.  A lesion that stays
+        too faint is neither in the image nor among the numbers.
     """
     (tex, t, sc), middle = look, planes[len(planes) // 2].part
     for plane in planes:
@@ -58,7 +67,8 @@ def expose(
         free &= ~mask
     gains = dict.fromkeys(masks, 1.0)
     means: dict[int, float] = {}
-    for attempt in range(3):
+    # Repeat until the image holds only lesions that can be seen; from the second attempt on, faint ones are removed.
+    for attempt in count():
         trials = [hu.copy() for hu in clean]
         for k, gain in gains.items():
             b, placed = boxes[k], masks[k][0]
@@ -74,7 +84,7 @@ def expose(
             need = contrast_needed(sc, 2 * np.sqrt(mask.sum() / np.pi) * grid.spacing)
             got = max(abs(means[k]), abs(rim))
             if not got >= need:
-                # Louder once, then not at all: an invisible lesion would be a false truth.
+                # Raise its contrast once, then remove it: an invisible lesion would be a false truth.
                 weak = True
                 if attempt or not got > 0.35 * need:
                     del gains[k]
@@ -86,7 +96,7 @@ def expose(
 
 
 def _contrasts(hu: np.ndarray, mask: np.ndarray, liver: np.ndarray) -> tuple[float, float]:
-    """HU of (mean, rim) minus the surrounding liver's median; boxes (h, w)."""
+    """Return the HU of (mean, rim) minus the surrounding liver's median; boxes (h, w)."""
     ref = float(np.median(hu[liver])) if liver.sum() > 8 else float("nan")
     inner = ndimage.binary_erosion(mask, iterations=2)
     rim = mask & ~inner

@@ -1,4 +1,4 @@
-"""A lesion as one slice shows it, and which words readers would agree on for it."""
+"""A lesion as one slice shows it, and the words that readers would agree on for it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A mean this near to the liver's is called neither low nor high.
+# A lesion whose mean is this near to the liver's is called neither low nor high.
 ISO_HU = 12.0
-# Readers differ about a mean this near to that limit.
+# Readers disagree about a mean this near to that limit.
 ISO_SLACK_HU = 3.0
-# Readers can tell neither the type nor the enhancement of smaller lesions.
+# Readers can determine neither the type nor the enhancement of smaller lesions.
 LEAST_MM = 10.0
 # A small spot brighter than the liver by this much may be called a calcification.
 _LIKE_CALCIUM_HU = 60.0
@@ -18,7 +18,7 @@ _LIKE_CALCIUM_HU = 60.0
 ENHANCEMENTS = ("none", "rim", "nodular", "diffuse")
 _DARK = frozenset(("cyst", "hemangioma", "metastasis", "hcc", "abscess"))
 _BRIGHT = frozenset(("hemangioma", "metastasis", "hcc", "abscess"))
-# (type, enhancement, margin) of looks that more than one type has, and those types.
+# Looks (type, enhancement, margin) that more than one type can have, and those types.
 _ALIKE: dict[tuple[str, str, str], frozenset[str]] = {
     ("metastasis", "heterogeneous", "sharp"): frozenset(("metastasis", "hcc")),
     ("hcc", "heterogeneous", "ill-defined"): frozenset(("metastasis", "hcc")),
@@ -49,29 +49,29 @@ class Lesion:
     enhancement: str
     # "sharp" | "ill-defined"
     margin: str
-    # Mean minus the surrounding liver's median; None: not recorded (version 1)
+    # The mean minus the surrounding liver's median; None if not recorded (version 1)
     hu_difference: float | None = None
 
 
 def density_of(hu_difference: float) -> str:
-    """The density word for a mean that differs from the liver's by ``hu_difference``."""
+    """Return the density word for a mean that differs from the liver's by ``hu_difference``."""
     return "low" if hu_difference < -ISO_HU else "high" if hu_difference > ISO_HU else "iso"
 
 
 def enhancement_class(lesion: Lesion) -> str:
-    """One of ENHANCEMENTS: the sentences call ``homogeneous`` and ``heterogeneous`` both "enhancing"."""
+    """Return one of ENHANCEMENTS: the sentences call ``homogeneous`` and ``heterogeneous`` both "enhancing"."""
     return "diffuse" if lesion.enhancement in ("homogeneous", "heterogeneous") else lesion.enhancement
 
 
 def possible_densities(lesion: Lesion) -> frozenset[str]:
-    """The density words that some reader could choose; one word where all agree."""
+    """Return the density words that some reader could choose; one word if all agree."""
     if lesion.hu_difference is None:
         return frozenset((lesion.density,))
     return frozenset(density_of(lesion.hu_difference + slack) for slack in (-ISO_SLACK_HU, 0.0, ISO_SLACK_HU))
 
 
 def possible_types(lesion: Lesion) -> frozenset[str]:
-    """The types that some reader could take the lesion for; one type where all agree."""
+    """Return the types that some reader could take the lesion for; one type if all agree."""
     own = frozenset((lesion.type,))
     if lesion.type == "calcification":
         return own
@@ -83,13 +83,13 @@ def possible_types(lesion: Lesion) -> frozenset[str]:
 
 
 def possible_enhancements(lesion: Lesion) -> frozenset[str]:
-    """The enhancement words, of ENHANCEMENTS, that some reader could choose; one word where all agree."""
+    """Return the words of ENHANCEMENTS that some reader could choose; one word if all agree."""
     own = enhancement_class(lesion)
     if lesion.type == "calcification":
         return frozenset((own,))
     if lesion.diameter_mm < LEAST_MM:
         return frozenset(ENHANCEMENTS)
-    # Without an earlier scan nobody can tell whether a grey, evenly dark lesion has enhanced; water has not.
+    # Without an earlier scan nobody can say whether a gray, evenly dark lesion has enhanced; water has not.
     if own in ("none", "diffuse") and lesion.density != "high" and lesion.type != "cyst":
         return frozenset(("none", "diffuse"))
     return frozenset((own,))

@@ -1,6 +1,6 @@
-"""The one table of lesion types: their names in English, how often and how large they are.
+"""The table of lesion types: their names in English, how frequent and how large they are.
 
-A new type goes at the end, because its place is its class index in training, and needs a look in `looks.LOOKS`.
+A new type goes at the end, because its position is its class index in training; it needs a look in `looks.LOOKS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class LesionType:
     """A type of lesion.
 
     nouns: (singular, plural) pairs.  odds: its weight when a case draws its mix of types.  sizes_mm: its smallest and
-    largest diameter.  plain: whether readers can name it without contrast medium.
+    largest diameter.  plain: whether readers can identify it without contrast medium.
     """
 
     name: str

@@ -18,7 +18,7 @@ class Shape:
     """A perturbed ellipsoid; mm in the image frame, z caudal."""
 
     # (3,)
-    centre: Array
+    center: Array
     # (3,)
     radii: Array
     # Radians in the axial plane.
@@ -31,31 +31,31 @@ class Shape:
     amps: Array
 
     def local(self, x: Array, y: Array, z: float) -> tuple[Array, Array]:
-        """(rho, p): rho (h, w) is < 1 inside; p (h, w, 3) the ellipsoid's own coordinates."""
+        """Return (rho, p): rho (h, w) is < 1 inside; p (h, w, 3) holds the ellipsoid's own coordinates."""
         c, s = np.cos(self.tilt), np.sin(self.tilt)
-        dx, dy = x - self.centre[0], y - self.centre[1]
-        dz = np.full(dx.shape, z - self.centre[2])
+        dx, dy = x - self.center[0], y - self.center[1]
+        dz = np.full(dx.shape, z - self.center[2])
         p = np.stack([(c * dx + s * dy), (c * dy - s * dx), dz], -1) / self.radii
         r = np.sqrt((p * p).sum(-1)) + 1e-6
         bend = np.cos((p / r[..., None]) @ self.waves.T + self.phases) @ self.amps
         return r / (1 + bend), p
 
 
-def draw_shape(rng: np.random.Generator, centre: Array, diameter: float, type_: str) -> Shape:
-    """A random shape whose in-slice equivalent diameter is about `diameter` mm."""
+def draw_shape(rng: np.random.Generator, center: Array, diameter: float, type_: str) -> Shape:
+    """Draw a random shape whose in-slice equivalent diameter is about `diameter` mm."""
     e = np.exp(rng.normal(0, 0.13))
     radii = diameter / 2 * np.array([e, 1 / e, rng.uniform(0.9, 1.8)])
     lumpy = type_ in ("abscess", "hemangioma") or (type_ in ("hcc", "metastasis") and rng.random() < 0.35)
     k = 5
     waves = rng.normal(0, 3.2 if lumpy else 2.0, (k, 3))
     amps = rng.uniform(0.5, 1.0, k) * (rng.uniform(0.035, 0.085) if lumpy else rng.uniform(0.01, 0.04))
-    return Shape(centre, radii, rng.uniform(0, np.pi), waves, rng.uniform(0, 2 * np.pi, k), amps)
+    return Shape(center, radii, rng.uniform(0, np.pi), waves, rng.uniform(0, 2 * np.pi, k), amps)
 
 
 def paint(hu: Array, shape: Shape, look: Look, x: Array, y: Array, z: float, liver: Array, gain: float) -> Array:
-    """Paints one lesion into `hu` (h, w, in place, HU) within `liver` (h, w bool).
+    """Paint one lesion into `hu` (h, w, in place, HU) within `liver` (h, w bool).
 
-    x, y (h, w) are mm; `gain` scales its contrast. Returns rho (h, w).
+    x, y (h, w) are mm; `gain` scales its contrast.  Returns rho (h, w), < 1 inside.
     """
     rho, p = shape.local(x, y, z)
     mean_r = float(np.mean(shape.radii[:2]))

@@ -10,13 +10,13 @@ from .shapes import Array, bump, oval, ramp
 
 
 def liver_outline(p: Patient, plane: Plane, abdomen: Array) -> Array:
-    """bool (H, W): a tall right oval and a flat left one, joined smoothly.
+    """Return the liver, bool (H, W): a tall right oval and a flat left one, joined smoothly.
 
     abdomen: float32 (H, W), 1 at the wall or the diaphragm, which the liver fills but does not cross.
     """
     u, v, s = plane.u, plane.v, plane.s
     r, left = p.right, p.left
-    # 0.3: the dome starts with some area
+    # The dome starts with some area: at least 0.3 of the widest section.
     g = bump(s, 0.42, 0.60) if s > 0.42 else max(bump(s, 0.42, 0.5), 0.3)
     # The tip lies further to the right and back.
     drop = ramp((s - 0.5) / 0.5)
@@ -67,7 +67,7 @@ def paint_liver(lab: Array, p: Patient, plane: Plane, liver: Array) -> tuple[Arr
 
 
 def _open_fossa(p: Patient, plane: Plane, liver: Array, bladder: tuple[float, float], radius: float) -> None:
-    """Cut the liver, bool (H, W), in front of the gallbladder at (x, y), mm: it lies at the surface, not inside."""
+    """Cut the liver, bool (H, W), in front of the gallbladder at (x, y) mm, which lies at its surface, not inside."""
     ahead = np.array([p.fossa[0] * p.ac - p.ivc.cx, p.fossa[1] * p.bc - p.ivc.cy])
     c, s = ahead / np.linalg.norm(ahead)
     dx, dy = plane.x - np.float32(bladder[0]), plane.y - np.float32(bladder[1])
@@ -78,7 +78,7 @@ def _open_fossa(p: Patient, plane: Plane, liver: Array, bladder: tuple[float, fl
 
 
 def _cut_fissures(p: Patient, plane: Plane, liver: Array) -> Array | None:
-    """Cut the fissures, which hold fat, out of ``liver``, bool (H, W); returns the ligamentum teres, if seen."""
+    """Cut the fissures, which hold fat, out of ``liver``, bool (H, W); return the ligamentum teres if visible."""
     u, v, s = plane.u, plane.v, plane.s
     venosum = bump(s, p.hilum_s - 0.16, 0.16)
     if p.venosum_mm and venosum > 0.2:

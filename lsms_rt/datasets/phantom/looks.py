@@ -1,4 +1,4 @@
-"""How a lesion looks in each contrast phase: one function a type."""
+"""How a lesion looks in each contrast phase: one function per type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Look:
-    """HU and edges of a lesion in one phase. Bands are counted inwards from the edge."""
+    """The HU and edges of a lesion in one phase.  Bands are counted inwards from the edge."""
 
     base: float
     enhancement: str
@@ -33,7 +33,7 @@ class Look:
     mosaic: float = 0.0
     # HU added outside the edge.
     halo: float = 0.0
-    # (K, 4) centre in ellipsoid coordinates, radius
+    # (K, 4) center in ellipsoid coordinates, radius
     nodules: Array | None = None
     nodule_hu: float = 0.0
     # HU added on thin internal walls.
@@ -42,7 +42,7 @@ class Look:
 
 
 def contrast_needed(scanner: Scanner, diameter: float) -> float:
-    """HU a lesion must differ by to be seen; small ones need more."""
+    """Return by how many HU a lesion must differ to be seen; small ones need more."""
     return max(15.0, 1.2 * scanner.sigma) * (1 + 2.0 / max(diameter, 3.0))
 
 
@@ -88,7 +88,7 @@ def _metastasis(rng: Rng, phase: str, t: Tissue, need: float) -> Look:
     if phase == "arterial" and rng.random() < 0.25:
         return Look(t.liver + need * u(1.3, 2.2) + u(0, 25), "homogeneous", **edge)
     if rng.random() < 0.6:
-        # A target: a thin bright ring, a dark centre, the darkest in the middle.
+        # A target: a thin bright ring, dark inside, darkest in the middle.
         rim = t.liver + need * u(0.7, 1.2) + u(5, 30)
         core = dark - u(5, 25)
         return Look(dark, "rim", **edge, rim=rim, rim_mm=u(1.5, 3.5), core=core, core_rho=u(0.35, 0.6))
@@ -145,11 +145,11 @@ LOOKS: dict[str, Callable[[Rng, str, Tissue, float], Look]] = {
 
 
 def draw_look(rng: Rng, type_: str, phase: str, t: Tissue, sc: Scanner, diameter: float) -> Look | None:
-    """A look that is visible against this liver, or None when the type cannot be."""
+    """Draw a look that is visible against this liver; None if the type cannot be."""
     need = contrast_needed(sc, diameter)
     for _ in range(8):
         look = LOOKS[type_](rng, phase, t, need)
-        # A ring must leave room for a centre.
+        # A ring must leave room for a center.
         if look.rim_mm > 0.16 * diameter:
             look = replace(look, rim_mm=0.16 * diameter)
         if look.base > -25 and abs(look.base - t.liver) >= need:

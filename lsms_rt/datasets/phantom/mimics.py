@@ -1,6 +1,6 @@
-"""What a healthy or a sick liver holds beside lesions: geographic fat, perfusion differences and wide bile ducts.
+"""What a liver contains besides lesions: geographic fat, perfusion differences and wide bile ducts.
 
-No sentence means them, and no lesion lies where they are.
+No sentence means them, and no lesion is placed on them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _LIVER = frozenset((Organ.LIVER_LEFT, Organ.LIVER_RIGHT))
 
 @dataclass(frozen=True)
 class Patch:
-    """An area with the outline of a map: beside a fissure or the gallbladder, with no mass.
+    """An area with an irregular outline and no mass, beside a fissure or the gallbladder.
 
-    centre and radii (u, v) in the cavity frame; s, half: its height and half extent.  ragged: how far noise moves its
+    center and radii (u, v) in the cavity frame; s, half: its height and half extent.  ragged: how far noise moves its
     edge; soft: how gently it fades.
     """
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     radii: tuple[float, float]
     s: float
     half: float
@@ -37,7 +37,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Wedge:
-    """A sector of the liver with another blood supply: from its apex (u, v) out to the surface, straight edges."""
+    """A sector of the liver with another blood supply, with straight edges from its apex (u, v) to the surface."""
 
     apex: tuple[float, float]
     direction: float
@@ -48,7 +48,7 @@ class Wedge:
 
 
 class Mimics:
-    """The non-lesions of one patient's liver."""
+    """The mimics in one patient's liver."""
 
     def __init__(self, p: Patient, tubes: list[Tube], rng: np.random.Generator) -> None:
         u = rng.uniform
@@ -73,7 +73,7 @@ class Mimics:
             self._draw_ducts(tubes, rng)
 
     def _draw_ducts(self, tubes: list[Tube], rng: np.random.Generator) -> None:
-        """Wide bile ducts, beside the portal vein's branches; a few hold gas, as after a stent."""
+        """Draw wide bile ducts beside the portal vein's branches; a few hold gas, as after a stent."""
         if rng.random() < 0.2:
             self.duct_value = Value(rng.uniform(-600, -150))
         angle, wide = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.1)
@@ -84,12 +84,12 @@ class Mimics:
                 self.ducts.append(Tube(tube.start + away, tube.end + away, radius, False))
 
     def paint(self, canvas: Canvas, liver: Array) -> None:
-        """Paint what this plane meets of them, within ``liver``, bool (H, W), with its vessels."""
+        """Paint their sections in this plane within ``liver``, bool (H, W), which includes its vessels."""
         plane, p = canvas.plane, canvas.p
         for patch in self.patches:
             g = bump(plane.s, patch.s, patch.half)
             if g > 0.2:
-                d = oval(plane.u, plane.v, *patch.centre, patch.radii[0] * g, patch.radii[1] * g)
+                d = oval(plane.u, plane.v, *patch.center, patch.radii[0] * g, patch.radii[1] * g)
                 d += np.float32(patch.ragged) * p.layer.at(plane.s, plane.matrix)
                 self._cover(canvas, np.clip((1 - d) / np.float32(patch.soft), 0, 1), patch.value)
         if self.wedge is not None:

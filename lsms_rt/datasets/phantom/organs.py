@@ -1,4 +1,4 @@
-"""The labels of a phantom slice, and the maps that say where each organ lies."""
+"""The labels of a phantom slice, and the maps that show where each organ lies."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ from .shapes import Array
 
 
 class Organ(IntEnum):
-    """Values of a label map."""
+    """The values of a label map."""
 
     BACKGROUND = 0
-    BODY = 1  # fat
+    # Fat.
+    BODY = 1
     MUSCLE = 2
     BONE = 3
     MARROW = 4
     LIVER_LEFT = 5
     LIVER_RIGHT = 6
-    VESSEL = 7  # hepatic and portal veins; `AnatomySlice.portal` tells the two trees apart
+    # Hepatic and portal veins; `AnatomySlice.portal` distinguishes the two trees.
+    VESSEL = 7
     SPLEEN = 8
-    KIDNEY = 9  # cortex
+    # Cortex.
+    KIDNEY = 9
     MEDULLA = 10
-    STOMACH = 11  # wall
-    CONTENT = 12  # of the stomach or the bowel
+    # Wall.
+    STOMACH = 11
+    # Of the stomach or the bowel.
+    CONTENT = 12
     GAS = 13
     AORTA = 14
     IVC = 15
     LUNG = 16
-    BOWEL = 17  # wall
+    # Wall.
+    BOWEL = 17
     GALLBLADDER = 18
-    SOFT = 19  # pancreas and other soft tissue
+    # Pancreas and other soft tissue.
+    SOFT = 19
     CANAL = 20
     HEART = 21
     TABLE = 22
@@ -44,13 +51,13 @@ class Value:
     parts: tuple[tuple[Organ, float], ...] = ()
 
     def hu(self, mean: Array) -> float:
-        """The density, from a table of HU over Organ, float32 (32,)."""
+        """Return the density, from a table of HU over Organ, float32 (32,)."""
         return self.offset + sum(share * float(mean[organ]) for organ, share in self.parts)
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Pixels painted over the organs: rows and cols int (N,), share float32 (N,), how far each is covered, 0 to 1."""
+    """Pixels painted over the organs: rows and cols int (N,); share float32 (N,), 0 to 1, how much is covered."""
 
     rows: Array
     cols: Array
@@ -60,13 +67,14 @@ class Spot:
 
 @dataclass(frozen=True)
 class AnatomySlice:
-    """labels uint8 (H, W), values of Organ.
+    """The maps of one slice.
 
+    labels: uint8 (H, W), values of Organ.
     lobes: uint8 (H, W), 0 outside, 1 the left and 2 the right lobe, vessels included.
     portal: bool (H, W), the portal venous part of VESSEL.
-    body_r: float32 (H, W), 0 at the body's centre and 1 at the skin.
+    body_r: float32 (H, W), 0 at the body's center and 1 at the skin.
     spots: painted over the organs, in this order.
-    decoys: uint8 (H, W), where something looks like a lesion and is none: `spots.OUTSIDE` or `INSIDE` of the liver.
+    decoys: uint8 (H, W), where something merely looks like a lesion: `spots.OUTSIDE` or `spots.INSIDE` the liver.
     """
 
     labels: Array

@@ -1,10 +1,10 @@
 """Every random choice about one patient's anatomy, and the coordinates of an axial plane through it.
 
-Frames: millimetres with x to the patient's left, y to posterior, origin at the image centre; the *cavity frame*
+Frames: millimeters with x to the patient's left, y to posterior, origin at the image center; the *cavity frame*
 (u, v) is the same axes divided by the half-widths of the abdominal cavity, so organs keep their relations in thin and
-in wide patients.  `s` runs from 0 (top of the liver) to 1 (its tip), `z = s * length_mm`, caudal.
+wide patients.  `s` runs from 0 (top of the liver) to 1 (its tip), `z = s * length_mm`, caudal.
 
-The order of the draws is part of the format: another order gives every seed another patient.
+The order of the draws is part of the format: in another order, every seed gives another patient.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 from .shapes import Array, Ellipse, NoiseField
 
-# A point lies this near to its place before the warp and the turn.
+# Warp and rotation move a point by less than this.
 REACH_MM = 16.0
 
 
 @dataclass(frozen=True)
 class Kidney:
-    """cu, cv: centre in the cavity frame; rx, ry: mm; s, half: its height and half extent."""
+    """cu, cv: center in the cavity frame; rx, ry: mm; s, half: its height and half extent."""
 
     cu: float
     cv: float
@@ -58,7 +58,7 @@ class Rib:
     """A rib or a costal cartilage in its oblique cut.
 
     k: signed number along the chest wall, negative on the patient's right.  length, thickness: half axes in mm.
-    core: HU of its marrow or cartilage.  cortex: mm, 0 of a cartilage.
+    core: HU of its marrow or cartilage.  cortex: mm, 0 for cartilage.
     """
 
     k: float
@@ -98,15 +98,15 @@ class Plane:
         return int(self.x.shape[0])
 
     def cut(self, box: tuple[slice, slice]) -> Plane:
-        """The part of the plane in ``box``; its arrays are views."""
+        """Return the part of the plane in ``box``; its arrays are views."""
         return Plane(self.s, *(a[box] for a in (self.x, self.y, self.u, self.v, self.fine_x, self.fine_y)))
 
 
 class Patient:
-    """One patient: sizes in mm, places in the cavity frame unless said otherwise.
+    """One patient: sizes in mm, places in the cavity frame unless stated otherwise.
 
-    Ranges span thin to obese adults and loosely follow the sizes that anatomy books give, wider where the network
-    should not lean on them.
+    Ranges span thin to obese adults and loosely follow the sizes in anatomy books; they are wider where the network
+    should not rely on them.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -115,13 +115,13 @@ class Patient:
         self.ac, ratio = u(108, 152), u(0.64, 0.84)
         self.bc = self.ac * ratio
         self.wall = u(8, 15)
-        # Under the skin: mostly thin, with a long tail.
+        # The fat under the skin: mostly thin, with a long tail.
         self.fat = 4 + 38 * rng.beta(1.3, 2.2)
         # The body fills 0.6 to 1 of the image's width; sometimes its flanks are cut off.
         share = u(1.0, 1.1) if rng.random() < 0.08 else u(0.6, 1.0)
         self.fov = float(np.clip(2 * (self.ac + self.wall + self.fat) / share, 260, 500))
         off = u(-30, 30, 2) if rng.random() < 0.3 else rng.normal(0, [6, 9])
-        # Off-centre on the table, but with the whole wall of the abdomen in the image.
+        # Off-center on the table, but with the whole wall of the abdomen in the image.
         room = np.maximum(self.fov / 2 - self.wall - np.array([self.ac, self.bc]) - 6, 0)
         self.shift = np.clip(np.clip(off, -room, room), -30, 30)
         self.rot = np.deg2rad(rng.normal(0, 3.5))
@@ -157,7 +157,7 @@ class Patient:
         u = rng.uniform
         self.spine_y = self.bc * u(0.42, 0.56)
         self.spine_r = u(17, 25)
-        # Disc: height of a vertebra with its disc.
+        # disc: the height of a vertebra with its disc.
         self.spine_phase, self.disc = u(0, 1), u(28, 36)
         # x, y and radius in mm.
         self.aorta = (u(4, 16), self.spine_y - self.spine_r - u(6, 12), u(8, 14))
@@ -175,7 +175,7 @@ class Patient:
         self.gallbladder = Gallbladder(
             u(0.4, 1.6), u(8, 19), u(1.1, 1.9), u(0.58, 0.72), u(0.1, 0.25), bool(rng.random() < 0.65)
         )
-        # Half the width of the cleft in front of the gallbladder, in shares of its radius; below 0 it is closed first.
+        # Half the width of the cleft in front of the gallbladder, in shares of its radius; below 0 it begins closed.
         self.fossa_width = u(-0.2, 0.9)
         self.gut_level = u(0.1, 0.7)
         self.heart = Ellipse(u(0.05, 0.3), u(-0.5, -0.3), u(0.4, 0.55), u(0.3, 0.42))
@@ -199,13 +199,13 @@ class Patient:
         self.ribs = []
         for side in (-1, 1):
             for k in range(7):
-                # Some are cut along their course.
+                # Some are cut lengthwise.
                 length = u(14, 30) if rng.random() < 0.2 else u(6, 13)
                 place = side * (k + u(-0.25, 0.25))
                 self.ribs.append(Rib(place, length, u(3.0, 5.5), marrow + u(-30, 30), cortex))
         self.rib_rate, self.rib_start = u(0.7, 1.5), u(0.25, 0.5)
         gristle = u(70, 140)
-        # Angles from the front's middle line, radians; these are the best false "enhancing lesions" there are.
+        # Angles from the front's middle line, radians; these resemble enhancing lesions more than anything else.
         self.cartilage = [
             (side * u(0.15, 1.0), Rib(0, u(6, 20), u(3.5, 7.0), gristle + u(-20, 25), 0.0))
             for side in (-1, 1)
@@ -220,7 +220,7 @@ class Patient:
         self.vertebra_cortex = u(0.7, 2.2)
 
     def box(self, matrix: int, x: float, y: float, half: float) -> tuple[slice, slice]:
-        """The pixels (rows, columns) that may lie within ``half`` mm of (x, y), whatever shift, turn and warp do."""
+        """Return the pixels (rows, columns) that may be within ``half`` mm of (x, y) after shift, turn and warp."""
         step, half = self.fov / matrix, half + REACH_MM
         c0 = (x + self.shift[0] + self.fov / 2 - half) / step
         r0 = (y + self.shift[1] + self.fov / 2 - half) / step
@@ -229,7 +229,7 @@ class Patient:
         return slice(low[0], high[0]), slice(low[1], high[1])
 
     def plane(self, s: float, matrix: int) -> Plane:
-        """The coordinates at height s of matrix x matrix pixels."""
+        """Return the coordinates at height s of matrix x matrix pixels."""
         px = ((np.arange(matrix, dtype=np.float32) + 0.5) / matrix - 0.5) * np.float32(self.fov)
         c, n = np.float32(np.cos(self.rot)), np.float32(np.sin(self.rot))
         dx, dy = px[None, :] - np.float32(self.shift[0]), px[:, None] - np.float32(self.shift[1])

@@ -1,4 +1,4 @@
-"""Where lesions go: 3-D shapes whose every cross-section lies in one lobe of the liver and clear of the others."""
+"""Place lesions: 3-D shapes of which every cross-section lies in one lobe of the liver, apart from the others."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _GAP_MM = 3.0
 _CLOSE_SHARE = 0.2
 # The share of proposals at the liver's surface; half of those bulge out of it.
 _SURFACE_SHARE = 0.35
-# More than this are hard to tell apart in words.
+# More than this are hard to distinguish in words.
 _MAX_PER_SLICE = 6
-# Wanted lesions per slice, 0 to 6: a tenth none, a quarter one, the rest several. Placing
-# falls short of the wish, so the wish is set higher than the result it is to give.
+# Shares of 0 to 6 wanted lesions per slice.  Not all can be placed, so these ask for more than is intended: a tenth of
+# the slices without lesions, a quarter with one, the rest with several.
 _WISH = (0.10, 0.07, 0.12, 0.20, 0.23, 0.18, 0.10)
-# Diameters are drawn uniformly in their logarithm, so that 10 to 20 mm are as frequent as 20 to 40 mm: what reports
-# name is mostly of that size. A few are as small as can be told from noise at all.
+# Diameters are drawn uniformly in their logarithm, so that 10 to 20 mm are as frequent as 20 to 40 mm: most lesions in
+# reports are of that size.  A few are as small as can be distinguished from noise.
 _TINY_MM = (3.2, 8.0)
 _TINY_SHARE = 0.06
-# A section narrower than this share of its lesion is a cap: in a thick slice a smear that nobody outlines.
+# A section narrower than this share of its lesion is a cap: a blur in a thick slice that nobody outlines.
 _CAP = 0.4
 
 
@@ -45,8 +45,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A shape and how it may lie: ``inside`` is the least share of each section in the liver, the rest is cut off, or
-    where ``bulging`` pushes the liver's surface outwards where that borders on fat."""
+    """A shape and how it may lie in the liver.
+
+    inside: the least share of each section that must be in the liver; the rest is cut off.  bulging: whether the rest
+    instead pushes the liver's surface outward where it borders on fat.
+    """
 
     shape: Shape
     inside: float
@@ -54,15 +57,15 @@ class Proposal:
 
 
 def section_box(shape: Shape, spacing: float, n: int, margin: float = 12.0) -> tuple[slice, slice]:
-    """The pixels (rows, columns) about a shape; margin in mm covers its halo and some liver to compare with."""
+    """Return the pixels (rows, columns) around a shape; the margin, mm, holds its halo and liver to compare with."""
     r = float(shape.radii[:2].max()) * 1.35 + margin
-    c = (shape.centre[:2] / spacing) + n / 2
+    c = (shape.center[:2] / spacing) + n / 2
     lo, hi = np.clip(c - r / spacing, 0, n).astype(int), np.clip(c + r / spacing + 1, 0, n).astype(int)
     return slice(lo[1], hi[1]), slice(lo[0], hi[0])
 
 
 class Placer:
-    """Puts 3-D lesions where every cross-section lies in the liver and in one lobe."""
+    """A placer of 3-D lesions: every cross-section lies in the liver and in one lobe."""
 
     def __init__(self, rng: np.random.Generator, parts: list[AnatomySlice], zs: np.ndarray, spacing: float) -> None:
         self.rng, self.parts, self.zs, self.h = rng, parts, zs, spacing
@@ -70,7 +73,7 @@ class Placer:
         axis = (np.arange(self.n) + 0.5 - self.n / 2) * spacing
         self.x, self.y = np.meshgrid(axis, axis)
         self.taken = [part.decoys > 0 for part in parts]
-        # Where lesions bulge out of the liver that the anatomy gave, bool (H, W).
+        # Where lesions bulge out of the anatomy's liver, bool (H, W).
         self.bulges = [np.zeros((self.n, self.n), bool) for _ in parts]
         knots = max(int(np.ptp(zs) / 35) + 1, 1)
         wish = rng.choice(7, size=knots, p=_WISH)
@@ -80,7 +83,7 @@ class Placer:
         self._depth: dict[tuple[int, int], np.ndarray] = {}
 
     def depth(self, i: int, lobe: int) -> np.ndarray:
-        """Distance in mm to the edge of the lobe, float (H, W)."""
+        """Return the distance in mm to the edge of the lobe, float (H, W)."""
         if (i, lobe) not in self._depth:
             m = self.parts[i].lobes == lobe
             self._depth[i, lobe] = np.zeros(m.shape)
@@ -89,7 +92,7 @@ class Placer:
         return self._depth[i, lobe]
 
     def propose(self, type_: str) -> Proposal | None:
-        """A shape around a slice that still wants lesions."""
+        """Draw a shape around a slice that still lacks lesions; None if there is no room."""
         rng, lack = self.rng, np.maximum(self.wish - self.count, 0)
         i = int(rng.choice(len(lack), p=lack / lack.sum()))
         lobe = 1 if self.side[1] <= self.side[2] else 2
@@ -116,12 +119,12 @@ class Placer:
         return Proposal(shape, 0.55 if surface else 0.97, surface and rng.random() < 0.5)
 
     def sections(self, proposal: Proposal) -> dict[int, np.ndarray] | None:
-        """Masks by slice, or None where the shape does not fit."""
+        """Return the masks by slice; None if the shape does not fit."""
         out: dict[int, np.ndarray] = {}
         shape = proposal.shape
         box = section_box(shape, self.h, self.n, 6.0)
         reach = 1.35 * shape.radii[2]
-        for i in np.flatnonzero(np.abs(self.zs - shape.centre[2]) < reach):
+        for i in np.flatnonzero(np.abs(self.zs - shape.center[2]) < reach):
             m = shape.local(self.x[box], self.y[box], self.zs[i])[0] < 1
             lobes = self.parts[i].lobes[box]
             if not m.any():
@@ -148,7 +151,7 @@ class Placer:
         return out or None
 
     def accept(self, masks: dict[int, np.ndarray]) -> None:
-        """Books the space and the counts, and lets the liver grow where a lesion bulges out of it."""
+        """Reserve the space, count the lesion, and extend the liver where the lesion bulges out of it."""
         steps = 1 if self.rng.random() < _CLOSE_SHARE else int(np.ceil(_GAP_MM / self.h)) + 1
         for i, m in masks.items():
             box = _bounds(m, steps)
@@ -167,7 +170,7 @@ class Placer:
 
 
 def _bounds(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
-    """The rows and columns that hold a mask, with a margin in pixels, clipped to the image."""
+    """Return the rows and columns that hold a mask, with a margin in pixels, clipped to the image."""
     out = []
     for axis in (1, 0):
         found = np.flatnonzero(mask.any(axis))
@@ -177,16 +180,16 @@ def _bounds(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask."""
+    """Return the largest connected part of a mask."""
     parts, count = ndimage.label(mask)
     return mask if count < 2 else parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
 
 
 def place_lesions(rng: np.random.Generator, placer: Placer, phase: str, t: Tissue, sc: Scanner) -> list[Placed]:
-    """Lesions until every slice has as many as it wished for, or no more are found room for."""
+    """Place lesions until every slice has as many as it wants, or no more fit."""
     odds = rng.dirichlet([one.odds for one in LESION_TYPES.values()])
     placed: list[Placed] = []
-    # The number a slice matters, not the number a case, so a long stack gets more than 9.
+    # The number per slice matters, not the number per case, so a long stack gets more than 9.
     limit = max(9, int(1.4 * len(placer.zs)))
     for _ in range(40 + 12 * limit):
         if len(placed) >= limit or not (placer.wish > placer.count).any():

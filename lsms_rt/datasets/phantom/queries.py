@@ -9,19 +9,19 @@ from .lesion import Lesion, enhancement_class, possible_densities, possible_enha
 from .lesion_types import LESION_TYPES
 
 SMALL_MM, LARGE_MM = 10.0, 30.0
-# Sizes closer than this ratio are too alike to rank or to call small: such a query is ambiguous.
+# Sizes closer than this ratio are too similar to rank, or to a limit to call small: such a query is ambiguous.
 MARGIN = 1.15
-# "in front of" and "behind" need at least this distance between centroids
+# "in front of" and "behind" need at least this distance between centroids.
 APART_MM = 5.0
 ORDERS = ("largest", "smallest", "most anterior", "most posterior")
 RELATIONS = ("closest to", "anterior to", "posterior to")
-# Other types look alike in a scan without contrast medium.
+# The other types look alike without contrast medium.
 VISIBLE_WITHOUT_CONTRAST = tuple(name for name, one in LESION_TYPES.items() if one.plain)
 
 
 @dataclass(frozen=True)
 class Query:
-    """Filters, then one order or one relation.  ``None`` means "any".
+    """A query: filters, then at most one order or one relation.  ``None`` means "any".
 
     ``rank`` counts from 1 and goes with ``order``; ``anchor`` (a query that selects one lesion) with ``relation``.
     """
@@ -41,7 +41,7 @@ class Query:
     anchor: Query | None = None
 
     def key(self) -> str:
-        """A short canonical text: sentences with equal keys are paraphrases of each other."""
+        """Return a short canonical text: sentences with equal keys are paraphrases of each other."""
         parts = [
             self.size,
             self.density,
@@ -61,7 +61,7 @@ class Ambiguous(Exception):
 
 
 def select(query: Query, lesions: Sequence[Lesion]) -> tuple[Lesion, ...]:
-    """Exactly the lesions that ``query`` is true of; raises :class:`Ambiguous` where that is open to argument."""
+    """Return exactly the lesions that ``query`` selects; raises :class:`Ambiguous` if readers could disagree."""
     found = tuple(lesion for lesion in lesions if _matches(query, lesion))
     if query.order:
         return _ranked(query, found)
@@ -76,7 +76,7 @@ def select(query: Query, lesions: Sequence[Lesion]) -> tuple[Lesion, ...]:
 
 
 def _matches(query: Query, lesion: Lesion) -> bool:
-    """Whether every word of the query holds; one that surely does not hold decides, whatever the others."""
+    """Return whether every word of the query holds; one that certainly does not hold decides alone."""
     verdicts = list(_verdicts(query, lesion))
     if False in verdicts:
         return False
@@ -86,7 +86,7 @@ def _matches(query: Query, lesion: Lesion) -> bool:
 
 
 def _verdicts(query: Query, lesion: Lesion) -> Iterator[bool | None]:
-    """For each word of the query: whether it holds for the lesion, or None where readers could disagree."""
+    """Yield for each word of the query whether it holds for the lesion; None if readers could disagree."""
     if query.lobe is not None:
         yield query.lobe == lesion.lobe
     for word, possible in (
@@ -95,7 +95,7 @@ def _verdicts(query: Query, lesion: Lesion) -> Iterator[bool | None]:
         (query.enhancement, possible_enhancements(lesion)),
     ):
         if word == "diffuse" and enhancement_class(lesion) in ("rim", "nodular"):
-            # To some readers such a lesion is an enhancing one, too.
+            # Some readers also call such a lesion enhancing.
             yield None
         elif word is not None:
             yield (True if len(possible) == 1 else None) if word in possible else False
@@ -116,7 +116,7 @@ def _ranked(query: Query, found: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
         a, b = _measure(chosen, by_size), _measure(other, by_size)
         near = max(a, b) < MARGIN * min(a, b) if by_size else abs(a - b) < APART_MM
         if other is not chosen and near:
-            raise Ambiguous("two lesions too alike to rank")
+            raise Ambiguous("two lesions too similar to rank")
     return (chosen,)
 
 
@@ -139,23 +139,23 @@ def _related(relation: str, found: tuple[Lesion, ...], anchor: Lesion) -> tuple[
 
 
 def distance_mm(a: Lesion, b: Lesion) -> float:
-    """Between the centroids of two lesions of a slice."""
+    """Return the distance in mm between the centroids of two lesions of a slice."""
     return float(((a.centroid_mm[0] - b.centroid_mm[0]) ** 2 + (a.centroid_mm[1] - b.centroid_mm[1]) ** 2) ** 0.5)
 
 
-def sayable(query: Query, phase: str) -> bool:
-    """Whether a reader of this contrast phase could judge the query: no enhancement without contrast."""
+def is_answerable(query: Query, phase: str) -> bool:
+    """Return whether a reader of this contrast phase could answer: nothing enhances without contrast medium."""
     if phase != "noncontrast":
-        return query.anchor is None or sayable(query.anchor, phase)
+        return query.anchor is None or is_answerable(query.anchor, phase)
     return (
         query.enhancement is None
         and query.type in (None, *VISIBLE_WITHOUT_CONTRAST)
-        and (query.anchor is None or sayable(query.anchor, phase))
+        and (query.anchor is None or is_answerable(query.anchor, phase))
     )
 
 
 def without_redundancy(query: Query) -> Query:
-    """Drop words that another word already says: a calcification is high, a cyst low and not enhancing."""
+    """Drop words that another word implies: a calcification is high, a cyst low and not enhancing."""
     if query.type in ("cyst", "calcification"):
         query = replace(query, density=None, enhancement=None)
     return query

@@ -12,7 +12,7 @@ from .shapes import Array, NoiseField
 
 PHASES = ("noncontrast", "arterial", "portal", "delayed")
 
-# (low, high) HU by phase; the ranges overlap those of published normal values widely.
+# (low, high) HU by phase, around published normal values.
 _BY_PHASE: dict[Organ, tuple[tuple[float, float], ...]] = {
     Organ.AORTA: ((30, 48), (190, 380), (120, 185), (85, 125)),
     Organ.IVC: ((30, 45), (40, 120), (100, 175), (85, 125)),
@@ -73,9 +73,9 @@ class Scanner:
     power: float
     # Where the noise spectrum ends, in cycles per pixel.
     cutoff: float
-    # Of rows of the image against each other, in HU.
+    # Of whole rows of the image relative to each other, in HU.
     streak: float
-    # How much a kernel overshoots at edges, 0 for none.
+    # How much the kernel overshoots at edges; 0 for none.
     sharpen: float
     # Tube voltage: iodine is brighter at a lower one.
     kvp: int
@@ -84,11 +84,11 @@ class Scanner:
 
 
 def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
-    """Random tissue values for a phase and a tube voltage in kV."""
+    """Draw random tissue values for a phase and a tube voltage in kV."""
     p = PHASES.index(phase)
     mean, coarse, fine = (np.zeros(32, np.float32) for _ in range(3))
     for organ, ranges in _BY_PHASE.items():
-        # Wider than the table by a fifth on both sides, and what iodine adds to the plain scan scaled by the voltage.
+        # A fifth wider than the table on both sides; what iodine adds to the plain scan is scaled by the voltage.
         low, high = ranges[p]
         plain = sum(ranges[0]) / 2
         value = rng.uniform(low - 0.2 * (high - low), high + 0.2 * (high - low))
@@ -99,7 +99,8 @@ def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
     # Steatosis.
     if rng.random() < 0.25:
         liver = max(liver - rng.uniform(10, 50), 2.0)
-    elif rng.random() < 0.08:  # iron, amiodarone
+    # Iron, amiodarone.
+    elif rng.random() < 0.08:
         liver += rng.uniform(10, 25)
     portal = mean[Organ.VESSEL]
     if phase == "arterial":
@@ -122,7 +123,7 @@ def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
     oral = rng.random()
     mean[Organ.CONTENT] = rng.uniform(0, 45) if oral < 0.8 else rng.uniform(100, 350)
     if oral > 0.9 or rng.random() < 0.25:
-        # Faeces and food: nothing even.
+        # Feces and food: uneven.
         coarse[Organ.CONTENT], fine[Organ.CONTENT] = rng.uniform(5, 60), rng.uniform(10, 70)
     if phase == "arterial":
         # The spleen takes contrast medium up in bands.
@@ -133,14 +134,14 @@ def draw_tissue(rng: np.random.Generator, phase: str, kvp: int) -> Tissue:
 
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
-    """Random image formation."""
+    """Draw random image formation."""
     kvp = int(rng.choice((80, 100, 120, 140), p=(0.08, 0.3, 0.57, 0.05)))
     iterative = rng.random() < 0.5
     return Scanner(
         blur_px=rng.uniform(0.45, 0.95),
         sigma=float(np.exp(rng.uniform(np.log(4), np.log(25)))),
         power=rng.uniform(0.1, 0.5) if iterative else rng.uniform(0.5, 1.0),
-        # Up to nearly white: the noise of a 512 x 512 image after averaging reaches the finest detail of this one.
+        # Up to nearly white: the noise of a 512 x 512 image, averaged to this size, reaches the finest detail.
         cutoff=rng.uniform(0.12, 0.3) if iterative else rng.uniform(0.22, 0.8),
         streak=rng.uniform(3, 10) if rng.random() < 0.2 else 0.0,
         bias=(rng.normal(0, 2), rng.normal(0, 2), rng.normal(0, 2)),
@@ -159,7 +160,7 @@ class Textures:
         )
 
     def compose(self, a: AnatomySlice, t: Tissue, s: float) -> Array:
-        """Noise-free HU before blur, float32 (H, W)."""
+        """Return the noise-free HU before blur, float32 (H, W)."""
         n = a.labels.shape[0]
         hu: Array = t.mean[a.labels]
         hu[a.portal] = t.portal
@@ -170,7 +171,7 @@ class Textures:
 
 
 def blur(hu: Array, scanner: Scanner) -> Array:
-    """The point spread of the scanner, float32 (H, W); sharp kernels overshoot at edges."""
+    """Blur by the point spread of the scanner, float32 (H, W); sharp kernels overshoot at edges."""
     soft: Array = ndimage.gaussian_filter(hu, scanner.blur_px, mode="nearest", truncate=3.0)
     if scanner.sharpen:
         soft = soft + np.float32(scanner.sharpen) * (
@@ -180,7 +181,7 @@ def blur(hu: Array, scanner: Scanner) -> Array:
 
 
 def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Array:
-    """Correlated noise, strongest in the body's centre, float32 (H, W) in HU."""
+    """Draw correlated noise, strongest in the body's center, float32 (H, W) in HU."""
     n = body_r.shape[0]
     f = np.hypot(fft.fftfreq(n)[:, None], fft.rfftfreq(n)[None, :]).astype(np.float32)
     spectrum = (f + 0.01) ** np.float32(scanner.power) * np.exp(-((f / np.float32(scanner.cutoff)) ** 2))
@@ -201,6 +202,6 @@ def scan_noise(rng: np.random.Generator, scanner: Scanner, body_r: Array) -> Arr
 
 
 def to_int16(hu: Array) -> Array:
-    """Clipped to the 12-bit range of CT."""
+    """Round, and clip to the 12-bit range of CT."""
     clipped: Array = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
     return clipped

@@ -9,7 +9,17 @@ import numpy as np
 
 from .lesion import Lesion, enhancement_class
 from .lesion_types import LESION_TYPES, TYPES
-from .queries import ORDERS, RELATIONS, Ambiguous, Query, sayable, select, without_redundancy
+from .queries import (
+    LARGE_MM,
+    ORDERS,
+    RELATIONS,
+    SMALL_MM,
+    Ambiguous,
+    Query,
+    is_answerable,
+    select,
+    without_redundancy,
+)
 
 Rng = np.random.Generator
 
@@ -60,7 +70,7 @@ OPENINGS = ("", "", "", "", "segment ", "find ", "show ", "outline ", "please se
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence, its meaning, and exactly the lesions that it is true of (none for a false sentence)."""
+    """One sentence, its meaning, and exactly the lesions that it means (none for a negative sentence)."""
 
     text: str
     query: Query
@@ -68,14 +78,14 @@ class Sentence:
 
 
 def say(query: Query, count: int, rng: Rng) -> str:
-    """One of many ways to say ``query``; ``count`` is how many lesions it selects (0 is said as 1 or many)."""
+    """Return one of many ways to say ``query``; ``count`` is how many lesions it selects (0: said as 1 or many)."""
     plural = count > 1 or (count == 0 and not query.order and query.relation is None and rng.random() < 0.2)
     article = rng.choice(
         ("the", "all", "all the", "") if plural else ("the", "the", "the", "a", "" if query.order is None else "the")
     )
     opening, phrase = _pick(OPENINGS, rng), _phrase(query, plural, rng)
     if article == "a" and (query.order or phrase.startswith(("a", "e", "u", "HCC"))):
-        # There is only one largest lesion; and "an" is not in the vocabulary.
+        # There is only one largest lesion, and "an" is not in the vocabulary.
         article = "the"
     text = f"{opening}{article} {phrase}"
     if query.relation and query.anchor:
@@ -114,8 +124,8 @@ def _pick(options: Sequence[str], rng: Rng) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-# How a query describes one lesion: (weight, the fields it uses).  Types and enhancements are often withheld, because
-# readers would not agree on them, and so weigh more here than they are to weigh among the sentences.
+# How a query describes one lesion: (weight, the fields it uses).  Types and enhancements are often rejected, because
+# readers would not agree on them, so they weigh more here than is intended among the sentences.
 KINDS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.20, ("density", "lobe")),
     (0.08, ("density",)),
@@ -129,12 +139,12 @@ KINDS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.02, ()),
 )
 ORDER_SHARE, RELATION_SHARE = 0.10, 0.06
-# The chance of a false sentence in a slice with lesions; one sentence in six is then true of nothing.
+# The chance of a negative sentence in a slice with lesions; one sentence in six is then negative.
 FALSE_CHANCE = 0.61
 
 
 def _describe(lesion: Lesion, fields: Sequence[str]) -> Query:
-    size = "small" if lesion.diameter_mm < 10 else "large" if lesion.diameter_mm > 30 else None
+    size = "small" if lesion.diameter_mm < SMALL_MM else "large" if lesion.diameter_mm > LARGE_MM else None
     query = Query(
         type=lesion.type if "type" in fields else None,
         density=lesion.density if "density" in fields and lesion.density != "iso" else None,
@@ -146,7 +156,7 @@ def _describe(lesion: Lesion, fields: Sequence[str]) -> Query:
 
 
 def random_query(lesions: Sequence[Lesion], rng: Rng) -> Query:
-    """A query modelled on one of the lesions; it may select that one, more, or (order, relation) another."""
+    """Draw a query modeled on one of the lesions; it may select that one, more, or (order, relation) another."""
     lesion = lesions[int(rng.integers(len(lesions)))]
     weights = np.array([weight for weight, _ in KINDS])
     fields = KINDS[int(rng.choice(len(KINDS), p=weights / weights.sum()))][1]
@@ -165,7 +175,10 @@ def random_query(lesions: Sequence[Lesion], rng: Rng) -> Query:
 
 
 def change_one_word(query: Query, rng: Rng) -> Query:
-    """A query that differs by one word: the nearest false sentence: another lobe, density, type or rank."""
+    """Return a query with one word changed (type, lobe, density, enhancement or size).
+
+    Its sentence is often negative.
+    """
     options: list[Callable[[], Query]] = [
         lambda: replace(query, type=_pick(TYPES, rng), density=None, enhancement=None)
     ]
@@ -182,7 +195,7 @@ def change_one_word(query: Query, rng: Rng) -> Query:
 
 
 def _imagined(rng: Rng) -> Query:
-    """A query about nothing in particular, for slices without lesions."""
+    """Draw a query that is not modeled on a lesion."""
     type_ = _pick(TYPES, rng) if rng.random() < 0.4 else None
     lobe = _pick(("left", "right"), rng) if rng.random() < 0.6 else None
     size = _pick(("small", "large"), rng) if rng.random() < 0.15 else None
@@ -191,7 +204,7 @@ def _imagined(rng: Rng) -> Query:
 
 
 def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bool | None = None) -> Sentence | None:
-    """A sentence that is true of at least one lesion (of exactly one where ``single``), or None after many tries."""
+    """Draw a sentence that means at least one lesion (exactly one if ``single``); None after many attempts."""
     if not lesions:
         return None
     for attempt in range(40):
@@ -199,7 +212,7 @@ def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bo
         targets = targets_of(query, lesions, phase)
         if not targets or (single and len(targets) > 1):
             continue
-        # Prefer sentences that single one lesion out: they are what the network is for.
+        # Prefer sentences that mean one lesion: they are what the network is for.
         if single is None and len(targets) > 1 and attempt < 30 and rng.random() < 0.5:
             continue
         return Sentence(say(query, len(targets), rng), query, targets)
@@ -207,7 +220,7 @@ def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bo
 
 
 def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence:
-    """A sentence that is true of nothing in the slice; most differ from a true one by a word."""
+    """Draw a negative sentence; most are modeled on a lesion, with one word changed."""
     while True:
         near = bool(lesions) and rng.random() < 0.8
         query = change_one_word(random_query(lesions, rng), rng) if near else _imagined(rng)
@@ -216,8 +229,10 @@ def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence:
 
 
 def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sentence]:
-    """The sentences of a slice: up to three true ones with different meanings, a paraphrase of the first, and
-    often one that is true of nothing."""
+    """Draw the sentences of a slice.
+
+    These are up to three true ones with different meanings, a paraphrase of the first, and often a negative one.
+    """
     sentences: list[Sentence] = []
     for _ in range(6):
         sentence = true_sentence(lesions, phase, rng)
@@ -238,8 +253,8 @@ def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sen
 
 
 def targets_of(query: Query, lesions: Sequence[Lesion], phase: str) -> tuple[Lesion, ...] | None:
-    """The lesions that a query means; None where readers would not agree on them."""
-    if not sayable(query, phase):
+    """Return the lesions that a query means; None if readers would not agree on them."""
+    if not is_answerable(query, phase):
         return None
     try:
         return select(query, lesions)
@@ -248,7 +263,7 @@ def targets_of(query: Query, lesions: Sequence[Lesion], phase: str) -> tuple[Les
 
 
 def vocabulary_sentences(rng: Rng, count: int) -> list[str]:
-    """Sentences that use every word of the grammar, to build a vocabulary from."""
+    """Draw sentences that use every word of the grammar, to build a vocabulary from."""
     sentences = [_say_all(rng) for _ in range(count)]
     return sentences + [word for table in WORDS.values() for words in table.values() for word in words]
 

@@ -15,7 +15,7 @@ _SMOOTHING = 0.48
 
 @dataclass(frozen=True)
 class Ellipse:
-    """Centre, half axes and tilt (radians) in whatever frame its user says."""
+    """An ellipse: center, half axes and tilt (radians), in the frame that its user states."""
 
     cx: float
     cy: float
@@ -25,7 +25,7 @@ class Ellipse:
 
 
 def spline_basis(matrix: int, knots: int) -> Array:
-    """float32 (matrix, knots): cubic B-spline weights, so that B @ coarse @ B.T upsamples."""
+    """Return cubic B-spline weights B, float32 (matrix, knots), so that B @ coarse @ B.T upsamples."""
     t = np.linspace(1.0, knots - 2.0, matrix)[:, None] - np.arange(knots)[None, :]
     a = np.abs(t)
     w = np.where(a < 1, 2 / 3 - a**2 + a**3 / 2, np.where(a < 2, (2 - a) ** 3 / 6, 0.0))
@@ -33,14 +33,14 @@ def spline_basis(matrix: int, knots: int) -> Array:
 
 
 class NoiseField:
-    """Smooth random function of (x, y, s) with a standard deviation near 1."""
+    """A smooth random function of (x, y, s) with a standard deviation near 1."""
 
     def __init__(self, rng: np.random.Generator, knots: int, planes: int = _Z_KNOTS) -> None:
         self._planes = rng.standard_normal((planes, knots, knots)).astype(np.float32) / _SMOOTHING
         self._basis: dict[int, Array] = {}
 
     def at(self, s: float, matrix: int) -> Array:
-        """float32 (matrix, matrix) at height s."""
+        """Return the field at height s, float32 (matrix, matrix)."""
         p, _, knots = self._planes.shape
         if matrix not in self._basis:
             self._basis[matrix] = spline_basis(matrix, knots)
@@ -55,18 +55,18 @@ class NoiseField:
 
 
 def ramp(x: float) -> float:
-    """Smooth step from 0 to 1 over [0, 1]."""
+    """Return a smooth step from 0 to 1 over [0, 1]."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3 - 2 * x)
 
 
-def bump(s: float, centre: float, half: float) -> float:
-    """Half-ellipse profile: 1 at the centre, 0 outside centre +- half."""
-    return float(max(1.0 - ((s - centre) / half) ** 2, 0.0) ** 0.5)
+def bump(s: float, center: float, half: float) -> float:
+    """Return a half-ellipse profile: 1 at the center, 0 outside center +- half."""
+    return float(max(1.0 - ((s - center) / half) ** 2, 0.0) ** 0.5)
 
 
 def oval(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float, tilt: float = 0.0) -> Array:
-    """Normalised radius about a tilted ellipse: < 1 inside.  Same shape as x and y."""
+    """Return the normalized radius around a tilted ellipse: < 1 inside.  Same shape as x and y."""
     c, s = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
     dx, dy = x - np.float32(cx), y - np.float32(cy)
     radius: Array = np.sqrt(((c * dx + s * dy) / np.float32(rx)) ** 2 + ((c * dy - s * dx) / np.float32(ry)) ** 2)

@@ -1,4 +1,4 @@
-"""A contact sheet: slices with the masks that their sentences ask for."""
+"""Draw a contact sheet: slices with the masks of their sentences."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.reading.load import load_slice
 
-# HU shown, a liver window.
+# The HU shown: a liver window.
 WINDOW = (-110.0, 190.0)
-COLOURS = ((255, 90, 90), (90, 200, 255), (255, 210, 70), (130, 255, 130), (255, 140, 255))
+COLORS = ((255, 90, 90), (90, 200, 255), (255, 210, 70), (130, 255, 130), (255, 140, 255))
 # In pixels.
 TILE, LINE, FONT = 320, 16, 13
 
@@ -20,7 +20,7 @@ TILE, LINE, FONT = 320, 16, 13
 def write_contact_sheet(folder: Path, path: Path, columns: int = 5, rows: int = 4) -> None:
     """Draw up to ``columns`` x ``rows`` slices spread over the data set in ``folder``, and save a PNG.
 
-    Every sentence has a colour; its mask is outlined in it.  Sentences true of nothing are grey.
+    Every sentence has a color, in which its mask is outlined.  Negative sentences are gray.
     """
     from PIL import Image
 
@@ -41,29 +41,29 @@ def _tile(image: Path, rows: list[Annotation], height: int):  # type: ignore[no-
 
     hu = load_slice(image).hu
     low, high = WINDOW
-    grey = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
-    picture = Image.fromarray(grey).resize((TILE, TILE), Image.Resampling.BICUBIC)
+    gray = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(gray).resize((TILE, TILE), Image.Resampling.BICUBIC)
     pixels = np.stack([np.asarray(picture)] * 3, axis=2)
     lines: list[tuple[str, tuple[int, int, int]]] = []
     shown: dict[Path, tuple[int, int, int]] = {}
     for row in rows:
         mask = row.read_mask()
-        colour = shown.setdefault(row.mask, COLOURS[len(shown) % len(COLOURS)]) if mask.any() else (150, 150, 150)
+        color = shown.setdefault(row.mask, COLORS[len(shown) % len(COLORS)]) if mask.any() else (150, 150, 150)
         text = row.sentence if mask.any() else f"(nothing) {row.sentence}"
-        lines += [(line, colour) for line in textwrap.wrap(text, 46)]
+        lines += [(line, color) for line in textwrap.wrap(text, 46)]
         if mask.any():
             big = np.asarray(Image.fromarray(mask).resize((TILE, TILE), Image.Resampling.NEAREST))
-            pixels[_outline(big)] = colour
+            pixels[_outline(big)] = color
     tile = Image.new("RGB", (TILE, height), (16, 16, 16))
     tile.paste(Image.fromarray(pixels), (0, 0))
     draw = ImageDraw.Draw(tile)
-    for number, (line, colour) in enumerate(lines[: (height - TILE) // LINE]):
-        draw.text((4, TILE + 2 + number * LINE), line, fill=colour, font=ImageFont.load_default(size=FONT))
+    for number, (line, color) in enumerate(lines[: (height - TILE) // LINE]):
+        draw.text((4, TILE + 2 + number * LINE), line, fill=color, font=ImageFont.load_default(size=FONT))
     return tile
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels just outside of a mask."""
+    """Return the pixels just outside a mask."""
     wide = np.pad(mask, 1)
     near: np.ndarray = (wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]) & ~mask
     return near

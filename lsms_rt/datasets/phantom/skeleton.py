@@ -1,4 +1,4 @@
-"""The spine, and what lies beside the body: arms and the table."""
+"""The spine, and what lies outside the body: arms and the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .spots import Canvas, coverage
 
 
 def paint_spine(canvas: Canvas) -> None:
-    """A vertebra or a disc, with its arch and processes and the spinal canal."""
+    """Paint a vertebra or a disc, with its arch, its processes and the spinal canal."""
     p, pixel = canvas.p, canvas.pixel
     sy, sr = p.spine_y, p.spine_r
     box = p.box(canvas.plane.matrix, 0, sy + 15, 55)
@@ -35,7 +35,7 @@ def paint_spine(canvas: Canvas) -> None:
 
 
 def paint_outside(lab: Array, p: Patient, plane: Plane, body_r: Array) -> None:
-    """Arms and table, where this patient's scan shows them; body_r as in AnatomySlice."""
+    """Paint arms and table, if this patient's scan shows them; body_r as in AnatomySlice."""
     x, y = plane.x, plane.y
     if p.arms.on:
         r = p.arms.r

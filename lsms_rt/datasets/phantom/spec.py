@@ -1,4 +1,4 @@
-"""Size of a phantom: how many cases, from which seed.  The command line reads the defaults and limits from here."""
+"""The size of a phantom: how many cases, from which seed.  The command line reads the defaults and limits from here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CASES, SLICES = 231, 2283
 # Shares of the cases.
 SPLITS = (("train", 0.7), ("val", 0.1), ("test", 0.2))
 MAX_CASES = 1000
-# Seeds of cases are seed * 1000 + number; those that trained the demo weights begin at 5000 * 1000.
+# Seeds of cases are seed * 1000 + number; those of the training data of the demo weights begin at 5000 * 1000.
 MAX_SEED = 5000
 MIN_MATRIX, MAX_MATRIX = 64, 1024
 

@@ -1,4 +1,4 @@
-"""Small things painted over the organs: where they lie in 3-D, how they cover pixels, and their HU."""
+"""Small structures painted over the organs: where they lie in 3-D, how they cover pixels, and their HU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .organs import Organ, Spot, Value
 from .patient import Patient, Plane
 from .shapes import Array, bump, oval
 
-# The values of a map of decoys: outside or inside of the liver.
+# The values of a map of decoys: outside or inside the liver.
 OUTSIDE, INSIDE = 1, 2
 
 
@@ -19,11 +19,11 @@ OUTSIDE, INSIDE = 1, 2
 class Blob:
     """An ellipsoid that covers only the tissues named in ``on``.
 
-    centre, radii: (x, y, z) in mm in the patient's frame.  label: what its pixels are called.  rim, rim_mm: the value
-    and width of an outer band, if it has one.  decoy: whether it looks like a lesion and is none.
+    center, radii: (x, y, z) in mm in the patient's frame.  label: of its pixels.  rim, rim_mm: the value and width of
+    an outer band, if it has one.  decoy: whether it merely looks like a lesion.
     """
 
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     radii: tuple[float, float, float]
     on: frozenset[Organ]
     label: Organ
@@ -36,7 +36,7 @@ class Blob:
 
 @cache
 def allowed(on: frozenset[Organ]) -> Array:
-    """bool (32,): a table over labels, to be indexed with a label map."""
+    """Return a table over labels, bool (32,), to be indexed with a label map."""
     table = np.zeros(32, bool)
     table[list(on)] = True
     return table
@@ -52,8 +52,8 @@ class Canvas:
         self.decoys = np.zeros(lab.shape, np.uint8)
 
     def blob(self, blob: Blob) -> None:
-        """Paint the section of a blob, if this plane meets it."""
-        (cx, cy, cz), (rx, ry, rz) = blob.centre, blob.radii
+        """Paint the section of a blob, if this plane cuts it."""
+        (cx, cy, cz), (rx, ry, rz) = blob.center, blob.radii
         g = bump(self.z, cz, rz)
         if g < 0.1:
             return
@@ -70,7 +70,7 @@ class Canvas:
         self.cover(box, coverage(d, min(rx, ry), self.pixel, blob.rim_mm) * free, blob.label, blob.value, place)
 
     def cover(self, box: tuple[slice, slice], share: Array, label: Organ | None, value: Value, place: int = 0) -> None:
-        """Cover a share, float32 (h, w) 0 to 1, of each pixel of ``box``; those covered by half get the label."""
+        """Cover a share, float32 (h, w), 0 to 1, of each pixel of ``box``; label those that are covered by half."""
         most = share > 0.5
         if label is not None:
             self.lab[box][most] = label
@@ -82,9 +82,9 @@ class Canvas:
 
 
 def coverage(d: Array, radius: float, pixel: float, inset_mm: float = 0.0) -> Array:
-    """The share of each pixel within the ellipse where d < 1, or within one narrower by ``inset_mm``.
+    """Return the share of each pixel within the ellipse where d < 1, or within one narrower by ``inset_mm``.
 
-    d: float32 (h, w), a normalised radius; radius and pixel in mm.
+    d: float32 (h, w), a normalized radius; radius and pixel in mm.
     """
     share: Array = np.clip(((1 - d) * np.float32(radius) - np.float32(inset_mm)) / np.float32(pixel) + 0.5, 0, 1)
     return share

@@ -21,23 +21,23 @@ _ADRENAL = Value(20.0, ((Organ.AORTA, 0.25),))
 
 @dataclass(frozen=True)
 class Trunk:
-    """Tubes of one label; ``tube.portal`` tells the portal system, whose HU differ from the hepatic veins'."""
+    """Tubes of one label; ``tube.portal`` marks the portal system, whose HU differ from those of the hepatic veins."""
 
     tubes: tuple[Tube, ...]
     label: Organ
 
 
 def draw_trunks(p: Patient, rng: Rng) -> list[Trunk]:
-    """The portal trunk with its roots, the arteries of the gut and the liver, renal veins and the bile duct."""
+    """Draw the portal trunk with its roots, the arteries of the gut and the liver, renal veins and the bile duct."""
     u, height = rng.uniform, p.length_mm
     hilum = np.array([p.hilum[0] * p.ac, p.hilum[1] * p.bc, p.hilum_s * height])
     aorta = np.array([p.aorta[0], p.aorta[1], 0.0])
     low = (p.hilum_s + u(0.12, 0.22)) * height
     neck = np.array([u(-2, 10), aorta[1] - u(20, 32), low])
     spleen = np.array([(p.spleen.cx - 0.2) * p.ac, (p.spleen.cy - 0.05) * p.bc, p.spleen_s * height + 20])
-    coeliac = np.array([aorta[0], aorta[1] - p.aorta[2] - 14, low - u(20, 40)])
-    root = np.array([aorta[0], aorta[1], coeliac[2] + 3])
-    sma_z = coeliac[2] + u(10, 20)
+    celiac = np.array([aorta[0], aorta[1] - p.aorta[2] - 14, low - u(20, 40)])
+    root = np.array([aorta[0], aorta[1], celiac[2] + 3])
+    sma_z = celiac[2] + u(10, 20)
     sma = np.array([aorta[0], aorta[1] - p.aorta[2] - u(8, 14), sma_z + 14])
     front = np.array([*(hilum[:2] + [-8.0, -4.0]), hilum[2]])
     trunks = [
@@ -46,11 +46,11 @@ def draw_trunks(p: Patient, rng: Rng) -> list[Trunk]:
         _trunk(rng, [neck, (neck + spleen) / 2 + [0.0, 8.0, 0.0], spleen], u(3.5, 6.0), Organ.VESSEL, True),
         _trunk(
             rng,
-            [root, coeliac, (coeliac + hilum) / 2 + [0.0, -6.0, 0.0], hilum + [4.0, -6.0, 0.0]],
+            [root, celiac, (celiac + hilum) / 2 + [0.0, -6.0, 0.0], hilum + [4.0, -6.0, 0.0]],
             u(1.5, 3),
             Organ.AORTA,
         ),
-        _trunk(rng, [coeliac, (coeliac + spleen) / 2 + [0.0, 4.0, -8.0], spleen], u(1.3, 2.8), Organ.AORTA),
+        _trunk(rng, [celiac, (celiac + spleen) / 2 + [0.0, 4.0, -8.0], spleen], u(1.3, 2.8), Organ.AORTA),
         _trunk(rng, [[aorta[0], aorta[1], sma_z], sma, sma + [0.0, -6.0, 0.6 * height]], u(2.5, 4.5), Organ.AORTA),
         _trunk(
             rng,
@@ -78,19 +78,19 @@ def _trunk(rng: Rng, points: Sequence[Array | list[float]], radius: float, label
 
 
 def draw_adrenals(p: Patient, rng: Rng) -> list[Blob]:
-    """Two thin limbs a side, meeting in front."""
+    """Draw two thin limbs per side, which meet in front."""
     blobs = []
     for side in (-1, 1):
         x, y = side * rng.uniform(28, 40), p.spine_y - p.spine_r * rng.uniform(0.2, 0.6)
         z, length, thick = rng.uniform(0.5, 0.7) * p.length_mm, rng.uniform(8, 14), rng.uniform(1.2, 2.4)
         for tilt in (1.1, 2.1):
-            centre = (x + 0.8 * length * np.cos(tilt), y + 0.8 * length * np.sin(tilt), z)
-            blobs.append(Blob(centre, (length, thick, 18), _ON, Organ.SOFT, _ADRENAL, tilt, decoy=False))
+            center = (x + 0.8 * length * np.cos(tilt), y + 0.8 * length * np.sin(tilt), z)
+            blobs.append(Blob(center, (length, thick, 18), _ON, Organ.SOFT, _ADRENAL, tilt, decoy=False))
     return blobs
 
 
 def paint_trunks(lab: Array, p: Patient, plane: Plane, trunks: list[Trunk]) -> Array:
-    """Paint the trunks into fat and soft tissue; returns bool (H, W), what belongs to the portal system."""
+    """Paint the trunks into fat and soft tissue; return the pixels of the portal system, bool (H, W)."""
     portal = np.zeros(lab.shape, bool)
     free = allowed(_ON)
     for trunk in trunks:

@@ -12,7 +12,10 @@ from .shapes import Array
 
 @dataclass(frozen=True)
 class Tube:
-    """start, end: float64 (3,) in mm (x, y, z); radius in mm; portal: of the portal vein, not of a hepatic vein."""
+    """A straight piece of a vessel.
+
+    start, end: float64 (3,) in mm (x, y, z); radius in mm; portal: of the portal vein, not of a hepatic vein.
+    """
 
     start: Array
     end: Array
@@ -21,7 +24,7 @@ class Tube:
 
 
 def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
-    """The three hepatic veins, from the IVC, and four branches of the portal vein, from the hilum."""
+    """Draw the three hepatic veins, from the IVC, and four branches of the portal vein, from the hilum."""
     mm = np.array([p.ac, p.bc, p.length_mm])
     tubes: list[Tube] = []
 
@@ -59,7 +62,7 @@ def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
 
 
 def distance_to(tube: Tube, p: Patient, plane: Plane) -> tuple[tuple[slice, slice], Array] | None:
-    """The pixels about a tube, and their squared distance to its axis in mm^2, float32 (h, w); None off this plane."""
+    """Return the pixels around a tube and their squared distance to its axis, mm^2, float32 (h, w); None off plane."""
     a, b, rad, z = tube.start, tube.end, tube.radius, plane.s * p.length_mm
     if not min(a[2], b[2]) - rad <= z <= max(a[2], b[2]) + rad:
         return None
@@ -79,7 +82,7 @@ def distance_to(tube: Tube, p: Patient, plane: Plane) -> tuple[tuple[slice, slic
 
 
 def vessel_sections(tubes: list[Tube], p: Patient, plane: Plane) -> tuple[Array, Array]:
-    """Cross-section of the vessel trees: (all, portal only), both bool (H, W)."""
+    """Return the cross-section of the vessel trees: (all, portal only), both bool (H, W)."""
     out, portal = np.zeros(plane.x.shape, bool), np.zeros(plane.x.shape, bool)
     for tube in tubes:
         found = distance_to(tube, p, plane)

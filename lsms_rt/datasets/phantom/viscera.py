@@ -1,4 +1,4 @@
-"""The organs about the liver: bowel, stomach, pancreas, spleen, kidneys and the great vessels."""
+"""The organs around the liver: bowel, stomach, pancreas, spleen, kidneys and the great vessels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STOMACH_WALL_MM = 4.0
 
 
 def paint_gut(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
-    """Bowel loops where a smooth noise is high; more of them caudally and in front."""
+    """Paint bowel loops where a smooth noise is high; more of them caudally and in front."""
     s, v, matrix = plane.s, plane.v, plane.matrix
     n = p.gut.at(s, matrix)
     n = n - p.gut_level + np.float32(1.6 * ramp((s - 0.25) / 0.5) - 1.0) - 0.6 * v * (v > 0)
@@ -26,7 +26,7 @@ def paint_gut(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
 
 
 def paint_viscera(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
-    """Stomach, pancreas and spleen within ``room`` (bool, H, W)."""
+    """Paint stomach, pancreas and spleen within ``room`` (bool, H, W)."""
     u, v, s = plane.u, plane.v, plane.s
     sg = bump(s, 0.25, p.stomach_half)
     if sg > 0.15:
@@ -55,7 +55,7 @@ def paint_viscera(lab: Array, p: Patient, plane: Plane, room: Array) -> None:
 
 
 def paint_retroperitoneum(lab: Array, p: Patient, plane: Plane) -> None:
-    """Kidneys, the muscles beside the spine, aorta and IVC."""
+    """Paint kidneys, the muscles beside the spine, aorta and IVC."""
     for kidney in p.kidneys:
         g = bump(plane.s, kidney.s, kidney.half)
         if g >= 0.2:

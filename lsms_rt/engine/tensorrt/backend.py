@@ -47,7 +47,7 @@ class TensorRtBackend:
 
     Raises:
         EngineError: a subclass says why the engine cannot run here; nothing has run on the GPU then.
-        MachineError: a subclass says what this machine lacks.
+        MachineError: something is missing on this machine; the subclass says what.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.errors import EngineError, MachineError, OutOfDeviceMemoryError
+from lsms_rt.errors import EngineError, MissingDependencyError, OutOfDeviceMemoryError
 
 INSTALL = "pip install pycuda cuda-bindings (pycuda is compiled: it needs nvcc on the PATH)"
 
@@ -81,7 +81,9 @@ class Device:
         try:
             import pycuda.driver as cuda
         except ImportError as error:
-            raise MachineError(f"TensorRT engines need pycuda, which is missing ({error}); {INSTALL}") from error
+            raise MissingDependencyError(
+                f"TensorRT engines need pycuda, which is missing ({error}); {INSTALL}"
+            ) from error
         self._cuda, self.integrated = cuda, integrated
         with self._translated():
             cuda.init()

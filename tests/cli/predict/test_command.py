@@ -70,8 +70,8 @@ def test_a_result_is_saved_before_a_later_input_fails(capsys: pytest.CaptureFixt
 
 def test_a_picture_says_what_it_is_taken_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
-    Image.fromarray(np.full((64, 64), 128, np.uint8)).save(tmp_path / "grey.png")
-    arguments = ("predict", "demo", str(tmp_path / "grey.png"), "--text", TEXT, "--json")
+    Image.fromarray(np.full((64, 64), 128, np.uint8)).save(tmp_path / "gray.png")
+    arguments = ("predict", "demo", str(tmp_path / "gray.png"), "--text", TEXT, "--json")
     refused(capsys, 2, "--window", *arguments)
     code, out, err = run(capsys, *arguments, "--window", "40", "400")
     assert code == 0
