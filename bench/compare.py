@@ -9,6 +9,7 @@ from typing import Any
 from lsms_rt.errors import InputError
 
 from .cold_start import FIELDS
+from .options import NOISE
 from .records import ENGINES, SCALING, Record, device_of
 from .samples import Ratio, Samples, unpaired_ratio
 from .values import values_of
@@ -18,8 +19,6 @@ MORE_IS_BETTER = ("slices/s", "times ours")
 MIN_SAMPLES = 5
 # Relative difference of two processes' latencies (up to a sixth was seen), which the spread within one does not show.
 PROCESS = 0.2
-# Relative difference of two equal runs on one machine (two runs on a shared host: up to this).
-NOISE = 0.05
 
 
 @dataclass(frozen=True)

@@ -263,18 +263,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _print_floors(found: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    print("fused/unfused, for one SVLA block; computed from bytes, operations and ceilings, not measured")
-    print(table(found))
-    for preset in options.preset:
-        for name, gpu in GPUS.items():
-            floors = ", ".join(
-                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
-                for b in options.batch
-            )
-            print(f"image graph, {preset}, {name}: {floors}")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(

@@ -13,6 +13,8 @@ import pytest
 from predictions import SLICES, TEXT, answer, opened, predict
 
 from lsms_rt.atomic import atomic_file
+from lsms_rt.cli.predict import outputs
+from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
 from lsms_rt.writing.montage import MAX_TILES, save_montage
 
@@ -142,5 +144,18 @@ def test_a_montage_of_many_slices_has_a_bound(tmp_path: Path) -> None:
 
 
 def test_seg_and_nifti_need_a_folder(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict(series, "--text", TEXT, "--seg") == 2
-    assert "--seg write files; add -o DIR" in capsys.readouterr().err
+    for option in ("--seg", "--empty-seg", "--nifti"):
+        assert predict(series, "--text", TEXT, option) == 2
+        assert f"error: {option} writes files; add -o DIR" in capsys.readouterr().err
+    assert predict(series, "--text", TEXT, "--seg", "--nifti") == 2
+    assert "error: --nifti and --seg write files; add -o DIR" in capsys.readouterr().err
+
+
+def test_a_format_that_needs_no_library_needs_a_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = outputs.SeriesOutput(
+        file="rtstruct.dcm", requested=lambda request: True, option=lambda request: "--rtstruct", write=lambda *_: None
+    )
+    monkeypatch.setattr(outputs, "OUTPUTS", (row,))
+    with pytest.raises(InputError, match="--rtstruct writes files; add -o DIR"):
+        outputs.check_outputs(Request(text=TEXT))
+    outputs.check_outputs(Request(text=TEXT, output=Path("out")))
