@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lsms_rt.bench.records import SCALING, record_of
+from lsms_rt.bench.records import ENGINES, record_of
 from lsms_rt.cli.bench import check_output, print_record
 from lsms_rt.errors import InputError
 
@@ -35,7 +35,7 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> 
 
 
 def test_a_record_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record, file = record_of(SCALING, ("numpy",), axes={}, operators=[]), tmp_path / "new" / "run.json"
+    record, file = record_of(ENGINES, ("numpy",), engines={}), tmp_path / "new" / "run.json"
     print_record(record, Namespace(json=True, output=file))
     out, err = capsys.readouterr()
     assert json.loads(out) == json.loads(file.read_text()) == record
