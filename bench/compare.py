@@ -105,11 +105,17 @@ def _cautions(a: Record, b: Record) -> list[str]:
         for key in ("digest", "backend", "precision", "image_size"):
             if first["engine"][key] != second["engine"][key]:
                 cautions.append(f"{name}: {key} differs: {first['engine'][key]} vs. {second['engine'][key]}")
-        if any(first["method"][key] != second["method"][key] for key in ("threads", "effort")):
-            cautions.append(f"{name}: threads or effort differ")
+        for key in ("threads", "effort"):
+            values = [record["method"][key] for record in (first, second)]
+            if values[0] != values[1]:
+                cautions.append(f"{name}: {key} differs: {_words(values[0])} vs. {_words(values[1])}")
     names = {"what": "what was measured", "image_size": "image size", "slices": "length of the series"}
     for field, words in (names | {"weights": "weights"}).items():
         first, second = a.get(field), b.get(field)
         if first != second and not isinstance(first, dict):
             cautions.append(f"{words} differs: {first} vs. {second}")
     return cautions
+
+
+def _words(value: Any) -> str:
+    return ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)

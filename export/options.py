@@ -32,7 +32,7 @@ class PlanOptions:
         targets: GPUs that a plan of TensorRT for RTX supports ("sm_86", ...); empty for all that the library knows.
         workspace_mib: scratch memory that one layer may use, in MiB; None for all of the GPU's.
         timing_cache: file with kernel timings, read if it exists and written after the build; TensorRT only.
-        version_compatible: whether newer versions of the same major can run the plan; TensorRT only.
+        version_compatible: whether newer versions with the same major number can run the plan; TensorRT only.
         hardware: GPUs that can run the plan, a key of ``HARDWARE``; TensorRT only.
         optimization_level: the builder's optimization level, 0 to 5; None for its default; TensorRT only.
     """

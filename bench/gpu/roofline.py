@@ -264,18 +264,20 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--preset",
         nargs="+",
         choices=list(PRESETS),
         default=["tiny", "base"],
-        help="small and large have base's shapes",
+        help="small and large have base's shapes (default: %(default)s)",
     )
-    parser.add_argument("--image-size", type=image_side, default=512, help="side of the input, a multiple of 32")
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices per call")
+    parser.add_argument(
+        "--image-size", type=image_side, default=512, help="side of the input, a multiple of 32 (default: %(default)s)"
+    )
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices per call (default: %(default)s)")
     add_output_options(parser)
-    parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset")
+    parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset (default: none)")
     options = parser.parse_args(argv)
     rows = floors(options.preset, options.image_size, options.batch)
     lines = [

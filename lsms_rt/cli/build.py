@@ -100,7 +100,9 @@ def _add_plan(group: argparse._ArgumentGroup) -> None:
         help="tensorrt: hardware compatibility with other GPUs",
     )  # fmt: skip
     group.add_argument(
-        "--version-compatible", action="store_true", help="tensorrt: also run with newer versions of the same major"
+        "--version-compatible",
+        action="store_true",
+        help="tensorrt: also run with newer versions with the same major number",
     )
     group.add_argument(
         "--optimization-level", type=whole_number(0, 5), metavar="N",

@@ -158,6 +158,18 @@ def test_compare_sees_what_changed_and_nothing_else() -> None:
     assert compare(peers_record(), other)[1] == ["devices differ: a CPU vs. another"]
 
 
+def test_compare_tells_how_the_measurements_differ() -> None:
+    def engine(seconds: float, threads: int) -> dict[str, Any]:
+        facts = {"digest": "d", "backend": "b", "precision": "fp32", "image_size": 64}
+        return {"engine": facts, "method": {"threads": threads, "effort": {"measure_s": seconds, "least_samples": 3}}}
+
+    a, b = peers_record() | {"engines": {"e": engine(3.0, 1)}}, peers_record() | {"engines": {"e": engine(0.3, 2)}}
+    assert compare(a, b)[1] == [
+        "e: threads differs: 1 vs. 2",
+        "e: effort differs: measure_s 3.0, least_samples 3 vs. measure_s 0.3, least_samples 3",
+    ]
+
+
 def test_few_samples_give_no_verdict() -> None:
     few = [peers_record(scale) | {"launches": 3, "rounds": 3} for scale in (1.0, 1.5)]
     assert {d.verdict for d in compare(*few)[0]} == {"unclear"}
