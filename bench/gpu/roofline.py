@@ -189,7 +189,8 @@ def image_graph_floor(preset: str, image_size: int, batch: int, gpu: Gpu, dtype:
         steps = [*fused(shape, batch), *rest_of_block(shape, batch, ratio)]
         total += depth * block_floor(steps, gpu, shape, batch)
         z = sizes(shape, batch)
-        source = previous or 9 * config.in_channels  # the stem's first convolution is small beside its second
+        # The stem's first convolution is small beside its second.
+        source = previous or 9 * config.in_channels
         ends = [Step("downsample", 3 * z.map, 9 * source * shape.channels * z.pixels), Step("LayerNorm", 2 * z.map, 0)]
         total += block_floor(ends, gpu, shape, batch)
         previous = shape.channels

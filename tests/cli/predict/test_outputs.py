@@ -36,7 +36,8 @@ def test_a_series_leaves_all_that_was_promised(
         assert int(mask.sum()) == record["pixels"] and mask.shape == tuple(record["shape"])
         assert (out / record["overlay"]).stat().st_size > 1000
     assert opened(out / "montage.png").shape[1] > 200
-    assert not list(out.glob(".*"))  # nothing half-written is left
+    # No partial file is left.
+    assert not list(out.glob(".*"))
 
 
 def test_a_damaged_file_in_the_middle_does_not_stop_the_rest(
@@ -60,7 +61,8 @@ def test_an_input_that_cannot_be_read_does_not_stop_the_others(
     assert "not read: input 2: " in capsys.readouterr().err
     document = json.loads((out / "results.json").read_text())
     assert [row["input"] for row in document["series"]] == [1, 3] and len(document["results"]) == 2
-    assert predict(tmp_path / "bad.dcm", tmp_path / "none.dcm", "--text", TEXT) == 2  # nothing at all could be read
+    # Nothing at all could be read.
+    assert predict(tmp_path / "bad.dcm", tmp_path / "none.dcm", "--text", TEXT) == 2
 
 
 def test_what_was_said_of_an_earlier_series_is_taken_away(series: Path, tmp_path: Path) -> None:
@@ -70,7 +72,8 @@ def test_what_was_said_of_an_earlier_series_is_taken_away(series: Path, tmp_path
     assert (out / "segmentation.dcm").exists() and (out / "montage.png").exists()
     for file in series.iterdir():
         ds = pydicom.dcmread(file)
-        ds.PixelData = bytes(len(ds.PixelData))  # air: nothing is found
+        # Air: nothing is found.
+        ds.PixelData = bytes(len(ds.PixelData))
         ds.save_as(file)
     assert predict(series, "--text", TEXT, "-o", out, "--seg") == 0
     assert json.loads((out / "results.json").read_text())["series"][0]["found"] == 0
