@@ -9,6 +9,7 @@ from typing import Any
 from lsms_rt.errors import InputError
 
 from .cold_start import FIELDS
+from .options import NOISE
 from .records import ENGINES, SCALING, Record, device_of
 from .samples import Ratio, Samples, unpaired_ratio
 from .values import values_of
@@ -18,8 +19,6 @@ MORE_IS_BETTER = ("slices/s", "times ours")
 MIN_SAMPLES = 5
 # Relative difference of two processes' latencies (up to a sixth was seen), which the spread within one does not show.
 PROCESS = 0.2
-# Relative difference of two equal runs on one machine (two runs on a shared host: up to this).
-NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,17 @@ def _cautions(a: Record, b: Record) -> list[str]:
         for key in ("digest", "backend", "precision", "image_size"):
             if first["engine"][key] != second["engine"][key]:
                 cautions.append(f"{name}: {key} differs: {first['engine'][key]} vs. {second['engine'][key]}")
-        if any(first["method"][key] != second["method"][key] for key in ("threads", "effort")):
-            cautions.append(f"{name}: threads or effort differ")
+        for key in ("threads", "effort"):
+            values = [record["method"][key] for record in (first, second)]
+            if values[0] != values[1]:
+                cautions.append(f"{name}: {key} differs: {_words(values[0])} vs. {_words(values[1])}")
     names = {"what": "what was measured", "image_size": "image size", "slices": "length of the series"}
     for field, words in (names | {"weights": "weights"}).items():
         first, second = a.get(field), b.get(field)
         if first != second and not isinstance(first, dict):
             cautions.append(f"{words} differs: {first} vs. {second}")
     return cautions
+
+
+def _words(value: Any) -> str:
+    return ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)

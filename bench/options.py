@@ -12,7 +12,7 @@ from lsms_rt.model.config import TextConfig
 
 from .timing import FULL, QUICK, Effort
 
-# Relative difference between two runs that `bench compare` ignores.
+# Relative difference that `bench compare` ignores: two equal runs on a shared host differed by up to this.
 NOISE = 0.05
 # Sensors average over tenths of a second, so that a shorter run would measure the sensor.
 ENERGY_S = 10.0

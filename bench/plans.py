@@ -10,8 +10,8 @@ import argparse
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from lsms_rt.model.config import PRESETS
 
 from .records import PLANS, add_output_options, put, record_of, write
 from .tables import rows_table
+from .timing import timed
 
 PRECISIONS = ("fp32", "fp16")
 
@@ -37,14 +38,13 @@ def build(name: str, precision: str, image_size: int, max_batch: int) -> dict[st
     model = LSMS(preset(name, image_size=image_size, text=TextConfig())).eval().fold_decoder()
     row: dict[str, Any] = {"preset": name, "precision": precision, "image_size": image_size, "max_batch": max_batch}
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        paths = export_graphs(model.half() if precision == "fp16" else model, Path(folder))
-        row["export_s"] = round(time.perf_counter() - begin, 1)
+        typed = model.half() if precision == "fp16" else model
+        paths, export_s = timed(partial(export_graphs, typed, Path(folder)))
+        row["export_s"] = round(export_s, 1)
         for path in paths:
-            begin = time.perf_counter()
-            plan, report = build_plan(RTX, path, batch_profile(max_batch), PlanOptions())
+            (plan, report), build_s = timed(partial(build_plan, RTX, path, batch_profile(max_batch), PlanOptions()))
             row[path.stem] = {
-                "build_s": round(time.perf_counter() - begin, 1),
+                "build_s": round(build_s, 1),
                 "graph_mb": round(path.stat().st_size / 1e6, 1),
                 "plan_mb": round(len(plan) / 1e6, 1),
                 "summary": report["summary"],

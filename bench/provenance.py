@@ -49,7 +49,8 @@ def _commit() -> str:
     def git(*words: str) -> str:
         try:
             done = subprocess.run(["git", "-C", str(home), *words], capture_output=True, text=True, check=False)
-        except OSError:  # git is not installed
+        except OSError:
+            # Git is not installed.
             return ""
         return done.stdout.strip()
 

@@ -90,8 +90,10 @@ def answer(engine: Path, picture: Path | None) -> list[RealAnswer]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("engine", nargs="?", type=Path, default=demo_engine(), help="engine directory")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "engine", nargs="?", type=Path, default=demo_engine(), help="engine directory (default: %(default)s)"
+    )
     parser.add_argument("--picture", type=Path, help="PNG to write (default: none)")
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = [vars(row) for row in answer(options.engine, options.picture)]

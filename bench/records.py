@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.atomic import write_text
 from lsms_rt.digest import sha256_of_json
 from lsms_rt.errors import InputError
 
@@ -81,11 +82,11 @@ def write(path: Path, record: Record) -> None:
     """Write a record; rows of plain values take one line each, so that a changed row is a changed line."""
     rows = record.get("rows")
     if not (isinstance(rows, list) and rows and all(_is_flat(row) for row in rows)):
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_text(path, json.dumps(record, indent=1) + "\n")
         return
     rest = json.dumps({name: value for name, value in record.items() if name != "rows"}, indent=1)
     body = ",\n".join(json.dumps(row) for row in rows)
-    path.write_text(f'{rest.removesuffix("}").rstrip()},\n "rows": [\n{body}\n]}}\n')
+    write_text(path, f'{rest.removesuffix("}").rstrip()},\n "rows": [\n{body}\n]}}\n')
 
 
 def _is_flat(row: Any) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from lsms_rt.atomic import write_text
 from lsms_rt.errors import InputError, MissingDependencyError
 
 from .records import read
@@ -47,7 +48,7 @@ def write_report(files: list[Path], output: Path) -> list[Path]:
         written += pictures
         parts += [f"## {stem}", "", markdown(record), *(f"![{stem}]({picture.name})\n" for picture in pictures)]
     page = output / "report.md"
-    page.write_text("\n".join(parts))
+    write_text(page, "\n".join(parts))
     return [page, *written]
 
 
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("texts", nargs="+", type=Path, metavar="FILE.md", help="texts with <!-- bench: ... --> in them")
     for path in parser.parse_args(argv).texts:
         text = filled(path.read_text(), Path())
-        path.write_text(text)
+        write_text(path, text)
         for file in re.findall(r"<!-- bench: (\S+\.json)", text):
             stem = Path(file).stem
             if f"({stem}.png)" in text:

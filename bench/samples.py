@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.calibration.options import RESAMPLES
+
 PERCENTILES = (50, 90, 95, 99)
-# Of a bootstrap: the ends of its 95 % interval are then good to about a hundredth of the interval.
-RESAMPLES = 2000
 CONFIDENCE = 0.95
 # Coefficient of variation above which trtexec, too, calls a run unstable.
 MAX_COV = 0.025

@@ -12,6 +12,7 @@ OURS, OTHERS, DOT, GRAY = "#c0392b", "#7f8c8d", "#2c3e50", "#7f8c8d"
 GOOD, BAD = "tab:blue", "tab:red"
 # Outlines on CT slices.
 TRUTH, REFERENCE, PREDICTED = "lime", "deepskyblue", "red"
+# Lines that guide the eye.
 GUIDE = "0.6"
 
 

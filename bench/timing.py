@@ -46,9 +46,14 @@ ON_GPU = Effort(0.1, 0.3, 20)
 
 def seconds(run: Callable[[], object], clock: Clock = time.perf_counter) -> float:
     """Return the wall time of one call."""
+    return timed(run, clock)[1]
+
+
+def timed(run: Callable[[], Value], clock: Clock = time.perf_counter) -> tuple[Value, float]:
+    """Return the result of one call, and its wall time in seconds."""
     begin = clock()
-    run()
-    return clock() - begin
+    value = run()
+    return value, clock() - begin
 
 
 def measure(run: Callable[[], object], effort: Effort, clock: Clock = time.perf_counter) -> Samples:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lsms_rt
+from lsms_rt.atomic import atomic_file
 from lsms_rt.datasets.choose import Rows, record, select_rows
 from lsms_rt.digest import sha256
 from lsms_rt.errors import EngineInvalidError, InputError
@@ -129,7 +130,8 @@ def calibrate(
     recipe = _recipe(candidates, effects, result, ranges, rows, slices_digest, options)
     write_json(output / RECIPE, asdict(recipe))
     selected = {unit.key for unit in result.units}
-    (output / PICTURE).write_bytes(layers_picture(units, effects, selected, result.trials))
+    with atomic_file(output / PICTURE) as part:
+        part.write_bytes(layers_picture(units, effects, selected, result.trials))
     return Calibration(recipe, output, units, effects, result)
 
 

@@ -27,7 +27,8 @@ from lsms_rt.tokenizer import Tokenizer
 
 from .recipe import GRAPHS, Ranges
 
-Feeds = dict[str, np.ndarray]  # the inputs of one run of a graph, by name
+# The inputs of one run of a graph, by name.
+Feeds = dict[str, np.ndarray]
 
 
 def open_candidates(engine: Path, threads: int | None = None) -> Candidates:

@@ -23,10 +23,14 @@ from .statistics import Comparison, compare_answers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_WORST = 6  # answers shown in the report
-PHANTOM_SEED = MAX_SEED - 1  # nothing was trained, calibrated or reported on these cases
-PER_CASE = 25  # sentences asked per case, of about forty
-MAX_MATRIX = 1024  # side of a phantom slice in pixels
+# Answers shown in the report.
+MAX_WORST = 6
+# Nothing was trained, calibrated or reported on these cases.
+PHANTOM_SEED = MAX_SEED - 1
+# Sentences asked per case, of about forty.
+PER_CASE = 25
+# Side of a phantom slice in pixels.
+MAX_MATRIX = 1024
 
 
 @dataclass(frozen=True)

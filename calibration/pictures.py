@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsms_rt.bench.style import BAD, GOOD, PREDICTED, REFERENCE, TRUTH, new_figure, png
+from lsms_rt.bench.style import BAD, GOOD, GUIDE, PREDICTED, REFERENCE, TRUTH, new_figure, png
 from lsms_rt.datasets.phantom.sheet import WINDOW
 from lsms_rt.datasets.questions import Answer
 
@@ -18,8 +18,10 @@ from .statistics import SMALL_MM, area_pairs
 if TYPE_CHECKING:
     from .gate import GateCase
 
-MAX_LABELS = 14  # pairs of units to label: the noisiest, and the largest
-MIN_NOISE = 1e-12  # smaller values are drawn here, because the axis is logarithmic
+# Pairs of units to label: the noisiest, and the largest.
+MAX_LABELS = 14
+# Smaller values are drawn here, because the axis is logarithmic.
+MIN_NOISE = 1e-12
 
 
 def layers_picture(units: list[Unit], effects: dict[str, Effect], selected: set[str], trials: list[Trial]) -> bytes:
@@ -59,7 +61,7 @@ def layers_picture(units: list[Unit], effects: dict[str, Effect], selected: set[
             [100 * trial.comparison.dice.drop for trial in tried if trial.comparison.dice],
             c=color, marker=marker, label="within the budget" if passed else "exceeds the budget",
         )  # fmt: skip
-    right.axhline(0, color="0.6", linewidth=0.8)
+    right.axhline(0, color=GUIDE, linewidth=0.8)
     right.set(
         xlabel="% of all dense multiply-accumulates in INT8", ylabel="loss of mean Dice, points",
         title="trials on held-out slices", xlim=(0, 100),
@@ -98,7 +100,7 @@ def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
         points = np.array(these, float).reshape(-1, 2)
         label = f"lesions {'below' if small else 'of at least'} {SMALL_MM:.0f} mm"
         right.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color=color, label=label)
-    right.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
+    right.plot((0, 1), (0, 1), color=GUIDE, linewidth=0.8)
     right.set(title="Dice with the true mask", xlabel="reference", ylabel="engine", aspect="equal")
     right.legend(fontsize=8)
     for axis in (left, right):

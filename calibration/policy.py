@@ -6,9 +6,12 @@ import math
 
 from .statistics import SMALL_MM, Comparison
 
-MIN_DICE = 0.1  # of the reference; below it, a loss cannot be detected
-MIN_POSITIVE = 10  # positive sentences
-MIN_EMPTY = 10  # negative sentences for which the reference's mask is empty
+# Mean Dice of the reference; below it, a loss cannot be detected.
+MIN_DICE = 0.1
+# Positive sentences.
+MIN_POSITIVE = 10
+# Negative sentences for which the reference's mask is empty.
+MIN_EMPTY = 10
 
 
 def failures(comparison: Comparison, max_dice_drop: float) -> list[str]:

@@ -15,10 +15,12 @@ from lsms_rt.errors import InputError
 
 RECIPE = "recipe.json"
 GRAPHS = ("text", "image")
-IMAGE_DIGITS = 16  # digits of an image's SHA-256 that a recipe keeps
+# Digits of an image's SHA-256 that a recipe keeps.
+IMAGE_DIGITS = 16
 FORMAT = 1
 AGAIN = "calibrate again: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
-Ranges = dict[str, dict[str, float]]  # graph name -> layer name -> largest magnitude of the layer's input
+# Graph name -> layer name -> largest magnitude of the layer's input.
+Ranges = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from .recipe import Ranges
 from .sensitivity import Effect, Unit, ranges_of_units
 from .statistics import Comparison, compare_answers
 
-MAX_MARGIN_TRIALS = 4  # smaller sets to try; if none passes, the largest that passed is selected
+# Smaller sets to try; if none passes, the largest set that passed is selected.
+MAX_MARGIN_TRIALS = 4
 
 
 @dataclass(frozen=True)

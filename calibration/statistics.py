@@ -11,9 +11,12 @@ import numpy as np
 
 from lsms_rt.datasets.questions import Answer
 
-SMALL_MM = 10.0  # a lesion is small if a disc of its area has a smaller diameter
-RESAMPLES = 2000  # bootstrap resamples of the cases, for the interval of the mean Dice drop
-Pairs = Sequence[tuple[Answer, Answer]]  # (reference, engine)
+from .options import RESAMPLES
+
+# A lesion is small if a disc of its area has a smaller diameter.
+SMALL_MM = 10.0
+# (reference, engine)
+Pairs = Sequence[tuple[Answer, Answer]]
 
 
 @dataclass(frozen=True)

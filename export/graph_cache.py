@@ -6,18 +6,19 @@ They hold the weights, so the folder is readable by the user only.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import lsms_rt
+from lsms_rt.atomic import atomic_file
+from lsms_rt.digest import sha256, sha256_of_file, sha256_of_json
+from lsms_rt.errors import InputError
 from lsms_rt.machine.cache import cache_folder
 from lsms_rt.model import LSMS
 
@@ -50,16 +51,15 @@ def graph_key(model: LSMS) -> str:
     These are its weights, their type, its sizes and kernels, the source of the modules that take part, and the versions
     of the libraries.
     """
-    digest = hashlib.sha256()
     facts = [lsms_rt.__version__, sys.version, model.kernels, model.config.to_dict(), [*map(_version, LIBRARIES)]]
-    digest.update(json.dumps(facts, sort_keys=True).encode())
     root = Path(lsms_rt.__file__).parent
-    for path in sorted(path for name in SOURCES for path in (root / name).rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    files = sorted(path for name in SOURCES for path in (root / name).rglob("*.py"))
+    sources = [(str(path.relative_to(root)), sha256_of_file(path)) for path in files]
+    weights = [
+        (name, str(tensor.dtype), tuple(tensor.shape), sha256(tensor.detach().cpu().contiguous().numpy().tobytes()))
+        for name, tensor in sorted(model.state_dict().items())
+    ]
+    return sha256_of_json([facts, sources, weights])
 
 
 def _version(library: str) -> str:
@@ -79,7 +79,7 @@ def _read(path: Path) -> Graphs | None:
     try:
         for name, (size, digest) in json.loads(first).items():
             graphs[name], rest = rest[:size], rest[size:]
-            if hashlib.sha256(graphs[name]).hexdigest() != digest:
+            if sha256(graphs[name]) != digest:
                 raise ValueError(f"{name} has changed")
     except (ValueError, TypeError, AttributeError) as error:
         log.warning("an entry of the cache of exported graphs is damaged (%s); it is made again", error)
@@ -93,21 +93,16 @@ def _read(path: Path) -> Graphs | None:
 
 def _write(path: Path, graphs: Graphs) -> None:
     """Write an entry atomically.  A folder that cannot be written only costs the next build its time."""
-    header = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in graphs.items()}
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    header = {name: (len(data), sha256(data)) for name, data in graphs.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with part.open("wb") as file:
+        with atomic_file(path) as part, part.open("wb") as file:
             os.chmod(part, 0o600)
             file.write(json.dumps(header).encode() + b"\n")
             file.writelines(graphs.values())
-        part.replace(path)
         _evict(path.parent)
-    except OSError as error:
-        log.warning("the exported graphs are not cached: %s", error.strerror)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    except (InputError, OSError) as error:
+        log.warning("the exported graphs are not cached: %s", getattr(error.__cause__ or error, "strerror", error))
 
 
 def _evict(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt.calibration.options import MAX_DICE_DROP, check_budget
-from lsms_rt.engine.manifest import batch_profile
+from lsms_rt.engine.manifest import MAX_BATCH, batch_profile
 from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, VARIANTS, TensorRtVariant
@@ -20,7 +20,6 @@ PRECISIONS = ("fp32", "fp16", "int8")
 # Precision of the layers of an INT8 engine that stay in floating point.
 REST_PRECISIONS = ("fp16", "fp32")
 KERNELS = ("auto", "triton", "stock")
-MAX_BATCH = 1024
 MAX_VERIFY_SLICES = 10_000
 MAX_GATE_SENTENCES = 1_000_000
 
@@ -33,7 +32,7 @@ class PlanOptions:
         targets: GPUs that a plan of TensorRT for RTX supports ("sm_86", ...); empty for all that the library knows.
         workspace_mib: scratch memory that one layer may use, in MiB; None for all of the GPU's.
         timing_cache: file with kernel timings, read if it exists and written after the build; TensorRT only.
-        version_compatible: whether newer versions of the same major can run the plan; TensorRT only.
+        version_compatible: whether newer versions with the same major number can run the plan; TensorRT only.
         hardware: GPUs that can run the plan, a key of ``HARDWARE``; TensorRT only.
         optimization_level: the builder's optimization level, 0 to 5; None for its default; TensorRT only.
     """

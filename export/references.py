@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # Slices at the same time; each needs the memory of one whole forward pass.
 MAX_WORKERS = 8
 
-Inputs = tuple[np.ndarray, Tokens]  # an image (1, 1, S, S) and the tokens of a sentence
+# An image (1, 1, S, S) and the tokens of a sentence.
+Inputs = tuple[np.ndarray, Tokens]
 
 
 class Reference(Protocol):

@@ -25,7 +25,8 @@ from .shape import Shape
 from .tensors import size_of
 from .tuned_tiles import planned
 
-DOMAIN = "lsms_rt"  # of the nodes, and the plugins' namespace
+# Domain of the nodes, and namespace of the plugins.
+DOMAIN = "lsms_rt"
 Compile = Callable[[Launch, Shape, str], Compiled]
 
 

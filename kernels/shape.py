@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from lsms_rt.model.config import MAX_TOKENS, PRESETS
 
-STRIDES = (4, 8, 16, 32)  # of the four encoder stages
-TOKEN_COUNTS = (16, MAX_TOKENS)  # a sentence is padded to one of them (svla.pad_tokens)
+# Strides of the four encoder stages.
+STRIDES = (4, 8, 16, 32)
+# A sentence is padded to one of them (svla.pad_tokens).
+TOKEN_COUNTS = (16, MAX_TOKENS)
 
 
 @dataclass(frozen=True)

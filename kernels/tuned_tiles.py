@@ -16,15 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lsms_rt.atomic import write_text
+
 from .launch import Launch
 from .shape import Shape
 
-Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])  # what a kernel's ``launch`` returns
+# What a kernel's ``launch`` returns.
+Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])
 
 # Kernels that depend on height and width; for all others only their product matters.
 SEE_ROWS = ("depthwise", "depthwise_direct")
-FOLDER = Path(__file__).parent / "tuned"  # shipped with the package
-VARIABLE = "LSMS_RT_TUNED"  # environment variable: a folder of the user's own files, read first
+# Shipped with the package.
+FOLDER = Path(__file__).parent / "tuned"
+# Environment variable: a folder of the user's own files, read first.
+VARIABLE = "LSMS_RT_TUNED"
 log = logging.getLogger("lsms_rt")
 
 
@@ -52,7 +57,8 @@ def write(folder: Path, gpu: str, triton: str, batch: int, tiles: dict[str, dict
     path = folder / file_name(gpu, triton)
     known: dict[str, Any] = json.loads(path.read_text())["tiles"] if path.is_file() else {}
     known |= {name: {"tiles": chosen, "batch": batch} for name, chosen in tiles.items()}
-    path.write_text(json.dumps({"gpu": gpu, "triton": triton, "tiles": known}, indent=1, sort_keys=True) + "\n")
+    record = {"gpu": gpu, "triton": triton, "tiles": known}
+    write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
     return path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+# What of a slice the network sees: all of it, or the square around the body.
+CROPS = ("none", "body")
 # Air and lung are below, fat (-100 HU) and everything else of a body above.
 BODY_HU = -300.0
 # The slice is examined in about this many blocks per side.  The walls of a table are thinner than a block and vanish.

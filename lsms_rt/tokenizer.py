@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import EngineInvalidError, InputError, brief
 
-REBUILD = "lsms-rt build-engine"
+BUILD_COMMAND = "lsms-rt build-engine"
 CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
 FUNCTION_WORDS = {
     "a", "an", "and", "at", "find", "in", "is", "of", "on", "or", "please", "segment", "show", "that",
@@ -68,7 +68,7 @@ class Tokenizer:
         except Exception as error:
             # the library raises bare Exception
             raise EngineInvalidError(
-                f"tokenizer.json is not a valid tokenizer file ({brief(error)}); rebuild the engine: {REBUILD}"
+                f"tokenizer.json is not a valid tokenizer file ({brief(error)}); rebuild the engine: {BUILD_COMMAND}"
             ) from error
         self._fast.no_padding()
         self._fast.no_truncation()
@@ -107,7 +107,7 @@ class Tokenizer:
         except Exception as error:
             # bare Exception, e.g. for a vocabulary without [UNK]
             raise EngineInvalidError(
-                f"tokenizer.json cannot encode a word ({brief(error)}); rebuild the engine: {REBUILD}"
+                f"tokenizer.json cannot encode a word ({brief(error)}); rebuild the engine: {BUILD_COMMAND}"
             ) from error
 
     def _is_unknown(self, word: str) -> bool:

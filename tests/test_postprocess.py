@@ -59,7 +59,8 @@ def test_one_marked_pixel_at_equal_size() -> None:
     logits = np.full((64, 64), -20, np.float32)
     logits[5, 9] = 20
     found = probability_in_grid(logits, place, ct) > 0.5
-    assert np.argwhere(found).tolist() == [[54, 58]]  # flips undone: (58, 54), then transposed
+    # Flips undone: (58, 54), then transposed.
+    assert np.argwhere(found).tolist() == [[54, 58]]
 
 
 def test_extreme_logits_do_not_overflow() -> None:
@@ -100,7 +101,8 @@ def test_overlay(tmp_path: Path, shape: tuple[int, int]) -> None:
         a = np.asarray(picture).astype(int)
     height, width = round(shape[0] * 512 / max(shape)), 512
     assert a.shape == (height, 2 * width + 8, 3)
-    assert (a[: height // 3, :width] == 127).all()  # above the letters R and L
+    # Above the letters R and L.
+    assert (a[: height // 3, :width] == 127).all()
     red = a[:, width + 8 :, 0] - a[:, width + 8 :, 1] > 20
     wanted = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(red, wanted)

@@ -37,7 +37,8 @@ def test_a_result_states_everything(segmenter: Segmenter, abdomen: np.ndarray) -
     assert 0 <= result.probability.min() <= result.probability.max() <= 1
     # The score is taken on the network's own grid; a coarser one averages it away a little.
     assert result.probability.max() - 1e-6 <= result.score <= 1
-    assert result.area_mm2 is None  # an array has no spacing
+    # An array has no spacing.
+    assert result.area_mm2 is None
     assert set(result.timings) == {"read", "text", "prepare", "image", "mask", "total"}
     assert all(value >= 0 for value in result.timings.values())
     np.testing.assert_array_equal(result.hu, abdomen)
@@ -169,9 +170,8 @@ def test_a_series_comes_in_anatomical_order(segmenter: Segmenter, phantom_case, 
     assert [r.ct.source for r in results] == [f"file {order.index(n) + 1} of 6" for n in reversed(names)]
     single = [segmenter.predict(tmp_path / f"{name}.dcm", TEXT) for name in reversed(names)]
     for one, many in zip(single, results, strict=True):
-        np.testing.assert_allclose(
-            many.probability, one.probability, rtol=0, atol=1e-4
-        )  # a batch sums in another order
+        # A batch sums in another order.
+        np.testing.assert_allclose(many.probability, one.probability, rtol=0, atol=1e-4)
     listed = list(segmenter.predict_series(sorted(tmp_path.iterdir()), TEXT))
     assert [r.ct.position_mm for r in listed] == positions
 

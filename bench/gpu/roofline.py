@@ -189,7 +189,8 @@ def image_graph_floor(preset: str, image_size: int, batch: int, gpu: Gpu, dtype:
         steps = [*fused(shape, batch), *rest_of_block(shape, batch, ratio)]
         total += depth * block_floor(steps, gpu, shape, batch)
         z = sizes(shape, batch)
-        source = previous or 9 * config.in_channels  # the stem's first convolution is small beside its second
+        # The stem's first convolution is small beside its second.
+        source = previous or 9 * config.in_channels
         ends = [Step("downsample", 3 * z.map, 9 * source * shape.channels * z.pixels), Step("LayerNorm", 2 * z.map, 0)]
         total += block_floor(ends, gpu, shape, batch)
         previous = shape.channels
@@ -263,31 +264,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _print_floors(found: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    print("fused/unfused, for one SVLA block; computed from bytes, operations and ceilings, not measured")
-    print(table(found))
-    for preset in options.preset:
-        for name, gpu in GPUS.items():
-            floors = ", ".join(
-                f"{image_graph_floor(preset, options.image_size, b, gpu) * 1e3:.2f} ms (batch {b})"
-                for b in options.batch
-            )
-            print(f"image graph, {preset}, {name}: {floors}")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--preset",
         nargs="+",
         choices=list(PRESETS),
         default=["tiny", "base"],
-        help="small and large have base's shapes",
+        help="small and large have base's shapes (default: %(default)s)",
     )
-    parser.add_argument("--image-size", type=image_side, default=512, help="side of the input, a multiple of 32")
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices per call")
+    parser.add_argument(
+        "--image-size", type=image_side, default=512, help="side of the input, a multiple of 32 (default: %(default)s)"
+    )
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="slices per call (default: %(default)s)")
     add_output_options(parser)
-    parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset")
+    parser.add_argument("--picture", type=Path, help="PNG to write, of the last preset (default: none)")
     options = parser.parse_args(argv)
     rows = floors(options.preset, options.image_size, options.batch)
     lines = [

@@ -114,5 +114,5 @@ def add_max_dice_drop(parser: argparse._ActionsContainer, default: float) -> Non
     parser.add_argument(
         "--max-dice-drop", type=fraction, default=default, metavar="X",
         help="allowed loss of mean Dice; lesions below 10 mm may lose twice as much, and this share of negative "
-        "sentences (true of nothing in the slice) may become false positives",
+        "sentences (no lesion in the slice matches them) may become false positives",
     )  # fmt: skip

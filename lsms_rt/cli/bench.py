@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import stat
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lsms_rt.bench.options import NOISE, EngineOptions, PeersOptions, ScalingOptions
+from lsms_rt.bench.records import ENGINES, PEERS, SCALING, add_output_options, put, read, record_of
 from lsms_rt.errors import InputError
 from lsms_rt.machine.gpu import query_driver
 from lsms_rt.model.config import PRESETS
@@ -42,15 +45,14 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few samples and little warm-up, no energy; do not publish the figures"
     )
-    _add_record(parser)
+    add_output_options(parser)
     add_runtime(parser)
 
 
 def run_engines(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.engine import measure_engine
-    from lsms_rt.bench.records import ENGINES, record_of
 
-    _check_output(arguments.output)
+    check_output(arguments.output)
     names = [path.name for path in arguments.engines]
     if len(set(names)) < len(names):
         raise InputError("two engines have the same name and would share a row of the table; rename a folder")
@@ -86,16 +88,15 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
         "--without", type=comma_list, default=(), metavar="NAME,NAME", help="contenders to leave out (default: none)"
     )
     add_threads(parser, "the library's choice")
-    _add_record(parser)
+    add_output_options(parser)
 
 
 def run_peers(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.peers.contenders import CONTENDERS
     from lsms_rt.bench.peers.prepare import prepare
     from lsms_rt.bench.peers.side_by_side import OURS, random_inputs, run
-    from lsms_rt.bench.records import PEERS, record_of
 
-    _check_output(arguments.output)
+    check_output(arguments.output)
     known = tuple(contender.name for contender in CONTENDERS)
     unknown = sorted(set(arguments.without) - (set(known) - {OURS}))
     if unknown:
@@ -123,14 +124,13 @@ def _add_scaling(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=whole_number(1, 1000), default=defaults.rounds, metavar="N",
         help="measurements of each point",
     )  # fmt: skip
-    _add_record(parser)
+    add_output_options(parser)
 
 
 def run_scaling(arguments: argparse.Namespace) -> None:
-    from lsms_rt.bench.records import SCALING, record_of
     from lsms_rt.bench.scaling.axes import measure_scaling
 
-    _check_output(arguments.output)
+    check_output(arguments.output)
     options = ScalingOptions(preset=arguments.preset, image_size=arguments.image_size, rounds=arguments.rounds)
     print_record(record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(options, status)), arguments)
 
@@ -159,7 +159,6 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     from lsms_rt.bench.compare import compare
-    from lsms_rt.bench.records import PEERS, read
     from lsms_rt.bench.tables import compare_table
 
     a, b = read(arguments.a), read(arguments.b)
@@ -190,18 +189,17 @@ def _add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--preset", choices=tuple(PRESETS), default=default, help="preset of the random weights")
 
 
-def _add_record(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the record as JSON (default: no file)")
-    add_json(parser)
-
-
-def _check_output(path: Path | None) -> None:
-    """Raise :class:`InputError` if the record cannot be written, before minutes of measurements."""
+def check_output(path: Path | None) -> None:
+    """Raise :class:`InputError` if the record cannot be written, before the expensive steps; leaves nothing behind."""
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a", encoding="utf-8").close()
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError(f"-o {path}: is not a file; give another name")
+        # The folder may be missing, and is made when the record is written.
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())):
+            pass
     except OSError as error:
         raise InputError(f"-o {path}: cannot be written ({error.strerror}); give another file") from error
 
@@ -211,9 +209,10 @@ def print_record(record: dict[str, Any], arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.tables import markdown
 
     path: Path | None = arguments.output
-    print(json.dumps(record, indent=1) if arguments.json else markdown(record))
     if path is not None:
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    put(record, markdown(record), arguments)
+    if path is not None:
         status(f"record written to {path}; for pictures: lsms-rt bench report {path} -o DIR")
 
 

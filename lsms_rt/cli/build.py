@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsms_rt.engine.manifest import MAX_BATCH
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.errors import InputError
 from lsms_rt.export.options import (
     KERNELS,
-    MAX_BATCH,
     MAX_GATE_SENTENCES,
     MAX_VERIFY_SLICES,
     PRECISIONS,
@@ -100,7 +100,9 @@ def _add_plan(group: argparse._ArgumentGroup) -> None:
         help="tensorrt: hardware compatibility with other GPUs",
     )  # fmt: skip
     group.add_argument(
-        "--version-compatible", action="store_true", help="tensorrt: also run with newer versions of the same major"
+        "--version-compatible",
+        action="store_true",
+        help="tensorrt: also run with newer versions with the same major number",
     )
     group.add_argument(
         "--optimization-level", type=whole_number(0, 5), metavar="N",
@@ -189,9 +191,8 @@ def _print_int8(manifest: Manifest) -> None:
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    if not BACKENDS[manifest.backend].needs_gpu:
-        print("ONNX Runtime's CPU has not run INT8 faster than fp32 where it was measured (docs/int8.md):")
-        print("this engine is for judging accuracy, and for --from")
+    if BACKENDS[manifest.backend].needs_gpu:
+        print("measure its speed on the target GPU; no speed is claimed here")
     else:
         print("ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):")
         print("use this engine to judge accuracy, and as the input of --from")

@@ -102,7 +102,7 @@ def _exported(checkpoint: Path, arguments: argparse.Namespace) -> Path:
     from lsms_rt.export.build import build_engine
     from lsms_rt.export.options import BuildOptions
 
-    # Check the data set and the folder before an export of minutes.
+    # Check the data set and the folder before the expensive steps.
     read_annotations(arguments.dataset)
     check_output(arguments.output)
     files = [path.read_bytes() for path in sorted(checkpoint.iterdir()) if path.is_file()]

@@ -153,7 +153,7 @@ def _try_engine() -> dict[str, Any]:
             segmenter.predict(np.full((64, 64), -1000.0, np.float32), "the cyst in the left lobe of the liver")
             answered = time.perf_counter()
     except Exception as error:
-        # Whatever is wrong belongs into the report.
+        # Whatever is wrong belongs in the report.
         return {"works": False, "why not": f"{type(error).__name__}: {error}"}
     return {
         "works": True,

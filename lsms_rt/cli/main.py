@@ -1,7 +1,7 @@
 """Entry point of ``lsms-rt COMMAND``: dispatch, logging, error messages and exit codes.
 
-Exit codes: 0 success, 2 bad usage or input, 3 this machine lacks something, 4 engine rejected, 5 partial success: some
-files could not be read or written.
+Exit codes: 0 success, 2 bad usage or input, 3 something is missing on this machine, 4 engine rejected, 5 partial
+success: some files could not be read or written.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lsms_rt import __version__
 
@@ -13,6 +14,8 @@ from .exit_codes import ExitCode
 
 LEVELS = ("debug", "info", "warning", "error")
 NOT_FOR_DIAGNOSIS = "Research software, not a medical device."
+# The name of an option, and its value, which messages leave out.
+OPTION = re.compile(r"(--[a-z][a-z-]*)(?:=.*)?", re.DOTALL)
 EPILOG = """\
 first steps:
   lsms-rt demo                              see what the bundled engine answers
@@ -23,7 +26,7 @@ exit codes:
   0  success
   1  unexpected error
   2  wrong options or input
-  3  this machine lacks something
+  3  something is missing on this machine
   4  engine rejected
   5  partial success: some files could not be read or written
 """
@@ -52,6 +55,16 @@ class _Parser(argparse.ArgumentParser):
     Messages name options, not their values: a sentence or a file name may identify a patient.
     """
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown arguments here: argparse would leave them to the parser of all commands."""
+        found, unknown = super().parse_known_args(args, namespace)
+        options = [match[1] for match in map(OPTION.fullmatch, unknown) if match]
+        if options:
+            self.error(f"unknown option {options[0]}")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         what, _, value = message.partition(": ")
         if what == "unrecognized arguments" and value.endswith(".json"):
@@ -61,6 +74,8 @@ class _Parser(argparse.ArgumentParser):
             message = f"unrecognized arguments ({len(value.split())}); quote sentences that contain spaces"
         elif value.startswith("invalid choice: "):
             message = f"{what}: choose {value.rpartition('(choose ')[2].rstrip(')')}"
+        elif value.startswith("invalid float value"):
+            message = f"{what}: not a number"
         elif value.startswith("invalid "):
             message = f"{what}: an {value.partition(': ')[0]}"
         elif value.startswith("ignored explicit argument"):

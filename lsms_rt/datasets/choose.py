@@ -14,12 +14,12 @@ from lsms_rt.digest import sha256, sha256_of_file
 from .questions import Question, check_images, disc_diameter, questions
 from .refhl import Annotation, in_split, read_annotations
 
-SIZES_MM = (
-    10.0,
-    20.0,
-)  # limits of small, middle and large lesions; small ones are hard for a network at 1 mm per pixel
-SIDE_MM = 350.0  # side of an abdominal slice, for files without pixel spacing
-LONG = 8  # a sentence with more words is long
+# Limits of small, middle and large lesions; small ones are hard for a network at 1 mm per pixel.
+SIZES_MM = (10.0, 20.0)
+# Side of an abdominal slice, for files without pixel spacing.
+SIDE_MM = 350.0
+# A sentence with more words is long.
+LONG = 8
 
 
 @dataclass(frozen=True)

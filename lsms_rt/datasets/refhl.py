@@ -19,7 +19,8 @@ from lsms_rt.errors import DatasetError, InputError
 
 ANNOTATIONS = "annotations.csv"
 FIELDS = ("case_id", "slice_id", "image", "mask", "sentence", "lesion_type", "split")
-MAX_VALUES = 5  # values of a mask to list in an error
+# Values of a mask to list in an error.
+MAX_VALUES = 5
 
 
 @dataclass(frozen=True)

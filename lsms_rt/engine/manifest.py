@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.body import CROPS
 from lsms_rt.digest import sha256, sha256_of_json
 from lsms_rt.errors import (
     EngineDigestError,
@@ -24,8 +25,9 @@ from .registry import BACKENDS, ONNXRUNTIME
 # The newest format that this package reads; increased when an older package could not read a directory.
 # Format 2 has the field crop.
 FORMAT = 2
-CROPS = ("none", "body")
 MANIFEST = "manifest.json"
+# Slices per call of an engine, at most.
+MAX_BATCH = 1024
 REBUILD = "rebuild it: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from lsms_rt.body import CROPS
+
 # Tokens of a sentence, at most.  The Triton kernels hold all tokens of a sentence at once (kernels/shape.py), so a
 # larger number needs other kernels.
 MAX_TOKENS = 32
-CROPS = ("none", "body")
 
 
 @dataclass(frozen=True, kw_only=True)

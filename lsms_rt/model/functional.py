@@ -18,7 +18,8 @@ STRIPS = (7, 11, 21)
 # Finite, so that fp16 can hold it and a fully masked sentence gives no NaN.
 MASKED = -1e4
 
-Filter = tuple[Tensor, Tensor]  # weight (C, 1, kh, kw) or (C, C, 1, 1), bias (C,)
+# Weight (C, 1, kh, kw) or (C, C, 1, 1), bias (C,).
+Filter = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

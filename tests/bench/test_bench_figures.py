@@ -6,6 +6,7 @@ import json
 import random
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ def test_an_interval_covers_the_true_ratio_as_often_as_stated() -> None:
         times = launch * rng.lognormal(0, 0.01, (9, 3))
         found = nested_ratio(times, np.ones((9, 3)), seed=trial)
         hits += found.low <= 1.5 <= found.high
-    assert 85 <= hits <= 99  # 95 of 100; a bootstrap of medians of nine is a little off
+    # 95 of 100; a bootstrap of medians of nine is a little off.
+    assert 85 <= hits <= 99
 
 
 def test_the_stopwatch_warms_up_and_then_counts_seconds_or_samples() -> None:
@@ -73,7 +75,8 @@ def test_the_stopwatch_warms_up_and_then_counts_seconds_or_samples() -> None:
         clock.spend(0.01)
 
     samples = measure(run, Effort(0.2, 1.0, 10), clock)
-    assert len(calls) - len(samples.values) == 20  # of warm-up
+    # Calls of the warm-up.
+    assert len(calls) - len(samples.values) == 20
     assert len(samples.values) == 100 and samples.median == pytest.approx(10)
     slow = measure(lambda: clock.spend(1.0), Effort(0.2, 1.0, 10), clock)
     assert len(slow.values) == 10
@@ -151,11 +154,24 @@ def peers_record(scale: float = 1.0) -> dict:
 def test_compare_sees_what_changed_and_nothing_else() -> None:
     found, cautions = compare(peers_record(), peers_record(1.3))
     assert {d.name: d.verdict for d in found} == {
-        "ours": "same", "eager": "slower", "eager, times ours": "faster",  # ours, beside a slower eager
+        # The last one is ours beside a slower eager.
+        "ours": "same", "eager": "slower", "eager, times ours": "faster",
     }  # fmt: skip
     assert not cautions
     other = peers_record() | {"device": {"processor": "another", "gpu": None}}
     assert compare(peers_record(), other)[1] == ["devices differ: a CPU vs. another"]
+
+
+def test_compare_tells_how_the_measurements_differ() -> None:
+    def engine(seconds: float, threads: int) -> dict[str, Any]:
+        facts = {"digest": "d", "backend": "b", "precision": "fp32", "image_size": 64}
+        return {"engine": facts, "method": {"threads": threads, "effort": {"measure_s": seconds, "least_samples": 3}}}
+
+    a, b = peers_record() | {"engines": {"e": engine(3.0, 1)}}, peers_record() | {"engines": {"e": engine(0.3, 2)}}
+    assert compare(a, b)[1] == [
+        "e: threads differs: 1 vs. 2",
+        "e: effort differs: measure_s 3.0, least_samples 3 vs. measure_s 0.3, least_samples 3",
+    ]
 
 
 def test_few_samples_give_no_verdict() -> None:

@@ -48,7 +48,8 @@ def test_without_a_gpu_the_commands_end_with_an_error(capsys: pytest.CaptureFixt
 
 @pytest.mark.slow
 def test_verification_of_kernels_and_block() -> None:
-    rows = gpu_verify.verify_kernels([SMALL], (1, 2), "cpu")  # in the interpreter
+    # On the CPU, in Triton's interpreter.
+    rows = gpu_verify.verify_kernels([SMALL], (1, 2), "cpu")
     assert {row["kernel"] for row in rows} == {
         registry.name(m) for m in (*registry.chain(SMALL), registry.depthwise_direct)
     }

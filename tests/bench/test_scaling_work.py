@@ -17,7 +17,8 @@ def test_kinds_and_operations() -> None:
     assert flops_of("Conv", depthwise, [(1, 8, 4, 4)]) == 2 * 8 * 16 * 7
     assert kind_of("FusedConv", [(1, 8, 4, 4), (16, 8, 1, 1)]) == "1x1 convolution"
     assert flops_of("MatMul", [(2, 5, 7), (7, 3)], [(2, 5, 3)]) == 2 * 2 * 5 * 3 * 7
-    assert flops_of("FusedMatMul", [(2, 7, 5), (2, 7, 3)], [(2, 5, 3)]) == 2 * 2 * 5 * 3 * 7  # its first is transposed
+    # The first operand is transposed.
+    assert flops_of("FusedMatMul", [(2, 7, 5), (2, 7, 3)], [(2, 5, 3)]) == 2 * 2 * 5 * 3 * 7
     assert kind_of("Erf", [(1,)]) == "sums, norms, other" and flops_of("Erf", [(1,)], [(1,)]) == 0
 
 

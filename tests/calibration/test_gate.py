@@ -160,5 +160,6 @@ def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
         path.write_bytes(png)
         assert np.asarray(Image.open(path).convert("L")).std() > 5
     pixels = np.asarray(Image.open(tmp_path / "0.png").convert("RGB")).astype(int)
-    for color in ((0, 255, 0), (0, 191, 255), (255, 0, 0)):  # truth, reference and engine are all outlined
+    # Truth, reference and engine are all outlined.
+    for color in ((0, 255, 0), (0, 191, 255), (255, 0, 0)):
         assert (np.abs(pixels - color).sum(-1) < 60).sum() > 50, color

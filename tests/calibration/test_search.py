@@ -106,7 +106,8 @@ def test_ranges_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     candidates = FakeCandidates({"a": 0.0})
     found = ranges_of(candidates, [], "minmax", tmp_path)
     assert found == {"text": {}, "image": {"a": 1.5}}
-    assert measured == ["minmax", "minmax"]  # one run per graph
+    # There is one run per graph.
+    assert measured == ["minmax", "minmax"]
     assert ranges_of(candidates, [], "minmax", tmp_path) == found
     assert len(measured) == 2
     # A cache of another engine, or of other rows, is not used.
@@ -139,7 +140,8 @@ def test_all_layers_if_all_pass() -> None:
     result, candidates = search(harm, dict.fromkeys(harm, 10), dict.fromkeys(harm, 1.0), 0.005, margin=1)
     assert names(result) == "abcd"
     assert result is not None and result.selected.share == 0.5
-    assert candidates.evaluated == [frozenset(), frozenset("abcd")]  # the unchanged engine first
+    # The unchanged engine is evaluated first.
+    assert candidates.evaluated == [frozenset(), frozenset("abcd")]
 
 
 @pytest.mark.parametrize(("margin", "selected"), [(1, "abcde"), (1.7, "abce"), (2, "abc"), (4, "ab"), (1000, "a")])

@@ -16,4 +16,5 @@ def test_demo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (tmp_path / "d" / "demo.png").stat().st_size > 10_000
     rows = json.loads((tmp_path / "d" / "demo.json").read_text())
     assert len(rows) == 10
-    assert rows[-1]["dice"] is None  # the real slice has no true mask
+    # The real slice has no true mask.
+    assert rows[-1]["dice"] is None

@@ -53,6 +53,26 @@ def test_numbers_out_of_bounds(capsys: pytest.CaptureFixture[str], command: str,
     assert not Path("never-written").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "demo", "x", "--text", "a", "--dice=0.4"], "unknown option --dice (see lsms-rt predict --help)"),
+        (["bench", "peers", "--foo"], "unknown option --foo (see lsms-rt bench peers --help)"),
+        (["--foo", "doctor"], "unknown option --foo (see lsms-rt --help)"),
+        (["predict", "demo", "x", "--text", "a", "--DOE^J"], "unrecognized arguments (1); quote sentences"),
+        (["predict", "demo", "x", "--text", "a", "--window", "x", "3"], "argument --window: not a number (see"),
+    ],
+)
+def test_messages_name_options_and_no_values(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert words in err and "0.4" not in err and "DOE" not in err
+
+
 def subparsers() -> dict[str, argparse.ArgumentParser]:
     (action,) = make_parser(COMMANDS)._subparsers._group_actions
     return dict(action.choices)

@@ -12,7 +12,8 @@ from command_line import refused, run
 def test_phantom_then_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = tmp_path / "data"
     code, out, err = run(capsys, "phantom", "-o", str(data), "--cases", "2", "--matrix", "96", "--workers", "1")
-    assert (code, err) == (0, "")  # no progress bar in a pipe
+    # No progress bar in a pipe.
+    assert (code, err) == (0, "")
     assert "2 cases, 20 slices" in out
     answers = tmp_path / "answers.csv"
     code, out, err = run(capsys, "evaluate", "demo", str(data), "--limit", "6", "--json", "--answers", str(answers))

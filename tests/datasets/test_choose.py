@@ -80,11 +80,16 @@ def test_every_bad_row_is_listed(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path, dirs_exist_ok=True)
     shutil.copy(tmp_path / "0.npy", tmp_path / "x.npy")
     with (tmp_path / ANNOTATIONS).open("a") as file:
-        file.write("c9,1,9.npy,small.png,the cyst,cyst,test\n")  # line 50: no image
-        file.write("c8,1,x.npy,nothing.png,the cyst,cyst,test\n")  # no mask
-        file.write("c7,1,x.npy,small.png,  ,cyst,test\n")  # no sentence
-        file.write("c0,1,x.npy,small.png,the cyst,cyst,test\n")  # a training case
-        file.write(",1,x.npy,small.png,the cyst,cyst,test\n")  # no case
+        # Line 50 has no image.
+        file.write("c9,1,9.npy,small.png,the cyst,cyst,test\n")
+        # There is no mask.
+        file.write("c8,1,x.npy,nothing.png,the cyst,cyst,test\n")
+        # There is no sentence.
+        file.write("c7,1,x.npy,small.png,  ,cyst,test\n")
+        # The case is a training case.
+        file.write("c0,1,x.npy,small.png,the cyst,cyst,test\n")
+        # There is no case.
+        file.write(",1,x.npy,small.png,the cyst,cyst,test\n")
     with pytest.raises(DatasetError, match=r"53 rows line 50: image '9.npy' is not a file.*and 4 more") as caught:
         read_annotations(tmp_path)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [f"line {n}" for n in range(50, 55)]

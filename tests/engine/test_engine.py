@@ -127,7 +127,8 @@ def test_a_file_that_is_no_graph_is_refused_even_with_a_right_digest(copy: Path)
         write_manifest(copy, replace(manifest, files=manifest.files | {"image.onnx": sha256(garbage)}))
         with pytest.raises(EngineError):
             Segmenter(copy)
-    text = (copy / "text.onnx").read_bytes()  # a graph, but of other inputs
+    # A graph, but of other inputs.
+    text = (copy / "text.onnx").read_bytes()
     (copy / "image.onnx").write_bytes(text)
     write_manifest(copy, replace(manifest, files=manifest.files | {"image.onnx": sha256(text)}))
     with pytest.raises(EngineInvalidError, match="has inputs"):
@@ -145,7 +146,8 @@ def test_a_batch_answers_as_its_slices_do(demo_engine: Path) -> None:
     assert together.shape == (3, 256, 256)
     for index in range(3):
         alone = backend.segment(images[index : index + 1], text)[0]
-        np.testing.assert_allclose(alone, together[index], rtol=0, atol=1e-4)  # sums in another order
+        # Sums are in another order.
+        np.testing.assert_allclose(alone, together[index], rtol=0, atol=1e-4)
     backend.close()
     backend.close()
     with pytest.raises(EngineInvalidError, match="closed"):

@@ -31,7 +31,8 @@ def slow(session: str, image: np.ndarray) -> np.ndarray:
 def test_answers_come_in_order_whoever_is_done_first() -> None:
     opened: list[str] = []
     pool = SlicePool(3, lambda: opened.append("one") or "session")
-    assert not opened  # before it is needed
+    # Nothing is opened before it is needed.
+    assert not opened
     for _ in range(2):
         found = [answer.tolist() for answer in pool.run(batches(4, 1, 3), slow)]
         assert found == [[0, 1, 2, 3], [4], [5, 6, 7]]
@@ -87,13 +88,14 @@ def test_closing_during_the_last_batch_is_said_too() -> None:
     answers = pool.run(batches(3), wait)
     closer = threading.Thread(target=lambda: (started.wait(10), pool.close()))
     closer.start()
-    threading.Timer(0.2, go_on.set).start()  # ``close`` waits for the slice that is under way
+    # ``close`` waits for the slice that is under way.
+    threading.Timer(0.2, go_on.set).start()
     with pytest.raises(EngineInvalidError, match="closed"):
         next(answers)
     closer.join()
 
 
-def test_closing_while_slices_are_handed_over_is_said_too() -> None:
+def test_closing_while_slices_are_handed_over_raises_or_returns_all() -> None:
     """Whenever it comes: threads change places as often as they can, two hundred times over."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -112,7 +114,8 @@ def test_closing_while_slices_are_handed_over_is_said_too() -> None:
 
             closer = threading.Thread(target=close)
             closer.start()
-            with contextlib.suppress(EngineInvalidError):  # and nothing else
+            # No other error may be raised.
+            with contextlib.suppress(EngineInvalidError):
                 list(pool.run((np.zeros((4, 1)) for _ in range(50)), answer))
             closer.join()
     finally:

@@ -32,7 +32,8 @@ RTX_ONLY = {
     "ICudaEngine.create_runtime_config", "IRuntimeConfig.cuda_graph_strategy", "IRuntimeConfig.create_runtime_cache",
     "IRuntimeConfig.set_runtime_cache", "IRuntimeCache.serialize", "IRuntimeCache.deserialize",
 }  # fmt: skip
-NOT_TENSORRT = {"engine.path", "engine.manifest", "engine.read", "engine.digest", "profile.append"}  # our own objects
+# Our own objects.
+NOT_TENSORRT = {"engine.path", "engine.manifest", "engine.read", "engine.digest", "profile.append"}
 
 
 def uses(path: Path) -> Iterator[str]:

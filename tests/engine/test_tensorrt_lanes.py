@@ -74,7 +74,8 @@ def test_answers_follow_images_and_sentences(opened: Any, variant: TensorRtVaria
     for seed, (batch, which) in enumerate([(1, 0), (1, 0), (3, 0), (1, 1), (3, 1), (3, 0), (1, 0)]):
         images = some(batch, seed)
         np.testing.assert_allclose(backend.segment(images, texts[which]), wanted(images, texts[which]), rtol=1e-5)
-    assert library.contexts == 3  # of the text, and of batches 1 and 3
+    # One for the text, and one each for batches 1 and 3.
+    assert library.contexts == 3
     assert library.runtime.engine_host_code_allowed is False
     ours = graphs and not variant.own_graphs
     assert device.calls.count("captured") == (3 if ours else 0)
@@ -94,7 +95,8 @@ def test_a_sentence_is_copied_once(opened: Any) -> None:
     backend.segment(some(2), text)
     device.calls.clear()
     backend.segment(some(2, 5), text)
-    assert device.calls == ["upload", "launch", "download"]  # the image only
+    # Only the image is uploaded.
+    assert device.calls == ["upload", "launch", "download"]
 
 
 def test_the_next_batch_is_copied_before_this_one_is_awaited(opened: Any) -> None:
@@ -117,7 +119,8 @@ def test_the_next_batch_is_copied_before_this_one_is_awaited(opened: Any) -> Non
         np.testing.assert_allclose(logits, wanted(images, text), rtol=1e-5)
     order = [entry for entry in log if entry.startswith(("batch", "answer"))]
     assert order == ["batch 0", "batch 1", "answer", "batch 2", "answer", "batch 3", "answer", "answer"]
-    assert library.contexts == 1 + 2  # text; two lanes of two in turn, also for the last slice
+    # One for the text; two lanes of two in turn, also for the last slice.
+    assert library.contexts == 1 + 2
 
 
 def test_a_series_that_is_left_or_fails_frees_its_lanes(opened: Any) -> None:
@@ -142,7 +145,8 @@ def test_a_capture_that_fails_is_said_and_the_lane_runs_on(opened: Any, caplog: 
     for seed in range(3):
         np.testing.assert_allclose(backend.segment(some(1, seed), text), wanted(some(1, seed), text), rtol=1e-5)
     said = [record.message for record in caplog.records if "without a CUDA graph" in record.message]
-    assert len(said) == 2  # once a lane: of the text and of the image
+    # Once per lane: one of the text, one of the image.
+    assert len(said) == 2
     assert "STREAM_CAPTURE_UNSUPPORTED" in said[0]
 
 
@@ -153,7 +157,8 @@ def test_few_idle_lanes_are_kept(opened: Any) -> None:
     for batch in (1, 2, 3, 4):
         backend.segment(some(batch), text)
     assert [lane.batch for lane in lanes._idle] == [2, 3, 4]
-    with device.current():  # a second user of batch 4: another lane
+    # A second user of batch 4: another lane.
+    with device.current():
         held = [lanes.acquire(4), lanes.acquire(4)]
         assert held[0] is not held[1]
         for lane in held:
@@ -182,7 +187,8 @@ def test_who_wants_more_lanes_than_there_may_be_waits(opened: Any) -> None:
         lanes.release(held[0])
     waiting.join(5)
     np.testing.assert_allclose(answers[0], wanted(some(1), text), rtol=1e-5)
-    lanes._max_lanes = 1  # a series takes what there is: one lane, batch after batch
+    # A series takes what there is: one lane, batch after batch.
+    lanes._max_lanes = 1
     with device.current():
         lanes.release(held[1])
         for lane in [lanes.acquire(1)]:
@@ -256,8 +262,10 @@ def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
     device.free_bytes = 1000
     with pytest.raises(errors.OutOfDeviceMemoryError, match=r"needs 1 MiB .* has 0 MiB free"):
         backend.segment(some(2), text)
-    assert backend._lanes["image.plan"]._idle == []  # what was idle was given up first
-    device.integrated = True  # what a Jetson's driver calls free is less than what can be had
+    # What was idle was given up first.
+    assert backend._lanes["image.plan"]._idle == []
+    # What a Jetson's driver calls free is less than what can be had.
+    device.integrated = True
     backend.segment(some(2), text)
 
 
@@ -279,7 +287,8 @@ def test_what_rtx_compiled_is_kept_for_the_next_process(
     _, library, _ = opened(RTX)
     assert library.caches == [b"compiled", b"compiled"]
     folder = next((tmp_path / "cache").rglob("text.plan.cache")).parent
-    assert folder.name == "nvidia-a10-1-7-1-116"  # another GPU's or version's is another file
+    # Another GPU's or version's is another file.
+    assert folder.name == "nvidia-a10-1-7-1-116"
     monkeypatch.setenv(CACHE, "")
     _, library, _ = opened(RTX)
     assert library.caches == []
@@ -293,12 +302,14 @@ def test_events_stand_around_copies_and_computation(opened: Any, graphs: bool) -
     found = event_times(backend, manifest, Effort(0.0, 0.0, 3, 3))
     assert found.pop("captured").values == (float(graphs),) * 3
     assert {name: samples.values for name, samples in found.items() if name != "enqueue"} == {
-        "h2d": (1.0,) * 3,  # the image; the sentence is there already
+        # The image; the sentence is there already.
+        "h2d": (1.0,) * 3,
         "compute": (1.0,) * 3,
         "d2h": (1.0,) * 3,
     }
     assert all(0 < value < 1000 for value in found["enqueue"].values)
-    assert backend.segment(some(1), sentence(backend, 1)).shape == (1, SIZE, SIZE)  # the lane came back
+    # The lane came back.
+    assert backend.segment(some(1), sentence(backend, 1)).shape == (1, SIZE, SIZE)
     assert device.inside == 0
 
 

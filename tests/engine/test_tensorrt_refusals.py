@@ -145,7 +145,8 @@ def test_headers(demo_engine: Path) -> None:
 
 @pytest.mark.parametrize(
     ("said", "error"),
-    [  # the first four were said by TensorRT for RTX 1.7.1; the others are from public reports of TensorRT 8 to 10
+    # TensorRT for RTX 1.7.1 printed the first four; the others are from public reports of TensorRT 8 to 10.
+    [
         ("IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In ScopedCudaStream at /_src/common/x.cpp:25 "
          "(cudaError 35: CUDA driver version is insufficient for CUDA runtime version)", DriverTooOldError),
         ("Serialization (Serialization assertion plan.header.size == blobSize failed. In parsePlan at /_src/r.cpp:780)",
@@ -179,7 +180,8 @@ def test_rtx_judges_a_header() -> None:
             return self.found
 
     runtime = Runtime()
-    check_validity(library, runtime, b"x" * 100, "a.plan")  # invalid for a reason it does not name: loading will tell
+    # Invalid for a reason it does not name: loading will tell.
+    check_validity(library, runtime, b"x" * 100, "a.plan")
     for found, error in (
         (1, TensorRtVersionError), (2, WrongGpuError), (4, DriverTooOldError), (8, DriverTooOldError),
         (16, errors.OutOfDeviceMemoryError), (32, EngineInvalidError), (64, errors.MachineError),
@@ -198,7 +200,8 @@ def test_messages_of_one_failure_are_not_those_of_another() -> None:
     with messages.recording() as said:
         for number in range(5000):
             messages.add("VERBOSE", str(number))
-    assert messages.errors(mark) == ["new"]  # chatter does not push it out
+    # Chatter does not push it out.
+    assert messages.errors(mark) == ["new"]
     assert len(said) == 5000
 
 

@@ -210,7 +210,8 @@ def test_what_calibrate_rejects(
     ):
         try:
             found = main(["calibrate", source, str(data), "-o", out, *more])
-        except SystemExit as error:  # argparse
+        except SystemExit as error:
+            # argparse exits after a usage error.
             found = int(error.code or 0)
         assert found == code and said in capsys.readouterr().err, said
 

@@ -19,9 +19,11 @@ WEIGHTS = {
     "dense.weight": RNG.normal(0, 0.3, (12, 8, 3, 3)),
     "strip.weight": RNG.normal(0, 0.3, (12, 1, 1, 7)),
     "point.weight": RNG.normal(0, 0.3, (12, 12, 1, 1)),
-    "linear.weight": RNG.normal(0, 0.3, (20, 12)),  # as PyTorch stores it
+    # In the layout of PyTorch.
+    "linear.weight": RNG.normal(0, 0.3, (20, 12)),
 }
-WEIGHTS["point.weight"][3] = 0  # a channel that is not used
+# An unused channel.
+WEIGHTS["point.weight"][3] = 0
 
 
 def network(dtype: type = np.float32, stored_in_half: bool = False) -> onnx.ModelProto:
@@ -80,7 +82,8 @@ X = RNG.normal(0, 1, (2, 8, 10, 10)).astype(np.float32)
 def test_dense_layers_and_their_macs(stored: bool) -> None:
     model = network(stored_in_half=stored)
     layers = {layer.name: layer for layer in dense_layers(model)}
-    assert list(layers) == ["dense", "point", "linear"]  # not the strip, not attention
+    # Neither the strip nor attention is in it.
+    assert list(layers) == ["dense", "point", "linear"]
     macs = {"dense": 12 * 100 * 8 * 9, "point": 12 * 100 * 12, "linear": 100 * 12 * 20}
     assert {name: layer.macs for name, layer in layers.items()} == macs
     assert dense_macs(model) == sum(macs.values()) + 100 * 100 * 20
@@ -113,7 +116,8 @@ def test_an_int8_layer_by_hand() -> None:
     model = network()
     quantize(model, {"point": 2.5})
     assert int8_layers(model) == ["point"]
-    assert dense_layers(model)[0] == dense_layers(network())[0]  # an INT8 graph is read like any other
+    # An INT8 graph is read like any other.
+    assert dense_layers(model)[0] == dense_layers(network())[0]
     assert dense_macs(model) == dense_macs(network())
     data = model.SerializeToString()
     assert macs_share({"image": data}) == 12 * 100 * 12 / dense_macs(model)
@@ -128,8 +132,10 @@ def test_an_int8_layer_by_hand() -> None:
     steps = weight_steps(weight, 0)
     expected = np.einsum("oc,bchw->bohw", np.rint(weight / steps[:, None]) * steps[:, None], rounded(s, 2.5))
     expected += np.linspace(-1, 1, 12, dtype=np.float32)[:, None, None]
-    np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-5)  # sums in another order
-    np.testing.assert_array_equal(r, p + s)  # the residual sees the value itself, not the rounded one
+    # Sums are in another order.
+    np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-5)
+    # The residual sees the value itself, not the rounded one.
+    np.testing.assert_array_equal(r, p + s)
 
 
 def test_weights_are_symmetric_int8_with_one_scale_per_channel() -> None:
@@ -141,7 +147,8 @@ def test_weights_are_symmetric_int8_with_one_scale_per_channel() -> None:
         assert values.dtype == np.int8 and scale.shape == (channels,)
         assert values.min() >= -LEVELS and np.abs(values).max() == LEVELS
         assert not tensors[f"{name}.weight.zero"].any()
-    assert "dense.weight" not in tensors and tensors["bias"].dtype == np.float32  # biases stay
+    # Biases stay in floating point.
+    assert "dense.weight" not in tensors and tensors["bias"].dtype == np.float32
     assert all(not value.any() for name, value in tensors.items() if name.endswith(".zero"))
 
 
@@ -183,7 +190,8 @@ def test_ranges(method: str) -> None:
     model = network()
     layers = dense_layers(model)
     feeds = [{"x": RNG.normal(0, s, (1, 8, 10, 10)).astype(np.float32)} for s in (1, 2, 0.5)]
-    feeds[1]["x"][0, 0, 0, 0] = -40  # one outlier, negative
+    # One negative outlier.
+    feeds[1]["x"][0, 0, 0, 0] = -40
     seen: list[int] = []
     found = measure_ranges(model, layers, feeds, method, lambda: seen.append(1))
     assert list(found) == ["dense", "point", "linear"] and len(seen) == 3
@@ -206,7 +214,8 @@ def test_a_percentile_never_clips_more_than_its_share() -> None:
         clipped = (np.abs(x) > limit).mean()
         assert clipped <= 1 - PERCENTILE / 100 + 1e-6
         assert np.quantile(np.abs(x), PERCENTILE / 100) <= limit < 50
-        assert limit < 3 * 4 * bulk + 50 / 2048 * 2  # and within a bin or two of it
+        # The limit is within a bin or two of the bulk.
+        assert limit < 3 * 4 * bulk + 50 / 2048 * 2
 
 
 def test_ranges_of_a_dead_tensor_and_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:

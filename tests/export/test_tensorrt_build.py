@@ -66,12 +66,14 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
     assert manifest.accuracy["mask_agreement"] > 0.999
     assert manifest.accuracy["measured_with"] == "PyTorch on a CPU, every operation in float16"
     assert manifest.accuracy["graphs"]["measured_with"].startswith("onnxruntime")
-    gate = manifest.gate  # of the graphs, since no plan runs here
+    # The gate judges the graphs, since no plan runs here.
+    gate = manifest.gate
     assert gate["passed"] and gate["sentences"] == 50 and abs(gate["dice"]["drop"]) < 0.005
     assert gate["measured_with"].startswith("onnxruntime") and gate["dice"]["reference"] > 0.1
     assert sha256(half.with_name("half.report.html").read_bytes()) == gate["report_sha256"]
     kept = manifest.kept_in_fp32["image.onnx"]
-    assert kept["operators"]["Softmax"] == 13  # over the tokens, one a block; the decoder's two are in half
+    # One per block, over the tokens; the decoder's two are in half precision.
+    assert kept["operators"]["Softmax"] == 13
     assert sum(kept["operators"].values()) < 0.4 * kept["of"]
     assert "overflow" in manifest.kept_in_fp32["why"]
 
@@ -85,7 +87,8 @@ def test_its_plans_and_layers(half: Path) -> None:
         assert (header.variant, header.targets) == (RTX, ("sm_86", "sm_89"))
         summary = report[f"{name}.plan"]["summary"]
         assert summary["layers"] > least
-        assert summary["onnx_nodes"] > summary["layers"]  # it fuses
+        # TensorRT fuses nodes.
+        assert summary["onnx_nodes"] > summary["layers"]
         kinds = summary["by_type_and_precision"]
         halves = sum(count for kind, count in kinds.items() if kind.endswith("Half"))
         assert halves > 0.6 * summary["layers"], kinds
@@ -271,14 +274,16 @@ def test_what_tensorrts_builder_is_told() -> None:
     """TensorRT's own options, told to RTX's builder, whose configuration has the same names."""
     builder = library.Builder(logger_of(library))
     config = builder.create_builder_config()
-    assert config.get_flag(library.BuilderFlag.TF32)  # on by default, and fp32 would not be fp32
+    # TF32 is on by default, and fp32 would not be fp32 with it.
+    assert config.get_flag(library.BuilderFlag.TF32)
     told = PlanOptions(workspace_mib=64, version_compatible=True, optimization_level=4)
     export._configure(library, TENSORRT, config, told)
     assert config.get_memory_pool_limit(library.MemoryPoolType.WORKSPACE) == 64 << 20
     assert config.get_flag(library.BuilderFlag.VERSION_COMPATIBLE)
     assert not config.get_flag(library.BuilderFlag.TF32)
     assert config.builder_optimization_level == 4
-    for hardware in ("ampere+", "same-capability"):  # RTX has the names and ignores the value: that must not be silent
+    # RTX has the names and ignores the value: that must not be silent.
+    for hardware in ("ampere+", "same-capability"):
         with pytest.raises(EngineError, match=r"--hardware .* rejected this option; use --hardware none"):
             export._configure(library, TENSORRT, config, PlanOptions(hardware=hardware))
 
@@ -369,7 +374,8 @@ def test_half_graphs_take_and_give_float32(half_graphs: Path, demo_engine: Path)
     kept = kept_in_fp32(onnx.load(image_path))["operators"]
     assert kept["Softmax"] == 13
     assert "Conv" not in kept
-    assert kept_in_fp32(onnx.load(demo_engine / "text.onnx"))["operators"]["MatMul"] > 10  # a check of the check
+    # The check sees what it must find.
+    assert kept_in_fp32(onnx.load(demo_engine / "text.onnx"))["operators"]["MatMul"] > 10
 
 
 def test_layers_of_an_inspector() -> None:

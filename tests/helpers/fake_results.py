@@ -15,7 +15,8 @@ from lsms_rt.segmentation import Segmentation
 TEXT = "the low-density lesion of Mr Secret"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 ORIENTATIONS = [cosines for a in (1, -1) for b in (1, -1) for cosines in ([a, 0, 0, 0, b, 0], [0, a, 0, b, 0, 0])]
-TILTED = [1, 0, 0, 0, 0.9272, -0.3746]  # a gantry's 22 degrees
+# A gantry's 22 degrees.
+TILTED = [1, 0, 0, 0, 0.9272, -0.3746]
 UIDS = {"StudyInstanceUID": "1.2.77.1", "FrameOfReferenceUID": "1.2.77.2", "SeriesInstanceUID": "1.2.77.3"}
 EMPTY_ALLOWED = {
     "PatientName": "Secret^Name",

@@ -18,7 +18,8 @@ import numpy as np
 from lsms_rt.engine.tensorrt.cuda import CaptureFailed
 from lsms_rt.errors import OutOfDeviceMemoryError
 
-STATIC = -1  # the batch's place in a shape
+# The batch's place in a shape.
+STATIC = -1
 
 
 class FakeStream:
@@ -45,7 +46,8 @@ class FakeBuffer:
         self.freed, self.owner = False, device
 
     def upload(self, stream: FakeStream) -> None:
-        data = self.host  # pinned memory is read when the copy runs, not when it is asked for
+        # Pinned memory is read when the copy runs, not when it is requested.
+        data = self.host
         stream.put("upload", lambda: self.device.__setitem__(..., data))
 
     def download(self, stream: FakeStream) -> None:
@@ -140,7 +142,8 @@ class FakeDevice:
         return SimpleNamespace(launch=launch, free=lambda: self.calls.append("graph freed"))
 
 
-Tensor = tuple[str, tuple[int, ...], str, bool]  # name, shape with -1, FLOAT or HALF or INT64, whether an input
+# Name, shape with -1, FLOAT or HALF or INT64, whether an input.
+Tensor = tuple[str, tuple[int, ...], str, bool]
 
 
 class FakeLibrary:
@@ -164,7 +167,8 @@ class FakeLibrary:
 
     def __init__(self, device: FakeDevice, plans: dict[bytes, Any], version: str = "10.3.0.26", most: int = 4) -> None:
         self.device, self.plans, self.__version__, self.most = device, plans, version, most
-        self.says = ""  # what it logs before it answers None
+        # What it logs before it returns None.
+        self.says = ""
         self.execute = True
         self.contexts = 0
         self.config: Any = None

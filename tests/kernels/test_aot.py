@@ -102,7 +102,8 @@ def test_binaries_can_be_loaded_without_triton(tmp_path: Path) -> None:
         assert entry is not None
         assert entry.group(1) == data["entry"] == name
         assert len(re.findall(r"\.param", entry.group(2))) == len(data["arguments"])
-        assert ".version 8.5" in text  # CUDA 12.5 and JetPack 6 understand it
+        # CUDA 12.5 and JetPack 6 understand it.
+        assert ".version 8.5" in text
         assert (data["target"], data["arch"]) == ("sm_87", "sm_87")
         assert data["block"] % 32 == 0
         assert (folder / f"{name}.cubin").read_bytes()[:4] == b"\x7fELF"

@@ -120,7 +120,8 @@ def test_bands_hold_the_filters() -> None:
         torch.testing.assert_close(row, row_weight, rtol=0, atol=0)
         torch.testing.assert_close(column, column_weight, rtol=0, atol=0)
     table = pack_bands(w, torch.float64)
-    for rho in range(8):  # table[rho, m + 8] = v[m + rho]
+    # table[rho, m + 8] = v[m + rho].
+    for rho in range(8):
         expected = torch.nn.functional.pad(table[..., 0, :], (0, 8))[..., rho : rho + 32].clone()
         torch.testing.assert_close(table[..., rho, : 32 - rho], expected[..., : 32 - rho], rtol=0, atol=0)
         assert not table[..., rho, 32 - rho :].any() or rho == 0

@@ -40,7 +40,8 @@ from lsms_rt.model import folded, functional
 # Attention
 
 MASKS = {"whole": [32, 32], "short": [20, 3], "one": [1, 1], "none": [0, 7]}
-SIZES = [(7, 9), (15, 15), (16, 16), (23, 31)]  # the last one has chunks of 32, the others of 16
+# The last one has chunks of 32, the others of 16.
+SIZES = [(7, 9), (15, 15), (16, 16), (23, 31)]
 
 
 SENTENCES = [(32, "whole"), (32, "short"), (16, "short"), (16, "one"), (16, "none")]
@@ -78,7 +79,8 @@ def test_the_check_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "planned", lambda *_: replace(launch, grid=(1, 1)))
     (deviation,) = verify(mix, shape, tensors)
     assert not deviation.ok
-    assert deviation.error != deviation.error  # NaN
+    # The error is NaN.
+    assert deviation.error != deviation.error
     monkeypatch.setattr(verification, "planned", lambda *_: launch)
     expected = registry.twin(mix, shape, tensors)
     monkeypatch.setattr(registry, "twin", lambda *_: {"y": expected["y"] * 1.02})
@@ -241,4 +243,5 @@ def test_wrong_tensors_are_rejected() -> None:
 
 def test_stage_shapes() -> None:
     assert [s.key for s in stage_shapes("base", 512)][:2] == ["c64_h128_w128_t32_fp16", "c128_h64_w64_t32_fp16"]
-    assert len(list(all_shapes((512,)))) == 8  # four stages of tiny, four that the others share
+    # Four stages of tiny, four that the others share.
+    assert len(list(all_shapes((512,)))) == 8

@@ -51,7 +51,8 @@ def test_plugins_are_the_kernels_launchers() -> None:
         assert (entry, ptx, numbers) == ("k", "ptx", [])
         assert (params.grid_x, params.grid_y, params.grid_z) == (*launch.grid, "B*1")
         assert (params.block_x, params.shared_mem) == (launch.warps * 32, 1024)
-    assert plugins.register(trtp, DTYPES, named, "sm_90", compiled()) == []  # once a process
+    # Plugins are registered once per process.
+    assert plugins.register(trtp, DTYPES, named, "sm_90", compiled()) == []
 
 
 def test_a_kernel_that_spills_is_no_plugin() -> None:

@@ -15,7 +15,8 @@ TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate
 def model_of(name: str) -> LSMS:
     torch.manual_seed(3)
     model = LSMS(preset(name, image_size=64, text=TEXT)).eval()
-    for parameter in model.decoder.parameters():  # biases and norms are 0 and 1 at first, which hides what they do
+    # Biases and norms are 0 and 1 at first, which hides what they do.
+    for parameter in model.decoder.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.1)
     for module in model.decoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -40,7 +41,8 @@ def test_it_computes_the_same(name: str, scale: float) -> None:
     found = FoldedDecoder(decoder).double()(maps)
     # The products are taken in float64 and kept in float32, like any weight: 6e-8 of each.
     assert (found - wanted).abs().max() < 2e-6 * wanted.abs().max()
-    assert wanted.std() > 0.1  # it is not a comparison of constants
+    # It is not a comparison of constants.
+    assert wanted.std() > 0.1
 
 
 def test_every_parameter_of_the_decoder_counts() -> None:
@@ -50,7 +52,8 @@ def test_every_parameter_of_the_decoder_counts() -> None:
     maps = maps_of(model, 1, 1, 2)
     for name, parameter in decoder.named_parameters():
         if name.endswith("qkv.bias") or name.startswith("fuse"):
-            continue  # a third of the bias belongs to keys, where it does nothing (step 4); fuse is taken over whole
+            # A third of the bias belongs to the keys, where it has no effect (step 4); fuse is copied unchanged.
+            continue
         before, kept = decoder(maps), parameter.data.clone()
         parameter.data.add_(torch.randn_like(parameter))
         after, folded = decoder(maps), FoldedDecoder(decoder).double()(maps)
@@ -67,7 +70,8 @@ def test_half_precision_is_as_good_as_the_decoder_in_half() -> None:
     folded = FoldedDecoder(model.decoder).half()
     usual = model.decoder.half()(half)
     errors = [float((x.double() - truth).abs().max()) for x in (folded(half), usual)]
-    assert errors[0] < 1.5 * errors[1]  # by chance one or the other is a little better
+    # By chance one or the other is a little better.
+    assert errors[0] < 1.5 * errors[1]
 
 
 def test_root_keeps_lengths() -> None:
@@ -89,7 +93,8 @@ def test_cells_are_the_decoder_s(fold: int) -> None:
 def test_a_folded_model_is_not_saved(tmp_path) -> None:
     model = model_of("tiny")
     assert isinstance(model.decoder, FullScaleDecoder)
-    model.fold_decoder().fold_decoder()  # twice is harmless
+    # Twice is harmless.
+    model.fold_decoder().fold_decoder()
     assert isinstance(model.decoder, FoldedDecoder)
     with pytest.raises(ValueError, match=r"save it before fold_decoder\(\)"):
         model.save_pretrained(tmp_path)

@@ -52,7 +52,8 @@ def test_a_long_way_from_zero() -> None:
     w = random_weights(8)
     w.center[1].add_(1000.0)
     plain, short = both(*random_inputs(1, 8, 20, 20, 9), w)
-    torch.testing.assert_close(short, plain, rtol=1e-10, atol=1e-9)  # fp64 itself loses three digits to the offset
+    # fp64 itself loses three digits to the offset.
+    torch.testing.assert_close(short, plain, rtol=1e-10, atol=1e-9)
 
 
 def test_what_all_tokens_share_costs_nothing() -> None:
@@ -88,7 +89,8 @@ def test_the_whole_model_is_the_same() -> None:
     reference = LSMS(preset("tiny", image_size=64, text=text), kernels="reference").double().eval()
     with torch.no_grad():
         for name, parameter in reference.named_parameters():
-            if name.endswith((".scale1", ".scale2")):  # 1e-2 would hide what the branches do
+            # 1e-2 would hide what the branches do.
+            if name.endswith((".scale1", ".scale2")):
                 parameter.fill_(1.0)
     stock = LSMS(reference.config).double().eval()
     stock.load_state_dict(reference.state_dict())

@@ -69,4 +69,5 @@ def test_a_fully_masked_sentence_gives_no_nan() -> None:
     context = lsms_f.text_attention(a, zeros, zeros, mask, weights, weights)
     gated = lsms_f.language_gate(context, weights[0], weights[0])
     assert torch.isfinite(gated).all()
-    assert gated.abs().max() < 1e-2  # no words, nothing to say: values are zero, and the norm of a constant is zero
+    # Without words the values are zero, and the norm of a constant is zero.
+    assert gated.abs().max() < 1e-2

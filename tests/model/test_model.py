@@ -22,7 +22,8 @@ def model() -> LSMS:
     net = LSMS(preset("tiny", image_size=96, text=TEXT))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if name.endswith((".scale1", ".scale2")):  # 1e-2 would hide what the branches do
+            # 1e-2 would hide what the branches do.
+            if name.endswith((".scale1", ".scale2")):
                 parameter.fill_(1.0)
         for name, buffer in net.named_buffers():
             if name.endswith("running_var"):
@@ -56,7 +57,8 @@ def test_language_branches_have_the_expected_size(name: str, millions: float) ->
     config = PRESETS[name]
     branches = language_size(Encoder(config))
     unused = sum(depth * c * c for depth, c in zip(config.depths, config.dims, strict=True))
-    assert (branches + unused) / 1e6 == pytest.approx(millions, abs=0.03)  # biases were counted differently
+    # Biases were counted differently.
+    assert (branches + unused) / 1e6 == pytest.approx(millions, abs=0.03)
 
 
 @torch.no_grad()

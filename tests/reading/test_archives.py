@@ -22,7 +22,8 @@ from lsms_rt.reading.dicom import archive as archive_module
 from lsms_rt.reading.dicom.series import read_archive
 from lsms_rt.reading.load import load_slice, load_slices
 
-PEAK_MB = 200  # of a process that refuses a bomb; 100 were measured
+# Peak memory of a process that refuses a bomb; 100 MB were measured.
+PEAK_MB = 200
 
 
 def pack(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -49,7 +50,8 @@ def test_an_archive_is_read_like_its_folder(tmp_path: Path, method: int, caplog:
     for a, b in zip(from_folder, from_archive, strict=True):
         np.testing.assert_array_equal(a.hu, b.hu)
         assert a.source.replace("file", "member") == b.source and a.sop_instance_uid == b.sop_instance_uid
-    assert from_archive[-1].source == "member 5 of 6"  # A/0.dcm, after the digits and before notes.txt
+    # A/0.dcm, after the digits and before notes.txt.
+    assert from_archive[-1].source == "member 5 of 6"
     assert [r.message for r in caplog.records] == 2 * [
         "skipped 1 files that are not DICOM images and 0 that are not CT slices"
     ]
@@ -82,7 +84,8 @@ def test_paths_in_an_archive_mean_nothing(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     slices = load_slices(pack(tmp_path / "place" / "s.zip", inside))
     assert len(slices) == 5
-    assert [p.name for p in tmp_path.rglob("*")] == ["place", "s.zip"]  # nothing was written
+    # Nothing was written.
+    assert [p.name for p in tmp_path.rglob("*")] == ["place", "s.zip"]
 
 
 def test_members_of_one_name_are_all_read(tmp_path: Path) -> None:
@@ -140,7 +143,8 @@ def test_damaged_archives(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"^the archive: not a readable ZIP archive .*create it again.*$"):
             load_slices(path)
     rng = np.random.default_rng(0)
-    for _ in range(60):  # flipped bytes end in slices or in our own error
+    # Flipped bytes lead to slices or to one of our errors.
+    for _ in range(60):
         changed = bytearray(whole)
         for place in rng.integers(0, len(whole), 6):
             changed[place] = rng.integers(256)
@@ -169,7 +173,8 @@ def test_limits_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     refused(limits, "MAX_FILE_BYTES", 2**19, "^member 1 of 3: 1 MiB is over the limit")
     refused(archive_module, "MAX_DIRECTORY_BYTES", 100, "^the archive: its directory is over")
     refused(archive_module, "MAX_TOTAL_BYTES", 2**19, "^the archive: inflates to more than the limit")
-    with monkeypatch.context() as changed:  # the whole archive is refused, whoever listens
+    # The whole archive is refused, whoever listens.
+    with monkeypatch.context() as changed:
         changed.setattr(archive_module, "MAX_TOTAL_BYTES", 2**19)
         with pytest.raises(InputError, match="^the archive: inflates to more than"):
             load_slices(path, on_damaged=lambda line: None)
@@ -183,7 +188,8 @@ def test_a_header_is_inflated_without_its_pixels(tmp_path: Path, monkeypatch: py
     noise = np.random.default_rng(0).integers(0, 2**16, (512, 512), np.uint16)
     inside = {"a": as_bytes(dataset(noise)), "b": as_bytes(dataset(noise, SeriesNumber=9, SeriesInstanceUID="1.9"))}
     path = pack(tmp_path / "s.zip", inside)
-    monkeypatch.setattr(archive_module, "MAX_TOTAL_BYTES", 2**19 + 5 * 2**14)  # one slice, and the heads of two
+    # One slice, and the heads of two.
+    monkeypatch.setattr(archive_module, "MAX_TOTAL_BYTES", 2**19 + 5 * 2**14)
     assert len(load_slices(path, series=9)) == 1
 
 
@@ -235,10 +241,12 @@ def test_a_bomb_is_refused_in_bounded_memory(tmp_path: Path, kind: str) -> None:
     elif kind == "nested":
         gibibyte(tmp_path / "inner", b"")
         pack(path, dict.fromkeys("abcdefghij", (tmp_path / "inner").read_bytes()))
-    elif kind == "directory":  # two million entries
+    elif kind == "directory":
+        # Two million entries.
         entries = (b"PK\x01\x02" + bytes(42)) * 2**21
         path.write_bytes(entries + b"PK\x05\x06" + struct.pack("<4xHHIIH", 2**16 - 1, 2**16 - 1, len(entries), 0, 0))
-    else:  # a private element of nearly 1 GiB
+    else:
+        # A private element of nearly 1 GiB.
         stated = 400 * 2**20 if kind != "DICOM" else None
         gibibyte(path, header_before(b"\x01\x7f\x01\x10OB\0\0" + struct.pack("<I", 2**30 - 2**16)), stated)
     assert path.stat().st_size < (1e8 if kind == "directory" else 2e6)

@@ -90,7 +90,8 @@ def rle(rows: int, columns: int, frames: int) -> bytes:
     """One short RLE frame below a header that claims a lot."""
     ds = ct_dataset()
     ds.Rows, ds.Columns, ds.NumberOfFrames = rows, columns, frames
-    segment = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x81\0\x81\0"  # 128 zeros, twice
+    # 128 zeros, twice.
+    segment = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x81\0\x81\0"
     ds.PixelData = encapsulate([segment])
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     return bytes_of(ds, RLELossless)
@@ -157,7 +158,8 @@ def nested(levels: int) -> bytes:
     return data[:at] + opened * levels
 
 
-ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"  # an empty one; pydicom makes a Dataset of over a kilobyte of it
+# An empty one; pydicom makes a Dataset of over a kilobyte of it.
+ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"
 
 
 def open_items(count: int) -> bytes:
@@ -211,7 +213,8 @@ def dicomdir(mib: int) -> bytes:
     return deflated(mib).replace(f"{CT}\0".encode(), b"1.2.840.10008.1.3.10".ljust(len(CT) + 1, b"\0"), 1)
 
 
-BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {  # -> file name, how it is made, what its error says
+# Name -> file name, how it is made, what its error says.
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "deflated, 700 MiB": ("a.dcm", lambda: deflated(700), "inflates to more than the limit"),
     "deflated, 500 MiB": ("a.dcm", lambda: deflated(500), "InputError"),
     "RLE 30000x30000": ("a.dcm", lambda: rle(30000, 30000, 1), "30000x30000"),
@@ -259,7 +262,8 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {  # -> file name, how 
 def test_bombs(tmp_path: Path, name: str) -> None:
     file, make, words = BOMBS[name]
     data = make()
-    assert len(data) < 2 * MIB  # a bomb is small, else it is just a large file
+    # A bomb is small, else it is just a large file.
+    assert len(data) < 2 * MIB
     (tmp_path / file).write_bytes(data)
     found = read(tmp_path / file, tmp_path)
     assert "Error: " in found["said"] and words in found["said"], found

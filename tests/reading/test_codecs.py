@@ -35,7 +35,8 @@ LOSSLESS = [
     ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
     JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless,
 ]  # fmt: skip
-LOSSY = {JPEGLSNearLossless: 3, JPEG2000: 6, JPEGBaseline8Bit: 16}  # HU that they may be off
+# Allowed deviation in HU.
+LOSSY = {JPEGLSNearLossless: 3, JPEG2000: 6, JPEGBaseline8Bit: 16}
 
 
 def anatomy(bits: int) -> np.ndarray:

@@ -41,14 +41,16 @@ def test_marked_pixel_in_every_orientation(tmp_path: Path, row_sign: int, column
     if transposed:
         along_row, along_column = along_column, along_row
     ct = load_slice(save(dataset(raw, ImageOrientationPatient=[*along_row, *along_column]), tmp_path / "a"))
-    x, y, _ = along_row * 90 * 0.5 + along_column * 4 * 0.8  # mm to the patient's left and back
+    # Millimeters to the patient's left and back.
+    x, y, _ = along_row * 90 * 0.5 + along_column * 4 * 0.8
     corners = [along_row * c * 0.5 + along_column * r * 0.8 for r in (0, 36) for c in (0, 100)]
     left, front = min(p[0] for p in corners), min(p[1] for p in corners)
     assert ct.transposed == transposed and ct.spacing_mm == ((0.5, 0.8) if transposed else (0.8, 0.5))
     row, column = np.argwhere(ct.hu > 0)[0]
     assert (row * ct.spacing_mm[0], column * ct.spacing_mm[1]) == pytest.approx((y - front, x - left))
     assert np.argwhere(ct.to_input_grid(ct.hu) > 0).tolist() == [[4, 90]]
-    assert ct.position_mm == 5  # towards the head whichever way the normal points
+    # Towards the head, whichever way the normal points.
+    assert ct.position_mm == 5
 
 
 def test_gantry_tilt_is_axial() -> None:
@@ -77,7 +79,8 @@ def test_signed_twelve_bit_and_monochrome1() -> None:
     raw = np.array([[-2048, -1, 0, 2047] * 8] * 16, np.int16)
     ct = load_slice(dataset(raw, RescaleIntercept=0))
     assert ct.hu[0, :4].tolist() == [-1024, -1, 0, 2047]
-    twelve = (raw & 0x0FFF).astype(np.uint16)  # sign in bit 11, upper bits unused
+    # Sign in bit 11, upper bits unused.
+    twelve = (raw & 0x0FFF).astype(np.uint16)
     ct = load_slice(dataset(twelve, RescaleIntercept=0, BitsStored=12, HighBit=11, PixelRepresentation=1))
     assert ct.hu[0, :4].tolist() == [-1024, -1, 0, 2047]
     ct = load_slice(dataset(raw, RescaleIntercept=0, PhotometricInterpretation="MONOCHROME1"))
@@ -93,7 +96,8 @@ def test_signed_twelve_bit_and_monochrome1() -> None:
 def test_padding() -> None:
     raw = np.array([[-2000, 1000, 1010, 1020] * 8] * 16, np.int16)
     ds = dataset(raw, RescaleIntercept=1024)
-    ds.add_new("PixelPaddingValue", "US", 63536)  # -2000 with the wrong signedness
+    # It is -2000 with the wrong signedness.
+    ds.add_new("PixelPaddingValue", "US", 63536)
     assert load_slice(ds).hu[0, :4].tolist() == [-1024, 2024, 2034, 2044]
     ds.add_new("PixelPaddingValue", "SS", 1015)
     ds.add_new("PixelPaddingRangeLimit", "SS", 1005)
@@ -168,7 +172,8 @@ def test_hostile_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cut in range(200, len(good) - 2, 397):
         refused(good[:cut], "damaged|absent|no pixel data|is not CT|malformed")
     rng = np.random.default_rng(0)
-    for _ in range(60):  # flipped bytes end in a slice or in our own error, never in another
+    # Flipped bytes lead to a slice or to one of our errors, never to another error.
+    for _ in range(60):
         data = bytearray(good)
         for place in rng.integers(132, 1200, 8):
             data[place] = rng.integers(256)
@@ -190,7 +195,8 @@ def test_deflated_is_counted_before_it_is_inflated(tmp_path: Path, monkeypatch: 
     with pytest.raises(InputError, match="inflates"):
         load_slice(path)
     data = bytearray(path.read_bytes())
-    data[140:144] = (2**31 - 1).to_bytes(4, "little")  # a group length that points past the end of the file
+    # A group length that points past the end of the file.
+    data[140:144] = (2**31 - 1).to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(InputError, match="inflates"):
         load_slice(path)
@@ -245,7 +251,8 @@ def test_real_abdomen_with_reversed_rows() -> None:
     ct = load_slice(get_testdata_file("explicit_VR-UN.dcm", download=False))
     assert ct.flips == (True, False) and ct.hu.shape == (512, 512)
     air = ct.hu < -800
-    assert air[:60].mean() > air[-60:].mean()  # the table lies behind the patient: at the bottom
+    # The table lies behind the patient: at the bottom.
+    assert air[:60].mean() > air[-60:].mean()
 
 
 def test_enhanced_ct(tmp_path: Path) -> None:
@@ -265,7 +272,8 @@ def test_enhanced_ct(tmp_path: Path) -> None:
 
 
 def test_pydicom_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    ds = dataset(PixelData=dataset().PixelData + b"\0" * 10)  # pydicom warns of the excess
+    # pydicom warns of the excess.
+    ds = dataset(PixelData=dataset().PixelData + b"\0" * 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_slice(ds)

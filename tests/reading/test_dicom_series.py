@@ -79,7 +79,8 @@ def test_stacks_of_one_number_are_chosen_by_their_place(tmp_path: Path) -> None:
     listed = ["3:1 (3 slices 20x24)", "3:2 (2 slices 20x24)", "3:3 (1 slices 20x24)", "none (4 slices 20x24)"]
     assert candidates(tmp_path) == listed
     assert candidates(tmp_path, 3) == listed[:3]
-    assert candidates(tmp_path, "1.2.3.4") == listed[:2]  # one UID, two orientations
+    # One UID, two orientations.
+    assert candidates(tmp_path, "1.2.3.4") == listed[:2]
     for wanted, count in (("3:1", 3), ("3:2", 2), ("3:3", 1), ("7777", 1), ("none", 4), ("8888", 4)):
         assert len(read_series(tmp_path, wanted)) == count
 
@@ -100,7 +101,8 @@ def test_one_slice_of_another_size_is_a_stack_of_its_own(tmp_path: Path) -> None
 def test_a_series_number_of_words_is_not_repeated(tmp_path: Path) -> None:
     series(tmp_path, [0, 1])
     series(tmp_path, [0], "b", SeriesInstanceUID="1.2.9")
-    for path in tmp_path.glob("b*"):  # IS, two characters
+    # The value is an IS of two characters.
+    for path in tmp_path.glob("b*"):
         path.write_bytes(path.read_bytes().replace(b"IS\x02\x003 ", b"IS\x02\x00Jo"))
     assert candidates(tmp_path) == ["3 (2 slices 20x24)", "none (1 slices 20x24)"]
 
@@ -177,14 +179,16 @@ def test_what_is_no_identical_copy_is_refused(tmp_path: Path, change: dict[str, 
 
 def test_slices_with_one_uid_are_all_kept(tmp_path: Path) -> None:
     """Careless anonymizers write one SOPInstanceUID into all files."""
-    for z in range(3):  # alike, but for their places
+    # The files differ only in their positions.
+    for z in range(3):
         save(dataset(SOPInstanceUID="1.2.3", ImagePositionPatient=[0, 0, z]), tmp_path / f"{z}")
     assert len(read_series(tmp_path)) == 3
 
 
 def damaged_series(folder: Path) -> Path:
     """Seven files of a series: whole ones at 0, 1, 4, 5 mm; a truncated header, truncated pixels, another unit."""
-    series(folder, range(6), SeriesNumber=None)  # which a header that was cut off lacks, too
+    # A header that was cut off lacks it, too.
+    series(folder, range(6), SeriesNumber=None)
     data = (folder / "2.dcm").read_bytes()
     (folder / "2.dcm").write_bytes(data[:500])
     (folder / "3.dcm").write_bytes(data[:-300])

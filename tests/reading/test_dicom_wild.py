@@ -47,12 +47,17 @@ def test_files_without_preamble_or_meta(syntax: UID, tmp_path: Path, caplog: pyt
 @pytest.mark.parametrize(
     "head",
     [
-        b"\x08\x00\x05\x00",  # no value at all
-        b"\x08\x00\x05\x00\xff\xff\xff\x7f" + b"ISO_IR 100",  # a length past any plausible one
-        b"\x08\x00\x60\x00CS\x02\x00CT" + b"\0" * 20,  # not what a data set begins with
+        # No value at all.
+        b"\x08\x00\x05\x00",
+        # A length past any plausible one.
+        b"\x08\x00\x05\x00\xff\xff\xff\x7f" + b"ISO_IR 100",
+        # Not what a data set begins with.
+        b"\x08\x00\x60\x00CS\x02\x00CT" + b"\0" * 20,
         b"\x10\x00\x10\x00PN\x04\x00Doe^" + b"\0" * 20,
-        b"\x02\x00\x10\x00\x04\x00\x00\x00abcd" + b"\0" * 20,  # file meta is explicit VR
-        b"\x00\x08\x00\x05CS\x00\x0aISO_IR 100" + b"\0" * 20,  # big endian
+        # File meta is explicit VR.
+        b"\x02\x00\x10\x00\x04\x00\x00\x00abcd" + b"\0" * 20,
+        # Big endian.
+        b"\x00\x08\x00\x05CS\x00\x0aISO_IR 100" + b"\0" * 20,
         b"\0" * 200,
         b"GIF89a" + b"\0" * 200,
     ],
@@ -146,7 +151,8 @@ def test_no_message_identifies_a_patient(
     what: str, change: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = marked(tmp_path, change)
-    caplog.clear()  # of pydicom's warnings while it was written
+    # pydicom warned while the file was written.
+    caplog.clear()
     with pytest.raises(InputError) as caught:
         load_slices(path if what == "file" else path.parent)
     said = f"{caught.value} {caplog.text}"

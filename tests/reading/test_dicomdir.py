@@ -24,7 +24,8 @@ def record(kind: str, *file: str, **tags: Any) -> Dataset:
     ds.OffsetOfTheNextDirectoryRecord, ds.RecordInUseFlag, ds.DirectoryRecordType = 0, 0xFFFF, kind
     if file:
         tags = {"ReferencedFileID": list(file), "ReferencedSOPClassUIDInFile": CT} | tags
-    with quiet_pydicom():  # of names that are not all capitals
+    # Names that are not all capitals raise warnings.
+    with quiet_pydicom():
         for name, value in tags.items():
             setattr(ds, name, value)
     return ds
@@ -56,9 +57,11 @@ def test_a_dicomdir_is_read_by_its_records(tmp_path: Path, caplog: pytest.LogCap
         ("image 2 of 3", 0), ("image 3 of 3", 1), ("image 1 of 3", 2),
     ]  # fmt: skip
     assert not caplog.records
-    assert len(load_slices(tmp_path)) == 5  # the folder, whatever its DICOMDIR says
+    # The folder, whatever its DICOMDIR says.
+    assert len(load_slices(tmp_path)) == 5
     assert "1 files that are not DICOM images and 1 that are not CT" in caplog.text
-    path.rename(tmp_path / "index")  # by content, not by name
+    # It is found by its content, not by its name.
+    path.rename(tmp_path / "index")
     assert len(load_slices(tmp_path / "index")) == len(read_dicomdir(tmp_path / "index")) == 3
 
 
@@ -107,7 +110,8 @@ def test_a_dicomdir_stays_in_its_folder(tmp_path: Path, place: str) -> None:
 def test_a_link_within_the_folder_is_fine(tmp_path: Path) -> None:
     series(tmp_path / "in" / "S", [0])
     (tmp_path / "in" / "link").symlink_to(tmp_path / "in" / "S" / "0.dcm")
-    (tmp_path / "way").symlink_to(tmp_path / "in")  # the user's own way to the folder
+    # The user's own way to the folder.
+    (tmp_path / "way").symlink_to(tmp_path / "in")
     dicomdir(tmp_path / "in" / "DICOMDIR", record("IMAGE", "link"))
     assert len(load_slices(tmp_path / "way" / "DICOMDIR")) == 1
 
@@ -121,7 +125,8 @@ def test_impossible_paths_and_damage(tmp_path: Path) -> None:
     path.write_bytes(data.replace(b"S\\zero", b"S\\.."))
     with pytest.raises(InputError):
         load_slices(path)
-    for cut in range(200, len(data), 13):  # our own error, always
+    # Every cut leads to one of our errors.
+    for cut in range(200, len(data), 13):
         path.write_bytes(data[:cut])
         with pytest.raises(InputError):
             load_slices(path)
@@ -147,4 +152,5 @@ def test_pydicoms_own_dicomdir() -> None:
     path = get_testdata_file("DICOMDIR")
     with pytest.raises(InputError, match=r"series or stacks; choose one with --series") as caught:
         load_slices(path)
-    assert "2.16" not in str(caught.value) and "1.3.6" not in str(caught.value)  # UIDs
+    # No UID may be shown.
+    assert "2.16" not in str(caught.value) and "1.3.6" not in str(caught.value)

@@ -159,7 +159,8 @@ def test_streams_state_their_size(form: str) -> None:
     with pytest.raises(ValueError, match="is not Rows x Columns"):
         check_streams(ds, SIDE, SIDE + 1, 1)
     if form == "dicom_jpeg2000":
-        box = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0jp2c" + stream  # a JP2 file around the stream
+        # A JP2 file around the stream.
+        box = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0jp2c" + stream
         assert stream_shape(box) == (SIDE, SIDE, 1) and stream_shape(b"\0" * 40) is None
 
 
@@ -167,6 +168,7 @@ def test_pictures_are_of_the_formats_that_are_named(tmp_path: Path) -> None:
     """Pillow goes by the content: an EPS file by the name of a.png would be run by Ghostscript."""
     from lsms_rt.reading.load import load_slices
 
-    (tmp_path / "a.png").write_bytes(b"P5 16 16 255\n" + bytes(256))  # harmless, and as foreign
+    # Harmless, and as foreign.
+    (tmp_path / "a.png").write_bytes(b"P5 16 16 255\n" + bytes(256))
     with pytest.raises(InputError, match="not a readable image"):
         load_slices(tmp_path / "a.png", window=(50, 350))

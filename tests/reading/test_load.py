@@ -90,8 +90,9 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ct = load_slice(tmp_path / "b.png")
     assert (ct.hu == -24).all() and ct.notes == ("a 16-bit image is assumed to contain HU + 1024",)
     assert ct.notes[0] in caplog.text
-    np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)  # has its meaning
-    Image.fromarray(gray).convert("RGB").save(tmp_path / "c.png")
+    # A 16-bit image has HU of its own: the window does not change them.
+    np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)
+    Image.fromarray(grey).convert("RGB").save(tmp_path / "c.png")
     with pytest.raises(InputError, match="mode RGB"):
         load_slice(tmp_path / "c.png", window=(50, 350))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "d.png")
@@ -176,7 +177,8 @@ def test_nifti_orientations(tmp_path: Path, codes: str) -> None:
     stored = np.asarray(image.dataobj)
     axis = next(n for n, c in enumerate(codes) if c in "SI")
     for z, ct in enumerate(slices):
-        np.testing.assert_allclose(ct.hu, ras[::-1, ::-1, z].T, atol=1e-3)  # row 0 anterior, column 0 right
+        # Row 0 anterior, column 0 right.
+        np.testing.assert_allclose(ct.hu, ras[::-1, ::-1, z].T, atol=1e-3)
         np.testing.assert_allclose(ct.to_input_grid(ct.hu), np.take(stored, ct.frame, axis), atol=1e-3)
         assert ct.spacing_mm == pytest.approx((0.8, 0.5)) and ct.position_mm == 3 * z
     with pytest.raises(InputError, match="3 slices"):
@@ -210,7 +212,8 @@ def test_tensor(shape: tuple[int, int], size: int) -> None:
 
 def test_tensor_window_and_spacing() -> None:
     hu = np.full((100, 100), 40, np.float32)
-    tensor, place = to_tensor(CtSlice(hu, (0.5, 1.0)), 64, (-160, 240))  # 50 mm high, 100 mm wide
+    # 50 mm high, 100 mm wide.
+    tensor, place = to_tensor(CtSlice(hu, (0.5, 1.0)), 64, (-160, 240))
     assert (place.rows, place.columns, place.top, place.left) == (32, 64, 16, 0)
     np.testing.assert_allclose(tensor[0, 0, 16:48], 0, atol=1e-6)
     exact, _ = to_tensor(CtSlice(noise((64, 64))), 64, (-1024, 3071))

@@ -51,11 +51,13 @@ def test_units_are_honoured(tmp_path: Path, units: str, factor: float) -> None:
 
 def test_slices_of_a_tilted_gantry_are_apart_along_their_normal(tmp_path: Path) -> None:
     affine = np.diag([0.7, 0.8, 5, 1.0])
-    affine[1, 2] = 5 * np.tan(0.4)  # each slice lies further to the front: they stay axial, 5 mm apart
+    # Each slice lies further to the front; the slices stay axial, 5 mm apart.
+    affine[1, 2] = 5 * np.tan(0.4)
     slices = load_slices(saved(tmp_path / "a.nii", affine))
     assert [ct.position_mm for ct in slices] == pytest.approx([0, 5, 10, 15])
     tilted = turned("x", 20)
-    tilted[:3, 2] = [0, 0, 5]  # slices tilted, the table moves straight
+    # Slices tilted, the table moves straight.
+    tilted[:3, 2] = [0, 0, 5]
     slices = load_slices(saved(tmp_path / "b.nii", tilted))
     assert slices[1].position_mm == pytest.approx(5 * np.cos(np.radians(20)))
 

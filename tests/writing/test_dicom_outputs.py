@@ -42,7 +42,8 @@ def read_seg(path: Path) -> Dataset:
     if shutil.which("dciodvfy"):
         done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
         said = (done.stdout + done.stderr).splitlines()
-        assert "Segmentation" in said  # it knew what it looked at
+        # It knew what it looked at.
+        assert "Segmentation" in said
         assert [line for line in said if line.startswith("Error")] == []
     return pydicom.dcmread(path)
 
@@ -175,7 +176,8 @@ def test_seg_without_what_may_be_empty(tmp_path: Path, name: str, how: str) -> N
     seg = read_seg(tmp_path / "a.dcm")
     if name in EMPTY_ALLOWED:
         assert name in seg and not seg[name].value
-    if name == "SliceThickness":  # how far the slices are apart
+    # It is the distance between slices.
+    if name == "SliceThickness":
         assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 4
     assert all((name in result.ct.header) == (how == "empty") for result in results)
 
@@ -197,7 +199,8 @@ def test_seg_invents_no_thickness(tmp_path: Path) -> None:
 def test_seg_drops_what_an_attribute_may_not_hold(tmp_path: Path, name: str, value: str) -> None:
     pytest.importorskip("highdicom")
     results = answers(along_z(0))
-    results[0].ct.header[name] = pydicom.DataElement(name, "LO", value)  # no check of the value
+    # `DataElement` does not check the value.
+    results[0].ct.header[name] = pydicom.DataElement(name, "LO", value)
     assert write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert not read_seg(tmp_path / "a.dcm")[name].value
 
@@ -326,9 +329,11 @@ def test_seg_of_a_real_file(tmp_path: Path) -> None:
 
 def test_seg_stays_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("highdicom")
-    results = answers(along_z(0), PatientName="Secret")  # highdicom warns of a name without ^, and prints it
+    # highdicom warns of a name without ^, and prints it.
+    results = answers(along_z(0), PatientName="Secret")
     too_long = pydicom.DataElement("PatientID", "LO", "Secret" * 20, validation_mode=pydicom.config.IGNORE)
-    results[0].ct.header["PatientID"] = too_long  # pydicom warns, and prints other kinds of values
+    # pydicom warns, and prints other kinds of values.
+    results[0].ct.header["PatientID"] = too_long
     with caplog.at_level(logging.DEBUG):
         write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert "Secret" not in caplog.text and "1.2." not in caplog.text and capfd.readouterr() == ("", "")

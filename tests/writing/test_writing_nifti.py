@@ -63,8 +63,10 @@ def test_nifti_of_a_series(tmp_path: Path, orientation: list[float]) -> None:
     check_places(results, [result.ct.header for result in results], tmp_path / "a.nii.gz")
     image = read_nifti(tmp_path / "a.nii.gz")
     assert image.get_sform(coded=True)[1] == 1
-    assert image.get_qform(coded=True)[1] == int(orientation != TILTED)  # a shear has no qform
-    assert image.affine[2, 2] > 0  # slices count from feet to head
+    # A shear has no qform.
+    assert image.get_qform(coded=True)[1] == int(orientation != TILTED)
+    # Slices count from feet to head.
+    assert image.affine[2, 2] > 0
 
 
 def test_nifti_of_a_multi_frame_file(tmp_path: Path) -> None:
@@ -89,7 +91,8 @@ def test_nifti_of_one_slice(tmp_path: Path, thickness: float | None, expected: f
     check_places(results, [results[0].ct.header], tmp_path / "a.nii")
     affine = read_nifti(tmp_path / "a.nii").affine
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(expected, rel=1e-4) and affine[2, 2] > 0
-    np.testing.assert_allclose(affine[:3, 2] @ affine[:3, :2], 0, atol=1e-6)  # the normal
+    # The third axis is the normal of the slices.
+    np.testing.assert_allclose(affine[:3, 2] @ affine[:3, :2], 0, atol=1e-6)
 
 
 def test_nifti_refuses_gaps_and_takes_rounded_places(tmp_path: Path) -> None:
@@ -97,10 +100,12 @@ def test_nifti_refuses_gaps_and_takes_rounded_places(tmp_path: Path) -> None:
     for heights in ((0, 3, 9), (0, 3, 6, 12), tuple(3 * n for n in range(100) if n != 98)):
         with pytest.raises(InputError, match=r"steps of 3.00 to 6.00 mm.*write a DICOM SEG"):
             write_nifti(answers(along_z(*heights)), tmp_path / "a.nii")
-    with pytest.raises(InputError, match="steps of"):  # shifted sideways
+    # One slice is shifted sideways.
+    with pytest.raises(InputError, match="steps of"):
         write_nifti(answers([(0, 0, 0), (0.4, 0, 3), (0, 0, 6)]), tmp_path / "a.nii")
     assert list(tmp_path.iterdir()) == []
-    results = answers(along_z(0, 0.6, 1.3, 1.9, 2.5))  # 0.625 mm, to one digit
+    # 0.625 mm, to one digit.
+    results = answers(along_z(0, 0.6, 1.3, 1.9, 2.5))
     write_nifti(results, tmp_path / "a.nii")
     assert read_nifti(tmp_path / "a.nii").affine[2, 2] == pytest.approx(0.625)
 
@@ -121,8 +126,10 @@ def test_nifti_round_trip(tmp_path: Path, codes: str, turned: bool) -> None:
     slices = load_slices(tmp_path / "in.nii.gz")
     results = []
     for n, ct in enumerate(slices):
-        if n != 2:  # nothing was asked about this one
-            mask = ct.to_input_grid(ct.hu) > 100  # as a network would find it: in the input's grid
+        # Nothing was asked about slice 2.
+        if n != 2:
+            # As a network would find it: in the input's grid.
+            mask = ct.to_input_grid(ct.hu) > 100
             results.append(answer_with(ct, mask))
     write_nifti(results[::-1], tmp_path / "out.nii")
     written = read_nifti(tmp_path / "out.nii")

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsms_rt.engine.manifest import MAX_BATCH
+
 from ..arguments import add_engine, add_json, add_runtime, options_from, runtime_options, whole_number
 from ..exit_codes import ExitCode
 from ..parser import Command
@@ -15,8 +17,6 @@ from .request import Request
 
 if TYPE_CHECKING:
     from .run import Report
-
-MAX_BATCH = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

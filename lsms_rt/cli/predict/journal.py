@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.atomic import atomic_file, unwritable
+from lsms_rt.atomic import unwritable, write_text
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.digest import sha256, sha256_of_file
 from lsms_rt.errors import InputError
@@ -47,8 +47,7 @@ class Journal:
                     "folder with -o"
                 )
             else:
-                with atomic_file(self._file) as part:
-                    part.write_text(json.dumps({"request": request, "format": FORMAT}) + "\n", encoding="utf-8")
+                write_text(self._file, json.dumps({"request": request, "format": FORMAT}) + "\n")
         except OSError as error:
             raise unwritable(error) from error
 

@@ -29,14 +29,16 @@ class SeriesOutput:
     Attributes:
         file: its name.
         requested: whether a request asks for it.
+        option: the option by which a request asks for it; "" if it is written without one.
         applies: whether there is something to write for an input's answers.
         write: writes it: answers, path, request, digest of the engine.
-        extra: the package's extra that installs what it needs, also the option's name; "" if nothing is needed.
+        extra: the package's extra that installs what it needs; "" if nothing is needed.
         module: the module that it needs; "" if none.
     """
 
     file: str
     requested: Callable[[Request], bool]
+    option: Callable[[Request], str] = lambda request: ""
     applies: Callable[[Sequence[Answer]], bool] = lambda answers: True
     write: Callable[[Sequence[Answer], Path, Request, str], object]
     extra: str = ""
@@ -71,6 +73,7 @@ OUTPUTS = (
     SeriesOutput(
         file="mask.nii.gz",
         requested=lambda request: request.nifti,
+        option=lambda request: "--nifti",
         write=_write_nifti,
         extra="nifti",
         module="nibabel",
@@ -78,6 +81,7 @@ OUTPUTS = (
     SeriesOutput(
         file="segmentation.dcm",
         requested=lambda request: request.needs_seg,
+        option=lambda request: "--seg" if request.seg else "--empty-seg",
         write=_write_seg,
         extra="seg",
         module="highdicom",
@@ -87,14 +91,14 @@ OUTPUTS = (
 
 def check_outputs(request: Request) -> None:
     """Raise if a requested file cannot be written, before a series is computed for it."""
-    needed = [output for output in OUTPUTS if output.module and output.requested(request)]
-    if needed and request.output is None:
-        options = " and ".join(f"--{output.extra}" for output in OUTPUTS if output.extra)
-        raise InputError(f"{options} write files; add -o DIR")
-    for output in needed:
-        if importlib.util.find_spec(output.module) is None:
+    requested = [output for output in OUTPUTS if output.option(request) and output.requested(request)]
+    if requested and request.output is None:
+        options = " and ".join(output.option(request) for output in requested)
+        raise InputError(f"{options} {'writes' if len(requested) == 1 else 'write'} files; add -o DIR")
+    for output in requested:
+        if output.module and importlib.util.find_spec(output.module) is None:
             raise MissingDependencyError(
-                f"--{output.extra} needs {output.module}; pip install 'lsms-rt[{output.extra}]'"
+                f"{output.option(request)} needs {output.module}; pip install 'lsms-rt[{output.extra}]'"
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt import __version__
-from lsms_rt.atomic import atomic_file
+from lsms_rt.atomic import atomic_file, write_text
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
@@ -162,8 +162,7 @@ def _written(result: Segmentation, number: int, journal: Journal | None) -> Answ
 
 def _finish(folder: Path, report: Report) -> None:
     """Write results.json, and delete images of slices that are no longer part of the input."""
-    with atomic_file(folder / RESULTS) as part:
-        part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_text(folder / RESULTS, json.dumps(report.to_dict(), indent=2) + "\n")
     kept = {record[name] for record in report.results for name in ("overlay", "mask")}
     for kind in ("overlay", "mask"):
         for path in folder.glob(f"[0-9]*_{kind}.png"):

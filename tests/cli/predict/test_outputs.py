@@ -13,6 +13,8 @@ import pytest
 from predictions import SLICES, TEXT, answer, opened, predict
 
 from lsms_rt.atomic import atomic_file
+from lsms_rt.cli.predict import outputs
+from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
 from lsms_rt.writing.montage import MAX_TILES, save_montage
 
@@ -34,7 +36,8 @@ def test_a_series_leaves_all_that_was_promised(
         assert int(mask.sum()) == record["pixels"] and mask.shape == tuple(record["shape"])
         assert (out / record["overlay"]).stat().st_size > 1000
     assert opened(out / "montage.png").shape[1] > 200
-    assert not list(out.glob(".*"))  # nothing half-written is left
+    # No partial file is left.
+    assert not list(out.glob(".*"))
 
 
 def test_a_damaged_file_in_the_middle_does_not_stop_the_rest(
@@ -58,7 +61,8 @@ def test_an_input_that_cannot_be_read_does_not_stop_the_others(
     assert "not read: input 2: " in capsys.readouterr().err
     document = json.loads((out / "results.json").read_text())
     assert [row["input"] for row in document["series"]] == [1, 3] and len(document["results"]) == 2
-    assert predict(tmp_path / "bad.dcm", tmp_path / "none.dcm", "--text", TEXT) == 2  # nothing at all could be read
+    # Nothing at all could be read.
+    assert predict(tmp_path / "bad.dcm", tmp_path / "none.dcm", "--text", TEXT) == 2
 
 
 def test_what_was_said_of_an_earlier_series_is_taken_away(series: Path, tmp_path: Path) -> None:
@@ -68,7 +72,8 @@ def test_what_was_said_of_an_earlier_series_is_taken_away(series: Path, tmp_path
     assert (out / "segmentation.dcm").exists() and (out / "montage.png").exists()
     for file in series.iterdir():
         ds = pydicom.dcmread(file)
-        ds.PixelData = bytes(len(ds.PixelData))  # air: nothing is found
+        # Air: nothing is found.
+        ds.PixelData = bytes(len(ds.PixelData))
         ds.save_as(file)
     assert predict(series, "--text", TEXT, "-o", out, "--seg") == 0
     assert json.loads((out / "results.json").read_text())["series"][0]["found"] == 0
@@ -142,5 +147,18 @@ def test_a_montage_of_many_slices_has_a_bound(tmp_path: Path) -> None:
 
 
 def test_seg_and_nifti_need_a_folder(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict(series, "--text", TEXT, "--seg") == 2
-    assert "--seg write files; add -o DIR" in capsys.readouterr().err
+    for option in ("--seg", "--empty-seg", "--nifti"):
+        assert predict(series, "--text", TEXT, option) == 2
+        assert f"error: {option} writes files; add -o DIR" in capsys.readouterr().err
+    assert predict(series, "--text", TEXT, "--seg", "--nifti") == 2
+    assert "error: --nifti and --seg write files; add -o DIR" in capsys.readouterr().err
+
+
+def test_a_format_that_needs_no_library_needs_a_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = outputs.SeriesOutput(
+        file="rtstruct.dcm", requested=lambda request: True, option=lambda request: "--rtstruct", write=lambda *_: None
+    )
+    monkeypatch.setattr(outputs, "OUTPUTS", (row,))
+    with pytest.raises(InputError, match="--rtstruct writes files; add -o DIR"):
+        outputs.check_outputs(Request(text=TEXT))
+    outputs.check_outputs(Request(text=TEXT, output=Path("out")))

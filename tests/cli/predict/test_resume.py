@@ -33,11 +33,13 @@ def test_what_is_done_is_not_done_again(
     before, results = pictures(out), (out / "results.json").read_bytes()
     (out / "0002_mask.png").unlink()
     lines = (out / NAME).read_text().splitlines(keepends=True)
-    (out / NAME).write_text("".join(lines[:-1]) + lines[-1][:20])  # killed while the last line was written
+    # Killed while the last line was written.
+    (out / NAME).write_text("".join(lines[:-1]) + lines[-1][:20])
     capsys.readouterr()
     asked = CountedSlices(monkeypatch)
     assert predict(series, "--text", TEXT, "-o", out) == 0
-    assert asked.slices == 2  # the mask that is gone, the line that was cut off
+    # The mask that is gone, and the line that was cut off.
+    assert asked.slices == 2
     assert f"{SLICES - 2} slices already done, skipped" in capsys.readouterr().err
     assert pictures(out) == before
     again = json.loads((out / "results.json").read_text())
@@ -105,7 +107,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(
 
     def save(picture: Image.Image, path: Any, *args: Any, **more: Any) -> None:
         saved.append(path)
-        if len(saved) == 6:  # the third slice's mask, half of it
+        # The third slice's mask, half of it.
+        if len(saved) == 6:
             Path(path).write_bytes(b"\x89PNG")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         plain(picture, path, *args, **more)
@@ -142,7 +145,8 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(
             time.sleep(0.005)
         assert process.wait() == -signal.SIGKILL
     for path in out.glob("[0-9]*.png"):
-        opened(path)  # every one that is there is whole
+        # Every picture that is there is complete.
+        opened(path)
     asked = CountedSlices(monkeypatch)
     assert predict(series, "--text", TEXT, "-o", out) == 0
     assert 0 < asked.slices < 40

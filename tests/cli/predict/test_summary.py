@@ -12,7 +12,8 @@ def test_volume_of_a_series() -> None:
     """A column of 100 mm2 over five slices 2 mm apart, each standing for 2 mm: 1 ml."""
     column = [answer(100.0, 2.0 * n) for n in range(5)]
     assert volume_ml(column) == pytest.approx(1.0)
-    gap = [*column[:3], answer(100.0, 100.0), answer(100.0, 102.0)]  # nothing is made up for what is missing
+    # Nothing is made up for what is missing.
+    gap = [*column[:3], answer(100.0, 100.0), answer(100.0, 102.0)]
     assert volume_ml(gap) == pytest.approx(1.0)
     two_spacings = [answer(100.0, z) for z in (0.0, 1.0, 2.0, 3.0, 4.0, 9.0, 14.0, 19.0)]
     assert volume_ml(two_spacings) is None

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, so that it runs as a script
+# The folder tests/, so that it runs as a script.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SUFFIXES = (".dcm", ".zip", ".npy", ".png", ".tif", ".nii", ".nii.gz")
 

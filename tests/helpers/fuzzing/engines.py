@@ -39,7 +39,8 @@ def _with_manifest(case: Case, rng: Random) -> Case:
         return case.with_file(_path(case, "manifest.json"), rng.choice((mutate.damage, odd_json_text))(data, rng))
     values = json.loads(data)
     if rng.random() < 0.2:
-        values["backend"] = rng.choice(("tensorrt", "tensorrt-rtx"))  # other fields are looked at then
+        # Other fields are looked at then.
+        values["backend"] = rng.choice(("tensorrt", "tensorrt-rtx"))
     for _ in range(rng.choice((1, 1, 2, 3))):
         change_json(values, rng)
     return case.with_file(_path(case, "manifest.json"), _sealed(values, keep=rng.random() < 0.1))
@@ -53,7 +54,8 @@ def _with_file(case: Case, name: str, rng: Random) -> Case:
     elif name.endswith(".onnx") and rng.random() < 0.5:
         change = odd_graph
     data = change(data, rng)
-    if rng.random() < 0.05:  # the digest tells
+    # The digest tells.
+    if rng.random() < 0.05:
         return case.with_file(_path(case, name), data)
     return with_engine_file(case, name, data)
 

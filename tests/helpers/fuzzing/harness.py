@@ -26,9 +26,12 @@ import numpy as np
 from fuzzing import engines, mutate, seeds
 from fuzzing.case import MARKER, Case
 
-SECONDS = 10.0  # a small file that takes longer hangs
-LONGEST = 600  # characters of a message that is called one line
-MOST_MEMORY = 1.5 * 2**30  # bytes that reading may add; the inputs are a few kilobytes
+# A small file that takes longer hangs.
+SECONDS = 10.0
+# Characters of a message that is called one line.
+LONGEST = 600
+# Bytes that reading may add; the inputs are a few kilobytes.
+MOST_MEMORY = 1.5 * 2**30
 SENTENCE = "the low-density lesion in the left lobe of the liver"
 FAILURES = ("crash", "hang", "memory", "message", "wrong")
 
@@ -66,7 +69,8 @@ def judge(case: Case, seconds: float = SECONDS) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
         try:
             path = case.write(Path(folder))
-        except (OSError, ValueError) as error:  # a name that this file system has not
+        except (OSError, ValueError) as error:
+            # This file system cannot hold the name.
             return Verdict("ok", f"not written: {error}")
         before = reset_peak()
         verdict = _judged(lambda messages: opener(path, messages), seconds)
@@ -88,7 +92,8 @@ def _judged(call: Callable[[list[str]], None], seconds: float) -> Verdict:
         return Verdict("message" if bad else "typed", f"{bad}{type(error).__name__}: {error}", _where(error))
     except Hang as error:
         return Verdict("hang", "".join(traceback.format_tb(error.__traceback__)[-6:]), _where(error))
-    except BaseException as error:  # SystemExit and a panic of compiled Rust too
+    except BaseException as error:
+        # SystemExit and a panic of compiled Rust too.
         text = "".join(traceback.format_exception(error))[-6000:]
         return Verdict("wrong" if isinstance(error, Wrong) else "crash", text, _where(error))
     bad = bad_message(*messages)

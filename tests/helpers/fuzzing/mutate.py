@@ -16,7 +16,8 @@ from fuzzing.case import Case
 Change = Callable[[bytes, Random], bytes]
 EXTREMES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF)
 _VR = re.compile(rb"(?<=[\x00-\xff]{4})(?:A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV])")
-_MOST = 2 * 2**20  # bytes: growth by duplication ends here
+# Bytes; growth by duplication ends here.
+_MOST = 2 * 2**20
 
 
 def flip_bits(data: bytes, rng: Random) -> bytes:

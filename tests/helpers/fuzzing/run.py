@@ -19,7 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, so that it runs as a script, too
+# The folder tests/, so that it runs as a script, too.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fuzzing.harness import FAILURES, Verdict, make_case
 from fuzzing.seeds import FORMATS
@@ -28,7 +29,8 @@ from fuzzing.workers import Job, judge_all
 OUTCOMES = ("ok", "typed", *FAILURES)
 _PACKAGES = ("lsms-rt", "numpy", "pydicom", "pillow", "nibabel", "onnxruntime", "tokenizers", "pylibjpeg-openjpeg")
 _PACKAGES += ("pyjpegls", "python-gdcm")
-_KEPT = 20  # files of equal failures
+# Files of equal failures.
+_KEPT = 20
 
 
 class Count:
@@ -57,7 +59,8 @@ class Count:
     def _save(self, job: Job, verdict: Verdict) -> None:
         folder = self._folder / "failures" / f"{verdict.outcome}-{job.form}-{job.seed}-{job.index}"
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError, ValueError):  # a name that this file system has not; the job makes it again
+        # This file system cannot hold the name; the job makes it again.
+        with contextlib.suppress(OSError, ValueError):
             make_case(*job).write(folder)
         Path(f"{folder}.txt").write_text(f"{verdict.where}\n{verdict.detail}", errors="replace")
 
@@ -105,7 +108,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
-    each = -(-args.files // len(args.only))  # rounded up
+    # Rounded up.
+    each = -(-args.files // len(args.only))
     jobs = [Job(form, args.seed, index) for index in range(each) for form in args.only]
     return jobs + [Job("engine", args.seed, index) for index in range(args.engines)]
 

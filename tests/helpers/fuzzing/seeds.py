@@ -35,7 +35,8 @@ from fuzzing.case import MARKER, Case
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
-SIDE = 32  # pixels; 16 is the least that is read, and JPEG 2000 wants 32
+# Pixels; 16 is the least that is read, and JPEG 2000 wants 32.
+SIDE = 32
 STEM = f"{MARKER}_1"
 
 
@@ -69,7 +70,8 @@ def ct_dataset(position: float = 0.0, frames: int = 1) -> Dataset:
     ds.PixelSpacing = [0.8, 0.7]
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "T-62000", "SRT", "Liver"
-    ds.AnatomicRegionSequence = [code]  # a nested data set to break
+    # A nested data set to break.
+    ds.AnatomicRegionSequence = [code]
     ds.PixelData = raw.tobytes()
     return ds
 
@@ -201,10 +203,13 @@ def nifti_bytes() -> bytes:
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, 3, SIDE, SIDE, 2, 1, 1, 1, 1)
-    struct.pack_into("<2h", header, 70, 4, 16)  # datatype, bits
+    # Datatype, bits.
+    struct.pack_into("<2h", header, 70, 4, 16)
     struct.pack_into("<8f", header, 76, 1, 0.7, 0.8, 5, 1, 1, 1, 1)
-    struct.pack_into("<3f", header, 108, 352, 1, 0)  # where the voxels are, slope, intercept
-    struct.pack_into("<2h", header, 252, 0, 1)  # only the sform is used
+    # Where the voxels are, slope, intercept.
+    struct.pack_into("<3f", header, 108, 352, 1, 0)
+    # Only the sform is used.
+    struct.pack_into("<2h", header, 252, 0, 1)
     struct.pack_into("<12f", header, 280, 0.7, 0, 0, 0, 0, 0.8, 0, 0, 0, 0, 5, 0)
     header[344:348] = b"n+1\0"
     return bytes(header) + raw.tobytes()

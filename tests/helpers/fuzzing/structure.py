@@ -100,7 +100,8 @@ def change_dicom(data: bytes, rng: Random) -> bytes:
             buffer = io.BytesIO()
             ds.save_as(buffer, enforce_file_format=False)
             return buffer.getvalue()
-        except Exception:  # pydicom refuses to write some; the bytes are damaged otherwise then
+        except Exception:
+            # pydicom refuses to write some values; then only the bytes are damaged.
             return _odd_bytes(data, rng)
 
 
@@ -232,7 +233,8 @@ def change_members(data: bytes, rng: Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    except Exception:  # damaged before
+    except Exception:
+        # The file was damaged before.
         return change_zip(data, rng)
     n = rng.randrange(len(members))
     name, body = members[n]
@@ -247,7 +249,8 @@ def change_members(data: bytes, rng: Random) -> bytes:
         del members[n]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that are twice there
+        # Names that occur twice raise warnings.
+        warnings.simplefilter("ignore")
         with zipfile.ZipFile(buffer, "w", rng.choice((0, 8, 8, 12, 14))) as archive:
             for name, body in members:
                 info = zipfile.ZipInfo("x", (2020, 1, 1, 0, 0, 0))

@@ -15,8 +15,10 @@ from typing import IO, NamedTuple
 
 from fuzzing.harness import SECONDS, Verdict, judge, make_case
 
-_GRACE = 15.0  # seconds after the alarm, until a process that does not answer is ended
-_ADDRESSES = 4 * 2**30  # bytes that a worker may ask for beyond what it starts with: then MemoryError, a crash
+# Seconds after the alarm until a process that does not answer is ended.
+_GRACE = 15.0
+# Bytes that a worker may allocate beyond those it starts with; more is a MemoryError, which counts as a crash.
+_ADDRESSES = 4 * 2**30
 
 
 class Job(NamedTuple):
@@ -99,9 +101,11 @@ def serve(connection: Connection, trace: str) -> None:
     file = open(trace, "a")  # noqa: SIM115 - as long as the process
     faulthandler.enable(file)
     quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 2)  # decoders of compiled code write their complaints there
+    # Decoders of compiled code write their complaints there.
+    os.dup2(quiet, 2)
     os.dup2(quiet, 1)
-    for form in ("dicom", "engine"):  # imports count neither as time nor as memory of a case
+    # Imports count neither as time nor as memory of a case.
+    for form in ("dicom", "engine"):
         judge(make_case(form, 0, 0), seconds=120)
     _limit_addresses()
     while True:

@@ -1,0 +1,22 @@
+"""What build-engine prints about an INT8 engine."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from lsms_rt.cli.build import _print_int8
+from lsms_rt.engine.registry import BACKENDS
+
+CALIBRATION = {"int8_layers": {"text": 2, "image": 40}, "macs_share": 0.63, "rest": "fp16"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_speed_of_int8_is_claimed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _print_int8(SimpleNamespace(backend=backend, calibration=CALIBRATION))  # type: ignore[arg-type]
+    out = capsys.readouterr().out
+    assert out.startswith("INT8: 42 layers, 63% of the dense multiply-accumulates; the rest in fp16\n")
+    on_gpu = BACKENDS[backend].needs_gpu
+    assert ("measure its speed on the target GPU; no speed is claimed here" in out) == on_gpu
+    assert ("did not run INT8 faster than fp32" in out) != on_gpu
