@@ -92,7 +92,7 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert ct.notes[0] in caplog.text
     # A 16-bit image has HU of its own: the window does not change them.
     np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)
-    Image.fromarray(grey).convert("RGB").save(tmp_path / "c.png")
+    Image.fromarray(gray).convert("RGB").save(tmp_path / "c.png")
     with pytest.raises(InputError, match="mode RGB"):
         load_slice(tmp_path / "c.png", window=(50, 350))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "d.png")
