@@ -24,13 +24,19 @@ def body_at(
     return slice_from_array(hu, spacing_mm=spacing), lesion
 
 
+def perfect_mask(ct: CtSlice) -> np.ndarray:
+    """The mask of a perfect network, to which the bright is the lesion, in the slice's grid."""
+    tensor, placement = to_tensor(ct, 256, WINDOW, "body")
+    logits = (tensor[0, 0] - 0.5) * 40
+    return probability_in_grid(logits, placement, ct) > 0.5
+
+
 @pytest.mark.parametrize(
     ("shape", "center", "radii", "spacing"),
     [
         ((256, 256), (128, 128), (60, 80), None),
         ((512, 512), (200, 300), (110, 150), (0.7, 0.7)),
         ((256, 256), (40, 200), (60, 80), None),
-        ((256, 256), (250, 20), (60, 80), None),
         ((97, 301), (50, 60), (30, 40), None),
         ((301, 97), (250, 50), (40, 30), None),
         ((256, 256), (128, 128), (40, 90), (1.4, 0.7)),
@@ -40,16 +46,24 @@ def test_a_mask_comes_back_to_its_place(
     shape: tuple[int, int], center: tuple[int, int], radii: tuple[int, int], spacing: tuple[float, float] | None
 ) -> None:
     ct, lesion = body_at(shape, center, radii, spacing)
+    assert lesion.any()
+    mask = perfect_mask(ct)
+    found, true = np.argwhere(mask).mean(0), np.argwhere(lesion).mean(0)
+    assert np.abs(found - true).max() < 0.75
+    assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.85
+
+
+def test_a_body_at_the_corner_without_a_lesion_gets_an_empty_mask() -> None:
+    """The lesion would lie outside of the slice; the body touches two of its edges."""
+    ct, lesion = body_at((256, 256), (250, 20), (60, 80))
+    assert (ct.hu == 0).any() and not lesion.any()
     tensor, placement = to_tensor(ct, 256, WINDOW, "body")
-    # A perfect network: bright is lesion.
-    logits = (tensor[0, 0] - 0.5) * 40
-    mask = probability_in_grid(logits, placement, ct) > 0.5
-    if lesion.any():
-        found, true = np.argwhere(mask).mean(0), np.argwhere(lesion).mean(0)
-        assert np.abs(found - true).max() < 0.75
-        assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.85
-    else:
-        assert not mask.any()
+    top, left, bottom, right = placement.box
+    assert top > 0 and left == 0 and bottom == 256 and right < 256
+    assert not perfect_mask(ct).any()
+    # A network that calls all of the tensor a lesion, padding included, fills the box and nothing else.
+    mask = probability_in_grid(np.full(tensor.shape[2:], 20.0), placement, ct) > 0.5
+    assert mask[top:bottom, left:right].all() and mask.sum() == (bottom - top) * (right - left)
 
 
 def test_the_body_is_shown_larger() -> None:

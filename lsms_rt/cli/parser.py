@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from lsms_rt import __version__
@@ -60,7 +61,12 @@ class _Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         options = [match[1] for match in map(OPTION.fullmatch, unknown) if match]
         if options:
-            self.error(f"unknown option {options[0]}")
+            known = self._option_string_actions
+            # A command that hides names repeats nothing, and before a command it is not known which one it is.
+            hides = "--names" in known or self._subparsers is not None
+            close = get_close_matches(options[0], known, 1, cutoff=0.75)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unknown option{'' if hides else f' {options[0]}'}{hint}")
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown

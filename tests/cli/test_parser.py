@@ -56,9 +56,10 @@ def test_numbers_out_of_bounds(capsys: pytest.CaptureFixture[str], command: str,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["predict", "demo", "x", "--text", "a", "--dice=0.4"], "unknown option --dice (see lsms-rt predict --help)"),
+        (["predict", "demo", "x", "--text", "a", "--foo=0.4"], "unknown option (see lsms-rt predict --help)"),
         (["bench", "peers", "--foo"], "unknown option --foo (see lsms-rt bench peers --help)"),
-        (["--foo", "doctor"], "unknown option --foo (see lsms-rt --help)"),
+        (["--verison", "doctor"], "unknown option; did you mean --version? (see lsms-rt --help)"),
+        (["predict", "demo", "x", "--text", "a", "--empty-sge"], "unknown option; did you mean --empty-seg? (see"),
         (["predict", "demo", "x", "--text", "a", "--DOE^J"], "unrecognized arguments (1); quote sentences"),
         (["predict", "demo", "x", "--text", "a", "--window", "x", "3"], "argument --window: not a number (see"),
     ],

@@ -95,7 +95,7 @@ def test_closing_during_the_last_batch_is_said_too() -> None:
     closer.join()
 
 
-def test_closing_while_slices_are_handed_over_raises_or_returns_all() -> None:
+def test_closing_during_the_handover_raises_no_other_error() -> None:
     """Whenever it comes: threads change places as often as they can, two hundred times over."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
