@@ -9,8 +9,11 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
+from scipy import ndimage
 
 from lsms_rt.datasets.phantom.case import Case, generate_case
+from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.datasets.phantom.organs import Organ
 
 MATRIX, SLICES = 96, 4
@@ -72,3 +75,57 @@ def write_nnunet(
         }  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(facts))
     return folder
+
+
+def write_series(folder: Path, seed: int, patient: str, *, flipped: bool = False) -> list[pydicom.Dataset]:
+    """Write a CT series, from feet to head, and return its datasets; ``flipped``: rows run to the front."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = []
+    for index in reversed(range(SLICES)):
+        path = folder / f"{index}.dcm"
+        write_slice(path, case(seed), index, patient)
+        image = pydicom.dcmread(path)
+        z = (SLICES - 1 - index) * STEP_MM
+        image.ImagePositionPatient[2] = z
+        if flipped:
+            spacing = float(image.PixelSpacing[0])
+            image.ImageOrientationPatient = [1, 0, 0, 0, -1, 0]
+            image.ImagePositionPatient[1] += spacing * (MATRIX - 1)
+            image.PixelData = np.ascontiguousarray(image.pixel_array[::-1]).tobytes()
+        image.save_as(path)
+        images.append(image)
+    return images
+
+
+def write_seg_of(path: Path, images: list[pydicom.Dataset], segments: dict[str, np.ndarray], **options: Any) -> None:
+    """Write a DICOM Segmentation with highdicom; ``segments``: label -> bool (N, H, W) in the images' own grid."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    descriptions = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=label,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Lesion if label == "Region 1" else codes.SCT.Organ,
+            algorithm_type="MANUAL",
+        )
+        for number, label in enumerate(segments, 1)
+    ]
+    seg = highdicom.seg.Segmentation(
+        images, np.stack(list(segments.values()), axis=-1), options.pop("kind", "BINARY"), descriptions,
+        highdicom.UID(), 900, highdicom.UID(), 1, "a hospital", "by hand", "1", "0", **options,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seg.save_as(path)
+
+
+def segments_of(seed: int, *, flipped: bool = False) -> dict[str, np.ndarray]:
+    """The segments of Colorectal-Liver-Metastases, bool (N, H, W): one per tumor, and more than tumors."""
+    labels = labels_of(seed)
+    pieces = {"Liver": labels > 0, "Liver_Remnant": (labels > 0) & (np.arange(MATRIX) < 50), "Hepatic": labels == 9}
+    in_slice = np.zeros((3, 3, 3))
+    in_slice[1] = 1
+    numbers, count = ndimage.label(labels == 2, in_slice)
+    pieces |= {f"Tumor_{number}": numbers == number for number in range(1, count + 1)}
+    return {label: mask[:, ::-1] if flipped else mask for label, mask in pieces.items()}

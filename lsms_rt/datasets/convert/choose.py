@@ -59,7 +59,7 @@ def _is_clearly_empty(volume: Volume, n: int, areas: np.ndarray) -> bool:
     dy, dx = spacing_of(volume.slices[n])
     if volume.organs and not any(mask[n].sum() * dy * dx >= 1000.0 for mask in volume.organs.values()):
         return False
-    near = np.array([abs(height_of(volume, m) - height_of(volume, n)) for m in np.flatnonzero(areas)])
+    near = np.array([abs(height_of(volume, int(m)) - height_of(volume, n)) for m in np.flatnonzero(areas)])
     return bool((near >= APART_MM).all())
 
 

@@ -75,12 +75,12 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Report:
     found: Source = importlib.import_module(f".{READERS[options.kind]}", __package__).find_cases(source, options)
     _check_names(found.cases)
     cases, notes = assign_splits(found.cases, options.seed)
-    report = Report(notes=[*found.notes, *notes])
+    report = Report(notes=[*found.notes, *notes], problems=list(found.problems))
     with work_folder(target) as place:
         folder = place / "converted"
         folder.mkdir()
         _write_cases(folder, cases[: options.limit], options, report)
-        if report.problems and (not options.skip_bad or not report.lines):
+        if report.problems and not (options.skip_bad and report.cases):
             raise DatasetError(str(source), report.problems, len(cases[: options.limit]), unit="scans")
         if not report.lines:
             raise InputError(f"{source}: no slice of {report.cases} scans can be used ({_reasons(report.unused)})")

@@ -100,7 +100,7 @@ class Grammar:
             options += [lambda: replace(query, density=self.pick(("low", "high")))] * ("density" in self.fields)
         return without_redundancy(self.pick(options)()) if options else query
 
-    def pick(self, options: Sequence):  # type: ignore[no-untyped-def, type-arg]
+    def pick(self, options: Sequence):  # type: ignore[no-untyped-def]
         """Return one of the options."""
         return options[int(self.rng.integers(len(options)))]
 

@@ -54,8 +54,8 @@ class Volume:
     def any_lesion(self) -> np.ndarray:
         """Return the union of all lesions and findings, bool (N, H, W)."""
         union = np.zeros((len(self.slices), *self.slices[0].hu.shape), bool)
-        for one in (*self.lesions, *self.findings):
-            union |= one.mask
+        for mask in [one.mask for one in self.lesions] + [one.mask for one in self.findings]:
+            union |= mask
         return union
 
 
@@ -88,6 +88,7 @@ class Source:
         citation: as the folder states it, or "".
         notes: what a user must know, one sentence each.
         labels: label -> what it is taken for, where the labels are the same for all cases.
+        problems: files that cannot be used and belong to no case, one line each.
     """
 
     cases: list[SourceCase]
@@ -95,3 +96,4 @@ class Source:
     citation: str = ""
     notes: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ def assign_splits(cases: Sequence[SourceCase], seed: int) -> tuple[list[SourceCa
         one only.  An official split without "val" gets one: an eighth of the patients of its "train".
     """
     official = Counter(case.split for case in cases if case.split)
-    notes = []
+    notes: list[str] = []
     if not official:
         return [replace(case, split=split_by_hash(case.patient, seed)) for case in cases], notes
     kept: list[SourceCase] = []
