@@ -129,3 +129,51 @@ def segments_of(seed: int, *, flipped: bool = False) -> dict[str, np.ndarray]:
     numbers, count = ndimage.label(labels == 2, in_slice)
     pieces |= {f"Tumor_{number}": numbers == number for number in range(1, count + 1)}
     return {label: mask[:, ::-1] if flipped else mask for label, mask in pieces.items()}
+
+
+def findings_of(seed: int) -> dict[str, np.ndarray]:
+    """Sentences that no two cases share, and their masks, bool (N, H, W): one per lesion of the case."""
+    words = ("opacity", "consolidation", "effusion", "thickening", "calcified granuloma", "emphysema", "atelectasis")
+    masks: dict[int, np.ndarray] = {}
+    for n, one in enumerate(case(seed).slices[::-1]):
+        for lesion in one.lesions:
+            masks.setdefault(lesion.id, np.zeros((SLICES, MATRIX, MATRIX), bool))[n] = lesion.mask
+    return {
+        f"{words[(seed + number) % len(words)]} {chr(97 + seed)}{number}": mask
+        for number, (_, mask) in enumerate(sorted(masks.items()))
+    }
+
+
+def write_rex(folder: Path, splits: dict[int, str], codes: str = "LPS") -> Path:
+    """Write a folder of ReXGroundingCT; ``splits``: seed -> split."""
+    facts: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
+    for seed, split in splits.items():
+        name, spacing = f"train_{seed}_a_1.nii.gz", case(seed).spacing_mm
+        save_nifti(folder / "images" / f"train_{seed}" / name, hu_of(seed), spacing, codes)
+        parts = []
+        for mask in findings_of(seed).values():
+            save_nifti(folder / "one.nii.gz", mask.astype(np.uint8), spacing, codes)
+            part = nibabel.load(folder / "one.nii.gz")
+            parts.append(np.asarray(part.dataobj))
+            affine = part.affine
+        (folder / "one.nii.gz").unlink()
+        (folder / "segmentations").mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.stack(parts), affine), folder / "segmentations" / name)
+        texts = {str(number): text for number, text in enumerate(findings_of(seed))}
+        facts[split].append({"name": name, "findings": texts})
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return folder
+
+
+def write_m3d(folder: Path, seeds: list[int], codes: str = "LPS") -> Path:
+    """Write an unpacked M3D_RefSeg.zip."""
+    for seed in seeds:
+        scan, spacing = folder / "M3D_RefSeg" / f"s{seed:04d}", case(seed).spacing_mm
+        save_nifti(scan / "ct.nii.gz", hu_of(seed), spacing, codes)
+        regions, texts = np.zeros((SLICES, MATRIX, MATRIX), np.uint8), {}
+        for number, (text, mask) in enumerate(findings_of(seed).items(), 1):
+            regions[mask] = number
+            texts[str(number)] = text
+        save_nifti(scan / "mask.nii.gz", regions, spacing, codes)
+        (scan / "text.json").write_text(json.dumps(texts))
+    return folder

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lsms_rt.atomic import move_folder, work_folder
-from lsms_rt.datasets.phantom.sheet import write_contact_sheet
+from lsms_rt.datasets.phantom.sheet import WINDOW, write_contact_sheet
 from lsms_rt.datasets.refhl import ANNOTATIONS
 from lsms_rt.errors import DatasetError, InputError
 
@@ -30,6 +30,8 @@ from .write import write_image, write_rows, write_table
 
 # Kind -> its module, which has ``find_cases``; imported when it is used.
 READERS = {"seg": "seg", "nnunet": "nnunet", "rexgroundingct": "rexgroundingct", "m3d-refseg": "m3d_refseg"}
+# HU that the contact sheet shows, where it is not the liver's window: lungs.
+WINDOWS = {"rexgroundingct": (-1350.0, 150.0)}
 
 
 @dataclass
@@ -90,7 +92,7 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Report:
         ]
         license, citation = options.license or found.license, options.citation or found.citation
         write_table(folder / ANNOTATIONS, report.lines)
-        write_contact_sheet(folder, folder / "contact_sheet.png")
+        write_contact_sheet(folder, folder / "contact_sheet.png", window=WINDOWS.get(options.kind, WINDOW))
         facts = facts_of(options, report, license, citation, found.labels)
         (folder / "dataset.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / "LICENSE-SOURCE.txt").write_text(source_text(options.kind, license, citation), encoding="utf-8")
