@@ -42,10 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="labels that are the organ around the lesions (default: by the words in them)",
     )  # fmt: skip
     parser.add_argument(
-        "--license", default=defaults.license, metavar="TEXT", help="license of the source, if its folder has none"
+        "--license",
+        default=defaults.license,
+        metavar="TEXT",
+        help="license of the source (default: as its folder states)",
     )
     parser.add_argument(
-        "--citation", default=defaults.citation, metavar="TEXT", help="how to cite the source, if its folder has none"
+        "--citation",
+        default=defaults.citation,
+        metavar="TEXT",
+        help="how to cite the source (default: as its folder states)",
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out scans that cannot be used, instead of writing nothing"

@@ -130,6 +130,38 @@ def test_scans_of_one_patient_are_in_one_split(tmp_path: Path) -> None:
     assert len({row.split for row in rows}) > 1
 
 
+def test_a_segmentation_chooses_the_phase_that_it_was_drawn_on(tmp_path: Path) -> None:
+    """One series with two phases at the same positions, as angiography suites export them."""
+    images = sources.write_series(tmp_path / "source/a", 13, "P13")
+    sources.write_seg_of(tmp_path / "source/seg.dcm", images, sources.segments_of(13))
+    for number, image in enumerate(images):
+        late = pydicom.dcmread(image.filename)
+        late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        late.PixelData = (late.pixel_array + 50).astype("<i2").tobytes()
+        late.save_as(tmp_path / f"source/late{number}.dcm")
+    run(tmp_path / "source", tmp_path / "data")
+    for row in read_annotations(tmp_path / "data"):
+        np.testing.assert_array_equal(load_slice(row.image).hu, sources.hu_of(13)[int(row.slice_id)])
+
+
+def test_a_series_is_found_by_images_and_by_frame_of_reference(tmp_path: Path) -> None:
+    write_patient(tmp_path / "source", 13)
+    write_patient(tmp_path / "source", 15)
+    path = tmp_path / "source/P13/other/seg.dcm"
+    seg = pydicom.dcmread(path)
+    del seg.ReferencedSeriesSequence
+    seg.save_as(path)
+    assert run(tmp_path / "source", tmp_path / "by_image").cases == 2
+    for group in seg.PerFrameFunctionalGroupsSequence:
+        del group.DerivationImageSequence
+    if "SourceImageSequence" in seg:
+        del seg.SourceImageSequence
+    seg.save_as(path)
+    assert run(tmp_path / "source", tmp_path / "by_frame").cases == 2
+    tables = [(tmp_path / name / "annotations.csv").read_text() for name in ("by_image", "by_frame")]
+    assert tables[0] == tables[1]
+
+
 def test_names_are_hidden_unless_they_are_asked_for(tmp_path: Path) -> None:
     write_patient(tmp_path / "source", 13)
     run(tmp_path / "source", tmp_path / "data")

@@ -132,16 +132,18 @@ def segments_of(seed: int, *, flipped: bool = False) -> dict[str, np.ndarray]:
 
 
 def findings_of(seed: int) -> dict[str, np.ndarray]:
-    """Sentences that no two cases share, and their masks, bool (N, H, W): one per lesion of the case."""
-    words = ("opacity", "consolidation", "effusion", "thickening", "calcified granuloma", "emphysema", "atelectasis")
+    """Sentences and their masks, bool (N, H, W): one per lesion of the case."""
+    # Words that the bundled engine knows.
+    words = (
+        "hypodense cyst", "bright nodule", "dark focus", "rim-enhancing abscess", "tiny calcification", "hemangioma",
+        "metastasis", "large mass", "enhancing HCC", "calcified foci", "hyperattenuating abnormality", "small lesions",
+    )  # fmt: skip
     masks: dict[int, np.ndarray] = {}
     for n, one in enumerate(case(seed).slices[::-1]):
         for lesion in one.lesions:
             masks.setdefault(lesion.id, np.zeros((SLICES, MATRIX, MATRIX), bool))[n] = lesion.mask
-    return {
-        f"{words[(seed + number) % len(words)]} {chr(97 + seed)}{number}": mask
-        for number, (_, mask) in enumerate(sorted(masks.items()))
-    }
+    assert len(masks) <= len(words)
+    return {words[(seed + number) % len(words)]: mask for number, (_, mask) in enumerate(sorted(masks.items()))}
 
 
 def write_rex(folder: Path, splits: dict[int, str], codes: str = "LPS") -> Path:

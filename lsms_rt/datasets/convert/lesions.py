@@ -53,7 +53,7 @@ def lesions_of(volume: Volume, n: int) -> SliceLesions:
     slice.
     """
     ct = volume.slices[n]
-    union = volume.any_lesion[n] if not volume.lesions else np.any([one.mask[n] for one in volume.lesions], axis=0)
+    union = np.any([np.zeros(ct.hu.shape, bool), *(one.mask[n] for one in volume.lesions)], axis=0)
     measured = [_measure(volume, n, ct, piece, kind, union) for piece, kind in _pieces(volume, n)]
     measured.sort(key=lambda pair: -pair[0].diameter_mm)
     lesions = tuple(replace(lesion, id=number) for number, (lesion, _) in enumerate(measured, 1))

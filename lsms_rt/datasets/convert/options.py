@@ -22,8 +22,8 @@ class ConvertOptions:
         seed: random seed of slices, sentences and splits.
         lesion_labels: labels that are lesions, with ``*`` as a wildcard; empty: by the words in them.
         organ_labels: labels that are the organ around the lesions, in the same way.
-        license: the source's license, if its folder does not state it.
-        citation: how to cite the source, if its folder does not state it.
+        license: the source's license; None for what its folder states.
+        citation: how to cite the source; None for what its folder states.
         skip_bad: leave out scans that cannot be used, instead of refusing the whole source.
         names: show file names in messages about DICOM, and call cases by their PatientID instead of a number.
     """
@@ -34,8 +34,8 @@ class ConvertOptions:
     seed: int = 0
     lesion_labels: tuple[str, ...] = ()
     organ_labels: tuple[str, ...] = ()
-    license: str = ""
-    citation: str = ""
+    license: str | None = None
+    citation: str | None = None
     skip_bad: bool = False
     names: bool = False
 

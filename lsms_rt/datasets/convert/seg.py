@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
@@ -45,6 +46,8 @@ class _Series:
     patient: str
     paths: list[Path] = field(default_factory=list)
     segmentations: list[FileSource] = field(default_factory=list)
+    # Those that a Segmentation refers to.
+    referenced: set[Path] = field(default_factory=set)
 
 
 @dataclass
@@ -52,8 +55,8 @@ class _Index:
     """All DICOM files of a folder, by their headers."""
 
     series: dict[str, _Series] = field(default_factory=dict)
-    # SOPInstanceUID -> SeriesInstanceUID
-    images: dict[str, str] = field(default_factory=dict)
+    # SOPInstanceUID -> SeriesInstanceUID, and the file
+    images: dict[str, tuple[str, Path]] = field(default_factory=dict)
     # FrameOfReferenceUID -> SeriesInstanceUIDs
     frames: dict[str, set[str]] = field(default_factory=dict)
     # Series of other modalities; their Segmentations are none of ours.
@@ -78,7 +81,9 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
     for source, ds in index.segmentations:
         uids = _series_of(index, ds)
         if len(uids) == 1:
-            index.series[uids.pop()].segmentations.append(source)
+            series = index.series[uids.pop()]
+            series.segmentations.append(source)
+            series.referenced |= _images_of(index, ds) & set(series.paths)
         elif _referenced_series(ds) & index.others:
             skipped += 1
         else:
@@ -105,7 +110,7 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
 
 
 def _read(series: _Series, name: str, options: ConvertOptions) -> Volume:
-    slices = read_files(series.paths, name)
+    slices = _slices(series, name)
     check_hu(slices, name)
     lesions: list[LesionMask] = []
     areas: dict[str, dict[str, np.ndarray]] = {ORGAN: {}, LOBE: {}}
@@ -124,6 +129,16 @@ def _read(series: _Series, name: str, options: ConvertOptions) -> Volume:
     need_lesions(found, found.values(), "its Segmentations")
     types = tuple(sorted({one.type for one in lesions if one.type}))
     return Volume(slices=slices, lesions=lesions, organs=areas[ORGAN], lobes=areas[LOBE], types=types)
+
+
+def _slices(series: _Series, name: str) -> list[CtSlice]:
+    try:
+        return read_files(series.paths, name)
+    except InputError:
+        if not series.referenced or series.referenced == set(series.paths):
+            raise
+    # Several stacks, or phases at the same positions: the Segmentation knows which one it was drawn on.
+    return read_files(sorted(series.referenced), name)
 
 
 def _role(segment: Segment, options: ConvertOptions) -> Role:
@@ -162,7 +177,7 @@ def _add(index: _Index, source: FileSource) -> None:
             elif is_ct_class(sop_class) and "LOCALIZER" not in (ds.get("ImageType") or []):
                 patient = str(ds.get("PatientID") or ds.get("StudyInstanceUID") or uid)
                 index.series.setdefault(uid, _Series(patient)).paths.append(source.path)
-                index.images[str(ds.get("SOPInstanceUID") or "")] = uid
+                index.images[str(ds.get("SOPInstanceUID") or "")] = uid, source.path
                 index.frames.setdefault(str(ds.get("FrameOfReferenceUID") or ""), set()).add(uid)
             else:
                 index.others.add(uid)
@@ -178,10 +193,17 @@ def _series_of(index: _Index, ds: Dataset) -> set[str]:
         if named := _referenced_series(ds) & set(index.series):
             return named
         images = {str(item.get("ReferencedSOPInstanceUID")) for item in _referenced_images(ds)}
-        if by_image := {index.images[uid] for uid in images if uid in index.images}:
+        if by_image := {index.images[uid][0] for uid in images if uid in index.images}:
             return by_image
         frame = str(ds.get("FrameOfReferenceUID") or "")
         return set(index.frames.get(frame, ())) if frame else set()
+
+
+def _images_of(index: _Index, ds: Dataset) -> set[Path]:
+    """Return the files of the images that a Segmentation refers to."""
+    with quiet_pydicom():
+        images = {str(item.get("ReferencedSOPInstanceUID")) for item in _referenced_images(ds)}
+    return {index.images[uid][1] for uid in images if uid in index.images}
 
 
 def _referenced_series(ds: Dataset) -> set[str]:
