@@ -56,9 +56,9 @@ class DatasetError(InputError):
         problems: one line for every problem found, in the order of the rows.
     """
 
-    def __init__(self, table: str, problems: list[str], rows: int) -> None:
+    def __init__(self, table: str, problems: list[str], rows: int, unit: str = "rows") -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{table}: the data set cannot be used, of its {rows} rows {problems[0]}{more}")
+        super().__init__(f"{table}: the data set cannot be used, of its {rows} {unit} {problems[0]}{more}")
         self.problems = [" ".join(problem.split()) for problem in problems]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from lsms_rt.errors import DatasetError, LsmsError
 from lsms_rt.privacy import label, show_names
 
-from . import bench, build, calibrate, demo, doctor, evaluate, inspect_engine, phantom
+from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
@@ -32,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     doctor.COMMAND,
     demo.COMMAND,
     phantom.COMMAND,
+    convert.COMMAND,
     evaluate.COMMAND,
     *bench.COMMANDS,
 )
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Only `predict` reads patients' files, so only it hides names.
+    # `predict` and `convert` read patients' files, so they hide names.
     names = getattr(arguments, "names", True)
     show_names(names)
     with _logging_to_stderr(arguments.log_level):

@@ -40,12 +40,13 @@ class _Axes(NamedTuple):
     transposed: bool
 
 
-def read_nifti(path: Path, name: str) -> list[CtSlice]:
+def read_nifti(path: Path, name: str, *, trusted: bool = False) -> list[CtSlice]:
     """Read all slices, from feet to head.
 
     Args:
         path: a .nii or .nii.gz file.
         name: the file's name in messages.
+        trusted: accept a file that compresses more than a CT image does, as labels do.
 
     Raises:
         InputError: not an axial volume with an affine, or over a limit.
@@ -65,7 +66,7 @@ def read_nifti(path: Path, name: str) -> list[CtSlice]:
         check_shape(shape[first], shape[second], name)
         if shape[axes.z] > MAX_SLICES:
             raise InputError(f"{name}: {shape[axes.z]} slices, over the limit of {MAX_SLICES}; split the volume")
-        _check_bytes(path, math.prod(shape) * image.get_data_dtype().itemsize, name)
+        _check_bytes(path, math.prod(shape) * image.get_data_dtype().itemsize, name, trusted)
         data = np.moveaxis(np.asarray(image.dataobj, dtype=np.float32).reshape(shape), axes.z, 0)
     except InputError:
         raise
@@ -117,11 +118,11 @@ def _axes(image: Any, name: str) -> _Axes:
     )
 
 
-def _check_bytes(path: Path, size: int, name: str) -> None:
+def _check_bytes(path: Path, size: int, name: str, trusted: bool) -> None:
     """Compare ``size``, the bytes of the voxels, with the bytes that the file has, or may inflate to."""
     packed = path.stat().st_size
     if path.name.lower().endswith(".gz"):
-        if size > inflation_limit(packed):
+        if not trusted and size > inflation_limit(packed):
             what = f"{size / 2**20:.0f} MiB of voxels in {packed / 2**20:.1f} MiB of gzip"
             raise InputError(f"{name}: {what}, more than a CT image compresses; save it uncompressed, as .nii")
     elif size > packed:

@@ -105,9 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the run; resumed if it exists")
     parser.add_argument("--hours", type=float, default=12.0, help="length of the whole run, hours of training")
     parser.add_argument("--init", type=Path, help="checkpoint that a new run begins with (default: random weights)")
-    parser.add_argument(
-        "--parts", type=int, default=10, help="parts of the training data, 100 cases of 10 slices each"
-    )
+    parser.add_argument("--parts", type=int, default=10, help="parts of the training data, 100 cases of 10 slices each")
     parser.add_argument("--slices", type=Path, help="folder of the slices (default: slices/ in the run's folder)")
     parser.add_argument("--workers", type=int, default=2, help="processes that generate slices")
     parser.add_argument("--threads", type=int, default=2, help="threads of the training itself")

@@ -41,7 +41,7 @@ ARROWS = {
     "style": set(),
     "kernels": {"atomic", "digest", "mathematics", "records"},
     "model": {"errors", "kernels", "mathematics"},
-    "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "reading"},
+    "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "graph": {"errors", "kernels"},
     "calibration": {"atomic", "datasets", "digest", "engine", "errors", "graph", "segmenter", "style", "tokenizer"},
     "export": {

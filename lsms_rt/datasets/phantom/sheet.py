@@ -17,10 +17,13 @@ COLORS = ((255, 90, 90), (90, 200, 255), (255, 210, 70), (130, 255, 130), (255, 
 TILE, LINE, FONT = 320, 16, 13
 
 
-def write_contact_sheet(folder: Path, path: Path, columns: int = 5, rows: int = 4) -> None:
+def write_contact_sheet(
+    folder: Path, path: Path, columns: int = 5, rows: int = 4, window: tuple[float, float] = WINDOW
+) -> None:
     """Draw up to ``columns`` x ``rows`` slices spread over the data set in ``folder``, and save a PNG.
 
-    Every sentence has a color, in which its mask is outlined.  Negative sentences are gray.
+    Every sentence has a color, in which its mask is outlined.  Negative sentences are gray.  ``window`` is the range of
+    HU that is shown.
     """
     from PIL import Image
 
@@ -32,15 +35,17 @@ def write_contact_sheet(folder: Path, path: Path, columns: int = 5, rows: int = 
     height = TILE + 6 * LINE * 2
     sheet = Image.new("RGB", (columns * TILE, -(-len(chosen) // columns) * height), (16, 16, 16))
     for number, image in enumerate(chosen):
-        sheet.paste(_tile(image, by_slice[image], height), (number % columns * TILE, number // columns * height))
+        sheet.paste(
+            _tile(image, by_slice[image], height, window), (number % columns * TILE, number // columns * height)
+        )
     sheet.save(path)
 
 
-def _tile(image: Path, rows: list[Annotation], height: int):  # type: ignore[no-untyped-def]
+def _tile(image: Path, rows: list[Annotation], height: int, window: tuple[float, float]):  # type: ignore[no-untyped-def]
     from PIL import Image, ImageDraw, ImageFont
 
     hu = load_slice(image).hu
-    low, high = WINDOW
+    low, high = window
     gray = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     picture = Image.fromarray(gray).resize((TILE, TILE), Image.Resampling.BICUBIC)
     pixels = np.stack([np.asarray(picture)] * 3, axis=2)

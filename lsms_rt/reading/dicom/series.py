@@ -21,7 +21,7 @@ from .geometry import EXPORT_AGAIN, SAME_POSITION_MM
 from .parse import looks_like_dicom, open_dataset
 from .read import slices_from_dataset
 from .select_series import Header, choose, header_of
-from .source import Source, sources_of_folder
+from .source import Source, file_sources, sources_of_folder
 
 # callback(message) for an unreadable file, or None
 OnDamaged = Callable[[str], None] | None
@@ -47,6 +47,11 @@ def read_series(folder: str | Path, series: str | int | None = None, *, on_damag
     folder = Path(folder)
     name = label(folder, "the folder")
     return _read(sources_of_folder(folder, name), name, series, on_damaged)
+
+
+def read_files(paths: Sequence[Path], name: str) -> list[CtSlice]:
+    """Read the CT series whose files are ``paths`` as :func:`read_series`; ``name`` is its name in messages."""
+    return _read(file_sources(paths), name, None, None)
 
 
 def read_archive(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
