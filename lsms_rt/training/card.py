@@ -32,9 +32,11 @@ class Losses:
     used: tuple[str, ...]
     left_out: dict[str, tuple[str, ...]]
 
-    def __str__(self) -> str:
-        absent = "; ".join(f"without {what}: {', '.join(names)}" for what, names in self.left_out.items())
-        return f"losses: {', '.join(self.used)}" + (f"; left out, {absent}" if absent else "")
+    @property
+    def absent(self) -> str:
+        """What is left out and why, as text."""
+        rows = [f"{', '.join(names)} (the data set does not know {what})" for what, names in self.left_out.items()]
+        return "; ".join(rows) or "none"
 
 
 def losses_of(parts: Sequence[Slices], presence: bool) -> Losses:
@@ -100,7 +102,7 @@ LSMS (arXiv 2408.17347, reconstructed), trained with `lsms-rt train`. **Not a me
 | training | {run["examples"]} examples, {run["updates"]} updates; {"; ".join(run["stages"]) or "no stage was logged"} |
 | weights | averaged, of update {facts.update}: the best on the validation split |
 | losses | {", ".join(facts.losses.used)} |
-| left out | {_left_out(facts.losses)} |
+| left out | {facts.losses.absent} |
 | device, time | {device}, {run["hours"]:.2f} hours of training |
 | lsms-rt, date | {lsms_rt.__version__}, {start["date"]} |
 {remarks}
@@ -118,8 +120,3 @@ gives a fair figure: `lsms-rt evaluate ENGINE DATASET --split test`):
 
 ![Worst, median and best answers to validation sentences](examples.png)
 """
-
-
-def _left_out(losses: Losses) -> str:
-    rows = [f"{', '.join(names)} (the data set does not know {what})" for what, names in losses.left_out.items()]
-    return "; ".join(rows) or "none"

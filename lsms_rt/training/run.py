@@ -141,6 +141,8 @@ class Run:
                     saved = time.monotonic()
                 if after is not None:
                     after(stage)
+            if self.done.updates > self._started:
+                self._log_step(stage)
         finally:
             bar.close()
             self.save()

@@ -108,7 +108,7 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
         run.sampler.reseed(recipe.seed + run.done.updates)
     losses = losses_of([training], config.presence)
     counts = [_count(name, part) for name, part in ((TRAIN, training), (VALIDATION, held_out))]
-    for line in (*counts, *remarks, str(losses)):
+    for line in (*counts, *remarks, f"losses: {', '.join(losses.used)}", f"left out: {losses.absent}"):
         status(line)
     run.log({"data": counts, "init": options.init} | provenance("torch", gpu=_gpu(options.device)))
     validation = Validation([held_out], run.tokenizer, Sampler([held_out], seed=0, augmented=False, **about))

@@ -20,8 +20,9 @@ from .losses import null_sentence
 from .sentences import Spoken, spoken_of
 from .slices import SliceRecord, Slices
 
-# At most this many sentences per slice, so that 600 sentences need 300 different slices.
-PER_SLICE = 2
+# At least this many sentences, if there are so many, and at least two per slice: from 300 different slices, if there
+# are so many.
+SENTENCES, PER_SLICE = 600, 2
 BATCH = 8
 SPECIFICITIES = (0.9, 0.92, 0.95)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
@@ -72,7 +73,8 @@ class Validation:
         self.places = [places[int(number)] for number in chosen]
         self.asked: list[tuple[tuple[int, int], Spoken]] = []
         for number, place in zip(chosen, self.places, strict=True):
-            said = _sentences(sampler.record(place), np.random.default_rng([seed, int(number)]))
+            count = max(PER_SLICE, -(-SENTENCES // len(self.places)))
+            said = _sentences(sampler.record(place), np.random.default_rng([seed, int(number)]), count)
             self.asked += [(place, sentence) for sentence in said]
 
     @torch.no_grad()
@@ -159,7 +161,7 @@ def choose_operating_point(scores: Scores, specificity: float) -> dict[str, Any]
     """
     meant, score = scores.meant, scores.score
     best = int(scores.dice[meant].mean(0).argmax())
-    limit = float(np.quantile(score[~meant], specificity)) if (~meant).any() else float("-inf")
+    limit = float(np.quantile(score[~meant], specificity, method="inverted_cdf")) if (~meant).any() else float("-inf")
     floor = float(np.log(THRESHOLDS[best] / (1 - THRESHOLDS[best])))
     # A mask is empty anyway where no pixel reaches the threshold.
     limit = max(limit, floor)
@@ -181,12 +183,12 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[torch.Tensor, 
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def _sentences(record: SliceRecord, rng: np.random.Generator) -> list[Spoken]:
+def _sentences(record: SliceRecord, rng: np.random.Generator, count: int) -> list[Spoken]:
     if record.lesions is not None:
         said = [spoken_of(s, record.lesions) for s in slice_sentences(record.lesions, record.phase, rng)]
     else:
         said = [Spoken(text=row.text, regions=row.regions) for row in record.asked]
-    return [said[int(k)] for k in rng.permutation(len(said))[:PER_SLICE]]
+    return [said[int(k)] for k in rng.permutation(len(said))[:count]]
 
 
 def _dice(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
