@@ -176,7 +176,7 @@ def _answers(training: Slices, held_out: Slices) -> tuple[dict[str, int], dict[s
 
 def _count(name: str, part: Slices) -> str:
     cases, sentences = len({record.case for record in part.records}), sum(len(record.asked) for record in part.records)
-    return f"{name}: {cases} cases, {len(part)} slices, {sentences} sentences"
+    return f"{name}: {cases} case{'s' if cases > 1 else ''}, {len(part)} slices, {sentences} sentences"
 
 
 def _length(options: TrainOptions, rows: Rows) -> Length:
