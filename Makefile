@@ -43,7 +43,7 @@ gpu-check:  ## on a GPU, with that machine's Python and PyTorch: verify and time
 	PYTHONPATH=. $(PYTHON) -m lsms_rt.bench.gpu.check $(GPU_CHECK)
 
 train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores, resumes), then measure and bundle them
-	$(DEV)/bin/python -m lsms_rt.training.train --out runs/demo
+	$(DEV)/bin/python -m lsms_rt.training.demo --out runs/demo
 	$(DEV)/bin/python -m lsms_rt.training.release --run runs/demo
 
 wheel: $(DEV)/.done  ## build the wheel into dist/

@@ -23,12 +23,14 @@ def draw_curves(log: Path, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     for name in ("dice", "bce", "select", "presence", "looks"):
         known = [row for row in steps if name in row]
-        left.plot([row["examples"] for row in known], [row[name] for row in known], label=name)
+        if known:
+            left.plot([row["examples"] for row in known], [row[name] for row in known], ".-", label=name)
     left.set(title="training losses (weighted, smoothed)", xlabel="examples seen", yscale="log")
     for row, following in pairwise(steps):
         if row["stage"] != following["stage"]:
             left.axvline(following["examples"], color=GRAY, linewidth=0.8, linestyle=":")
-    left.legend()
+    if left.lines:
+        left.legend()
     seen = [row["examples"] for row in checks]
     found = [row["validation"] for row in checks]
     at_92 = [one.get("at_0.92", {}) for one in found]
