@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=whole_number(1, MAX_EPOCHS), metavar="N",
         help=f"length of the run in passes over the training slices (default: {DEFAULT_EPOCHS})",
     )  # fmt: skip
-    length.add_argument("--hours", type=float, metavar="H", help="length of the run in hours of training")
+    length.add_argument(
+        "--hours", type=float, metavar="H", help="length of the run in hours of training (default: --epochs)"
+    )
     parser.add_argument("--device", choices=DEVICES, default=defaults.device, help="cuda computes in bfloat16")
     add_threads(parser)
     parser.add_argument(

@@ -82,7 +82,8 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     check_words(rows, Tokenizer(start.tokenizer, config.text.max_tokens))
     heads = TrainingHeads(config)
     size = slice_size(config)
-    missing = [part for part in (rows.train, rows.validation) if not is_complete(_folder_of(folder, rows, part))]
+    missing = [part for part in (rows.train, rows.validation)
+               if recorded is None or not is_complete(_folder_of(folder, rows, part))]  # fmt: skip
     parameters = sum(p.numel() for module in (start.model, heads) for p in module.parameters())
     check_space(folder, sum(map(images_of, missing)), size, parameters)
     training, held_out = _slices(folder, rows, size, recorded is None)
