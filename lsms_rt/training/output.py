@@ -53,8 +53,8 @@ def claim(options: TrainOptions, rows: Rows) -> dict[str, Any] | None:
         if fixed.get(name) != value:
             now, then = ("not given" if v is None else v for v in (value, fixed.get(name)))
             raise InputError(
-                f"--{name.replace('_', '-')} is {now}, and at the first start of {folder} it was {then}; resume with the "
-                "options of the first start, or choose a new folder with -o"
+                f"--{name.replace('_', '-')} is {now}, and at the first start of {folder} it was {then}; resume with "
+                "the options of the first start, or choose a new folder with -o"
             )
     if digest != _digest(rows):
         raise InputError(f"{rows.table} has changed since {folder} was started; restore it, or choose a new folder")

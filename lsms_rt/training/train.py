@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,31 +88,16 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     check_space(folder, sum(map(images_of, missing)), size, parameters)
     training, held_out = _slices(folder, rows, size, recorded is None)
     remarks = check_answers(rows, *_answers(training, held_out))
-    (folder / TOKENIZER).write_bytes(start.tokenizer)
     if recorded is None:
         record(options, rows, config.to_dict())
-
-    recipe = replace(default_recipe(config, complete=training.complete, batch=BATCH), seed=options.seed)
-    about: dict[str, Any] = {"image_size": config.image_size, "window": config.hu_window,
-                             "crop_body": config.crop == "body"}  # fmt: skip
-    run = Run(
-        model=start.model,
-        heads=heads,
-        recipe=recipe,
-        tokenizer=Tokenizer(start.tokenizer, config.text.max_tokens),
-        sampler=Sampler([training], seed=recipe.seed, **about),
-        folder=folder,
-        device=torch.device(options.device),
-    )
-    if (folder / STATE).exists():
-        run.resume()
-        run.sampler.reseed(recipe.seed + run.done.updates)
+    (folder / TOKENIZER).write_bytes(start.tokenizer)
+    run = _run(options, start, heads, training)
     losses = losses_of([training], config.presence)
     counts = [_count(name, part) for name, part in ((TRAIN, training), (VALIDATION, held_out))]
     for line in (*counts, *remarks, f"losses: {', '.join(losses.used)}", f"left out: {losses.absent}"):
         status(line)
     run.log({"data": counts, "init": options.init} | provenance("torch", gpu=_gpu(options.device)))
-    validation = Validation([held_out], run.tokenizer, Sampler([held_out], seed=0, augmented=False, **about))
+    validation = Validation([held_out], run.tokenizer, _sampler(held_out, config, seed=0, augmented=False))
     try:
         fitted = fit(run, validation, _length(options, rows), folder / TOKENIZER, status)
     except KeyboardInterrupt:
@@ -148,6 +133,35 @@ def _start(options: TrainOptions, rows: Rows, recorded: dict[str, Any] | None, s
         return Start(model, (options.output / TOKENIZER).read_bytes())
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{options.output}: {RUN} or {TOKENIZER} is damaged; start anew in a new folder") from error
+
+
+def _run(options: TrainOptions, start: Start, heads: TrainingHeads, training: Slices) -> Run:
+    config = start.model.config
+    recipe = default_recipe(config, complete=training.complete, batch=BATCH, seed=options.seed)
+    run = Run(
+        model=start.model,
+        heads=heads,
+        recipe=recipe,
+        tokenizer=Tokenizer(start.tokenizer, config.text.max_tokens),
+        sampler=_sampler(training, config, seed=recipe.seed, augmented=True),
+        folder=options.output,
+        device=torch.device(options.device),
+    )
+    if (options.output / STATE).exists():
+        run.resume()
+        run.sampler.reseed(recipe.seed + run.done.updates)
+    return run
+
+
+def _sampler(part: Slices, config: LsmsConfig, *, seed: int, augmented: bool) -> Sampler:
+    return Sampler(
+        [part],
+        image_size=config.image_size,
+        window=config.hu_window,
+        seed=seed,
+        crop_body=config.crop == "body",
+        augmented=augmented,
+    )
 
 
 def _folder_of(folder: Path, rows: Rows, part: object) -> Path:
