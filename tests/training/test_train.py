@@ -181,7 +181,8 @@ def test_validation_reads_at_most_300_slices(data: Path, monkeypatch: pytest.Mon
 
 def test_a_validation_split_without_false_sentences_is_said(data: Path) -> None:
     rows, both = read_rows(data), {"train": 1, "val": 1}
-    assert check_answers(rows, both, both) == []
+    assert check_answers(rows, both, {"train": 1, "val": 20}) == []
+    assert "only 3 sentences" in check_answers(rows, both, {"train": 1, "val": 3})[0]
     assert "no sentence of split 'val'" in check_answers(rows, both, {"train": 1, "val": 0})[0]
     assert "no false sentence" in line_of(3, "words", {"dice_gate_open": 0.5})
 
