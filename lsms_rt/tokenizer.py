@@ -49,6 +49,12 @@ def clean_sentence(text: str) -> str:
     return " ".join(printable.split())
 
 
+def words_of(sentence: str) -> list[str]:
+    """Return the distinct words of a sentence, without punctuation around them, in their order."""
+    words = dict.fromkeys(word.strip(string.punctuation) for word in sentence.split())
+    return [word for word in words if word]
+
+
 class Tokenizer:
     """Tokenizes sentences to a fixed number of tokens.
 
@@ -92,9 +98,9 @@ class Tokenizer:
             raise InputError(
                 f"the sentence has {len(ids)} tokens and this engine reads at most {self.max_tokens}; shorten it"
             )
-        words = dict.fromkeys(word.strip(string.punctuation) for word in sentence.split())
-        unknown = tuple(word for word in words if word and self._is_unknown(word))
-        if all(word in unknown or word.lower() in FUNCTION_WORDS for word in words if word):
+        words = words_of(sentence)
+        unknown = tuple(word for word in words if self.is_unknown(word))
+        if all(word in unknown or word.lower() in FUNCTION_WORDS for word in words):
             raise InputError("the sentence contains no word that this engine knows; describe the lesion in English")
         tokens = np.full((1, self.max_tokens), self._pad, np.int64)
         mask = np.zeros((1, self.max_tokens), np.float32)
@@ -110,7 +116,7 @@ class Tokenizer:
                 f"tokenizer.json cannot encode a word ({brief(error)}); rebuild the engine: {BUILD_COMMAND}"
             ) from error
 
-    def _is_unknown(self, word: str) -> bool:
+    def is_unknown(self, word: str) -> bool:
         """Whether ``word`` is not in the vocabulary, or can only be spelled letter by letter."""
         pieces = self._encode(word, special=False).tokens
         spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)

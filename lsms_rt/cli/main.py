@@ -18,7 +18,7 @@ from pathlib import Path
 from lsms_rt.errors import DatasetError, LsmsError
 from lsms_rt.privacy import label, show_names
 
-from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom
+from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
@@ -33,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     phantom.COMMAND,
     convert.COMMAND,
+    train.COMMAND,
     evaluate.COMMAND,
     *bench.COMMANDS,
 )

@@ -95,7 +95,7 @@ def train_demo(
         run.log({"text loss": run.train_text(recipe.text_updates)})
     still = Sampler(held_out, seed=0, augmented=False, **about)  # type: ignore[arg-type]
     everything = Validation(held_out, tokenizer, still, per_slice=None)
-    fitted = fit(run, Validation(held_out, tokenizer, still), Length(hours=hours), vocabulary, everything)
+    fitted = fit(run, Validation(held_out, tokenizer, still), Length(hours=hours), vocabulary, thresholds=everything)
     run.log({"operating point": fitted.operating_point, "weights of update": fitted.updates})
     fitted.model.save_pretrained(out / "model", tokenizer=vocabulary, dtype=torch.float16)
 

@@ -23,12 +23,14 @@ def draw_curves(log: Path, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     for name in ("dice", "bce", "select", "presence", "looks"):
         known = [row for row in steps if name in row]
-        left.plot([row["examples"] for row in known], [row[name] for row in known], label=name)
+        if known:
+            left.plot([row["examples"] for row in known], [row[name] for row in known], ".-", label=name)
     left.set(title="training losses (weighted, smoothed)", xlabel="examples seen", yscale="log")
     for row, following in pairwise(steps):
         if row["stage"] != following["stage"]:
             left.axvline(following["examples"], color=GRAY, linewidth=0.8, linestyle=":")
-    left.legend()
+    if left.lines:
+        left.legend()
     seen = [row["examples"] for row in checks]
     found = [row["validation"] for row in checks]
     at_92 = [one.get("at_0.92", {}) for one in found]
@@ -45,22 +47,25 @@ def draw_curves(log: Path, path: Path) -> None:
     save(figure, path)
 
 
-def draw_answers(segmenter: Segmenter, answers: list[Answer], path: Path) -> None:
-    """Draw best, median and worst answers to positive sentences: truth green, answer red.  Four answers are needed."""
+def draw_answers(
+    segmenter: Segmenter, answers: list[Answer], path: Path, title: str = "RefHL-Phantom, held-out cases"
+) -> None:
+    """Worst, median and best answers to true sentences, four of each: green true mask, red answer."""
     ranked = sorted((a for a in answers if a.target_nonempty), key=lambda answer: answer.dice)
-    if len(ranked) < 4:
-        return
-    middle = len(ranked) // 2
-    picked = [("worst", ranked[:4]), ("median", ranked[middle - 2 : middle + 2]), ("best", ranked[-4:])]
+    middle = max(0, len(ranked) // 2 - 2)
+    picked = [("worst", ranked[:4]), ("median", ranked[middle : middle + 4]), ("best", ranked[-4:])]
     figure = new_figure(13, 11)
-    axes = figure.subplots(3, 4)
-    for row, (title, group) in zip(axes, picked, strict=True):
-        for axis, answer in zip(row, group, strict=True):
-            ct = load_slice(answer.row.image)
-            axis.imshow(ct.hu, cmap="gray", vmin=-110, vmax=190)
-            axis.contour(answer.row.read_mask(), [0.5], colors=TRUTH, linewidths=0.9)
-            axis.contour(segmenter.predict(ct, answer.row.sentence).mask, [0.5], colors=PREDICTED, linewidths=0.9)
-            axis.set_title(f"{title} {answer.dice:.2f}\n{textwrap.fill(answer.row.sentence, 44)}", fontsize=8)
+    for row, (name, group) in zip(figure.subplots(3, 4), picked, strict=True):
+        for axis in row:
             axis.axis("off")
-    figure.suptitle("RefHL-Phantom, held-out cases: true mask green, answer red")
+        for axis, answer in zip(row, group, strict=False):
+            ct = load_slice(answer.row.image)
+            axis.imshow(ct.to_input_grid(ct.hu), cmap="gray", vmin=-110, vmax=190)
+            outlines = ((answer.row.read_mask(), TRUTH), (segmenter.predict(ct, answer.row.sentence).mask, PREDICTED))
+            for mask, color in outlines:
+                # An empty or a full mask has no outline, and matplotlib warns.
+                if mask.any() and not mask.all():
+                    axis.contour(mask, [0.5], colors=color, linewidths=0.9)
+            axis.set_title(f"{name} {answer.dice:.2f}\n{textwrap.fill(answer.row.sentence, 44)}", fontsize=8)
+    figure.suptitle(f"{title}: true mask green, answer red")
     save(figure, path, dpi=80)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from lsms_rt.atomic import move_folder, work_folder
+from lsms_rt.atomic import move_folder, unwritable, work_folder
+from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 
 from .recipe import Stage
@@ -44,7 +47,13 @@ class Fitted:
 
 
 def fit(
-    run: Run, validation: Validation, length: Length, tokenizer: Path, thresholds: Validation | None = None
+    run: Run,
+    validation: Validation,
+    length: Length,
+    tokenizer: Path,
+    *,
+    thresholds: Validation | None = None,
+    status: Callable[[str], None] | None = None,
 ) -> Fitted:
     """Train ``run`` to its ``length``; leaves the best weights so far in the run's folder at every validation.
 
@@ -55,8 +64,12 @@ def fit(
         tokenizer: the file that goes into the checkpoint.
         thresholds: the sentences that the thresholds are chosen on; None for ``validation``.  A quantile of few
             negative sentences is a poor one, so it should hold many.
+        status: receives one line per validation.
+
+    Raises:
+        InputError: state or weights cannot be written; what was written before is still there.
     """
-    keeper = _Keeper(run, validation, tokenizer)
+    keeper = _Keeper(run, validation, tokenizer, status)
     run.log({"start": run.done.updates, "recipe": asdict(run.recipe)})
     if run.done.updates == 0:
         keeper.validate("start")
@@ -68,8 +81,8 @@ def fit(
 class _Keeper:
     """Validates now and then, and keeps the best averaged weights with their figures in ``best/``."""
 
-    def __init__(self, run: Run, validation: Validation, tokenizer: Path) -> None:
-        self.run, self.validation, self.tokenizer = run, validation, tokenizer
+    def __init__(self, run: Run, validation: Validation, tokenizer: Path, status: Callable[[str], None] | None) -> None:
+        self.run, self.validation, self.tokenizer, self.status = run, validation, tokenizer, status
         self.folder = run.folder / "best"
         # a guess, until the first validation is measured
         self.took = FIRST_SECONDS
@@ -86,12 +99,12 @@ class _Keeper:
         self.run.log(vars(self.run.done) | {"stage": stage, "validation": found})
         before = self.best()
         if before is None or judged(found) >= judged(before["validation"]):
-            # Weights and figures appear together: a killed run must not leave figures of other weights.
-            with work_folder(self.folder) as work:
-                model.save_pretrained(work / "best", tokenizer=self.tokenizer)
-                facts = {"updates": self.run.done.updates, "validation": found}
-                (work / "best" / FIGURES).write_text(json.dumps(facts))
-                move_folder(work / "best", self.folder)
+            figures_too = {FIGURES: json.dumps({"updates": self.run.done.updates, "validation": found})}
+            save_checkpoint(model, self.folder, self.tokenizer, figures_too)
+        if self.status is not None:
+            # The progress bar makes way for the line.
+            with tqdm.external_write_mode():
+                self.status(line_of(self.run.done.updates, stage, found))
         self.since = time.monotonic()
         self.took = self.since - began
 
@@ -109,6 +122,48 @@ class _Keeper:
         confidence = float(torch.sigmoid(torch.tensor(point["confidence_logit"])))
         model.config = replace(model.config, threshold=point["threshold"], confidence=confidence)
         return Fitted(model=model, operating_point=point, best=best["validation"], updates=best["updates"])
+
+
+def save_checkpoint(model: LSMS, folder: Path, tokenizer: Path, texts: dict[str, str]) -> None:
+    """Write a checkpoint and some texts, as a whole or not at all.
+
+    Args:
+        model: the network.
+        folder: the checkpoint; replaced if it exists.
+        tokenizer: a ``tokenizer.json``.
+        texts: file name -> content.
+
+    Raises:
+        InputError: it cannot be written; the checkpoint that was there is kept.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        with work_folder(folder) as work:
+            new = work / "new"
+            model.save_pretrained(new, tokenizer=tokenizer)
+            for name, text in texts.items():
+                (new / name).write_text(text, encoding="utf-8")
+            move_folder(new, folder)
+    except OSError as error:
+        raise unwritable(error) from error
+    except SafetensorError as error:
+        # its only reason at this place is a file that cannot be written
+        raise InputError(f"the weights cannot be written ({error}); free some disk space") from error
+
+
+def line_of(updates: int, stage: str, found: dict[str, Any]) -> str:
+    """One line about a validation: Dice and missed sentences at the specificity that weights are judged at."""
+    at = found.get(JUDGED_AT)
+    share = JUDGED_AT.removeprefix("at_")
+    if at is None:
+        return (
+            f"update {updates} ({stage}): Dice {found['dice_gate_open'] or 0:.3f}, no false sentence to judge silence"
+        )
+    return (
+        f"update {updates} ({stage}): at specificity {share} Dice {at['dice'] or 0:.3f}, missed {at['missed']:.0%}; "
+        f"presence AUC {found['presence_auc']:.3f}"
+    )
 
 
 def judged(found: dict[str, Any]) -> float:

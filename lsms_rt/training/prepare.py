@@ -45,9 +45,17 @@ def write_dataset_slices(folder: Path, table: Path, rows: Sequence[Annotation], 
     for image, group in tqdm(groups.items(), desc=title, unit="slice", disable=None):
         try:
             ct = load_slice(image)
-            masks = [_mask(ct, row) for row in group]
         except InputError as error:
-            problems.append(f"line {group[0].line}: {error}")
+            problems.append(f"line {group[0].line}: image {image.name!r}: {error}")
+            continue
+        masks = []
+        for row in group:
+            try:
+                masks.append(_mask(ct, row))
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            # The rest is read only to report all problems at once.
             continue
         hu, index, asked = slice_of(ct, masks, [row.sentence for row in group], size)
         name = f"{group[0].case_id}/{group[0].slice_id}"
@@ -116,7 +124,10 @@ def cut_into_regions(masks: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.
 def _mask(ct: CtSlice, row: Annotation) -> np.ndarray:
     mask, shape = row.read_mask(), ct.to_input_grid(ct.hu).shape
     if mask.shape != shape:
-        raise InputError(f"{row.mask}: shape {mask.shape}, its image has {shape}; give both on one grid")
+        raise InputError(
+            f"line {row.line}: mask {row.mask.name!r} has shape {mask.shape}, but its image has {shape}; save the mask "
+            "in the image's own grid"
+        )
     return np.asarray(ct.to_model_frame(mask, ct.flips, ct.transposed))
 
 

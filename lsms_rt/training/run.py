@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 from lsms_rt.tokenizer import Tokenizer
@@ -140,6 +141,8 @@ class Run:
                     saved = time.monotonic()
                 if after is not None:
                     after(stage)
+            if self.done.updates > self._started:
+                self._log_step(stage)
         finally:
             bar.close()
             self.save()
@@ -207,16 +210,20 @@ class Run:
         return value
 
     def save(self) -> None:
-        """Write all that :meth:`resume` needs; a run that is killed meanwhile leaves the state before."""
+        """Write all that :meth:`resume` needs; a run that is killed meanwhile leaves the state before.
+
+        Raises:
+            InputError: it cannot be written, e.g. because the disk is full; the state before is still there.
+        """
         state = {
             "everything": self._everything().state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "done": vars(self.done),
         }
-        part = self.folder / f"{STATE}.part"
-        torch.save(state, part)
-        part.replace(self.folder / STATE)
+        # An open file: with a path, torch reports a full disk as a RuntimeError without a reason.
+        with atomic_file(self.folder / STATE) as part, part.open("wb") as file:
+            torch.save(state, file)
 
     def resume(self) -> None:
         """Continue from the folder's state.

@@ -20,8 +20,9 @@ from .losses import null_sentence
 from .sentences import Spoken, spoken_of
 from .slices import SliceRecord, Slices
 
-# At most this many sentences per slice, so that 600 sentences need 300 different slices.
-PER_SLICE = 2
+# At least this many sentences, if there are so many, and at least two per slice: from 300 different slices, if there
+# are so many.
+SENTENCES, PER_SLICE = 600, 2
 BATCH = 8
 SPECIFICITIES = (0.9, 0.92, 0.95)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
@@ -79,7 +80,8 @@ class Validation:
         self.places = [places[int(number)] for number in chosen]
         self.asked: list[tuple[tuple[int, int], Spoken]] = []
         for number, place in zip(chosen, self.places, strict=True):
-            said = _sentences(sampler.record(place), np.random.default_rng([seed, int(number)]))[:per_slice]
+            count = None if per_slice is None else max(per_slice, -(-SENTENCES // len(self.places)))
+            said = _sentences(sampler.record(place), np.random.default_rng([seed, int(number)]))[:count]
             self.asked += [(place, sentence) for sentence in said]
 
     @torch.no_grad()
@@ -166,7 +168,7 @@ def choose_operating_point(scores: Scores, specificity: float) -> dict[str, Any]
     """
     meant, score = scores.meant, scores.score
     best = int(scores.dice[meant].mean(0).argmax()) if meant.any() else 0
-    limit = float(np.quantile(score[~meant], specificity)) if (~meant).any() else float("-inf")
+    limit = float(np.quantile(score[~meant], specificity, method="inverted_cdf")) if (~meant).any() else float("-inf")
     floor = float(np.log(THRESHOLDS[best] / (1 - THRESHOLDS[best])))
     # A mask is empty anyway where no pixel reaches the threshold.
     limit = max(limit, floor)

@@ -1,9 +1,10 @@
-"""The demo weights' own WordPiece vocabulary: the grammar's words, some of radiology's, and every letter."""
+"""WordPiece vocabularies of our own: the words of some sentences, some of radiology's, and every letter."""
 
 from __future__ import annotations
 
 import json
 import string
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,31 @@ MORE = [
 
 
 def write_vocabulary(path: Path, seed: int = 0) -> int:
-    """Write ``tokenizer.json``; returns the vocabulary's size.  Lower case, accents stripped, BERT's splitting."""
+    """Write the ``tokenizer.json`` of the phantom's grammar; returns the vocabulary's size."""
+    data = vocabulary_of(vocabulary_sentences(np.random.default_rng(seed), 20_000))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, data)
+    return len(json.loads(data)["model"]["vocab"])
+
+
+def vocabulary_of(sentences: Iterable[str]) -> str:
+    """Make a WordPiece vocabulary: all words of some sentences, ``MORE``, letters, digits and punctuation.
+
+    Lower case, accents stripped, BERT's splitting.
+
+    Args:
+        sentences: where the words come from.
+
+    Returns:
+        The content of a ``tokenizer.json``.
+    """
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
     normal = normalizers.BertNormalizer(lowercase=True)
     split = pre_tokenizers.BertPreTokenizer()
     words = set(MORE)
-    for sentence in vocabulary_sentences(np.random.default_rng(seed), 20_000):
+    for sentence in sentences:
         words.update(word for word, _ in split.pre_tokenize_str(normal.normalize_str(sentence)))
     letters = list(string.ascii_lowercase + string.digits)
     pieces = [PAD, UNK, CLS, SEP, *letters, *(f"##{c}" for c in letters), *string.punctuation]
@@ -53,6 +71,4 @@ def write_vocabulary(path: Path, seed: int = 0) -> int:
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=40))
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normal, split, decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing((SEP, vocabulary[SEP]), (CLS, vocabulary[CLS]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(json.loads(tokenizer.to_str()), indent=1, ensure_ascii=False) + "\n")
-    return len(vocabulary)
+    return json.dumps(json.loads(tokenizer.to_str()), indent=1, ensure_ascii=False) + "\n"

@@ -133,7 +133,7 @@ def test_a_finding_is_false_far_away_only_if_its_mask_is_complete(exhaustive: bo
     assert given_rows(few, 1, [], np.random.default_rng(0)) == []
 
 
-@pytest.mark.parametrize("wrong", [{"slices_per_case": 0}, {"limit": 0}, {"seed": -1}, {"kind": "lits"}])
+@pytest.mark.parametrize("wrong", [{"slices_per_case": 0}, {"limit": 0}, {"seed": -1}, {"kind": "list_"}])
 def test_options_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         ConvertOptions(**{"kind": "seg", **wrong})  # type: ignore[arg-type]

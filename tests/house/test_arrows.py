@@ -55,13 +55,13 @@ ARROWS = {
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
     "body": set(),
     "training": {
-        "atomic", "bench", "body", "ct_slice", "data", "datasets", "errors", "export", "model", "preprocess", "reading",
-        "records", "segmenter", "style", "tokenizer",
+        "atomic", "bench", "body", "ct_slice", "data", "datasets", "digest", "errors", "export", "mathematics", "model",
+        "preprocess", "pytorch", "reading", "records", "segmenter", "style", "tokenizer",
     },
     "cli": {
         "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export",
         "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation", "segmenter",
-        "tokenizer", "writing",
+        "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -123,6 +125,23 @@ def test_a_state_that_cannot_be_read_is_refused(phantom_slices: Slices, tmp_path
     (tmp_path / STATE).write_bytes(b"not a state")
     with pytest.raises(InputError, match="cannot be resumed"):
         run.resume()
+
+
+def test_a_full_disk_leaves_the_state_before(
+    phantom_slices: Slices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tmp_path, phantom_slices)
+    (tmp_path / STATE).write_bytes(b"the state before")
+
+    def full(_: object, file: BinaryIO) -> None:
+        file.write(b"half of a state")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match="free some disk space"):
+        run.save()
+    assert (tmp_path / STATE).read_bytes() == b"the state before"
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_stages_follow_the_share_of_the_run() -> None:
