@@ -46,8 +46,9 @@ class Limits:
 
 
 LIMITS = {
-    # fp32 against fp32: sums in another order, through 13 blocks (measured: about 1e-5).
-    "fp32": Limits(1e-4, 0.9999),
+    # fp32 against fp32: sums in another order, through 13 blocks (measured on the demo weights, whose logits reach -30:
+    # 9e-5; another processor's order of sums may double it).
+    "fp32": Limits(3e-4, 0.9999),
     # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may have larger
     # logits; a mask is what counts, and its edge is a percent of a slice's pixels.
     "fp16": Limits(0.2, 0.999),

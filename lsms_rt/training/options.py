@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsms_rt.errors import InputError
 from lsms_rt.body import CROPS
+from lsms_rt.errors import InputError
 from lsms_rt.model.config import PRESETS
 
 DEMO, NONE = "demo", "none"

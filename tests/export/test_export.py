@@ -30,7 +30,7 @@ def test_the_manifest_of_a_build(small_engine: Path) -> None:
     assert (manifest.image_size, manifest.max_batch, manifest.profile) == (128, 4, (1, 4, 4))
     assert manifest.weights_note == "demo weights trained on synthetic CT"
     assert manifest.accuracy["slices"] == 2
-    assert manifest.accuracy["max_logit_difference"] < 1e-4
+    assert manifest.accuracy["max_logit_difference"] < 3e-4
     assert not list(small_engine.parent.glob(".building-*"))
 
 
@@ -56,7 +56,7 @@ def test_the_bundled_engine_equals_pytorch(demo_engine: Path) -> None:
     assert open_directory(demo_engine).manifest.accuracy["slices"] == 64
     parity = compare(of_model(LSMS.from_pretrained(demo_checkpoint())), demo_engine, phantom_examples(8, 256))
     assert parity.slices == 8
-    assert parity.max_logit_difference < 1e-4
+    assert parity.max_logit_difference < 3e-4
     assert parity.mask_agreement >= 0.9999
 
 

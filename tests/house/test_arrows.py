@@ -59,9 +59,9 @@ ARROWS = {
         "preprocess", "pytorch", "reading", "records", "segmenter", "style", "tokenizer",
     },
     "cli": {
-        "atomic", "bench", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export",
-        "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation", "segmenter",
-        "tokenizer", "training", "writing",
+        "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors",
+        "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation",
+        "segmenter", "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 

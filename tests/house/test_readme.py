@@ -57,7 +57,7 @@ def test_the_model_card_has_the_measured_dice() -> None:
     assert f"{record['accuracy']['dice']:.3f}" in card
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/int8.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/int8.md", "docs/training.md"])
 def test_the_tables_of_measurements_are_those_of_the_files(name: str) -> None:
     """``make tables`` writes them anew."""
     text = (ROOT / name).read_text()
