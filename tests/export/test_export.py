@@ -124,7 +124,7 @@ def test_compare_notices_other_weights(small_engine: Path) -> None:
         model.decoder.predict.bias += 0.01
     parity = compare(of_model(model), small_engine, phantom_examples(1, 128))
     assert parity.max_logit_difference > 5e-3
-    with pytest.raises(EngineError, match=r"differs from its reference: logits by 1\.0e-02 \(at most 1e-04\)"):
+    with pytest.raises(EngineError, match=r"differs from its reference: logits by 1\.0e-02 \(at most 3e-04\)"):
         judge(parity, "fp32")
     with pytest.raises(EngineError, match="logits by nan"):
         judge(replace(parity, max_logit_difference=float("nan")), "fp16")

@@ -178,7 +178,7 @@ def test_the_gate_rejects_an_engine_and_reports_why(
     assert not output.exists() and not list(tmp_path.glob(".building*"))
     assert "<b>Rejected.</b>" in (tmp_path / "why" / "report.html").read_text()
     assert build(bad, output, "--accept", *more) == 0
-    assert "refused, and accepted with --accept" in capsys.readouterr().out
+    assert "failed, accepted with --accept" in capsys.readouterr().out
     gate = open_directory(output).manifest.gate
     assert gate["accepted"] and not gate["passed"] and gate["failures"]
 
@@ -203,7 +203,7 @@ def test_what_calibrate_rejects(
         ),
         (engine, bad, [], 2, "sentence is empty; fill it in"),
         (str(tmp_path), dataset, [], 2, "neither an engine nor a checkpoint"),
-        (engine, dataset, ["--split", "val"], 2, "must be judged on held-out rows"),
+        (engine, dataset, ["--split", "val"], 2, "INT8 must be judged on rows that ranges were not measured on"),
         (engine, dataset, ["--split", "nowhere"], 2, "its splits are test, train, val"),
         (engine, dataset, ["--image-size", "64"], 2, "--image-size is for a checkpoint"),
         (engine, dataset, ["--max-dice-drop", "2"], 2, "not a number from 0 to 1"),
