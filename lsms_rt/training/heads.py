@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lsms_rt.datasets.phantom.lesion import ENHANCEMENTS, Lesion, enhancement_class
 from lsms_rt.datasets.phantom.lesion_types import TYPES
 from lsms_rt.datasets.phantom.organs import Organ
-from lsms_rt.datasets.phantom.queries import Query
+from lsms_rt.datasets.phantom.queries import ORDERS, RELATIONS, Query
 from lsms_rt.model import LsmsConfig
 
 from .batches import FURTHER, REGIONS, Batch
@@ -33,8 +33,8 @@ SAID: dict[str, tuple[Callable[[Query], object], tuple[object, ...]]] = {
     "enhancement": (lambda q: q.enhancement, ENHANCEMENTS),
     "lobe": (lambda q: q.lobe, LOBES),
     "size": (lambda q: q.size, ("small", "large")),
-    "order": (lambda q: q.order, ("largest", "smallest", "most anterior", "most posterior")),
-    "relation": (lambda q: q.relation, ("closest to", "anterior to", "posterior to")),
+    "order": (lambda q: q.order, ORDERS),
+    "relation": (lambda q: q.relation, RELATIONS),
     "rank": (lambda q: None if q.rank == 1 else q.rank, (2, 3)),
     "anchor type": (lambda q: q.anchor and q.anchor.type, TYPES),
     "anchor density": (lambda q: q.anchor and q.anchor.density, ("low", "high")),

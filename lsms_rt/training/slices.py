@@ -8,13 +8,13 @@ is incomplete and is made again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lsms_rt.atomic import write_text
 from lsms_rt.datasets.phantom.lesion import Lesion
 
 RECORDS = "slices.json"
@@ -101,10 +101,7 @@ class Writer:
         """Write the records; from here on the folder can be read."""
         for array in self.arrays.values():
             array.flush()
-        text = json.dumps({"complete": complete, "records": self.records})
-        part = self.folder / f"{RECORDS}.part"
-        part.write_text(text)
-        part.replace(self.folder / RECORDS)
+        write_text(self.folder / RECORDS, json.dumps({"complete": complete, "records": self.records}))
 
 
 def read_slices(folder: Path) -> Slices:
@@ -118,11 +115,6 @@ def read_slices(folder: Path) -> Slices:
 def is_complete(folder: Path) -> bool:
     """Whether ``folder`` was written to the end."""
     return (folder / RECORDS).is_file()
-
-
-def cases_of(parts: Iterable[Slices]) -> set[str]:
-    """The cases of several folders."""
-    return {record.case for part in parts for record in part.records}
 
 
 def _plain(record: SliceRecord) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from training_slices import two_squares
 
 from lsms_rt.datasets.phantom.case import generate_case
 from lsms_rt.training.phantom_slices import write_phantom_slices
-from lsms_rt.training.slices import Slices, Writer, cases_of, is_complete, read_slices
+from lsms_rt.training.slices import Slices, Writer, is_complete, read_slices
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_phantom_slices_are_those_of_the_generator(phantom_slices: Slices) -> None:
     assert (len(phantom_slices), phantom_slices.size, phantom_slices.complete) == (6, 96, True)
-    assert cases_of([phantom_slices]) == {"seed 77", "seed 78"}
+    assert {record.case for record in phantom_slices.records} == {"seed 77", "seed 78"}
     case = generate_case(78, 3, 96)
     for number, item in enumerate(case.slices, 3):
         np.testing.assert_array_equal(phantom_slices.hu[number], item.hu)
