@@ -22,6 +22,7 @@ from .errors import InputError
 from .postprocess import highest_probability, probability_in_grid
 from .preprocess import Placement, to_tensor
 from .reading.load import load_series, load_slice
+from .reading.stated import Stated
 from .segmentation import Segmentation as Segmentation
 from .tokenizer import Tokenizer, clean_sentence
 
@@ -102,7 +103,10 @@ class Segmenter:
         self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
 
-    def predict(self, img: Any, text: str, *, window: tuple[float, float] | None = None) -> Segmentation:
+    def predict(
+        self, img: Any, text: str, *, window: tuple[float, float] | None = None, orientation: str | None = None,
+        rescale: tuple[float, float] | None = None,
+    ) -> Segmentation:  # fmt: skip
         """Segment the lesion that a sentence describes in one slice.
 
         Args:
@@ -110,6 +114,8 @@ class Segmenter:
                 ``CtSlice``.
             text: the sentence, in English.
             window: (level, width) in HU that an 8-bit image shows; required for one.
+            orientation: "axial" states that an image which does not hold its orientation is in the usual axial view.
+            rescale: (slope, intercept) from stored values to HU, for a DICOM image that lacks them.
 
         Returns:
             The result.  If nothing matches the sentence, its ``found`` is False; this is not an error.
@@ -117,13 +123,14 @@ class Segmenter:
         Raises:
             InputError: the image or the sentence cannot be used.
         """
+        stated = Stated(window=window, orientation=orientation, rescale=rescale)
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
             # First, so that a wrong sentence is reported before a large file is read.
             with _timed(timings, "text"):
                 sentence = self._sentence(text)
             with _timed(timings, "read"):
-                ct = load_slice(img, window=window)
+                ct = load_slice(img, stated=stated)
             images, placements = self._prepare([ct], timings)
             with _timed(timings, "image"):
                 logits = self._backend.segment(images, sentence.features)
@@ -133,7 +140,8 @@ class Segmenter:
 
     def predict_series(
         self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None,
-        window: tuple[float, float] | None = None,
+        window: tuple[float, float] | None = None, orientation: str | None = None,
+        rescale: tuple[float, float] | None = None, as_one_series: bool = False,
     ) -> Iterator[Segmentation]:  # fmt: skip
         """Segment every slice of a series.
 
@@ -144,6 +152,9 @@ class Segmenter:
             batch: slices per batch; None uses the engine's maximum.
             series: which one of several DICOM series, as listed in the error message without it.
             window: as for ``predict``.
+            orientation: as for ``predict``.
+            rescale: as for ``predict``.
+            as_one_series: take DICOM files without a SeriesInstanceUID as one series.
 
         Returns:
             An iterator over the results, from feet to head; those of an iterable in its order, unless every slice knows
@@ -152,11 +163,12 @@ class Segmenter:
         Raises:
             InputError: the images, the sentence or the batch size cannot be used.
         """
+        stated = Stated(window=window, orientation=orientation, rescale=rescale, as_one_series=as_one_series)
         size = self.manifest.max_batch if batch is None else batch
         if not 1 <= size <= self.manifest.max_batch:
             raise InputError(f"batch is {size}; this engine supports 1 to {self.manifest.max_batch}")
         sentence = self._sentence(text)
-        return self._series(load_series(images, series=series, window=window), text, sentence, size)
+        return self._series(load_series(images, series=series, stated=stated), text, sentence, size)
 
     def prepare_sentence(self, text: str) -> tuple[str, ...]:
         """Encode a sentence before images are read: errors are raised early, and predictions reuse the result.

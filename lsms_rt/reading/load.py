@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,30 @@ from lsms_rt.privacy import label, with_hint
 from .dicom.parse import IsDicomdir
 from .dicom.read import read_slices, slices_from_dataset
 from .dicom.series import feet_to_head, read_archive, read_dicomdir, read_series
+from .left_out import LeftOut
 from .nifti import read_nifti
-from .pictures import IMAGE_EXTENSIONS, Window, check_window, read_image, read_npy
+from .pictures import IMAGE_EXTENSIONS, read_image, read_npy
+from .stated import NOTHING, Stated
 
 
 def load_slices(
     img: object,
     *,
-    window: Window | None = None,
     series: str | int | None = None,
-    on_damaged: Callable[[str], None] | None = None,
+    stated: Stated = NOTHING,
+    left_out: LeftOut | None = None,
 ) -> list[CtSlice]:
     """Read one or more axial slices, in order from feet to head.  Notes about them are logged.
 
     Args:
         img: a DICOM file; a folder or .zip archive with a DICOM series, or a DICOMDIR; .npy (H, W) in HU; a gray image,
-            16-bit for HU + 1024, 8-bit only with a ``window``; .nii or .nii.gz (needs nibabel); a pydicom Dataset; an
-            array (H, W) in HU.
-        window: (level, width) in HU that an 8-bit image shows: 0 and 255 are its ends.  Other inputs ignore it.
+            16-bit for HU + 1024, 8-bit only with ``stated.window``; .nii or .nii.gz (needs nibabel); a pydicom Dataset;
+            an array (H, W) in HU.
         series: which one of several series: a SeriesNumber, "3:2" for the second that is listed with number 3, or the
             end of a SeriesInstanceUID.
-        on_damaged: callback(message) for each unreadable file of a series, which is then skipped; if None, such a
-            series is rejected.
+        stated: facts that the input does not hold.
+        left_out: filled with what of a series is skipped, unreadable files among it; if None, a series with an
+            unreadable file is rejected.
 
     Returns:
         The slices; their ``source`` contains no file name unless names are shown (see ``privacy``).
@@ -51,47 +53,45 @@ def load_slices(
         InputError: the image cannot be used.
         MachineError: a library or decoder is missing.
     """
-    if window is not None:
-        check_window(window)
     if isinstance(img, CtSlice):
         return [img]
     if isinstance(img, (str, os.PathLike)):
-        slices = _load_path(Path(os.fsdecode(img)), window, series, on_damaged)
+        slices = _load_path(Path(os.fsdecode(img)), series, stated, left_out)
     elif isinstance(img, np.ndarray):
         slices = [slice_from_array(img)]
     elif _is_dataset(img):
-        slices = feet_to_head(slices_from_dataset(img))
+        slices = feet_to_head(slices_from_dataset(img, stated=stated))
     else:
         raise InputError(f"an image of type {type(img).__name__}; give a path, a Dataset or an array in HU")
     log_notes(slices)
     return slices
 
 
-def load_slice(img: object, *, window: Window | None = None) -> CtSlice:
+def load_slice(img: object, *, stated: Stated = NOTHING) -> CtSlice:
     """Read an input that contains exactly one slice; arguments and errors as for :func:`load_slices`."""
-    slices = load_slices(img, window=window)
+    slices = load_slices(img, stated=stated)
     if len(slices) != 1:
         name = label(img, "the input") if isinstance(img, (str, os.PathLike)) else slices[0].source
         raise InputError(f"{name}: contains {len(slices)} slices, one is needed; use predict_series")
     return slices[0]
 
 
-def load_series(images: Any, *, window: Window | None = None, series: str | int | None = None) -> list[CtSlice]:
+def load_series(images: Any, *, series: str | int | None = None, stated: Stated = NOTHING) -> list[CtSlice]:
     """Read a series, or several single slices.
 
     Args:
         images: as for :func:`load_slices`, or an iterable of inputs with one slice each.
-        window: as for :func:`load_slices`.
         series: as for :func:`load_slices`.
+        stated: as for :func:`load_slices`.
 
     Returns:
         The slices from feet to head; those of an iterable in its order, unless every slice knows its position.
     """
     single = isinstance(images, (str, bytes, os.PathLike, np.ndarray)) or _is_dataset(images)
     if isinstance(images, Iterable) and not single:
-        slices = [load_slice(image, window=window) for image in images]
+        slices = [load_slice(image, stated=stated) for image in images]
     else:
-        slices = load_slices(images, series=series, window=window)
+        slices = load_slices(images, series=series, stated=stated)
     if all(ct.position_mm is not None for ct in slices):
         slices.sort(key=lambda ct: ct.position_mm or 0.0)
     return slices
@@ -103,23 +103,21 @@ def _is_dataset(img: Any) -> bool:
     return pydicom is not None and isinstance(img, pydicom.Dataset)
 
 
-def _load_path(
-    path: Path, window: Window | None, series: str | int | None, on_damaged: Callable[[str], None] | None
-) -> list[CtSlice]:
+def _load_path(path: Path, series: str | int | None, stated: Stated, left_out: LeftOut | None) -> list[CtSlice]:
     if path.is_dir():
-        return read_series(path, series, on_damaged=on_damaged)
+        return read_series(path, series, stated=stated, left_out=left_out)
     if not path.is_file():
         raise InputError(with_hint(f"{label(path, 'the input')}: no such file; check the path"))
     lower, name = path.name.lower(), label(path, "the file")
     if lower.endswith(".zip"):
-        return read_archive(path, series, on_damaged=on_damaged)
+        return read_archive(path, series, stated=stated, left_out=left_out)
     if lower.endswith(".npy"):
         return [read_npy(path, name)]
     if lower.endswith(IMAGE_EXTENSIONS):
-        return [read_image(path, window, name)]
+        return [read_image(path, stated.window, name)]
     if lower.endswith((".nii", ".nii.gz")):
         return read_nifti(path, name)
     try:
-        return feet_to_head(read_slices(path))
+        return feet_to_head(read_slices(path, stated))
     except IsDicomdir:
-        return read_dicomdir(path, series, on_damaged=on_damaged)
+        return read_dicomdir(path, series, stated=stated, left_out=left_out)

@@ -10,18 +10,11 @@ import numpy as np
 from lsms_rt.ct_slice import CtSlice, check_shape, slice_from_array
 from lsms_rt.errors import InputError
 
-# (level, width) in HU
-Window = tuple[float, float]
+from .stated import Window
+
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # By content, whatever the extension: Pillow would pass EPS to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-
-
-def check_window(window: Window) -> None:
-    """Raise InputError unless (level, width) are finite and the width is above 0."""
-    level, width = window
-    if not (np.isfinite(level) and np.isfinite(width) and width > 0):
-        raise InputError(f"window is {level:g}, {width:g}; give level and width in HU, width above 0, e.g. 50 350")
 
 
 def read_npy(path: Path, name: str) -> CtSlice:

@@ -17,6 +17,7 @@ from lsms_rt.cli.parser import make_parser
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.export.options import BuildOptions, GateOptions, PlanOptions
+from lsms_rt.reading.stated import Stated
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,8 @@ def test_defaults_are_those_of_the_options() -> None:
     assert options_from(CalibrateOptions, parser.parse_args(["calibrate", "a", "b", "-o", "x"])) == CalibrateOptions()
     assert options_from(PhantomSpec, parser.parse_args(["phantom", "-o", "x"])) == PhantomSpec()
     arguments = parser.parse_args(["predict", "a", "b", "--text", "c"])
-    assert options_from(Request, arguments) == Request(text="c")
+    stated = options_from(Stated, arguments)
+    assert options_from(Request, arguments, stated=stated) == Request(text="c")
     arguments = parser.parse_args(["bench peers"])
     assert options_from(PeersOptions, arguments, seed=0, names=None) == PeersOptions()
     assert EngineOptions(**runtime_options(parser.parse_args(["bench", "a"]))) == EngineOptions()

@@ -20,6 +20,7 @@ from lsms_rt.errors import InputError
 from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import archive as archive_module
 from lsms_rt.reading.dicom.series import read_archive
+from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
 
 # Peak memory of a process that refuses a bomb; 100 MB were measured.
@@ -71,7 +72,7 @@ def test_an_archive_has_series_copies_and_damage_like_a_folder(tmp_path: Path) -
         load_slice(path)
     packed |= {"1.dcm": packed["1.dcm"][:-100], "2 copy.dcm": packed["2.dcm"]}
     told: list[str] = []
-    slices = read_archive(pack(path, packed), "3", on_damaged=told.append)
+    slices = read_archive(pack(path, packed), "3", left_out=LeftOut(damaged=told))
     assert [len(ct.notes) for ct in slices] == [0, 1] and len(told) == 1
     assert told[0].startswith("member 2 of 6: damaged or truncated pixels")
     with pytest.raises(InputError, match="^member 2 of 6: .*--names shows file names"):
@@ -126,7 +127,7 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
         load_slices(path)
     told: list[str] = []
     with pytest.raises(InputError, match="no CT slice in 1 files .the last: member 1 of 1: encrypted"):
-        load_slices(path, on_damaged=told.append)
+        load_slices(path, left_out=LeftOut(damaged=told))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
@@ -166,7 +167,7 @@ def test_limits_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as changed:
             changed.setattr(module, name, value)
             with pytest.raises(InputError, match=words):
-                load_slices(path, on_damaged=None)
+                load_slices(path, left_out=None)
 
     assert len(load_slices(path)) == 1
     refused(limits, "MAX_FILES", 2, "^the archive: 3 members, over the limit of 2")
@@ -177,7 +178,7 @@ def test_limits_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as changed:
         changed.setattr(archive_module, "MAX_TOTAL_BYTES", 2**19)
         with pytest.raises(InputError, match="^the archive: inflates to more than"):
-            load_slices(path, on_damaged=lambda line: None)
+            load_slices(path, left_out=LeftOut())
     ds = dataset()
     ds.add_new(0x00091001, "OB", bytes(300_000))
     pack(path, {"a": as_bytes(ds)})

@@ -33,6 +33,7 @@ import json, resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))  # a length of 4 GiB is not to be believed
 from lsms_rt.errors import LsmsError
+from lsms_rt.reading.stated import Stated
 from lsms_rt.reading.load import load_slices
 
 def peak():
@@ -43,7 +44,7 @@ load_slices(sys.argv[1])
 import PIL.Image, nibabel
 before = peak()
 try:
-    said = f"read {len(load_slices(sys.argv[2], window=(50, 350)))}"
+    said = f"read {len(load_slices(sys.argv[2], stated=Stated(window=(50, 350))))}"
 except LsmsError as error:
     said = f"{type(error).__name__}: {error}"
 print(json.dumps({"said": said, "before": before, "peak": peak()}))

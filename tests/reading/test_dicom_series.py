@@ -17,6 +17,7 @@ from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import series as series_module
 from lsms_rt.reading.dicom.series import read_series
 from lsms_rt.reading.dicom.source import sources_of_folder
+from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
 
 
@@ -201,13 +202,13 @@ def test_damaged_files_end_a_series_or_are_told(tmp_path: Path, caplog: pytest.L
     with pytest.raises(InputError, match=r"^file 3 of 7: .*--names shows file names"):
         load_slices(folder)
     told: list[str] = []
-    slices = load_slices(folder, on_damaged=told.append)
+    slices = load_slices(folder, left_out=LeftOut(damaged=told))
     assert [ct.position_mm for ct in slices] == [0, 1, 4, 5]
     assert [line.split(": ")[0] for line in told] == ["file 3 of 7", "file 4 of 7", "file 7 of 7"]
     assert "damaged or truncated pixels" in told[1] and "RescaleType is US" in told[2]
     assert "gaps: 1 steps" in caplog.text
     with shown_names():
-        load_slices(folder, on_damaged=told.append)
+        load_slices(folder, left_out=LeftOut(damaged=told))
     assert told[3].startswith("2.dcm: ") and "--names" not in told[3]
 
 
@@ -219,7 +220,7 @@ def test_a_file_is_damage_wherever_it_was_cut_off(tmp_path: Path) -> None:
     for cut in (*range(132, 300), *range(300, len(whole) - 1, 31), len(whole) - 2):
         path.write_bytes(whole[:cut])
         told: list[str] = []
-        assert len(read_series(tmp_path, on_damaged=told.append)) == 1
+        assert len(read_series(tmp_path, left_out=LeftOut(damaged=told))) == 1
         assert len(told) == 1 and told[0].startswith("file 2 of 2: "), cut
 
 
@@ -231,7 +232,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         path.write_bytes(whole[:cut])
         told: list[str] = []
         with pytest.raises(InputError, match=f"^the folder: {words} .the last: file 1 of 1: .*--names"):
-            read_series(tmp_path, on_damaged=told.append)
+            read_series(tmp_path, left_out=LeftOut(damaged=told))
         assert len(told) == 1
 
 
@@ -239,7 +240,7 @@ def test_places_are_judged_after_damage(tmp_path: Path) -> None:
     folder = damaged_series(tmp_path / "s")
     save(dataset(np.zeros((20, 24), np.uint16), SeriesNumber=None), folder / "10.dcm")
     with pytest.raises(InputError, match="1 of 5 slices have duplicate positions"):
-        read_series(folder, on_damaged=lambda line: None)
+        read_series(folder, left_out=LeftOut())
 
 
 def test_a_missing_decoder_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +252,7 @@ def test_a_missing_decoder_is_not_damage(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Decoder, "is_available", False)
     monkeypatch.setattr("lsms_rt.reading.dicom.read._DECODERS", {"1.2.840.10008.1.2.5": "a-decoder"})
     with pytest.raises(MachineError, match="pip install a-decoder"):
-        read_series(tmp_path, on_damaged=lambda line: None)
+        read_series(tmp_path, left_out=LeftOut())
 
 
 def test_a_file_that_cannot_be_opened_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +266,7 @@ def test_a_file_that_cannot_be_opened_is_damage(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "open", refuse)
     told: list[str] = []
-    assert len(read_series(tmp_path, on_damaged=told.append)) == 2
+    assert len(read_series(tmp_path, left_out=LeftOut(damaged=told))) == 2
     assert told == ["file 3 of 3: cannot be opened (Permission denied); check the path"]
     with pytest.raises(InputError, match="file 3 of 3: cannot be opened"):
         read_series(tmp_path)
@@ -281,7 +282,7 @@ def test_frames_out_of_range_are_damage_of_their_file(tmp_path: Path, frames: in
     value += b" " * (len(value) % 2)
     (tmp_path / "9.dcm").write_bytes(data.replace(b"IS\x02\x001 ", b"IS" + bytes([len(value), 0]) + value))
     told: list[str] = []
-    assert len(read_series(tmp_path, on_damaged=told.append)) == 2
+    assert len(read_series(tmp_path, left_out=LeftOut(damaged=told))) == 2
     assert len(told) == 1 and told[0].startswith("file 3 of 3: ")
 
 
@@ -301,7 +302,7 @@ def test_what_a_failed_copy_leaves_is_reported(tmp_path: Path, left: bytes) -> N
         save(dataset(ImagePositionPatient=[0, 0, 5 * n]), tmp_path / f"{n}.dcm")
     (tmp_path / "1.dcm").write_bytes(left)
     told: list[str] = []
-    assert len(read_series(tmp_path, on_damaged=told.append)) == 2
+    assert len(read_series(tmp_path, left_out=LeftOut(damaged=told))) == 2
     assert told == ["file 2 of 3: empty, or nothing but zeros; copy it again"]
     with pytest.raises(InputError, match="nothing but zeros"):
         read_series(tmp_path)

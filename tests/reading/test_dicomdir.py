@@ -16,6 +16,7 @@ from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import dicomdir as directory
 from lsms_rt.reading.dicom.parse import quiet_pydicom
 from lsms_rt.reading.dicom.series import read_dicomdir
+from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
 
 
@@ -72,7 +73,7 @@ def test_missing_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFix
     line = "2 of 4 CT images of the DICOMDIR are missing"
     assert [r.message for r in caplog.records] == [line]
     told: list[str] = []
-    assert len(load_slices(path, on_damaged=told.append)) == 2 and told == [line]
+    assert len(load_slices(path, left_out=LeftOut(damaged=told))) == 2 and told == [line]
     dicomdir(path, *images("Doe"))
     with pytest.raises(InputError, match=r"^the file: no CT image .*1 image records, 1 of CT, 1 of them missing"):
         load_slices(path)
@@ -103,7 +104,7 @@ def test_a_dicomdir_stays_in_its_folder(tmp_path: Path, place: str) -> None:
     }[place]
     path = dicomdir(root / "DICOMDIR", *images("0.dcm"), record("IMAGE", *parts))
     with pytest.raises(InputError, match="^the file: .*outside of its folder; do not trust it") as caught:
-        load_slices(path, on_damaged=lambda line: None)
+        load_slices(path, left_out=LeftOut())
     assert "Doe" not in str(caught.value)
 
 

@@ -25,6 +25,7 @@ from pydicom.encaps import generate_frames
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.dicom.compressed import check_streams, stream_shape
+from lsms_rt.reading.stated import Stated
 
 CORPUS = Path(__file__).parent / "corpus"
 PURE = [form for form in FORMATS if form not in NATIVE]
@@ -171,4 +172,4 @@ def test_pictures_are_of_the_formats_that_are_named(tmp_path: Path) -> None:
     # Harmless, and as foreign.
     (tmp_path / "a.png").write_bytes(b"P5 16 16 255\n" + bytes(256))
     with pytest.raises(InputError, match="not a readable image"):
-        load_slices(tmp_path / "a.png", window=(50, 350))
+        load_slices(tmp_path / "a.png", stated=Stated(window=(50, 350)))

@@ -16,6 +16,7 @@ from lsms_rt.errors import InputError, LsmsError, MachineError
 from lsms_rt.preprocess import to_tensor
 from lsms_rt.privacy import label, names_shown, show_names, with_hint
 from lsms_rt.reading.load import load_slice, load_slices
+from lsms_rt.reading.stated import Stated
 
 
 def noise(shape: tuple[int, int] = (37, 101), seed: int = 0) -> Any:
@@ -81,24 +82,24 @@ def test_npy(tmp_path: Path) -> None:
 def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(gray).save(tmp_path / "a.png")
-    ct = load_slice(tmp_path / "a.png", window=(50, 350))
+    ct = load_slice(tmp_path / "a.png", stated=Stated(window=(50, 350)))
     assert ct.hu[0, 0] == -125 and ct.hu[-1, -1] == pytest.approx(225) and ct.source == "the file"
     assert ct.notes == ("an 8-bit image is assumed to show level 50, width 350 HU, as given",)
-    assert load_slices(tmp_path / "a.png", window=(0, 1000))[0].hu[-1, -1] == pytest.approx(500)
+    assert load_slices(tmp_path / "a.png", stated=Stated(window=(0, 1000)))[0].hu[-1, -1] == pytest.approx(500)
     caplog.clear()
     Image.fromarray(np.full((16, 20), 1000, np.uint16)).save(tmp_path / "b.png")
     ct = load_slice(tmp_path / "b.png")
     assert (ct.hu == -24).all() and ct.notes == ("a 16-bit image is assumed to contain HU + 1024",)
     assert ct.notes[0] in caplog.text
     # A 16-bit image has HU of its own: the window does not change them.
-    np.testing.assert_array_equal(load_slice(tmp_path / "b.png", window=(50, 350)).hu, ct.hu)
+    np.testing.assert_array_equal(load_slice(tmp_path / "b.png", stated=Stated(window=(50, 350))).hu, ct.hu)
     Image.fromarray(gray).convert("RGB").save(tmp_path / "c.png")
     with pytest.raises(InputError, match="mode RGB"):
-        load_slice(tmp_path / "c.png", window=(50, 350))
+        load_slice(tmp_path / "c.png", stated=Stated(window=(50, 350)))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "d.png")
     (tmp_path / "d.png").write_bytes((tmp_path / "d.png").read_bytes()[:2000])
     with pytest.raises(InputError, match="not a readable image"):
-        load_slice(tmp_path / "d.png", window=(50, 350))
+        load_slice(tmp_path / "d.png", stated=Stated(window=(50, 350)))
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp"])
@@ -111,7 +112,7 @@ def test_eight_bits_mean_nothing_without_a_window(tmp_path: Path, ending: str) -
 @pytest.mark.parametrize("window", [(0, 0), (50, -1), (float("nan"), 1), (0, float("inf"))])
 def test_windows_refused(window: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="width above 0"):
-        load_slice(noise(), window=window)
+        load_slice(noise(), stated=Stated(window=window))
 
 
 def test_names_of_files_and_fields_stay_out_of_messages(tmp_path: Path) -> None:
@@ -241,4 +242,4 @@ def test_a_picture_of_several_pages_is_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((40, 40), n, np.uint8)) for n in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(InputError, match="3 pages"):
-        load_slice(tmp_path / "a.tif", window=(50, 350))
+        load_slice(tmp_path / "a.tif", stated=Stated(window=(50, 350)))

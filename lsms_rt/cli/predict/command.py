@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsms_rt.engine.manifest import MAX_BATCH
+from lsms_rt.reading.stated import Stated
 
 from ..arguments import add_engine, add_json, add_runtime, options_from, runtime_options, whole_number
 from ..exit_codes import ExitCode
@@ -45,6 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="HU range that an 8-bit image shows, e.g. 50 350 (default: reject 8-bit images)",
     )  # fmt: skip
     parser.add_argument(
+        "--orientation", choices=["axial"],
+        help="state that inputs which do not hold their orientation are in the usual axial view: the patient's right "
+        "at the left edge, the front at the top (default: reject DICOM files without one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rescale", type=float, nargs=2, metavar=("SLOPE", "INTERCEPT"),
+        help="HU = SLOPE * stored value + INTERCEPT, for DICOM files that lack them (default: reject such files)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as-one-series",
+        action="store_true",
+        help="take DICOM files without a SeriesInstanceUID as one series (default: only if all else agrees)",
+    )
+    parser.add_argument(
         "--batch", type=whole_number(1, MAX_BATCH), metavar="N",
         help="slices per call of the engine (default: the engine's largest batch)",
     )  # fmt: skip
@@ -71,8 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from . import run as inputs
 
-    window = None if arguments.window is None else tuple(arguments.window)
-    request = options_from(Request, arguments, window=window)
+    request = options_from(Request, arguments, stated=options_from(Stated, arguments))
     with Segmenter(arguments.engine, digest=arguments.digest, **runtime_options(arguments)) as segmenter:
         report = inputs.run(segmenter, arguments.input, request, progress_bar)
     _print_results(report, arguments.json)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsms_rt.reading.stated import NOTHING, Stated
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -14,7 +16,7 @@ class Request:
         text: the sentence.
         output: folder to write; None writes no files.
         series: which series to read, where an input holds several; None for the only one.
-        window: (level, width) in HU that an 8-bit image shows; None rejects such images.
+        stated: facts that the inputs do not hold.
         batch: slices per call of the engine; None for the engine's largest batch.
         seg: whether to write a DICOM Segmentation of each input in which something was found.
         empty_seg: whether to write one of the other inputs, too.
@@ -24,7 +26,7 @@ class Request:
     text: str
     output: Path | None = None
     series: str | None = None
-    window: tuple[float, float] | None = None
+    stated: Stated = NOTHING
     batch: int | None = None
     seg: bool = False
     empty_seg: bool = False

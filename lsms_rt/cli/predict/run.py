@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lsms_rt.atomic import atomic_file, write_text
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
+from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
 from lsms_rt.segmenter import Segmentation, Segmenter
 from lsms_rt.tokenizer import clean_sentence
@@ -90,14 +91,14 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
     failures: list[LsmsError] = []
     for number, path in enumerate(inputs, 1):
         prefix = "" if len(inputs) == 1 else f"input {number}: "
-        damaged: list[str] = []
+        left_out = LeftOut()
         slices: list[CtSlice] = []
         try:
-            slices = load_slices(path, series=request.series, window=request.window, on_damaged=damaged.append)
+            slices = load_slices(path, series=request.series, stated=request.stated, left_out=left_out)
         except LsmsError as error:
             failures.append(error)
-            damaged.append(str(error))
-        report.not_read += [prefix + reason for reason in damaged]
+            left_out.damaged.append(str(error))
+        report.not_read += [prefix + reason for reason in left_out.damaged]
         if not slices:
             continue
         if request.output is not None and journal is None:
@@ -121,7 +122,8 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
 def _digest(segmenter: Segmenter, text: str, request: Request, inputs: Sequence[Path]) -> str:
     """Identify the request, inputs included: results of two patients must not be mixed."""
     paths = [str(path.resolve()) for path in inputs]
-    return request_digest(__version__, segmenter.digest, text, request.window, request.series, names_shown(), paths)
+    stated = asdict(request.stated)
+    return request_digest(__version__, segmenter.digest, text, stated, request.series, names_shown(), paths)
 
 
 def _answers(

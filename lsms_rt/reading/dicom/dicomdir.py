@@ -6,11 +6,12 @@ A DICOMDIR is an index that came with the data: its paths are checked, not trust
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import check_count
 
 from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset, quiet_pydicom
@@ -28,13 +29,13 @@ _IN_USE = 0xFFFF
 _log = logging.getLogger("lsms_rt")
 
 
-def sources_of_dicomdir(path: Path, name: str, on_missing: Callable[[str], None] | None = None) -> list[FileSource]:
+def sources_of_dicomdir(path: Path, name: str, left_out: LeftOut | None = None) -> list[FileSource]:
     """Return the CT images of a DICOMDIR, each once, in the order of its records.
 
     Args:
         path: the DICOMDIR.
         name: its name in messages.
-        on_missing: callback(message) for missing files; None logs the message.
+        left_out: gets a message about missing files; None logs it.
 
     Raises:
         InputError: not a DICOMDIR, damaged, too many records, or a record that refers outside of the folder.
@@ -45,7 +46,11 @@ def sources_of_dicomdir(path: Path, name: str, on_missing: Callable[[str], None]
     existing = list(dict.fromkeys(file for file in files if file.is_file()))
     missing = sum(not file.is_file() for file in files)
     if missing:
-        (on_missing or _log.warning)(f"{missing} of {len(files)} CT images of the DICOMDIR are missing")
+        message = f"{missing} of {len(files)} CT images of the DICOMDIR are missing"
+        if left_out is None:
+            _log.warning(message)
+        else:
+            left_out.damaged.append(message)
     if not existing:
         what = f"{len(records)} image records, {len(files)} of CT, {missing} of them missing"
         raise InputError(f"{name}: no CT image in the DICOMDIR ({what}); give the folder of the images")

@@ -15,6 +15,7 @@ from lsms_rt.ct_slice import HU_MAX, HU_MIN, CtSlice, check_shape
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import label
 from lsms_rt.reading.limits import MAX_SLICES
+from lsms_rt.reading.stated import NOTHING, Stated
 
 from .compressed import check_streams
 from .gdcm_process import pixel_array_by_gdcm
@@ -68,8 +69,12 @@ _COLORS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PA
 _ORIGINAL = "give the original CT image"
 
 
-def read_slices(path: str | Path) -> list[CtSlice]:
+def read_slices(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
     """Read all slices of a DICOM file, in the file's order: one, or the frames of an Enhanced CT.
+
+    Args:
+        path: the file.
+        stated: facts that it does not hold.
 
     Raises:
         InputError: not a CT image that can be used; IsDicomdir, a subclass, for a DICOMDIR.
@@ -77,16 +82,19 @@ def read_slices(path: str | Path) -> list[CtSlice]:
     """
     source = FileSource(Path(path), label(path, "the file"))
     opened = open_dataset(source)
-    return slices_from_dataset(opened.ds, source.label, opened.notes)
+    return slices_from_dataset(opened.ds, source.label, opened.notes, stated)
 
 
-def slices_from_dataset(ds: Dataset, source: str = "Dataset", notes: tuple[str, ...] = ()) -> list[CtSlice]:
+def slices_from_dataset(
+    ds: Dataset, source: str = "Dataset", notes: tuple[str, ...] = (), stated: Stated = NOTHING
+) -> list[CtSlice]:
     """Read all slices of a dataset, in its order.
 
     Args:
         ds: a pydicom Dataset with pixels.
         source: its name in messages.
         notes: assumptions that were made before, for ``CtSlice.notes``.
+        stated: facts that it does not hold.
 
     Raises:
         InputError: not a CT image that can be used.
@@ -97,7 +105,7 @@ def slices_from_dataset(ds: Dataset, source: str = "Dataset", notes: tuple[str, 
             check_is_ct(ds, source)
             raw = _raw_frames(ds, source)
             header = _without_pixels(ds)
-            return [_slice(ds, n, raw[n], source, header, notes) for n in range(len(raw))]
+            return [_slice(ds, n, raw[n], source, header, notes, stated) for n in range(len(raw))]
         except (LsmsError, MemoryError):
             raise
         except Exception as error:
@@ -222,7 +230,9 @@ def _check_pixels(ds: Dataset, source: str) -> tuple[int, int, int]:
     return rows, columns, frames
 
 
-def _slice(ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset, assumed: tuple[str, ...]) -> CtSlice:
+def _slice(
+    ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset, assumed: tuple[str, ...], stated: Stated
+) -> CtSlice:
     notes = list(assumed)
     hu = _hounsfield(ds, n, raw, source, notes)
     iop = numbers(functional_group(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import numpy as np
 from lsms_rt.ct_slice import CtSlice, wide_steps
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
+from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import MAX_SLICES, MAX_VOXELS
+from lsms_rt.reading.stated import NOTHING, Stated
 
 from .archive import ArchiveTooLarge, sources_of_archive
 from .dicomdir import sources_of_dicomdir
@@ -23,12 +25,12 @@ from .read import slices_from_dataset
 from .select_series import Header, choose, header_of
 from .source import Source, file_sources, sources_of_folder
 
-# callback(message) for an unreadable file, or None
-OnDamaged = Callable[[str], None] | None
 _log = logging.getLogger("lsms_rt")
 
 
-def read_series(folder: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
+def read_series(
+    folder: str | Path, series: str | int | None = None, *, stated: Stated = NOTHING, left_out: LeftOut | None = None
+) -> list[CtSlice]:
     """Read the CT series in a folder and its subfolders; slices from feet to head.
 
     Files are labeled ``file 12 of 80`` in messages, see ``privacy``.  Files that are not DICOM, other objects and
@@ -38,7 +40,8 @@ def read_series(folder: str | Path, series: str | int | None = None, *, on_damag
         folder: the folder.
         series: which one of several: a SeriesNumber, "3:2" for the second that is listed with number 3, or the end of a
             SeriesInstanceUID.
-        on_damaged: callback(message) for each unreadable file, which is then skipped; if None, the series is rejected.
+        stated: facts that the files do not hold.
+        left_out: filled with what is skipped, unreadable files among it; if None, a series with one is rejected.
 
     Raises:
         InputError: no series, several, or slices whose positions are unknown or equal.
@@ -46,30 +49,34 @@ def read_series(folder: str | Path, series: str | int | None = None, *, on_damag
     """
     folder = Path(folder)
     name = label(folder, "the folder")
-    return _read(sources_of_folder(folder, name), name, series, on_damaged)
+    return _read(sources_of_folder(folder, name), name, series, stated, left_out)
 
 
 def read_files(paths: Sequence[Path], name: str) -> list[CtSlice]:
     """Read the CT series whose files are ``paths`` as :func:`read_series`; ``name`` is its name in messages."""
-    return _read(file_sources(paths), name, None, None)
+    return _read(file_sources(paths), name, None, NOTHING, None)
 
 
-def read_archive(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
+def read_archive(
+    path: str | Path, series: str | int | None = None, *, stated: Stated = NOTHING, left_out: LeftOut | None = None
+) -> list[CtSlice]:
     """Read a series from a ZIP archive as :func:`read_series`, in memory; labels are ``member 12 of 80``."""
     path = Path(path)
     name = label(path, "the archive")
     with sources_of_archive(path, name) as sources:
-        return _read(sources, name, series, on_damaged)
+        return _read(sources, name, series, stated, left_out)
 
 
-def read_dicomdir(path: str | Path, series: str | int | None = None, *, on_damaged: OnDamaged = None) -> list[CtSlice]:
+def read_dicomdir(
+    path: str | Path, series: str | int | None = None, *, stated: Stated = NOTHING, left_out: LeftOut | None = None
+) -> list[CtSlice]:
     """Read a series that a DICOMDIR refers to as :func:`read_series`; labels are ``image 12 of 80``.
 
     Missing files are logged; a record that refers outside of the DICOMDIR's folder is an InputError too.
     """
     path = Path(path)
     name = label(path, "the file")
-    return _read(sources_of_dicomdir(path, name, on_damaged), name, series, on_damaged)
+    return _read(sources_of_dicomdir(path, name, left_out), name, series, stated, left_out)
 
 
 def feet_to_head(
@@ -115,22 +122,24 @@ def feet_to_head(
 
 @dataclass
 class _UnreadableFiles:
-    """The error policy for unreadable files: skip them and call ``on_damaged``, or reject the series."""
+    """The error policy for unreadable files: skip and record them, or reject the series."""
 
-    on_damaged: OnDamaged
+    left_out: LeftOut | None
     last: str = ""
 
     def __call__(self, error: InputError) -> None:
         if isinstance(error, ArchiveTooLarge):
             raise error
-        if self.on_damaged is None:
+        if self.left_out is None:
             raise InputError(with_hint(str(error))) from error
         self.last = str(error)
-        self.on_damaged(self.last)
+        self.left_out.damaged.append(self.last)
 
 
-def _read(sources: Sequence[Source], name: str, series: str | int | None, on_damaged: OnDamaged) -> list[CtSlice]:
-    unreadable = _UnreadableFiles(on_damaged)
+def _read(
+    sources: Sequence[Source], name: str, series: str | int | None, stated: Stated, left_out: LeftOut | None
+) -> list[CtSlice]:
+    unreadable = _UnreadableFiles(left_out)
     headers = choose(_headers(sources, name, unreadable), series, name)
     count = sum(header.frames for header in headers)
     pixels = count * headers[0].key.rows * headers[0].key.columns
@@ -141,7 +150,7 @@ def _read(sources: Sequence[Source], name: str, series: str | int | None, on_dam
     for header in headers:
         try:
             opened = open_dataset(header.source)
-            slices += slices_from_dataset(opened.ds, header.source.label, opened.notes)
+            slices += slices_from_dataset(opened.ds, header.source.label, opened.notes, stated)
         except InputError as error:
             unreadable(error)
     if not slices:
@@ -175,6 +184,8 @@ def _headers(sources: Sequence[Source], name: str, unreadable: _UnreadableFiles)
         last = last or unreadable.last
         message = f"{name}: no CT slice in {len(sources)} files{f' (the last: {last})' if last else ''}"
         raise InputError((with_hint(message) if last else message) + "; give a folder of CT slices")
+    if unreadable.left_out is not None:
+        unreadable.left_out.not_dicom, unreadable.left_out.not_ct = not_dicom, not_ct
     if not_dicom or not_ct:
         _log.warning("skipped %d files that are not DICOM images and %d that are not CT slices", not_dicom, not_ct)
     return headers

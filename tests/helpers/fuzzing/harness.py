@@ -163,11 +163,14 @@ def _logged(messages: list[str]) -> Iterator[None]:
 
 def read_slices(path: Path, messages: list[str]) -> None:
     """Every other case is read with damaged files left out, as `--skip-damaged` would."""
+    from lsms_rt.reading.left_out import LeftOut
     from lsms_rt.reading.load import load_slices
+    from lsms_rt.reading.stated import Stated
 
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     skip = zlib.crc32(b"".join(p.read_bytes() for p in files)) % 2 == 0
-    slices = load_slices(path, window=(50.0, 350.0), on_damaged=messages.append if skip else None)
+    left_out = LeftOut(damaged=messages) if skip else None
+    slices = load_slices(path, stated=Stated(window=(50.0, 350.0)), left_out=left_out)
     if not slices:
         raise Wrong("an empty list instead of an error")
     for ct in slices:

@@ -1,0 +1,49 @@
+"""What the caller states about an input that does not say it itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsms_rt.errors import InputError
+
+# (level, width) in HU
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """Facts about an input that its file does not hold; without them such an input is rejected, never guessed.
+
+    Attributes:
+        window: (level, width) in HU that an 8-bit image shows: 0 and 255 are its ends.
+        orientation: "axial": the input is in the usual axial view, the patient's right at the left edge and the front
+            at the top.
+        rescale: (slope, intercept) that turn stored values into HU.
+        as_one_series: whether DICOM files without a SeriesInstanceUID are slices of one series.
+
+    An input that states one of these facts itself ignores what is stated here.
+    """
+
+    window: Window | None = None
+    orientation: str | None = None
+    rescale: tuple[float, float] | None = None
+    as_one_series: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            level, width = self.window
+            if not (np.isfinite(level) and np.isfinite(width) and width > 0):
+                raise InputError(
+                    f"window is {level:g}, {width:g}; give level and width in HU, width above 0, e.g. 50 350"
+                )
+        if self.orientation not in (None, "axial"):
+            raise InputError('orientation is none of "axial"; give "axial", or leave it out')
+        if self.rescale is not None:
+            slope, intercept = self.rescale
+            if not (np.isfinite(slope) and np.isfinite(intercept) and slope != 0):
+                raise InputError(f"rescale is {slope:g}, {intercept:g}; give slope and intercept, e.g. 1 -1024")
+
+
+NOTHING = Stated()
