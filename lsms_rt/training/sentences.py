@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from lsms_rt.datasets.phantom.sentences import (
 )
 
 from .slices import Asked, SliceRecord
+
+_TURNED = {"largest": "smallest", "most anterior": "most posterior", "anterior to": "posterior to"}
+OPPOSITES: dict[str | None, str] = {**_TURNED, **{b: a for a, b in _TURNED.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +47,13 @@ class Mix:
         false: the share of sentences that are true of nothing.  More than users will say: a network learns silence
             last.
         pairs: the share of pictures whose second sentence differs from the first by one word.
+        comparisons: the share of true sentences, about pictures with several lesions, that compare lesions ("the
+            largest", "behind").  More than users will say: comparing is learned last, too.
     """
 
     false: float = 0.33
     pairs: float = 0.6
+    comparisons: float = 0.3
 
 
 def draw_pair(record: SliceRecord, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken] | None:
@@ -71,8 +77,24 @@ def _from_grammar(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.rando
 
 
 def _one(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> Sentence:
-    true = None if rng.random() < mix.false else true_sentence(lesions, phase, rng)
+    if rng.random() < mix.false:
+        return false_sentence(lesions, phase, rng)
+    true = true_sentence(lesions, phase, rng)
+    if len(lesions) > 1 and rng.random() < mix.comparisons:
+        for _ in range(8):
+            if true is None or true.query.order or true.query.relation:
+                break
+            true = true_sentence(lesions, phase, rng)
     return true or false_sentence(lesions, phase, rng)
+
+
+def _opposite(query: Query) -> Query | None:
+    """The query with its comparison turned round; None for one that compares nothing, or has no opposite."""
+    if query.order in OPPOSITES:
+        return replace(query, order=OPPOSITES[query.order], rank=1)
+    if query.relation in OPPOSITES:
+        return replace(query, relation=OPPOSITES[query.relation])
+    return None
 
 
 def _minimal_pair(
@@ -80,7 +102,8 @@ def _minimal_pair(
 ) -> tuple[Sentence, Sentence] | None:
     """``first`` and the same wording with one word changed, where that changes the answer."""
     for _ in range(6):
-        query = change_one_word(first.query, rng)
+        query = _opposite(first.query) if rng.random() < 0.5 else None
+        query = query or change_one_word(first.query, rng)
         meant = targets_of(query, lesions, phase)
         if meant is None or _ids(meant) == _ids(first.targets):
             continue

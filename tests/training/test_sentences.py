@@ -6,7 +6,7 @@ import numpy as np
 from training_slices import lesion, two_squares
 
 from lsms_rt.datasets.phantom.sentences import targets_of
-from lsms_rt.training.sentences import Mix, draw_pair
+from lsms_rt.training.sentences import OPPOSITES, Mix, draw_pair
 from lsms_rt.training.slices import SliceRecord
 
 BRIGHT = {"density": "high", "type": "hcc", "enhancement": "heterogeneous", "hu_difference": 50.0}
@@ -63,6 +63,19 @@ def test_minimal_pairs_share_their_wording() -> None:
         first, second = (set(sentence.text.lower().split()) for sentence in pair)
         chance.append(len(first ^ second))
     assert np.median(differences) < np.median(chance)
+
+
+def test_comparisons_are_said_more_often_and_paired_with_their_opposite() -> None:
+    rng = np.random.default_rng(5)
+    shares, turned = [], 0
+    for share in (0.0, 1.0):
+        mix = Mix(false=0.0, pairs=1.0, comparisons=share)
+        pairs = [pair for _ in range(200) if (pair := draw_pair(RECORD, mix, rng))]
+        queries = [(first.query, second.query) for first, second in pairs if first.query and second.query]
+        shares.append(np.mean([bool(first.order or first.relation) for first, _ in queries]))
+        turned += sum(second.order == OPPOSITES.get(first.order) for first, second in queries if first.order)
+    assert shares[1] > 2 * shares[0]
+    assert turned > 10
 
 
 def test_a_slice_without_lesions_is_asked_for_what_is_not_there() -> None:
