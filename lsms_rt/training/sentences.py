@@ -21,7 +21,7 @@ from lsms_rt.datasets.phantom.sentences import (
 from .slices import Asked, SliceRecord
 
 _TURNED = {"largest": "smallest", "most anterior": "most posterior", "anterior to": "posterior to"}
-OPPOSITES: dict[str | None, str] = {**_TURNED, **{b: a for a, b in _TURNED.items()}}
+OPPOSITES = _TURNED | {second: first for first, second in _TURNED.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +90,9 @@ def _one(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generat
 
 def _opposite(query: Query) -> Query | None:
     """The query with its comparison turned round; None for one that compares nothing, or has no opposite."""
-    if query.order in OPPOSITES:
+    if query.order and query.order in OPPOSITES:
         return replace(query, order=OPPOSITES[query.order], rank=1)
-    if query.relation in OPPOSITES:
+    if query.relation and query.relation in OPPOSITES:
         return replace(query, relation=OPPOSITES[query.relation])
     return None
 
