@@ -34,7 +34,7 @@ from lsms_rt.export.graph.qdq import macs_share
 from lsms_rt.export.options import BuildOptions, GateOptions
 from lsms_rt.segmenter import Segmenter
 
-from .accuracy import evaluate
+from .accuracy.evaluate import evaluate
 from .records import INT8, Record, add_output_options, put, record_of
 from .tables import int8_table
 from .timing import rounds, seconds
@@ -63,7 +63,8 @@ def measure(calibration: Path, phantom: Path, limit: int | None, work: Path) -> 
         answers: dict[str, list[Answer]] = {}
         table = []
         for variant in variants:
-            accuracy, answers[variant.name] = evaluate(variant.segmenter, rows)
+            accuracy, judged = evaluate(variant.segmenter, rows)
+            answers[variant.name] = [one.answer for one in judged]
             table.append(
                 {
                     "name": variant.name,

@@ -50,21 +50,47 @@ def _cell(value: Samples | float | str | None) -> str:
 
 
 def accuracy_table(record: Record) -> str:
-    """Return one line per figure of accuracy."""
+    """Return one line per figure of accuracy, then the tables by kind of sentence and named type, where recorded."""
     figures = record["accuracy"]
     names = {
-        "dice": "mean Dice, positive sentences",
+        "dice": "mean Dice, true sentences",
         "dice_other": "mean Dice where another lesion of the same slice is named",
-        "silence": "specificity: negative sentences with an empty mask",
-        "missed": "missed: positive sentences with an empty mask",
+        "silence": "specificity: false sentences with an empty mask",
+        "missed": "missed: true sentences with an empty mask",
         "paraphrase_dice": "mean Dice between the masks of two wordings of one meaning",
+        "on_target": "share of a mask on what is meant",
+        "on_others": "share of a mask on other lesions",
+        "told_apart": "pairs of lesions of a slice told apart",
     }
+    intervals = figures.get("intervals", {})
     lines = [f"{figures['sentences']} sentences on {figures['slices']} slices of {figures['cases']} cases.", ""]
-    lines += ["| figure | |", "|---|---|"]
-    lines += [f"| {words} | {_number(figures[name], 3)} |" for name, words in names.items()]
+    lines += ["| figure | | 95 % interval |", "|---|---|---|"]
+    lines += [
+        f"| {words} | {_number(figures[name], 3)} | {_interval(intervals.get(name))} |"
+        for name, words in names.items()
+        if name in figures
+    ]
     by_diameter = figures["dice_by_diameter_mm"] or {}
-    lines += [f"| mean Dice, lesions of {mm} mm | {value:.3f} |" for mm, value in by_diameter.items()]
+    lines += [f"| mean Dice, lesions of {mm} mm | {value:.3f} | |" for mm, value in by_diameter.items()]
+    if figures.get("presence"):
+        presence = figures["presence"]
+        lines.append(f"| area under the ROC curve of the score | {presence['auroc']:.3f} | |")
+        for share, dice in presence["dice_at_silence"].items():
+            lines.append(f"| mean Dice at specificity {share} | {dice:.3f} | |")
+    if "reference_lines" in record:
+        lines += ["", "| perfect outlines, of these words only | mean Dice | specificity |", "|---|---|---|"]
+        for name, line in record["reference_lines"].items():
+            lines.append(f"| {name} | {_number(line['dice'], 3)} | {_number(line['silence'], 3)} |")
+    for name, table in figures.get("tables", {}).items():
+        lines += ["", f"| by {name} | true | mean Dice | missed | false | specificity |", "|---|---|---|---|---|---|"]
+        for key, row in table.items():
+            cells = (row["true"], *(_number(row[k], 2) for k in ("dice", "missed")), row["false"])
+            lines.append(f"| {key} | " + " | ".join(map(str, cells)) + f" | {_number(row['silence'], 2)} |")
     return "\n".join(lines)
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def int8_table(record: Record) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 
 from lsms_rt.atomic import write_text
-from lsms_rt.bench.accuracy import evaluate, save_answers
+from lsms_rt.bench.accuracy.answers import save_answers
+from lsms_rt.bench.accuracy.evaluate import evaluate
+from lsms_rt.bench.accuracy.lines import reference_lines
 from lsms_rt.bench.records import ACCURACY, record_of
 from lsms_rt.data import DATA, demo_checkpoint, demo_engine
 from lsms_rt.datasets.phantom.dataset import write_phantom
@@ -47,24 +49,32 @@ def release(run: Path, limit: int | None) -> dict[str, Any]:
 
 
 def publish(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[str, Any]:
-    """Build the bundled engine from the bundled checkpoint, measure it, and write record, pictures and model card.
+    """Build the bundled engine from the bundled checkpoint, then :func:`measure` it."""
+    build_engine(BuildOptions(verify_slices=64, force=True), demo_engine(), print)
+    return measure(phantom, limit, training)
+
+
+def measure(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[str, Any]:
+    """Measure the bundled engine, and write record, pictures and model card.
 
     ``training`` is how the weights were made, which no engine records.
     """
-    manifest = build_engine(BuildOptions(verify_slices=64, force=True), demo_engine(), print)
     if not (phantom / "annotations.csv").exists():
         shutil.rmtree(phantom, ignore_errors=True)
         write_phantom(phantom, PhantomSpec())
     with Segmenter(demo_engine()) as segmenter:
-        accuracy, answers = evaluate(segmenter, read_annotations(phantom, "test")[:limit])
-        draw_answers(segmenter, answers, RESULTS / "demo_answers.png")
-    save_answers(RESULTS / "demo_answers.csv", answers)
+        rows = read_annotations(phantom, "test")[:limit]
+        accuracy, judged = evaluate(segmenter, rows)
+        parity = segmenter.manifest.accuracy
+        draw_answers(segmenter, [one.answer for one in judged], RESULTS / "demo_answers.png")
+    save_answers(RESULTS / "demo_answers.csv", judged)
     record = record_of(
         ACCURACY,
         ("torch", "onnxruntime"),
         what="demo weights on RefHL-Phantom, seed 0, test split (held-out cases), through the bundled engine",
         accuracy=accuracy.to_dict(),
-        parity_with_pytorch=manifest.accuracy,
+        reference_lines=reference_lines(phantom, rows),
+        parity_with_pytorch=parity,
         **training,
     )
     card = _card(record)
@@ -73,10 +83,9 @@ def publish(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[
     return record
 
 
-def publish_again(phantom: Path, limit: int | None) -> dict[str, Any]:
-    """After a change of the export: the same weights in a new engine, measured; what training recorded is kept."""
-    record = json.loads((RESULTS / RECORD).read_text())
-    return publish(phantom, limit, {"training": record["training"]})
+def recorded_training() -> dict[str, Any]:
+    """What the committed record says of the training of the bundled weights."""
+    return {"training": json.loads((RESULTS / RECORD).read_text())["training"]}
 
 
 def history(log: Path) -> dict[str, Any]:
@@ -128,10 +137,10 @@ Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-ou
 
 | figure | |
 |---|---|
-| mean Dice, positive sentences | {figures["dice"]:.3f} |
+| mean Dice, true sentences | {figures["dice"]:.3f} |
 | mean Dice when another lesion of the same slice is named | {figures["dice_other"]:.3f} |
-| specificity: negative sentences that get an empty mask | {figures["silence"]:.1%} |
-| missed: positive sentences that get an empty mask | {figures["missed"]:.1%} |
+| specificity: false sentences that get an empty mask | {figures["silence"]:.1%} |
+| missed: true sentences that get an empty mask | {figures["missed"]:.1%} |
 | mean Dice between the answers to two wordings of one meaning | {figures["paraphrase_dice"]:.3f} |
 """
 
@@ -143,9 +152,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--engine-only", action="store_true", help="keep the bundled weights: build their engine and measure it again"
     )
+    parser.add_argument("--measure-only", action="store_true", help="keep the bundled engine: measure it again")
     options = parser.parse_args(argv)
     if options.engine_only:
-        record = publish_again(options.run / "phantom", options.limit)
+        record = publish(options.run / "phantom", options.limit, recorded_training())
+    elif options.measure_only:
+        record = measure(options.run / "phantom", options.limit, recorded_training())
     else:
         record = release(options.run, options.limit)
     print(json.dumps(record["accuracy"], indent=2))

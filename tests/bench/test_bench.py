@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from lsms_rt.bench import real_ct
-from lsms_rt.bench.accuracy import evaluate, save_answers
+from lsms_rt.bench.accuracy.answers import save_answers
+from lsms_rt.bench.accuracy.evaluate import evaluate
 from lsms_rt.data import DATA
 from lsms_rt.datasets.refhl import read_annotations
 from lsms_rt.errors import InputError
@@ -68,8 +69,14 @@ def test_accuracy_by_hand(dataset: Path, tmp_path: Path) -> None:
     deaf, answers = evaluate(Oracle(dict.fromkeys(truth, truth["first"])), rows)  # type: ignore[arg-type]
     assert deaf.dice == pytest.approx(2 / 3)
     assert (deaf.dice_other, deaf.silence, deaf.missed, deaf.paraphrase_dice) == (0, 0, 0, 1)
-    # Arrays have no spacing.
+    # It segments the left lesion for three true sentences, once wrongly; nobody's lesion is elsewhere.
+    assert (deaf.on_target, deaf.on_others, deaf.elsewhere) == (pytest.approx(2 / 3), pytest.approx(1 / 3), 0)
+    assert (perfect.told_apart, deaf.told_apart, deaf.wrong_lesion) == (1, 0, pytest.approx(1 / 3))
+    assert (deaf.dice_by_meaning, deaf.paraphrase_flips) == (0.5, 0)
+    # Arrays have no spacing, one case has no interval, the oracle gives no scores.
     assert deaf.dice_by_diameter_mm is None
+    assert deaf.intervals == {"dice": None, "silence": None, "missed": None}
+    assert deaf.presence is None
     save_answers(tmp_path / "answers.csv", answers)
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 6
 

@@ -1,0 +1,37 @@
+"""The answers as a table, one line per sentence, to find the ones with a low Dice."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from .judged import Judged
+from .kinds import kind_of
+
+COLUMNS = (
+    "case_id", "slice_id", "query", "lesion_type", "wanted", "painted", "dice",
+    "kind", "diameter_mm", "true_pixels", "pixels", "area_mm2", "score", "dice_open", "on_target", "on_others",
+)  # fmt: skip
+
+
+def save_answers(path: Path, judged: list[Judged]) -> None:
+    """Write a CSV with one line per sentence; what is unknown is empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for one in judged:
+            answer, row = one.answer, one.answer.row
+            writer.writerow(
+                (
+                    row.case_id, row.slice_id, row.query, row.lesion_type, int(answer.target_nonempty),
+                    int(answer.predicted_nonempty), f"{answer.dice:.4f}", kind_of(row.query),
+                    _number(answer.diameter_mm, 1), one.meant, answer.pixels, _number(answer.area_mm2, 1),
+                    _number(one.score, 4), _number(one.dice_open, 4), _number(one.on_target, 3),
+                    _number(one.on_others, 3),
+                )
+            )  # fmt: skip
+
+
+def _number(value: Any, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

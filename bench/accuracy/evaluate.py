@@ -1,0 +1,193 @@
+"""Ask a model every sentence of a data set in the RefHL-Seg layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, groupby, pairwise
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.datasets.questions import Predicts, Question, questions
+from lsms_rt.datasets.refhl import Annotation
+from lsms_rt.postprocess import dice
+
+from .intervals import interval_by_case
+from .judged import Judged, judge
+from .presence import Presence, presence_of
+from .tables import Table, tables
+
+DIAMETERS_MM = (0, 8, 15, 30, 300)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Means over a data set; None if it has no such sentences.
+
+    A sentence is true of a slice if its true mask is not empty, and false if it is.
+
+    Attributes:
+        cases: number of cases.
+        slices: number of slices.
+        sentences: number of sentences.
+        dice: Dice of true sentences.
+        dice_by_meaning: the same with every meaning of a slice counted once, not every wording.
+        dice_other: Dice of those that name another lesion than the first sentence of the slice does.
+        silence: the specificity: the share of false sentences with an empty mask.
+        missed: the share of true sentences with an empty mask.
+        paraphrase_dice: Dice between the masks of two wordings of one meaning, where at least one is not empty.
+        paraphrase_flips: the share of such pairs of which exactly one mask is empty, among all pairs.
+        told_apart: the share of pairs of sentences about different lesions of a slice whose masks fit their own lesions
+            better than each other's.
+        on_target: of the pixels predicted for true sentences, the mean share on what is meant.
+        on_others: the mean share on other lesions of the slice.
+        elsewhere: the mean share on no lesion.
+        wrong_lesion: the share of non-empty masks of true sentences that cover more of other lesions than of the meant.
+        dice_by_diameter_mm: ``dice`` by the diameter of a disc with the area of the true mask, if the spacing is known.
+        intervals: 95 % intervals of ``dice``, ``silence`` and ``missed`` by resampling cases.
+        presence: the scores as a classifier of true and false sentences; None if the model gives none.
+        tables: by kind of sentence and by named type; empty for data sets that record no meanings.
+    """
+
+    cases: int
+    slices: int
+    sentences: int
+    dice: float | None
+    dice_by_meaning: float | None
+    dice_other: float | None
+    silence: float | None
+    missed: float | None
+    paraphrase_dice: float | None
+    paraphrase_flips: float | None
+    told_apart: float | None
+    on_target: float | None
+    on_others: float | None
+    elsewhere: float | None
+    wrong_lesion: float | None
+    dice_by_diameter_mm: dict[str, float] | None
+    intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    presence: Presence | None = None
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, ready for JSON."""
+        return asdict(self)
+
+
+def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Judged]]:
+    """Predict every sentence, slice by slice.
+
+    Args:
+        model: a Segmenter, or anything else with its ``predict``.
+        rows: sentences with their slices and true masks.
+
+    Returns:
+        The means, and one judged answer per sentence.
+
+    Raises:
+        InputError: a mask has another grid than its slice.
+    """
+    from tqdm import tqdm
+
+    rows = list(rows)
+    # None for a model that has no threshold of its own
+    threshold = getattr(getattr(model, "manifest", None), "threshold", None)
+    judged: list[Judged] = []
+    pairs = _Pairs()
+    with tqdm(total=len(rows), desc="sentences", unit="sentence", disable=None, leave=False) as bar:
+        for asked in _by_slice(rows):
+            regions = np.logical_or.reduce([question.truth for question in asked])
+            masks = []
+            for question in asked:
+                result = model.predict(question.ct, question.row.sentence)
+                judged.append(judge(question, result, regions, threshold))
+                masks.append(result.mask)
+                bar.update()
+            pairs.add(asked, masks)
+    return _accuracy(rows, judged, pairs), judged
+
+
+def _by_slice(rows: list[Annotation]) -> Iterator[list[Question]]:
+    for _, group in groupby(questions(rows), lambda question: question.row.image):
+        yield list(group)
+
+
+class _Pairs:
+    """What only several answers about one slice can show."""
+
+    def __init__(self) -> None:
+        self.others: list[float] = []
+        self.paraphrases: list[float] = []
+        self.flips: list[bool] = []
+        self.told_apart: list[bool] = []
+        self.first_wordings: list[float] = []
+
+    def add(self, asked: list[Question], masks: list[np.ndarray]) -> None:
+        """Compare the answers about one slice."""
+        true = [(q, mask) for q, mask in zip(asked, masks, strict=True) if q.truth.any()]
+        if not true:
+            return
+        first = true[0][0].truth
+        self.others += [dice(mask, q.truth) for q, mask in true if not (q.truth & first).any()]
+        by_meaning: dict[str, tuple[Question, np.ndarray]] = {}
+        for q, mask in true:
+            meaning = q.row.query or q.row.sentence
+            if meaning not in by_meaning:
+                by_meaning[meaning] = q, mask
+                self.first_wordings.append(dice(mask, q.truth))
+                continue
+            other = by_meaning[meaning][1]
+            self.flips.append(bool(mask.any()) != bool(other.any()))
+            if mask.any() or other.any():
+                self.paraphrases.append(dice(mask, other))
+        for (a, mask_a), (b, mask_b) in combinations(by_meaning.values(), 2):
+            if not (a.truth & b.truth).any():
+                own = dice(mask_a, a.truth) + dice(mask_b, b.truth)
+                self.told_apart.append(own > dice(mask_a, b.truth) + dice(mask_b, a.truth))
+
+
+def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Accuracy:
+    true = [one for one in judged if one.answer.target_nonempty]
+    false = [one for one in judged if not one.answer.target_nonempty]
+    painted = [one for one in true if one.on_target is not None]
+    measured = {
+        "dice": [(one.answer.row.case_id, one.answer.dice) for one in true],
+        "silence": [(one.answer.row.case_id, float(not one.answer.predicted_nonempty)) for one in false],
+        "missed": [(one.answer.row.case_id, float(not one.answer.predicted_nonempty)) for one in true],
+    }
+    means = {name: mean([value for _, value in values]) for name, values in measured.items()}
+    return Accuracy(
+        cases=len({row.case_id for row in rows}),
+        slices=len({row.image for row in rows}),
+        sentences=len(rows),
+        dice=means["dice"],
+        dice_by_meaning=mean(pairs.first_wordings),
+        dice_other=mean(pairs.others),
+        silence=means["silence"],
+        missed=means["missed"],
+        paraphrase_dice=mean(pairs.paraphrases),
+        paraphrase_flips=mean(pairs.flips),
+        told_apart=mean(pairs.told_apart),
+        on_target=mean([one.on_target or 0.0 for one in painted]),
+        on_others=mean([one.on_others or 0.0 for one in painted]),
+        elsewhere=mean([one.elsewhere or 0.0 for one in painted]),
+        wrong_lesion=mean([(one.on_others or 0.0) > (one.on_target or 0.0) for one in painted]),
+        dice_by_diameter_mm=_by_diameter(true),
+        intervals={name: interval_by_case(values) for name, values in measured.items()},
+        presence=presence_of(true, false),
+        tables=tables(judged),
+    )
+
+
+def _by_diameter(true: list[Judged]) -> dict[str, float] | None:
+    known = [(one.answer.diameter_mm, one.answer.dice) for one in true if one.answer.diameter_mm is not None]
+    bins = {
+        f"{low} to {high}": [dice for mm, dice in known if low <= mm < high] for low, high in pairwise(DIAMETERS_MM)
+    }
+    return {name: float(np.mean(values)) for name, values in bins.items() if values} or None
+
+
+def mean(values: list[float] | list[bool]) -> float | None:
+    """Return the mean; None of nothing."""
+    return float(np.mean(values)) if values else None
