@@ -108,17 +108,25 @@ def _passes(ranks: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.
     """
     counts = np.bincount(ranks)
     centers = np.bincount(ranks, places) / counts
-    numbers, passes, direction, length = np.zeros(len(centers), np.intp), 0, 0.0, int(counts[0])
-    shortest = len(ranks)
+    starts, direction = [0], 0.0
     for n, step in enumerate(np.diff(centers), 1):
-        if direction * step < 0 and abs(step) >= SAME_POSITION_MM:
-            shortest, length, passes, direction = min(shortest, length), 0, passes + 1, 0.0
-        elif abs(step) >= SAME_POSITION_MM:
+        if abs(step) < SAME_POSITION_MM:
+            continue
+        if direction * step < 0:
+            starts.append(n)
+            direction = 0.0
+        else:
             direction = float(np.sign(step))
-        length += int(counts[n])
-        numbers[n] = passes
     # Shorter ones are times that do not follow the table, such as those of the reconstruction.
-    return numbers[ranks] if min(shortest, length) >= _SHORTEST else np.zeros(len(ranks), np.intp)
+    if np.add.reduceat(counts, starts).min() < _SHORTEST:
+        return np.zeros(len(ranks), np.intp)
+    # Where the table turns, the last rotation may be of either pass.
+    ends = [*starts[1:], len(centers)]
+    ways = [np.sign(centers[end - 1] - centers[start]) for start, end in zip(starts, ends, strict=True)]
+    turns = [start - 1 for start, (way, following) in zip(starts[1:], pairwise(ways), strict=True) if way * following < 0]
+    cuts = np.zeros(len(centers), np.intp)
+    cuts[[*starts[1:], *turns]] = 1
+    return np.cumsum(cuts)[ranks]
 
 
 def _interleave(labels: NDArray[np.intp], places: NDArray[np.float64]) -> bool:
