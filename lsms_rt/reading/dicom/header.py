@@ -233,8 +233,8 @@ def _comparable(ds: Dataset, name: str, attribute: Attribute) -> object:
     if attribute.measured or name.endswith(("Number", "Index", "Identifier", "Phase")):
         try:
             value = ds.get(name)
-            # PixelSpacing has two values, which hardly ever differ from each other.
-            return float(value[0] if isinstance(value, Sequence) and not isinstance(value, str) else value)
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            return "\\".join(f"{float(v):.3g}" for v in value) if several else float(value)
         except Exception:
             # absent, or words
             pass

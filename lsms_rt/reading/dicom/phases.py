@@ -36,17 +36,23 @@ def phases_of(frames: Sequence[Frame]) -> tuple[list[int], list[str]]:
     places = places_of(frames)
     if places is None or len(frames) < 2:
         return [0] * len(frames), []
-    labels, names = np.zeros(len(frames), int), []
+    parts, names = [np.arange(len(frames))], []
     for at, attribute in enumerate(PHASES):
-        values = [frame.phase[at] for frame in frames]
-        # Each phase that was found so far may hold several.
-        before = labels.max()
-        for part in [np.flatnonzero(labels == label) for label in range(before + 1)]:
+        values, found = [frame.phase[at] for frame in frames], len(parts)
+        # Each part that was found may hold several phases.
+        pending, parts = parts, []
+        while pending:
+            part = pending.pop()
             split = _split(attribute, [values[n] for n in part], places[part])
-            if split is not None:
-                labels[part[split > 0]] = labels.max() + split[split > 0]
-        if labels.max() > before:
+            if split is None:
+                parts.append(part)
+            else:
+                pending += [part[split == label] for label in range(split.max() + 1)]
+        if len(parts) > found:
             names.append(attribute.name)
+    labels = np.zeros(len(frames), int)
+    for label, part in enumerate(parts):
+        labels[part] = label
     return labels.tolist(), names
 
 
