@@ -1,10 +1,10 @@
 """Anonymous file labels for messages: the position instead of the name.
 
 A file or folder name often contains a patient's name or number, so messages say ``file 12 of 80``, ``the file``,
-``the folder``.  The numbers count, from 1, all visible files below a folder (no part of the path begins with a dot),
-sorted by path, upper case before lower case.  This command prints the twelfth:
+``the folder``.  The numbers count, from 1, all visible files and links below a folder (no part of the path begins with
+a dot), sorted by path, upper case before lower case.  This command prints the twelfth:
 
-    find . -type f -not -path '*/.*' | LC_ALL=C sort | sed -n 12p
+    find . '(' -type f -o -type l ')' -not -path '*/.*' | LC_ALL=C sort | sed -n 12p
 
 Members of an archive are numbered like the files of the unpacked folder, images of a DICOMDIR in the order of its
 records.  ``--names``, in Python ``show_names()``, shows names instead.

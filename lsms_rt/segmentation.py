@@ -26,6 +26,7 @@ class Segmentation:
         text: the sentence.
         score: the highest probability in the slice, on the network's own grid.  Below ``confidence`` the mask is empty.
         ct: the slice, with its image in the model's frame.
+        index: position in what was asked for, from 0: in the caller's iterable, or in the series from feet to head.
         weights_note: the engine's description of its weights.
         confidence: the engine's threshold for ``score``.
         unknown_words: words of the sentence that are not in the engine's vocabulary; they were ignored.
@@ -47,6 +48,7 @@ class Segmentation:
     weights_note: str
     confidence: float
     unknown_words: tuple[str, ...] = ()
+    index: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -95,6 +97,7 @@ class Segmentation:
         if self.unknown_words and not include_text:
             notes.append(f"{UNKNOWN_WORDS}: {len(self.unknown_words)}")
         return {
+            "index": self.index,
             "source": self.ct.source,
             "frame": self.ct.frame,
             **({"text": self.text} if include_text else {}),

@@ -157,8 +157,8 @@ class Segmenter:
             as_one_series: take DICOM files without a SeriesInstanceUID as one series.
 
         Returns:
-            An iterator over the results, from feet to head; those of an iterable in its order, unless every slice knows
-            its position.
+            An iterator over the results: those of an iterable in its order, one for each of its inputs; those of one
+            input from feet to head.  ``index`` of each counts from 0.
 
         Raises:
             InputError: the images, the sentence or the batch size cannot be used.
@@ -204,27 +204,29 @@ class Segmenter:
 
     def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
         """Segment batches; they are preprocessed lazily, one batch ahead of the GPU."""
-        pending: deque[tuple[Sequence[CtSlice], list[Placement], dict[str, float]]] = deque()
+        pending: deque[tuple[int, list[Placement], dict[str, float]]] = deque()
 
         def tensors() -> Iterator[np.ndarray]:
             for start in range(0, len(slices), size):
                 part, timings = slices[start : start + size], dict[str, float]()
                 images, placements = self._prepare(part, timings)
                 prepared.append(timings["prepare"])
-                pending.append((part, placements, timings))
+                pending.append((start, placements, timings))
                 yield images
 
         # ms of all preprocessing since the last result, which is not part of the wait for the next one
         prepared: list[float] = []
-        batches, begin = self._backend.segment_many(tensors(), sentence.features), time.perf_counter()
-        for logits in batches:
-            part, placements, timings = pending.popleft()
-            timings["image"] = (time.perf_counter() - begin) * 1000 - sum(prepared)
-            prepared.clear()
-            for result in self._results(part, placements, logits, text, sentence, timings):
-                result.timings["total"] = sum(result.timings.values())
-                yield result
+        with _closed(self._backend.segment_many(tensors(), sentence.features)) as batches:
             begin = time.perf_counter()
+            for logits in batches:
+                start, placements, timings = pending.popleft()
+                timings["image"] = (time.perf_counter() - begin) * 1000 - sum(prepared)
+                prepared.clear()
+                part = slices[start : start + size]
+                for result in self._results(part, placements, logits, text, sentence, timings, start):
+                    result.timings["total"] = sum(result.timings.values())
+                    yield result
+                begin = time.perf_counter()
 
     def _prepare(self, slices: Sequence[CtSlice], timings: dict[str, float]) -> tuple[np.ndarray, list[Placement]]:
         with _timed(timings, "prepare"):
@@ -240,18 +242,20 @@ class Segmenter:
         text: str,
         sentence: _Sentence,
         timings: dict[str, float],
+        first: int = 0,
     ) -> list[Segmentation]:
+        """Return the results of a batch, whose first slice has the index ``first``."""
         with _timed(timings, "mask"):
             results = [
-                self._result(ct, placement, values, text, sentence.unknown_words)
-                for ct, placement, values in zip(slices, placements, logits, strict=True)
+                self._result(index, ct, placement, values, text, sentence.unknown_words)
+                for index, (ct, placement, values) in enumerate(zip(slices, placements, logits, strict=True), first)
             ]
         for result in results:
             result.timings.update({name: value / len(slices) for name, value in timings.items()})
         return results
 
     def _result(
-        self, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str, unknown: tuple[str, ...]
+        self, index: int, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str, unknown: tuple[str, ...]
     ) -> Segmentation:
         probability = probability_in_grid(logits, placement, ct)
         score = highest_probability(logits, placement)
@@ -267,6 +271,7 @@ class Segmenter:
             weights_note=self.manifest.weights_note,
             confidence=self.manifest.confidence,
             unknown_words=unknown,
+            index=index,
         )
 
     def _sentence(self, text: str) -> _Sentence:
@@ -283,6 +288,17 @@ class Segmenter:
             while len(self._cache) > CACHED_SENTENCES:
                 self._cache.popitem(last=False)
         return sentence
+
+
+@contextmanager
+def _closed(batches: Iterator[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
+    """Close a backend's generator at the end: it holds a lane of the GPU, also where nothing collects garbage soon."""
+    try:
+        yield batches
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
 
 
 @contextmanager

@@ -172,8 +172,38 @@ def test_a_series_comes_in_anatomical_order(segmenter: Segmenter, phantom_case, 
     for one, many in zip(single, results, strict=True):
         # A batch sums in another order.
         np.testing.assert_allclose(many.probability, one.probability, rtol=0, atol=1e-4)
-    listed = list(segmenter.predict_series(sorted(tmp_path.iterdir()), TEXT))
-    assert [r.ct.position_mm for r in listed] == positions
+    assert [r.index for r in results] == [r.to_dict()["index"] for r in results] == list(range(6))
+
+
+def test_a_list_of_files_keeps_its_order(segmenter: Segmenter, phantom_case, tmp_path: Path) -> None:
+    for index in range(3):
+        write_slice(tmp_path / f"{index}.dcm", phantom_case, index, "case")
+    paths = [tmp_path / f"{index}.dcm" for index in (1, 2, 0, 1)]
+    expected = [segmenter.predict(path, TEXT).ct.sop_instance_uid for path in paths]
+    for images in (paths, tuple(paths), iter(paths), dict.fromkeys(paths).keys(), (str(path) for path in paths)):
+        results = list(segmenter.predict_series(images, TEXT, batch=3))
+        assert [r.ct.sop_instance_uid for r in results] == expected[: len(results)]
+        assert [r.index for r in results] == list(range(len(results)))
+    (tmp_path / "bad.dcm").write_bytes(b"bad")
+    with pytest.raises(InputError, match=r"^images\[1\]: the file: not DICOM"):
+        segmenter.predict_series([paths[0], tmp_path / "bad.dcm"], TEXT)
+
+
+def test_an_abandoned_series_closes_the_backends_generator(segmenter: Segmenter) -> None:
+    """At once, also where the generator itself is still referred to, as on interpreters without counted references."""
+    kept, open_batches = [], segmenter._backend.segment_many
+    segmenter._backend.segment_many = lambda *a: kept.append(open_batches(*a)) or kept[0]
+    try:
+        results = segmenter.predict_series([np.zeros((20, 20)) - 9] * 9, TEXT, batch=1)
+        next(results)
+        results.close()
+        with pytest.raises(StopIteration):
+            next(kept[0])
+        # An iterator that cannot be closed.
+        segmenter._backend.segment_many = lambda *a: map(np.asarray, open_batches(*a))
+        assert len(list(segmenter.predict_series([np.zeros((20, 20)) - 9] * 2, TEXT, batch=1))) == 2
+    finally:
+        segmenter._backend.segment_many = open_batches
 
 
 def test_a_list_of_arrays_keeps_its_order(segmenter: Segmenter) -> None:

@@ -19,8 +19,7 @@ from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
 
 from .dicom.parse import IsDicomdir
-from .dicom.read import read_slices, slices_from_dataset
-from .dicom.series import feet_to_head, read_archive, read_dicomdir, read_series
+from .dicom.series import read_archive, read_dicomdir, read_file, read_series, slices_of_file
 from .left_out import LeftOut
 from .nifti import read_nifti
 from .pictures import IMAGE_EXTENSIONS, read_image, read_npy
@@ -60,7 +59,7 @@ def load_slices(
     elif isinstance(img, np.ndarray):
         slices = [slice_from_array(img)]
     elif _is_dataset(img):
-        slices = feet_to_head(slices_from_dataset(img, stated=stated))
+        slices = slices_of_file(img, "Dataset", stated=stated)
     else:
         raise InputError(f"an image of type {type(img).__name__}; give a path, a Dataset or an array in HU")
     log_notes(slices)
@@ -85,15 +84,21 @@ def load_series(images: Any, *, series: str | int | None = None, stated: Stated 
         stated: as for :func:`load_slices`.
 
     Returns:
-        The slices from feet to head; those of an iterable in its order, unless every slice knows its position.
+        The slices of one input from feet to head; those of an iterable in its order, one for each of its inputs.
+
+    Raises:
+        InputError: an image cannot be used; for an iterable the message begins with its index, ``images[2]``.
+        MachineError: a library or decoder is missing.
     """
     single = isinstance(images, (str, bytes, os.PathLike, np.ndarray)) or _is_dataset(images)
-    if isinstance(images, Iterable) and not single:
-        slices = [load_slice(image, stated=stated) for image in images]
-    else:
-        slices = load_slices(images, series=series, stated=stated)
-    if all(ct.position_mm is not None for ct in slices):
-        slices.sort(key=lambda ct: ct.position_mm or 0.0)
+    if not isinstance(images, Iterable) or single:
+        return load_slices(images, series=series, stated=stated)
+    slices = []
+    for index, image in enumerate(images):
+        try:
+            slices.append(load_slice(image, stated=stated))
+        except InputError as error:
+            raise InputError(f"images[{index}]: {error}") from error
     return slices
 
 
@@ -118,6 +123,6 @@ def _load_path(path: Path, series: str | int | None, stated: Stated, left_out: L
     if lower.endswith((".nii", ".nii.gz")):
         return read_nifti(path, name)
     try:
-        return feet_to_head(read_slices(path, stated))
+        return read_file(path, stated)
     except IsDicomdir:
         return read_dicomdir(path, series, stated=stated, left_out=left_out)

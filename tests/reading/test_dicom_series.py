@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -150,12 +151,17 @@ def test_the_documented_command_finds_a_file(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    command = r"find . -type f -not -path '*/.*' | LC_ALL=C sort"
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "B")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / ".link").symlink_to(tmp_path / "a")
+    os.mkfifo(tmp_path / "fifo")
+    command = r"find . '(' -type f -o -type l ')' -not -path '*/.*' | LC_ALL=C sort"
     assert labels.__doc__ is not None and command in labels.__doc__
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
     found = sources_of_folder(tmp_path, "the folder")
     assert [f"./{s.path.relative_to(tmp_path)}" for s in found] == done.stdout.splitlines()
-    assert [s.label for s in found] == [f"file {n} of 7" for n in range(1, 8)]
+    assert [s.label for s in found] == [f"file {n} of 10" for n in range(1, 11)]
 
 
 def test_identical_copies_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

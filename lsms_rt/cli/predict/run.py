@@ -140,17 +140,17 @@ def _answers(
     def answers() -> Iterator[Answer]:
         for n, answer in enumerate(known, first):
             if answer is None:
-                answer = _written(next(results), n, journal)
+                answer = _written(next(results), n, n - first, journal)
             report.results.append(answer.record)
             yield answer
 
     return list(progress(answers(), len(slices)))
 
 
-def _written(result: Segmentation, number: int, journal: Journal | None) -> Answer:
-    """Write the files of a new result and record it as finished."""
+def _written(result: Segmentation, number: int, index: int, journal: Journal | None) -> Answer:
+    """Write the files of a new result, slice ``index`` of its input, and record it as finished."""
     names = names_shown()
-    record = {"number": number} | result.to_dict(include_text=names)
+    record = {"number": number} | result.to_dict(include_text=names) | {"index": index}
     answer = Answer(result.ct, result.mask, result.text, record)
     if journal is not None:
         record |= {"overlay": f"{number:04d}_overlay.png", "mask": f"{number:04d}_mask.png"}

@@ -18,7 +18,7 @@ from lsms_rt.errors import InputError
 from lsms_rt.privacy import label
 from lsms_rt.reading.limits import check_count, check_size, inflation_limit
 
-from .source import HEAD_BYTES, is_visible
+from .source import HEAD_BYTES, ends_like_dicom, is_visible
 
 # of the archive's own directory, which zipfile reads at once
 MAX_DIRECTORY_BYTES = 4 * 2**20
@@ -109,6 +109,10 @@ class MemberSource:
     info: zipfile.ZipInfo = field(repr=False)
     label: str
     budget: _Budget = field(repr=False)
+
+    @property
+    def named_dicom(self) -> bool:
+        return ends_like_dicom(self.info.filename)
 
     def head(self) -> bytes:
         with self._inflated(_CHUNK) as file:

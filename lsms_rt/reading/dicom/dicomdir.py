@@ -58,7 +58,7 @@ def sources_of_dicomdir(path: Path, name: str, left_out: LeftOut | None = None) 
 
 
 class _Image(NamedTuple):
-    """An image record: ``parts`` of its path, and whether its class is CT or not stated."""
+    """An image record: ``parts`` of its path, none if it names no file; and whether its class is CT or not stated."""
 
     parts: list[str]
     is_ct: bool
@@ -79,7 +79,7 @@ def _image_records(path: Path, name: str) -> list[_Image]:
                 raise InputError(f"{name}: not a DICOMDIR; give a DICOMDIR, or the folder of the images")
             records = ds.get("DirectoryRecordSequence") or []
             check_count(len(records), name, "records")
-            images = (r for r in records if r.get("DirectoryRecordType") == "IMAGE" and _in_use(r) and _parts(r))
+            images = (r for r in records if r.get("DirectoryRecordType") == "IMAGE" and _in_use(r))
             return [_Image(_parts(r), is_ct_class(r.get("ReferencedSOPClassUIDInFile"), absent=True)) for r in images]
         except (LsmsError, MemoryError):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,13 +64,8 @@ def to_axial(iop: list[float], source: str) -> tuple[tuple[bool, bool], bool, ND
     Raises:
         InputError: the slice is not axial within ``MAX_TILT``, or turned in its plane by ``MAX_TURN`` or more.
     """
-    # directions of growing column number and of growing row number
-    along_row, along_column = np.reshape(iop, (2, 3)).astype(np.float64)
-    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
-    if max(abs(length - 1) for length in lengths) > 0.05 or abs(along_row @ along_column) > 0.05:
-        raise InputError(f"{source}: ImageOrientationPatient is not two unit vectors at right angles; {EXPORT_AGAIN}")
-    normal = np.cross(along_row, along_column)
-    normal /= np.linalg.norm(normal)
+    along_row, along_column = directions(iop, source)
+    normal = unit_normal(iop)
     if abs(normal[2]) < np.cos(MAX_TILT):
         plane = ("sagittal", "coronal", "oblique")[int(np.argmax(np.abs(normal)))]
         raise InputError(f"{source}: a {plane} slice, only axial ones are supported; give the axial series")
@@ -79,4 +75,24 @@ def to_axial(iop: list[float], source: str) -> tuple[tuple[bool, bool], bool, ND
         raise InputError(f"{source}: rotated by {angle:.0f} degrees in its plane; give a straight axial series")
     transposed = bool(in_plane[1] > in_plane[0])
     x, y = (along_column[0], along_row[1]) if transposed else (along_row[0], along_column[1])
-    return (bool(y < 0), bool(x < 0)), transposed, normal * np.sign(normal[2])
+    return (bool(y < 0), bool(x < 0)), transposed, normal
+
+
+def directions(iop: Sequence[float], source: str) -> NDArray[np.float64]:
+    """Return the directions (2, 3) of growing column number and of growing row number.
+
+    Raises:
+        InputError: they are not unit vectors at right angles.
+    """
+    along_row, along_column = both = np.reshape(iop, (2, 3)).astype(np.float64)
+    # the first, so that nothing overflows
+    unit = np.abs(both).max() < 2 and np.abs(np.linalg.norm(both, axis=1) - 1).max() <= 0.05
+    if not unit or abs(along_row @ along_column) > 0.05:
+        raise InputError(f"{source}: ImageOrientationPatient is not two unit vectors at right angles; {EXPORT_AGAIN}")
+    return both
+
+
+def unit_normal(iop: Sequence[float]) -> NDArray[np.float64]:
+    """Return the unit normal (3,) of a slice that points to the head, for an orientation that was checked."""
+    normal = np.cross(*np.reshape(iop, (2, 3)).astype(np.float64))
+    return np.asarray(normal / np.linalg.norm(normal) * (-1 if normal[2] < 0 else 1))

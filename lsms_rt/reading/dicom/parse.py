@@ -29,6 +29,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 # The possible first elements of a data set without preamble: file meta, or up to SOPInstanceUID.
 _FIRST_ELEMENTS = {0x0002: range(0x0011), 0x0008: range(0x0019)}
 _FIRST_VRS = (b"UL", b"OB", b"UI", b"CS", b"SH", b"DA", b"TM", b"DT")
+_PIXELS = 0x7FE00010
 # items of sequences in a header, nested ones included; pydicom makes an object of each
 MAX_ITEMS = 100_000
 # little and big endian
@@ -136,6 +137,7 @@ def _parse(file: BinaryIO, name: str, header_only: bool, dicomdir: bool) -> Open
         _check_inflated_size(file, name)
     file.seek(0)
     ds = dcmread(file, stop_before_pixels=header_only, force=True)
+    _check_order(ds, name)
     if ds.file_meta.get("TransferSyntaxUID"):
         return Opened(ds)
     # pydicom derived it from the first element
@@ -145,6 +147,28 @@ def _parse(file: BinaryIO, name: str, header_only: bool, dicomdir: bool) -> Open
     ds.file_meta.TransferSyntaxUID = _IMPLICIT if implicit else _EXPLICIT
     kind = "implicit" if implicit else "explicit"
     return Opened(ds, (f"TransferSyntaxUID is missing: {kind} VR little endian is assumed",))
+
+
+def _check_order(ds: Dataset, name: str) -> None:
+    """Refuse attributes of the image behind its pixels: they replace earlier ones, which were the ones checked."""
+    from pydicom.datadict import dictionary_has_tag
+
+    pixels = _place_of(ds.get_item(_PIXELS)) if _PIXELS in ds else None
+    if pixels is None:
+        return
+    for element in ds.elements():
+        place = _place_of(element)
+        if place is None or place < pixels or not 0x0008 <= element.tag.group < 0x7FE0:
+            continue
+        # Bytes behind a file's end are read as elements too, but hardly ever as ones that exist.
+        if dictionary_has_tag(element.tag):
+            raise InputError(f"{name}: attributes of the image follow its pixels, where none may be; {EXPORT_AGAIN}")
+
+
+def _place_of(element: Any) -> int | None:
+    """The element's place in the file; None if it was not read from one."""
+    place = getattr(element, "value_tell", None) or getattr(element, "file_tell", None)
+    return None if place is None else int(place)
 
 
 def _check_inflated_size(file: BinaryIO, name: str) -> None:

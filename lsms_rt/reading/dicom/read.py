@@ -6,6 +6,7 @@ a patient's name in the wrong attribute.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,19 +121,28 @@ def is_ct_class(uid: object, *, absent: bool = False) -> bool:
 
 
 def check_is_ct(ds: Dataset, source: str) -> None:
-    """Raise InputError unless the dataset is of a CT image class, and not a localizer."""
-    modality, sop_class = ds.get("Modality"), ds.get("SOPClassUID")
+    """Raise InputError unless the dataset is of a CT image class, and not a localizer.
+
+    Anonymizers empty the class: then that of the file's meta header counts, or an ImageType that is axial.
+    """
+    modality = ds.get("Modality")
+    sop_class = ds.get("SOPClassUID") or getattr(ds, "file_meta", {}).get("MediaStorageSOPClassUID")
     if modality != "CT":
         raise InputError(f"{source}: Modality is {_known(modality, _MODALITIES, 'another')}, not CT; give a CT image")
-    if not is_ct_class(sop_class):
+    if not is_ct_class(sop_class, absent="AXIAL" in _terms(ds.get("ImageType"))):
         what = _uid_name(sop_class, "unknown")
         raise InputError(f"{source}: SOP class is {what}, not a CT image class; {_ORIGINAL}")
     types = [ds.get("ImageType")]
     shared, per_frame = (ds.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame"))
     for group in (*shared, *per_frame):
         types += [item.get("FrameType") for item in group.get("CTImageFrameTypeSequence") or []]
-    if any("LOCALIZER" in ([t] if isinstance(t, str) else list(t or [])) for t in types):
+    if any("LOCALIZER" in _terms(t) for t in types):
         raise InputError(f"{source}: a localizer (scout view), not an axial slice; give the axial series")
+
+
+def _terms(value: object) -> list[object]:
+    """The values of an attribute that may have one, several or none."""
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
 
 
 def _known(value: object, vocabulary: frozenset[str], otherwise: str) -> str:

@@ -1,118 +1,59 @@
 """Select a series: headers of CT images are grouped into stacks, of which one is chosen.
 
-A stack is the set of images with the same series, orientation and size.
+A stack is the set of images of one patient, study, frame of reference, series, orientation, size and phase.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import names_shown
-from lsms_rt.reading.limits import MAX_SLICES
 
-from .geometry import EXPORT_AGAIN, numbers
-from .parse import IsDicomdir, open_dataset, quiet_pydicom
-from .read import check_is_ct, is_ct_class
-from .source import Source
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from .header import Header, Key
+from .phases import phases_of
 
 # minimum length of the end of a UID that chooses a series
 UID_CHARACTERS = 4
-
-
-@dataclass(frozen=True)
-class Key:
-    """The attributes that are equal in all files of a stack."""
-
-    uid: str
-    number: int | None
-    orientation: tuple[float, ...]
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """The attributes of a CT image that are read before its pixels."""
-
-    source: Source
-    key: Key
-    frames: int
-    acquisition: int | None
-
-
-def header_of(source: Source) -> Header | str:
-    """Read the header of a CT image.
-
-    Returns:
-        The header, or the reason why the object is not a CT image.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        ds = open_dataset(source, header_only=True).ds
-    except IsDicomdir as error:
-        return str(error)
-    with quiet_pydicom():
-        try:
-            return _header(ds, source)
-        except InputError:
-            raise
-        except Exception as error:
-            # pydicom raises almost any class for malformed values
-            kind = type(error).__name__
-            raise InputError(f"{source.label}: malformed DICOM header ({kind}); {EXPORT_AGAIN}") from error
-
-
-def _header(ds: Dataset, source: Source) -> Header | str:
-    classes = ds.get("SOPClassUID"), ds.file_meta.get("MediaStorageSOPClassUID")
-    may_be_ct = not classes[0] or any(map(is_ct_class, classes))
-    # First, since a truncated file lacks other attributes too.
-    if may_be_ct and not (ds.get("Rows") and ds.get("Columns")):
-        raise InputError(f"{source.label}: no Rows or Columns (damaged or truncated DICOM); {EXPORT_AGAIN}")
-    try:
-        check_is_ct(ds, source.label)
-    except InputError as error:
-        return str(error)
-    frames = int(ds.get("NumberOfFrames") or 1)
-    # The value is not repeated: out of range it may be any number, even one that identifies a patient.
-    if not 1 <= frames <= MAX_SLICES:
-        raise InputError(f"{source.label}: NumberOfFrames is not 1 to {MAX_SLICES}; split the file")
-    key = Key(
-        str(ds.get("SeriesInstanceUID") or ""),
-        _integer(ds, "SeriesNumber"),
-        # + 0.0, since -0.0 and 0.0 are the same orientation
-        tuple(round(v, 2) + 0.0 for v in numbers(ds, "ImageOrientationPatient", 6, source.label) or []),
-        int(ds.Rows),
-        int(ds.Columns),
-    )
-    return Header(source, key, frames, _integer(ds, "AcquisitionNumber"))
-
-
-def _integer(ds: Dataset, name: str) -> int | None:
-    """An integer that only distinguishes series; None if it is absent or not a number."""
-    try:
-        return int(ds.get(name))
-    except Exception:
-        # absent, empty, or text, which pydicom rejects in several ways
-        return None
+# most stacks that a message lists
+LISTED = 20
+# of direction cosines: images that differ by more are another stack
+_ORIENTATION = 0.01
+# what the fields of a key are called
+_NAMES = {
+    "patient": "patient (PatientID, PatientName or PatientBirthDate)",
+    "study": "StudyInstanceUID",
+    "frame_of_reference": "FrameOfReferenceUID",
+    "uid": "SeriesInstanceUID",
+    "rows": "matrix",
+    "columns": "matrix",
+}
 
 
 @dataclass(frozen=True)
 class _Stack:
-    """A candidate: number ``index`` (from 1) of the ``count`` listed stacks with the same SeriesNumber."""
+    """A candidate.
+
+    Attributes:
+        key: what its files agree in.
+        headers: its files.
+        parts: numbers of its orientation and its phase among the stacks with this key.
+        apart: the attributes that tell it from the other phases with this key.
+        index: its number, from 1, among the ``count`` listed stacks with the same SeriesNumber.
+        count: see ``index``.
+    """
 
     key: Key
     headers: list[Header]
-    index: int
-    count: int
+    parts: tuple[int, int]
+    apart: tuple[str, ...]
+    index: int = 1
+    count: int = 1
 
     @property
     def number(self) -> str:
@@ -124,7 +65,7 @@ class _Stack:
         return self.number if self.count == 1 else f"{self.number}:{self.index}"
 
     def __str__(self) -> str:
-        size = f"{sum(h.frames for h in self.headers)} slices {self.key.rows}x{self.key.columns}"
+        size = f"{sum(h.count for h in self.headers)} slices {self.key.rows}x{self.key.columns}"
         uid = f", UID ...{self.key.uid[-6:]}" if names_shown() else ""
         return f"{self.selector} ({size}{uid})"
 
@@ -145,8 +86,10 @@ def choose(headers: list[Header], series: str | int | None, source: str) -> list
     chosen = stacks if series is None else _matching(stacks, str(series))
     if len(chosen) == 1:
         return chosen[0].headers
-    listed = "; ".join(map(str, chosen or stacks))
-    fix = f"choose one with --series (series=... in Python): {listed}"
+    candidates = chosen or stacks
+    listed = "; ".join(map(str, candidates[:LISTED]))
+    more = f"; and {len(candidates) - LISTED} more" if len(candidates) > LISTED else ""
+    fix = f"choose one with --series (series=... in Python): {listed}{more}{_differences(candidates)}"
     if not chosen:
         raise InputError(f"{source}: no such series; {fix}")
     raise InputError(f"{source}: {len(chosen)} series or stacks; {fix}")
@@ -154,18 +97,71 @@ def choose(headers: list[Header], series: str | int | None, source: str) -> list
 
 def _stacks(headers: list[Header]) -> list[_Stack]:
     """Group headers into stacks, sorted by number (without one: last), then in the order of their first files."""
+    order = {id(header): n for n, header in enumerate(headers)}
     by_key: dict[Key, list[Header]] = defaultdict(list)
     for header in headers:
         by_key[header.key].append(header)
-    by_number: dict[int | None, list[Key]] = defaultdict(list)
-    for key in by_key:
-        by_number[key.number].append(key)
-    order = sorted(by_number, key=lambda number: (number is None, number or 0))
-    return [
-        _Stack(key, by_key[key], index, len(by_number[number]))
-        for number in order
-        for index, key in enumerate(by_number[number], 1)
-    ]
+    by_number: dict[int | None, list[_Stack]] = defaultdict(list)
+    for key, files in by_key.items():
+        for turn, parallel in enumerate(_by_orientation(files)):
+            by_number[key.number] += _by_phase(key, parallel, turn)
+    stacks = []
+    for number in sorted(by_number, key=lambda number: (number is None, number or 0)):
+        equal = sorted(by_number[number], key=lambda stack: order[id(stack.headers[0])])
+        stacks += [
+            _Stack(stack.key, stack.headers, stack.parts, stack.apart, index, len(equal))
+            for index, stack in enumerate(equal, 1)
+        ]
+    return stacks
+
+
+def _by_orientation(headers: list[Header]) -> Iterable[list[Header]]:
+    """Group headers whose direction cosines are near each other: a chain of near ones is not cut at a rounded value."""
+    known = [header for header in headers if header.frames[0].orientation is not None]
+    unknown = [header for header in headers if header.frames[0].orientation is None]
+    groups = [known] if known else []
+    for axis in range(6):
+        groups = [part for group in groups for part in _at_steps(group, axis)]
+    return [*groups, unknown] if unknown else groups
+
+
+def _at_steps(headers: list[Header], axis: int) -> list[list[Header]]:
+    """Cut a group where its sorted cosines along one axis have a step; files keep their order."""
+    values = np.array([(header.frames[0].orientation or ())[axis] for header in headers])
+    order = np.argsort(values, kind="stable")
+    group = np.zeros(len(values), int)
+    group[order[1:]] = np.cumsum(np.diff(values[order]) > _ORIENTATION)
+    parts: list[list[Header]] = [[] for _ in range(group.max() + 1)]
+    for header, at in zip(headers, group, strict=True):
+        parts[at].append(header)
+    return parts
+
+
+def _by_phase(key: Key, headers: list[Header], turn: int) -> list[_Stack]:
+    """Cut a group at its phases; a file whose own frames are several phases stays whole, and is rejected when read."""
+    labels, names = phases_of([frame for header in headers for frame in header.frames])
+    first = iter(labels)
+    by_label: dict[int, list[Header]] = defaultdict(list)
+    for header in headers:
+        by_label[[next(first) for _ in header.frames][0]].append(header)
+    apart = tuple(names) if len(by_label) > 1 else ()
+    return [_Stack(key, files, (turn, label), apart) for label, files in by_label.items()]
+
+
+def _differences(stacks: Sequence[_Stack]) -> str:
+    """Return what the stacks with the same SeriesNumber differ in, as the end of a message."""
+    names: dict[str, None] = {}
+    by_number: dict[int | None, list[_Stack]] = defaultdict(list)
+    for stack in stacks:
+        by_number[stack.key.number].append(stack)
+    for equal in by_number.values():
+        for name in (field.name for field in fields(Key) if field.name in _NAMES):
+            if len({getattr(stack.key, name) for stack in equal}) > 1:
+                names[_NAMES[name]] = None
+        if len({(stack.key, stack.parts[0]) for stack in equal}) > len({stack.key for stack in equal}):
+            names["ImageOrientationPatient"] = None
+        names |= dict.fromkeys(name for stack in equal for name in stack.apart)
+    return f"; those of one number differ in {', '.join(names)}" if names else ""
 
 
 def _matching(stacks: list[_Stack], series: str) -> list[_Stack]:

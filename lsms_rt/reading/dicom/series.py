@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lsms_rt.ct_slice import CtSlice, wide_steps
+from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
 from lsms_rt.reading.left_out import LeftOut
@@ -18,13 +17,22 @@ from lsms_rt.reading.limits import MAX_SLICES, MAX_VOXELS
 from lsms_rt.reading.stated import NOTHING, Stated
 
 from .archive import ArchiveTooLarge, sources_of_archive
+from .broken import beginning_of, may_be_broken_dicom
 from .dicomdir import sources_of_dicomdir
-from .geometry import EXPORT_AGAIN, SAME_POSITION_MM
+from .header import Header, frames_of, header_from, header_of
+from .order import feet_to_head, without_copies
 from .parse import looks_like_dicom, open_dataset
+from .phases import check_one_phase
 from .read import slices_from_dataset
-from .select_series import Header, choose, header_of
-from .source import Source, file_sources, sources_of_folder
+from .select_series import choose
+from .source import FileSource, Source, file_sources, sources_of_folder
+from .unnamed import check_unnamed
 
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# of all files of a folder or archive: what is known of each is kept until a series is chosen
+MAX_FRAMES = 100_000
 _log = logging.getLogger("lsms_rt")
 
 
@@ -50,6 +58,13 @@ def read_series(
     folder = Path(folder)
     name = label(folder, "the folder")
     return _read(sources_of_folder(folder, name), name, series, stated, left_out)
+
+
+def read_file(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
+    """Read all slices of one DICOM file, from feet to head; IsDicomdir for a DICOMDIR."""
+    source = FileSource(Path(path), label(path, "the file"))
+    opened = open_dataset(source)
+    return slices_of_file(opened.ds, source.label, opened.notes, stated)
 
 
 def read_files(paths: Sequence[Path], name: str) -> list[CtSlice]:
@@ -79,45 +94,12 @@ def read_dicomdir(
     return _read(sources_of_dicomdir(path, name, left_out), name, series, stated, left_out)
 
 
-def feet_to_head(
-    slices: list[CtSlice], source: str | None = None, acquisitions: dict[str, int] | None = None
-) -> list[CtSlice]:
-    """Sort slices by their position along the normal; gaps are logged.
-
-    Args:
-        slices: the slices of one series.
-        source: its name in messages; None takes the first slice's.
-        acquisitions: number of files per AcquisitionNumber, for the message about duplicate positions.
-
-    Raises:
-        InputError: positions are unknown, or several slices have the same one.
-    """
-    if len(slices) < 2:
-        return slices
-    source = source or slices[0].source
-    unknown = sum(ct.position_mm is None for ct in slices)
-    if unknown:
-        raise InputError(
-            f"{source}: {unknown} of {len(slices)} slices have no ImagePositionPatient or no "
-            f"ImageOrientationPatient, so their order is unknown; {EXPORT_AGAIN}, or give single slices"
-        )
-    slices = sorted(slices, key=lambda ct: ct.position_mm or 0.0)
-    steps = np.diff([ct.position_mm or 0.0 for ct in slices])
-    same = int(np.count_nonzero(steps < SAME_POSITION_MM))
-    if same:
-        listed = ", ".join(f"{name or 'absent'}: {n} files" for name, n in sorted((acquisitions or {}).items()))
-        raise InputError(
-            f"{source}: {same} of {len(slices)} slices have duplicate positions (several phases, or copies); "
-            f"put each phase in its own folder{f' (AcquisitionNumber {listed})' if listed else ''}"
-        )
-    gaps = int(np.count_nonzero(wide_steps(steps)))
-    if gaps:
-        _log.warning(
-            "gaps: %d steps between slices are over 1.5 x the median of %.2f mm, slices may be missing",
-            gaps,
-            np.median(steps),
-        )
-    return slices
+def slices_of_file(ds: Dataset, name: str, notes: tuple[str, ...] = (), stated: Stated = NOTHING) -> list[CtSlice]:
+    """Read all slices of one Dataset, from feet to head; frames of several phases are an InputError."""
+    slices = slices_from_dataset(ds, name, notes, stated)
+    if len(slices) > 1:
+        check_one_phase(frames_of(ds, len(slices), name), name)
+    return feet_to_head(slices)
 
 
 @dataclass
@@ -141,28 +123,42 @@ def _read(
 ) -> list[CtSlice]:
     unreadable = _UnreadableFiles(left_out)
     headers = choose(_headers(sources, name, unreadable), series, name)
-    count = sum(header.frames for header in headers)
+    count = sum(header.count for header in headers)
     pixels = count * headers[0].key.rows * headers[0].key.columns
     if count > MAX_SLICES or pixels > MAX_VOXELS:
         limits = f"the limits are {MAX_SLICES} slices and 2**30 pixels"
         raise InputError(f"{name}: {count} slices, {pixels} pixels; {limits}; split the series")
+    assumed = check_unnamed(headers, stated, name)
     slices: list[CtSlice] = []
     for header in headers:
         try:
-            opened = open_dataset(header.source)
-            slices += slices_from_dataset(opened.ds, header.source.label, opened.notes, stated)
+            slices += _slices(header, assumed, stated)
         except InputError as error:
             unreadable(error)
     if not slices:
         raise InputError(with_hint(f"{name}: none of {len(headers)} files could be read (the last: {unreadable.last})"))
-    acquisitions = Counter("" if h.acquisition is None else str(h.acquisition) for h in headers)
-    return feet_to_head(_without_copies(slices), name, dict(acquisitions))
+    numbers = Counter(frame.phase[0] for header in headers for frame in header.frames)
+    acquisitions = {f"{int(n)}" if isinstance(n, float) else "": files for n, files in numbers.items()}
+    return feet_to_head(without_copies(slices), name, acquisitions)
+
+
+def _slices(header: Header, assumed: tuple[str, ...], stated: Stated) -> list[CtSlice]:
+    """Read a file, which must still be what its header was: the limits and the choice were made by that."""
+    source = header.source
+    opened = open_dataset(source)
+    if header_from(opened.ds, source) != header:
+        raise InputError(f"{source.label}: changed while it was read; wait until it is copied, then repeat")
+    if len(header.frames) > 1:
+        check_one_phase(header.frames, source.label)
+    return slices_from_dataset(opened.ds, source.label, (*opened.notes, *assumed), stated)
 
 
 def _headers(sources: Sequence[Source], name: str, unreadable: _UnreadableFiles) -> list[Header]:
     """Read the headers of all CT images; InputError if there are none."""
     headers: list[Header] = []
-    not_dicom = not_ct = 0
+    others: list[tuple[Source, bytes]] = []
+    beginnings: set[bytes] = set()
+    not_ct = frames = 0
     last = ""
     for source in sources:
         try:
@@ -170,25 +166,44 @@ def _headers(sources: Sequence[Source], name: str, unreadable: _UnreadableFiles)
             # A failed copy leaves such a file: it may have been a slice.
             if not head.strip(b"\0"):
                 raise InputError(f"{source.label}: empty, or nothing but zeros; copy it again")
-            header = header_of(source) if looks_like_dicom(head) else None
+            if not looks_like_dicom(head):
+                others.append((source, head))
+                continue
+            beginnings.add(beginning_of(head))
+            header = header_of(source)
         except InputError as error:
             unreadable(error)
             continue
-        if header is None:
-            not_dicom += 1
-        elif isinstance(header, Header):
-            headers.append(header)
-        else:
+        if isinstance(header, str):
             not_ct, last = not_ct + 1, header
+            continue
+        headers.append(header)
+        frames += len(header.frames)
+        if frames > MAX_FRAMES:
+            raise InputError(f"{name}: over {MAX_FRAMES} frames in all; give one series only")
+    not_dicom = _count_others(others, beginnings, unreadable)
+    if unreadable.left_out is not None:
+        unreadable.left_out.not_dicom, unreadable.left_out.not_ct = not_dicom, not_ct
     if not headers:
         last = last or unreadable.last
         message = f"{name}: no CT slice in {len(sources)} files{f' (the last: {last})' if last else ''}"
         raise InputError((with_hint(message) if last else message) + "; give a folder of CT slices")
-    if unreadable.left_out is not None:
-        unreadable.left_out.not_dicom, unreadable.left_out.not_ct = not_dicom, not_ct
     if not_dicom or not_ct:
         _log.warning("skipped %d files that are not DICOM images and %d that are not CT slices", not_dicom, not_ct)
     return headers
+
+
+def _count_others(
+    others: Sequence[tuple[Source, bytes]], beginnings: set[bytes], unreadable: _UnreadableFiles
+) -> int:
+    """Count the files that are not DICOM; those that may be damaged slices are reported instead."""
+    count = 0
+    for source, head in others:
+        if may_be_broken_dicom(head, source.named_dicom, beginnings):
+            unreadable(InputError(f"{source.label}: not DICOM, but it begins or is named like a slice; copy it again"))
+        else:
+            count += 1
+    return count
 
 
 def _head(source: Source) -> bytes:
@@ -198,26 +213,3 @@ def _head(source: Source) -> bytes:
         # No permission, or a broken disk.  The file may be a slice, so it is not skipped silently.
         why = error.strerror or type(error).__name__
         raise InputError(f"{source.label}: cannot be opened ({why}); check the path") from error
-
-
-def _without_copies(slices: list[CtSlice]) -> list[CtSlice]:
-    """Remove copies: slices with the same SOPInstanceUID, frame, geometry and pixels as another."""
-    kept: list[CtSlice] = []
-    # -> index in ``kept``
-    by_instance: dict[tuple[str, int], int] = {}
-    for ct in slices:
-        key = (ct.sop_instance_uid or "", ct.frame)
-        first = by_instance.get(key)
-        if not ct.sop_instance_uid or first is None or not _are_copies(ct, kept[first]):
-            by_instance.setdefault(key, len(kept))
-            kept.append(ct)
-        else:
-            note = "the file of this slice exists more than once: identical copies are left out"
-            if note not in kept[first].notes:
-                kept[first] = replace(kept[first], notes=(*kept[first].notes, note))
-    return kept
-
-
-def _are_copies(a: CtSlice, b: CtSlice) -> bool:
-    geometry = [(ct.position_mm, ct.spacing_mm, ct.flips, ct.transposed) for ct in (a, b)]
-    return geometry[0] == geometry[1] and np.array_equal(a.hu, b.hu)

@@ -1,0 +1,263 @@
+"""The header of a CT image: whose it is, where its frames lie, and what one phase of a scan differs by from another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.reading.limits import MAX_SLICES
+
+from .geometry import EXPORT_AGAIN, directions, functional_group, numbers
+from .parse import IsDicomdir, open_dataset, quiet_pydicom
+from .read import check_is_ct, is_ct_class
+from .source import Source
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# mm; scanners' coordinates have their origin in the gantry, or in the table
+MAX_POSITION = 1e6
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
+# Anonymizers also write words, or a single digit.
+_UID = re.compile(r"\d+(\.\d+)+")
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute that two phases, or two reconstructions, of a scan may differ in.
+
+    Attributes:
+        name: its keyword.
+        group: the functional group that holds it in an Enhanced CT; "" if none does.
+        enhanced: its keyword there.
+        first: the first of its values that is compared.
+        measured: whether it is a measured quantity: values within 5 % are equal.
+        counts: whether its values grow while a scan goes on.
+    """
+
+    name: str
+    group: str = ""
+    enhanced: str = ""
+    first: int = 0
+    measured: bool = False
+    counts: bool = False
+
+
+# "AcquisitionTime" stands for all attributes of the time of acquisition.
+PHASES = (
+    Attribute("AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber", counts=True),
+    Attribute("AcquisitionTime", "FrameContentSequence", "FrameAcquisitionDateTime", counts=True),
+    Attribute("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
+    Attribute("ContrastBolusAgentPhase", "ContrastBolusUsageSequence", "ContrastBolusAgentPhase"),
+    Attribute("ContrastBolusAgent"),
+    Attribute("NominalPercentageOfCardiacPhase", "CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
+    Attribute("ImageType", "CTImageFrameTypeSequence", "FrameType", first=2),
+    Attribute("KVP", "CTXRayDetailsSequence", "KVP", measured=True),
+    Attribute("ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
+    Attribute("SliceThickness", "PixelMeasuresSequence", "SliceThickness", measured=True),
+    Attribute("ReconstructionDiameter", "CTReconstructionSequence", "ReconstructionDiameter", measured=True),
+    Attribute("PixelSpacing", "PixelMeasuresSequence", "PixelSpacing", measured=True),
+    Attribute("SeriesDescription"),
+    Attribute("ProtocolName"),
+    Attribute("SeriesTime"),
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """The attributes that are equal in all files of a stack; empty ones are "", or None.
+
+    Attributes:
+        patient: digest of the patient's number, name and birth date.
+        study: StudyInstanceUID.
+        frame_of_reference: FrameOfReferenceUID; positions in different ones cannot be compared.
+        uid: SeriesInstanceUID, "" also for a text that is no UID.
+        number: SeriesNumber.
+        rows: Rows.
+        columns: Columns.
+    """
+
+    patient: str = field(repr=False)
+    study: str = field(repr=False)
+    frame_of_reference: str = field(repr=False)
+    uid: str = field(repr=False)
+    number: int | None
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame.
+
+    Attributes:
+        orientation: ImageOrientationPatient (6); None if it is absent.
+        position: ImagePositionPatient (3), in mm; None if it is absent.
+        phase: the values of ``PHASES``.
+    """
+
+    orientation: tuple[float, ...] | None
+    position: tuple[float, ...] | None
+    phase: tuple[object, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The attributes of a CT image that are read before its pixels.
+
+    Attributes:
+        source: the file.
+        key: of its stack.
+        instance: SOPInstanceUID.
+        image: InstanceNumber.
+        count: number of frames.
+        frames: one per frame, or a single one for all.
+    """
+
+    source: Source = field(compare=False)
+    key: Key
+    instance: str = field(repr=False)
+    image: int | None
+    count: int
+    frames: tuple[Frame, ...]
+
+
+def header_of(source: Source) -> Header | str:
+    """Read the header of a CT image.
+
+    Returns:
+        The header, or the reason why the object is not a CT image.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        ds = open_dataset(source, header_only=True).ds
+    except IsDicomdir as error:
+        return str(error)
+    return header_from(ds, source)
+
+
+def header_from(ds: Dataset, source: Source) -> Header | str:
+    """Take the header from a Dataset; as :func:`header_of`."""
+    with _malformed(source.label):
+        return _header(ds, source)
+
+
+def frames_of(ds: Dataset, count: int, name: str) -> tuple[Frame, ...]:
+    """Return the frames of a Dataset with ``count``: one each, or one for all if it describes none of them.
+
+    Raises:
+        InputError: the header is malformed; ``name`` is the file's name in messages.
+    """
+    with _malformed(name):
+        described = len(ds.get("PerFrameFunctionalGroupsSequence") or [])
+        return tuple(_frame(ds, n, name) for n in range(max(1, min(count, described))))
+
+
+@contextmanager
+def _malformed(name: str) -> Iterator[None]:
+    """Turn what pydicom raises for malformed values, which is almost any class, into an InputError."""
+    with quiet_pydicom():
+        try:
+            yield
+        except LsmsError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise InputError(f"{name}: malformed DICOM header ({kind}); {EXPORT_AGAIN}") from error
+
+
+def _header(ds: Dataset, source: Source) -> Header | str:
+    classes = ds.get("SOPClassUID"), ds.file_meta.get("MediaStorageSOPClassUID")
+    may_be_ct = not classes[0] or any(map(is_ct_class, classes))
+    # First, since a truncated file lacks other attributes too.
+    if may_be_ct and not (ds.get("Rows") and ds.get("Columns")):
+        raise InputError(f"{source.label}: no Rows or Columns (damaged or truncated DICOM); {EXPORT_AGAIN}")
+    try:
+        check_is_ct(ds, source.label)
+    except InputError as error:
+        return str(error)
+    count = int(ds.get("NumberOfFrames") or 1)
+    # The value is not repeated: out of range it may be any number, even one that identifies a patient.
+    if not 1 <= count <= MAX_SLICES:
+        raise InputError(f"{source.label}: NumberOfFrames is not 1 to {MAX_SLICES}; split the file")
+    uid = _text(ds, "SeriesInstanceUID")
+    key = Key(
+        patient=sha256("\0".join(_text(ds, name).rstrip("^ ").lower() for name in _PATIENT).encode()).hexdigest(),
+        study=_text(ds, "StudyInstanceUID"),
+        frame_of_reference=_text(ds, "FrameOfReferenceUID"),
+        uid=uid if _UID.fullmatch(uid) else "",
+        number=_integer(ds, "SeriesNumber"),
+        rows=int(ds.Rows),
+        columns=int(ds.Columns),
+    )
+    frames = frames_of(ds, count, source.label)
+    return Header(source, key, _text(ds, "SOPInstanceUID"), _integer(ds, "InstanceNumber"), count, frames)
+
+
+def _frame(ds: Dataset, n: int, name: str) -> Frame:
+    orientation = numbers(functional_group(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, name)
+    position = numbers(functional_group(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, name)
+    if orientation is not None:
+        directions(orientation, name)
+    if position is not None and max(map(abs, position)) > MAX_POSITION:
+        raise InputError(f"{name}: ImagePositionPatient is over {MAX_POSITION:g} mm from the origin; {EXPORT_AGAIN}")
+    return Frame(
+        None if orientation is None else tuple(orientation),
+        None if position is None else tuple(position),
+        tuple(_phase(ds, n, attribute) for attribute in PHASES),
+    )
+
+
+def _phase(ds: Dataset, n: int, attribute: Attribute) -> object:
+    """The value of an attribute of frame ``n``, as a number or a text that compare; None if it is absent."""
+    group = functional_group(ds, n, attribute.group) if attribute.group else ds
+    if attribute.name == "AcquisitionTime":
+        moments = [_text(group, attribute.enhanced), _text(ds, "AcquisitionDateTime")]
+        time = _text(ds, "AcquisitionTime")
+        return next(filter(None, moments), _text(ds, "AcquisitionDate") + time.replace(":", "") if time else None)
+    for name in filter(None, (attribute.enhanced, attribute.name)):
+        for holder in (group, ds):
+            if (value := _comparable(holder, name, attribute)) is not None:
+                return value
+    return None
+
+
+def _comparable(ds: Dataset, name: str, attribute: Attribute) -> object:
+    if attribute.measured or name.endswith(("Number", "Index", "Identifier", "Phase")):
+        try:
+            value = ds.get(name)
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            return "\\".join(f"{float(v):.3g}" for v in value) if several else float(value)
+        except Exception:
+            # absent, or words
+            pass
+    return "\\".join(_text(ds, name).split("\\")[attribute.first :]) or None
+
+
+def _integer(ds: Dataset, name: str) -> int | None:
+    """An integer that only distinguishes series or images; None if it is absent or not a number."""
+    try:
+        return int(ds.get(name))
+    except Exception:
+        # absent, empty, or text, which pydicom rejects in several ways
+        return None
+
+
+def _text(ds: Dataset, name: str) -> str:
+    """An attribute's text as it is stored, whatever its character set; "" if it is absent."""
+    try:
+        element: Any = ds.get_item(name)
+    except KeyError:
+        return ""
+    value = None if element is None else element.value
+    if isinstance(value, bytes):
+        return value.decode("latin-1").strip("\0 ")
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return ("\\".join(map(str, value)) if several else str(value or "")).strip("\0 ")
