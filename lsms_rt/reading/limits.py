@@ -44,7 +44,7 @@ def check_size(size: int, source: str) -> None:
 def check_spacing(spacing: Sequence[float], name: str, source: str, fix: str) -> None:
     """Raise InputError for distances of pixels, in mm, that no CT image has; ``name`` is what the file calls them."""
     low, high = min(spacing), max(spacing)
-    if not (MIN_SPACING <= low and high <= MAX_SPACING and high <= MAX_SPACING_RATIO * low):
+    if not (low >= MIN_SPACING and high <= MAX_SPACING and high <= MAX_SPACING_RATIO * low):
         limits = f"{MIN_SPACING:g} to {MAX_SPACING:g} mm with a ratio up to {MAX_SPACING_RATIO:g} are supported"
         raise InputError(f"{source}: {name} is {spacing[0]:g} x {spacing[1]:g} mm; {limits}; {fix}")
 

@@ -121,7 +121,7 @@ def _contradict(sform: NDArray[np.float64], qform: NDArray[np.float64]) -> bool:
     # A qform cannot represent the shear of a tilted gantry, and is turned by a part of it.
     shear = np.arcsin(np.clip(np.abs(s.T @ s - np.eye(3)).max(), 0, 1))
     turned = np.arccos(np.clip((s * q).sum(axis=0), -1, 1)).max()
-    return bool(turned > _MAX_TURNED + shear or not np.allclose(*lengths, rtol=_SAME_SIZE, atol=0))
+    return bool(turned > _MAX_TURNED + shear or not np.allclose(lengths[0], lengths[1], rtol=_SAME_SIZE, atol=0))
 
 
 def _axes(affine: NDArray[np.float64], millimeters: float, name: str) -> _Axes:

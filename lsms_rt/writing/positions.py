@@ -73,15 +73,20 @@ def position_of(header: Any, frame: int, source: str) -> FramePosition:
     if position is None or orientation is None or spacing is None:
         absent = [name for (_, name, _), value in zip(_GEOMETRY, values, strict=True) if value is None]
         raise InputError(f"{source}: {', '.join(absent)} absent, so its mask cannot be positioned; {EXPORT_AGAIN}")
-    # rounded, or up to 5 % too long or short: a pixel's size is in the spacing alone
-    along_row, along_column = (np.array(axis) / np.linalg.norm(axis) for axis in (orientation[:3], orientation[3:]))
     return FramePosition(
         np.array(position),
-        along_row,
-        along_column,
+        _unit(orientation[:3]),
+        _unit(orientation[3:]),
         (spacing[0], spacing[1]),
         thickness[0] if thickness and thickness[0] > 0 else None,
     )
+
+
+def _unit(axis: list[float]) -> NDArray[np.float64]:
+    """Scale an axis to a length of 1: a pixel's size is in its spacing alone.  Rounded cosines stay as written."""
+    vector = np.array(axis)
+    length = float(np.linalg.norm(vector))
+    return vector if abs(length - 1) < SAME_DIRECTION else vector / length
 
 
 def check_one_stack(positions: Sequence[FramePosition]) -> None:

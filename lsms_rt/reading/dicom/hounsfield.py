@@ -88,8 +88,9 @@ def _rescale(
             raise InputError(f"{source}: uses a Modality LUT, which is not supported; give the original CT image")
         missing = "RescaleSlope or RescaleIntercept is missing"
         if stated.rescale is not None:
-            slope = stated.rescale[0] if slope is None else slope
-            intercept = stated.rescale[1] if intercept is None else intercept
+            # Integers would overflow with stored values of 16 bits.
+            slope = float(stated.rescale[0]) if slope is None else slope
+            intercept = float(stated.rescale[1]) if intercept is None else intercept
             notes.append(f"{missing}: slope {slope:g} and intercept {intercept:g} are used, as stated")
         elif slope in (None, 1.0) and intercept in (None, 0.0) and _are_hu(raw, padding):
             slope, intercept = 1.0, 0.0

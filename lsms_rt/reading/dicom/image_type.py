@@ -1,7 +1,7 @@
 """What ImageType says about the pixels: maps and projections are rejected, derived images are read with a note.
 
-Vendors write their own terms after the first three values, e.g. ``ORIGINAL\\PRIMARY\\AXIAL\\CT_SOM5 SPI``, so single words
-are looked for.  Messages repeat none of them, only the kind of image.
+Vendors write their own terms after the first three values, e.g. ``CT_SOM5 SPI`` or ``MAX IP``, so words are looked for.
+Messages repeat none of them, only the kind of image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _REJECTED = {
         *("MAT SPECIFIC", "MAT FRACTIONAL", "MAT VALUE BASED", "MAT MODIFIED", "EFF ATOMIC NUM", "ELECTRON DENSITY"),
         *("IODINE", "ZEFF", "Z EFF", "GSI MD"),
     ),
-    "a perfusion map": ("CBF", "CBV", "MTT", "TTP", "TMAX", "PBV", "PERFUSED BLOOD VOLUME"),
+    "a perfusion map": (
+        *("CBF", "CBV", "RCBF", "RCBV", "MTT", "TTP", "TMAX", "PBV", "PERFUSED BLOOD VOLUME"),
+        *("BLOOD FLOW", "BLOOD VOLUME", "PERMEABILITY"),
+    ),
     "a difference, ratio or deviation of images": (
         *("SUBTRACTION", "SUBTRACTED", "DIVISION", "MULTIPLICATION", "STD DEVIATION"),
     ),
