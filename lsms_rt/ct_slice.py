@@ -6,6 +6,7 @@ The model's frame: row 0 is anterior and column 0 the patient's right (the usual
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class CtSlice:
         sop_instance_uid: of a DICOM image; None for other formats.
         frame: index of the frame in a multi-frame file, or of the slice in a volume.
         notes: assumptions that were made about the image; they contain no values from the file.
+        side_known: whether the file, or the caller, states which side is the patient's right.  If not, ``hu`` is only
+            assumed to be in the model's frame, and pictures show no R and L.
         header: the pydicom Dataset, without pixels and private elements; None for other formats.  All frames of a file
             share one object.
         grid: the volume that the slice belongs to, for a NIfTI file; None for other formats.
@@ -72,6 +75,7 @@ class CtSlice:
     sop_instance_uid: str | None = field(default=None, kw_only=True)
     frame: int = field(default=0, kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    side_known: bool = field(default=False, kw_only=True)
     header: Any = field(default=None, repr=False, kw_only=True)
     grid: VolumeGrid | None = field(default=None, repr=False, kw_only=True)
 
@@ -99,9 +103,29 @@ def wide_steps(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def log_notes(slices: Sequence[CtSlice]) -> None:
-    """Log each distinct note of ``slices`` once, with the number of slices that have it."""
-    for note, count in Counter(note for ct in slices for note in ct.notes).items():
-        _log.warning("%s (%d of %d slices)", note, count, len(slices))
+    """Log each kind of note once, with the number of slices that have it; only the numbers in it may differ."""
+    first: dict[str, str] = {}
+    counts = Counter(re.sub(r"\d+", "", note) for ct in slices for note in ct.notes)
+    for note in (note for ct in slices for note in ct.notes):
+        first.setdefault(re.sub(r"\d+", "", note), note)
+    for kind, count in counts.items():
+        _log.warning("%s (%d of %d slices)", first[kind], count, len(slices))
+
+
+def doubts_about(hu: NDArray[Any], measured: NDArray[np.bool_] | None = None) -> tuple[str, ...]:
+    """Return notes on values that a CT slice rarely has.
+
+    Args:
+        hu: (H, W), before it is clipped.
+        measured: bool (H, W), False where padding is; None if all of it is measured.
+    """
+    where: Any = True if measured is None else measured
+    notes: tuple[str, ...] = ()
+    if hu.min(where=where, initial=np.inf) >= 0.0:
+        notes += ("no value is below 0 HU: values are taken as Hounsfield units, check that they are",)
+    if np.count_nonzero((hu > HU_MAX) & where) > hu.size / 10:
+        notes += (f"over a tenth of the values is above {HU_MAX:.0f} HU: check that they are Hounsfield units",)
+    return notes
 
 
 def check_shape(rows: int, columns: int, source: str) -> None:
@@ -115,7 +139,7 @@ def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> C
     """Build a ``CtSlice`` from an array in HU.
 
     Args:
-        a: (H, W), integers or floats in HU, in the model's frame.
+        a: (H, W), integers or floats in HU, in the model's frame: the usual axial view.
         source: a short name for messages.
         **fields: other fields of ``CtSlice``.
 
@@ -130,10 +154,8 @@ def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> C
     bad = int(a.size - np.count_nonzero(np.isfinite(a)))
     if bad:
         raise InputError(f"{source}: {bad} of {a.size} values are NaN or infinite; use -1024 for air")
-    notes = tuple(fields.pop("notes", ()))
-    if float(a.min()) >= 0.0:
-        notes += ("no value is below 0 HU: values are taken as Hounsfield units, check that they are",)
     # float16 cannot represent 3071
     wide = a.astype(np.promote_types(a.dtype, np.float32))
+    notes = (*fields.pop("notes", ()), *doubts_about(wide))
     hu = np.clip(wide, HU_MIN, HU_MAX).astype(np.float32, order="C")
     return CtSlice(hu, source=source, notes=notes, **fields)

@@ -109,6 +109,7 @@ class Segmentation:
             "area_mm2": None if self.area_mm2 is None else round(self.area_mm2, 2),
             "bbox": None if self.bbox is None else list(self.bbox),
             "mean_hu": None if self.mean_hu is None else round(self.mean_hu, 1),
+            "side_known": self.ct.side_known,
             "notes": notes,
             "weights": self.weights_note,
             "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
@@ -119,6 +120,8 @@ class Segmentation:
         include_text: bool = True,
     ) -> None:  # fmt: skip
         """Write a PNG with the slice, and the slice with the mask, in the usual view (the patient's right is left).
+
+        R and L are drawn only if ``ct.side_known``.
 
         Args:
             path: the file to write.

@@ -101,8 +101,14 @@ def test_overlay(tmp_path: Path, shape: tuple[int, int]) -> None:
         a = np.asarray(picture).astype(int)
     height, width = round(shape[0] * 512 / max(shape)), 512
     assert a.shape == (height, 2 * width + 8, 3)
-    # Above the letters R and L.
-    assert (a[: height // 3, :width] == 127).all()
+    # No R and L, since the side is not known.
+    assert (a[:, :width] == 127).all()
+    draw_overlay(path, hu, mask, side_known=True)
+    with Image.open(path) as picture:
+        lettered = np.asarray(picture).astype(int)
+    for start in (0, width + 8):
+        left, right = lettered[:, start : start + width // 2], lettered[:, start + width // 2 : start + width]
+        assert all((half[..., 0] == 235).any() for half in (left, right))
     red = a[:, width + 8 :, 0] - a[:, width + 8 :, 1] > 20
     wanted = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(red, wanted)

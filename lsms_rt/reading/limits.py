@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lsms_rt.errors import InputError
 
 # of one file, one member of an archive, and the content of a deflated file
@@ -16,6 +18,10 @@ MAX_SLICES = 4096
 MAX_TILT = 0.53
 # rad of rotation within the slice
 MAX_TURN = 0.3
+# mm from the origin of the frame of reference, which lies in the scanner or in the patient
+MAX_POSITION = 1e5
+# mm between pixels: from specimens to attenuation CT; and how often the longer one may hold the shorter
+MIN_SPACING, MAX_SPACING, MAX_SPACING_RATIO = 0.01, 20.0, 10.0
 # CT images shrink to a half or a third, zip bombs to a thousandth: a file may inflate to 64 times its size, or 64 MiB
 MAX_INFLATION = 64
 FREE_INFLATION = 64 * 2**20
@@ -33,6 +39,14 @@ def check_size(size: int, source: str) -> None:
     if size > MAX_FILE_BYTES:
         limit = f"{MAX_FILE_BYTES / 2**20:.0f} MiB"
         raise InputError(f"{source}: {size / 2**20:.0f} MiB is over the limit of {limit}; give a smaller file")
+
+
+def check_spacing(spacing: Sequence[float], name: str, source: str, fix: str) -> None:
+    """Raise InputError for distances of pixels, in mm, that no CT image has; ``name`` is what the file calls them."""
+    low, high = min(spacing), max(spacing)
+    if not (low >= MIN_SPACING and high <= MAX_SPACING and high <= MAX_SPACING_RATIO * low):
+        limits = f"{MIN_SPACING:g} to {MAX_SPACING:g} mm with a ratio up to {MAX_SPACING_RATIO:g} are supported"
+        raise InputError(f"{source}: {name} is {spacing[0]:g} x {spacing[1]:g} mm; {limits}; {fix}")
 
 
 def check_count(count: int, name: str, noun: str) -> None:

@@ -1,7 +1,8 @@
 """Load CT slices from files, datasets and arrays.
 
 Only DICOM and NIfTI files state their orientation, and are turned into the model's frame; arrays, .npy files and images
-are assumed to be in the usual axial view already.
+must be in the usual axial view already.  Nothing shows whether they are: ``CtSlice.side_known`` is False, unless the
+caller states ``orientation="axial"``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def load_slices(
     Args:
         img: a DICOM file; a folder or .zip archive with a DICOM series, or a DICOMDIR; .npy (H, W) in HU; a gray image,
             16-bit for HU + 1024, 8-bit only with ``stated.window``; .nii or .nii.gz (needs nibabel); a pydicom Dataset;
-            an array (H, W) in HU.
+            an array (H, W) in HU, in the usual axial view.
         series: which one of several series: a SeriesNumber, "3:2" for the second that is listed with number 3, or the
             end of a SeriesInstanceUID.
         stated: facts that the input does not hold.
@@ -53,11 +55,11 @@ def load_slices(
         MachineError: a library or decoder is missing.
     """
     if isinstance(img, CtSlice):
-        return [img]
+        return [replace(img, side_known=True) if stated.side_known else img]
     if isinstance(img, (str, os.PathLike)):
         slices = _load_path(Path(os.fsdecode(img)), series, stated, left_out)
     elif isinstance(img, np.ndarray):
-        slices = [slice_from_array(img)]
+        slices = [slice_from_array(img, side_known=stated.side_known)]
     elif _is_dataset(img):
         slices = slices_of_file(img, "Dataset", stated=stated)
     else:
@@ -117,11 +119,11 @@ def _load_path(path: Path, series: str | int | None, stated: Stated, left_out: L
     if lower.endswith(".zip"):
         return read_archive(path, series, stated=stated, left_out=left_out)
     if lower.endswith(".npy"):
-        return [read_npy(path, name)]
+        return [read_npy(path, name, stated)]
     if lower.endswith(IMAGE_EXTENSIONS):
-        return [read_image(path, stated.window, name)]
+        return [read_image(path, name, stated)]
     if lower.endswith((".nii", ".nii.gz")):
-        return read_nifti(path, name)
+        return read_nifti(path, name, stated)
     try:
         return read_file(path, stated)
     except IsDicomdir:

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from lsms_rt.ct_slice import CtSlice, VolumeGrid, check_shape, slice_from_array
 from lsms_rt.errors import InputError, MissingDependencyError
 
-from .limits import MAX_SLICES, MAX_TILT, MAX_TURN, MAX_VOXELS, inflation_limit
+from .limits import MAX_SLICES, MAX_TILT, MAX_TURN, MAX_VOXELS, check_spacing, inflation_limit
+from .stated import NOTHING, Stated
 
 # mm per unit of the affine; a file that names no unit is in mm
 _MM = {"meter": 1e3, "micron": 1e-3}
 _CONVERT = "convert it again, e.g. with dcm2niix"
+# rad, and relative: sform and qform may differ so much, by rounding and by small alignments
+_MAX_TURNED, _SAME_SIZE = 0.1, 0.01
+# mm between slices
+_MAX_STEP = 1000.0
 
 
 class _Axes(NamedTuple):
@@ -40,16 +45,18 @@ class _Axes(NamedTuple):
     transposed: bool
 
 
-def read_nifti(path: Path, name: str, *, trusted: bool = False) -> list[CtSlice]:
+def read_nifti(path: Path, name: str, stated: Stated = NOTHING, *, trusted: bool = False) -> list[CtSlice]:
     """Read all slices, from feet to head.
 
     Args:
         path: a .nii or .nii.gz file.
         name: the file's name in messages.
+        stated: facts that it does not hold.  In an axial view, the array's first axis runs to the patient's left, the
+            second to the back, and the third to the head.
         trusted: accept a file that compresses more than a CT image does, as labels do.
 
     Raises:
-        InputError: not an axial volume with an affine, or over a limit.
+        InputError: not an axial volume with one affine, or over a limit.
         MissingDependencyError: nibabel is not installed.
     """
     try:
@@ -61,7 +68,9 @@ def read_nifti(path: Path, name: str, *, trusted: bool = False) -> list[CtSlice]
         shape = (*image.shape, 1)[:3] if len(image.shape) == 2 else tuple(image.shape)
         if len(shape) != 3 or not 1 <= np.prod(shape, dtype=float) <= MAX_VOXELS:
             raise InputError(f"{name}: shape {image.shape} is not a CT volume; give 2 or 3 axes, at most 2**30 voxels")
-        axes = _axes(image, name)
+        affine = _affine(image, name, stated)
+        units = image.header.get_xyzt_units()[0]
+        axes = _axes(affine, _MM.get(units, 1.0), name)
         first, second = (n for n in range(3) if n != axes.z)
         check_shape(shape[first], shape[second], name)
         if shape[axes.z] > MAX_SLICES:
@@ -74,24 +83,50 @@ def read_nifti(path: Path, name: str, *, trusted: bool = False) -> list[CtSlice]
         # nibabel raises ImageFileError, OSError, EOFError, ValueError, zlib.error ...
         kind = type(error).__name__
         raise InputError(f"{name}: not a readable NIfTI file ({kind}); {_CONVERT}") from error
-    units = image.header.get_xyzt_units()[0]
-    grid = VolumeGrid(tuple(image.shape), np.asarray(image.affine, np.float64), axes.z, units)
+    grid = VolumeGrid(tuple(image.shape), affine, axes.z, units)
     order = range(len(data)) if axes.upward else range(len(data) - 1, -1, -1)
     return [
         slice_from_array(
             CtSlice.to_model_frame(data[n], axes.flips, axes.transposed), name, frame=n, position_mm=k * axes.step,
-            spacing_mm=axes.spacing, flips=axes.flips, transposed=axes.transposed, grid=grid,
+            spacing_mm=axes.spacing, flips=axes.flips, transposed=axes.transposed, grid=grid, side_known=True,
         )
         for k, n in enumerate(order)
     ]  # fmt: skip
 
 
-def _axes(image: Any, name: str) -> _Axes:
+def _affine(image: Any, name: str, stated: Stated) -> NDArray[np.float64]:
+    """Return the affine (4, 4) from voxels to RAS coordinates, in the file's units: sform, qform, or as stated."""
+    sform, qform = (int(image.header.get(f"{kind}form_code", 1)) > 0 for kind in "sq")
+    if sform and qform and _contradict(image.get_sform(), image.get_qform()):
+        fix = "keep the right one, e.g. with nibabel: image.set_qform(image.get_sform(), code=1)"
+        raise InputError(f"{name}: sform and qform contradict each other, so left and right are uncertain; {fix}")
+    if sform or qform:
+        return np.asarray(image.affine, np.float64)
+    if stated.orientation == "axial":
+        zooms = (*image.header.get_zooms(), 1.0)[:3]
+        return np.diag([-float(zooms[0]), -float(zooms[1]), float(zooms[2]), 1.0])
+    fix = 'if you know that it is in the usual axial view, state --orientation axial (orientation="axial" in Python)'
+    raise InputError(f"{name}: no sform and no qform, so left and right are unknown; {_CONVERT}, or {fix}")
+
+
+def _contradict(sform: NDArray[np.float64], qform: NDArray[np.float64]) -> bool:
+    """Return whether two affines differ in a voxel size or in the direction of an axis.
+
+    Their origins may differ, since slices are placed relative to each other.
+    """
+    lengths = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (sform, qform)]
+    if not all(np.isfinite(length).all() and min(length) > 0 for length in lengths):
+        return True
+    s, q = (affine[:3, :3] / length for affine, length in zip((sform, qform), lengths, strict=True))
+    # A qform cannot represent the shear of a tilted gantry, and is turned by a part of it.
+    shear = np.arcsin(np.clip(np.abs(s.T @ s - np.eye(3)).max(), 0, 1))
+    turned = np.arccos(np.clip((s * q).sum(axis=0), -1, 1)).max()
+    return bool(turned > _MAX_TURNED + shear or not np.allclose(lengths[0], lengths[1], rtol=_SAME_SIZE, atol=0))
+
+
+def _axes(affine: NDArray[np.float64], millimeters: float, name: str) -> _Axes:
     """Derive the meaning of the axes from the affine, whose columns are the steps along them in RAS coordinates."""
-    if not any(int(image.header.get(f"{kind}form_code", 1)) for kind in "sq"):
-        raise InputError(f"{name}: no sform and no qform, so left and right are unknown; {_CONVERT}")
-    millimeters = _MM.get(image.header.get_xyzt_units()[0], 1.0)
-    steps: NDArray[np.float64] = np.asarray(image.affine, np.float64)[:3, :3] * millimeters
+    steps = affine[:3, :3] * millimeters
     sizes = np.linalg.norm(steps, axis=0)
     if not np.isfinite(sizes).all() or min(sizes) <= 0:
         raise InputError(f"{name}: voxel sizes are not all finite and above 0 mm; {_CONVERT}")
@@ -107,10 +142,14 @@ def _axes(image: Any, name: str) -> _Axes:
     # The array's first axis runs along x; the model's columns do.
     transposed = bool(in_plane[0] > in_plane[1])
     y, x = (second, first) if transposed else (first, second)
+    spacing, step = (float(sizes[y]), float(sizes[x])), abs(float(normal @ steps[:, z])) / length
+    check_spacing(spacing, "the voxel size in a slice", name, _CONVERT)
+    if not step <= _MAX_STEP:
+        raise InputError(f"{name}: slices are {step:g} mm apart, over the limit of {_MAX_STEP:g} mm; {_CONVERT}")
     return _Axes(
         z,
-        spacing=(float(sizes[y]), float(sizes[x])),
-        step=abs(float(normal @ steps[:, z])) / length,
+        spacing=spacing,
+        step=step,
         # the model's rows run to the back and its columns to the left
         flips=(bool(unit[1, y] > 0), bool(unit[0, x] > 0)),
         upward=bool(unit[2, z] > 0),

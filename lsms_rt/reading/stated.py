@@ -31,6 +31,11 @@ class Stated:
     rescale: tuple[float, float] | None = None
     as_one_series: bool = False
 
+    @property
+    def side_known(self) -> bool:
+        """Whether the patient's right is stated."""
+        return self.orientation is not None
+
     def __post_init__(self) -> None:
         if self.window is not None:
             level, width = self.window

@@ -9,6 +9,7 @@ from lsms_rt.postprocess import verdict
 from .result import MeasuredResult
 
 NOTHING_FOUND = "nothing found"
+SIDE_UNKNOWN = "left and right not stated by the input"
 
 
 def size_text(pixels: int, area_mm2: float | None) -> str:
@@ -37,6 +38,7 @@ def caption_of(result: MeasuredResult, truth: np.ndarray | None, include_text: b
 
 
 def footer_of(result: MeasuredResult, truth: np.ndarray | None, note: str | None) -> str:
-    """Return the footer of an image: a note about it, the colors, and the weights."""
+    """Return the footer of an image: a note about it, the colors, whether the side is unknown, and the weights."""
     colors = None if truth is None else "red: predicted, green: truth"
-    return "; ".join(filter(None, (note, colors, f"{result.weights_note}, not for diagnosis")))
+    side = None if result.ct.side_known else SIDE_UNKNOWN
+    return "; ".join(filter(None, (note, colors, side, f"{result.weights_note}, not for diagnosis")))

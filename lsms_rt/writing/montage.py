@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .answer import Answer
-from .caption import size_text
+from .caption import SIDE_UNKNOWN, size_text
 from .overlay import marked_slice
 
 # of more slices, evenly spaced ones are shown
@@ -40,9 +40,12 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
         ct = answer.ct
         tile = marked_slice(ct.hu, ct.to_model_frame(answer.mask, ct.flips, ct.transposed), ct.spacing_mm, SIDE)
         canvas.paste(Image.fromarray(tile), (left + (SIDE - tile.shape[1]) // 2, top + (SIDE - tile.shape[0]) // 2))
-        # the patient's right
-        draw.text((left + 4, top + SIDE // 2), "R", font=font, fill=(235, 235, 235))
+        if ct.side_known:
+            # the patient's right
+            draw.text((left + 4, top + SIDE // 2), "R", font=font, fill=(235, 235, 235))
         draw.text((left + 4, top + SIDE + 2), _caption(answer), font=font, fill=(235, 235, 235))
+    if not all(answer.ct.side_known for answer in chosen):
+        footer += f"; {SIDE_UNKNOWN}"
     draw.text((4, height - LINE), footer, font=font, fill=(150, 150, 150))
     canvas.save(path, format="PNG")
 

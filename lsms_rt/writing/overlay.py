@@ -34,7 +34,7 @@ def save_overlay(
     path: str | os.PathLike[str], result: MeasuredResult, truth: NDArray[np.bool_] | None = None,
     note: str | None = None, *, include_text: bool = True,
 ) -> None:  # fmt: skip
-    """Write a PNG of a result, in the usual axial view (the patient's right is left).
+    """Write a PNG of a result, in the usual axial view (the patient's right is left), with R and L if they are known.
 
     Args:
         path: the file to write.
@@ -53,6 +53,7 @@ def save_overlay(
         ct.to_model_frame(result.mask, ct.flips, ct.transposed),
         truth=None if truth is None else ct.to_model_frame(truth, ct.flips, ct.transposed),
         spacing_mm=ct.spacing_mm,
+        side_known=ct.side_known,
         caption=caption_of(result, truth, include_text),
         footer=footer_of(result, truth, note),
     )
@@ -66,6 +67,7 @@ def draw_overlay(
     truth: NDArray[np.bool_] | None = None,
     spacing_mm: tuple[float, float] | None = None,
     window: tuple[float, float] = WINDOW,
+    side_known: bool = False,
     caption: str | None = None,
     footer: str | None = None,
 ) -> None:
@@ -78,6 +80,7 @@ def draw_overlay(
         truth: bool (H, W), a true mask, which is outlined in green.
         spacing_mm: (between rows, between columns); if known, the image has physical proportions.
         window: (level, width) in HU.
+        side_known: draw R and L: it is known that the patient's right is at the left.
         caption: drawn below the image.
         footer: drawn in gray below the caption.
 
@@ -101,7 +104,7 @@ def draw_overlay(
     canvas.paste(Image.fromarray(right), (width + _GAP, 0))
     draw = ImageDraw.Draw(canvas)
     for start in (0, width + _GAP):
-        for x, letter in ((_MARGIN, "R"), (width - 2 * _MARGIN, "L")):
+        for x, letter in ((_MARGIN, "R"), (width - 2 * _MARGIN, "L")) if side_known else ():
             at = (start + x, height // 2)
             draw.text(at, letter, font=font, fill=_WHITE, stroke_width=2, stroke_fill=(0, 0, 0))
     for n, (line, color) in enumerate(below):

@@ -75,11 +75,18 @@ def position_of(header: Any, frame: int, source: str) -> FramePosition:
         raise InputError(f"{source}: {', '.join(absent)} absent, so its mask cannot be positioned; {EXPORT_AGAIN}")
     return FramePosition(
         np.array(position),
-        np.array(orientation[:3]),
-        np.array(orientation[3:]),
+        _unit(orientation[:3]),
+        _unit(orientation[3:]),
         (spacing[0], spacing[1]),
         thickness[0] if thickness and thickness[0] > 0 else None,
     )
+
+
+def _unit(axis: list[float]) -> NDArray[np.float64]:
+    """Scale an axis to a length of 1: a pixel's size is in its spacing alone.  Rounded cosines stay as written."""
+    vector = np.array(axis)
+    length = float(np.linalg.norm(vector))
+    return vector if abs(length - 1) < SAME_DIRECTION else vector / length
 
 
 def check_one_stack(positions: Sequence[FramePosition]) -> None:

@@ -19,6 +19,7 @@ from lsms_rt.errors import InputError, MachineError
 from lsms_rt.reading import limits
 from lsms_rt.reading.dicom.read import read_slices, slices_from_dataset
 from lsms_rt.reading.load import load_slice, load_slices
+from lsms_rt.reading.stated import Stated
 
 
 def test_plain_slice(tmp_path: Path) -> None:
@@ -99,13 +100,13 @@ def test_padding() -> None:
     # It is -2000 with the wrong signedness.
     ds.add_new("PixelPaddingValue", "US", 63536)
     assert load_slice(ds).hu[0, :4].tolist() == [-1024, 2024, 2034, 2044]
-    ds.add_new("PixelPaddingValue", "SS", 1015)
-    ds.add_new("PixelPaddingRangeLimit", "SS", 1005)
-    assert load_slice(ds).hu[0, :4].tolist() == [-976, 2024, -1024, 2044]
+    ds.add_new("PixelPaddingValue", "SS", -1980)
+    ds.add_new("PixelPaddingRangeLimit", "SS", -2020)
+    assert load_slice(ds).hu[0, :4].tolist() == [-1024, 2024, 2034, 2044]
 
 
 @pytest.mark.parametrize("empty", ["absent", "empty"])
-def test_missing_tags_are_assumed_and_said(empty: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_tags_are_stated_and_said(empty: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = (
         "RescaleSlope",
         "RescaleIntercept",
@@ -117,7 +118,7 @@ def test_missing_tags_are_assumed_and_said(empty: str, tmp_path: Path, caplog: p
     if empty == "empty":
         for name in names:
             setattr(ds, name, "")
-    ct = load_slice(save(ds, tmp_path / "file"))
+    ct = load_slice(save(ds, tmp_path / "file"), stated=Stated(orientation="axial", rescale=(1, 0)))
     assert ct.hu.min() >= 0 and ct.spacing_mm is None and ct.position_mm is None
     assert [name in caplog.text for name in names] == [True, True, True, True, False]
     assert "Secret" not in caplog.text and "1.2.3.4" not in caplog.text
@@ -260,7 +261,7 @@ def test_enhanced_ct(tmp_path: Path) -> None:
     slices = load_slices(path)
     assert [ct.frame for ct in slices] == [2, 1, 0] and [ct.position_mm for ct in slices] == [-20, -10, 0]
     assert [float(ct.hu[0, 0]) for ct in slices] == [207, -800, -1000]
-    assert all(ct.spacing_mm == (0.8, 0.5) and ct.notes == () for ct in slices)
+    assert all(ct.spacing_mm == (0.8, 0.5) and ct.side_known for ct in slices)
     assert [ct.frame for ct in read_slices(path)] == [0, 1, 2]
     with pytest.raises(InputError, match="contains 3 slices"):
         load_slice(path)

@@ -10,6 +10,7 @@ import pytest
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.load import load_slices
+from lsms_rt.reading.stated import Stated
 
 nibabel: Any = pytest.importorskip("nibabel")
 
@@ -78,5 +79,82 @@ def test_a_file_that_does_not_say_where_right_is_is_refused(tmp_path: Path) -> N
     image = nibabel.load(path)
     image.set_sform(None, code=0)
     nibabel.save(image, tmp_path / "b.nii")
-    with pytest.raises(InputError, match="left and right are unknown"):
+    with pytest.raises(InputError, match="left and right are unknown.*--orientation axial"):
         load_slices(tmp_path / "b.nii")
+    slices = load_slices(tmp_path / "b.nii", stated=Stated(orientation="axial"))
+    stored = np.asarray(image.dataobj)
+    for n, ct in enumerate(slices):
+        np.testing.assert_array_equal(ct.hu, stored[:, :, n].T)
+        assert (
+            ct.side_known and ct.frame == n and ct.position_mm == 5 * n and ct.spacing_mm == pytest.approx((0.8, 0.7))
+        )
+        assert ct.grid is not None and nibabel.aff2axcodes(ct.grid.affine) == ("L", "P", "S")
+    # What the file says has precedence.
+    assert load_slices(path, stated=Stated(orientation="axial"))[0].flips == load_slices(path)[0].flips == (True, True)
+
+
+def two(path: Path, sform: np.ndarray, qform: np.ndarray) -> Path:
+    image = nibabel.Nifti1Image(np.random.default_rng(0).uniform(-900, 900, (20, 31, 4)).astype(np.float32), sform)
+    image.set_sform(sform, code=1)
+    image.set_qform(qform, code=1)
+    nibabel.save(image, path)
+    return path
+
+
+SIZES = np.diag([0.7, 0.8, 5, 1])
+
+
+@pytest.mark.parametrize(
+    "qform",
+    [
+        np.diag([-0.7, 0.8, 5, 1]),
+        np.diag([0.7, -0.8, 5, 1]),
+        np.diag([0.7, 0.8, -5, 1]),
+        np.diag([-0.7, -0.8, 5, 1]),
+        np.diag([0.7 * 1.02, 0.8, 5, 1]),
+        np.diag([0.7, 0.8, 5 * 0.98, 1]),
+        np.diag([1.0, 1, 1, 1]),
+        turned("z", 10),
+        turned("z", 90),
+        turned("x", 10),
+    ],
+)
+def test_affines_that_contradict_each_other_are_refused(tmp_path: Path, qform: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"sform and qform contradict each other.*set_qform"):
+        load_slices(two(tmp_path / "a.nii", SIZES, qform))
+    with pytest.raises(InputError, match="contradict"):
+        load_slices(two(tmp_path / "b.nii", qform, SIZES), stated=Stated(orientation="axial"))
+
+
+def test_affines_that_differ_by_rounding_or_shear_are_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for n, degrees in enumerate((0, 3, -7, 16.3)):
+        affine = turned("z", degrees) @ turned("x", -degrees / 2) @ np.diag([1 / 0.7, 1 / 0.8, 1 / 5, 1])
+        affine[:3, :3] += rng.uniform(-1e-6, 1e-6, (3, 3))
+        affine[:3, 3] = -180.123456, 99.9, 1234.5
+        assert load_slices(two(tmp_path / f"{n}.nii", affine, affine))[0].side_known
+    # The origin may differ, and so may a fraction of a degree.
+    moved = turned("z", 0.5)
+    moved[:3, 3] = 10, 20, 30
+    assert load_slices(two(tmp_path / "moved.nii", SIZES, moved))
+    # A tilted gantry: the sform has the shear, the qform cannot.
+    for n, straight in enumerate((False, True)):
+        sheared = np.diag([0.7, 0.8, 5, 1.0])
+        sheared[1, 2] = 5 * np.tan(0.4)
+        qform = np.diag([0.7, 0.8, 5 / np.cos(0.4), 1]) if straight else sheared
+        assert load_slices(two(tmp_path / f"tilt{n}.nii", sheared, qform))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((0.001, 0.8, 5), "voxel size in a slice is 0.8 x 0.001 mm; 0.01 to 20 mm"),
+        ((25, 25, 5), "25 x 25"),
+        ((0.5, 6, 5), "ratio"),
+        ((1e30, 1e30, 5), "1e\\+30"),
+        ((0.7, 0.8, 1e30), "apart, over the limit of 1000 mm"),
+    ],
+)
+def test_implausible_sizes_are_refused(tmp_path: Path, sizes: tuple[float, ...], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_slices(saved(tmp_path / "a.nii", np.diag([*sizes, 1])))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsms_rt.errors import InputError
-from lsms_rt.reading.limits import MAX_TILT, MAX_TURN
+from lsms_rt.reading.limits import MAX_POSITION, MAX_TILT, MAX_TURN, check_spacing
+from lsms_rt.reading.stated import Stated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 SAME_POSITION_MM = 0.01
 # the fix for a malformed or damaged file
 EXPORT_AGAIN = "export it again from the scanner or PACS"
+# letters of PatientOrientation -> unit vectors, as in ImageOrientationPatient
+_DIRECTIONS = {
+    "L": (1.0, 0.0, 0.0), "R": (-1.0, 0.0, 0.0), "P": (0.0, 1.0, 0.0), "A": (0.0, -1.0, 0.0),
+    "H": (0.0, 0.0, 1.0), "F": (0.0, 0.0, -1.0),
+}  # fmt: skip
 
 
 def functional_group(ds: Dataset, n: int, name: str) -> Dataset:
@@ -51,6 +57,72 @@ def numbers(ds: Dataset, name: str, count: int, source: str) -> list[float] | No
         what = f"{name} has {len(values)} values" + (", not all finite" if len(values) == count else "")
         raise InputError(f"{source}: {what}; {count} finite numbers are needed; {EXPORT_AGAIN}")
     return values
+
+
+def orientation_of(ds: Dataset, n: int, source: str, stated: Stated, notes: list[str]) -> list[float]:
+    """Return the direction cosines (6,) of frame ``n``.
+
+    They are those of ImageOrientationPatient, or else of PatientOrientation, or else of what is ``stated``, with a
+    note.  PatientPosition is not used: it says how the patient lay, not how the pixels are stored.
+
+    Raises:
+        InputError: none of them tells the orientation, or two contradict each other.
+    """
+    cosines = numbers(functional_group(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
+    letters = _patient_orientation(ds)
+    axes = [_DIRECTIONS[text[0]] for text in letters]
+    if cosines is not None:
+        # The first letter is the largest component of a unit vector, so at least 0.57.
+        if any(np.dot(axis, cosines[at : at + 3]) < 0.5 for axis, at in zip(axes, (0, 3), strict=False)):
+            what = "ImageOrientationPatient and PatientOrientation contradict each other"
+            raise InputError(f"{source}: {what}, so left and right are uncertain; {EXPORT_AGAIN}")
+        return cosines
+    missing = "ImageOrientationPatient is missing"
+    # Two letters are an angle of any size.
+    if axes and all(len(text) == 1 for text in letters):
+        notes.append(f"{missing}: PatientOrientation is used")
+        return [*axes[0], *axes[1]]
+    if stated.orientation == "axial":
+        notes.append(f"{missing}: the usual axial view is taken, as stated")
+        return [*_DIRECTIONS["L"], *_DIRECTIONS["P"]]
+    fix = 'if you know that it is in the usual axial view, state --orientation axial (orientation="axial" in Python)'
+    raise InputError(f"{source}: {missing}, so left and right are unknown; {EXPORT_AGAIN}, or {fix}")
+
+
+def _patient_orientation(ds: Dataset) -> list[str]:
+    """Return the letters of PatientOrientation for rows and columns; empty if it is absent or of other terms."""
+    value = ds.get("PatientOrientation")
+    texts = [value] if isinstance(value, str) else [str(text).strip().upper() for text in value or []]
+    known = len(texts) == 2 and all(text and set(text) <= set(_DIRECTIONS) for text in texts)
+    # Of animals the same letters are other directions.
+    return texts if known and ds.get("AnatomicalOrientationType") != "QUADRUPED" else []
+
+
+def image_position(ds: Dataset, n: int, source: str) -> list[float] | None:
+    """Return ImagePositionPatient (3,) of frame ``n`` in mm; None if absent, InputError if implausible."""
+    position = numbers(functional_group(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
+    if position and max(map(abs, position)) > MAX_POSITION:
+        what = f"ImagePositionPatient is over {MAX_POSITION / 1000:.0f} m from the origin"
+        raise InputError(f"{source}: {what}; {EXPORT_AGAIN}")
+    return position
+
+
+def spacing_of(ds: Dataset, n: int, source: str, notes: list[str]) -> list[float] | None:
+    """Return PixelSpacing (between rows, between columns) of frame ``n`` in mm; None, with a note, if absent.
+
+    Raises:
+        InputError: it is implausible; or it is absent and the pixels are not square.
+    """
+    spacing = numbers(functional_group(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
+    if spacing is not None:
+        check_spacing(spacing, "PixelSpacing", source, EXPORT_AGAIN)
+        return spacing
+    aspect = numbers(ds, "PixelAspectRatio", 2, source)
+    if aspect is not None and aspect[0] != aspect[1]:
+        what = f"PixelSpacing is missing, and PixelAspectRatio is {aspect[0]:g}:{aspect[1]:g}, not 1:1"
+        raise InputError(f"{source}: {what}; {EXPORT_AGAIN} with PixelSpacing")
+    notes.append("PixelSpacing is missing: areas in mm2 are unknown")
+    return None
 
 
 def to_axial(iop: list[float], source: str) -> tuple[tuple[bool, bool], bool, NDArray[np.float64]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsms_rt.ct_slice import HU_MAX, HU_MIN, CtSlice, check_shape
+from lsms_rt.ct_slice import CtSlice, check_shape
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import label
 from lsms_rt.reading.limits import MAX_SLICES
@@ -20,7 +20,9 @@ from lsms_rt.reading.stated import NOTHING, Stated
 
 from .compressed import check_streams
 from .gdcm_process import pixel_array_by_gdcm
-from .geometry import EXPORT_AGAIN, functional_group, numbers, to_axial
+from .geometry import EXPORT_AGAIN, image_position, orientation_of, spacing_of, to_axial
+from .hounsfield import check_bits, hounsfield
+from .image_type import check_image_type, image_type_note
 from .parse import open_dataset, quiet_pydicom
 from .source import FileSource
 
@@ -65,7 +67,6 @@ _MODALITIES = frozenset(
         *("RF", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR", "US", "XA"),
     )
 )
-_RESCALE_TYPES = frozenset(("OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
 _COLORS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"))
 _ORIGINAL = "give the original CT image"
 
@@ -104,8 +105,11 @@ def slices_from_dataset(
     with quiet_pydicom():
         try:
             check_is_ct(ds, source)
+            check_bits(ds, source)
             raw = _raw_frames(ds, source)
             header = _without_pixels(ds)
+            derived = image_type_note(ds)
+            notes += (derived,) if derived else ()
             return [_slice(ds, n, raw[n], source, header, notes, stated) for n in range(len(raw))]
         except (LsmsError, MemoryError):
             raise
@@ -121,7 +125,7 @@ def is_ct_class(uid: object, *, absent: bool = False) -> bool:
 
 
 def check_is_ct(ds: Dataset, source: str) -> None:
-    """Raise InputError unless the dataset is of a CT image class, and not a localizer.
+    """Raise InputError unless the dataset is of a CT image class, and not a localizer, projection or map.
 
     Anonymizers empty the class: then that of the file's meta header counts, or an ImageType that is axial.
     """
@@ -132,12 +136,7 @@ def check_is_ct(ds: Dataset, source: str) -> None:
     if not is_ct_class(sop_class, absent="AXIAL" in _terms(ds.get("ImageType"))):
         what = _uid_name(sop_class, "unknown")
         raise InputError(f"{source}: SOP class is {what}, not a CT image class; {_ORIGINAL}")
-    types = [ds.get("ImageType")]
-    shared, per_frame = (ds.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame"))
-    for group in (*shared, *per_frame):
-        types += [item.get("FrameType") for item in group.get("CTImageFrameTypeSequence") or []]
-    if any("LOCALIZER" in _terms(t) for t in types):
-        raise InputError(f"{source}: a localizer (scout view), not an axial slice; give the axial series")
+    check_image_type(ds, source)
 
 
 def _terms(value: object) -> list[object]:
@@ -244,17 +243,11 @@ def _slice(
     ds: Dataset, n: int, raw: NDArray[Any], source: str, header: Dataset, assumed: tuple[str, ...], stated: Stated
 ) -> CtSlice:
     notes = list(assumed)
-    hu = _hounsfield(ds, n, raw, source, notes)
-    iop = numbers(functional_group(ds, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, source)
-    ipp = numbers(functional_group(ds, n, "PlanePositionSequence"), "ImagePositionPatient", 3, source)
-    spacing = numbers(functional_group(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
-    if iop is None:
-        notes.append("ImageOrientationPatient is missing: the usual axial orientation is assumed")
-    if spacing is None:
-        notes.append("PixelSpacing is missing: areas in mm2 are unknown")
-    elif min(spacing) <= 0:
-        raise InputError(f"{source}: PixelSpacing is {spacing}, both must be above 0 mm; {EXPORT_AGAIN}")
-    flips, transposed, normal = to_axial(iop or [1, 0, 0, 0, 1, 0], source)
+    hu = hounsfield(ds, n, raw, source, stated, notes)
+    orientation = orientation_of(ds, n, source, stated, notes)
+    position = image_position(ds, n, source)
+    spacing = spacing_of(ds, n, source, notes)
+    flips, transposed, normal = to_axial(orientation, source)
     if spacing and transposed:
         spacing.reverse()
     return CtSlice(
@@ -263,44 +256,10 @@ def _slice(
         flips=flips,
         transposed=transposed,
         source=source,
-        position_mm=float(normal @ ipp) if iop and ipp else None,
+        position_mm=float(normal @ position) if position else None,
         sop_instance_uid=str(ds.get("SOPInstanceUID") or "") or None,
         frame=n,
         notes=tuple(notes),
+        side_known=True,
         header=header,
     )
-
-
-def _hounsfield(ds: Dataset, n: int, raw: NDArray[Any], source: str, notes: list[str]) -> NDArray[np.float32]:
-    """Rescale the stored values of frame ``n`` to HU, float32 (H, W) in the input's grid."""
-    transform = functional_group(ds, n, "PixelValueTransformationSequence")
-    kind = transform.get("RescaleType")
-    kind = kind.strip() if isinstance(kind, str) else kind
-    if kind not in (None, "", "HU"):
-        what = _known(kind, _RESCALE_TYPES, "another unit")
-        raise InputError(f"{source}: RescaleType is {what}, not HU; {_ORIGINAL}")
-    slope, intercept = (numbers(transform, f"Rescale{name}", 1, source) for name in ("Slope", "Intercept"))
-    if slope is None or intercept is None:
-        if "ModalityLUTSequence" in ds:
-            raise InputError(f"{source}: uses a Modality LUT, which is not supported; {_ORIGINAL}")
-        notes.append("RescaleSlope or RescaleIntercept is missing: 1 and 0 are assumed")
-    if slope == [0.0]:
-        raise InputError(f"{source}: RescaleSlope is 0, so all pixels would be equal; {EXPORT_AGAIN}")
-    # An overflow is clipped below.
-    with np.errstate(over="ignore"):
-        hu = raw.astype(np.float32) * np.float32((slope or [1.0])[0]) + np.float32((intercept or [0.0])[0])
-    hu = np.clip(hu, HU_MIN, HU_MAX)
-    hu[_padding(ds, raw, source)] = HU_MIN
-    return np.asarray(hu, np.float32)
-
-
-def _padding(ds: Dataset, raw: NDArray[Any], source: str) -> NDArray[np.bool_]:
-    """Return where the stored values mean "not measured"."""
-    ends = [numbers(ds, name, 1, source) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    if ends[0] is None:
-        return np.zeros(raw.shape, dtype=bool)
-    # Some writers store the attribute with the opposite signedness of the pixels: 63536 for -2000.
-    bits = 8 * raw.dtype.itemsize
-    low = -(2 ** (bits - 1)) if raw.dtype.kind == "i" else 0
-    values = [(int(end[0]) - low) % 2**bits + low for end in ends if end is not None]
-    return np.asarray((raw >= min(values)) & (raw <= max(values)))
