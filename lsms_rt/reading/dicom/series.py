@@ -13,11 +13,12 @@ import numpy as np
 from lsms_rt.ct_slice import CtSlice, wide_steps
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
+from lsms_rt.reading.budget import OverBudgetError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import MAX_SLICES, MAX_VOXELS
 from lsms_rt.reading.stated import NOTHING, Stated
 
-from .archive import ArchiveTooLarge, sources_of_archive
+from .archive import sources_of_archive
 from .dicomdir import sources_of_dicomdir
 from .geometry import EXPORT_AGAIN, SAME_POSITION_MM
 from .parse import looks_like_dicom, open_dataset
@@ -54,7 +55,7 @@ def read_series(
 
 def read_files(paths: Sequence[Path], name: str) -> list[CtSlice]:
     """Read the CT series whose files are ``paths`` as :func:`read_series`; ``name`` is its name in messages."""
-    return _read(file_sources(paths), name, None, NOTHING, None)
+    return _read(file_sources(paths, name), name, None, NOTHING, None)
 
 
 def read_archive(
@@ -128,7 +129,7 @@ class _UnreadableFiles:
     last: str = ""
 
     def __call__(self, error: InputError) -> None:
-        if isinstance(error, ArchiveTooLarge):
+        if isinstance(error, OverBudgetError):
             raise error
         if self.left_out is None:
             raise InputError(with_hint(str(error))) from error
@@ -150,7 +151,7 @@ def _read(
     for header in headers:
         try:
             opened = open_dataset(header.source)
-            slices += slices_from_dataset(opened.ds, header.source.label, opened.notes, stated)
+            slices += slices_from_dataset(opened.ds, header.source.label, opened.notes, stated, header.source.budget)
         except InputError as error:
             unreadable(error)
     if not slices:

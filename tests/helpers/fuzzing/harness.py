@@ -27,7 +27,7 @@ from fuzzing import engines, mutate, seeds
 from fuzzing.case import MARKER, Case
 
 # A small file that takes longer hangs.
-SECONDS = 10.0
+SECONDS = 20.0
 # Characters of a message that is called one line.
 LONGEST = 600
 # Bytes that reading may add; the inputs are a few kilobytes.
