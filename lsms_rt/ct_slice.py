@@ -135,6 +135,15 @@ def check_shape(rows: int, columns: int, source: str) -> None:
         raise InputError(f"{source}: a slice of {rows}x{columns} pixels; supported are {limits}")
 
 
+def check_array(shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> None:
+    """Raise InputError for arrays that are not one slice of numbers, before their values are read."""
+    if len(shape) != 2:
+        raise InputError(f"{source}: shape {shape} has {len(shape)} axes; give one slice (H, W) in HU")
+    if dtype.kind not in "iuf":
+        raise InputError(f"{source}: dtype {dtype} is not a CT image; give integers or floats in HU")
+    check_shape(shape[0], shape[1], source)
+
+
 def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> CtSlice:
     """Build a ``CtSlice`` from an array in HU.
 
@@ -146,11 +155,7 @@ def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> C
     Raises:
         InputError: ``a`` is not 2-D, not numeric, not finite, too small or too large.
     """
-    if a.ndim != 2:
-        raise InputError(f"{source}: shape {a.shape} has {a.ndim} axes; give one slice (H, W) in HU")
-    if a.dtype.kind not in "iuf":
-        raise InputError(f"{source}: dtype {a.dtype} is not a CT image; give integers or floats in HU")
-    check_shape(a.shape[0], a.shape[1], source)
+    check_array(a.shape, a.dtype, source)
     bad = int(a.size - np.count_nonzero(np.isfinite(a)))
     if bad:
         raise InputError(f"{source}: {bad} of {a.size} values are NaN or infinite; use -1024 for air")

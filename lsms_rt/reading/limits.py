@@ -1,4 +1,7 @@
-"""Limits of what is read, for all formats: a small file can claim, or inflate to, any size."""
+"""Limits of what is read, for all formats: a small file can claim, or inflate to, any size.
+
+Sums over all files of an input are in ``budget``.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,19 @@ MIN_SPACING, MAX_SPACING, MAX_SPACING_RATIO = 0.01, 20.0, 10.0
 # CT images shrink to a half or a third, zip bombs to a thousandth: a file may inflate to 64 times its size, or 64 MiB
 MAX_INFLATION = 64
 FREE_INFLATION = 64 * 2**20
+# of all pixels of an input: a slice of nothing but air shrinks to a thousandth, a series does not
+PIXELS_PER_BYTE = 32
+FREE_PIXELS = 2**26
 
 
 def inflation_limit(packed: int) -> int:
     """Return how many bytes ``packed`` compressed bytes may inflate to: above CT ratios, below zip-bomb ratios."""
     return min(MAX_FILE_BYTES, max(FREE_INFLATION, MAX_INFLATION * packed))
+
+
+def pixel_limit(packed: int) -> int:
+    """Return how many pixels, of 4 bytes in memory, an input of ``packed`` bytes may have in all."""
+    return min(MAX_VOXELS, max(FREE_PIXELS, PIXELS_PER_BYTE * packed))
 
 
 def check_size(size: int, source: str) -> None:

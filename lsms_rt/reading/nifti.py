@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsms_rt.ct_slice import CtSlice, VolumeGrid, check_shape, slice_from_array
-from lsms_rt.errors import InputError, MissingDependencyError
+from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 
-from .limits import MAX_SLICES, MAX_TILT, MAX_TURN, MAX_VOXELS, check_spacing, inflation_limit
+from .environment import raise_if_machine
+from .limits import MAX_SLICES, MAX_TILT, MAX_TURN, MAX_VOXELS, check_spacing, pixel_limit
 from .stated import NOTHING, Stated
 
 # mm per unit of the affine; a file that names no unit is in mm
@@ -64,7 +66,8 @@ def read_nifti(path: Path, name: str, stated: Stated = NOTHING, *, trusted: bool
     except ImportError as error:
         raise MissingDependencyError(f"{name}: reading NIfTI needs nibabel; pip install nibabel") from error
     try:
-        image = nibabel.load(path)
+        # Not memory-mapped, since another process may shorten the file; open, or each slice would inflate it again.
+        image = nibabel.load(path, mmap=False, keep_file_open=True)
         shape = (*image.shape, 1)[:3] if len(image.shape) == 2 else tuple(image.shape)
         if len(shape) != 3 or not 1 <= np.prod(shape, dtype=float) <= MAX_VOXELS:
             raise InputError(f"{name}: shape {image.shape} is not a CT volume; give 2 or 3 axes, at most 2**30 voxels")
@@ -75,23 +78,36 @@ def read_nifti(path: Path, name: str, stated: Stated = NOTHING, *, trusted: bool
         check_shape(shape[first], shape[second], name)
         if shape[axes.z] > MAX_SLICES:
             raise InputError(f"{name}: {shape[axes.z]} slices, over the limit of {MAX_SLICES}; split the volume")
-        _check_bytes(path, math.prod(shape) * image.get_data_dtype().itemsize, name, trusted)
-        data = np.moveaxis(np.asarray(image.dataobj, dtype=np.float32).reshape(shape), axes.z, 0)
-    except InputError:
+        _check_bytes(path, math.prod(shape), image.get_data_dtype().itemsize, name, trusted)
+        grid = VolumeGrid(tuple(image.shape), affine, axes.z, units)
+        slices = [_slice(plane, n, axes, grid, name) for n, plane in enumerate(_planes(image, shape, axes.z))]
+    except LsmsError:
         raise
     except Exception as error:
+        raise_if_machine(error, name)
         # nibabel raises ImageFileError, OSError, EOFError, ValueError, zlib.error ...
         kind = type(error).__name__
         raise InputError(f"{name}: not a readable NIfTI file ({kind}); {_CONVERT}") from error
-    grid = VolumeGrid(tuple(image.shape), affine, axes.z, units)
-    order = range(len(data)) if axes.upward else range(len(data) - 1, -1, -1)
-    return [
-        slice_from_array(
-            CtSlice.to_model_frame(data[n], axes.flips, axes.transposed), name, frame=n, position_mm=k * axes.step,
-            spacing_mm=axes.spacing, flips=axes.flips, transposed=axes.transposed, grid=grid, side_known=True,
-        )
-        for k, n in enumerate(order)
-    ]  # fmt: skip
+    return slices if axes.upward else slices[::-1]
+
+
+def _planes(image: Any, shape: tuple[int, ...], z: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the slices in the file's order; where it stores them one after the other, only one is in memory."""
+    if z == 2 and len(image.shape) == 3:
+        for n in range(shape[2]):
+            yield np.asarray(image.dataobj[..., n], np.float32)
+    else:
+        yield from np.moveaxis(np.asarray(image.dataobj, np.float32).reshape(shape), z, 0)
+
+
+def _slice(plane: NDArray[np.float32], n: int, axes: _Axes, grid: VolumeGrid, name: str) -> CtSlice:
+    """Turn slice ``n`` of the file into the model's frame."""
+    count = (*grid.shape, 1)[axes.z]
+    return slice_from_array(
+        CtSlice.to_model_frame(plane, axes.flips, axes.transposed), name, frame=n, grid=grid,
+        position_mm=(n if axes.upward else count - 1 - n) * axes.step,
+        spacing_mm=axes.spacing, flips=axes.flips, transposed=axes.transposed, side_known=True,
+    )  # fmt: skip
 
 
 def _affine(image: Any, name: str, stated: Stated) -> NDArray[np.float64]:
@@ -157,13 +173,14 @@ def _axes(affine: NDArray[np.float64], millimeters: float, name: str) -> _Axes:
     )
 
 
-def _check_bytes(path: Path, size: int, name: str, trusted: bool) -> None:
-    """Compare ``size``, the bytes of the voxels, with the bytes that the file has, or may inflate to."""
+def _check_bytes(path: Path, voxels: int, itemsize: int, name: str, trusted: bool) -> None:
+    """Compare the voxels with the bytes that the file has, or may inflate to."""
     packed = path.stat().st_size
     if path.name.lower().endswith(".gz"):
-        if not trusted and size > inflation_limit(packed):
-            what = f"{size / 2**20:.0f} MiB of voxels in {packed / 2**20:.1f} MiB of gzip"
-            raise InputError(f"{name}: {what}, more than a CT image compresses; save it uncompressed, as .nii")
-    elif size > packed:
+        if not trusted and voxels > pixel_limit(packed):
+            what = f"{voxels} voxels in {packed / 2**20:.1f} MiB of gzip, more than a CT image compresses"
+            raise InputError(f"{name}: {what}; save it uncompressed, as .nii")
+    elif voxels * itemsize > packed:
         # nibabel would allocate the memory up front
-        raise InputError(f"{name}: truncated, {packed} bytes for {size} bytes of voxels; copy or convert it again")
+        what = f"{packed} bytes for {voxels * itemsize} bytes of voxels"
+        raise InputError(f"{name}: truncated, {what}; copy or convert it again")

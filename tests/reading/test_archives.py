@@ -17,7 +17,7 @@ from fake_dicom import as_bytes, dataset, series, shown_names
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lsms_rt.errors import InputError
-from lsms_rt.reading import limits
+from lsms_rt.reading import budget, limits
 from lsms_rt.reading.dicom import archive as archive_module
 from lsms_rt.reading.dicom.series import read_archive
 from lsms_rt.reading.left_out import LeftOut
@@ -173,10 +173,10 @@ def test_limits_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     refused(limits, "MAX_FILES", 2, "^the archive: 3 members, over the limit of 2")
     refused(limits, "MAX_FILE_BYTES", 2**19, "^member 1 of 3: 1 MiB is over the limit")
     refused(archive_module, "MAX_DIRECTORY_BYTES", 100, "^the archive: its directory is over")
-    refused(archive_module, "MAX_TOTAL_BYTES", 2**19, "^the archive: inflates to more than the limit")
+    refused(budget, "MAX_INFLATED_BYTES", 2**19, "^the archive: inflates to more than the limit")
     # The whole archive is refused, whoever listens.
     with monkeypatch.context() as changed:
-        changed.setattr(archive_module, "MAX_TOTAL_BYTES", 2**19)
+        changed.setattr(budget, "MAX_INFLATED_BYTES", 2**19)
         with pytest.raises(InputError, match="^the archive: inflates to more than"):
             load_slices(path, left_out=LeftOut())
     ds = dataset()
@@ -190,7 +190,7 @@ def test_a_header_is_inflated_without_its_pixels(tmp_path: Path, monkeypatch: py
     inside = {"a": as_bytes(dataset(noise)), "b": as_bytes(dataset(noise, SeriesNumber=9, SeriesInstanceUID="1.9"))}
     path = pack(tmp_path / "s.zip", inside)
     # One slice, and the heads of two.
-    monkeypatch.setattr(archive_module, "MAX_TOTAL_BYTES", 2**19 + 5 * 2**14)
+    monkeypatch.setattr(budget, "MAX_INFLATED_BYTES", 2**19 + 5 * 2**14)
     assert len(load_slices(path, series=9)) == 1
 
 

@@ -75,7 +75,7 @@ def test_npy(tmp_path: Path) -> None:
     (tmp_path / "d.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:1000])
     (tmp_path / "e.npy").write_bytes(b"")
     for name in "bcde":
-        with pytest.raises(InputError, match=r"numpy\.save"):
+        with pytest.raises(InputError, match=r"numpy\.save|the file is empty"):
             load_slice(tmp_path / f"{name}.npy")
 
 
@@ -244,5 +244,5 @@ def test_errors_are_one_line_and_imports_light() -> None:
 def test_a_picture_of_several_pages_is_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((40, 40), n, np.uint8)) for n in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="3 pages"):
+    with pytest.raises(InputError, match="several pages"):
         load_slice(tmp_path / "a.tif", stated=Stated(window=(50, 350)))

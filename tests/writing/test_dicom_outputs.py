@@ -157,6 +157,7 @@ def test_seg_of_multi_frame_files_that_cannot_be_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not distinct"):
         write_seg([answer(slices[0]), answer(slices[0])], tmp_path / "a.dcm", engine_digest=DIGEST)
     del two[0].PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
+    slices = slices_from_dataset(two[0])
     with pytest.raises(InputError, match="ImagePositionPatient absent"):
         write_seg([answer(slices[0])], tmp_path / "a.dcm", engine_digest=DIGEST)
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,8 @@ from typing import IO, Any, BinaryIO, cast
 
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label
+from lsms_rt.reading.budget import Budget
+from lsms_rt.reading.environment import raise_if_machine
 from lsms_rt.reading.limits import check_count, check_size, inflation_limit
 
 from .source import HEAD_BYTES, ends_like_dicom, is_visible
@@ -24,8 +26,6 @@ from .source import HEAD_BYTES, ends_like_dicom, is_visible
 MAX_DIRECTORY_BYTES = 4 * 2**20
 # of a member up to its pixels; an Enhanced CT with a few thousand frames needs a tenth
 MAX_HEADER_BYTES = 32 * 2**20
-# inflated from one archive in total
-MAX_TOTAL_BYTES = 4 * 2**30
 # a slice's header, and little of its pixels
 _CHUNK = 2**14
 # zipfile inflates others without a limit on memory
@@ -40,6 +40,7 @@ def sources_of_archive(path: Path, name: str) -> Iterator[list[MemberSource]]:
     try:
         file = _Guarded(path, name)
     except OSError as error:
+        raise_if_machine(error, name)
         raise InputError(f"{name}: cannot be opened ({error.strerror}); check the path") from error
     with file:
         try:
@@ -57,7 +58,7 @@ def sources_of_archive(path: Path, name: str) -> Iterator[list[MemberSource]]:
             # info.is_dir() fails for an empty name
             members = [(_parts(info), info) for info in archive.infolist() if not info.filename.endswith("/")]
             members = sorted((m for m in members if is_visible(m[0])), key=lambda m: "/".join(m[0]))
-            budget = _Budget(name, path.stat().st_size)
+            budget = Budget(name, packed=path.stat().st_size)
             yield [
                 MemberSource(archive, info, label(info.filename, f"member {n} of {len(members)}"), budget)
                 for n, (_, info) in enumerate(members, 1)
@@ -82,25 +83,6 @@ class _Guarded(io.FileIO):
         return super().read(size) or b""
 
 
-@dataclass
-class _Budget:
-    """The bytes that were inflated from an archive, all members and passes together; ``packed`` is its own size."""
-
-    name: str
-    packed: int
-    spent: int = 0
-
-    def spend(self, size: int) -> None:
-        self.spent += size
-        if self.spent > MAX_TOTAL_BYTES:
-            limit = f"{MAX_TOTAL_BYTES / 2**30:g} GiB"
-            raise ArchiveTooLarge(f"{self.name}: inflates to more than the limit of {limit}; archive one series only")
-
-
-class ArchiveTooLarge(InputError):
-    """The archive as a whole, not one of its members, is over the limit."""
-
-
 @dataclass(frozen=True)
 class MemberSource:
     """A member of an archive; ``label`` is its name in messages."""
@@ -108,7 +90,7 @@ class MemberSource:
     archive: zipfile.ZipFile = field(repr=False)
     info: zipfile.ZipInfo = field(repr=False)
     label: str
-    budget: _Budget = field(repr=False)
+    budget: Budget = field(repr=False)
 
     @property
     def named_dicom(self) -> bool:
@@ -144,7 +126,7 @@ class MemberSource:
 class _Inflated(io.RawIOBase):
     """A member as a seekable file: inflated as far as it is read, and kept, since pydicom seeks back and forth."""
 
-    def __init__(self, member: IO[bytes], limit: int, name: str, budget: _Budget) -> None:
+    def __init__(self, member: IO[bytes], limit: int, name: str, budget: Budget) -> None:
         self._member, self._limit, self._name, self._budget = member, limit, name, budget
         self._kept, self._size = io.BytesIO(), 0
 
@@ -186,7 +168,7 @@ class _Inflated(io.RawIOBase):
         if self._size + len(chunk) > self._limit:
             limit = f"{self._limit / 2**20:.0f} MiB"
             raise InputError(f"{self._name}: inflates to more than the limit of {limit}; give a smaller file")
-        self._budget.spend(len(chunk))
+        self._budget.add_inflated(len(chunk))
         return chunk
 
     def close(self) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import check_count
+from lsms_rt.reading.quiet import quiet_pydicom
 
-from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset, quiet_pydicom
+from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset
 from .read import is_ct_class
 from .source import FileSource, file_sources
 
@@ -54,7 +55,7 @@ def sources_of_dicomdir(path: Path, name: str, left_out: LeftOut | None = None) 
     if not existing:
         what = f"{len(records)} image records, {len(files)} of CT, {missing} of them missing"
         raise InputError(f"{name}: no CT image in the DICOMDIR ({what}); give the folder of the images")
-    return file_sources(existing, "image")
+    return file_sources(existing, name, "image")
 
 
 class _Image(NamedTuple):

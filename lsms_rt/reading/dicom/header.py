@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.reading.limits import MAX_SLICES
+from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN, directions, functional_group, numbers
-from .parse import IsDicomdir, open_dataset, quiet_pydicom
+from .parse import IsDicomdir, open_dataset
 from .read import check_is_ct, is_ct_class
 from .source import Source
 

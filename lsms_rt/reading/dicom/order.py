@@ -9,9 +9,9 @@ import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, wide_steps
 from lsms_rt.errors import InputError
+from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN, SAME_POSITION_MM, functional_group, numbers, unit_normal
-from .parse import quiet_pydicom
 
 # of the normals of a stack: at 500 mm from the origin it moves a slice by half a millimeter
 SAME_NORMAL = 1e-3

@@ -6,18 +6,16 @@ Messages contain nothing that was read from a file: values and pydicom's texts m
 from __future__ import annotations
 
 import io
-import logging
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.reading.environment import import_pydicom, raise_if_machine
 from lsms_rt.reading.limits import inflation_limit
+from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN
+from .kept_header import check_values
 from .source import HEAD_BYTES, Source
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ _PIXELS = 0x7FE00010
 MAX_ITEMS = 100_000
 # little and big endian
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
-_lock = threading.RLock()
 
 
 class Opened(NamedTuple):
@@ -46,25 +43,6 @@ class Opened(NamedTuple):
 
 class IsDicomdir(InputError):
     """The file is a DICOMDIR, and an image was expected."""
-
-
-@contextmanager
-def quiet_pydicom(*loggers_too: str) -> Iterator[None]:
-    """Silence warnings and log messages of pydicom, and those of the loggers ``loggers_too``.
-
-    These settings are process-wide, so they are guarded by a lock.
-    """
-    loggers = [logging.getLogger(name) for name in ("pydicom", *loggers_too)]
-    with _lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def looks_like_dicom(head: bytes) -> bool:
@@ -94,7 +72,8 @@ def open_dataset(source: Source, *, header_only: bool = False, dicomdir: bool = 
     Raises:
         InputError: not DICOM, damaged, over a limit, or it cannot be opened; IsDicomdir for an unexpected DICOMDIR.
     """
-    with quiet_pydicom():
+    import_pydicom()
+    with source.budget.working(), quiet_pydicom():
         try:
             with source.open(header_only=header_only) as file:
                 counted = _ItemCounter(file)
@@ -108,6 +87,7 @@ def open_dataset(source: Source, *, header_only: bool = False, dicomdir: bool = 
         except (LsmsError, MemoryError):
             raise
         except OSError as error:
+            raise_if_machine(error, source.label)
             # Without errno it is not the system's error but pydicom's, which could not parse the file.
             if error.errno is None:
                 message = f"{source.label}: damaged or truncated DICOM (OSError); {EXPORT_AGAIN}"
@@ -115,6 +95,7 @@ def open_dataset(source: Source, *, header_only: bool = False, dicomdir: bool = 
             why = error.strerror or type(error).__name__
             raise InputError(f"{source.label}: cannot be opened ({why}); check the path") from error
         except Exception as error:
+            raise_if_machine(error, source.label)
             # pydicom raises almost any class; its texts may contain values
             kind = type(error).__name__
             raise InputError(f"{source.label}: damaged or truncated DICOM ({kind}); {EXPORT_AGAIN}") from error
@@ -138,6 +119,7 @@ def _parse(file: BinaryIO, name: str, header_only: bool, dicomdir: bool) -> Open
     file.seek(0)
     ds = dcmread(file, stop_before_pixels=header_only, force=True)
     _check_order(ds, name)
+    check_values(ds, name)
     if ds.file_meta.get("TransferSyntaxUID"):
         return Opened(ds)
     # pydicom derived it from the first element

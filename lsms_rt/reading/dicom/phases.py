@@ -100,7 +100,7 @@ def _ranks(values: list[object], tolerance: float) -> NDArray[np.intp]:
         return value is not None, isinstance(value, str), value
 
     distinct = sorted(set(values), key=order)
-    rank = {value: 0 for value in distinct[:1]}
+    rank = dict.fromkeys(distinct[:1], 0)
     for before, value in pairwise(distinct):
         near = isinstance(before, float) and isinstance(value, float) and value - before <= tolerance * abs(value)
         rank[value] = rank[before] + (not (tolerance and near))

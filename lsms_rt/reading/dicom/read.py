@@ -15,15 +15,19 @@ import numpy as np
 from lsms_rt.ct_slice import CtSlice, check_shape
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import label
-from lsms_rt.reading.limits import MAX_SLICES
+from lsms_rt.reading.budget import Budget
+from lsms_rt.reading.environment import import_pydicom, raise_if_machine
+from lsms_rt.reading.limits import MAX_SLICES, inflation_limit
+from lsms_rt.reading.quiet import quiet_pydicom
 from lsms_rt.reading.stated import NOTHING, Stated
 
 from .compressed import check_streams
-from .gdcm_process import pixel_array_by_gdcm
+from .decoder_process import decode
 from .geometry import EXPORT_AGAIN, image_position, orientation_of, spacing_of, to_axial
 from .hounsfield import check_bits, hounsfield
 from .image_type import check_image_type, image_type_note
-from .parse import open_dataset, quiet_pydicom
+from .kept_header import kept_header
+from .parse import open_dataset
 from .source import FileSource
 
 if TYPE_CHECKING:
@@ -32,10 +36,6 @@ if TYPE_CHECKING:
 
 # Rows x Columns x NumberOfFrames; a few kilobytes of RLE can claim far more
 MAX_PIXELS = 2**28
-# bytes; a Segmentation copies names and numbers only
-MAX_HEADER_VALUE = 2**16
-# shared and per-frame; positions are read from them, so they are kept whatever their size
-_FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
 
 # CT Image; .1 is Enhanced CT and .2 legacy converted
 _CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -49,8 +49,8 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.20": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4": "python-gdcm",
 }
-# transfer syntax, or its beginning -> pydicom's decoder to use.  pydicom would prefer GDCM, which some damaged streams
-# crash: it is used only where no other decoder can, in a subprocess.
+# transfer syntax, or its beginning -> pydicom's decoder to use, in a subprocess.  pydicom would prefer GDCM, which some
+# damaged streams crash: it is used only where no other decoder can.
 _PLUGINS = {
     "1.2.840.10008.1.2.4.50": "pillow",
     "1.2.840.10008.1.2.4.51": "pillow",
@@ -84,11 +84,15 @@ def read_slices(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
     """
     source = FileSource(Path(path), label(path, "the file"))
     opened = open_dataset(source)
-    return slices_from_dataset(opened.ds, source.label, opened.notes, stated)
+    return slices_from_dataset(opened.ds, source.label, opened.notes, stated, source.budget)
 
 
 def slices_from_dataset(
-    ds: Dataset, source: str = "Dataset", notes: tuple[str, ...] = (), stated: Stated = NOTHING
+    ds: Dataset,
+    source: str = "Dataset",
+    notes: tuple[str, ...] = (),
+    stated: Stated = NOTHING,
+    budget: Budget | None = None,
 ) -> list[CtSlice]:
     """Read all slices of a dataset, in its order.
 
@@ -97,23 +101,30 @@ def slices_from_dataset(
         source: its name in messages.
         notes: assumptions that were made before, for ``CtSlice.notes``.
         stated: facts that it does not hold.
+        budget: what the input has spent that it belongs to; None if the dataset is all of it.
 
     Raises:
         InputError: not a CT image that can be used.
         MissingDependencyError: the decoder of its pixels is not installed.
     """
-    with quiet_pydicom():
+    import_pydicom()
+    spent = budget or Budget(source)
+    with spent.working(), quiet_pydicom():
         try:
             check_is_ct(ds, source)
             check_bits(ds, source)
-            raw = _raw_frames(ds, source)
-            header = _without_pixels(ds)
+            if budget is None:
+                spent.packed = len(ds.get("PixelData") or b"")
+            raw = _raw_frames(ds, source, spent)
+            header, size = kept_header(ds, len(raw), source)
+            spent.add_header(size)
             derived = image_type_note(ds)
             notes += (derived,) if derived else ()
             return [_slice(ds, n, raw[n], source, header, notes, stated) for n in range(len(raw))]
         except (LsmsError, MemoryError):
             raise
         except Exception as error:
+            raise_if_machine(error, source)
             # e.g. an attribute whose bytes do not convert to its type
             kind = type(error).__name__
             raise InputError(f"{source}: malformed DICOM header ({kind}); {EXPORT_AGAIN}") from error
@@ -157,32 +168,13 @@ def _uid_name(uid: object, otherwise: str) -> str:
     return "absent" if not uid else str(name) if name and name != uid else otherwise
 
 
-def _without_pixels(ds: Dataset) -> Dataset:
-    """Copy the standard's elements, without pixels, overlays and large values.
-
-    Values are not parsed.  The headers of a whole series are kept in memory.
-    """
-    from pydicom import Dataset as Empty
-
-    header = Empty()
-    for element in ds.elements():
-        tag, value = element.tag, element.value
-        if tag.is_private or tag.group == 0x7FE0 or tag.group & 0xFF00 == 0x6000:
-            continue
-        if isinstance(value, (bytes, str)) and len(value) > MAX_HEADER_VALUE and tag not in _FUNCTIONAL_GROUPS:
-            continue
-        header[tag] = element
-    if hasattr(ds, "file_meta"):
-        header.file_meta = ds.file_meta
-    return header
-
-
-def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
+def _raw_frames(ds: Dataset, source: str, budget: Budget) -> NDArray[Any]:
     """Decode the stored values, integers (N, H, W), after all limits were checked on the header alone."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
     rows, columns, frames = _check_pixels(ds, source)
+    budget.add_pixels(rows * columns * frames)
     syntax = ds.file_meta.TransferSyntaxUID
     compression = _uid_name(syntax, "of an unknown kind")
     package, plugin = (
@@ -199,11 +191,12 @@ def _raw_frames(ds: Dataset, source: str) -> NDArray[Any]:
     try:
         if plugin:
             check_streams(ds, rows, columns, frames)
-        stored = pixel_array_by_gdcm(ds) if plugin == "gdcm" else pixel_array(ds, decoding_plugin=plugin or "")
+        stored = decode(ds, plugin, budget, source) if plugin else pixel_array(ds)
         return np.asarray(stored).reshape(frames, rows, columns)
-    except MemoryError:
+    except (LsmsError, MemoryError):
         raise
     except Exception as error:
+        raise_if_machine(error, source)
         # Pillow and GDCM claim to read 12-bit JPEG, and read only its 8-bit files.
         if syntax == _JPEG_12_BIT:
             message = (
@@ -236,6 +229,12 @@ def _check_pixels(ds: Dataset, source: str) -> tuple[int, int, int]:
         raise InputError(f"{source}: TransferSyntaxUID absent; set ds.file_meta.TransferSyntaxUID")
     if syntax in _UNCOMPRESSED and ds["PixelData"].is_undefined_length:
         raise InputError(f"{source}: compressed pixels, but an uncompressed TransferSyntaxUID; {EXPORT_AGAIN}")
+    size, packed = rows * columns * frames * int(ds.BitsAllocated) // 8, len(ds.PixelData)
+    if syntax in _UNCOMPRESSED and size > packed:
+        raise InputError(f"{source}: damaged or truncated pixels ({packed} of {size} bytes); {EXPORT_AGAIN}")
+    if size > inflation_limit(packed) and syntax not in _UNCOMPRESSED:
+        what = f"{size / 2**20:.0f} MiB of pixels in {packed} bytes, more than a CT image compresses"
+        raise InputError(f"{source}: {what}; export it uncompressed")
     return rows, columns, frames
 
 
@@ -257,7 +256,7 @@ def _slice(
         transposed=transposed,
         source=source,
         position_mm=float(normal @ position) if position else None,
-        sop_instance_uid=str(ds.get("SOPInstanceUID") or "") or None,
+        sop_instance_uid=str(header.get("SOPInstanceUID") or "") or None,
         frame=n,
         notes=tuple(notes),
         side_known=True,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
+from lsms_rt.reading.budget import OverBudgetError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import MAX_SLICES, MAX_VOXELS
 from lsms_rt.reading.stated import NOTHING, Stated
 
-from .archive import ArchiveTooLarge, sources_of_archive
+from .archive import sources_of_archive
 from .broken import beginning_of, may_be_broken_dicom
 from .dicomdir import sources_of_dicomdir
 from .header import Header, frames_of, header_from, header_of
@@ -69,7 +70,7 @@ def read_file(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
 
 def read_files(paths: Sequence[Path], name: str) -> list[CtSlice]:
     """Read the CT series whose files are ``paths`` as :func:`read_series`; ``name`` is its name in messages."""
-    return _read(file_sources(paths), name, None, NOTHING, None)
+    return _read(file_sources(paths, name), name, None, NOTHING, None)
 
 
 def read_archive(
@@ -110,7 +111,7 @@ class _UnreadableFiles:
     last: str = ""
 
     def __call__(self, error: InputError) -> None:
-        if isinstance(error, ArchiveTooLarge):
+        if isinstance(error, OverBudgetError):
             raise error
         if self.left_out is None:
             raise InputError(with_hint(str(error))) from error
@@ -150,7 +151,7 @@ def _slices(header: Header, assumed: tuple[str, ...], stated: Stated) -> list[Ct
         raise InputError(f"{source.label}: changed while it was read; wait until it is copied, then repeat")
     if len(header.frames) > 1:
         check_one_phase(header.frames, source.label)
-    return slices_from_dataset(opened.ds, source.label, (*opened.notes, *assumed), stated)
+    return slices_from_dataset(opened.ds, source.label, (*opened.notes, *assumed), stated, source.budget)
 
 
 def _headers(sources: Sequence[Source], name: str, unreadable: _UnreadableFiles) -> list[Header]:

@@ -7,12 +7,14 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label
+from lsms_rt.reading.budget import Budget
+from lsms_rt.reading.environment import raise_if_machine
 from lsms_rt.reading.limits import check_count, check_size
 
 # of a folder: hidden files and folders too, which are walked over
@@ -35,6 +37,10 @@ class Source(Protocol):
     def named_dicom(self) -> bool:
         """Return whether its name ends like that of a DICOM file."""
 
+    @property
+    def budget(self) -> Budget:
+        """Return what its input has spent so far; all sources of an input share it."""
+
     def head(self) -> bytes:
         """Return the first ``HEAD_BYTES``, or all bytes of a shorter file; raises as ``open``, without a size limit."""
 
@@ -48,23 +54,33 @@ class FileSource:
 
     path: Path
     label: str
+    budget: Budget = field(default_factory=Budget, repr=False, compare=False)
 
     @property
     def named_dicom(self) -> bool:
         return ends_like_dicom(self.path.name)
 
     def head(self) -> bytes:
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             return file.read(HEAD_BYTES)
 
     def open(self, *, header_only: bool = False) -> BinaryIO:
-        file = _Clamped(self.path.open("rb", buffering=0))
+        file = _Clamped(self._opened())
         try:
-            check_size(os.fstat(file.fileno()).st_size, self.label)
+            size = os.fstat(file.fileno()).st_size
+            check_size(size, self.label)
+            self.budget.add_file(self.path, size)
         except InputError:
             file.close()
             raise
         return file
+
+    def _opened(self) -> io.FileIO:
+        try:
+            return self.path.open("rb", buffering=0)
+        except OSError as error:
+            raise_if_machine(error, self.label)
+            raise
 
 
 class _Clamped(io.BufferedReader):
@@ -83,6 +99,7 @@ class LostSource:
     path: Path
     label: str
     why: str
+    budget: Budget = field(default_factory=Budget, repr=False, compare=False)
 
     @property
     def named_dicom(self) -> bool:
@@ -103,9 +120,10 @@ def ends_like_dicom(name: str) -> bool:
     return name.lower().endswith(_ENDINGS)
 
 
-def file_sources(paths: Sequence[Path], noun: str = "file") -> list[FileSource]:
-    """Return sources for ``paths`` in their order, labeled ``file 1 of 3`` and so on."""
-    return [FileSource(p, label(p, f"{noun} {n} of {len(paths)}")) for n, p in enumerate(paths, 1)]
+def file_sources(paths: Sequence[Path], name: str, noun: str = "file") -> list[FileSource]:
+    """Return sources for the files of the input ``name`` in their order, labeled ``file 1 of 3`` and so on."""
+    budget = Budget(name)
+    return [FileSource(p, label(p, f"{noun} {n} of {len(paths)}"), budget) for n, p in enumerate(paths, 1)]
 
 
 def sources_of_folder(folder: Path, name: str) -> list[FileSource | LostSource]:
@@ -125,7 +143,7 @@ def sources_of_folder(folder: Path, name: str) -> list[FileSource | LostSource]:
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
     # As bytes, like sort in the C locale; names may be in any encoding.
-    files = file_sources([Path(path) for path in sorted(visible, key=os.fsencode)])
+    files = file_sources([Path(path) for path in sorted(visible, key=os.fsencode)], name)
     return [LostSource(file.path, file.label, why) if (why := _lost(file.path)) else file for file in files]
 
 

@@ -9,6 +9,10 @@ from pathlib import Path
 MARKER = "ZQMARKER"
 
 
+class Wrong(Exception):
+    """A result that breaks what is promised of results."""
+
+
 @dataclass(frozen=True)
 class Case:
     """`files` maps relative paths to bytes; `entry` is the file or folder that is opened."""

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from fuzzing import engines, mutate, seeds
-from fuzzing.case import MARKER, Case
+from fuzzing.case import MARKER, Case, Wrong
+from fuzzing.outputs import answer_and_write
 
 # A small file that takes longer hangs.
-SECONDS = 10.0
+SECONDS = 20.0
 # Characters of a message that is called one line.
 LONGEST = 600
 # Bytes that reading may add; the inputs are a few kilobytes.
@@ -38,10 +39,6 @@ FAILURES = ("crash", "hang", "memory", "message", "wrong")
 
 class Hang(BaseException):
     """Raised by the alarm; no Exception, so that no reader catches it."""
-
-
-class Wrong(Exception):
-    """A result that breaks what is promised of results."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +172,7 @@ def read_slices(path: Path, messages: list[str]) -> None:
         raise Wrong("an empty list instead of an error")
     for ct in slices:
         check_slice(ct)
+    answer_and_write(slices, messages)
 
 
 def check_slice(ct: Any) -> None:

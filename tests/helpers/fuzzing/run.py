@@ -2,13 +2,15 @@
 
     python tests/helpers/fuzzing/run.py --files 20000 --engines 2000 --seed 0 --out DIR
 
-Ends with status 1 if anything failed. DIR/failures holds each case, DIR/fuzz.json the counts.
+Ends with status 1 if anything failed. DIR/failures holds each case, DIR/fuzz.json the counts, DIR/done.jsonl every
+verdict: the same command goes on where it was interrupted. Other code needs another DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import platform
@@ -28,7 +30,7 @@ from fuzzing.workers import Job, judge_all
 
 OUTCOMES = ("ok", "typed", *FAILURES)
 _PACKAGES = ("lsms-rt", "numpy", "pydicom", "pillow", "nibabel", "onnxruntime", "tokenizers", "pylibjpeg-openjpeg")
-_PACKAGES += ("pyjpegls", "python-gdcm")
+_PACKAGES += ("pyjpegls", "python-gdcm", "highdicom")
 # Files of equal failures.
 _KEPT = 20
 
@@ -75,22 +77,46 @@ class Count:
         return ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
 
 
+class Journal:
+    """The verdicts so far, one a line; a line that was cut off is written again."""
+
+    def __init__(self, path: Path) -> None:
+        self.known: dict[Job, Verdict] = {}
+        self._before, self._begin = 0.0, time.monotonic()
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                job, verdict, self._before = json.loads(line)
+                self.known[Job(*job)] = Verdict(*verdict)
+        # line by line, as an interruption keeps them
+        self._file = path.open("a", buffering=1)
+        self._file.write("\n" if self.known else "")
+
+    def add(self, job: Job, verdict: Verdict) -> None:
+        self._file.write(json.dumps([job, dataclasses.astuple(verdict), round(self.seconds(), 1)]) + "\n")
+
+    def seconds(self) -> float:
+        """Of all runs together."""
+        return self._before + time.monotonic() - self._begin
+
+
 def main() -> int:
     args = _arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(args)
-    count, begin = Count(args.out), time.monotonic()
+    count, journal = Count(args.out), Journal(args.out / "done.jsonl")
+    for job, verdict in journal.known.items():
+        count.add(job, verdict)
+    jobs = [job for job in _jobs(args) if job not in journal.known]
     for done, (job, verdict) in enumerate(judge_all(jobs, args.workers), 1):
+        journal.add(job, verdict)
         count.add(job, verdict)
         if done % 100 == 0 or done == len(jobs):
             failed = sum(map(len, count.failures.values()))
-            rate = done / (time.monotonic() - begin)
-            print(f"\r{done} of {len(jobs)} cases, {failed} failures, {rate:.0f} a second ", end="", file=sys.stderr)
+            print(f"\r{done} of {len(jobs)} cases, {failed} failures ", end="", file=sys.stderr)
     print(file=sys.stderr)
     print("\n".join(count.lines()))
     for what, cases in sorted(count.failures.items(), key=lambda item: -len(item[1])):
         print(f"{len(cases)} x {what}: {', '.join(cases[:3])}")
-    (args.out / "fuzz.json").write_text(json.dumps(_report(args, count, time.monotonic() - begin), indent=2) + "\n")
+    (args.out / "fuzz.json").write_text(json.dumps(_report(args, count, journal.seconds()), indent=2) + "\n")
     return 1 if count.failures else 0
 
 
@@ -116,7 +142,8 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
 
 def _report(args: argparse.Namespace, count: Count, seconds: float) -> dict[str, Any]:
     return {
-        "what": "damaged inputs through load_slices, damaged engines through Segmenter and one answer",
+        "what": "damaged inputs through load_slices, predict_series and the writers of PNG, SEG and NIfTI, damaged "
+        "engines through Segmenter and one answer",
         "date": datetime.date.today().isoformat(),
         "seed": args.seed,
         "seconds": round(seconds, 1),
