@@ -365,7 +365,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
         part.write_text("half")
         _ = 1 / 0
     with (
-        pytest.raises(InputError, match=r"the output cannot be written \(No space left on device\)"),
+        pytest.raises(MachineError, match=r"the output cannot be written \(No space left on device\)"),
         atomic_file(path),
     ):
         raise OSError(28, "No space left on device", str(path))
