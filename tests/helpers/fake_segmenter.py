@@ -48,11 +48,14 @@ class Halves(OneByOne):
         pass
 
 
+# Opened once, also for processes that are forked.
+_DEMO = open_directory(demo_engine())
+_TOKENIZER = Tokenizer(_DEMO.read("tokenizer.json"), _DEMO.manifest.max_tokens)
+_MANIFEST = replace(_DEMO.manifest, image_size=64, crop="none", max_batch=2, confidence=0.5, threshold=0.5)
+
+
 def fake_segmenter(**options: Any) -> Segmenter:
-    directory = open_directory(demo_engine())
-    tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
-    manifest = replace(directory.manifest, image_size=64, crop="none", max_batch=2, confidence=0.5, threshold=0.5)
-    segmenter = Segmenter.from_backend(Halves(**options), manifest, tokenizer)
+    segmenter = Segmenter.from_backend(Halves(**options), _MANIFEST, _TOKENIZER)
     segmenter.digest = "sha256:" + "0" * 64
     return segmenter
 
