@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import random
+import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_segmenter import LEFT, RIGHT, fake_run, write_arrays
+from race import hurry, work
 
 from lsms_rt.cli.predict import journal
 from lsms_rt.cli.predict.folder import RESULTS
@@ -19,18 +23,6 @@ from lsms_rt.errors import InputError
 from lsms_rt.writing import overlay
 
 SLICES = 3
-
-
-def hurry() -> None:
-    """Small pictures and quick digests: this process computes for the test alone."""
-    overlay._MIN_SIDE, journal.ROUNDS = 64, 1
-
-
-def work(paths: list[Path], text: str, out: Path, barrier: Any) -> None:
-    hurry()
-    barrier.wait()
-    with contextlib.suppress(InputError):
-        fake_run(paths, text, out)
 
 
 def masks(folder: Path) -> dict[str, bytes]:
@@ -43,7 +35,11 @@ def context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fake_segmenter"])
+    context.set_forkserver_preload(["race"])
+    # The server of Python 3.11 does not take over this process's path.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
     return context
 
 
