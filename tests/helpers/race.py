@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,17 @@ from lsms_rt.writing import overlay
 
 
 def hurry() -> None:
-    """Small pictures and quick digests: this process computes for the test alone."""
+    """Small pictures; a digest that waits a little, so that another process runs before the first line is written."""
     overlay._MIN_SIDE, journal.ROUNDS = 64, 1
+    journal._request_digest = slow_digest  # type: ignore[assignment]
+
+
+_plain_digest = journal._request_digest
+
+
+def slow_digest(salt: str, request: Sequence[object]) -> str:
+    time.sleep(0.003)
+    return _plain_digest(salt, request)
 
 
 def work(paths: list[Path], text: str, out: Path, barrier: Any) -> None:
