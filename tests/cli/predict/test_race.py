@@ -69,7 +69,8 @@ def test_every_mask_is_that_of_a_fresh_run(
         for process in processes:
             process.start()
         barrier.wait(60)
-        time.sleep(chance.uniform(0.0, 0.15))
+        wait_for_lines(out, chance.randrange(SLICES + 2), processes)
+        time.sleep(chance.uniform(0.0, 0.02))
         for process in processes:
             kills += process.is_alive()
             process.kill()
@@ -89,6 +90,17 @@ def test_every_mask_is_that_of_a_fresh_run(
                 NAME, RESULTS, *fresh[owner], *(name.replace("mask", "overlay") for name in fresh[owner]),
             }  # fmt: skip
     assert kills and wins
+
+
+def lines(out: Path) -> int:
+    return (out / NAME).read_bytes().count(b"\n") if (out / NAME).exists() else 0
+
+
+def wait_for_lines(out: Path, more: int, processes: list[Any]) -> None:
+    """Wait until the journal has some lines more, or no process writes it."""
+    end, before = time.monotonic() + 30, lines(out)
+    while lines(out) < before + more and time.monotonic() < end and any(p.is_alive() for p in processes):
+        time.sleep(0.001)
 
 
 def finish(paths: list[Path], out: Path) -> str:
