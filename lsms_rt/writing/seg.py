@@ -125,6 +125,9 @@ def _object(highdicom: Any, sources: Sources, digest: str, text: str | None, not
         content_description="; ".join(filter(None, (incomplete, NOT_FOR_DIAGNOSIS))),
         series_description=", ".join(("lsms-rt", *(("incomplete",) if incomplete else ()), NOT_FOR_DIAGNOSIS)),
     )
+    dimensions = _uid("dimensions", content)
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
     # UTF-8; ASCII is the default, which every reader supports.
     if not _is_ascii(sources, text):
         seg.SpecificCharacterSet = "ISO_IR 192"
