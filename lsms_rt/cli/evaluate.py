@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
         save_answers(arguments.answers, answers)
     figures = accuracy.to_dict()
     if arguments.json:
-        print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2))
+        print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2, allow_nan=False))
         return
     for name, value in figures.items():
         if isinstance(value, dict):

@@ -93,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     if request.output is not None and not arguments.json:
         folder = request.output if arguments.names else "the output folder"
         print(f"overlays, masks and results.json are in {folder}")
+    if report.error is not None:
+        raise report.error
     return ExitCode.DONE if report.is_complete and not report.not_written else ExitCode.PARTIAL
 
 

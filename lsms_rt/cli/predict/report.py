@@ -24,6 +24,7 @@ class Report:
         not_written: one message per file that could not be written.
         resumed: number of slices that an earlier run had finished.
         kept: one message per file that was changed by hand, and renamed.
+        error: the first unexpected error, to be raised once the rest is told; None if there was none.
     """
 
     engine: str
@@ -36,6 +37,7 @@ class Report:
     not_written: list[str] = field(default_factory=list)
     resumed: int = 0
     kept: list[str] = field(default_factory=list)
+    error: Exception | None = None
 
     @property
     def is_complete(self) -> bool:

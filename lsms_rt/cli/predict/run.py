@@ -83,9 +83,19 @@ class _Run:
     def all(self) -> Report:
         for number, path in enumerate(self.inputs, 1):
             with about(self._prefix(number)):
-                self._input(number, path)
+                try:
+                    self._input(number, path)
+                except LsmsError:
+                    # of the output folder, so of all inputs
+                    raise
+                except Exception as error:
+                    # A fault of ours: told at the end, when the other inputs are done.
+                    self.report.error = self.report.error or error
+                    self.report.not_computed.append(f"{self._prefix(number)}unexpected {type(error).__name__}")
         report = self.report
         if not report.results:
+            if report.error is not None:
+                raise report.error
             if len(self.failures) == 1:
                 raise self.failures[0]
             reasons = "; ".join((*report.not_read, *report.not_computed, *report.not_written))
@@ -126,15 +136,15 @@ class _Run:
         if self.request.output is not None and self.folder is None:
             self.folder = self.stack.enter_context(OutputFolder(self.request.output, self._identity()))
         answers: list[Answer] = []
+        first, self.count = self.count, self.count + len(slices)
         try:
-            for answer in self.progress(self._answers(number, slices), len(slices)):
+            for answer in self.progress(self._answers(number, first, slices), len(slices)):
                 answers.append(answer)
                 report.results.append(answer.record)
         except (LsmsError, MemoryError) as error:
             # The slices' files cannot be written.
             self.failures.append(own_error(error))
             report.not_written.append(f"{self._prefix(number)}{self.failures[-1]}")
-        self.count += len(slices)
         if not answers:
             return
         row = series_summary(number, answers, left_out, len(slices) - len(answers))
@@ -151,9 +161,9 @@ class _Run:
         stated = asdict(request.stated)
         return [__version__, self.segmenter.digest, self.text, stated, request.series, names_shown(), paths]
 
-    def _answers(self, number: int, slices: list[CtSlice]) -> Iterator[Answer]:
-        """Yield the answers of one input's slices."""
-        known = [self._known(number, self.count + n, ct) for n, ct in enumerate(slices)]
+    def _answers(self, number: int, first: int, slices: list[CtSlice]) -> Iterator[Answer]:
+        """Yield the answers of one input's slices, which are numbered from ``first``."""
+        known = [self._known(number, first + n, ct) for n, ct in enumerate(slices)]
         self.report.resumed += sum(answer is not None for answer in known)
         remaining = [ct for ct, answer in zip(slices, known, strict=True) if answer is None]
         failed = 0
@@ -168,7 +178,7 @@ class _Run:
                 try:
                     if isinstance(result, LsmsError):
                         raise result
-                    record = _record(result, number, self.count + n)
+                    record = _record(result, number, first + n)
                 except LsmsError as error:
                     failed += 1
                     self._not_computed(number, slices[n].source, error, failed)

@@ -13,9 +13,8 @@ from predictions import SLICES, TEXT, predict
 from lsms_rt.cli.predict import run as run_module
 from lsms_rt.cli.predict import slices as slices_module
 from lsms_rt.cli.predict.summary import lines
-from lsms_rt.errors import EngineError, EngineInvalidError, MachineError
+from lsms_rt.errors import EngineError, MachineError
 from lsms_rt.segmentation import Segmentation
-from lsms_rt.writing.answer import Answer
 
 
 def test_every_result_names_its_input(tmp_path: Path) -> None:
@@ -170,7 +169,25 @@ def test_an_incomplete_series_says_so_wherever_it_goes(
             assert "incomplete: 1 image not read" in texts[0] and "incomplete: 1 image not read" in texts[2]
 
 
+def test_a_fault_of_ours_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, load = write_arrays(tmp_path / "in", 3), run_module.load_slices
+
+    def broken(path: Path, **options: object) -> object:
+        if path.name == "1.npy":
+            raise ZeroDivisionError("DOE^JOHN")
+        return load(path)
+
+    monkeypatch.setattr(run_module, "load_slices", broken)
+    assert predict(*paths, "--text", TEXT, "-o", tmp_path / "out") == 1
+    out, err = capsys.readouterr()
+    assert "input 3: " in out and "not computed: input 2: unexpected ZeroDivisionError" in err and "DOE" not in err
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(record["input"], record["number"]) for record in document["results"]] == [(1, 0), (3, 1)]
+    assert predict(paths[1], "--text", TEXT) == 1
+
+
 def test_an_answer_without_a_folder_needs_no_files(tmp_path: Path) -> None:
     report = fake_run(write_arrays(tmp_path / "in", 1))
     assert "mask" not in report.results[0] and report.is_complete
-    assert issubclass(EngineInvalidError, EngineError) and Answer
