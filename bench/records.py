@@ -82,10 +82,10 @@ def write(path: Path, record: Record) -> None:
     """Write a record; rows of plain values take one line each, so that a changed row is a changed line."""
     rows = record.get("rows")
     if not (isinstance(rows, list) and rows and all(_is_flat(row) for row in rows)):
-        write_text(path, json.dumps(record, indent=1) + "\n")
+        write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
         return
-    rest = json.dumps({name: value for name, value in record.items() if name != "rows"}, indent=1)
-    body = ",\n".join(json.dumps(row) for row in rows)
+    rest = json.dumps({name: value for name, value in record.items() if name != "rows"}, indent=1, allow_nan=False)
+    body = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
     write_text(path, f'{rest.removesuffix("}").rstrip()},\n "rows": [\n{body}\n]}}\n')
 
 
@@ -126,7 +126,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def put(record: Record, table: str, options: argparse.Namespace) -> None:
-    """Print and write a record as :func:`add_output_options` asks for."""
-    print(json.dumps(record, indent=1) if options.json else table)
+    """Write and print a record as :func:`add_output_options` asks for."""
     if options.output:
         write(options.output, record)
+    print(json.dumps(record, indent=1, allow_nan=False) if options.json else table)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lsms_rt.atomic import move_folder
 from lsms_rt.digest import sha256
-from lsms_rt.engine.manifest import EngineDirectory, Manifest, open_directory, write_manifest
+from lsms_rt.engine.manifest import MANIFEST, EngineDirectory, Manifest, open_directory, write_manifest
 from lsms_rt.errors import EngineError, InputError
 
 
@@ -46,11 +46,16 @@ def check_output(output: Path, force: bool, report: Path | None = None) -> None:
         raise InputError(f"{output} exists; choose another -o, or add --force to replace it")
     if output.exists():
         try:
-            open_directory(output)
+            engine = open_directory(output)
         except EngineError as error:
             raise InputError(
                 f"{output} exists and is not an engine, so it is not replaced; choose another -o"
             ) from error
+        others = {path.name for path in output.iterdir()} - {MANIFEST, *engine.manifest.files}
+        if others:
+            raise InputError(
+                f"{output} holds {len(others)} files that are not the engine's and would be deleted with it; move them"
+            )
     if report is not None and report.resolve().is_relative_to(output.resolve()):
         raise InputError(f"--report {report} is inside the engine; choose a file outside {output}")
 

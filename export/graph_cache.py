@@ -18,7 +18,7 @@ from pathlib import Path
 import lsms_rt
 from lsms_rt.atomic import atomic_file
 from lsms_rt.digest import sha256, sha256_of_file, sha256_of_json
-from lsms_rt.errors import InputError
+from lsms_rt.errors import LsmsError
 from lsms_rt.machine.cache import cache_folder
 from lsms_rt.model import LSMS
 
@@ -101,7 +101,7 @@ def _write(path: Path, graphs: Graphs) -> None:
             file.write(json.dumps(header).encode() + b"\n")
             file.writelines(graphs.values())
         _evict(path.parent)
-    except (InputError, OSError) as error:
+    except (LsmsError, OSError) as error:
         log.warning("the exported graphs are not cached: %s", getattr(error.__cause__ or error, "strerror", error))
 
 

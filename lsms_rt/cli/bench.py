@@ -164,7 +164,11 @@ def run_compare(arguments: argparse.Namespace) -> int:
     a, b = read(arguments.a), read(arguments.b)
     differences, cautions = compare(a, b, arguments.noise)
     if arguments.json:
-        print(json.dumps({"differences": [row.to_dict() for row in differences], "cautions": cautions}, indent=2))
+        print(
+            json.dumps(
+                {"differences": [row.to_dict() for row in differences], "cautions": cautions}, indent=2, allow_nan=False
+            )
+        )
     else:
         print(compare_table(differences))
         for caution in cautions:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     folder = arguments.output
     rows = run_demo(folder)
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows, indent=2, allow_nan=False))
         return
     print("Three synthetic slices and a real one; the weights were trained on synthetic CT:\n")
     for row in rows:
@@ -95,7 +95,7 @@ def run_demo(folder: Path) -> list[dict[str, Any]]:
             images.append(image)
             rows.append(_row(result, truth))
     _sheet(images).save(folder / "demo.png")
-    (folder / "demo.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (folder / "demo.json").write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n")
     return rows
 
 

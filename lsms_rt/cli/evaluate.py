@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     lines = reference_lines(arguments.dataset, rows)
     if arguments.json:
         figures = accuracy.to_dict() | {"reference_lines": lines}
-        print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2))
+        print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2, allow_nan=False))
         return
     print("\n".join([*_figures(accuracy), *_lines(lines), *_tables(accuracy)]))
 

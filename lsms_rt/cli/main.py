@@ -1,20 +1,22 @@
 """Entry point of ``lsms-rt COMMAND``: dispatch, logging, error messages and exit codes.
 
-Exit codes: 0 success, 2 bad usage or input, 3 something is missing on this machine, 4 engine rejected, 5 partial
-success: some files could not be read or written.
+Exit codes: 0 success, 1 unexpected error, 2 bad usage or input, 3 this machine cannot do it (something is missing, or
+the disk is full), 4 engine rejected, 5 partial success: some files could not be read, computed or written, 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO, cast
 
+from lsms_rt.atomic import MACHINE_FAILURES
 from lsms_rt.errors import DatasetError, LsmsError
 from lsms_rt.privacy import label, show_names
 
@@ -22,7 +24,7 @@ from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
-from .terminal import status
+from .terminal import UntilClosed, prefixed, status
 
 COMMANDS: tuple[Command, ...] = (
     build.COMMAND,
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # `predict` and `convert` read patients' files, so they hide names.
     names = getattr(arguments, "names", True)
     show_names(names)
-    with _logging_to_stderr(arguments.log_level):
+    with _pipes_may_close(), _logging_to_stderr(arguments.log_level):
         try:
             code = arguments.run(arguments) or ExitCode.DONE
             sys.stdout.flush()
@@ -84,17 +86,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Deduplicate(logging.Filter):
-    """Drops repeated messages: a series logs the same one for every slice."""
+    """Names the input of a message, and drops repeated ones: a series logs the same one for every slice."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
+        text = prefixed(record.getMessage())
+        record.msg, record.args = text, None
         new = text not in self.seen
         self.seen.add(text)
         return new
+
+
+@contextmanager
+def _pipes_may_close() -> Iterator[None]:
+    """Keep the exit code, and finish the work, where the program that reads our output ends."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, UntilClosed(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 @contextmanager
@@ -135,10 +149,6 @@ def _explain(error: Exception, names: bool) -> int:
             if len(error.problems) > MAX_PROBLEMS:
                 status(f"  ... and {len(error.problems) - MAX_PROBLEMS} more")
         return error.exit_code
-    if isinstance(error, BrokenPipeError):
-        # The program that read our output has ended; not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = error.name.partition(".")[0]
         install = EXTRAS.get(package, package)
@@ -148,7 +158,7 @@ def _explain(error: Exception, names: bool) -> int:
     if isinstance(error, OSError):
         name = label(error.filename, "a file") if error.filename else "a file"
         status(f"error: {name}: {error.strerror or type(error).__name__}")
-        return ExitCode.BAD_INPUT
+        return ExitCode.MACHINE if error.errno in MACHINE_FAILURES else ExitCode.BAD_INPUT
     what = f": {' '.join(str(error).split())}" if names else ""
     status(f"error: unexpected {type(error).__name__}{what} (--debug shows where, --names shows the message)")
     return ExitCode.FAILED

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
 
 Item = TypeVar("Item")
 PHASE_WIDTH = 60
@@ -13,6 +15,57 @@ PHASE_WIDTH = 60
 def status(message: str) -> None:
     """Print a line to stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+_about = ""
+
+
+@contextmanager
+def about(prefix: str) -> Iterator[None]:
+    """Begin every logged message with ``prefix``, which says what it is about."""
+    global _about
+    before, _about = _about, prefix
+    try:
+        yield
+    finally:
+        _about = before
+
+
+def prefixed(message: str) -> str:
+    """Return a message with what it is :func:`about`."""
+    return _about + message
+
+
+class UntilClosed:
+    """A text stream that takes no more, silently, once the program that reads it has ended; ours goes on.
+
+    All else is that of the stream.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Send the rest to nowhere, with what the stream still holds."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
 
 def is_interactive() -> bool:

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from lsms_rt.atomic import move_folder, unwritable, work_folder
-from lsms_rt.errors import InputError
+from lsms_rt.errors import MachineError
 from lsms_rt.model import LSMS
 
 from .recipe import Stage
@@ -134,7 +134,7 @@ def save_checkpoint(model: LSMS, folder: Path, tokenizer: Path, texts: dict[str,
         texts: file name -> content.
 
     Raises:
-        InputError: it cannot be written; the checkpoint that was there is kept.
+        InputError, MachineError: it cannot be written; the checkpoint that was there is kept.
     """
     from safetensors import SafetensorError
 
@@ -149,7 +149,7 @@ def save_checkpoint(model: LSMS, folder: Path, tokenizer: Path, texts: dict[str,
         raise unwritable(error) from error
     except SafetensorError as error:
         # its only reason at this place is a file that cannot be written
-        raise InputError(f"the weights cannot be written ({error}); free some disk space") from error
+        raise MachineError(f"the weights cannot be written ({error}); free some disk space") from error
 
 
 def line_of(updates: int, stage: str, found: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from .result import MeasuredResult
 
 NOTHING_FOUND = "nothing found"
 SIDE_UNKNOWN = "left and right not stated by the input"
+# In files that others than the caller open.
+NOT_FOR_DIAGNOSIS = "research, not for diagnosis"
 
 
 def size_text(pixels: int, area_mm2: float | None) -> str:
@@ -27,6 +29,13 @@ def finding_text(pixels: int, area_mm2: float | None, mean_hu: float | None) -> 
 def count_text(found: int, slices: int) -> str:
     """Return in how many slices of a series something was found."""
     return f"found in {found} of {slices} slices" if found else f"{NOTHING_FOUND} in {slices} slices"
+
+
+def incomplete_text(not_read: int) -> str:
+    """Return that a series is not complete, for every file of it that travels on; "" if it is."""
+    if not not_read:
+        return ""
+    return f"incomplete: {not_read} {'image' if not_read == 1 else 'images'} not read"
 
 
 def caption_of(result: MeasuredResult, truth: np.ndarray | None, include_text: bool) -> str:

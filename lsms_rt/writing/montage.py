@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,11 +31,15 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
 
     count = min(MAX_TILES, len(answers))
     chosen = [answers[n] for n in np.unique(np.linspace(0, len(answers) - 1, count).round().astype(int))]
+    if not all(answer.ct.side_known for answer in chosen):
+        footer += f"; {SIDE_UNKNOWN}"
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
-    width, height = columns * (SIDE + GAP), rows * (SIDE + LINE + GAP) + LINE
-    canvas = Image.new("RGB", (width, height), (18, 18, 18))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
+    font = ImageFont.load_default(size=13)
+    width, top_of_footer = columns * (SIDE + GAP), rows * (SIDE + LINE + GAP)
+    footer_lines = textwrap.wrap(footer, max(10, int((width - 8) / font.getlength("abcdefghij lmn op") * 17)))
+    canvas = Image.new("RGB", (width, top_of_footer + len(footer_lines) * LINE), (18, 18, 18))
+    draw = ImageDraw.Draw(canvas)
     for number, answer in enumerate(chosen):
         left, top = number % columns * (SIDE + GAP), number // columns * (SIDE + LINE + GAP)
         ct = answer.ct
@@ -44,9 +49,8 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
             # the patient's right
             draw.text((left + 4, top + SIDE // 2), "R", font=font, fill=(235, 235, 235))
         draw.text((left + 4, top + SIDE + 2), _caption(answer), font=font, fill=(235, 235, 235))
-    if not all(answer.ct.side_known for answer in chosen):
-        footer += f"; {SIDE_UNKNOWN}"
-    draw.text((4, height - LINE), footer, font=font, fill=(150, 150, 150))
+    for number, line in enumerate(footer_lines):
+        draw.text((4, top_of_footer + number * LINE), line, font=font, fill=(150, 150, 150))
     canvas.save(path, format="PNG")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, MissingDependencyError
 
+from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
 from .positions import check_one_stack, position_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MAX_UNEVENNESS = 0.1
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
+def write_nifti(results: Sequence[Result], path: str | PathLike[str], *, not_read: int = 0) -> None:
     """Write the masks of one series or volume as a volume of uint8, 0 and 1.
 
     The volume of a NIfTI input has its shape and affine; slices without a result are 0.  The volume of a DICOM series
@@ -34,6 +35,8 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
     Args:
         results: Segmentations of NIfTI or DICOM slices.
         path: the file to write, .nii or .nii.gz.
+        not_read: number of images of the series without a result; the header's description states that it is
+            incomplete.
 
     Raises:
         InputError: images of other formats, results that do not belong together, slices at uneven steps, or a file that
@@ -58,7 +61,9 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str]) -> None:
     # The qform cannot represent a shear; some readers use only the qform.
     if _is_rigid(affine):
         image.set_qform(affine, code=1)
-    with atomic_file(path) as part:
+    # at most 79 characters
+    image.header["descrip"] = "; ".join(filter(None, (incomplete_text(not_read), NOT_FOR_DIAGNOSIS)))
+    with atomic_file(path, durable=True) as part:
         nibabel.save(image, part)
 
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import importlib
+import uuid
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lsms_rt import __version__
 from lsms_rt.atomic import atomic_file
+from lsms_rt.digest import sha256, sha256_of_json
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
 from lsms_rt.reading.quiet import quiet_pydicom
 
+from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
 from .headers import TEXTS
 from .sources import Sources, sources_of
 
 if TYPE_CHECKING:
     from .result import Result
 
-SERIES_DESCRIPTION = "lsms-rt, research, not for diagnosis"
 # above the numbers that scanners use
 SERIES_NUMBER = 1000
 # characters of SegmentDescription, an ST
 MAX_TEXT = 1024
+# of the UIDs that are derived from content
+NAMESPACE = uuid.UUID("6b6f3e0c-5f0e-4c0a-9a4e-0d5d9b6c7a21")
 
 
 def write_seg(
@@ -33,11 +39,13 @@ def write_seg(
     engine_digest: str,
     include_text: bool = False,
     write_empty: bool = False,
+    not_read: int = 0,
 ) -> bool:
     """Write the masks of one series, for one sentence, as a binary SEG with one segment.
 
     The object refers to all slices of ``results`` and has one frame per slice in which something was found.  Patient
-    and study are those of the images.
+    and study are those of the images.  Its UIDs are derived from what it holds: the same results give the same UIDs, so
+    that an archive does not collect duplicates.
 
     Args:
         results: Segmentations of DICOM slices.
@@ -45,6 +53,8 @@ def write_seg(
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
         include_text: write the sentence into SegmentDescription; it may contain a patient's data.
         write_empty: if nothing was found, write an object with one empty frame, of the first slice.
+        not_read: number of images of the series without a result; ContentDescription and SeriesDescription state that
+            the object is incomplete.
 
     Returns:
         Whether the file was written: not if nothing was found, without ``write_empty``.
@@ -52,6 +62,7 @@ def write_seg(
     Raises:
         InputError: images that are not DICOM, headers without required attributes, results that do not belong together,
             or a file that cannot be written.
+        MachineError: the machine failed while writing (disk full).
         MissingDependencyError: highdicom is not installed.
     """
     results = list(results)
@@ -68,8 +79,8 @@ def write_seg(
         raise MissingDependencyError(message) from error
     with quiet_pydicom("highdicom"):
         try:
-            seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text)
-            with atomic_file(path) as part:
+            seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text, not_read)
+            with atomic_file(path, durable=True) as part:
                 seg.save_as(part, enforce_file_format=True)
         except (LsmsError, MemoryError):
             raise
@@ -81,8 +92,10 @@ def write_seg(
     return True
 
 
-def _object(highdicom: Any, sources: Sources, digest: str, text: str | None) -> Any:
+def _object(highdicom: Any, sources: Sources, digest: str, text: str | None, not_read: int) -> Any:
     """Build the object in memory; ``digest`` in hexadecimal."""
+    incomplete = incomplete_text(not_read)
+    content = _content_of(sources, digest, text, incomplete)
     segment = _segment(highdicom, digest)
     if text is not None:
         segment.SegmentDescription = text
@@ -96,9 +109,9 @@ def _object(highdicom: Any, sources: Sources, digest: str, text: str | None) -> 
         masks,
         segmentation_type="BINARY",
         segment_descriptions=[segment],
-        series_instance_uid=highdicom.UID(),
+        series_instance_uid=_uid("series", content),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
+        sop_instance_uid=_uid("instance", content),
         instance_number=1,
         manufacturer="lsms-rt",
         manufacturer_model_name="lsms-rt",
@@ -108,13 +121,29 @@ def _object(highdicom: Any, sources: Sources, digest: str, text: str | None) -> 
         plane_positions=positions,
         omit_empty_frames=True,
         content_label="LESION",
-        content_description="research, not for diagnosis",
-        series_description=SERIES_DESCRIPTION,
+        # an LO, too
+        content_description="; ".join(filter(None, (incomplete, NOT_FOR_DIAGNOSIS))),
+        series_description=", ".join(("lsms-rt", *(("incomplete",) if incomplete else ()), NOT_FOR_DIAGNOSIS)),
     )
+    dimensions = _uid("dimensions", content)
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
     # UTF-8; ASCII is the default, which every reader supports.
     if not _is_ascii(sources, text):
         seg.SpecificCharacterSet = "ISO_IR 192"
     return seg
+
+
+def _content_of(sources: Sources, digest: str, text: str | None, incomplete: str) -> str:
+    """Return a digest of all that makes one object differ from another; of the sentence, only what is in the object."""
+    images = [(str(image.SOPInstanceUID), str(image.SeriesInstanceUID)) for image in sources.images]
+    pixels = sha256(np.packbits(sources.masks).tobytes())
+    return sha256_of_json([__version__, digest, text, incomplete, images, list(sources.masks.shape), pixels])
+
+
+def _uid(kind: str, content: str) -> str:
+    """Return a UID derived from a UUID, as the standard describes them (PS3.5, B.2)."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, f'{kind} {content}').int}"
 
 
 def _segment(highdicom: Any, digest: str) -> Any:

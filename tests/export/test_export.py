@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from lsms_rt.data import demo_checkpoint
+from lsms_rt.data import demo_checkpoint, demo_engine
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.backend import FEATURES
 from lsms_rt.errors import EngineError, InputError
@@ -98,11 +99,16 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
         build_engine(BuildOptions(), tmp_path / "precious")
     with pytest.raises(InputError, match="is not an engine"):
         build_engine(BuildOptions(force=True), tmp_path / "precious")
+    engine = Path(shutil.copytree(demo_engine(), tmp_path / "mine.engine"))
+    (engine / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds 1 files that are not the engine's"):
+        build_engine(BuildOptions(force=True), engine)
+    assert (engine / "notes.txt").read_text() == "mine"
     with pytest.raises(InputError, match="multiple of 32"):
         build_engine(BuildOptions(image_size=100), tmp_path / "new.engine")
     with pytest.raises(InputError, match="--max-batch 0"):
         build_engine(BuildOptions(max_batch=0), tmp_path / "new.engine")
-    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.engine", "precious"]
 
 
 def test_a_checkpoint_without_a_tokenizer_or_config_value_is_refused(tmp_path: Path) -> None:

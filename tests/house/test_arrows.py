@@ -30,7 +30,7 @@ ARROWS = {
     "preprocess": {"body", "ct_slice", "errors"},
     "postprocess": {"ct_slice", "errors", "preprocess"},
     "reading": {"ct_slice", "errors", "privacy"},
-    "writing": {"atomic", "ct_slice", "errors", "postprocess", "reading"},
+    "writing": {"atomic", "ct_slice", "digest", "errors", "postprocess", "reading"},
     "engine": {"atomic", "body", "digest", "errors", "machine"},
     "segmentation": {"atomic", "ct_slice", "postprocess", "writing"},
     "segmenter": {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, MachineError
 from lsms_rt.model import LSMS, LsmsConfig, TextConfig, preset
 from lsms_rt.tokenizer import Tokenizer
 from lsms_rt.training.batches import Sampler, Shape
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_state_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(InputError, match="free some disk space"):
+    with pytest.raises(MachineError, match="free some disk space"):
         run.save()
     assert (tmp_path / STATE).read_bytes() == b"the state before"
     assert not list(tmp_path.glob("*.part*"))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from small_dataset import read_table, write_dataset, write_table
 
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, MachineError
 from lsms_rt.model import LSMS, LsmsConfig, TextConfig, preset
 from lsms_rt.pytorch import open_checkpoint
 from lsms_rt.tokenizer import Tokenizer, words_of
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(LSMS, "save_pretrained", full)
-    with pytest.raises(InputError, match="free some disk space"):
+    with pytest.raises(MachineError, match="free some disk space"):
         save_checkpoint(model, tmp_path / "best", words, {"note.txt": "second"})
     assert (tmp_path / "best/note.txt").read_text() == "first"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "words.json"]

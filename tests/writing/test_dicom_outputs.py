@@ -304,6 +304,45 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
         write_seg([long], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
 
 
+def test_an_archive_gets_the_same_object_once(tmp_path: Path) -> None:
+    """Equal results have equal UIDs; all that is seen in the object changes them, and nothing else does."""
+    pytest.importorskip("highdicom")
+
+    def uids(results: list[Any], **changes: Any) -> tuple[str, ...]:
+        write_seg(results, tmp_path / "a.dcm", **{"engine_digest": DIGEST} | changes)
+        seg = read_seg(tmp_path / "a.dcm")
+        return seg.SOPInstanceUID, seg.SeriesInstanceUID, seg.DimensionOrganizationSequence[0].DimensionOrganizationUID
+
+    first = answers(along_z(0, 3))
+    same = uids(first)
+    assert len(set(same)) == 3 and all(uid.startswith("2.25.") and len(uid) <= 64 for uid in same)
+    assert uids(first) == same
+    # The sentence is not in the object, so it cannot be guessed from the UIDs either.
+    assert uids([answer(result.ct, n, text="the cyst") for n, result in enumerate(first)]) == same
+    others = [
+        uids(first, engine_digest="sha256:" + "f" * 64),
+        uids(first, include_text=True),
+        uids(first, not_read=1),
+        uids(answers(along_z(0, 3), empty=(1,))),
+        uids(answers(along_z(0, 3), SeriesInstanceUID="1.2.77.9")),
+        uids(answers(along_z(0, 3, 6))),
+    ]
+    assert len({uid for found in (same, *others) for uid in found}) == 3 * 7
+
+
+def test_an_incomplete_object_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    for count, words in (
+        (0, ""),
+        (1, "incomplete: 1 image not read; "),
+        (20_000, "incomplete: 20000 images not read; "),
+    ):
+        write_seg(answers(along_z(0)), tmp_path / "a.dcm", engine_digest=DIGEST, not_read=count)
+        seg = read_seg(tmp_path / "a.dcm")
+        assert seg.ContentDescription == words + "research, not for diagnosis" and len(seg.ContentDescription) <= 64
+        assert ("incomplete" in seg.SeriesDescription) is (count > 0)
+
+
 @pytest.mark.parametrize(
     ("character_set", "name"),
     [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "Jörg^北"), ("ISO_IR 144", "Ирина^Щукина")],
@@ -366,7 +405,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
         part.write_text("half")
         _ = 1 / 0
     with (
-        pytest.raises(InputError, match=r"the output cannot be written \(No space left on device\)"),
+        pytest.raises(MachineError, match=r"the output cannot be written \(No space left on device\)"),
         atomic_file(path),
     ):
         raise OSError(28, "No space left on device", str(path))

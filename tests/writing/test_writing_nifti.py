@@ -55,6 +55,14 @@ def check_places(results: list[Segmentation], headers: list[Dataset], path: Path
     assert slices == set(range(len(results)))
 
 
+def test_an_incomplete_volume_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    for count, words in ((0, ""), (20_000, "incomplete: 20000 images not read; ")):
+        write_nifti(answers(along_z(0, 3)), tmp_path / "a.nii", not_read=count)
+        text = read_nifti(tmp_path / "a.nii").header["descrip"].item().decode()
+        assert text == words + "research, not for diagnosis" and len(text) < 80
+
+
 @pytest.mark.parametrize("orientation", [*ORIENTATIONS, TILTED])
 def test_nifti_of_a_series(tmp_path: Path, orientation: list[float]) -> None:
     pytest.importorskip("nibabel")

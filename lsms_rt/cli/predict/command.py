@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from ..terminal import progress_bar, status
 from .request import Request
 
 if TYPE_CHECKING:
-    from .run import Report
+    from .report import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,16 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
     if request.output is not None and not arguments.json:
         folder = request.output if arguments.names else "the output folder"
         print(f"overlays, masks and results.json are in {folder}")
-    return ExitCode.PARTIAL if report.not_read or report.not_written else ExitCode.DONE
+    if report.error is not None:
+        raise report.error
+    return ExitCode.DONE if report.is_complete and not report.not_written else ExitCode.PARTIAL
 
 
 def _print_results(report: Report, as_json: bool) -> None:
     from .summary import lines
 
     if as_json:
-        print(json.dumps(report.to_dict(), indent=2))
+        print(report.to_json())
         return
-    for line in lines(report.results, report.series):
+    for line in lines(report.results, report.series, report.inputs > 1):
         print(line)
 
 
@@ -116,8 +117,12 @@ def _print_remarks(report: Report) -> None:
             status(f"warning: {note}; they were ignored")
     for reason in report.not_read:
         status(f"not read: {reason}")
+    for reason in report.not_computed:
+        status(f"not computed: {reason}")
     for reason in report.not_written:
         status(f"not written: {reason}")
+    for message in report.kept:
+        status(f"warning: {message}")
     if report.resumed:
         status(f"{report.resumed} slices already done, skipped")
 

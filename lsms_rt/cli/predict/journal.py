@@ -1,124 +1,173 @@
-"""Record of finished slices in the output folder, so that an interrupted command resumes."""
+"""Record of what was written into an output folder, so that an interrupted command resumes and nothing is mixed."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lsms_rt.atomic import unwritable, write_text
-from lsms_rt.ct_slice import CtSlice
-from lsms_rt.digest import sha256, sha256_of_file
+from lsms_rt.atomic import sync
 from lsms_rt.errors import InputError
-from lsms_rt.writing.answer import Answer
+
+from .lock import LOCK_FILE, lock
 
 NAME = "progress.jsonl"
-FORMAT = 1
-FILES = ("mask", "overlay")
+FORMAT = 2
+# The header is shorter.
+HEAD_BYTES = 4096
+# Makes it slow to guess the sentence and the paths from the request's digest.
+ROUNDS = 200_000
+FOREIGN = "the output folder is not empty and holds no results of this command; choose an empty or new folder with -o"
 
 
 class Journal:
-    """One JSON line per finished slice, after a header line that identifies the request.
+    """JSON lines: a header that identifies the request, then one line per finished slice or file.
 
-    The header is a digest of engine, sentence, window and so on.  A slice is identified by its number and pixels, its
-    files by their digests: slices that changed, and files that another run overwrote, are computed again.
+    Every line holds the request's digest, and lines of other requests are ignored.  The journal is locked while it is
+    open.  A line is written before its files get their names: a file whose digest is in no line is not ours.
+
+    Args:
+        folder: an existing folder.
+        request: everything that the answers depend on, in plain types.
+
+    Attributes:
+        salt: of the folder's digests.
+        digests: name of a file -> all digests that files of this name had.
+
+    Raises:
+        InputError: another run has the lock, or the folder holds other files or results of another request.
+        OSError: the journal cannot be written.
     """
 
-    def __init__(self, folder: Path, request: str) -> None:
-        """Open or create the journal of ``folder``.
-
-        Raises:
-            InputError: the folder holds other files or results of another request, or cannot be written.
-        """
-        self.folder, self._file = folder, folder / NAME
-        self._done: dict[str, dict[str, Any]] = {}
+    def __init__(self, folder: Path, request: Sequence[object]) -> None:
+        self.digests: dict[str, set[str]] = {}
+        self._records: dict[str, dict[str, Any]] = {}
+        self._file = _open(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Partial files of a run that was killed while writing.
-            for part in folder.glob(".*.part*"):
-                part.unlink(missing_ok=True)
-            if self._file.exists():
-                self._read(request)
-            elif any(folder.iterdir()):
-                raise InputError(
-                    "the output folder is not empty and holds no results of this command; choose an empty or new "
-                    "folder with -o"
-                )
-            else:
-                write_text(self._file, json.dumps({"request": request, "format": FORMAT}) + "\n")
-        except OSError as error:
-            raise unwritable(error) from error
+            self._unlock = lock(self._file.fileno(), folder)
+            try:
+                self._read_or_start(folder, request)
+            except BaseException:
+                self._unlock()
+                raise
+        except BaseException:
+            self._file.close()
+            raise
 
-    def _read(self, request: str) -> None:
-        first, *lines = self._file.read_text(encoding="utf-8", errors="replace").split("\n")
-        head = _parsed(first)
-        if head.get("request") != request or head.get("format") != FORMAT:
+    def _read_or_start(self, folder: Path, request: Sequence[object]) -> None:
+        self._file.seek(0)
+        first = self._file.read(HEAD_BYTES)
+        if not first:
+            # Created a moment ago, by this run or by one that ended at once.
+            if {path.name for path in folder.iterdir()} - {NAME, LOCK_FILE}:
+                raise InputError(FOREIGN)
+            self.salt = secrets.token_hex(16)
+            self._request = _request_digest(self.salt, request)
+            self._append({"format": FORMAT, "salt": self.salt})
+            sync(folder / NAME)
+            sync(folder)
+            return
+        head = _parsed(first.partition(b"\n")[0].decode("utf-8", "replace"))
+        self.salt = str(head.get("salt"))
+        self._request = _request_digest(self.salt, request)
+        if head.get("request") != self._request or head.get("format") != FORMAT:
             raise InputError(
                 "the output folder holds results of another input, sentence, engine, window, version or --names "
                 "setting; choose another folder with -o"
             )
+        _, *lines = (first + self._file.readall()).decode("utf-8", "replace").split("\n")
         for line in lines:
-            entry = _parsed(line)
-            if isinstance(entry.get("record"), dict) and isinstance(entry.get("files"), dict):
-                self._done[str(entry.get("key"))] = entry
+            self._take(_parsed(line))
         # A line that was cut off must not merge with the next one.
         if lines[-1:] != [""]:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write("\n")
+            self._write(b"\n")
 
-    def known(self, number: int, ct: CtSlice, text: str) -> Answer | None:
-        """Return the answer of an earlier run for this slice; None if there is none or its files have changed."""
-        # Without entries there is no need to hash the pixels, which `add` will do.
-        entry = self._done.get(_key(number, ct)) if self._done else None
-        if entry is None:
-            return None
-        # The file may have another label in this run.
-        record = entry["record"] | {"source": ct.source, "frame": ct.frame}
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        """Remember one line, if it is of this request."""
+        files = entry.get("files")
+        if entry.get("request") != self._request or not isinstance(files, dict):
+            return
+        for name, digest in files.items():
+            if Path(name).name != name:
+                return
+            self.digests.setdefault(name, set()).add(str(digest))
+        if isinstance(entry.get("record"), dict):
+            self._records[str(entry.get("key"))] = dict(entry)
+
+    def find(self, key: str) -> tuple[dict[str, Any], dict[str, str]] | None:
+        """Return the last record with this key and the digests of its files by their names; None if there is none."""
+        entry = self._records.get(key)
+        return None if entry is None else (entry["record"], entry["files"])
+
+    def __bool__(self) -> bool:
+        """Return whether there is any record."""
+        return bool(self._records)
+
+    def add(self, files: Mapping[str, str], *, key: str = "", record: Mapping[str, Any] | None = None) -> None:
+        """Record files that are about to get their names.
+
+        Args:
+            files: name -> digest.
+            key: identifies a slice.
+            record: the slice's entry in results.json; None for other files.
+        """
+        entry = {"files": dict(files)} | ({} if record is None else {"key": key, "record": dict(record)})
+        self._append(entry)
+        self._take(entry | {"request": self._request})
+
+    def close(self) -> None:
+        """End the lock."""
+        self._unlock()
+        self._file.close()
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        self._write(json.dumps({"request": self._request, **entry}, allow_nan=False).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[self._file.write(data) :]
+
+
+def _open(folder: Path) -> FileIO:
+    """Open or create the journal; InputError where a folder is not ours, which is left as it is."""
+    path = folder / NAME
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if not os.path.lexists(path):
+        if any(folder.iterdir()):
+            raise InputError(FOREIGN)
         try:
-            if any(sha256_of_file(self.folder / record[name]) != entry["files"][name] for name in FILES):
-                return None
-        except (OSError, KeyError, TypeError):
-            return None
-        return Answer(ct, read_mask(self.folder / record["mask"]), text, record)
-
-    def add(self, number: int, answer: Answer) -> None:
-        """Record a slice as finished; its files must have been written."""
-        try:
-            files = {name: sha256_of_file(self.folder / answer.record[name]) for name in FILES}
-            line = json.dumps({"key": _key(number, answer.ct), "record": answer.record, "files": files})
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise unwritable(error) from error
+            return _opened(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            # Another run was faster.
+            pass
+    return _opened(os.open(path, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
-def request_digest(*parts: object) -> str:
+def _opened(descriptor: int) -> FileIO:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(FOREIGN)
+    return FileIO(descriptor, "a+")
+
+
+def _request_digest(salt: str, request: Sequence[object]) -> str:
     """Return a digest of everything the answers depend on.
 
-    It hides the sentence and the paths, though a guess can be confirmed.
+    It is salted and slow: neither equal requests of two folders nor a list of names are found out from it.
     """
-    return sha256(json.dumps(parts, default=str).encode())
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Read a mask's PNG as bool (H, W)."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L")) > 127
-
-
-def _key(number: int, ct: CtSlice) -> str:
-    geometry = repr((ct.hu.shape, ct.spacing_mm, ct.flips, ct.transposed, ct.position_mm))
-    return f"{number}:{sha256(ct.hu.tobytes() + geometry.encode())}"
+    return hashlib.pbkdf2_hmac("sha256", json.dumps(request, default=str).encode(), salt.encode(), ROUNDS).hex()
 
 
 def _parsed(line: str) -> dict[str, Any]:
     """Parse one line; return an empty dict for a line that was cut off."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

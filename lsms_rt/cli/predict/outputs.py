@@ -10,16 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsms_rt.atomic import atomic_file, unwritable
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import names_shown
 from lsms_rt.writing.answer import Answer
-from lsms_rt.writing.caption import count_text
+from lsms_rt.writing.caption import count_text, incomplete_text
 from lsms_rt.writing.montage import save_montage
 
+from .folder import OutputFolder
 from .request import Request
-
-RESULTS = "results.json"
+from .slices import own_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class SeriesOutput:
         requested: whether a request asks for it.
         option: the option by which a request asks for it; "" if it is written without one.
         applies: whether there is something to write for an input's answers.
-        write: writes it: answers, path, request, digest of the engine.
+        write: writes it: answers, path, request, digest of the engine, number of the input's images without an answer.
         extra: the package's extra that installs what it needs; "" if nothing is needed.
         module: the module that it needs; "" if none.
     """
@@ -40,27 +39,30 @@ class SeriesOutput:
     requested: Callable[[Request], bool]
     option: Callable[[Request], str] = lambda request: ""
     applies: Callable[[Sequence[Answer]], bool] = lambda answers: True
-    write: Callable[[Sequence[Answer], Path, Request, str], object]
+    write: Callable[[Sequence[Answer], Path, Request, str, int], object]
     extra: str = ""
     module: str = ""
 
 
-def _write_montage(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
+def _write_montage(answers: Sequence[Answer], path: Path, request: Request, engine: str, not_read: int) -> None:
     found = [answer for answer in answers if answer.found]
-    with atomic_file(path) as part:
-        save_montage(part, found, f"{count_text(len(found), len(answers))}; not for diagnosis")
+    texts = (incomplete_text(not_read), count_text(len(found), len(answers)), "not for diagnosis")
+    save_montage(path, found, "; ".join(filter(None, texts)))
 
 
-def _write_nifti(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
+def _write_nifti(answers: Sequence[Answer], path: Path, request: Request, engine: str, not_read: int) -> None:
     from lsms_rt.writing.nifti import write_nifti
 
-    write_nifti(answers, path)
+    write_nifti(answers, path, not_read=not_read)
 
 
-def _write_seg(answers: Sequence[Answer], path: Path, request: Request, engine: str) -> None:
+def _write_seg(answers: Sequence[Answer], path: Path, request: Request, engine: str, not_read: int) -> None:
     from lsms_rt.writing.seg import write_seg
 
-    write_seg(answers, path, engine_digest=engine, include_text=names_shown(), write_empty=request.empty_seg)
+    write_seg(
+        answers, path, engine_digest=engine, include_text=names_shown(), write_empty=request.empty_seg,
+        not_read=not_read,
+    )  # fmt: skip
 
 
 OUTPUTS = (
@@ -102,17 +104,25 @@ def check_outputs(request: Request) -> None:
             )
 
 
-def remove_stale_outputs(folder: Path) -> None:
-    """Delete series-level outputs of an earlier run: slices may have changed since, or been added."""
-    try:
-        for name in (RESULTS, *(output.file for output in OUTPUTS)):
-            for path in (folder / name, *folder.glob(f"input[0-9]*_{name}")):
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(error) from error
+def check_place(output: Path | None, inputs: Sequence[Path]) -> None:
+    """Raise if the output folder lies in an input: the next run would read it, and count the files in it."""
+    if output is None:
+        return
+    folder = output.resolve()
+    for number, path in enumerate(inputs, 1):
+        if path.is_dir() and folder.is_relative_to(path.resolve()):
+            name = "the input" if len(inputs) == 1 else f"input {number}"
+            raise InputError(f"the output folder lies in {name}, where it would be read; choose another one with -o")
 
 
-def write_outputs(answers: Sequence[Answer], request: Request, folder: Path, prefix: str, engine: str) -> list[str]:
+def series_files(prefix: str) -> list[str]:
+    """Return the names of all files of an input as a whole."""
+    return [f"{prefix}{output.file}" for output in OUTPUTS]
+
+
+def write_outputs(
+    answers: Sequence[Answer], request: Request, folder: OutputFolder, prefix: str, engine: str, not_read: int
+) -> list[str]:
     """Write the requested files of one input.
 
     A failing output does not prevent the others: a mask volume cannot hold a gap, a Segmentation needs DICOM.
@@ -123,6 +133,7 @@ def write_outputs(answers: Sequence[Answer], request: Request, folder: Path, pre
         folder: where to write it.
         prefix: beginning of the file names.
         engine: the engine's digest.
+        not_read: number of the input's images without an answer.
 
     Returns:
         One message per file that could not be written.
@@ -132,7 +143,8 @@ def write_outputs(answers: Sequence[Answer], request: Request, folder: Path, pre
         if not output.requested(request) or not output.applies(answers):
             continue
         try:
-            output.write(answers, folder / f"{prefix}{output.file}", request, engine)
-        except LsmsError as error:
-            failures.append(f"{output.file}: {error}")
+            with folder.new_files(f"{prefix}{output.file}", durable=True) as (part,):
+                output.write(answers, part, request, engine, not_read)
+        except (LsmsError, MemoryError) as error:
+            failures.append(f"{output.file}: {own_error(error)}")
     return failures

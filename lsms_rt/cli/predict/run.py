@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lsms_rt import __version__
-from lsms_rt.atomic import atomic_file, write_text
 from lsms_rt.ct_slice import CtSlice
-from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.privacy import names_shown
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
@@ -19,47 +19,17 @@ from lsms_rt.segmenter import Segmentation, Segmenter
 from lsms_rt.tokenizer import clean_sentence
 from lsms_rt.writing.answer import Answer
 
-from .journal import Journal, request_digest
-from .outputs import RESULTS, check_outputs, remove_stale_outputs, write_outputs
+from ..terminal import about
+from .folder import OutputFolder
+from .masks import read_mask
+from .outputs import check_outputs, check_place, series_files, write_outputs
+from .report import Report
 from .request import Request
+from .slices import own_error, results_of
 from .summary import series_summary
 
-
-@dataclass
-class Report:
-    """What a run did.
-
-    Attributes:
-        engine: digest of the engine.
-        weights: the engine's note about its weights.
-        results: one record per slice.
-        series: one summary per input.
-        not_read: one message per file or input that could not be read.
-        not_written: one message per file that could not be written.
-        resumed: number of slices that an earlier run had finished.
-    """
-
-    engine: str
-    weights: str
-    results: list[dict[str, Any]] = field(default_factory=list)
-    series: list[dict[str, Any]] = field(default_factory=list)
-    not_read: list[str] = field(default_factory=list)
-    not_written: list[str] = field(default_factory=list)
-    resumed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the document that is printed with --json, and written as results.json."""
-        return {
-            "lsms_rt": __version__,
-            "engine": self.engine,
-            "weights": self.weights,
-            "results": self.results,
-            "series": self.series,
-            "not_read": self.not_read,
-            "not_written": self.not_written,
-        }
-
-
+# An input is given up where so many of its slices could not be computed.
+MAX_FAILED = 10
 # Yields the answers that it is passed, with their number, and shows progress.
 Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]
 
@@ -67,7 +37,8 @@ Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]
 def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress: Progress) -> Report:
     """Segment every slice of every input: inputs in their order, the slices of each from feet to head.
 
-    An unreadable input or file is reported and skipped, and so is a series-level output that cannot be written.
+    A file, slice or input that cannot be read or computed is reported and skipped, and so is a file of a whole series
+    that cannot be written.
 
     Args:
         segmenter: the engine.
@@ -76,97 +47,197 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
         progress: wraps the answers of each input, to show progress.
 
     Returns:
-        The results, and what could not be read or written.
+        The results, and what could not be read, computed or written.
 
     Raises:
         InputError: nothing could be read, the sentence cannot be used, or the output cannot be written.
-        MachineError: a library that an output needs is missing.
+        EngineError: nothing could be computed.
+        MachineError: a library that an output needs is missing, or the disk is full.
     """
     # Validate the request before reading any file.
     text = clean_sentence(request.text)
     segmenter.prepare_sentence(text)
+    if request.batch is not None and request.batch > segmenter.manifest.max_batch:
+        raise InputError(f"--batch is {request.batch}; this engine supports 1 to {segmenter.manifest.max_batch}")
     check_outputs(request)
-    report = Report(segmenter.digest, segmenter.manifest.weights_note)
-    journal: Journal | None = None
-    failures: list[LsmsError] = []
-    for number, path in enumerate(inputs, 1):
-        prefix = "" if len(inputs) == 1 else f"input {number}: "
-        left_out = LeftOut()
+    check_place(request.output, inputs)
+    with ExitStack() as stack:
+        return _Run(segmenter, inputs, request, text, progress, stack).all()
+
+
+class _Run:
+    """One run: what it is asked for, what it has done, and its output folder once it is open."""
+
+    def __init__(
+        self, segmenter: Segmenter, inputs: Sequence[Path], request: Request, text: str, progress: Progress,
+        stack: ExitStack,
+    ) -> None:  # fmt: skip
+        self.segmenter, self.inputs, self.request, self.text = segmenter, inputs, request, text
+        self.progress, self.stack = progress, stack
+        self.report = Report(segmenter.digest, segmenter.manifest.weights_note, len(inputs))
+        self.folder: OutputFolder | None = None
+        self.failures: list[LsmsError] = []
+        # of slices so far, whether they have results or not
+        self.count = 0
+
+    def all(self) -> Report:
+        for number, path in enumerate(self.inputs, 1):
+            with about(self._prefix(number)):
+                try:
+                    self._input(number, path)
+                except LsmsError:
+                    # of the output folder, so of all inputs
+                    raise
+                except Exception as error:
+                    # A fault of ours: told at the end, when the other inputs are done.
+                    self.report.error = self.report.error or error
+                    self.report.not_computed.append(f"{self._prefix(number)}unexpected {type(error).__name__}")
+        report = self.report
+        if not report.results:
+            if report.error is not None:
+                raise report.error
+            if len(self.failures) == 1:
+                raise self.failures[0]
+            reasons = "; ".join((*report.not_read, *report.not_computed, *report.not_written))
+            kinds: tuple[type[LsmsError], ...] = (EngineError, MachineError)
+            kind = next((kind for kind in kinds if all(isinstance(e, kind) for e in self.failures)), InputError)
+            raise kind(f"nothing could be {'computed' if report.not_computed else 'read'}: {reasons}")
+        if self.folder is not None:
+            self.folder.finish(report.to_json() + "\n", self._stays())
+            report.kept += self.folder.kept
+        return report
+
+    def _prefix(self, number: int) -> str:
+        return "" if len(self.inputs) == 1 else f"input {number}: "
+
+    def _start(self, number: int) -> str:
+        """Return the beginning of the names of an input's files."""
+        return "" if len(self.inputs) == 1 else f"input{number}_"
+
+    def _stays(self) -> Callable[[str], bool]:
+        """Return which old files stay: those of inputs without results; pictures, unless everything has results."""
+        answered = {row["input"] for row in self.report.series}
+        gone = {name for number in answered for name in series_files(self._start(number))}
+        series = {name for n in range(1, len(self.inputs) + 1) for name in series_files(self._start(n))}
+        complete = self.report.is_complete and not self.report.not_written
+        return lambda name: name not in gone if name in series else not complete
+
+    def _input(self, number: int, path: Path) -> None:
+        report, left_out = self.report, LeftOut()
         slices: list[CtSlice] = []
         try:
-            slices = load_slices(path, series=request.series, stated=request.stated, left_out=left_out)
-        except LsmsError as error:
-            failures.append(error)
-            left_out.damaged.append(str(error))
-        report.not_read += [prefix + reason for reason in left_out.damaged]
+            slices = load_slices(path, series=self.request.series, stated=self.request.stated, left_out=left_out)
+        except (LsmsError, MemoryError) as error:
+            self.failures.append(own_error(error))
+            left_out.damaged.append(str(self.failures[-1]))
+        report.not_read += [self._prefix(number) + reason for reason in left_out.damaged]
         if not slices:
-            continue
-        if request.output is not None and journal is None:
-            journal = Journal(request.output, _digest(segmenter, text, request, inputs))
-            remove_stale_outputs(request.output)
-        answers = _answers(segmenter, slices, text, request, journal, report, progress)
-        if journal is not None:
-            start = "" if len(inputs) == 1 else f"input{number}_"
-            failed = write_outputs(answers, request, journal.folder, start, report.engine)
-            report.not_written += [prefix + reason for reason in failed]
-        report.series.append(series_summary(number, answers))
-        # Keep at most one series in memory (gigabytes).
-        del slices, answers
-    if not report.results:
-        raise failures[0] if len(failures) == 1 else InputError(f"nothing could be read: {'; '.join(report.not_read)}")
-    if journal is not None:
-        _finish(journal.folder, report)
-    return report
+            return
+        if self.request.output is not None and self.folder is None:
+            self.folder = self.stack.enter_context(OutputFolder(self.request.output, self._identity()))
+        answers: list[Answer] = []
+        first, self.count = self.count, self.count + len(slices)
+        try:
+            for answer in self.progress(self._answers(number, first, slices), len(slices)):
+                answers.append(answer)
+                report.results.append(answer.record)
+        except (LsmsError, MemoryError) as error:
+            # The slices' files cannot be written.
+            self.failures.append(own_error(error))
+            report.not_written.append(f"{self._prefix(number)}{self.failures[-1]}")
+        if not answers:
+            return
+        row = series_summary(number, answers, left_out, len(slices) - len(answers))
+        if self.folder is not None:
+            failed = write_outputs(
+                answers, self.request, self.folder, self._start(number), report.engine, row["incomplete"]
+            )
+            report.not_written += [self._prefix(number) + reason for reason in failed]
+        report.series.append(row)
+
+    def _identity(self) -> list[Any]:
+        """Identify the request, inputs included: results of two patients must not be mixed."""
+        request, paths = self.request, [str(path.resolve()) for path in self.inputs]
+        stated = asdict(request.stated)
+        return [__version__, self.segmenter.digest, self.text, stated, request.series, names_shown(), paths]
+
+    def _answers(self, number: int, first: int, slices: list[CtSlice]) -> Iterator[Answer]:
+        """Yield the answers of one input's slices, which are numbered from ``first``."""
+        known = [self._known(number, first + n, ct) for n, ct in enumerate(slices)]
+        self.report.resumed += sum(answer is not None for answer in known)
+        remaining = [ct for ct, answer in zip(slices, known, strict=True) if answer is None]
+        failed = 0
+        with closing(results_of(self.segmenter, remaining, self.text, self.request.batch)) as results:
+            for n, answer in enumerate(known):
+                if answer is not None:
+                    yield answer
+                    continue
+                if failed == MAX_FAILED:
+                    continue
+                result = next(results)
+                try:
+                    if isinstance(result, LsmsError):
+                        raise result
+                    record = _record(result, number, first + n, n)
+                except LsmsError as error:
+                    failed += 1
+                    self._not_computed(number, slices[n].source, error, failed)
+                    continue
+                yield self._written(result, record)
+
+    def _not_computed(self, number: int, source: str, error: LsmsError, failed: int) -> None:
+        self.failures.append(error)
+        text = str(error) if str(error).startswith(source) else f"{source}: {error}"
+        self.report.not_computed.append(self._prefix(number) + text)
+        if failed == MAX_FAILED:
+            rest = f"{failed} slices failed, so the input's other slices without a result are not tried"
+            self.report.not_computed.append(self._prefix(number) + rest)
+
+    def _key(self, number: int, n: int, ct: CtSlice) -> str:
+        assert self.folder is not None
+        geometry = (ct.hu.shape, ct.spacing_mm, ct.flips, ct.transposed, ct.position_mm)
+        return self.folder.key(number, n, geometry, ct.hu.tobytes())
+
+    def _names(self, number: int, n: int) -> dict[str, str]:
+        """Return the names of a slice's files, by their keys in its record."""
+        return {kind: f"{self._start(number)}{n:04d}_{kind}.png" for kind in ("overlay", "mask")}
+
+    def _known(self, number: int, n: int, ct: CtSlice) -> Answer | None:
+        """Return the answer of an earlier run for this slice; None if there is none or its files have changed."""
+        # Without records there is no need to hash the pixels.
+        if self.folder is None or not self.folder.has_records():
+            return None
+        names = self._names(number, n)
+        found = self.folder.find(self._key(number, n, ct), list(names.values()))
+        mask = None if found is None else read_mask(found[1][1], ct)
+        if found is None or mask is None:
+            return None
+        # The file may have another label in this run.
+        record = found[0] | {"source": ct.source, "frame": ct.frame}
+        return Answer(ct, mask, self.text, record)
+
+    def _written(self, result: Segmentation, record: dict[str, Any]) -> Answer:
+        """Write the files of a new result."""
+        answer = Answer(result.ct, result.mask, result.text, record)
+        if self.folder is None:
+            return answer
+        number, n = record["input"], record["number"]
+        names = self._names(number, n)
+        record |= names
+        key, note = self._key(number, n, result.ct), self._prefix(number).removesuffix(": ") or None
+        with self.folder.new_files(*names.values(), key=key, record=record) as (overlay, mask):
+            result.save_overlay(overlay, note=note, include_text=names_shown())
+            result.save_mask(mask)
+        return answer
 
 
-def _digest(segmenter: Segmenter, text: str, request: Request, inputs: Sequence[Path]) -> str:
-    """Identify the request, inputs included: results of two patients must not be mixed."""
-    paths = [str(path.resolve()) for path in inputs]
-    stated = asdict(request.stated)
-    return request_digest(__version__, segmenter.digest, text, stated, request.series, names_shown(), paths)
-
-
-def _answers(
-    segmenter: Segmenter, slices: list[CtSlice], text: str, request: Request, journal: Journal | None, report: Report,
-    progress: Progress,
-) -> list[Answer]:  # fmt: skip
-    """Return the answers of one input's slices, and add their records to the report."""
-    first = len(report.results)
-    known = [journal.known(first + n, ct, text) if journal else None for n, ct in enumerate(slices)]
-    report.resumed += sum(answer is not None for answer in known)
-    remaining = [ct for ct, answer in zip(slices, known, strict=True) if answer is None]
-    results = segmenter.predict_series(remaining, text, batch=request.batch) if remaining else iter(())
-
-    def answers() -> Iterator[Answer]:
-        for n, answer in enumerate(known, first):
-            if answer is None:
-                answer = _written(next(results), n, n - first, journal)
-            report.results.append(answer.record)
-            yield answer
-
-    return list(progress(answers(), len(slices)))
-
-
-def _written(result: Segmentation, number: int, index: int, journal: Journal | None) -> Answer:
-    """Write the files of a new result, slice ``index`` of its input, and record it as finished."""
-    names = names_shown()
-    record = {"number": number} | result.to_dict(include_text=names) | {"index": index}
-    answer = Answer(result.ct, result.mask, result.text, record)
-    if journal is not None:
-        record |= {"overlay": f"{number:04d}_overlay.png", "mask": f"{number:04d}_mask.png"}
-        with atomic_file(journal.folder / record["overlay"]) as part:
-            result.save_overlay(part, include_text=names)
-        with atomic_file(journal.folder / record["mask"]) as part:
-            result.save_mask(part)
-        journal.add(number, answer)
-    return answer
-
-
-def _finish(folder: Path, report: Report) -> None:
-    """Write results.json, and delete images of slices that are no longer part of the input."""
-    write_text(folder / RESULTS, json.dumps(report.to_dict(), indent=2) + "\n")
-    kept = {record[name] for record in report.results for name in ("overlay", "mask")}
-    for kind in ("overlay", "mask"):
-        for path in folder.glob(f"[0-9]*_{kind}.png"):
-            if path.name not in kept and path.name.split("_")[0].isdecimal():
-                path.unlink(missing_ok=True)
+def _record(result: Segmentation, number: int, n: int, index: int) -> dict[str, Any]:
+    """Return the entry in results.json of slice ``index`` of an input; InputError if it cannot be written as JSON."""
+    record = {"number": n, "input": number} | result.to_dict(include_text=names_shown()) | {"index": index}
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            "a measure is infinite or no number; check the pixel spacing and HU of the image, and export it again"
+        ) from error
+    return record

@@ -14,7 +14,7 @@ import numpy as np
 from lsms_rt.atomic import atomic_file
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
-from lsms_rt.errors import InputError, OutOfDeviceMemoryError
+from lsms_rt.errors import LsmsError, OutOfDeviceMemoryError
 from lsms_rt.machine.cache import cache_folder
 from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
@@ -210,7 +210,7 @@ def _write_cache(file: Path, data: bytes) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with atomic_file(file) as part:
             part.write_bytes(data)
-    except (OSError, InputError) as error:
+    except (OSError, LsmsError) as error:
         # A read-only device starts a little slower, but works.
         reason = getattr(error, "strerror", None) or error
         log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", reason)

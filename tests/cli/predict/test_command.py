@@ -64,7 +64,7 @@ def test_a_result_is_saved_before_a_later_input_fails(capsys: pytest.CaptureFixt
     code, _, err = run(capsys, "predict", "demo", SLICE, str(tmp_path / "bad.dcm"), "--text", TEXT, "-o", str(out))
     assert code == 5
     assert "not read: input 2: the file: not DICOM" in err
-    assert (out / "0000_mask.png").is_file()
+    assert (out / "input1_0000_mask.png").is_file()
     assert len(json.loads((out / "results.json").read_text())["results"]) == 1
 
 

@@ -12,17 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from predictions import SLICES, TEXT, CountedSlices, opened, pictures, predict, without_times
 from pydicom.uid import generate_uid
 
-from lsms_rt.cli.predict.journal import NAME, Journal
-from lsms_rt.ct_slice import CtSlice
+from lsms_rt.cli.predict.journal import NAME
 from lsms_rt.datasets.phantom.dicom import write_slice
-from lsms_rt.errors import InputError
 
 
 def test_what_is_done_is_not_done_again(
@@ -32,8 +29,10 @@ def test_what_is_done_is_not_done_again(
     assert predict(series, "--text", TEXT, "-o", out) == 0
     before, results = pictures(out), (out / "results.json").read_bytes()
     (out / "0002_mask.png").unlink()
-    lines = (out / NAME).read_text().splitlines(keepends=True)
-    # Killed while the last line was written.
+    lines = (out / NAME).read_text().splitlines(keepends=True)[: 1 + SLICES]
+    for name in ("results.json", "montage.png"):
+        (out / name).unlink()
+    # Killed while the last slice's line was written.
     (out / NAME).write_text("".join(lines[:-1]) + lines[-1][:20])
     capsys.readouterr()
     asked = CountedSlices(monkeypatch)
@@ -99,8 +98,9 @@ def test_masks_are_never_those_of_other_slices(series: Path, tmp_path: Path) -> 
     assert without_times(records[0]) == without_times(records[1])
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["for a moment", "for good"])
 def test_a_full_disk_is_told_and_the_run_goes_on_later(
-    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
     out = tmp_path / "DOE^JOHN"
     plain, saved = Image.Image.save, []
@@ -108,18 +108,25 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(
     def save(picture: Image.Image, path: Any, *args: Any, **more: Any) -> None:
         saved.append(path)
         # The third slice's mask, half of it.
-        if len(saved) == 6:
+        if len(saved) == 6 or (full and len(saved) > 6):
             Path(path).write_bytes(b"\x89PNG")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         plain(picture, path, *args, **more)
 
+    def write(path: Path, text: str, **options: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    write_text = Path.write_text
     monkeypatch.setattr(Image.Image, "save", save)
-    assert predict(series, "--text", TEXT, "-o", out, "--debug") == 2
+    if full:
+        monkeypatch.setattr(Path, "write_text", write)
+    assert predict(series, "--text", TEXT, "-o", out, "--debug") == (3 if full else 5)
     err = capsys.readouterr().err
     assert "No space left" in err and "DOE" not in err
-    assert not list(out.glob(".*")) and not (out / "results.json").exists()
-    assert len((out / NAME).read_text().splitlines()) == 1 + 2
+    assert not list(out.glob(".*")) and (out / "results.json").exists() is not full
+    assert sum("record" in json.loads(line) for line in (out / NAME).read_text().splitlines()) == 2
     monkeypatch.setattr(Image.Image, "save", plain)
+    monkeypatch.setattr(Path, "write_text", write_text)
     asked = CountedSlices(monkeypatch)
     assert predict(series, "--text", TEXT, "-o", out) == 0
     assert asked.slices == SLICES - 2
@@ -152,12 +159,3 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(
     assert 0 < asked.slices < 40
     assert len(json.loads((out / "results.json").read_text())["results"]) == 40
     assert not list(out.glob(".*"))
-
-
-def test_a_journal_of_nonsense_is_refused(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text("\x00 nonsense")
-    with pytest.raises(InputError, match="another input, sentence"):
-        Journal(tmp_path, "digest")
-    (tmp_path / NAME).write_text(json.dumps({"request": "digest", "format": 1}) + '\n[]\n{"key": 3}\nnull\n')
-    ct = CtSlice(np.zeros((20, 20), np.float32))
-    assert Journal(tmp_path, "digest").known(0, ct, "") is None

@@ -39,8 +39,11 @@ def test_lines_of_a_report() -> None:
     )
     assert "lost when resampled" in lines([record | {"found": False}], [])[0]
     missed = [record | {"found": False, "number": n} for n in range(MAX_LISTED)]
-    row = {"input": 1, "slices": MAX_LISTED + 1, "found": 1, "volume_ml": 1.5, "largest": 20, "largest_source": "x"}
+    row = {"input": 1, "slices": MAX_LISTED + 1, "found": 1, "volume_ml": 1.5, "largest": 20, "largest_source": "x",
+           "incomplete": 0}  # fmt: skip
     assert lines([*missed, record], [row])[1:] == [
         f"found in 1 of {MAX_LISTED + 1} slices, 1.50 ml, largest cross-section in slice 20 (x)"
     ]
-    assert lines([], [row, row | {"input": 2, "found": 0}])[1] == f"input 2: nothing found in {MAX_LISTED + 1} slices"
+    second = row | {"input": 2, "found": 0}
+    assert lines([], [row, second], True)[1] == f"input 2: nothing found in {MAX_LISTED + 1} slices"
+    assert lines([], [second | {"incomplete": 2}])[0].endswith("slices; incomplete: 2 images not read")

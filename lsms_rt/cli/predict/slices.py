@@ -1,0 +1,49 @@
+"""Results of an input's slices, where one bad slice does not end the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+
+from lsms_rt.ct_slice import CtSlice
+from lsms_rt.errors import LsmsError, MachineError
+from lsms_rt.segmenter import Segmentation, Segmenter
+
+_log = logging.getLogger("lsms_rt")
+OUT_OF_MEMORY = "it needs more memory than this machine has free; give fewer slices at once"
+
+
+def own_error(error: LsmsError | MemoryError) -> LsmsError:
+    """Return the error as one of this package."""
+    return error if isinstance(error, LsmsError) else MachineError(OUT_OF_MEMORY)
+
+
+def results_of(
+    segmenter: Segmenter, slices: Sequence[CtSlice], text: str, batch: int | None
+) -> Generator[Segmentation | LsmsError, None, None]:
+    """Yield the result of each slice, or why it has none.
+
+    A batch that fails is computed again slice by slice, which a warning tells.
+
+    Args:
+        segmenter: the engine.
+        slices: the slices.
+        text: the sentence.
+        batch: slices per call of the engine; None for the engine's largest batch.
+    """
+    done, size = 0, batch or segmenter.manifest.max_batch
+    while done < len(slices):
+        try:
+            for result in segmenter.predict_series(slices[done:], text, batch=batch):
+                yield result
+                done += 1
+            return
+        except (LsmsError, MemoryError) as error:
+            _log.warning("a batch failed, its slices are computed one by one: %s", own_error(error))
+        for ct in slices[done : done + size]:
+            try:
+                result_or_error: Segmentation | LsmsError = segmenter.predict(ct, text)
+            except (LsmsError, MemoryError) as error:
+                result_or_error = own_error(error)
+            done += 1
+            yield result_or_error
