@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsms_rt.engine.manifest import MAX_BATCH
 from lsms_rt.engine.registry import BACKENDS
-from lsms_rt.engine.tensorrt.compatibility import HARDWARE
+from lsms_rt.engine.tensorrt.variant import HARDWARE
 from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.errors import InputError
 from lsms_rt.export.options import (

@@ -14,11 +14,12 @@ import numpy as np
 from lsms_rt.atomic import atomic_file
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
+from lsms_rt.engine.process import Home
 from lsms_rt.errors import InputError, OutOfDeviceMemoryError
 from lsms_rt.machine.cache import cache_folder
 from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
-from .compatibility import check_gpu, check_header, check_version
+from .compatibility import check_gpu, check_header, check_trust, check_version
 from .cuda import Device
 from .header import read_header
 from .lane import Lane, Lanes
@@ -55,12 +56,14 @@ class TensorRtBackend:
         driver: Callable[[], Driver] = query_driver, device: Callable[[int, bool], Any] = Device,
         library: Any = None,
     ) -> None:  # fmt: skip
+        self._home = Home(self)
         manifest = engine.manifest
         variant = VARIANTS[manifest.backend]
         self._own_graphs = variant.own_graphs and graphs
         library = library or load(variant)
         self.version: str = library.__version__
         check_version(manifest, self.version, variant)
+        check_trust(engine)
         data = {name: engine.read(name) for name in (TEXT_PLAN, IMAGE_PLAN)}
         for name, raw in data.items():
             check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
@@ -73,11 +76,10 @@ class TensorRtBackend:
         )
         self._plans: dict[str, Plan] = {}
         self._lanes: dict[str, Lanes] = {}
-        host_code = bool(manifest.plan_options.get("version_compatible"))
         with self._device.current():
             for name, inputs, outputs, sticky in tensors:
                 what, cache = str(engine.path / name), self._cached(name)
-                plan = Plan(variant, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
+                plan = Plan(variant, library, data[name], what, host_code=manifest.holds_host_code, graphs=graphs, cache=cache)
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
                 self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
@@ -133,6 +135,8 @@ class TensorRtBackend:
 
     def close(self) -> None:
         """Free lanes and plans, and store the code that RTX compiled for the next process."""
+        if not self._home.here:
+            return
         with self._device.current():
             for name, plan in self._plans.items():
                 self._lanes[name].close()
@@ -144,6 +148,7 @@ class TensorRtBackend:
         self, name: str, inputs: Iterable[dict[str, np.ndarray]], batch: int | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yield results in order, with up to ``MAX_PENDING`` batches on the GPU at a time, if its memory suffices."""
+        self._home.check()
         lanes, pending = self._lanes[name], deque[Lane]()
         try:
             for arrays in inputs:
@@ -159,7 +164,7 @@ class TensorRtBackend:
                 yield self._finish(lanes, pending)
         finally:
             # After an error, or if the caller stops early, lanes are left.
-            if pending:
+            if pending and self._home.here:
                 with self._device.current():
                     for lane in pending:
                         lanes.discard(lane)
