@@ -32,6 +32,8 @@ class Report:
     Attributes:
         engine: digest of the engine.
         weights: the engine's note about its weights.
+        precision: the engine's arithmetic, e.g. "fp32".
+        gate: what the engine's accuracy gate said, see ``Manifest.gate_verdict``.
         results: one record per slice.
         series: one summary per input.
         not_read: one message per file or input that could not be read.
@@ -41,6 +43,8 @@ class Report:
 
     engine: str
     weights: str
+    precision: str = ""
+    gate: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
     not_read: list[str] = field(default_factory=list)
@@ -53,6 +57,8 @@ class Report:
             "lsms_rt": __version__,
             "engine": self.engine,
             "weights": self.weights,
+            "precision": self.precision,
+            "gate": self.gate,
             "results": self.results,
             "series": self.series,
             "not_read": self.not_read,
@@ -86,7 +92,8 @@ def run(segmenter: Segmenter, inputs: Sequence[Path], request: Request, progress
     text = clean_sentence(request.text)
     segmenter.prepare_sentence(text)
     check_outputs(request)
-    report = Report(segmenter.digest, segmenter.manifest.weights_note)
+    weights = segmenter.manifest.weights_note
+    report = Report(segmenter.digest, weights, precision=segmenter.precision, gate=segmenter.gate)
     journal: Journal | None = None
     failures: list[LsmsError] = []
     for number, path in enumerate(inputs, 1):

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.atomic import atomic_file
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
 from lsms_rt.engine.process import Home
-from lsms_rt.errors import InputError, OutOfDeviceMemoryError
-from lsms_rt.machine.cache import cache_folder
+from lsms_rt.errors import OutOfDeviceMemoryError
+from lsms_rt.machine.cache import cache_folder, read_private, write_private
 from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
 from .compatibility import check_gpu, check_header, check_trust, check_version
@@ -141,7 +140,7 @@ class TensorRtBackend:
             for name, plan in self._plans.items():
                 self._lanes[name].close()
                 if self._cache_folder is not None:
-                    _write_cache(self._cache_folder / f"{name}.cache", plan.compiled())
+                    _write_cache(self._cache_folder, name, plan.compiled())
             self._plans.clear()
 
     def _run(
@@ -189,9 +188,10 @@ class TensorRtBackend:
         if self._cache_folder is None:
             return b""
         try:
-            return (self._cache_folder / f"{name}.cache").read_bytes()
-        except OSError:
-            # missing or not readable: it is compiled again
+            return read_private(self._cache_folder / f"{name}.cache", _purpose(self._cache_folder, name)) or b""
+        except (OSError, ValueError) as error:
+            # It is code, so only this user's is used.
+            log.warning("code compiled for this GPU is compiled again, the cached one is not used: %s", _reason(error))
             return b""
 
 
@@ -208,14 +208,20 @@ def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
     return base / digest.removeprefix("sha256:")[:32] / device
 
 
-def _write_cache(file: Path, data: bytes) -> None:
+def _write_cache(folder: Path, name: str, data: bytes) -> None:
     if not data:
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with atomic_file(file) as part:
-            part.write_bytes(data)
-    except (OSError, InputError) as error:
+        write_private(folder / f"{name}.cache", _purpose(folder, name), data)
+    except OSError as error:
         # A read-only device starts a little slower, but works.
-        reason = getattr(error, "strerror", None) or error
-        log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", reason)
+        log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", _reason(error))
+
+
+def _purpose(folder: Path, name: str) -> str:
+    """What a cached file is for: the engine, the kind of GPU, and the plan."""
+    return f"{folder.parent.name}/{folder.name}/{name}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
