@@ -31,17 +31,18 @@ from .recipe import GRAPHS, Ranges
 Feeds = dict[str, np.ndarray]
 
 
-def open_candidates(engine: Path, threads: int | None = None) -> Candidates:
+def open_candidates(engine: Path, threads: int | None = None, digest: str | None = None) -> Candidates:
     """Open an fp32 engine of ONNX Runtime for calibration.
 
     Args:
         engine: the engine directory.
         threads: CPU threads for one slice; None for the default.
+        digest: "sha256:HEX" of the engine from a trusted source; another engine is rejected.  None: no check.
 
     Raises:
         EngineInvalidError: the engine is not an fp32 engine of ONNX Runtime with stock operations and named layers.
     """
-    directory = open_directory(engine)
+    directory = open_directory(engine, digest)
     manifest = directory.manifest
     plans = find_backend(manifest.backend, str(engine)).builds_plans
     if plans or (manifest.precision, manifest.kernels) != ("fp32", "stock"):

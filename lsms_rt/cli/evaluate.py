@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.segmenter import Segmenter
 
     rows = read_annotations(arguments.dataset, arguments.split)
-    with Segmenter(arguments.engine, **runtime_options(arguments)) as segmenter:
+    with Segmenter(arguments.engine, digest=arguments.digest, **runtime_options(arguments)) as segmenter:
         accuracy, answers = evaluate(segmenter, rows[: arguments.limit])
         digest = segmenter.digest
     if arguments.answers is not None:

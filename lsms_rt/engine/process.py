@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import weakref
 
@@ -15,6 +16,7 @@ class Home:
     def __init__(self, owner: object) -> None:
         self._process = os.getpid()
         _OWNERS.add(owner)
+        _watch_forks()
 
     @property
     def here(self) -> bool:
@@ -33,11 +35,18 @@ class Home:
 _OWNERS: weakref.WeakSet[object] = weakref.WeakSet()
 
 
-def _keep_owners() -> None:
-    """Never free what a fork copied: a library would wait for its threads to end, which are not there."""
+def _after_fork() -> None:
+    """Free nothing that a fork copied, now or at the end: ONNX Runtime would wait for threads that are not there."""
     for owner in list(_OWNERS):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+    libc = ctypes.CDLL(None)
+    # Called after Python's own end, before the destructors of libraries; only glibc has it.
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keep_owners)
+@functools.cache
+def _watch_forks() -> None:
+    """Once there is something to keep: other programs' forks are theirs."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)

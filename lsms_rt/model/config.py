@@ -18,8 +18,8 @@ _LARGEST = {
     "max_tokens": 8192, "dims": 8192, "depths": 256, "mlp_ratios": 64, "in_channels": 64, "decoder_width": 8192,
     "image_size": 8192,
 }  # fmt: skip
-# Weights of each of the two encoders, at most: ten times those of BERT-large.
-MAX_WEIGHTS = 3_000_000_000
+# Weights of each of the two encoders, at most: three times those of BERT-large.
+MAX_WEIGHTS = 1_000_000_000
 
 
 def _check_size(name: str, value: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 import warnings
 import zlib
@@ -34,6 +35,16 @@ MAX_ITEMS = 100_000
 # little and big endian
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked process: the thread that held the lock is not there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Opened(NamedTuple):
