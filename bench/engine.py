@@ -72,7 +72,9 @@ def measure_engine(
     )
     before = sensors.state()
     status("cold start")
-    record: dict[str, Any] = {"cold_start": cold_start(path, options.threads, options.device, options.cold_starts, pinned)}
+    record: dict[str, Any] = {
+        "cold_start": cold_start(path, options.threads, options.device, options.cold_starts, pinned)
+    }
     opened = rss_mb()
     with Segmenter(
         path, digest=pinned, threads=options.threads, device=options.device, cuda_graph=options.cuda_graph

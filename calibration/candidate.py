@@ -101,7 +101,7 @@ class Candidates:
     def open(self, ranges: Ranges, record: bool = False) -> tuple[Segmenter, RecordingBackend]:
         """Open a Segmenter on the CPU with the layers named in ``ranges`` in INT8, and return its backend too."""
         changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
-        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed)
+        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed=changed)
         backend = RecordingBackend(OnnxRuntimeBackend(engine, self.threads, "cpu"), record)
         tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
         return Segmenter.from_backend(backend, engine.manifest, tokenizer), backend

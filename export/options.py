@@ -12,8 +12,7 @@ from typing import Any
 from lsms_rt.calibration.options import MAX_DICE_DROP, check_budget
 from lsms_rt.engine.manifest import MAX_BATCH, batch_profile
 from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
-from lsms_rt.engine.tensorrt.variant import HARDWARE
-from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, VARIANTS, TensorRtVariant
+from lsms_rt.engine.tensorrt.variant import HARDWARE, RTX_TARGETS, VARIANTS, TensorRtVariant
 from lsms_rt.engine.vocabulary import PRECISIONS as PRECISIONS
 from lsms_rt.engine.vocabulary import REST_PRECISIONS as REST_PRECISIONS
 from lsms_rt.errors import InputError

@@ -36,7 +36,8 @@ TOKENIZER = "tokenizer.json"
 
 def convert_engine(
     source: Path, variant: TensorRtVariant, profile: Profile, options: PlanOptions, output: Path, *,
-    digest: str | None = None, force: bool = False, say: Callable[[str], None] = lambda _: None, progress: Progress | None = None,
+    digest: str | None = None, force: bool = False, say: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Manifest:  # fmt: skip
     """Build the plans of an ONNX Runtime engine, in its precision.
 

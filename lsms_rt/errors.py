@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import warnings
 
-
 # A message names a command to run, which a text that it quotes must not continue.
 _OF_A_SHELL = str.maketrans(dict.fromkeys("`$|;&<>", " "))
 

@@ -49,9 +49,7 @@ def clean_sentence(text: str) -> str:
         raise InputError(f"the sentence is a {type(text).__name__}, not a string; give one sentence")
     # Before anything else: normalizing takes time that grows with the square of the length.
     if len(text) > MAX_GIVEN_CHARACTERS:
-        raise InputError(
-            f"the sentence has {len(text)} characters; give one sentence of at most {MAX_CHARACTERS}"
-        )
+        raise InputError(f"the sentence has {len(text)} characters; give one sentence of at most {MAX_CHARACTERS}")
     normal = unicodedata.normalize("NFKC", text)
     printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in normal)
     if not any(c.isalnum() for c in printable):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsms_rt.engine.manifest import MAX_BATCH, open_directory
 from lsms_rt.engine.registry import BACKENDS
-from lsms_rt.engine.tensorrt.variant import HARDWARE
-from lsms_rt.engine.tensorrt.variant import VARIANTS
+from lsms_rt.engine.tensorrt.variant import HARDWARE, VARIANTS
 from lsms_rt.errors import InputError
 from lsms_rt.export.options import (
     KERNELS,
@@ -171,7 +170,9 @@ def _print_engine(manifest: Manifest, output: Path) -> None:
     size = f"{manifest.image_size}x{manifest.image_size}"
     print(f"{output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
     if manifest.holds_host_code:
-        print(f"version-compatible, so it brings code for the CPU: run it with --digest {open_directory(output).digest}")
+        print(
+            f"version-compatible, so it brings code for the CPU: run it with --digest {open_directory(output).digest}"
+        )
     if manifest.target_capabilities:
         print(f"for GPUs {', '.join(manifest.target_capabilities)}")
 

@@ -265,7 +265,8 @@ def _parse(file: Path, data: bytes) -> Manifest:
         raise EngineInvalidError(f"{file} is not an engine manifest: it has no format number; {REBUILD}")
     if values["format"] > FORMAT:
         raise EngineFormatError(
-            f"{file} has format {shown(values['format'])}, this lsms-rt reads up to {FORMAT}; pip install --upgrade lsms-rt"
+            f"{file} has format {shown(values['format'])}, this lsms-rt reads up to {FORMAT}; "
+            "pip install --upgrade lsms-rt"
         )
     try:
         actual = fields_digest(values)

@@ -49,7 +49,7 @@ def check_graph(data: bytes, what: str) -> None:
                         todo.append((children[number], value))
                     elif message == "Tensor" and number == _EXTERNAL_DATA:
                         raise EngineInvalidError(f"{what} keeps weights in another file; {FIX}")
-                    elif message == "Node" and number == _OP_TYPE and value == b"EPContext":
+                    elif message == "Node" and number == _OP_TYPE and bytes(value[:10]) == b"EPContext":
                         raise EngineInvalidError(f"{what} holds or names a compiled engine (EPContext); {FIX}")
                 elif message == "Tensor" and number == _DATA_LOCATION and value:
                     raise EngineInvalidError(f"{what} keeps weights in another file; {FIX}")

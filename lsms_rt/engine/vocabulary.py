@@ -1,4 +1,4 @@
-"""What every field of a manifest may hold.  A manifest comes from whoever made the engine, so nothing is taken as it is.
+"""What every field of a manifest may hold.  It comes from whoever made the engine, so nothing is taken as it is.
 
 Names and choices are closed vocabularies, since messages and commands repeat them; texts are one printable line.
 """
@@ -65,7 +65,7 @@ def _whole(low: int, high: int) -> Rule:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is int and abs(value) < 10**20 or type(value) is float and math.isfinite(value)
+    return (type(value) is int and abs(value) < 10**20) or (type(value) is float and math.isfinite(value))
 
 
 def _is_text(value: object, limit: int) -> bool:
@@ -112,7 +112,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _record(**known: Rule) -> Rule:
-    """Return the rule for a record: plain values, and those of ``known`` names, where they are there, by their rules."""
+    """Return the rule for a record: plain values, those of ``known`` names by their own rules where they are there."""
 
     def allows(value: Any) -> bool:
         if not (isinstance(value, dict) and _is_plain(value)):
@@ -158,9 +158,11 @@ FIELDS = {
     "device_name": _like(r"[\w™®][\w™® .,:+/()@-]{0,99}", "the name of a GPU").optional(),
     "target_capabilities": Rule(
         "a list of architectures",
-        lambda value: isinstance(value, tuple)
-        and len(value) <= 32
-        and all(isinstance(name, str) and re.fullmatch(r"sm_\d{2,3}[af]?", name) for name in value),
+        lambda value: (
+            isinstance(value, tuple)
+            and len(value) <= 32
+            and all(isinstance(name, str) and re.fullmatch(r"sm_\d{2,3}[af]?", name) for name in value)
+        ),
     ),
     "calibration": _record(
         method=_LINE,

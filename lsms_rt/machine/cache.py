@@ -7,7 +7,8 @@ import os
 import secrets
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,16 +34,13 @@ def cache_folder() -> Path | None:
     return base / "lsms-rt"
 
 
-def open_private(file: Path) -> BinaryIO:
+@contextmanager
+def open_private(file: Path) -> Iterator[BinaryIO]:
     """Open a file for reading; PermissionError if somebody else owns it or its folder, or may write to them."""
-    opened = open(os.open(file, os.O_RDONLY | _PLAIN), "rb")
-    try:
+    with open(os.open(file, os.O_RDONLY | _PLAIN), "rb") as opened:
         _check_ours(os.stat(file.parent))
         _check_ours(os.fstat(opened.fileno()))
-    except BaseException:
-        opened.close()
-        raise
-    return opened
+        yield opened
 
 
 def make_private_folder(folder: Path) -> None:

@@ -34,7 +34,7 @@ def _check_weights(part: str, count: int) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e6  # type: ignore[operator]
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6
 
 
 @dataclass(frozen=True, kw_only=True)

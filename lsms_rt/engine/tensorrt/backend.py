@@ -78,7 +78,9 @@ class TensorRtBackend:
         with self._device.current():
             for name, inputs, outputs, sticky in tensors:
                 what, cache = str(engine.path / name), self._cached(name)
-                plan = Plan(variant, library, data[name], what, host_code=manifest.holds_host_code, graphs=graphs, cache=cache)
+                plan = Plan(
+                    variant, library, data[name], what, host_code=manifest.holds_host_code, graphs=graphs, cache=cache
+                )
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
                 self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))

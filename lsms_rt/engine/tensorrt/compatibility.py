@@ -51,8 +51,8 @@ def check_trust(directory: EngineDirectory) -> None:
     """
     if directory.manifest.holds_host_code and not directory.trusted:
         raise EngineTrustError(
-            f"{directory.path} was built with --version-compatible, so its plans bring code that runs on this machine's "
-            f"CPU as you; if you built it or know who did, say so: --digest {directory.digest} (in Python digest=...), or "
+            f"{directory.path} was built with --version-compatible, so its plans bring code that runs on this CPU, as "
+            f"you; if you built it or know who did, say so: --digest {directory.digest} (in Python digest=...), or "
             "--trust (trust_host_code=True)"
         )
 
