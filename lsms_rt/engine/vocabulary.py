@@ -15,6 +15,8 @@ from lsms_rt.body import CROPS
 
 from .tensorrt.variant import HARDWARE
 
+# Of the network's input; every slice is turned to it.
+ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 PRECISIONS = ("fp32", "fp16", "int8")
 # Precision of the layers of an INT8 engine that stay in floating point.
 REST_PRECISIONS = ("fp16", "fp32")
@@ -146,7 +148,7 @@ FIELDS = {
     "image_size": _whole(32, LARGEST),
     "channels": _whole(1, LARGEST),
     "hu_window": Rule("(lower, upper) in HU", _is_window),
-    "orientation": _TEXT,
+    "orientation": Rule(f'"{ORIENTATION}"', lambda value: value == ORIENTATION),
     "max_tokens": _whole(3, LARGEST),
     "max_batch": _whole(1, LARGEST),
     "profile": Rule("three batch sizes, in order", _is_profile),
