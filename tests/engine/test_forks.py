@@ -153,6 +153,18 @@ def test_locks_that_a_thread_holds_at_the_fork_are_free_in_the_child() -> None:
         thread.join()
 
 
+def test_half_a_file_in_a_pipe_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child's copy of what a thread was sending to GDCM must not follow the parent's: answers would be mixed."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    sender = gdcm_process._Child()
+    sender._process, sender._owner = process, os.getpid()
+    monkeypatch.setattr(gdcm_process, "_child", sender)
+    process.stdin.write(b"half ")
+    assert in_child(process.stdin.flush) == "done None"
+    assert process.communicate(b"a file")[0] == b"half a file"
+
+
 def test_a_pool_of_the_parent_gives_an_error() -> None:
     from lsms_rt.engine.slice_pool import SlicePool
 
