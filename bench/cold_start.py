@@ -1,6 +1,6 @@
 """Cold start: from the start of a process to its first mask.
 
-Each process runs ``python -m lsms_rt.bench.cold_start ENGINE THREADS DEVICE``.
+Each process runs ``python -m lsms_rt.bench.cold_start ENGINE THREADS DEVICE DIGEST``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from .memory import peak_rss_mb, rss_mb
 FIELDS = ("import_ms", "engine_load_ms", "first_mask_ms", "process_to_mask_ms", "rss_mb", "peak_rss_mb")
 
 
-def cold_start(engine: Path, threads: int | None, device: str | None, runs: int) -> dict[str, Any]:
+def cold_start(
+    engine: Path, threads: int | None, device: str | None, runs: int, digest: str | None = None
+) -> dict[str, Any]:
     """Return samples of every field from ``runs`` fresh processes; from the second on, files are in the page cache.
 
     Raises:
@@ -29,7 +31,8 @@ def cold_start(engine: Path, threads: int | None, device: str | None, runs: int)
     from .samples import Samples
 
     samples: dict[str, list[float]] = {name: [] for name in FIELDS}
-    command = [sys.executable, "-m", "lsms_rt.bench.cold_start", str(engine), str(threads or 0), device or ""]
+    words = [str(engine), str(threads or 0), device or "", digest or ""]
+    command = [sys.executable, "-m", "lsms_rt.bench.cold_start", *words]
     for _ in range(runs):
         begin = time.time()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -51,7 +54,7 @@ def cold_start(engine: Path, threads: int | None, device: str | None, runs: int)
     }
 
 
-def _child(engine: Path, threads: int, device: str) -> dict[str, Any]:
+def _child(engine: Path, threads: int, device: str, digest: str) -> dict[str, Any]:
     begin = time.perf_counter()
     import lsms_rt
 
@@ -62,7 +65,7 @@ def _child(engine: Path, threads: int, device: str) -> dict[str, Any]:
     from .example import SENTENCE, example
 
     loading = time.perf_counter()
-    segmenter = segmenter_class(engine, threads=threads or None, device=device or None)
+    segmenter = segmenter_class(engine, digest=digest or None, threads=threads or None, device=device or None)
     loaded = time.perf_counter()
     segmenter.predict(example(), SENTENCE)
     done = time.perf_counter()
@@ -77,4 +80,4 @@ def _child(engine: Path, threads: int, device: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_child(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
+    print(json.dumps(_child(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:5])))

@@ -18,14 +18,16 @@ Ways = dict[str, dict[str, Samples]]
 HOST_BOUND = 0.8
 
 
-def with_and_without_graph(path: Path, device: str | None, image: np.ndarray, text: str, effort: Effort) -> Ways:
+def with_and_without_graph(
+    path: Path, device: str | None, image: np.ndarray, text: str, effort: Effort, digest: str | None = None
+) -> Ways:
     """Measure an engine in both ways: ``predict`` with a cached sentence, and the events of one slice, in ms."""
     ways = {}
     for name, graph in (("CUDA graph", True), ("no CUDA graph", False)):
-        with Segmenter(path, device=device, cuda_graph=graph) as segmenter:
+        with Segmenter(path, digest=digest, device=device, cuda_graph=graph) as segmenter:
             predict = measure(lambda: segmenter.predict(image, text), effort)
             manifest = segmenter.manifest
-        backend = open_backend(open_directory(path), device=device, cuda_graph=graph)
+        backend = open_backend(open_directory(path, digest), device=device, cuda_graph=graph)
         try:
             events = event_times(backend, manifest, effort)
             captured = min(events.pop("captured").values)

@@ -46,18 +46,24 @@ METHOD = {
 Status = Callable[[str], None]
 
 
-def measure_engine(path: Path, options: EngineOptions, status: Status = lambda _: None) -> dict[str, Any]:
+def measure_engine(
+    path: Path, options: EngineOptions, status: Status = lambda _: None, digest: str | None = None
+) -> dict[str, Any]:
     """Measure cold start, latency, throughput, memory and, with sensors, energy.
 
     Args:
         path: Engine directory.
         options: What to measure.
         status: Called with the name of each step.
+        digest: "sha256:HEX" of the engine from a trusted source; another engine is rejected.  None: no check.
 
     Returns:
         Figures, raw samples and warnings in plain types: one entry of the "engines" of a record.
     """
-    index = gpu_index(open_directory(path).manifest, options.device)
+    directory = open_directory(path, digest, trust_host_code=options.trust_host_code)
+    # Who vouches for the engine vouches for what was just read, so it is opened by this digest from here on.
+    pinned = directory.digest if directory.trusted else None
+    index = gpu_index(directory.manifest, options.device)
     has_sensors = index is not None or jetson.find() is not None
     sensors = (
         find_sensors(index or 0)
@@ -66,9 +72,13 @@ def measure_engine(path: Path, options: EngineOptions, status: Status = lambda _
     )
     before = sensors.state()
     status("cold start")
-    record: dict[str, Any] = {"cold_start": cold_start(path, options.threads, options.device, options.cold_starts)}
+    record: dict[str, Any] = {
+        "cold_start": cold_start(path, options.threads, options.device, options.cold_starts, pinned)
+    }
     opened = rss_mb()
-    with Segmenter(path, threads=options.threads, device=options.device, cuda_graph=options.cuda_graph) as segmenter:
+    with Segmenter(
+        path, digest=pinned, threads=options.threads, device=options.device, cuda_graph=options.cuda_graph
+    ) as segmenter:
         manifest = segmenter.manifest
         record["engine"] = {
             "name": path.name,
@@ -100,7 +110,7 @@ def measure_engine(path: Path, options: EngineOptions, status: Status = lambda _
     ways: Ways = {}
     if manifest.backend in VARIANTS:
         status("events of the GPU, with and without a CUDA graph")
-        ways = with_and_without_graph(path, options.device, example(), SENTENCE, options.effort)
+        ways = with_and_without_graph(path, options.device, example(), SENTENCE, options.effort, pinned)
     record["events"] = {way: _plain(samples) for way, samples in ways.items()}
     after = sensors.state()
     record["device_state"] = {"before": before, "after": after}

@@ -26,6 +26,7 @@ class EngineOptions:
         threads: CPU threads; None for one per core.
         device: "cpu", "cuda", "cuda:1" ...; None for a GPU if the engine's backend can use one.
         cuda_graph: whether a TensorRT engine runs with CUDA graphs.
+        trust_host_code: whether a version-compatible TensorRT engine may run the code that it brings for the CPU.
         effort: how long each latency is measured.
         batches: batch sizes of the throughput; None for 1, 2, 4 ... up to the engine's largest.
         series: slices of the series whose throughput is measured.
@@ -37,6 +38,7 @@ class EngineOptions:
     threads: int | None = None
     device: str | None = None
     cuda_graph: bool = True
+    trust_host_code: bool = False
     effort: Effort = FULL
     batches: tuple[int, ...] | None = None
     series: int = 32

@@ -87,6 +87,7 @@ def calibrate(
     output: Path,
     options: CalibrateOptions,
     status: Callable[[str], None] = lambda _: None,
+    digest: str | None = None,
 ) -> Calibration:
     """Search for the INT8 layers of an engine, and write ``recipe.json`` with all measurements into ``output``.
 
@@ -98,6 +99,7 @@ def calibrate(
         output: a new folder, or one of an earlier calibration.
         options: what to measure on, and the accuracy budget.
         status: called with one line about the progress.
+        digest: "sha256:HEX" of ``engine`` from a trusted source; another engine is rejected.  None: no check.
 
     Raises:
         InputError: the data set or the output folder cannot be used.
@@ -105,7 +107,7 @@ def calibrate(
             budget.
     """
     check_output(output)
-    candidates = open_candidates(engine, options.threads)
+    candidates = open_candidates(engine, options.threads, digest)
     rows = select_rows(
         dataset, options.split, options.held_out_split, options.slices, options.probe, options.held_out, options.seed
     )

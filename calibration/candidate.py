@@ -31,17 +31,18 @@ from .recipe import GRAPHS, Ranges
 Feeds = dict[str, np.ndarray]
 
 
-def open_candidates(engine: Path, threads: int | None = None) -> Candidates:
+def open_candidates(engine: Path, threads: int | None = None, digest: str | None = None) -> Candidates:
     """Open an fp32 engine of ONNX Runtime for calibration.
 
     Args:
         engine: the engine directory.
         threads: CPU threads for one slice; None for the default.
+        digest: "sha256:HEX" of the engine from a trusted source; another engine is rejected.  None: no check.
 
     Raises:
         EngineInvalidError: the engine is not an fp32 engine of ONNX Runtime with stock operations and named layers.
     """
-    directory = open_directory(engine)
+    directory = open_directory(engine, digest)
     manifest = directory.manifest
     plans = find_backend(manifest.backend, str(engine)).builds_plans
     if plans or (manifest.precision, manifest.kernels) != ("fp32", "stock"):
@@ -100,7 +101,7 @@ class Candidates:
     def open(self, ranges: Ranges, record: bool = False) -> tuple[Segmenter, RecordingBackend]:
         """Open a Segmenter on the CPU with the layers named in ``ranges`` in INT8, and return its backend too."""
         changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
-        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed)
+        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed=changed)
         backend = RecordingBackend(OnnxRuntimeBackend(engine, self.threads, "cpu"), record)
         tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
         return Segmenter.from_backend(backend, engine.manifest, tokenizer), backend

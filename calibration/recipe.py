@@ -81,7 +81,8 @@ class Recipe:
 
     def overlap(self, images: Iterable[str]) -> int:
         """Count the ``images``, given by their SHA-256, that the recipe was made with."""
-        return sum(image[:IMAGE_DIGITS] in self.images for image in images)
+        used = set(map(str, self.images))
+        return sum(image[:IMAGE_DIGITS] in used for image in images)
 
 
 def read_recipe(path: Path) -> Recipe:

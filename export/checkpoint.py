@@ -10,11 +10,10 @@ import lsms_rt
 from lsms_rt.data import DEMO_NOTE, demo_checkpoint
 from lsms_rt.digest import sha256
 from lsms_rt.engine.manifest import Manifest
+from lsms_rt.engine.vocabulary import ORIENTATION
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER, WEIGHTS
-
-ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 
 
 def load_model(checkpoint: Path, image_size: int | None, kernels: str = "stock") -> LSMS:

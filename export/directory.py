@@ -32,11 +32,15 @@ class Draft:
 
     def open(self) -> EngineDirectory:
         """Return the engine as it would be if it were finished now."""
-        return EngineDirectory(self.folder, self.manifest, f"sha256:{sha256(self.manifest.to_json().encode())}")
+        digest = f"sha256:{sha256(self.manifest.to_json().encode())}"
+        # It was made here.
+        return EngineDirectory(self.folder, self.manifest, digest, trusted=True)
 
     def finish(self, output: Path) -> None:
         """Write the manifest, and move the folder to ``output``; an engine that is there is replaced."""
         write_manifest(self.folder, self.manifest)
+        # What is written must open.
+        open_directory(self.folder)
         move_folder(self.folder, output)
 
 

@@ -19,7 +19,7 @@ import lsms_rt
 from lsms_rt.atomic import atomic_file
 from lsms_rt.digest import sha256, sha256_of_file, sha256_of_json
 from lsms_rt.errors import LsmsError
-from lsms_rt.machine.cache import cache_folder
+from lsms_rt.machine.cache import cache_folder, make_private_folder, open_private
 from lsms_rt.model import LSMS
 
 # All entries together; the least recently used ones are removed.  A base model with BERT-base has 0.6 GB.
@@ -70,9 +70,10 @@ def _version(library: str) -> str:
 
 
 def _read(path: Path) -> Graphs | None:
-    """Return the files of an entry; None if there is none, or if its digests are wrong."""
+    """Return the files of an entry; None if there is none, or if it is not this user's or its digests are wrong."""
     try:
-        first, _, rest = path.read_bytes().partition(b"\n")
+        with open_private(path) as file:
+            first, _, rest = file.read().partition(b"\n")
     except OSError:
         return None
     graphs: Graphs = {}
@@ -95,14 +96,18 @@ def _write(path: Path, graphs: Graphs) -> None:
     """Write an entry atomically.  A folder that cannot be written only costs the next build its time."""
     header = {name: (len(data), sha256(data)) for name, data in graphs.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(path.parent)
         with atomic_file(path) as part, part.open("wb") as file:
             os.chmod(part, 0o600)
             file.write(json.dumps(header).encode() + b"\n")
             file.writelines(graphs.values())
         _evict(path.parent)
     except (LsmsError, OSError) as error:
-        log.warning("the exported graphs are not cached: %s", getattr(error.__cause__ or error, "strerror", error))
+        log.warning("the exported graphs are not cached: %s", _reason(error.__cause__ or error))
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _evict(folder: Path) -> None:

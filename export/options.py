@@ -12,13 +12,11 @@ from typing import Any
 from lsms_rt.calibration.options import MAX_DICE_DROP, check_budget
 from lsms_rt.engine.manifest import MAX_BATCH, batch_profile
 from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
-from lsms_rt.engine.tensorrt.compatibility import HARDWARE
-from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, VARIANTS, TensorRtVariant
+from lsms_rt.engine.tensorrt.variant import HARDWARE, RTX_TARGETS, VARIANTS, TensorRtVariant
+from lsms_rt.engine.vocabulary import PRECISIONS as PRECISIONS
+from lsms_rt.engine.vocabulary import REST_PRECISIONS as REST_PRECISIONS
 from lsms_rt.errors import InputError
 
-PRECISIONS = ("fp32", "fp16", "int8")
-# Precision of the layers of an INT8 engine that stay in floating point.
-REST_PRECISIONS = ("fp16", "fp32")
 KERNELS = ("auto", "triton", "stock")
 MAX_VERIFY_SLICES = 10_000
 MAX_GATE_SENTENCES = 1_000_000

@@ -36,7 +36,8 @@ TOKENIZER = "tokenizer.json"
 
 def convert_engine(
     source: Path, variant: TensorRtVariant, profile: Profile, options: PlanOptions, output: Path, *,
-    force: bool = False, say: Callable[[str], None] = lambda _: None, progress: Progress | None = None,
+    digest: str | None = None, force: bool = False, say: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Manifest:  # fmt: skip
     """Build the plans of an ONNX Runtime engine, in its precision.
 
@@ -48,6 +49,7 @@ def convert_engine(
         profile: (min, opt, max) batch.
         options: of the builder.
         output: the engine directory to write.
+        digest: "sha256:HEX" of ``source`` from a trusted source; another engine is rejected.  None: no check.
         force: whether an engine at ``output`` is replaced.
         say: called with a message at every step.
         progress: called with steps inside of the library.
@@ -62,7 +64,7 @@ def convert_engine(
     if output.exists() and output.resolve() == source.resolve():
         raise InputError(f"-o {output} is the engine that --from reads; choose another -o")
     check_output(output, force)
-    engine = open_directory(source)
+    engine = open_directory(source, digest)
     spec = find_backend(engine.manifest.backend, str(source))
     if spec.builds_plans:
         graphs_only = [other.name for other in BACKENDS.values() if not other.builds_plans]

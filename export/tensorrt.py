@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.engine.tensorrt.compatibility import HARDWARE
 from lsms_rt.engine.tensorrt.header import read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain, logger_of
-from lsms_rt.engine.tensorrt.variant import TensorRtVariant, load
+from lsms_rt.engine.tensorrt.variant import HARDWARE, TensorRtVariant, load
 from lsms_rt.errors import EngineError, GpuNotFoundError, InputError
 from lsms_rt.machine.gpu import query_driver
 

@@ -12,6 +12,7 @@
         ├── EngineFileMissingError    a file named in the manifest does not exist
         ├── EngineDigestError         a file's digest differs from the manifest's (or from the one you trust)
         ├── EngineFormatError         the engine's format is newer than this package
+        ├── EngineTrustError          the engine brings code for the CPU, and nobody vouched for it
         ├── TensorRtVersionError      a plan was built with a TensorRT version other than this machine's
         ├── WrongGpuError             a plan was built for a GPU other than this machine's
         ├── BatchSizeError            an input's shape is outside the shapes the engine was built for
@@ -26,10 +27,18 @@ from __future__ import annotations
 
 import warnings
 
+# A message names a command to run, which a text that it quotes must not continue.
+_OF_A_SHELL = str.maketrans(dict.fromkeys("`$|;&<>", " "))
+
+
+def one_line(text: object) -> str:
+    """Text made printable: one line, in which a terminal finds no commands."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
 
 def brief(text: object, limit: int = 300) -> str:
-    """Text of a file or a library, made printable and cut to ``limit`` characters for a message."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    """Text of a file or a library for a message: printable, ``limit`` characters, none that a shell would act on."""
+    plain = one_line(str(text).translate(_OF_A_SHELL))
     return plain if len(plain) <= limit else f"{plain[:limit]}..."
 
 
@@ -39,8 +48,8 @@ class LsmsError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str) -> None:
-        # File names and texts of libraries may hold line breaks; a message stays one line.
-        super().__init__(" ".join(message.split()))
+        # File names and texts of libraries may hold line breaks, and sequences that a terminal obeys.
+        super().__init__(one_line(message))
 
 
 class InputError(LsmsError):
@@ -59,7 +68,7 @@ class DatasetError(InputError):
     def __init__(self, table: str, problems: list[str], rows: int, unit: str = "rows") -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(f"{table}: the data set cannot be used, of its {rows} {unit} {problems[0]}{more}")
-        self.problems = [" ".join(problem.split()) for problem in problems]
+        self.problems = [one_line(problem) for problem in problems]
 
 
 class MachineError(LsmsError):
@@ -100,6 +109,10 @@ class EngineDigestError(EngineError):
 
 class EngineFormatError(EngineError):
     """The engine was written by a newer version of this package."""
+
+
+class EngineTrustError(EngineError):
+    """The engine brings code that runs on the CPU as this user; its digest was not given, nor was it trusted."""
 
 
 class TensorRtVersionError(EngineError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import warnings
@@ -18,6 +19,7 @@ import numpy as np
 
 from .ct_slice import CtSlice
 from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
+from .engine.process import Home
 from .errors import InputError
 from .postprocess import highest_probability, probability_in_grid
 from .preprocess import Placement, to_tensor
@@ -28,6 +30,15 @@ from .tokenizer import Tokenizer, clean_sentence
 
 # A sentence's features are about half a megabyte (tiny) to two (large).
 CACHED_SENTENCES = 64
+# Verdict of an engine's accuracy gate -> what a user is told when the engine is opened.
+GATE_WARNINGS = {
+    "accepted": "failed its accuracy gate and was written with --accept: it may miss lesions that fp32 finds",
+    "skipped": "was built without an accuracy gate: whether it loses lesions was not measured",
+    "no verdict": "was not judged: its accuracy gate had too few sentences",
+    "none": "has no record of an accuracy gate: whether it loses lesions was not measured",
+    "passed by its graphs": "passed its accuracy gate as graphs; the plans themselves were not asked",
+}
+log = logging.getLogger("lsms_rt")
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Segmenter:
         engine: the engine directory.
         digest: "sha256:HEX" of the engine from a trusted source, as ``lsms-rt inspect`` prints it; another engine is
             rejected, since engines are code.  None: no check.
+        trust_host_code: let a version-compatible TensorRT engine run the code that it brings for the CPU, as this user;
+            with a ``digest`` it may anyway.
         threads: number of CPU threads per slice; None lets the library choose.
         device: "cpu", "cuda", "cuda:1", and for ONNX Runtime also "tensorrt"; None uses a GPU if the engine's backend
             supports it.
@@ -55,6 +68,9 @@ class Segmenter:
     Attributes:
         manifest: the engine's manifest.
         digest: "sha256:HEX" of the engine; empty if it was built by ``from_backend``.
+        precision: arithmetic of the engine, e.g. "fp32" or "int8".
+        gate: what the accuracy gate of the build said, see ``Manifest.gate_verdict``; a warning is logged unless the
+            engine passed it or needed none.
 
     Raises:
         EngineError: a subclass says whether the engine is missing, changed, too new, malformed, or built for another
@@ -67,14 +83,17 @@ class Segmenter:
         engine: str | PathLike[str],
         *,
         digest: str | None = None,
+        trust_host_code: bool = False,
         threads: int | None = None,
         device: str | None = None,
         cuda_graph: bool = True,
     ) -> None:
-        directory = open_directory(Path(engine), digest)
+        directory = open_directory(Path(engine), digest, trust_host_code=trust_host_code)
         tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
         self._open(open_backend(directory, threads, device, cuda_graph), directory.manifest, tokenizer)
         self.digest = directory.digest
+        if self.gate in GATE_WARNINGS:
+            log.warning("this %s engine %s", self.precision, GATE_WARNINGS[self.gate])
 
     @classmethod
     def from_backend(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:
@@ -98,7 +117,9 @@ class Segmenter:
 
     def _open(self, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> None:
         self.manifest = manifest
+        self.precision, self.gate = manifest.precision, manifest.gate_verdict
         self.digest = ""
+        self._home = Home(self)
         self._backend, self._tokenizer = backend, tokenizer
         self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
@@ -226,6 +247,8 @@ class Segmenter:
                 for result in self._results(part, placements, logits, text, sentence, timings, start):
                     result.timings["total"] = sum(result.timings.values())
                     yield result
+                    # The caller may have forked in the meantime.
+                    self._home.check()
                 begin = time.perf_counter()
 
     def _prepare(self, slices: Sequence[CtSlice], timings: dict[str, float]) -> tuple[np.ndarray, list[Placement]]:
@@ -276,6 +299,8 @@ class Segmenter:
 
     def _sentence(self, text: str) -> _Sentence:
         """Encode a sentence, or take it from the cache."""
+        # First: in another process the lock may be held by a thread that is not there.
+        self._home.check()
         key = clean_sentence(text)
         with self._lock:
             if key in self._cache:

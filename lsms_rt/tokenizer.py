@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import string
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,8 @@ from .errors import EngineInvalidError, InputError, brief
 
 BUILD_COMMAND = "lsms-rt build-engine"
 CLS, SEP, PAD, UNK = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+# Of a sentence, and as it is given: with spaces and characters that a normalization drops or joins.
+MAX_CHARACTERS, MAX_GIVEN_CHARACTERS = 1000, 4000
 FUNCTION_WORDS = {
     "a", "an", "and", "at", "find", "in", "is", "of", "on", "or", "please", "segment", "show", "that",
     "the", "this", "to", "with",
@@ -38,10 +43,13 @@ def clean_sentence(text: str) -> str:
     """Normalize a sentence: NFKC, without control characters and repeated spaces; the tokenizer handles case.
 
     Raises:
-        InputError: ``text`` is not a string, or contains no letters or digits.
+        InputError: ``text`` is not a string, is far too long, or contains no letters or digits.
     """
     if not isinstance(text, str):
         raise InputError(f"the sentence is a {type(text).__name__}, not a string; give one sentence")
+    # Before anything else: normalizing takes time that grows with the square of the length.
+    if len(text) > MAX_GIVEN_CHARACTERS:
+        raise InputError(f"the sentence has {len(text)} characters; give one sentence of at most {MAX_CHARACTERS}")
     normal = unicodedata.normalize("NFKC", text)
     printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in normal)
     if not any(c.isalnum() for c in printable):
@@ -53,6 +61,58 @@ def words_of(sentence: str) -> list[str]:
     """Return the distinct words of a sentence, without punctuation around them, in their order."""
     words = dict.fromkeys(word.strip(string.punctuation) for word in sentence.split())
     return [word for word in words if word]
+
+
+# Normalizers and splitters that a tokenizer file may use -> their options.  None of them takes a regular expression:
+# one from a file may take hours for a sentence.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "BertNormalizer": ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"),
+    **dict.fromkeys(("Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "StripAccents"), ()),
+    "Strip": ("strip_left", "strip_right"),
+    **dict.fromkeys(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"), ()),
+    "Punctuation": ("behavior",),
+    "Digits": ("individual_digits",),
+    "ByteLevel": ("add_prefix_space", "trim_offsets", "use_regex"),
+    "Metaspace": ("replacement", "add_prefix_space", "prepend_scheme", "split"),
+}
+# Sequences of them, one inside the other at most.
+_SEQUENCES, _MAX_NESTED = ("normalizers", "pretokenizers"), 4
+
+
+def _known_parts(values: Any) -> dict[str, Any]:
+    """Return a tokenizer file reduced to what is used here and known to be harmless; ValueError for anything else."""
+    if not isinstance(values, dict):
+        raise ValueError("no object")
+    # Not used: a sentence is neither cut nor padded by the library, nor made of tokens.
+    unused = dict.fromkeys(("truncation", "padding", "decoder"))
+    kept = {name: values[name] for name in ("version", "added_tokens", "post_processor", "model") if name in values}
+    return kept | unused | {name: _known_part(values.get(name)) for name in ("normalizer", "pre_tokenizer")}
+
+
+def _known_part(part: Any, depth: int = 0) -> Any:
+    if part is None:
+        return None
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "Sequence" and depth < _MAX_NESTED:
+        lists = {name: part[name] for name in _SEQUENCES if isinstance(part.get(name), list)}
+        return {"type": kind} | {name: [_known_part(item, depth + 1) for item in lists[name]] for name in lists}
+    if not isinstance(kind, str) or kind not in _PARTS:
+        raise ValueError(f"it normalizes or splits by something other than {', '.join(_PARTS)}")
+    return {"type": kind} | {name: part[name] for name in _PARTS[kind] if name in part}
+
+
+@contextmanager
+def _library(what: str) -> Iterator[None]:
+    """Turn every failure of the library into EngineInvalidError: bare Exceptions, and panics of its Rust code."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise EngineInvalidError(
+            f"tokenizer.json {what} ({brief(error)}); rebuild the engine: {BUILD_COMMAND}"
+        ) from error
 
 
 class Tokenizer:
@@ -69,15 +129,8 @@ class Tokenizer:
     def __init__(self, data: bytes, max_tokens: int) -> None:
         from tokenizers import Tokenizer as Fast
 
-        try:
-            self._fast = Fast.from_buffer(data)
-        except Exception as error:
-            # the library raises bare Exception
-            raise EngineInvalidError(
-                f"tokenizer.json is not a valid tokenizer file ({brief(error)}); rebuild the engine: {BUILD_COMMAND}"
-            ) from error
-        self._fast.no_padding()
-        self._fast.no_truncation()
+        with _library("is not a valid tokenizer file"):
+            self._fast = Fast.from_buffer(json.dumps(_known_parts(json.loads(data))).encode())
         self._pad = self._fast.token_to_id(PAD) or 0
         self.max_tokens = max_tokens
         self.vocab_size: int = self._fast.get_vocab_size()
@@ -91,8 +144,10 @@ class Tokenizer:
         """
         sentence = clean_sentence(text)
         # Before tokenizing: hostile input must not cost time.
-        if len(sentence) > 1000:
-            raise InputError(f"the sentence has {len(sentence)} characters; give one sentence of at most 1000")
+        if len(sentence) > MAX_CHARACTERS:
+            raise InputError(
+                f"the sentence has {len(sentence)} characters; give one sentence of at most {MAX_CHARACTERS}"
+            )
         ids = self._encode(sentence).ids
         if len(ids) > self.max_tokens:
             raise InputError(
@@ -108,13 +163,9 @@ class Tokenizer:
         return Tokens(tokens, mask, unknown)
 
     def _encode(self, text: str, special: bool = True) -> Any:
-        try:
+        # e.g. a vocabulary without [UNK]
+        with _library("cannot encode a word"):
             return self._fast.encode(text, add_special_tokens=special)
-        except Exception as error:
-            # bare Exception, e.g. for a vocabulary without [UNK]
-            raise EngineInvalidError(
-                f"tokenizer.json cannot encode a word ({brief(error)}); rebuild the engine: {BUILD_COMMAND}"
-            ) from error
 
     def is_unknown(self, word: str) -> bool:
         """Whether ``word`` is not in the vocabulary, or can only be spelled letter by letter."""

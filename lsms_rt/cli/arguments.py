@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from lsms_rt.data import demo_calibration, demo_engine
 
+from .terminal import status
+
 Options = TypeVar("Options")
 DEMO = "demo"
 IMAGE_SIZES = (64, 4096)
@@ -54,18 +56,33 @@ def comma_list(text: str) -> tuple[str, ...]:
 
 
 def engine_path(text: str) -> Path:
-    """Parse an engine directory (an argparse type); "demo" is the bundled engine, unless ./demo is an engine."""
-    return demo_engine() if text == DEMO and not Path(DEMO, "manifest.json").exists() else Path(text)
+    """Parse an engine directory (an argparse type); "demo" is always the bundled engine."""
+    return _bundled(demo_engine(), "engine") if text == DEMO else Path(text)
 
 
 def calibration_path(text: str) -> Path:
-    """Parse a calibration folder (an argparse type); "demo" is the bundled one, unless ./demo holds a recipe."""
-    return demo_calibration() if text == DEMO and not Path(DEMO, "recipe.json").exists() else Path(text)
+    """Parse a calibration folder (an argparse type); "demo" is always the bundled one."""
+    return _bundled(demo_calibration(), "calibration") if text == DEMO else Path(text)
+
+
+def _bundled(path: Path, what: str) -> Path:
+    """Return the bundled ``path``, never a folder of that name: whose disk this is, is not known."""
+    if Path(DEMO).exists():
+        status(f"warning: {DEMO!r} is the bundled {what}; for the folder of that name, write ./{DEMO}")
+    return path
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the engine, and the digest by which it is recognized."""
     parser.add_argument(
         "engine", type=engine_path, metavar="ENGINE", help="engine directory; 'demo' is the bundled engine"
+    )
+    add_digest(parser)
+
+
+def add_digest(parser: argparse.ArgumentParser, which: str = "the engine") -> None:
+    parser.add_argument(
+        "--digest", metavar="sha256:HEX", help=f"reject {which} if its digest differs (default: no check)"
     )
 
 
@@ -95,6 +112,12 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         help="cpu, cuda, cuda:1 ... (default: a GPU if the engine's backend can use one, else the CPU)",
     )
     parser.add_argument("--no-cuda-graph", action="store_true", help="run a TensorRT engine without CUDA graphs")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="let a version-compatible TensorRT engine run the code that it brings for the CPU, as you; --digest does "
+        "too",
+    )
 
 
 def runtime_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -103,6 +126,7 @@ def runtime_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": arguments.threads,
         "device": arguments.device,
         "cuda_graph": not arguments.no_cuda_graph,
+        "trust_host_code": arguments.trust,
     }
 
 

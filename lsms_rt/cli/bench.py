@@ -45,6 +45,10 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few samples and little warm-up, no energy; do not publish the figures"
     )
+    parser.add_argument(
+        "--digest", dest="digests", action="append", metavar="sha256:HEX",
+        help="reject an engine if its digest differs; once for each engine, in their order (default: no check)",
+    )  # fmt: skip
     add_output_options(parser)
     add_runtime(parser)
 
@@ -56,12 +60,19 @@ def run_engines(arguments: argparse.Namespace) -> None:
     names = [path.name for path in arguments.engines]
     if len(set(names)) < len(names):
         raise InputError("two engines have the same name and would share a row of the table; rename a folder")
+    digests = arguments.digests or [None] * len(names)
+    if len(digests) != len(names):
+        raise InputError(f"{len(digests)} --digest for {len(names)} engines; give one for each, in their order")
     options = EngineOptions(**runtime_options(arguments))
     if arguments.quick:
         options = options.quick()
     engines = {}
-    for path in arguments.engines:
-        engines[path.name] = measure_engine(path, options, lambda text, path=path: status(f"{path.name}: {text}"))  # type: ignore[misc]
+    for path, digest in zip(arguments.engines, digests, strict=True):
+
+        def say(text: str, name: str = path.name) -> None:
+            status(f"{name}: {text}")
+
+        engines[path.name] = measure_engine(path, options, say, digest)
     gpu = next((engine["engine"]["gpu"] for engine in engines.values() if engine["engine"]["gpu"]), None)
     print_record(record_of(ENGINES, ("onnxruntime", "numpy", *GPU_PACKAGES), gpu, engines=engines), arguments)
 

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsms_rt.engine.manifest import MAX_BATCH
+from lsms_rt.engine.manifest import MAX_BATCH, open_directory
 from lsms_rt.engine.registry import BACKENDS
-from lsms_rt.engine.tensorrt.compatibility import HARDWARE
-from lsms_rt.engine.tensorrt.variant import VARIANTS
+from lsms_rt.engine.tensorrt.variant import HARDWARE, VARIANTS
 from lsms_rt.errors import InputError
 from lsms_rt.export.options import (
     KERNELS,
@@ -23,6 +22,7 @@ from lsms_rt.export.options import (
 )
 
 from .arguments import (
+    add_digest,
     add_image_size,
     add_max_dice_drop,
     calibration_path,
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", type=engine_path, dest="from_engine", metavar="ENGINE",
         help="build plans from this onnxruntime engine, without PyTorch (default: build from the checkpoint)",
     )  # fmt: skip
+    add_digest(parser, "the engine of --from")
     parser.add_argument(
         "--backend", choices=tuple(BACKENDS), default=defaults.backend, help="runtime that the engine is for"
     )
@@ -143,6 +144,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.from_engine is not None:
         _convert(arguments)
         return
+    if arguments.digest is not None:
+        raise InputError("--digest is that of the engine that --from reads; add --from, or remove it")
     from lsms_rt.export.build import build_engine
 
     plan, gate = options_from(PlanOptions, arguments), options_from(GateOptions, arguments)
@@ -166,6 +169,10 @@ def run(arguments: argparse.Namespace) -> None:
 def _print_engine(manifest: Manifest, output: Path) -> None:
     size = f"{manifest.image_size}x{manifest.image_size}"
     print(f"{output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
+    if manifest.holds_host_code:
+        print(
+            f"version-compatible, so it brings code for the CPU: run it with --digest {open_directory(output).digest}"
+        )
     if manifest.target_capabilities:
         print(f"for GPUs {', '.join(manifest.target_capabilities)}")
 
@@ -221,10 +228,11 @@ def _convert(arguments: argparse.Namespace) -> None:
     output = arguments.output
     manifest = convert_engine(
         arguments.from_engine, VARIANTS[arguments.backend], batch_profile(arguments.max_batch, arguments.opt_batch),
-        options_from(PlanOptions, arguments), output, force=arguments.force, say=status,
+        options_from(PlanOptions, arguments), output, digest=arguments.digest, force=arguments.force, say=status,
         progress=show_step if is_interactive() else None,
     )  # fmt: skip
-    print(f"{output}: {manifest.backend} {manifest.precision}, {manifest.preset}, from {arguments.from_engine}")
+    _print_engine(manifest, output)
+    print(f"from {arguments.from_engine}")
     plans = manifest.accuracy["plans"]
     if isinstance(plans, str):
         print(f"plans {plans}")

@@ -11,6 +11,7 @@ from lsms_rt.errors import InputError
 
 from .arguments import (
     add_dataset,
+    add_digest,
     add_image_size,
     add_json,
     add_max_dice_drop,
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=engine_path, metavar="ENGINE-or-CHECKPOINT",
         help="engine directory (onnxruntime, fp32) or checkpoint folder",
     )  # fmt: skip
+    add_digest(parser)
     add_dataset(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR",
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.calibration.calibrate import calibrate
 
     options = options_from(CalibrateOptions, arguments)
-    done = calibrate(_engine(arguments), arguments.dataset, arguments.output, options, status)
+    done = calibrate(_engine(arguments), arguments.dataset, arguments.output, options, status, arguments.digest)
     print(json.dumps(done.to_dict(), indent=2) if arguments.json else "\n".join(done.summary()))
 
 
@@ -88,6 +90,8 @@ def _engine(arguments: argparse.Namespace) -> Path:
         if arguments.image_size is not None:
             raise InputError("--image-size is for a checkpoint; an engine has a fixed size, so remove the option")
         return source
+    if arguments.digest is not None:
+        raise InputError(f"--digest is that of an engine, and {source} is none; remove it")
     if not (source / "config.json").is_file():
         raise InputError(f"{source} is neither an engine nor a checkpoint: it has no {MANIFEST} and no config.json")
     return _exported(source, arguments)

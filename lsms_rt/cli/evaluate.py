@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.segmenter import Segmenter
 
     rows = read_annotations(arguments.dataset, arguments.split)[: arguments.limit]
-    with Segmenter(arguments.engine, **runtime_options(arguments)) as segmenter:
+    with Segmenter(arguments.engine, digest=arguments.digest, **runtime_options(arguments)) as segmenter:
         accuracy, judged = evaluate(segmenter, rows)
         digest = segmenter.digest
     if arguments.answers is not None:

@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from lsms_rt.errors import one_line
+
 from .arguments import add_engine, add_json
 from .parser import Command
 
@@ -20,13 +22,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     from lsms_rt.engine import open_directory
 
-    engine = open_directory(arguments.engine)
+    engine = open_directory(arguments.engine, arguments.digest)
     sizes = {name: len(engine.read(name)) for name in engine.manifest.files}
     manifest = asdict(engine.manifest)
     if arguments.json:
         print(json.dumps({"digest": engine.digest, "bytes": sizes, "manifest": manifest}, indent=2))
         return
-    print(f"{engine.path}: all file digests match\ndigest {engine.digest}")
+    print(f"{one_line(engine.path)}: all file digests match\ndigest {engine.digest}")
+    if engine.manifest.holds_host_code:
+        print("its plans bring code for the CPU, which runs with --digest or --trust only")
     manifest["files"] = ", ".join(f"{file} ({size / 1e6:.1f} MB)" for file, size in sizes.items())
     # It is part of the digest above.
     del manifest["manifest_digest"]
@@ -40,9 +44,9 @@ def _print_value(name: str, value: Any) -> None:
         for part, nested in value.items():
             _print_value(f"{name}: {part.replace('_', ' ')}", nested)
     elif isinstance(value, (list, tuple)) and value:
-        print(f"{name:34} {', '.join(map(str, value))}")
+        print(f"{name:34} {one_line(', '.join(map(str, value)))}")
     elif value not in (None, "", [], ()):
-        print(f"{name:34} {value}")
+        print(f"{name:34} {one_line(value)}")
 
 
 COMMAND = Command(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from lsms_rt.atomic import MACHINE_FAILURES
-from lsms_rt.errors import DatasetError, LsmsError
+from lsms_rt.errors import DatasetError, LsmsError, one_line
 from lsms_rt.privacy import label, show_names
 
 from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train
@@ -100,6 +100,13 @@ class _Deduplicate(logging.Filter):
         return new
 
 
+class _OneLine(logging.Formatter):
+    """Messages of libraries may hold line breaks, and sequences that a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
 @contextmanager
 def _pipes_may_close() -> Iterator[None]:
     """Keep the exit code, and finish the work, where the program that reads our output ends."""
@@ -114,7 +121,7 @@ def _pipes_may_close() -> Iterator[None]:
 @contextmanager
 def _logging_to_stderr(level: str) -> Iterator[None]:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.setFormatter(_OneLine("warning: %(message)s"))
     handler.addFilter(_Deduplicate())
     logger = logging.getLogger("lsms_rt")
     logger.addHandler(handler)

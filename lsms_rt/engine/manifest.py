@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-import re
+import os
+import shlex
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.body import CROPS
 from lsms_rt.digest import sha256, sha256_of_json
 from lsms_rt.errors import (
     EngineDigestError,
@@ -20,7 +19,10 @@ from lsms_rt.errors import (
     brief,
 )
 
+from .files import read_file
+from .onnx_file import check_graph
 from .registry import BACKENDS, ONNXRUNTIME
+from .vocabulary import FIELDS, shown
 
 # The newest format that this package reads; increased when an older package could not read a directory.
 # Format 2 has the field crop.
@@ -29,6 +31,8 @@ MANIFEST = "manifest.json"
 # Slices per call of an engine, at most.
 MAX_BATCH = 1024
 REBUILD = "rebuild it: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
+# Of the manifest, of the tokenizer and other tables, and of a graph or plan: ONNX itself ends at 2 GiB.
+MAX_MANIFEST_BYTES, MAX_JSON_BYTES, MAX_FILE_BYTES = 1 << 20, 64 << 20, 2 << 30
 
 
 @dataclass(frozen=True)
@@ -100,22 +104,44 @@ class Manifest:
     @property
     def rebuild(self) -> str:
         """Return the command that builds the same engine again."""
-        command = "lsms-rt build-engine --checkpoint DIR"
+        words = ["lsms-rt", "build-engine", "--checkpoint", "DIR"]
         spec = BACKENDS.get(self.backend)
-        if spec is not ONNXRUNTIME:
-            command += f" --backend {self.backend}"
+        if spec is not None and spec is not ONNXRUNTIME:
+            words += ["--backend", spec.name]
         if spec is not None and spec.builds_plans:
-            command += f" --opt-batch {self.profile[1]}"
+            words += ["--opt-batch", str(self.profile[1])]
             options = self.plan_options
             if options.get("hardware", "none") != "none":
-                command += f" --hardware {options['hardware']}"
-            command += " --version-compatible" * bool(options.get("version_compatible"))
+                words += ["--hardware", options["hardware"]]
+            words += ["--version-compatible"] * self.holds_host_code
         if self.calibration is not None:
-            command += f" --calibration DIR --rest {self.calibration.get('rest', 'fp16')}"
-        return (
-            f"{command} --precision {self.precision} --image-size {self.image_size} --max-batch {self.max_batch} "
-            "-o NAME.engine"
-        )
+            words += ["--calibration", "DIR", "--rest", self.calibration.get("rest", "fp16")]
+        words += ["--precision", self.precision, "--image-size", str(self.image_size)]
+        words += ["--max-batch", str(self.max_batch), "-o", "NAME.engine"]
+        return shlex.join(words)
+
+    @property
+    def holds_host_code(self) -> bool:
+        """Whether the plans bring code that runs on the CPU, as this user: version-compatible plans of TensorRT do."""
+        return bool(self.plan_options.get("version_compatible"))
+
+    @property
+    def gate_verdict(self) -> str:
+        """What the accuracy gate said of the engine.
+
+        "not needed": fp32; "passed"; "passed by its graphs": the plans made of them were not asked; "accepted": it
+        failed, and was written on demand; "skipped"; "no verdict": too few sentences; "none": there was no gate.
+        """
+        gate = self.gate
+        if not gate:
+            return "not needed" if self.precision in ("fp32", "float32") else "none"
+        if gate.get("skipped"):
+            return "skipped"
+        if gate.get("failures") or gate.get("accepted"):
+            return "accepted"
+        if not gate.get("passed"):
+            return "no verdict"
+        return "passed by its graphs" if gate.get("of") else "passed"
 
     def to_json(self) -> str:
         """Return the text of ``manifest.json``, with the digest of all other fields."""
@@ -153,27 +179,30 @@ class EngineDirectory:
         manifest: its manifest.
         digest: "sha256:" and the digest of ``manifest.json``, which contains those of all other files: a digest from a
             trusted source verifies the whole directory.
+        trusted: whether the caller vouches for the engine, by its digest or explicitly; without it, an engine cannot
+            run code of its own on the CPU.
     """
 
     path: Path
     manifest: Manifest
     digest: str
+    trusted: bool = False
 
     def read(self, name: str) -> bytes:
-        """Read the file ``name`` and check its digest.
+        """Read the file ``name`` and check its digest; a graph must be complete in itself.
 
         The returned bytes are those that were checked, so the file cannot be replaced in between.
 
         Raises:
-            EngineError: a subclass says whether the file is missing or changed.
+            EngineError: a subclass says whether the file is missing, changed, or not what an engine may hold.
         """
         expected = self.manifest.files.get(name)
         fix = f"rebuild it: {self.manifest.rebuild}"
         if expected is None:
             raise EngineInvalidError(f"{self.path / MANIFEST} does not list {name}; {fix}")
         try:
-            data = (self.path / name).read_bytes()
-        except OSError as error:
+            data = read_file(self.path / name, MAX_JSON_BYTES if name.endswith(".json") else MAX_FILE_BYTES)
+        except FileNotFoundError as error:
             raise EngineFileMissingError(
                 f"{name} is missing in {self.path}, and its manifest lists it; {fix}"
             ) from error
@@ -182,37 +211,42 @@ class EngineDirectory:
             raise EngineDigestError(
                 f"{self.path / name} has changed: sha256 {actual[:12]}..., not {expected[:12]}...; {fix}"
             )
+        if name.endswith(ONNXRUNTIME.file_suffix):
+            check_graph(data, str(self.path / name))
         return data
 
 
-def open_directory(path: str | Path, digest: str | None = None) -> EngineDirectory:
+def open_directory(path: str | Path, digest: str | None = None, *, trust_host_code: bool = False) -> EngineDirectory:
     """Read and check the manifest of an engine.
 
     Args:
         path: the engine directory.
         digest: "sha256:HEX" of the engine from a trusted source, which is then compared; None: no check.
+        trust_host_code: let the engine run code of its own on the CPU, which it may with a ``digest`` anyway.
 
     Raises:
         EngineError: a subclass says what is wrong.
     """
     path = Path(path)
     file = path / MANIFEST
-    if not path.exists():
+    if not os.path.exists(path):
         raise EngineFileMissingError(
             f"{path}: no such engine; check the path (the bundled one is 'demo' on the command line, "
             "lsms_rt.demo_engine() in Python)"
         )
-    if not file.is_file():
+    try:
+        data = read_file(file, MAX_MANIFEST_BYTES)
+    except FileNotFoundError as error:
         raise EngineFileMissingError(
             f"{path} is not an engine directory: it has no {MANIFEST}; check the path, or {REBUILD}"
-        )
-    data = file.read_bytes()
+        ) from error
     actual = f"sha256:{sha256(data)}"
     if digest is not None and digest.lower() != actual:
         raise EngineDigestError(
-            f"{file} has digest {actual}, not the expected {digest}; get the engine from a trusted source again"
+            f"{file} has digest {actual}, not the expected {brief(digest, 80)}; get the engine from a trusted "
+            "source again"
         )
-    return EngineDirectory(path, _parse(file, data), actual)
+    return EngineDirectory(path, _parse(file, data), actual, trusted=digest is not None or trust_host_code)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> str:
@@ -227,13 +261,17 @@ def _parse(file: Path, data: bytes) -> Manifest:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise EngineInvalidError(f"{file} is not valid JSON ({brief(error)}); {REBUILD}") from error
-    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+    if not isinstance(values, dict) or type(values.get("format")) is not int:
         raise EngineInvalidError(f"{file} is not an engine manifest: it has no format number; {REBUILD}")
     if values["format"] > FORMAT:
         raise EngineFormatError(
-            f"{file} has format {values['format']}, this lsms-rt reads up to {FORMAT}; pip install --upgrade lsms-rt"
+            f"{file} has format {shown(values['format'])}, this lsms-rt reads up to {FORMAT}; "
+            "pip install --upgrade lsms-rt"
         )
-    actual = fields_digest(values)
+    try:
+        actual = fields_digest(values)
+    except RecursionError as error:
+        raise EngineInvalidError(f"{file} is nested too deeply; {REBUILD}") from error
     if values.get("manifest_digest") != actual:
         raise EngineDigestError(
             f"{file} has changed since it was built: its fields have digest {actual[:12]}...; {REBUILD}"
@@ -248,46 +286,9 @@ def _parse(file: Path, data: bytes) -> Manifest:
     return manifest
 
 
-_TEXTS = ("preset", "backend", "backend_version", "precision", "kernels", "weights_digest", "weights_note", "built_by")
-
-
-def _is_hu(value: object) -> bool:
-    """Whether a value can be the end of an HU window: finite, and in the range of float32."""
-    return isinstance(value, (int, float)) and abs(value) < 1e6 and math.isfinite(value)
-
-
 def _check(file: Path, manifest: Manifest) -> None:
     """Reject values that a runtime would fail on; digests do not help against a manifest that was written wrong."""
-    integers = {"image_size": 32, "channels": 1, "max_tokens": 3, "max_batch": 1}
-    for name, minimum in integers.items():
+    for name, rule in FIELDS.items():
         value = getattr(manifest, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= 8192:
-            what = f"{name} is {brief(repr(value))}, not an integer from {minimum} to 8192"
-            raise EngineInvalidError(f"{file}: {what}; {REBUILD}")
-    window = manifest.hu_window
-    if not (isinstance(window, tuple) and len(window) == 2 and all(_is_hu(v) for v in window)):
-        raise EngineInvalidError(f"{file}: hu_window is {brief(repr(window))}, not (lower, upper) in HU; {REBUILD}")
-    if not window[0] < window[1]:
-        raise EngineInvalidError(f"{file}: hu_window is {window!r}, the lower bound is not below the upper; {REBUILD}")
-    if manifest.crop not in CROPS:
-        what = f"crop is {brief(repr(manifest.crop))}, not one of {', '.join(CROPS)}"
-        raise EngineInvalidError(f"{file}: {what}; {REBUILD}")
-    for name in ("threshold", "confidence"):
-        value = getattr(manifest, name)
-        if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise EngineInvalidError(f"{file}: {name} is {brief(repr(value))}, not between 0 and 1; {REBUILD}")
-    for name in _TEXTS:
-        value = getattr(manifest, name)
-        if not (isinstance(value, str) and value.isprintable() and len(value) <= 200):
-            raise EngineInvalidError(f"{file}: {name} is not a text of one line and at most 200 characters; {REBUILD}")
-    profile = manifest.profile
-    if not (isinstance(profile, tuple) and len(profile) == 3 and all(type(v) is int and v >= 1 for v in profile)):
-        raise EngineInvalidError(f"{file}: profile is {brief(repr(profile))}, not three batch sizes; {REBUILD}")
-    if not (isinstance(manifest.plan_options, dict) and isinstance(manifest.target_capabilities, tuple)):
-        raise EngineInvalidError(f"{file}: plan_options or target_capabilities are malformed; {REBUILD}")
-    if not (manifest.calibration is None or isinstance(manifest.calibration, dict)):
-        raise EngineInvalidError(f"{file}: calibration is malformed; {REBUILD}")
-    digests = manifest.files.values() if isinstance(manifest.files, dict) else [None]
-    plain = all(isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) for v in digests)
-    if not plain or any(Path(name).name != name or name.startswith(".") for name in manifest.files):
-        raise EngineInvalidError(f"{file}: files must map plain names to digests; {REBUILD}")
+        if not rule.allows(value):
+            raise EngineInvalidError(f"{file}: {name} is {shown(value)}, not {rule.words}; {REBUILD}")

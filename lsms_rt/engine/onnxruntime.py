@@ -16,6 +16,7 @@ from lsms_rt.machine.jetson import Jetson
 
 from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
 from .manifest import EngineDirectory
+from .process import Home
 from .slice_pool import CLOSED, SlicePool
 
 TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
@@ -42,6 +43,7 @@ class OnnxRuntimeBackend(OneByOne):
             import onnxruntime
         except ImportError as error:
             raise MissingDependencyError("this engine needs ONNX Runtime; pip install onnxruntime") from error
+        self._home = Home(self)
         self.version: str = onnxruntime.__version__
         self.providers = choose_providers(onnxruntime, kind, index)
 
@@ -71,6 +73,8 @@ class OnnxRuntimeBackend(OneByOne):
         return self._pool.run(batches, lambda session, image: self._logits(session, image, text))
 
     def close(self) -> None:
+        if not self._home.here:
+            return
         self._sessions = {}
         if self._pool is not None:
             self._pool.close()
@@ -81,6 +85,7 @@ class OnnxRuntimeBackend(OneByOne):
         return logits[:, 0]
 
     def _session(self, graph: str) -> Any:
+        self._home.check()
         session = self._sessions.get(graph)
         if session is None:
             raise EngineInvalidError(CLOSED)
@@ -129,6 +134,8 @@ def choose_providers(ort: Any, kind: str | None, index: int) -> list[Any]:
 
 def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, providers: list[Any]) -> Any:
     options = ort.SessionOptions()
+    # Never its own format, which it would recognize by the content.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # errors only; they are raised as well
     options.log_severity_level = 3
     if threads is not None:

@@ -12,6 +12,8 @@ import numpy as np
 
 from lsms_rt.errors import EngineInvalidError
 
+from .process import Home
+
 CLOSED = "this engine has been closed; open a new Segmenter"
 # runs a session on one image (1, 1, S, S)
 Compute = Callable[[Any, np.ndarray], np.ndarray]
@@ -21,7 +23,7 @@ class SlicePool:
     """Computes slices in ``threads`` threads, with one session of one thread that is opened when it is needed."""
 
     def __init__(self, threads: int, open_session: Callable[[], Any]) -> None:
-        self.threads, self._open = threads, open_session
+        self.threads, self._open, self._home = threads, open_session, Home(self)
         self._session: Any = None
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
@@ -42,7 +44,7 @@ class SlicePool:
                 yield _gathered(pending.popleft())
         finally:
             # After an error, or if the caller stops early, slices are left.
-            for future in (future for batch in pending for future in batch):
+            for future in (future for batch in pending for future in batch if self._home.here):
                 future.cancel()
 
     def close(self) -> None:
@@ -54,6 +56,8 @@ class SlicePool:
             self._session = self._executor = None
 
     def _submit(self, images: np.ndarray, compute: Compute) -> list[Future[np.ndarray]]:
+        # In another process the lock may be held by a thread that is not there.
+        self._home.check()
         # The lock is held to the last slice: ``close`` must not come in between.
         with self._lock:
             if self._closed:

@@ -12,6 +12,31 @@ from lsms_rt.body import CROPS
 MAX_TOKENS = 32
 
 
+# Largest sizes.  Those of a file are allocated before its weights are seen.
+_LARGEST = {
+    "vocab_size": 1_000_000, "hidden_size": 8192, "layers": 256, "heads": 256, "intermediate_size": 32768,
+    "max_tokens": 8192, "dims": 8192, "depths": 256, "mlp_ratios": 64, "in_channels": 64, "decoder_width": 8192,
+    "image_size": 8192,
+}  # fmt: skip
+# Weights of each of the two encoders, at most: three times those of BERT-large.
+MAX_WEIGHTS = 1_000_000_000
+
+
+def _check_size(name: str, value: object) -> None:
+    if type(value) is not int or not 1 <= value <= _LARGEST[name]:
+        shown = value if type(value) is int and abs(value) < 10**20 else f"a {type(value).__name__}"
+        raise ValueError(f"{name} is {shown}; give a whole number from 1 to {_LARGEST[name]}")
+
+
+def _check_weights(part: str, count: int) -> None:
+    if count > MAX_WEIGHTS:
+        raise ValueError(f"{part} would have {count:.0e} weights; at most {MAX_WEIGHTS:.0e} are supported")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """A BERT-shaped text encoder.  The defaults are BERT-base, the paper's setting (abstract, arXiv 2408.17347)."""
@@ -22,6 +47,12 @@ class TextConfig:
     heads: int = 12
     intermediate_size: int = 3072
     max_tokens: int = MAX_TOKENS
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "max_tokens"):
+            _check_size(name, getattr(self, name))
+        layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
+        _check_weights("the text encoder", self.vocab_size * self.hidden_size + self.layers * layer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +84,24 @@ class LsmsConfig:
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.preset, str) and self.preset.isprintable() and len(self.preset) <= 200):
+            raise ValueError("preset is no text of one line and at most 200 characters")
+        for name in ("in_channels", "decoder_width", "image_size"):
+            _check_size(name, getattr(self, name))
+        for name in ("dims", "depths", "mlp_ratios"):
+            sizes = getattr(self, name)
+            if not (isinstance(sizes, tuple) and len(sizes) == 4):
+                raise ValueError(f"{name} holds no four sizes; give one for each stage of the encoder")
+            for size in sizes:
+                _check_size(name, size)
+        stages = zip(self.dims, self.depths, self.mlp_ratios, strict=True)
+        _check_weights("the image encoder", sum(depth * 2 * (ratio + 2) * dim**2 for dim, depth, ratio in stages))
+        window = self.hu_window
+        if not (isinstance(window, tuple) and len(window) == 2 and all(map(_is_number, window))):
+            raise ValueError("hu_window holds no two numbers; give (lower, upper) in HU")
+        for name in ("threshold", "confidence"):
+            if not (_is_number(value := getattr(self, name)) and 0 <= value <= 1):
+                raise ValueError(f"{name} is no number from 0 to 1")
         if self.image_size % 32 or self.image_size < 64:
             raise ValueError(
                 f"image_size is {self.image_size}; it must be a multiple of 32 and at least 64: "
@@ -84,8 +133,15 @@ class LsmsConfig:
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
         if "text" in plain:
-            plain["text"] = TextConfig(**plain["text"])
+            plain["text"] = _text_from(plain["text"])
         return cls(**plain)
+
+
+def _text_from(values: Any) -> TextConfig:
+    known = TextConfig.__dataclass_fields__
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        raise ValueError(f"text holds something other than the sizes {sorted(known)}")
+    return TextConfig(**values)
 
 
 PRESETS: dict[str, LsmsConfig] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lsms_rt.engine.tensorrt.compatibility import HARDWARE
+from lsms_rt.engine.tensorrt.variant import HARDWARE
 
 ROOT = Path(__file__).parents[2]
 API = Path(__file__).parent / "tensorrt_api"

@@ -185,3 +185,37 @@ def test_85_tokens_a_cell_and_distinct_positions() -> None:
     assert sum(TOKENS) == 85
     positions = sinusoids(16, 16, 128)
     assert torch.cdist(positions, positions).fill_diagonal_(9).min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"text": {"vocab_size": 10**12}}, "vocab_size is 1000000000000; give a whole number from 1 to 1000000"),
+        ({"text": {"vocab_size": 10**400}}, "vocab_size is a int"),
+        ({"text": {"vocab_size": 10**6, "hidden_size": 8192}}, "the text encoder would have .* weights"),
+        ({"text": {"layers": 10**9}}, "layers is 1000000000"),
+        ({"text": {"hidden_size": "768"}}, "hidden_size is a str"),
+        ({"text": {"words": 3}}, "text holds something other than the sizes"),
+        ({"text": 3}, "text holds something other"),
+        ({"dims": [8192] * 4, "depths": [256] * 4}, "the image encoder would have .* weights"),
+        ({"dims": [32, 64, 160]}, "dims holds no four sizes"),
+        ({"depths": 3}, "depths holds no four sizes"),
+        ({"mlp_ratios": [8, 8, 4, 0]}, "mlp_ratios is 0"),
+        ({"decoder_width": 32 * 10**9}, "decoder_width is 32000000000"),
+        ({"image_size": 32 * 10**9}, "image_size is 32000000000"),
+        ({"in_channels": True}, "in_channels is a bool"),
+        ({"hu_window": [None, 3]}, "hu_window holds no two numbers"),
+        ({"hu_window": [float("nan"), 3]}, "hu_window holds no two numbers"),
+        ({"threshold": "x"}, "threshold is no number from 0 to 1"),
+        ({"preset": "a\x1b[2J"}, "preset is no text of one line"),
+    ],
+)
+def test_sizes_of_a_config_are_bounded_before_anything_is_allocated(changes: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LsmsConfig.from_dict(changes)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "base", "large"])
+def test_presets_are_within_the_bounds(name: str) -> None:
+    made = preset(name)
+    assert LsmsConfig.from_dict(json.loads(json.dumps(made.to_dict()))) == made

@@ -73,9 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", action="store_true",
         help="include file names and sentences in messages and outputs; they may identify a patient",
     )  # fmt: skip
-    parser.add_argument(
-        "--digest", metavar="sha256:HEX", help="reject the engine if its digest differs (default: no check)"
-    )
     add_runtime(parser)
     add_json(parser)
 

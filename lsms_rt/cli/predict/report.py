@@ -9,13 +9,15 @@ from typing import Any
 from lsms_rt import __version__
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Report:
     """What a run did.
 
     Attributes:
         engine: digest of the engine.
         weights: the engine's note about its weights.
+        precision: the engine's arithmetic, e.g. "fp32".
+        gate: what the engine's accuracy gate said, see ``Manifest.gate_verdict``.
         inputs: number of inputs that were given.
         results: one record per slice; ``input`` is the input's number, from 1.
         series: one summary per input that has results; ``input`` as in ``results``.
@@ -29,6 +31,8 @@ class Report:
 
     engine: str
     weights: str
+    precision: str = ""
+    gate: str = ""
     inputs: int = 1
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
@@ -50,6 +54,8 @@ class Report:
             "lsms_rt": __version__,
             "engine": self.engine,
             "weights": self.weights,
+            "precision": self.precision,
+            "gate": self.gate,
             "inputs": self.inputs,
             "results": self.results,
             "series": self.series,

@@ -74,7 +74,13 @@ class _Run:
     ) -> None:  # fmt: skip
         self.segmenter, self.inputs, self.request, self.text = segmenter, inputs, request, text
         self.progress, self.stack = progress, stack
-        self.report = Report(segmenter.digest, segmenter.manifest.weights_note, len(inputs))
+        self.report = Report(
+            engine=segmenter.digest,
+            weights=segmenter.manifest.weights_note,
+            precision=segmenter.precision,
+            gate=segmenter.gate,
+            inputs=len(inputs),
+        )
         self.folder: OutputFolder | None = None
         self.failures: list[LsmsError] = []
         # of slices so far, whether they have results or not

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.atomic import atomic_file
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
 from lsms_rt.engine.manifest import EngineDirectory
-from lsms_rt.errors import LsmsError, OutOfDeviceMemoryError
-from lsms_rt.machine.cache import cache_folder
+from lsms_rt.engine.process import Home
+from lsms_rt.errors import OutOfDeviceMemoryError
+from lsms_rt.machine.cache import cache_folder, read_private, write_private
 from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 
-from .compatibility import check_gpu, check_header, check_version
+from .compatibility import check_gpu, check_header, check_trust, check_version
 from .cuda import Device
 from .header import read_header
 from .lane import Lane, Lanes
@@ -55,12 +55,14 @@ class TensorRtBackend:
         driver: Callable[[], Driver] = query_driver, device: Callable[[int, bool], Any] = Device,
         library: Any = None,
     ) -> None:  # fmt: skip
+        self._home = Home(self)
         manifest = engine.manifest
         variant = VARIANTS[manifest.backend]
         self._own_graphs = variant.own_graphs and graphs
         library = library or load(variant)
         self.version: str = library.__version__
         check_version(manifest, self.version, variant)
+        check_trust(engine)
         data = {name: engine.read(name) for name in (TEXT_PLAN, IMAGE_PLAN)}
         for name, raw in data.items():
             check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
@@ -73,11 +75,12 @@ class TensorRtBackend:
         )
         self._plans: dict[str, Plan] = {}
         self._lanes: dict[str, Lanes] = {}
-        host_code = bool(manifest.plan_options.get("version_compatible"))
         with self._device.current():
             for name, inputs, outputs, sticky in tensors:
                 what, cache = str(engine.path / name), self._cached(name)
-                plan = Plan(variant, library, data[name], what, host_code=host_code, graphs=graphs, cache=cache)
+                plan = Plan(
+                    variant, library, data[name], what, host_code=manifest.holds_host_code, graphs=graphs, cache=cache
+                )
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
                 self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
@@ -133,17 +136,20 @@ class TensorRtBackend:
 
     def close(self) -> None:
         """Free lanes and plans, and store the code that RTX compiled for the next process."""
+        if not self._home.here:
+            return
         with self._device.current():
             for name, plan in self._plans.items():
                 self._lanes[name].close()
                 if self._cache_folder is not None:
-                    _write_cache(self._cache_folder / f"{name}.cache", plan.compiled())
+                    _write_cache(self._cache_folder, name, plan.compiled())
             self._plans.clear()
 
     def _run(
         self, name: str, inputs: Iterable[dict[str, np.ndarray]], batch: int | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yield results in order, with up to ``MAX_PENDING`` batches on the GPU at a time, if its memory suffices."""
+        self._home.check()
         lanes, pending = self._lanes[name], deque[Lane]()
         try:
             for arrays in inputs:
@@ -159,7 +165,7 @@ class TensorRtBackend:
                 yield self._finish(lanes, pending)
         finally:
             # After an error, or if the caller stops early, lanes are left.
-            if pending:
+            if pending and self._home.here:
                 with self._device.current():
                     for lane in pending:
                         lanes.discard(lane)
@@ -184,9 +190,10 @@ class TensorRtBackend:
         if self._cache_folder is None:
             return b""
         try:
-            return (self._cache_folder / f"{name}.cache").read_bytes()
-        except OSError:
-            # missing or not readable: it is compiled again
+            return read_private(self._cache_folder / f"{name}.cache", _purpose(self._cache_folder, name)) or b""
+        except (OSError, ValueError) as error:
+            # It is code, so only this user's is used.
+            log.warning("code compiled for this GPU is compiled again, the cached one is not used: %s", _reason(error))
             return b""
 
 
@@ -203,14 +210,20 @@ def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
     return base / digest.removeprefix("sha256:")[:32] / device
 
 
-def _write_cache(file: Path, data: bytes) -> None:
+def _write_cache(folder: Path, name: str, data: bytes) -> None:
     if not data:
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with atomic_file(file) as part:
-            part.write_bytes(data)
-    except (OSError, LsmsError) as error:
+        write_private(folder / f"{name}.cache", _purpose(folder, name), data)
+    except OSError as error:
         # A read-only device starts a little slower, but works.
-        reason = getattr(error, "strerror", None) or error
-        log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", reason)
+        log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", _reason(error))
+
+
+def _purpose(folder: Path, name: str) -> str:
+    """What a cached file is for: the engine, the kind of GPU, and the plan."""
+    return f"{folder.parent.name}/{folder.name}/{name}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

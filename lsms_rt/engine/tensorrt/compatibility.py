@@ -8,16 +8,19 @@ from __future__ import annotations
 import platform
 import re
 
-from lsms_rt.engine.manifest import Manifest
-from lsms_rt.errors import DriverTooOldError, EngineInvalidError, GpuNotFoundError, TensorRtVersionError, WrongGpuError
+from lsms_rt.engine.manifest import EngineDirectory, Manifest
+from lsms_rt.errors import (
+    DriverTooOldError,
+    EngineInvalidError,
+    EngineTrustError,
+    GpuNotFoundError,
+    TensorRtVersionError,
+    WrongGpuError,
+)
 from lsms_rt.machine.gpu import Driver, Gpu
 
 from .header import PlanHeader
 from .variant import RTX_TARGETS, TensorRtVariant, parse_version
-
-# --hardware -> the name in TensorRT's enumeration: only the GPU model it was built on, any GPU of its compute
-# capability, any GPU of 8.0 and newer.
-HARDWARE = {"none": "NONE", "same-capability": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
 def check_version(manifest: Manifest, installed: str, variant: TensorRtVariant) -> None:
@@ -33,12 +36,25 @@ def check_version(manifest: Manifest, installed: str, variant: TensorRtVariant) 
     built, here = parse_version(manifest.backend_version), parse_version(installed)
     if built == here:
         return
-    if manifest.plan_options.get("version_compatible") and built <= here and here[0] - built[0] <= 1:
+    if manifest.holds_host_code and built <= here and here[0] - built[0] <= 1:
         return
     raise TensorRtVersionError(
         f"the engine was built with {variant.title} {manifest.backend_version}, this machine has {installed}; "
         f"install that version, or rebuild the engine: {manifest.rebuild}"
     )
+
+
+def check_trust(directory: EngineDirectory) -> None:
+    """Raise EngineTrustError if the plans bring code for the CPU, and the caller does not vouch for the engine.
+
+    The manifest itself says so, and whoever made the engine wrote it: its digests prove nothing here.
+    """
+    if directory.manifest.holds_host_code and not directory.trusted:
+        raise EngineTrustError(
+            f"{directory.path} was built with --version-compatible, so its plans bring code that runs on this CPU, as "
+            f"you; if you built it or know who did, say so: --digest {directory.digest} (in Python digest=...), or "
+            "--trust (trust_host_code=True)"
+        )
 
 
 def check_header(manifest: Manifest, header: PlanHeader, variant: TensorRtVariant, what: str) -> None:

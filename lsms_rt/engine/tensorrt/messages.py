@@ -24,6 +24,7 @@ from lsms_rt.errors import (
     OutOfDeviceMemoryError,
     TensorRtVersionError,
     WrongGpuError,
+    brief,
 )
 
 # number of messages that are kept
@@ -142,5 +143,4 @@ def explain(what: str, logged: list[str]) -> LsmsError:
 
 def _shorten(line: str, limit: int = 300) -> str:
     # without positions in the library's source code
-    line = re.sub(r"\s*(In \w+ )?at /_src/\S+", "", line)
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    return brief(re.sub(r"\s*(In \w+ )?at /_src/\S+", "", line), limit - 3)

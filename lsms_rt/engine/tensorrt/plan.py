@@ -16,6 +16,7 @@ from lsms_rt.errors import (
     OutOfDeviceMemoryError,
     TensorRtVersionError,
     WrongGpuError,
+    brief,
 )
 
 from .header import LENGTH
@@ -45,7 +46,7 @@ class Plan:
         library: its Python module.
         data: the plan.
         what: the file's name in messages.
-        host_code: let a version-compatible plan run the code that it contains; its digest has been checked.
+        host_code: let a version-compatible plan run the code that it contains, on the CPU.
         graphs: let RTX capture CUDA graphs.
         cache: code that RTX compiled for this GPU in an earlier process; empty if there is none.
     """
@@ -115,7 +116,7 @@ class Plan:
         engine, dtype = self.engine, self.engine.get_tensor_dtype(name)
         if dtype.name not in DTYPES:
             raise EngineInvalidError(
-                f"{self.what}: {name} has type {dtype.name}; lsms-rt never builds such engines, {REBUILD}"
+                f"{self.what}: {brief(name, 60)} has type {dtype.name}; lsms-rt never builds such engines, {REBUILD}"
             )
         is_input = engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT
         return TensorSpec(name, tuple(engine.get_tensor_shape(name)), np.dtype(DTYPES[dtype.name]), is_input)

