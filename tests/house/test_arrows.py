@@ -43,7 +43,9 @@ ARROWS = {
     "model": {"errors", "kernels", "mathematics"},
     "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "graph": {"errors", "kernels"},
-    "calibration": {"atomic", "datasets", "digest", "engine", "errors", "graph", "segmenter", "style", "tokenizer"},
+    "calibration": {
+        "atomic", "datasets", "digest", "engine", "errors", "graph", "privacy", "segmenter", "style", "tokenizer",
+    },
     "export": {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "graph", "kernels",
         "machine", "model", "preprocess", "reading", "segmenter", "tokenizer",
