@@ -109,12 +109,16 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def save_answers(path: Path, answers: list[Answer]) -> None:
-    """Write a CSV with one line per sentence, to find the ones with a low Dice."""
+def save_answers(path: Path, answers: list[Answer], names: bool = True) -> None:
+    """Write a CSV with one line per sentence, to find the ones with a low Dice.
+
+    Without ``names``, sentences are called by their lines in the data set's table.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("case_id", "slice_id", "query", "lesion_type", "wanted", "painted", "dice"))
+        known = ("case_id", "slice_id", "query", "lesion_type") if names else ("line",)
+        writer.writerow((*known, "wanted", "painted", "dice"))
         for a in answers:
             row = a.row
-            known = (row.case_id, row.slice_id, row.query, row.lesion_type)
-            writer.writerow((*known, int(a.target_nonempty), int(a.predicted_nonempty), f"{a.dice:.4f}"))
+            about = (row.case_id, row.slice_id, row.query, row.lesion_type) if names else (row.line,)
+            writer.writerow((*about, int(a.target_nonempty), int(a.predicted_nonempty), f"{a.dice:.4f}"))

@@ -48,10 +48,10 @@ class GateData:
         names_shown: whether a report may show case ids and sentences.
     """
 
-    rows: list[Annotation]
+    rows: list[Annotation] = field(repr=False)
     description: str
     digest: str
-    images: frozenset[str]
+    images: frozenset[str] = field(repr=False)
     user_supplied: bool
 
     @property
@@ -71,8 +71,8 @@ class GateCase:
     question: Question
     reference: Answer
     engine: Answer
-    reference_mask: NDArray[np.bool_]
-    engine_mask: NDArray[np.bool_]
+    reference_mask: NDArray[np.bool_] = field(repr=False)
+    engine_mask: NDArray[np.bool_] = field(repr=False)
 
     @property
     def dice_loss(self) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 import lsms_rt
 from lsms_rt.atomic import atomic_file
 from lsms_rt.digest import sha256, sha256_of_file, sha256_of_json
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, raised_from
 from lsms_rt.machine.cache import cache_folder
 from lsms_rt.model import LSMS
 
@@ -102,7 +102,7 @@ def _write(path: Path, graphs: Graphs) -> None:
             file.writelines(graphs.values())
         _evict(path.parent)
     except (InputError, OSError) as error:
-        log.warning("the exported graphs are not cached: %s", getattr(error.__cause__ or error, "strerror", error))
+        log.warning("the exported graphs are not cached: %s", getattr(raised_from(error) or error, "strerror", error))
 
 
 def _evict(folder: Path) -> None:

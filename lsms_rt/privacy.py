@@ -1,4 +1,4 @@
-"""Anonymous file labels for messages: the position instead of the name.
+"""What messages may hold: no names, unless they are asked for; and nothing that a terminal would obey.
 
 A file or folder name often contains a patient's name or number, so messages say ``file 12 of 80``, ``the file``,
 ``the folder``.  The numbers count, from 1, all visible files below a folder (no part of the path begins with a dot),
@@ -8,6 +8,9 @@ sorted by path, upper case before lower case.  This command prints the twelfth:
 
 Members of an archive are numbered like the files of the unpacked folder, images of a DICOMDIR in the order of its
 records.  ``--names``, in Python ``show_names()``, shows names instead.
+
+The errors of other libraries, which ours are raised from, hold such values, too: ``errors.LsmsError`` does not show
+what it was raised from, unless names are shown.
 """
 
 from __future__ import annotations
@@ -36,7 +39,18 @@ def names_shown() -> bool:
 
 def label(path: str | os.PathLike[str], neutral: str) -> str:
     """Return a file's name for messages: the last part of its path if names are shown, else ``neutral``."""
-    return (PurePath(path).name or str(path)) if _shown else neutral
+    return brief(PurePath(path).name or str(path)) if _shown else neutral
+
+
+def named(what: str, name: object) -> str:
+    """Return ``mask 'a.png'`` for messages if names are shown, else ``the mask``."""
+    return f"{what} {brief(name)!r}" if _shown else f"the {what}"
+
+
+def brief(text: object, limit: int = 300) -> str:
+    """Text of a file or a library, made printable and cut to ``limit`` characters for a message."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return plain if len(plain) <= limit else f"{plain[:limit]}..."
 
 
 def with_hint(message: str) -> str:

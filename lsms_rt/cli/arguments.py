@@ -75,6 +75,13 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--names", action="store_true",
+        help="include names and sentences of the data set in messages and reports; they may identify a patient",
+    )  # fmt: skip
+
+
 def add_image_size(parser: argparse._ActionsContainer, default: int | None, help: str) -> None:
     parser.add_argument(
         "--image-size", type=whole_number(*IMAGE_SIZES), default=default, metavar="N",

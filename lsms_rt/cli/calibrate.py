@@ -14,6 +14,7 @@ from .arguments import (
     add_image_size,
     add_json,
     add_max_dice_drop,
+    add_names,
     add_threads,
     engine_path,
     options_from,
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random seed for selecting rows",
     )  # fmt: skip
     add_threads(parser)
+    add_names(parser)
     add_json(parser)
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .arguments import add_dataset, add_engine, add_json, add_runtime, runtime_options, whole_number
+from .arguments import add_dataset, add_engine, add_json, add_names, add_runtime, runtime_options, whole_number
 from .parser import Command
 
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="write a CSV with one line per sentence (default: none)"
     )
+    add_names(parser)
     add_runtime(parser)
     add_json(parser)
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         accuracy, answers = evaluate(segmenter, rows[: arguments.limit])
         digest = segmenter.digest
     if arguments.answers is not None:
-        save_answers(arguments.answers, answers)
+        save_answers(arguments.answers, answers, arguments.names)
     figures = accuracy.to_dict()
     if arguments.json:
         print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsms_rt.errors import DatasetError, LsmsError
+from lsms_rt.errors import DatasetError, LsmsError, raised_from
 from lsms_rt.privacy import label, show_names
 
 from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # `predict` and `convert` read patients' files, so they hide names.
+    # Commands that read patients' files have the option, and hide names without it.
     names = getattr(arguments, "names", True)
     show_names(names)
     with _logging_to_stderr(arguments.log_level):
@@ -122,7 +122,7 @@ def _print_traceback(error: BaseException, names: bool) -> None:
         status(f"{type(cause).__name__}, at")
         for frame in traceback.extract_tb(cause.__traceback__):
             status(f"  {'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} {frame.name}")
-        cause = cause.__cause__ or cause.__context__
+        cause = raised_from(cause)
 
 
 def _explain(error: Exception, names: bool) -> int:

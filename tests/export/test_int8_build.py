@@ -204,7 +204,7 @@ def test_what_calibrate_rejects(
         (engine, bad, [], 2, "sentence is empty; fill it in"),
         (str(tmp_path), dataset, [], 2, "neither an engine nor a checkpoint"),
         (engine, dataset, ["--split", "val"], 2, "INT8 must be judged on rows that ranges were not measured on"),
-        (engine, dataset, ["--split", "nowhere"], 2, "its splits are test, train, val"),
+        (engine, dataset, ["--split", "nowhere"], 2, "it has split 'test', split 'train', split 'val'"),
         (engine, dataset, ["--image-size", "64"], 2, "--image-size is for a checkpoint"),
         (engine, dataset, ["--max-dice-drop", "2"], 2, "not a number from 0 to 1"),
     ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lsms_rt.errors import InputError
@@ -30,7 +30,7 @@ UID_CHARACTERS = 4
 class Key:
     """The attributes that are equal in all files of a stack."""
 
-    uid: str
+    uid: str = field(repr=False)
     number: int | None
     orientation: tuple[float, ...]
     rows: int

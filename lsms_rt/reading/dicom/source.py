@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -37,7 +37,7 @@ class Source(Protocol):
 class FileSource:
     """A file; ``label`` is its name in messages."""
 
-    path: Path
+    path: Path = field(repr=False)
     label: str
 
     def head(self) -> bytes:
