@@ -45,7 +45,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = main(
         ["build-engine", "--backend", "tensorrt-rtx", "--precision", "fp16", "--image-size", "128", "--max-batch", "4",
          "--opt-batch", "2", "--target", "sm_86,sm_89", "--verify-slices", "4", "--gate-sentences", "50",
-         "-o", str(path)]
+         "--max-dice-drop", "0.1", "-o", str(path)]
     )  # fmt: skip
     assert code == 0
     return path
