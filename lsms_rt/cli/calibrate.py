@@ -117,7 +117,7 @@ def _exported(checkpoint: Path, arguments: argparse.Namespace) -> Path:
 
 COMMAND = Command(
     name="calibrate",
-    help="find the layers that can be INT8 without losing lesions",
+    help="find the layers that can be INT8 within an accuracy budget",
     add_arguments=add_arguments,
     run=run,
 )
