@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .compare import MIN_SAMPLES, Difference
-from .records import ACCURACY, ENGINES, INT8, KINDS, PEERS, SCALING, Record, origin, rows_of
+from .records import ACCURACY, ENGINES, GATE, INT8, KINDS, PEERS, SCALING, Record, origin, rows_of
 from .samples import Samples
 from .values import row_values, without_name
 
@@ -20,7 +20,10 @@ LATENCIES = {
 
 def markdown(record: Record) -> str:
     """Return all of a record, and its provenance."""
-    tables = {ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table, ACCURACY: accuracy_table, INT8: int8_table}
+    tables = {
+        ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table, ACCURACY: accuracy_table, INT8: int8_table,
+        GATE: gate_table,
+    }  # fmt: skip
     table = tables.get(record["kind"], rows_table)
     title = f"{record['what']}.\n\n" if "what" in record else ""
     return f"{title}{table(record)}\n\n{origin(record)}.\n"
@@ -96,18 +99,37 @@ def _interval(interval: tuple[float, float] | None) -> str:
 def int8_table(record: Record) -> str:
     """Return one line per engine: accuracy against fp32, and time."""
     lines = [
-        "| engine | dense MACs in INT8 | graphs, MB | mean Dice | below 10 mm | empty, of the negative sentences | "
-        "new false positives | time to fp32 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| engine | dense MACs in INT8 | graphs, MB | mean Dice | below 10 mm | newly missed lesions | "
+        "empty, of the negative sentences | new false positives | time to fp32 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
         against = row["against_fp32"]
         empty, time = against["emptiness"], row["time_to_fp32"]
+        # Records of version 0.1 do not have them.
+        found = against.get("found")
+        missed = f"{found['newly_missed']} of {found['n']}" if found else "-"
         lines.append(
             f"| {row['name']} | {row['macs_share']:.1%} | {row['graphs_mb']:.1f} | {against['dice']['engine']:.4f} | "
-            f"{against['small']['engine']:.4f} | {empty['engine']} of {empty['n']} | {empty['newly_painted']} | "
-            f"{time['p50']:.2f} ({time['p25']:.2f} to {time['p75']:.2f}) |"
+            f"{against['small']['engine']:.4f} | {missed} | {empty['engine']} of {empty['n']} | "
+            f"{empty['newly_painted']} | {time['p50']:.2f} ({time['p25']:.2f} to {time['p75']:.2f}) |"
         )
+    return "\n".join(lines)
+
+
+def gate_table(record: Record) -> str:
+    """Return one line per number of lost lesions: the probability to pass, before and now, by found lesions."""
+    rows = rows_of(record)
+    sizes = sorted({row["lesions"] for row in rows})
+    lines = [
+        "| newly missed lesions | " + " | ".join(f"of {n}: before | now" for n in sizes) + " |",
+        "|---" * (1 + 2 * len(sizes)) + "|",
+    ]
+    cells = {(row["noise"], row["lost"], row["lesions"]): f"{row['before']:.1%} | {row['now']:.1%}" for row in rows}
+    for noise, lost in dict.fromkeys((row["noise"], row["lost"]) for row in rows):
+        name = f"{lost}, the others as they were" if not noise else f"{lost}, the others change by {noise:g}"
+        lines.append(f"| {name} | " + " | ".join(cells[noise, lost, n] for n in sizes) + " |")
+    lines += ["", f"{record['runs']} simulated engines per figure; gains make up for the lost Dice."]
     return "\n".join(lines)
 
 

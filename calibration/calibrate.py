@@ -19,7 +19,7 @@ from .options import METHODS, CalibrateOptions
 from .pictures import layers_picture
 from .policy import unchecked
 from .ranges import ranges_of
-from .recipe import GRAPHS, IMAGE_DIGITS, RECIPE, Ranges, Recipe, write_json
+from .recipe import GRAPHS, IMAGE_DIGITS, RECIPE, Ranges, Recipe, case_digest, write_json
 from .search import Search, SearchResult
 from .sensitivity import Effect, Unit, best_ranges, measure_effects, min_noise, ranges_of_units, units_of
 
@@ -62,10 +62,14 @@ class Calibration:
         ):
             dice = trial.comparison.dice
             if dice is not None:
-                figures = f"mean Dice {dice.reference:.4f} -> {dice.engine:.4f} on {dice.n} sentences"
+                found = trial.comparison.found
+                figures = (
+                    f"mean Dice {dice.reference:.4f} -> {dice.engine:.4f} on {dice.n} sentences, {found.newly_missed} "
+                    f"of {found.n} lesions newly missed"
+                )
                 lines.append(f"  {name}, {trial.share:.1%} of multiply-accumulates: {figures}")
             lines += [f"    {failure}" for failure in trial.failures]
-        lines += [f"  not checked: {point}" for point in unchecked(search.selected.comparison)]
+        lines += [f"  not checked: {point}" for point in unchecked(search.selected.comparison, recipe.max_dice_drop)]
         return [
             *lines,
             f"see {self.output / PICTURE}; next: lsms-rt build-engine --precision int8 --calibration {self.output}",
@@ -173,7 +177,8 @@ def _recipe(
     layers = ranges_of_units(result.units, ranges)
     methods = [effects[unit.key].method for unit in result.units]
     counts = ", ".join(f"{method} {methods.count(method)}" for method in METHODS if method in methods)
-    images = {row["image_sha256"] for row in record([*rows.calibration, *rows.probe, *rows.held_out])}
+    used = [*rows.calibration, *rows.probe, *rows.held_out]
+    images = {row["image_sha256"] for row in record(used)}
     return Recipe(
         weights_digest=manifest.weights_digest,
         preset=manifest.preset,
@@ -187,7 +192,9 @@ def _recipe(
         max_dice_drop=options.max_dice_drop,
         slices_digest=slices_digest,
         images=sorted(image[:IMAGE_DIGITS] for image in images),
+        cases=sorted({case_digest(row.case_id, slices_digest) for row in used}),
         measured={
+            "candidate_sets": len(result.trials),
             "held_out": result.selected.to_dict(),
             "largest_that_passed": result.largest.to_dict(),
             "all_layers_int8": result.all_units.to_dict(),

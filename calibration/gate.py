@@ -16,8 +16,9 @@ from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, ch
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
+from lsms_rt.privacy import names_shown
 
-from .policy import cannot_judge, failures, unchecked
+from .policy import MIN_CASES, cannot_judge, failures, unchecked
 from .statistics import Comparison, compare_answers
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MAX_WORST = 6
 # Nothing was trained, calibrated or reported on these cases.
 PHANTOM_SEED = MAX_SEED - 1
 # Sentences asked per case, of about forty.
-PER_CASE = 25
+PER_CASE = 5
 # Side of a phantom slice in pixels.
 MAX_MATRIX = 1024
 
@@ -42,14 +43,25 @@ class GateData:
         description: what they are, for the report and the manifest.
         digest: SHA-256 of their record.
         images: SHA-256 of every image.
+        case_ids: ids of the cases, of the user's data set; a generated phantom shares none with any other data.
         user_supplied: False for a phantom that was generated for the gate.
+        names_shown: whether a report may show case ids and sentences.
     """
 
-    rows: list[Annotation]
+    rows: list[Annotation] = field(repr=False)
     description: str
     digest: str
-    images: frozenset[str]
+    images: frozenset[str] = field(repr=False)
     user_supplied: bool
+
+    @property
+    def names_shown(self) -> bool:
+        """Whether a report shows case ids and sentences: if names are shown, or nobody's are in the data."""
+        return names_shown() or not self.user_supplied
+
+    @property
+    def case_ids(self) -> frozenset[str]:
+        return frozenset(row.case_id for row in self.rows) if self.user_supplied else frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +71,8 @@ class GateCase:
     question: Question
     reference: Answer
     engine: Answer
-    reference_mask: NDArray[np.bool_]
-    engine_mask: NDArray[np.bool_]
+    reference_mask: NDArray[np.bool_] = field(repr=False)
+    engine_mask: NDArray[np.bool_] = field(repr=False)
 
     @property
     def dice_loss(self) -> float:
@@ -104,7 +116,7 @@ class GateResult:
 
 
 def gate_data(dataset: Path | None, split: str, count: int, work: Path, matrix: int) -> GateData:
-    """Select the rows of a gate at random.
+    """Select the rows of a gate at random, from as many cases as there are.
 
     Args:
         dataset: a data set in the RefHL-Seg layout; None generates a phantom.
@@ -121,7 +133,7 @@ def gate_data(dataset: Path | None, split: str, count: int, work: Path, matrix: 
         from lsms_rt.datasets.phantom.dataset import write_phantom
 
         folder = work / "phantom"
-        cases = min(1000, max(2, -(-count // PER_CASE)))
+        cases = min(1000, max(MIN_CASES, -(-count // PER_CASE)))
         write_phantom(folder, PhantomSpec(cases=cases, seed=PHANTOM_SEED, matrix=min(matrix, MAX_MATRIX)))
         rows, description = read_annotations(folder), f"RefHL-Phantom, {cases} cases of seed {PHANTOM_SEED}"
     else:
@@ -156,16 +168,18 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
         pairs.append((case.reference, case.engine))
         worst = sorted([*worst, case], key=lambda case: -case.dice_loss)[:MAX_WORST]
     comparison = compare_answers([a for a, _ in pairs], [b for _, b in pairs])
-    unjudged, open_points = _open_points(comparison, data, rejected, asked=len(pairs))
+    unjudged, open_points = _open_points(comparison, max_dice_drop, data, rejected, asked=len(pairs))
     return GateResult(
         comparison, failures(comparison, max_dice_drop), unjudged, open_points, [c for c in worst if c.dice_loss > 0],
         pairs,
     )  # fmt: skip
 
 
-def _open_points(comparison: Comparison, data: GateData, rejected: dict[int, str], asked: int) -> tuple[str, list[str]]:
+def _open_points(
+    comparison: Comparison, max_dice_drop: float, data: GateData, rejected: dict[int, str], asked: int
+) -> tuple[str, list[str]]:
     """Return why the engine cannot be judged ("" if it can), and what was not checked."""
-    unjudged, open_points = cannot_judge(comparison), unchecked(comparison)
+    unjudged, open_points = cannot_judge(comparison, max_dice_drop), unchecked(comparison, max_dice_drop)
     lost = len(data.rows) - asked
     if lost:
         open_points.insert(0, f"{lost} of {len(data.rows)} sentences were rejected: {min(rejected.values())}")

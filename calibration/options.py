@@ -11,15 +11,15 @@ from lsms_rt.errors import InputError
 
 METHODS = ("minmax", "percentile", "entropy")
 BY = ("layer", "group")
-MAX_DICE_DROP = 0.005
+MAX_DICE_DROP = 0.01
 # Of every bootstrap: the ends of its 95 % interval are then good to about a hundredth of the interval.
 RESAMPLES = 2000
 
 
 def check_budget(max_dice_drop: float) -> None:
-    """Raise :class:`InputError` for a budget outside of 0 to 1."""
-    if not 0 <= max_dice_drop <= 1:
-        raise InputError(f"--max-dice-drop {max_dice_drop}; give 0 to 1, e.g. 0.005 for half a Dice point")
+    """Raise :class:`InputError` for a budget outside of 0 to 1; no data exclude a loss of 0."""
+    if not 0 < max_dice_drop <= 1:
+        raise InputError(f"--max-dice-drop {max_dice_drop}; give more than 0, up to 1, e.g. 0.01 for one Dice point")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class CalibrateOptions:
     """Options of ``calibrate``.
 
     Attributes:
-        max_dice_drop: mean Dice that the INT8 layers may cost, 0 to 1.
+        max_dice_drop: loss of mean Dice that must be excluded, above 0 and up to 1; see ``policy.failures``.
         margin: safety margin: the chosen layers make at most 1/margin of the noise of the largest set of layers that
             passes; 1 chooses that set itself.
         slices: rows of ``split`` on which activation ranges are measured.

@@ -10,6 +10,7 @@ import numpy as np
 from lsms_rt.bench.style import BAD, GOOD, GUIDE, PREDICTED, REFERENCE, TRUTH, new_figure, png
 from lsms_rt.datasets.phantom.sheet import WINDOW
 from lsms_rt.datasets.questions import Answer
+from lsms_rt.errors import brief
 
 from .search import Trial
 from .sensitivity import Effect, Unit
@@ -108,8 +109,13 @@ def agreement_picture(answers: list[tuple[Answer, Answer]]) -> bytes:
     return png(figure)
 
 
-def worst_picture(cases: list[GateCase]) -> bytes:
-    """Draw the answers that lost most Dice: true mask green, reference blue, engine red."""
+def worst_picture(cases: list[GateCase], names: bool) -> bytes:
+    """Draw the answers that lost most Dice: true mask green, reference blue, engine red.
+
+    Args:
+        cases: the answers.
+        names: whether to write case ids and sentences above the pictures, or the lines of the data set's table.
+    """
     columns = 3
     rows = -(-len(cases) // columns)
     figure = new_figure(4.2 * columns, 4.7 * rows)
@@ -137,8 +143,12 @@ def worst_picture(cases: list[GateCase]) -> bytes:
             ylim=(np.mean((y.min(), y.max())) + half, np.mean((y.min(), y.max())) - half),
         )
         row = case.question.row
-        title = f"{row.case_id} / {row.slice_id}: Dice {case.reference.dice:.2f} → {case.engine.dice:.2f}"
-        axis.set_title(f"{title}\n{textwrap.fill(row.sentence, 46)}", fontsize=8)
+        name = f"{row.case_id} / {row.slice_id}" if names else f"line {row.line}"
+        title = f"{brief(name, 60)}: Dice {case.reference.dice:.2f} → {case.engine.dice:.2f}"
+        if names:
+            title += "\n" + textwrap.fill(brief(row.sentence), 46)
+        # A sentence with two dollar signs would be read as mathematics.
+        axis.set_title(title, fontsize=8, parse_math=False)
     figure.suptitle("green: true mask, blue: reference, red: engine", fontsize=10)
     return png(figure)
 

@@ -38,7 +38,8 @@ class Recipe:
         max_dice_drop: the budget of the search.
         slices_digest: SHA-256 of the record of the rows that ranges were measured on.
         images: SHA-256 (its first 16 digits) of all images that were used; a gate must not ask about them.
-        measured: the trials on held-out rows.
+        cases: digests of the ids of all cases that were used (``case_digest``); a gate must not ask about them either.
+        measured: the trials on held-out rows, and how many candidate sets were judged on them.
         made_by: versions and options.
         format: version of the file format.
     """
@@ -53,6 +54,7 @@ class Recipe:
     max_dice_drop: float
     slices_digest: str
     images: list[str] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
     made_by: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
@@ -83,6 +85,16 @@ class Recipe:
         """Count the ``images``, given by their SHA-256, that the recipe was made with."""
         used = set(map(str, self.images))
         return sum(image[:IMAGE_DIGITS] in used for image in images)
+
+    def overlap_of_cases(self, case_ids: Iterable[str]) -> int:
+        """Count the cases, given by their ids, that the recipe was made with: the same patients, encoded otherwise."""
+        known = set(map(str, self.cases))
+        return sum(case_digest(case_id, self.slices_digest) in known for case_id in case_ids)
+
+
+def case_digest(case_id: str, salt: str) -> str:
+    """Return a short digest of a case's id, which may be a patient's name; ``salt`` is the recipe's slices_digest."""
+    return sha256(f"{salt} {case_id}".encode())[:IMAGE_DIGITS]
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -134,7 +146,14 @@ def _check(file: Path, recipe: Recipe) -> None:
                 raise InputError(f"{file}: layer {name} has range {limit!r}, not a positive number; {AGAIN}")
     if not any(recipe.layers.values()):
         raise InputError(f"{file} has no INT8 layers; {AGAIN}")
-    types = {"weights_digest": str, "image_size": int, "method": str, "slices_digest": str, "images": list}
+    types = {
+        "weights_digest": str,
+        "image_size": int,
+        "method": str,
+        "slices_digest": str,
+        "images": list,
+        "cases": list,
+    }
     for name, type_ in types.items():
         value = getattr(recipe, name)
         if not isinstance(value, type_):

@@ -11,8 +11,8 @@ from typing import Any
 
 from .gate import GateData, GateResult
 from .pictures import agreement_picture, worst_picture
-from .policy import allowed_false_positives
-from .statistics import SMALL_MM, Dice, new_false_positives
+from .policy import FALSE_POSITIVES, MISSED, SMALL_MISSED, allowed
+from .statistics import SMALL_MM, Comparison, FoundLesions, Pairs, new_false_positives, newly_missed
 
 NUMBER = re.compile(r"[+-]?[\d.]+( |%|$)")
 STYLE = """
@@ -46,20 +46,30 @@ def gate_report(
     comparison = result.comparison
     parts = [
         f"<h1>Accuracy gate of an LSMS engine: {escape(str(engine['precision']))}</h1>",
-        "<p>Research software, not a medical device. This report holds image data of the data set named below.</p>",
+        "<p>Research software, not a medical device. This report holds image data of the data set named below; "
+        f"{'it names its cases' if data.names_shown else 'its rows are named by their lines in the table'}.</p>",
         _verdict(result, accepted),
         _table([("property", "value")], [(name, str(value)) for name, value in engine.items()]),
         "<h2>Data</h2>",
         f"<p>{escape(data.description)}: {comparison.sentences} sentences of {comparison.cases} cases. None of their "
         f"slices was used for calibration. SHA-256 of the rows:  <code>{data.digest[:16]}</code>.</p>",
         "<h2>Figures</h2>",
-        _figures(result, max_dice_drop),
+        _figures(comparison, max_dice_drop),
         "<h2>Agreement with the reference</h2>",
         _picture(agreement_picture(result.answers)),
         _agreement(result),
         "<h2>Answers that lost most Dice</h2>",
-        _picture(worst_picture(result.worst)) if result.worst else "<p>No answer lost any Dice.</p>",
-        _false_positives(result),
+        _picture(worst_picture(result.worst, data.names_shown)) if result.worst else "<p>No answer lost any Dice.</p>",
+        _rows(
+            "Newly missed lesions: the engine's mask is empty, or Dice less than half the reference's",
+            newly_missed(result.answers),
+            data.names_shown,
+        ),
+        _rows(
+            "New false positives: only the engine predicts a mask",
+            new_false_positives(result.answers),
+            data.names_shown,
+        ),
         f"<p>Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC. "
         "Reviewed by: ______________________ &nbsp; Date: ______________</p>",
     ]
@@ -82,45 +92,55 @@ def _list(points: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(point)}</li>" for point in points) + "</ul>" if points else ""
 
 
-def _figures(result: GateResult, max_dice_drop: float) -> str:
-    comparison = result.comparison
+def _figures(comparison: Comparison, max_dice_drop: float) -> str:
     rows: list[tuple[str, ...]] = []
-    for name, dice, max_drop in (
-        ("mean Dice", comparison.dice, max_dice_drop),
-        (f"mean Dice, lesions below {SMALL_MM:.0f} mm", comparison.small, 2 * max_dice_drop),
-    ):
-        rows.append(_dice_row(name, dice, max_drop))
+    small = f"lesions below {SMALL_MM:.0f} mm"
+    for name, dice in (("mean Dice", comparison.dice), (f"mean Dice, {small}", comparison.small)):
+        if dice is None:
+            rows.append((name, "none of known size", "", "", ""))
+        else:
+            figures = (f"{dice.reference:.4f}", f"{dice.engine:.4f}", f"{-dice.drop:+.4f}", "")
+            rows.append((f"{name}, {dice.n} sentences", *figures))
     if comparison.dice_drop_interval:
         low, high = comparison.dice_drop_interval
-        rows.append(
-            ("loss of mean Dice, 95 % interval (bootstrap over cases)", "", "", f"{low:+.4f} to {high:+.4f}", "")
-        )
+        name = "loss of mean Dice, 95 % interval (bootstrap over cases)"
+        rows.append((name, "", "", f"{low:+.4f} to {high:+.4f}", f"{max_dice_drop:+.4f} at its end"))
+    for name, lesions, times in (
+        ("lesions", comparison.found, MISSED), (small, comparison.small_found, SMALL_MISSED)
+    ):  # fmt: skip
+        rows.append(_lesions_row(name, lesions, allowed(times, max_dice_drop)))
     empty = comparison.emptiness
     if empty is None:
         rows.append(("negative sentences", "none in the data", "", "", ""))
     else:
+        new = f"{empty.new_false_positives} new false positives (at most {empty.bound:.1%})"
         rows.append(
             (
                 f"negative sentences with an empty mask, of {empty.n}", f"{empty.reference}", f"{empty.engine}",
-                f"{empty.new_false_positives} new false positives, {empty.newly_empty} newly empty",
-                f"{allowed_false_positives(empty.reference, max_dice_drop)} new false positives",
+                f"{new}, {empty.newly_empty} newly empty",
+                f"{allowed(FALSE_POSITIVES, max_dice_drop):.1%} new false positives",
             )
         )  # fmt: skip
     if comparison.missed_reference is not None and comparison.missed_engine is not None:
         missed = (comparison.missed_reference, comparison.missed_engine)
         rows.append(("missed: positive sentences with an empty mask", f"{missed[0]:.1%}", f"{missed[1]:.1%}", "", ""))
-    return _table([("figure", "reference", "engine", "change", "allowed")], rows)
+    note = (
+        "<p>A loss is allowed only if the data exclude a greater one: the end of the interval, or the one-sided 95 % "
+        "upper bound (Clopper-Pearson), is judged. p is of McNemar's exact test.</p>"
+    )
+    return _table([("figure", "reference", "engine", "change", "allowed")], rows) + note
 
 
-def _dice_row(name: str, dice: Dice | None, max_drop: float) -> tuple[str, ...]:
-    if dice is None:
-        return (name, "none of known size", "", "", "")
+def _lesions_row(name: str, lesions: FoundLesions, share: float) -> tuple[str, ...]:
+    if not lesions.n:
+        return (f"{name} that are found", "0", "", "", "")
     return (
-        f"{name}, {dice.n} sentences",
-        f"{dice.reference:.4f}",
-        f"{dice.engine:.4f}",
-        f"{-dice.drop:+.4f}",
-        f"{-max_drop:+.4f}",
+        f"{name} that are found",
+        f"{lesions.n}",
+        "",
+        f"{lesions.newly_missed} newly missed (at most {lesions.bound:.1%}), {lesions.newly_found} newly found; "
+        f"p = {lesions.p:.2g}",
+        f"{share:.1%} newly missed",
     )
 
 
@@ -134,14 +154,16 @@ def _agreement(result: GateResult) -> str:
     )
 
 
-def _false_positives(result: GateResult) -> str:
-    pairs = new_false_positives(result.answers)
+def _rows(title: str, pairs: Pairs, names: bool) -> str:
+    """List answers by their lines in the data set's table and, with ``names``, by case, slice and sentence."""
     if not pairs:
-        return "<p>There are no new false positives.</p>"
-    rows = [(b.row.case_id, b.row.slice_id, b.row.sentence, str(b.pixels)) for _, b in pairs]
-    return "<h2>New false positives: only the engine predicts a mask</h2>" + _table(
-        [("case", "slice", "sentence", "pixels")], rows
-    )
+        return f"<p>{escape(title)}: none.</p>"
+    heads = ("line", "pixels", "Dice", *(("case", "slice", "sentence") if names else ()))
+    rows = []
+    for a, b in pairs:
+        known = (b.row.case_id, b.row.slice_id, b.row.sentence) if names else ()
+        rows.append((f"{b.row.line}", f"{a.pixels} → {b.pixels}", f"{a.dice:.2f} → {b.dice:.2f}", *known))
+    return f"<h2>{escape(title)}</h2>" + _table([heads], rows)
 
 
 def _table(heads: list[tuple[str, ...]], rows: Sequence[tuple[str, ...]]) -> str:

@@ -10,7 +10,7 @@ from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import InputError
 
 from .candidate import Candidates
-from .policy import cannot_judge, failures
+from .policy import failures, nothing_to_lose
 from .recipe import Ranges
 from .sensitivity import Effect, Unit, ranges_of_units
 from .statistics import Comparison, compare_answers
@@ -112,7 +112,7 @@ class Search:
             InputError: there is not enough data in the held-out rows to judge INT8.
         """
         self.reference = self.candidates.answers({}, self.held_out, "unchanged engine")
-        reason = cannot_judge(compare_answers(self.reference, self.reference))
+        reason = nothing_to_lose(compare_answers(self.reference, self.reference))
         if reason:
             raise InputError(
                 f"there is not enough data to judge INT8: {reason}; use another --held-out-split, or data set"

@@ -11,10 +11,13 @@ import numpy as np
 
 from lsms_rt.datasets.questions import Answer
 
+from .bounds import mcnemar, upper_bound
 from .options import RESAMPLES
 
 # A lesion is small if a disc of its area has a smaller diameter.
 SMALL_MM = 10.0
+# A lesion is found if Dice is at least this.
+FOUND_DICE = 0.1
 # (reference, engine)
 Pairs = Sequence[tuple[Answer, Answer]]
 
@@ -33,6 +36,35 @@ class Dice:
 
 
 @dataclass(frozen=True)
+class FoundLesions:
+    """Lesions that only one of reference and engine finds.
+
+    Attributes:
+        n: positive sentences for which the reference finds the lesion: Dice is at least FOUND_DICE.
+        newly_missed: those of them for which the engine's mask is empty or its Dice less than half the reference's.
+        newly_found: positive sentences for which it is the other way round.
+        bound: one-sided 95 % upper bound (Clopper-Pearson) of the share of found lesions that is newly missed.
+        p: McNemar's exact test of newly missed against newly found lesions.
+    """
+
+    n: int
+    newly_missed: int
+    newly_found: int
+
+    @property
+    def bound(self) -> float:
+        return upper_bound(self.newly_missed, self.n)
+
+    @property
+    def p(self) -> float:
+        return mcnemar(self.newly_missed, self.newly_found)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain types, ready for JSON."""
+        return asdict(self) | {"bound": self.bound, "p": self.p}
+
+
+@dataclass(frozen=True)
 class EmptyMasks:
     """How many of ``n`` negative sentences get an empty mask.
 
@@ -42,6 +74,8 @@ class EmptyMasks:
         engine: empty masks of the engine.
         new_false_positives: sentences for which only the engine predicts a mask ("newly_painted" in JSON).
         newly_empty: sentences for which only the reference predicts a mask.
+        bound: one-sided 95 % upper bound (Clopper-Pearson) of the share of the reference's empty masks that become
+            false positives.
     """
 
     n: int
@@ -49,6 +83,10 @@ class EmptyMasks:
     engine: int
     new_false_positives: int
     newly_empty: int
+
+    @property
+    def bound(self) -> float:
+        return upper_bound(self.new_false_positives, self.reference)
 
     def to_dict(self) -> dict[str, int]:
         """Plain types, with the keys of the file format."""
@@ -82,6 +120,8 @@ class Comparison:
         dice: mean Dice over the positive sentences; None if there are none.
         dice_drop_interval: 95 % bootstrap interval of the mean Dice drop over cases; None for fewer than two cases.
         small: mean Dice over lesions below SMALL_MM; None if there are none.
+        found: lesions that the reference finds, and those of them that the engine misses.
+        small_found: the same for lesions below SMALL_MM.
         emptiness: empty masks for negative sentences; None if there are none.
         area: agreement of areas; None if fewer than two are known.
         missed_reference: share of positive sentences for which the reference's mask is empty.
@@ -94,6 +134,8 @@ class Comparison:
     dice: Dice | None
     dice_drop_interval: tuple[float, float] | None
     small: Dice | None
+    found: FoundLesions
+    small_found: FoundLesions
     emptiness: EmptyMasks | None
     area: AreaAgreement | None
     missed_reference: float | None
@@ -102,7 +144,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
-        values = asdict(self)
+        values = asdict(self) | {name: getattr(self, name).to_dict() for name in ("found", "small_found")}
         for name in ("dice", "small"):
             dice = getattr(self, name)
             if dice is not None:
@@ -118,18 +160,26 @@ def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Co
     assert all(a.row == b.row for a, b in pairs)
     positive = [(a, b) for a, b in pairs if a.target_nonempty]
     negative = [(a, b) for a, b in pairs if not a.target_nonempty]
+    small = [(a, b) for a, b in positive if a.diameter_mm is not None and a.diameter_mm < SMALL_MM]
     return Comparison(
         cases=len({a.row.case_id for a in reference}),
         sentences=len(pairs),
         dice=_dice(positive),
         dice_drop_interval=_interval(positive),
-        small=_dice([(a, b) for a, b in positive if a.diameter_mm is not None and a.diameter_mm < SMALL_MM]),
+        small=_dice(small),
+        found=_found(positive),
+        small_found=_found(small),
         emptiness=_empty_masks(negative),
         area=_area(pairs),
         missed_reference=_mean([not a.predicted_nonempty for a, _ in positive]),
         missed_engine=_mean([not b.predicted_nonempty for _, b in positive]),
         without_spacing=sum(a.diameter_mm is None for a, _ in positive),
     )
+
+
+def newly_missed(pairs: Pairs) -> list[tuple[Answer, Answer]]:
+    """Select the positive sentences for which the reference finds the lesion, and the engine loses it."""
+    return [(a, b) for a, b in pairs if a.target_nonempty and _loses(a, b)]
 
 
 def new_false_positives(pairs: Pairs) -> list[tuple[Answer, Answer]]:
@@ -150,6 +200,19 @@ def _dice(pairs: Pairs) -> Dice | None:
     if not pairs:
         return None
     return Dice(len(pairs), *(float(np.mean([pair[i].dice for pair in pairs])) for i in (0, 1)))
+
+
+def _found(positive: Pairs) -> FoundLesions:
+    return FoundLesions(
+        n=sum(a.dice >= FOUND_DICE for a, _ in positive),
+        newly_missed=len(newly_missed(positive)),
+        newly_found=sum(_loses(b, a) for a, b in positive),
+    )
+
+
+def _loses(a: Answer, b: Answer) -> bool:
+    """Return whether ``a`` finds the lesion and ``b`` does not, or finds less than half as much; NaN finds nothing."""
+    return a.dice >= FOUND_DICE and not (b.predicted_nonempty and b.dice >= a.dice / 2)
 
 
 def _interval(pairs: Pairs) -> tuple[float, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lsms_rt.digest import sha256
 from lsms_rt.engine import open_backend
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import Manifest
-from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME
 from lsms_rt.errors import AccuracyGateError, InputError
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.tokenizer import Tokenizer, Tokens
@@ -26,6 +27,13 @@ from .directory import Draft, measured_with
 from .options import GateOptions as GateOptions
 from .references import Reference
 
+# The last line of the report of a refused engine.
+REFUSALS = "<!-- refused: {} -->\n"
+HALF_ON_CPU = (
+    "rounding in half precision: ONNX Runtime's CPU computes float16 graphs in float32; compare lsms-rt evaluate on "
+    "the device that will run the engine"
+)
+
 
 def held_out_data(options: GateOptions, recipe: Recipe | None, folder: Path, image_size: int) -> GateData:
     """Return the rows that the gate asks about; a phantom is generated in ``folder``.
@@ -34,11 +42,20 @@ def held_out_data(options: GateOptions, recipe: Recipe | None, folder: Path, ima
         InputError: the data set cannot be used, or the recipe was made with some of its slices.
     """
     data = gate_data(options.dataset, options.split, options.sentences, folder, image_size)
-    seen = recipe.overlap(data.images) if recipe is not None else 0
+    if recipe is None:
+        return data
+    seen = recipe.overlap(data.images)
     if seen:
         raise InputError(
             f"{seen} of the gate's {len(data.images)} slices were used to calibrate, so they prove nothing; choose "
             "another --split or --dataset"
+        )
+    seen = recipe.overlap_of_cases(data.case_ids)
+    if seen:
+        raise InputError(
+            f"{seen} of the gate's {len(data.case_ids)} cases have the case_id of a case that was used to calibrate, "
+            "and slices of the same patient prove nothing; choose another --split or --dataset or, if they are other "
+            "patients, give them other ids"
         )
     return data
 
@@ -71,17 +88,23 @@ def run(
     tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
     with tuned, Segmenter.from_backend(backend, manifest, tokenizer) as engine:
         result = run_gate(pytorch, engine, data, options.max_dice_drop)
+    half = manifest.precision == "fp16" or (manifest.calibration or {}).get("rest") == "fp16"
+    if half and manifest.backend == ONNXRUNTIME.name:
+        result.unchecked.append(HALF_ON_CPU)
+    earlier = earlier_refusals(refused_report)
     fails = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
     accepted = options.accept and fails
     facts = _facts(shipped.manifest, measured_with(manifest))
     if not_run:
         facts["measured"] = f"the graphs that the plans were made of; the plans were not run: {not_run}"
+    facts["builds of this name that were rejected before"] = earlier
     page = gate_report(facts, data, result, options.max_dice_drop, accepted)
     if fails and not accepted:
-        write_report(refused_report, page)
+        write_report(refused_report, page + REFUSALS.format(earlier + 1))
         raise AccuracyGateError(_refusal(result, manifest.precision, refused_report))
     record = result.to_dict() | {
         "accepted": accepted,
+        "earlier_refusals": earlier,
         "max_dice_drop": options.max_dice_drop,
         "data": data.description,
         "data_digest": data.digest,
@@ -89,6 +112,17 @@ def run(
         "report_sha256": sha256(page.encode()),
     }
     return record | ({"of": f"the graphs; the plans were not run: {not_run}"} if not_run else {}), page
+
+
+def earlier_refusals(report: Path) -> int:
+    """Return how often an engine of this name was refused, by the report of the last one; 0 if there is none.
+
+    A build that is repeated until it passes proves less than its figures say.
+    """
+    if not report.is_file():
+        return 0
+    found = re.findall(REFUSALS.format(r"(\d{1,6})"), report.read_text(encoding="utf-8", errors="replace"))
+    return int(found[-1]) if found else 0
 
 
 def skipped(options: GateOptions) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import lsms_rt
 from lsms_rt.atomic import atomic_file
 from lsms_rt.digest import sha256, sha256_of_file, sha256_of_json
-from lsms_rt.errors import LsmsError
+from lsms_rt.errors import LsmsError, raised_from
 from lsms_rt.machine.cache import cache_folder, make_private_folder, open_private
 from lsms_rt.model import LSMS
 
@@ -103,7 +103,7 @@ def _write(path: Path, graphs: Graphs) -> None:
             file.writelines(graphs.values())
         _evict(path.parent)
     except (LsmsError, OSError) as error:
-        log.warning("the exported graphs are not cached: %s", _reason(error.__cause__ or error))
+        log.warning("the exported graphs are not cached: %s", _reason(raised_from(error) or error))
 
 
 def _reason(error: BaseException) -> str:

@@ -124,6 +124,7 @@ def _calibration_of(recipe: Recipe, rest: str, folder: Path) -> dict[str, Any]:
         "method": recipe.method,
         "recipe_digest": recipe.digest,
         "slices_digest": recipe.slices_digest,
+        "candidate_sets": recipe.measured.get("candidate_sets"),
         "int8_layers": layers,
         "floating_point_layers": {name: dense[name] - count for name, count in layers.items()},
         "macs_share": round(macs_share(graphs), 4),

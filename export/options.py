@@ -86,14 +86,14 @@ class GateOptions:
         sentences: number of held-out sentences to ask; 0 skips the gate.
         dataset: data set in the RefHL-Seg layout; None for a phantom generated for the gate.
         split: the data set's split to ask; must not have been used for calibration.
-        max_dice_drop: mean Dice that the engine may lose, 0 to 1.
+        max_dice_drop: loss of mean Dice that must be excluded, above 0 and up to 1; see ``policy.failures``.
         accept: whether an engine that fails the gate is written anyway; its manifest records it.
 
     Raises:
         InputError: a value is out of range.
     """
 
-    sentences: int = 200
+    sentences: int = 500
     dataset: Path | None = None
     split: str = "test"
     max_dice_drop: float = MAX_DICE_DROP

@@ -66,13 +66,13 @@ class CtSlice:
         grid: the volume that the slice belongs to, for a NIfTI file; None for other formats.
     """
 
-    hu: NDArray[np.float32]
+    hu: NDArray[np.float32] = field(repr=False)
     spacing_mm: tuple[float, float] | None = None
     flips: tuple[bool, bool] = (False, False)
     transposed: bool = False
     source: str = field(default="array", kw_only=True)
     position_mm: float | None = field(default=None, kw_only=True)
-    sop_instance_uid: str | None = field(default=None, kw_only=True)
+    sop_instance_uid: str | None = field(default=None, repr=False, kw_only=True)
     frame: int = field(default=0, kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
     side_known: bool = field(default=False, kw_only=True)

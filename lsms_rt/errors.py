@@ -25,31 +25,76 @@ The number is ``exit_code``, the command line's exit status.  The names of versi
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-# A message names a command to run, which a text that it quotes must not continue.
-_OF_A_SHELL = str.maketrans(dict.fromkeys("`$|;&<>", " "))
-
-
-def one_line(text: object) -> str:
-    """Text made printable: one line, in which a terminal finds no commands."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-
-
-def brief(text: object, limit: int = 300) -> str:
-    """Text of a file or a library for a message: printable, ``limit`` characters, none that a shell would act on."""
-    plain = one_line(str(text).translate(_OF_A_SHELL))
-    return plain if len(plain) <= limit else f"{plain[:limit]}..."
+# For the callers' imports.
+from .privacy import brief as brief
+from .privacy import names_shown
+from .privacy import one_line as one_line
 
 
 class LsmsError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package.
+
+    The error of another library that it was raised from may hold a patient's name, so ``__cause__`` and ``__context__``
+    are None unless names are shown; ``logging.exception`` and ``traceback`` then print this error alone.
+    """
 
     exit_code: int = 1
 
     def __init__(self, message: str) -> None:
         # File names and texts of libraries may hold line breaks, and sequences that a terminal obeys.
         super().__init__(one_line(message))
+
+    @property
+    def __cause__(self) -> BaseException | None:
+        return raised_from(self) if names_shown() else None
+
+    @__cause__.setter
+    def __cause__(self, cause: BaseException | None) -> None:
+        _CAUSE.__set__(self, cause)
+
+    @property
+    def __context__(self) -> BaseException | None:
+        return _CONTEXT.__get__(self) if names_shown() else None
+
+    @__context__.setter
+    def __context__(self, context: BaseException | None) -> None:
+        _CONTEXT.__set__(self, context)
+
+
+# The descriptors that LsmsError hides.
+_CAUSE, _CONTEXT = (vars(BaseException)[name] for name in ("__cause__", "__context__"))
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def raised_from(error: BaseException) -> BaseException | None:
+    """Return what an error was raised from, for code that looks at types and places only: texts may hold names."""
+    found: BaseException | None = vars(error).get("_cut") or _CAUSE.__get__(error) or _CONTEXT.__get__(error)
+    return found
+
+
+def chain_cut(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Decorate an entry point that reads patients' files: its errors lose what they were raised from.
+
+    For Python before 3.13, where the interpreter prints an uncaught error without asking for ``__cause__``.
+    """
+
+    @functools.wraps(function)
+    def cutting(*arguments: _Parameters.args, **keywords: _Parameters.kwargs) -> _Result:
+        try:
+            return function(*arguments, **keywords)
+        except LsmsError as error:
+            if not names_shown():
+                vars(error)["_cut"] = raised_from(error)
+                error.__cause__ = error.__context__ = None
+            raise
+
+    return cutting
 
 
 class InputError(LsmsError):

@@ -1,4 +1,4 @@
-"""Anonymous file labels for messages: the position instead of the name.
+"""What messages may hold: no names, unless they are asked for; and nothing that a terminal would obey.
 
 A file or folder name often contains a patient's name or number, so messages say ``file 12 of 80``, ``the file``,
 ``the folder``.  The numbers count, from 1, all visible files and links below a folder (no part of the path begins with
@@ -8,6 +8,9 @@ a dot), sorted by path, upper case before lower case.  This command prints the t
 
 Members of an archive are numbered like the files of the unpacked folder, images of a DICOMDIR in the order of its
 records.  ``--names``, in Python ``show_names()``, shows names instead.
+
+The errors of other libraries, which ours are raised from, hold such values, too: ``errors.LsmsError`` does not show
+what it was raised from, unless names are shown.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 from pathlib import PurePath
 
 NAMES_HINT = "--names shows file names"
+_OF_A_SHELL = str.maketrans(dict.fromkeys("`$|;&<>", " "))
 _shown = False
 
 
@@ -36,7 +40,27 @@ def names_shown() -> bool:
 
 def label(path: str | os.PathLike[str], neutral: str) -> str:
     """Return a file's name for messages: the last part of its path if names are shown, else ``neutral``."""
-    return (PurePath(path).name or str(path)) if _shown else neutral
+    return one_line(PurePath(path).name or str(path)) if _shown else neutral
+
+
+def named(what: str, name: object) -> str:
+    """Return ``mask 'a.png'`` for messages if names are shown, else ``the mask``."""
+    return f"{what} {one_line(name)!r}" if _shown else f"the {what}"
+
+
+def one_line(text: object) -> str:
+    """Return text made printable: one line, in which a terminal finds no commands."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def brief(text: object, limit: int = 300) -> str:
+    """Return text of a file or a library for a message.
+
+    It is printable, has at most ``limit`` characters, and none that a shell would act on: messages name commands to
+    run, which a text that they quote must not continue.
+    """
+    plain = one_line(str(text).translate(_OF_A_SHELL))
+    return plain if len(plain) <= limit else f"{plain[:limit]}..."
 
 
 def with_hint(message: str) -> str:

@@ -117,7 +117,7 @@ class Segmentation:
 
     def save_overlay(
         self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None, *,
-        include_text: bool = True,
+        include_text: bool | None = None,
     ) -> None:  # fmt: skip
         """Write a PNG with the slice, and the slice with the mask, in the usual view (the patient's right is left).
 
@@ -127,7 +127,8 @@ class Segmentation:
             path: the file to write.
             truth: bool (H, W), a true mask in the input's grid; it is outlined in green.
             note: a description of the slice, written below the image.
-            include_text: write the sentence below the image; it may contain a patient's data.
+            include_text: write the sentence below the image; it may contain a patient's data.  None: if names are
+                shown.
 
         Raises:
             InputError: the file cannot be written.

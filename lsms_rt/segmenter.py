@@ -20,7 +20,7 @@ import numpy as np
 from .ct_slice import CtSlice
 from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
 from .engine.process import Home
-from .errors import InputError
+from .errors import InputError, chain_cut
 from .postprocess import highest_probability, probability_in_grid
 from .preprocess import Placement, to_tensor
 from .reading.load import load_series, load_slice
@@ -124,6 +124,7 @@ class Segmenter:
         self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
 
+    @chain_cut
     def predict(
         self, img: Any, text: str, *, window: tuple[float, float] | None = None, orientation: str | None = None,
         rescale: tuple[float, float] | None = None,
@@ -159,6 +160,7 @@ class Segmenter:
         result.timings.update(timings)
         return result
 
+    @chain_cut
     def predict_series(
         self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None,
         window: tuple[float, float] | None = None, orientation: str | None = None,

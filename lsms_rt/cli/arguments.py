@@ -92,6 +92,13 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--names", action="store_true",
+        help="include names and sentences of the data set in messages and reports; they may identify a patient",
+    )  # fmt: skip
+
+
 def add_image_size(parser: argparse._ActionsContainer, default: int | None, help: str) -> None:
     parser.add_argument(
         "--image-size", type=whole_number(*IMAGE_SIZES), default=default, metavar="N",
@@ -137,6 +144,6 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_max_dice_drop(parser: argparse._ActionsContainer, default: float) -> None:
     parser.add_argument(
         "--max-dice-drop", type=fraction, default=default, metavar="X",
-        help="allowed loss of mean Dice; lesions below 10 mm may lose twice as much, and this share of negative "
-        "sentences (no lesion in the slice matches them) may become false positives",
+        help="loss of mean Dice that must be excluded; newly missed lesions and new false positives are bounded by "
+        "multiples of it (docs/int8.md)",
     )  # fmt: skip

@@ -25,6 +25,7 @@ from .arguments import (
     add_digest,
     add_image_size,
     add_max_dice_drop,
+    add_names,
     calibration_path,
     comma_list,
     engine_path,
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--verify-slices", type=whole_number(0, MAX_VERIFY_SLICES), default=defaults.verify_slices, metavar="N",
         help="phantom slices on which the engine is compared with PyTorch; 0: no comparison",
     )  # fmt: skip
+    add_names(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing engine")
     _add_plan(parser.add_argument_group("plans", "for --backend tensorrt and tensorrt-rtx"))
     _add_int8(parser.add_argument_group("INT8", "for --precision int8"))

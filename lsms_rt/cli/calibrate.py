@@ -15,6 +15,7 @@ from .arguments import (
     add_image_size,
     add_json,
     add_max_dice_drop,
+    add_names,
     add_threads,
     engine_path,
     options_from,
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random seed for selecting rows",
     )  # fmt: skip
     add_threads(parser)
+    add_names(parser)
     add_json(parser)
 
 
@@ -119,7 +121,7 @@ def _exported(checkpoint: Path, arguments: argparse.Namespace) -> Path:
 
 COMMAND = Command(
     name="calibrate",
-    help="find the layers that can be INT8 without losing lesions",
+    help="find the layers that can be INT8 within an accuracy budget",
     add_arguments=add_arguments,
     run=run,
 )

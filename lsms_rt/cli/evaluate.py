@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_dataset, add_engine, add_json, add_runtime, runtime_options, whole_number
+from .arguments import add_dataset, add_engine, add_json, add_names, add_runtime, runtime_options, whole_number
 from .parser import Command
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="write a CSV with one line per sentence (default: none)"
     )
+    add_names(parser)
     add_runtime(parser)
     add_json(parser)
 
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         accuracy, judged = evaluate(segmenter, rows)
         digest = segmenter.digest
     if arguments.answers is not None:
-        save_answers(arguments.answers, judged)
+        save_answers(arguments.answers, judged, arguments.names)
     lines = reference_lines(arguments.dataset, rows)
     if arguments.json:
         figures = accuracy.to_dict() | {"reference_lines": lines}

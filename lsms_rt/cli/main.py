@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from lsms_rt.atomic import MACHINE_FAILURES
-from lsms_rt.errors import DatasetError, LsmsError, one_line
+from lsms_rt.errors import DatasetError, LsmsError, one_line, raised_from
 from lsms_rt.privacy import label, show_names
 
 from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # `predict` and `convert` read patients' files, so they hide names.
+    # Commands that read patients' files have the option, and hide names without it.
     names = getattr(arguments, "names", True)
     show_names(names)
     with _pipes_may_close(), _logging_to_stderr(arguments.log_level):
@@ -143,7 +143,7 @@ def _print_traceback(error: BaseException, names: bool) -> None:
         status(f"{type(cause).__name__}, at")
         for frame in traceback.extract_tb(cause.__traceback__):
             status(f"  {'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} {frame.name}")
-        cause = cause.__cause__ or cause.__context__
+        cause = raised_from(cause)
 
 
 def _explain(error: Exception, names: bool) -> int:

@@ -16,7 +16,7 @@ from lsms_rt.training.options import (
     TrainOptions,
 )
 
-from .arguments import add_dataset, add_image_size, add_threads, options_from, whole_number
+from .arguments import add_dataset, add_image_size, add_names, add_threads, options_from, whole_number
 from .parser import Command
 from .terminal import status
 
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=DEVICES, default=defaults.device, help="cuda computes in bfloat16")
     add_threads(parser)
+    add_names(parser)
     parser.add_argument(
         "--seed", type=whole_number(0, MAX_SEED), default=defaults.seed, metavar="N", help="of all random numbers"
     )

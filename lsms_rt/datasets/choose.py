@@ -101,25 +101,33 @@ def choose(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
 
 
 def sample(rows: list[Annotation], count: int, seed: int) -> list[Annotation]:
-    """Select up to ``count`` rows at random, in the table's order: this keeps the data set's mixture of sentences."""
-    picked = np.random.default_rng(seed).permutation(len(rows))[:count]
-    return [rows[i] for i in sorted(picked)]
+    """Select up to ``count`` rows from as many cases as there are, in the table's order.
+
+    At random, one row of every case, then a second one, and so on: the sentences of one case tell less than those of
+    several, and within a case the data set's mixture of sentences is kept.
+    """
+    rng = np.random.default_rng(seed)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place in rng.permutation(len(rows)):
+        places[rows[place].case_id].append(int(place))
+    in_turn = sorted((turn, n, place) for n, case in enumerate(places.values()) for turn, place in enumerate(case))
+    return [rows[place] for place in sorted(place for _, _, place in in_turn[:count])]
 
 
 def record(rows: list[Annotation]) -> list[dict[str, Any]]:
-    """Describe rows for a file: ids, line in the table, and digests of image, mask and sentence, not the sentence."""
+    """Describe rows for a file: line in the table, digest of the image, and one of image, mask and sentence.
+
+    Neither names nor sentences are in it, and no guess of a sentence can be confirmed without the image.
+    """
     digests: dict[Path, str] = {}
     for path in (path for row in rows for path in (row.image, row.mask)):
         if path not in digests:
             digests[path] = sha256_of_file(path)
     return [
         {
-            "case_id": row.case_id,
-            "slice_id": row.slice_id,
             "line": row.line,
             "image_sha256": digests[row.image],
-            "mask_sha256": digests[row.mask],
-            "sentence_sha256": sha256(row.sentence.encode()),
+            "row_sha256": sha256(f"{digests[row.image]} {digests[row.mask]} {row.sentence}".encode()),
         }
         for row in rows
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,9 +12,10 @@ import numpy as np
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.postprocess import area_mm2, dice
+from lsms_rt.privacy import named
 from lsms_rt.reading.load import load_slice
 
-from .refhl import ANNOTATIONS, Annotation
+from .refhl import Annotation, table_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Question:
 
     row: Annotation
     ct: CtSlice
-    truth: NDArray[np.bool_]
+    truth: NDArray[np.bool_] = field(repr=False)
 
     @property
     def diameter_mm(self) -> float | None:
@@ -88,7 +89,7 @@ def questions(rows: Iterable[Annotation]) -> Iterator[Question]:
         ct = load_slice(image)
         shape = ct.to_input_grid(ct.hu).shape
         for row in group:
-            yield Question(row, ct, _mask_in_grid(row, shape))
+            yield Question(row, ct, mask_in_grid(row, shape))
 
 
 def check_images(folder: Path, rows: list[Annotation]) -> None:
@@ -106,14 +107,14 @@ def check_images(folder: Path, rows: list[Annotation]) -> None:
             shapes[row.image] = _shape(row.image)
         shape = shapes[row.image]
         if isinstance(shape, str):
-            problems.append(f"line {row.line}: image {row.image.name!r}: {shape}")
+            problems.append(f"line {row.line}: {named('image', row.image.name)}: {shape}")
             continue
         try:
-            _mask_in_grid(row, shape)
+            mask_in_grid(row, shape)
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise DatasetError(str(folder / ANNOTATIONS), problems, len(rows))
+        raise DatasetError(table_name(folder), problems, len(rows))
 
 
 def ask(
@@ -150,13 +151,13 @@ def answer_of(question: Question, mask: NDArray[np.bool_]) -> Answer:
     )
 
 
-def _mask_in_grid(row: Annotation, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Read a row's mask, and check that it has the ``shape`` of its image."""
+def mask_in_grid(row: Annotation, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Read a row's mask, bool (H, W); InputError if it cannot be read or has another ``shape`` than its image."""
     mask = row.read_mask()
     if mask.shape != shape:
         raise InputError(
-            f"line {row.line}: mask {row.mask.name!r} has shape {mask.shape}, but its image has {shape}; save the mask "
-            "in the image's own grid"
+            f"line {row.line}: {named('mask', row.mask.name)} has shape {mask.shape}, but its image has {shape}; save "
+            "the mask in the image's own grid"
         )
     return mask
 

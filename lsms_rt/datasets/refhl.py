@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from lsms_rt.ct_slice import MAX_SIDE
 from lsms_rt.errors import DatasetError, InputError
+from lsms_rt.privacy import brief, named, names_shown
 
 ANNOTATIONS = "annotations.csv"
 FIELDS = ("case_id", "slice_id", "image", "mask", "sentence", "lesion_type", "split")
+# Usual names of splits, which messages may hold.
+SPLITS = ("train", "val", "test")
 # Values of a mask to list in an error.
 MAX_VALUES = 5
 
@@ -39,14 +43,14 @@ class Annotation:
         line: line of the row in the table.
     """
 
-    case_id: str
-    slice_id: str
-    image: Path
-    mask: Path
-    sentence: str
-    lesion_type: str
-    split: str
-    query: str = ""
+    case_id: str = field(repr=False)
+    slice_id: str = field(repr=False)
+    image: Path = field(repr=False)
+    mask: Path = field(repr=False)
+    sentence: str = field(repr=False)
+    lesion_type: str = field(repr=False)
+    split: str = field(repr=False)
+    query: str = field(default="", repr=False)
     line: int = 0
 
     def read_mask(self) -> np.ndarray:
@@ -58,13 +62,20 @@ class Annotation:
         """
         from PIL import Image
 
-        name = f"line {self.line}: mask {self.mask.name!r}"
+        name = f"line {self.line}: {named('mask', self.mask.name)}"
         fix = "save it as a grayscale PNG with the values 0 and 255"
         try:
-            with Image.open(self.mask) as picture:
+            # Of other formats, some are programs (EPS).
+            with Image.open(self.mask, formats=("PNG",)) as picture:
+                # Before decoding.
+                if max(picture.size) > MAX_SIDE:
+                    raise InputError(f"{name} has {picture.height}x{picture.width} pixels; {fix}, in the image's grid")
                 mode, pixels = picture.mode, np.asarray(picture)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{name} is not a readable image; {fix}") from error
+        except InputError:
+            raise
+        except Exception as error:
+            # Pillow raises OSError, SyntaxError, struct.error, DecompressionBombError ...
+            raise InputError(f"{name} is not a readable PNG ({type(error).__name__}); {fix}") from error
         if pixels.ndim != 2:
             raise InputError(f"{name} has shape {pixels.shape}, not (H, W); {fix}")
         if pixels.dtype == bool:
@@ -90,9 +101,9 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
         InputError: the table or a column is missing, or there are no rows of ``split``.
     """
     folder = Path(folder)
-    table = folder / ANNOTATIONS
+    table, name = folder / ANNOTATIONS, table_name(folder)
     if not table.is_file():
-        raise InputError(f"{folder}: {ANNOTATIONS} was not found; create a data set with: lsms-rt phantom -o DIR")
+        raise InputError(f"{name} was not found in the data set's folder; create one with: lsms-rt phantom -o DIR")
     try:
         # utf-8-sig: spreadsheets write a byte order mark.
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -100,17 +111,17 @@ def read_annotations(folder: str | Path, split: str | None = None) -> list[Annot
             missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(
-                    f"{table}: the header has no column {', '.join(missing)}; add it, the columns are "
+                    f"{name}: the header has no column {', '.join(missing)}; add it, the columns are "
                     f"{', '.join(FIELDS)}"
                 )
             rows = [_annotation(folder, row, reader.line_num) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table} is not a CSV file in UTF-8 ({error}); export it as CSV, UTF-8") from error
+        raise InputError(f"{name} is not a CSV file in UTF-8 ({error}); export it as CSV, UTF-8") from error
     problems = list(_problems(folder, rows))
     if problems:
-        raise DatasetError(str(table), problems, len(rows))
+        raise DatasetError(name, problems, len(rows))
     if not rows:
-        raise InputError(f"{table} has no rows; add one row per sentence below the header")
+        raise InputError(f"{name} has no rows; add one row per sentence below the header")
     return rows if split is None else in_split(folder, rows, split)
 
 
@@ -122,9 +133,19 @@ def in_split(folder: Path, rows: list[Annotation], split: str) -> list[Annotatio
     """
     selected = [row for row in rows if row.split == split]
     if not selected:
-        known = ", ".join(sorted({row.split for row in rows}))
-        raise InputError(f"{folder / ANNOTATIONS} has no rows of split {split!r}; its splits are {known}")
+        known = ", ".join(sorted({split_name(row) for row in rows}))
+        raise InputError(f"{table_name(folder)} has no rows of the split that was asked for; it has {known}")
     return selected
+
+
+def table_name(folder: Path) -> str:
+    """Return the name of a data set's table for messages; with its folder if names are shown."""
+    return brief(folder / ANNOTATIONS) if names_shown() else ANNOTATIONS
+
+
+def split_name(row: Annotation) -> str:
+    """Return the name of a row's split for messages, as it is in the table if it is a usual one or names are shown."""
+    return f"split {brief(row.split)!r}" if names_shown() or row.split in SPLITS else "another split"
 
 
 def _annotation(folder: Path, row: dict[str, str | None], line: int) -> Annotation:
@@ -143,21 +164,30 @@ def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
         for name in ("image", "mask"):
             path: Path = getattr(row, name)
             if path not in exists:
-                exists[path] = path.resolve().is_relative_to(root) and path.is_file()
+                exists[path] = _is_file_below(path, root)
             if not exists[path]:
                 shown = path.relative_to(folder) if path.is_relative_to(folder) else path
                 yield (
-                    f"line {row.line}: {name} '{shown}' is not a file inside the data set's folder; correct the path "
-                    f"(relative to {ANNOTATIONS}), or add the file"
+                    f"line {row.line}: {named(name, shown)} is not a file inside the data set's folder; correct the "
+                    f"path (relative to {ANNOTATIONS}), or add the file"
                 )
         for name in ("case_id", "slice_id", "sentence", "split"):
             if not getattr(row, name):
                 yield f"line {row.line}: {name} is empty; fill it in, or remove the row"
-        for what, key in (("case", row.case_id), ("the image of case", str(row.image))):
+        for what, key, called in (("case", row.case_id, row.case_id), ("image", str(row.image), row.image.name)):
             first = first_rows.setdefault((what, key), row)
             if key and row.case_id and first.split != row.split:
                 yield (
-                    f"line {row.line}: {what} {row.case_id!r} is in split {row.split!r} here and in {first.split!r} in "
-                    f"line {first.line}; put all of its rows into one split, so that held-out figures are valid"
+                    f"line {row.line}: {named(what, called)} is in {split_name(row)} here and in "
+                    f"{split_name(first)} in line {first.line}; put all of its rows into one split, so that held-out "
+                    "figures are valid"
                 )
                 break
+
+
+def _is_file_below(path: Path, root: Path) -> bool:
+    """Return whether ``path`` is a file below ``root``; a name that no file can have (NUL, too long) is none."""
+    try:
+        return path.resolve().is_relative_to(root) and path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        return False

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, log_notes, slice_from_array
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, chain_cut
 from lsms_rt.privacy import label, with_hint
 
 from .dicom.parse import IsDicomdir
@@ -28,6 +28,7 @@ from .pictures import IMAGE_EXTENSIONS, read_image, read_npy
 from .stated import NOTHING, Stated
 
 
+@chain_cut
 def load_slices(
     img: object,
     *,
@@ -68,6 +69,7 @@ def load_slices(
     return slices
 
 
+@chain_cut
 def load_slice(img: object, *, stated: Stated = NOTHING) -> CtSlice:
     """Read an input that contains exactly one slice; arguments and errors as for :func:`load_slices`."""
     slices = load_slices(img, stated=stated)

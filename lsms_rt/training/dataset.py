@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.datasets.refhl import ANNOTATIONS, Annotation, in_split, read_annotations
+from lsms_rt.datasets.refhl import ANNOTATIONS, Annotation, in_split, read_annotations, table_name
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.tokenizer import Tokenizer, words_of
 
@@ -58,7 +58,7 @@ def read_rows(folder: Path) -> Rows:
     cases = {row.case_id for row in rows}
     if len(cases) < 2:
         raise InputError(
-            f"{folder / ANNOTATIONS} has {len(cases)} case; training needs at least two, one in split {TRAIN!r} and "
+            f"{table_name(folder)} has {len(cases)} case; training needs at least two, one in split {TRAIN!r} and "
             f"one in split {VALIDATION!r}"
         )
     held_out = in_split(folder, rows, VALIDATION)

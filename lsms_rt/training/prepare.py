@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from lsms_rt.ct_slice import HU_MIN, CtSlice
+from lsms_rt.datasets.questions import mask_in_grid
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.preprocess import resize
+from lsms_rt.privacy import named
 from lsms_rt.reading.load import load_slice
 
 from .slices import MAX_REGIONS, Asked, SliceRecord, Writer, is_complete
@@ -46,7 +48,7 @@ def write_dataset_slices(folder: Path, table: Path, rows: Sequence[Annotation], 
         try:
             ct = load_slice(image)
         except InputError as error:
-            problems.append(f"line {group[0].line}: image {image.name!r}: {error}")
+            problems.append(f"line {group[0].line}: {named('image', image.name)}: {error}")
             continue
         masks = []
         for row in group:
@@ -122,12 +124,7 @@ def cut_into_regions(masks: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.
 
 
 def _mask(ct: CtSlice, row: Annotation) -> np.ndarray:
-    mask, shape = row.read_mask(), ct.to_input_grid(ct.hu).shape
-    if mask.shape != shape:
-        raise InputError(
-            f"line {row.line}: mask {row.mask.name!r} has shape {mask.shape}, but its image has {shape}; save the mask "
-            "in the image's own grid"
-        )
+    mask = mask_in_grid(row, ct.to_input_grid(ct.hu).shape)
     return np.asarray(ct.to_model_frame(mask, ct.flips, ct.transposed))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError
+from lsms_rt.privacy import names_shown
 
 from .caption import caption_of, footer_of
 from .result import MeasuredResult
@@ -32,7 +33,7 @@ WINDOW = (50.0, 400.0)
 
 def save_overlay(
     path: str | os.PathLike[str], result: MeasuredResult, truth: NDArray[np.bool_] | None = None,
-    note: str | None = None, *, include_text: bool = True,
+    note: str | None = None, *, include_text: bool | None = None,
 ) -> None:  # fmt: skip
     """Write a PNG of a result, in the usual axial view (the patient's right is left), with R and L if they are known.
 
@@ -41,7 +42,7 @@ def save_overlay(
         result: the result.
         truth: bool (H, W), a true mask in the input's grid; it is outlined in green.
         note: a description of the slice, for the footer.
-        include_text: write the sentence into the caption; it may contain a patient's data.
+        include_text: write the sentence into the caption; it may contain a patient's data.  None: if names are shown.
 
     Raises:
         InputError: the file cannot be written.
@@ -54,7 +55,7 @@ def save_overlay(
         truth=None if truth is None else ct.to_model_frame(truth, ct.flips, ct.transposed),
         spacing_mm=ct.spacing_mm,
         side_known=ct.side_known,
-        caption=caption_of(result, truth, include_text),
+        caption=caption_of(result, truth, names_shown() if include_text is None else include_text),
         footer=footer_of(result, truth, note),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsms_rt.bench.accuracy.answers import COLUMNS, save_answers
+from lsms_rt.bench.accuracy.answers import FIGURES, NAMES, save_answers
 from lsms_rt.bench.accuracy.evaluate import evaluate
 from lsms_rt.bench.accuracy.intervals import interval_by_case
 from lsms_rt.bench.accuracy.judged import Judged
@@ -152,5 +152,7 @@ def test_what_the_confidence_rule_hides_is_seen(two_lesions: Path, tmp_path: Pat
     assert accuracy.presence.dice_at_silence["95%"] == 1.0
     save_answers(tmp_path / "a.csv", answers)
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    assert lines[0] == ",".join(COLUMNS)
+    assert lines[0] == ",".join((*NAMES, *FIGURES))
     assert lines[2].startswith("c,0,metastasis,x,1,0,0.0000,type,,16,0,,0.9000,1.0000,,")
+    save_answers(tmp_path / "a.csv", answers, names=False)
+    assert (tmp_path / "a.csv").read_text().splitlines()[2].startswith("3,1,0,0.0000,type,,16,0,,0.9000,1.0000,,")

@@ -10,7 +10,7 @@ import pytest
 from fake_answers import answer, compared, unit
 
 from lsms_rt.calibration.calibrate import Calibration
-from lsms_rt.calibration.recipe import RECIPE, Recipe, read_recipe
+from lsms_rt.calibration.recipe import RECIPE, Recipe, case_digest, read_recipe
 from lsms_rt.calibration.search import SearchResult, Trial
 from lsms_rt.errors import InputError
 
@@ -52,6 +52,13 @@ def test_bad_recipes_are_rejected(tmp_path: Path, change: dict[str, object], mes
         read_recipe(tmp_path)
 
 
+def test_a_recipe_knows_the_cases_it_was_made_with_but_not_by_name() -> None:
+    recipe = replace(GOOD, cases=[case_digest("DOE^JOHN", GOOD.slices_digest)])
+    assert recipe.overlap_of_cases(["DOE^JOHN", "ROE^JANE"]) == 1
+    assert GOOD.overlap_of_cases(["DOE^JOHN"]) == 0
+    assert "DOE" not in json.dumps(asdict(recipe))
+
+
 def test_a_recipe_knows_the_images_it_was_made_with() -> None:
     recipe = replace(GOOD, images=["ab" * 8])
     assert recipe.overlap(["ab" * 32, "cd" * 32]) == 1
@@ -75,15 +82,17 @@ def test_the_summary_of_a_calibration(tmp_path: Path) -> None:
     units = [unit("a", 1), unit("b", 1)]
     result = SearchResult(units[:1], passed, passed, failed, [failed, passed])
     done = Calibration(recipe, tmp_path, units, {}, result)
+    figures = "on 12 sentences, 0 of 12 lesions newly missed"
     assert done.summary() == [
         f"{tmp_path}: 1 of 2 layers in INT8, 50% of all dense multiply-accumulates; ranges by minmax",
-        "  selected layers, 40.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7960 on 12 sentences",
-        "  largest set that passed, 40.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7960 on 12 sentences",
-        "  all layers, 90.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7000 on 12 sentences",
+        f"  selected layers, 40.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7960 {figures}",
+        f"  largest set that passed, 40.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7960 {figures}",
+        f"  all layers, 90.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7000 {figures}",
         "    too much",
-        "  not checked: no lesion is below 10 mm",
+        "  not checked: the reference finds 0 lesions below 10 mm: too few to check them separately (at least 30 are "
+        "needed)",
         "  not checked: the reference's mask is empty for 0 negative sentences: too few to check for false positives "
-        "(at least 10 are needed)",
+        "(at least 85 are needed)",
         f"see {tmp_path / 'layers.png'}; next: lsms-rt build-engine --precision int8 --calibration {tmp_path}",
         "  with the same --checkpoint, and with --dataset for the accuracy gate",
     ]

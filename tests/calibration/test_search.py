@@ -190,7 +190,8 @@ def test_held_out_rows_that_cannot_judge_are_rejected(dice: float, count: int, r
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"max_dice_drop": 2}, "--max-dice-drop 2; give 0 to 1"),
+        ({"max_dice_drop": 2}, "--max-dice-drop 2; give more than 0, up to 1"),
+        ({"max_dice_drop": 0}, "--max-dice-drop 0; give more than 0, up to 1"),
         ({"margin": 0.5}, "--margin 0.5; give 1"),
         ({"method": "guess"}, "--method guess; choose from auto, minmax, percentile, entropy"),
         ({"by": "block"}, "--by block; choose from layer, group"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lsms_rt.datasets.choose import choose, record, select_rows, stratum
+from lsms_rt.datasets.choose import choose, record, sample, select_rows, stratum
 from lsms_rt.datasets.questions import check_images, questions
 from lsms_rt.datasets.refhl import ANNOTATIONS, FIELDS, read_annotations
 from lsms_rt.errors import DatasetError, InputError
@@ -58,9 +59,20 @@ def test_the_record_of_a_selection(dataset: Path) -> None:
     recorded = record(rows)
     assert [row["line"] for row in recorded] == [row.line for row in rows]
     for row in recorded:
-        assert len(row["image_sha256"]) == len(row["mask_sha256"]) == len(row["sentence_sha256"]) == 64
-    # Digests, no sentences.
-    assert "cyst" not in json.dumps(recorded)
+        assert set(row) == {"line", "image_sha256", "row_sha256"}
+    # Digests; no sentences, and no ids.
+    assert "cyst" not in json.dumps(recorded) and "c0" not in recorded[0].values()
+    other = record([replace(row, sentence="the cyst?") for row in rows])
+    assert not {row["row_sha256"] for row in recorded} & {row["row_sha256"] for row in other}
+
+
+def test_a_sample_is_of_as_many_cases_as_there_are(dataset: Path) -> None:
+    rows = read_annotations(dataset)
+    assert len({row.case_id for row in sample(rows, 4, 0)}) == 4
+    counts = [sum(row.case_id == f"c{case}" for row in sample(rows, 10, 0)) for case in range(4)]
+    assert sorted(counts) == [2, 2, 3, 3]
+    assert sample(rows, 10, 0) == sample(rows, 10, 0) != sample(rows, 10, 1)
+    assert sample(rows, 1000, 0) == rows
 
 
 def test_rows_of_a_calibration(dataset: Path) -> None:
@@ -69,7 +81,9 @@ def test_rows_of_a_calibration(dataset: Path) -> None:
     assert {row.split for row in rows.calibration} == {"train"}
     assert {row.split for row in (*rows.probe, *rows.held_out)} == {"val"}
     assert [row.line for row in rows.held_out] == sorted(row.line for row in rows.held_out)
-    with pytest.raises(InputError, match="has no rows of split 'nowhere'; its splits are train, val"):
+    with pytest.raises(
+        InputError, match="has no rows of the split that was asked for; it has split 'train', split 'val'"
+    ):
         select_rows(dataset, "nowhere", "val", slices=6, probe=5, held_out=7, seed=0)
 
 
@@ -90,14 +104,14 @@ def test_every_bad_row_is_listed(dataset: Path, tmp_path: Path) -> None:
         file.write("c0,1,x.npy,small.png,the cyst,cyst,test\n")
         # There is no case.
         file.write(",1,x.npy,small.png,the cyst,cyst,test\n")
-    with pytest.raises(DatasetError, match=r"53 rows line 50: image '9.npy' is not a file.*and 4 more") as caught:
+    with pytest.raises(DatasetError, match=r"53 rows line 50: the image is not a file.*and 4 more") as caught:
         read_annotations(tmp_path)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [f"line {n}" for n in range(50, 55)]
     problems = " | ".join(caught.value.problems)
     for part in (
-        "mask 'nothing.png' is not a file inside the data set's folder; correct the path",
+        "the mask is not a file inside the data set's folder; correct the path",
         "sentence is empty; fill it in",
-        "in split 'test' here and in 'train' in line 2; put all of its rows into one split",
+        "in split 'test' here and in split 'train' in line 2; put all of its rows into one split",
         "case_id is empty",
     ):
         assert part in problems
@@ -114,8 +128,7 @@ def test_images_and_masks_that_cannot_be_used_are_listed(dataset: Path, tmp_path
     # The small masks of three cases, and all rows of the third case.
     assert len(caught.value.problems) == 3 * 3 + 12
     assert caught.value.problems[0] == (
-        "line 5: mask 'small.png' has shape (50, 100), but its image has (100, 100); save the mask in the image's own "
-        "grid"
+        "line 5: the mask has shape (50, 100), but its image has (100, 100); save the mask in the image's own grid"
     )
-    assert "line 26: image '2.npy': " in " | ".join(caught.value.problems)
+    assert "line 26: the image: " in " | ".join(caught.value.problems)
     check_images(dataset, read_annotations(dataset))

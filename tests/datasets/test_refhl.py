@@ -59,7 +59,9 @@ def test_further_columns_and_the_query(tmp_path: Path) -> None:
 def test_split(tmp_path: Path) -> None:
     folder = write(tmp_path / "d", ROW, OTHER)
     assert len(read_annotations(folder, "test")) == 1
-    with pytest.raises(InputError, match="has no rows of split 'val'; its splits are test, train"):
+    with pytest.raises(
+        InputError, match="has no rows of the split that was asked for; it has split 'test', split 'train'"
+    ):
         read_annotations(folder, "val")
 
 
@@ -70,7 +72,10 @@ def test_no_rows(tmp_path: Path) -> None:
 
 def test_no_table(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=r"annotations.csv was not found; create a data set with: lsms-rt phantom"):
+        with pytest.raises(
+            InputError,
+            match=r"annotations.csv was not found in the data set's folder; create one with: lsms-rt phantom",
+        ):
             read_annotations(folder)
 
 
@@ -87,7 +92,7 @@ def test_paths_that_are_not_files_of_the_data_set(tmp_path: Path, column: str, p
     secret = tmp_path / "secret.npy"
     np.save(secret, np.zeros((20, 24)))
     bad = ROW | {column: path.format(outside=secret)}
-    with pytest.raises(InputError, match=f"line 3: {column} ") as caught:
+    with pytest.raises(InputError, match=f"line 3: the {column} ") as caught:
         read_annotations(write(tmp_path / "d", ROW, bad))
     assert "\n" not in str(caught.value)
 
@@ -105,7 +110,7 @@ def test_a_short_row_is_an_input_error(tmp_path: Path) -> None:
     folder = write(tmp_path / "d", ROW)
     with (folder / ANNOTATIONS).open("a") as file:
         file.write("b,002\n")
-    with pytest.raises(InputError, match="line 3: image"):
+    with pytest.raises(InputError, match="line 3: the image"):
         read_annotations(folder)
 
 
@@ -119,13 +124,13 @@ def test_mask_of_one_bit(tmp_path: Path) -> None:
 def test_bad_masks(tmp_path: Path) -> None:
     (row,) = read_annotations(write(tmp_path / "color", ROW, mask=np.zeros((20, 24, 3), np.uint8)))
     with pytest.raises(
-        InputError, match=r"line 2: mask 'a.png' has shape \(20, 24, 3\), not \(H, W\); save it as a grayscale PNG"
+        InputError, match=r"line 2: the mask has shape \(20, 24, 3\), not \(H, W\); save it as a grayscale PNG"
     ):
         row.read_mask()
     (row,) = read_annotations(write(tmp_path / "broken", ROW))
     for content in (b"no picture", row.mask.read_bytes()[:60]):
         row.mask.write_bytes(content)
-        with pytest.raises(InputError, match="line 2: mask 'a.png' is not a readable image; save it as"):
+        with pytest.raises(InputError, match="line 2: the mask is not a readable PNG .*; save it as"):
             row.read_mask()
 
 
@@ -147,7 +152,7 @@ def test_a_mask_with_other_values_than_0_and_255_is_rejected(tmp_path: Path, val
 def test_spaces_hide_no_leakage(tmp_path: Path) -> None:
     rows = read_annotations(write(tmp_path / "a", ROW, ROW | {"case_id": " a ", "split": "train "}))
     assert {(row.case_id, row.split) for row in rows} == {("a", "train")}
-    with pytest.raises(InputError, match=r"line 3: case 'a' is in split 'test' here and in 'train' in line 2"):
+    with pytest.raises(InputError, match=r"line 3: the case is in split 'test' here and in split 'train' in line 2"):
         read_annotations(write(tmp_path / "b", ROW, OTHER | {"case_id": "a "}))
-    with pytest.raises(InputError, match=r"line 3: the image of case 'b' is in split 'test'"):
+    with pytest.raises(InputError, match=r"line 3: the image is in split 'test'"):
         read_annotations(write(tmp_path / "c", ROW, OTHER | {"image": "images/a.npy"}))

@@ -26,7 +26,7 @@ from lsms_rt.export.graph.qdq import int8_layers
 pytestmark = pytest.mark.slow
 SIZE = "128"
 # A few slices tell little about accuracy, so the budget is wide enough for the search to find something in any case.
-FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.05"]
+FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def build(calibration: Path, output: Path, *more: str) -> int:
 def engine(calibration: Path) -> Path:
     """INT8 with fp16, as graphs; it passes the gate on eighty sentences, with a budget for so few."""
     path = calibration.with_name("int8.engine")
-    assert build(calibration, path, "--gate-sentences", "80", "--max-dice-drop", "0.05") == 0
+    assert build(calibration, path, "--gate-sentences", "80", "--max-dice-drop", "0.2") == 0
     return path
 
 
 def test_what_calibrate_writes(calibration: Path) -> None:
     recipe = read_recipe(calibration)
-    assert (recipe.preset, recipe.image_size, recipe.max_dice_drop) == ("tiny", 128, 0.05)
+    assert (recipe.preset, recipe.image_size, recipe.max_dice_drop) == ("tiny", 128, 0.2)
     # Attention's products of two activations are never INT8.
     assert 0.3 < recipe.macs_share < 0.92
     assert recipe.measured["held_out"]["passed"] and recipe.measured["held_out"]["sentences"] == 30
@@ -100,7 +100,7 @@ def test_calibrate_again_measures_nothing_again(
     shutil.copytree(calibration, again)
     assert main(["calibrate", str(fp32_of(calibration)), str(dataset), *FEW, "-o", str(again)]) == 4
     message = capsys.readouterr().err
-    assert "no set of layers stays within --max-dice-drop 0.05" in message
+    assert "no set of layers stays within --max-dice-drop 0.2" in message
     assert "if a larger loss is acceptable" in message
     # An old recipe does not outlive a search that finds nothing; the measurements stay.
     assert not (again / "recipe.json").exists()
@@ -174,7 +174,7 @@ def test_the_gate_rejects_an_engine_and_reports_why(
     more = ("--rest", "fp32", "--verify-slices", "0", "--report", str(tmp_path / "why" / "report.html"))
     assert build(bad, output, *more) == 4
     said = capsys.readouterr().err
-    assert "the accuracy gate rejected this int8 engine: mean Dice drops from" in said and "or add --accept" in said
+    assert "the accuracy gate rejected this int8 engine: mean Dice changes from" in said and "or add --accept" in said
     assert not output.exists() and not list(tmp_path.glob(".building*"))
     assert "<b>Rejected.</b>" in (tmp_path / "why" / "report.html").read_text()
     assert build(bad, output, "--accept", *more) == 0
@@ -204,7 +204,7 @@ def test_what_calibrate_rejects(
         (engine, bad, [], 2, "sentence is empty; fill it in"),
         (str(tmp_path), dataset, [], 2, "neither an engine nor a checkpoint"),
         (engine, dataset, ["--split", "val"], 2, "INT8 must be judged on rows that ranges were not measured on"),
-        (engine, dataset, ["--split", "nowhere"], 2, "its splits are test, train, val"),
+        (engine, dataset, ["--split", "nowhere"], 2, "it has split 'test', split 'train', split 'val'"),
         (engine, dataset, ["--image-size", "64"], 2, "--image-size is for a checkpoint"),
         (engine, dataset, ["--max-dice-drop", "2"], 2, "not a number from 0 to 1"),
     ):

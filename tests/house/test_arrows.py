@@ -19,7 +19,7 @@ RUNTIME = {
 }  # fmt: skip
 # package or module -> those it may import from, at the top of a file or inside a function
 ARROWS = {
-    "errors": set(),
+    "errors": {"privacy"},
     "digest": set(),
     "data": set(),
     "privacy": set(),
@@ -30,7 +30,7 @@ ARROWS = {
     "preprocess": {"body", "ct_slice", "errors"},
     "postprocess": {"ct_slice", "errors", "preprocess"},
     "reading": {"ct_slice", "errors", "privacy"},
-    "writing": {"atomic", "ct_slice", "digest", "errors", "postprocess", "reading"},
+    "writing": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "engine": {"atomic", "body", "digest", "errors", "machine"},
     "segmentation": {"atomic", "ct_slice", "postprocess", "writing"},
     "segmenter": {
@@ -43,7 +43,9 @@ ARROWS = {
     "model": {"errors", "kernels", "mathematics"},
     "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "graph": {"errors", "kernels"},
-    "calibration": {"atomic", "datasets", "digest", "engine", "errors", "graph", "segmenter", "style", "tokenizer"},
+    "calibration": {
+        "atomic", "datasets", "digest", "engine", "errors", "graph", "privacy", "segmenter", "style", "tokenizer",
+    },
     "export": {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "graph", "kernels",
         "machine", "model", "preprocess", "reading", "segmenter", "tokenizer",
@@ -56,7 +58,7 @@ ARROWS = {
     "body": set(),
     "training": {
         "atomic", "bench", "body", "ct_slice", "data", "datasets", "digest", "errors", "export", "mathematics", "model",
-        "preprocess", "pytorch", "reading", "records", "segmenter", "style", "tokenizer",
+        "preprocess", "privacy", "pytorch", "reading", "records", "segmenter", "style", "tokenizer",
     },
     "cli": {
         "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors",

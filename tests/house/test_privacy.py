@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from markers import BREAK, DIGITS, MARKER, TEXT, UID, change, hidden, mark
 from PIL import Image
 
 from lsms_rt.cli.main import main
@@ -19,35 +19,6 @@ from lsms_rt.cli.parser import LEVELS
 from lsms_rt.cli.predict import run as run_module
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.errors import LsmsError
-
-MARKER = "zqxjkwv"  # in no word, path or number of ours
-DIGITS = "73519264807"  # the same for identifiers, which are numbers
-UID = f"1.2.{DIGITS}"
-TEXT = f"the lesion of {MARKER} in the liver"
-TAGS = {
-    **dict.fromkeys(
-        (
-            "PatientName", "PatientID", "PatientAddress", "OtherPatientNames", "InstitutionName", "AccessionNumber",
-            "ReferringPhysicianName", "StudyDescription", "SeriesDescription", "ProtocolName", "ImageComments",
-            "StudyID", "StationName", "OperatorsName", "PatientComments", "RequestingPhysician", "BodyPartExamined",
-        ),
-        MARKER,
-    ),
-    **dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"), UID),
-}  # fmt: skip
-BREAK = {  # what is done to one slice -> the error path it takes
-    "modality": lambda ds: setattr(ds, "Modality", MARKER.upper()),
-    "no pixels": lambda ds: delattr(ds, "PixelData"),
-    "short pixels": lambda ds: setattr(ds, "PixelData", ds.PixelData[:100]),
-    "rescale type": lambda ds: setattr(ds, "RescaleType", MARKER),
-    "image type": lambda ds: setattr(ds, "ImageType", ["ORIGINAL", MARKER, "LOCALIZER"]),
-    "sop class": lambda ds: setattr(ds, "SOPClassUID", UID),
-    "photometric": lambda ds: setattr(ds, "PhotometricInterpretation", MARKER),
-    "orientation": lambda ds: setattr(ds, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]),
-    "syntax": lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", UID),
-    "rows": lambda ds: setattr(ds, "Rows", 3),
-    "frames": lambda ds: setattr(ds, "NumberOfFrames", DIGITS),
-}
 
 
 @pytest.fixture
@@ -60,27 +31,6 @@ def folder(tmp_path: Path, phantom_case: Any) -> Path:
         write_slice(file, phantom_case, index, "case")
         change(file, lambda ds, index=index: mark(ds, index))
     return place
-
-
-def mark(ds: pydicom.Dataset, index: int) -> None:
-    for name, value in TAGS.items():
-        setattr(ds, name, value)
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{UID}.{index}"
-    ds.add_new(0x00091001, "LO", MARKER)
-
-
-def change(file: Path, how: Callable[[pydicom.Dataset], object]) -> None:
-    """Rewrite a file; what pydicom thinks of such values is no matter here, but would be in what is tested."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ds = pydicom.dcmread(file)
-        how(ds)
-        ds.save_as(file)
-
-
-def hidden(text: str | bytes) -> bool:
-    data = text.encode() if isinstance(text, str) else text
-    return MARKER.encode() not in data.lower() and DIGITS[:6].encode() not in data
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> int:

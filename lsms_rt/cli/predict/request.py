@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsms_rt.reading.stated import NOTHING, Stated
@@ -23,9 +23,9 @@ class Request:
         nifti: whether to write a mask volume of each input.
     """
 
-    text: str
-    output: Path | None = None
-    series: str | None = None
+    text: str = field(repr=False)
+    output: Path | None = field(default=None, repr=False)
+    series: str | None = field(default=None, repr=False)
     stated: Stated = NOTHING
     batch: int | None = None
     seg: bool = False

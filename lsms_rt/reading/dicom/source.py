@@ -52,7 +52,7 @@ class Source(Protocol):
 class FileSource:
     """A file; ``label`` is its name in messages."""
 
-    path: Path
+    path: Path = field(repr=False)
     label: str
     budget: Budget = field(default_factory=Budget, repr=False, compare=False)
 
