@@ -4,6 +4,8 @@ DEV := .venv
 RUN := .venv-run
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
+# Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check bench tables aot roofline gpu-check train-demo wheel clean
@@ -15,10 +17,10 @@ demo: $(RUN)/.done  ## run the bundled engine on the bundled slices and write pi
 	$(RUN)/bin/lsms-rt demo -o $(OUT)/demo
 
 test: $(DEV)/.done  ## run all tests that need no GPU
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest $(PARALLEL)
 
 test-fast: $(DEV)/.done  ## run the tests without an export, a build or the network
-	$(DEV)/bin/python -m pytest -m "not slow"
+	$(DEV)/bin/python -m pytest $(PARALLEL) -m "not slow"
 
 check: $(DEV)/.done  ## check style, types and spelling
 	$(DEV)/bin/ruff check .

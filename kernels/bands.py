@@ -39,8 +39,10 @@ def band(table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.constexpr, VE
     shift = RADIUS - row
     if VECTOR:
         rho = shift & 7
-        base = (shift >> 3) * 8  # shift = base + rho, also for negative ones
-        eight = (col // 8) * 8 + base  # the same for eight columns, so that the mask does not split a load
+        # shift = base + rho, also for negative ones.
+        base = (shift >> 3) * 8
+        # The same for eight columns, so that the mask does not split a load.
+        eight = (col // 8) * 8 + base
         inside = (eight >= -TAP0) & (eight < COPY - TAP0)
         return tl.load(table + (rho * COPY + base + TAP0) + col, mask=inside, other=0.0)
     tap = col + shift

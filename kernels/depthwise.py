@@ -47,7 +47,8 @@ def level_of(x_map, tables, bias, H: tl.constexpr, W: tl.constexpr):
     Every program of a map computes the same number.  Any number near the mean serves: it cancels in the attention.
     """
     point = tl.arange(0, POINTS * POINTS)[:, None]
-    tap = tl.arange(0, 32)[None, :]  # the next power of two over 25
+    # The next power of two over 25.
+    tap = tl.arange(0, 32)[None, :]
     dy, dx = tap // 5, tap % 5
     row = (2 * (point // POINTS) + 1) * H // (2 * POINTS) + dy - 2
     col = (2 * (point % POINTS) + 1) * W // (2 * POINTS) + dx - 2
@@ -64,12 +65,14 @@ def depthwise_kernel(
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32."""
-    down: tl.constexpr = (H - ROWS + ROW_STEP - 1) // ROW_STEP + 1 if H > ROWS else 1  # windows, top to bottom
+    # Windows, top to bottom.
+    down: tl.constexpr = (H - ROWS + ROW_STEP - 1) // ROW_STEP + 1 if H > ROWS else 1
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     i, j = tl.program_id(0) // across, tl.program_id(0) % across
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
-    x_ptr += offset  # so that indices inside of a map are 32 bits wide
+    # So that indices inside of a map are 32 bits wide.
+    x_ptr += offset
     a_ptr += offset
     s_ptr += offset
     tables = bands_ptr + c * TABLES
@@ -84,7 +87,8 @@ def depthwise_kernel(
                     mask=((y >= 0) & (y < H))[:, None] & (col < W)[None, :], other=0.0)  # fmt: skip
         a = tl.dot(x, band(tables + dy * TABLE, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
     bias = tl.load(bias_ptr + c)
-    a = tl.where(inside, a + bias, 0.0)  # zero outside of the map: the strips' padding
+    # Zero outside of the map: the strips' padding.
+    a = tl.where(inside, a + bias, 0.0)
 
     # Where two windows overlap, each owns the half that its filters reach wholly.
     row_reach: tl.constexpr = (ROWS - ROW_STEP) // 2
@@ -96,7 +100,8 @@ def depthwise_kernel(
     own = ((row >= first_row) & (row < last_row))[:, None] & ((col >= first_col) & (col < last_col))[None, :]
     place = row[:, None] * W + col[None, :]
     level = level_of(x_ptr, tables, bias, H, W)
-    tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)  # now, so that a's registers are free
+    # Now, so that a's registers are free.
+    tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)
 
     s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]
     half = a.to(x_ptr.dtype.element_ty)

@@ -61,7 +61,8 @@ def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H:
         z = col + (dx - 10)
         inside = (row < H) & (z >= 0) & (z < W)
         a = tl.load(a_ptr + row * W + z, mask=inside, other=0.0).to(tl.float32)
-        a = tl.where(inside, a + level, 0.0)  # with its level again, and zero outside of the map
+        # With its level again, and zero outside of the map.
+        a = tl.where(inside, a + level, 0.0)
         if (dx >= 7) and (dx < 14):
             seven += a * tl.load(tables + 6 * TABLE + TAP0 + (13 - dx)).to(tl.float32)
         if (dx >= 5) and (dx < 16):

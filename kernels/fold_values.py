@@ -47,7 +47,8 @@ def fold_values_kernel(
         k = start + tl.arange(0, BLOCK_K)
         mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS)
         values = tl.load(values_ptr + row + k[None, :]).to(tl.float32) * scale[None, :]
-        weight = tl.load(hidden_ptr + n[None, :] * C + k[:, None])  # W1 transposed, (BLOCK_K, BLOCK_N)
+        # W1 transposed, (BLOCK_K, BLOCK_N).
+        weight = tl.load(hidden_ptr + n[None, :] * C + k[:, None])
         layer = tl.dot(values.to(weight.dtype), weight, layer, input_precision=PRECISION)
         layer_offset -= tl.sum(weight.to(tl.float32) * (mean * scale)[:, None], 0)
     tl.store(layer_ptr + row + n[None, :], layer.to(layer_ptr.dtype.element_ty))

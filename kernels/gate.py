@@ -46,12 +46,14 @@ def gate_kernel(
     gate = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        layer = tl.load(layer_ptr + t[None, :] * C + k[:, None])  # (BLOCK_K, T)
+        # (BLOCK_K, T).
+        layer = tl.load(layer_ptr + t[None, :] * C + k[:, None])
         hidden = tl.dot(layer, p, input_precision=PRECISION) + tl.load(layer_offset_ptr + b * C + k)[:, None]
         weight = tl.load(gate_ptr + n[:, None] * C + k[None, :])
         gate = tl.dot(weight, tl.maximum(hidden, 0.0).to(weight.dtype), gate, input_precision=PRECISION)
 
-    values = tl.load(context_ptr + t[None, :] * C + n[:, None])  # (BLOCK_N, T)
+    # (BLOCK_N, T).
+    values = tl.load(context_ptr + t[None, :] * C + n[:, None])
     context = tl.dot(values, p, input_precision=PRECISION) + tl.load(context_offset_ptr + b * C + n)[:, None]
     place = n[:, None] * P + pixel[None, :]
     s = tl.load(s_ptr + place, mask=valid, other=0.0).to(tl.float32)

@@ -49,7 +49,8 @@ def gate_mix_kernel(
 
     mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS)
     p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
-    values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])  # (C, T)
+    # (C, T).
+    values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])
     context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
     hidden = tl.dot(tl.load(hidden_ptr + weight), context.to(p.dtype), input_precision=PRECISION)
     gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)

@@ -48,7 +48,8 @@ TENSORS: dict[str, TensorSpec] = {
     "values": _TOKEN_ROWS,
     "mask": _PER_TOKEN,
     # its packed weights (svla.PackedWeights)
-    "bands": TensorSpec((CHANNELS, 11, 8, 32)),  # bands.FILTERS, bands.COPIES, bands.COLUMNS
+    # bands.FILTERS, bands.COPIES, bands.COLUMNS.
+    "bands": TensorSpec((CHANNELS, 11, 8, 32)),
     "bias": _BIAS,
     "row_bias": TensorSpec((CHANNELS, HEIGHT), fp32=True),
     "query": _POINTWISE,

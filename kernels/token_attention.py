@@ -53,7 +53,8 @@ def token_attention_kernel(
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     for start in range(0, C, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
-        values = tl.load(values_ptr + t[None, :] * C + n[:, None])  # (BLOCK_N, T)
+        # (BLOCK_N, T).
+        values = tl.load(values_ptr + t[None, :] * C + n[:, None])
         context = tl.dot(values, p, input_precision=PRECISION)
         write_moments(moments_ptr + (b * count + chunk) * (2 * C), context, valid, n, C)
 

@@ -10,9 +10,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+TESTS = Path(__file__).parent
+
 # Kernels run in Triton's interpreter, on the CPU.  It must be chosen before they are defined; what needs the compiler
 # (tests of aot.py) runs in processes of its own.
 os.environ["TRITON_INTERPRET"] = "1"
+
+# One of the processes of ``pytest -n``.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER and hasattr(os, "sched_setaffinity"):
+    # Each has its own cores, before a library counts them: PyTorch's and ONNX Runtime's threads would wait for others'.
+    cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    index = int(WORKER.removeprefix("gw"))
+    os.sched_setaffinity(0, cores[index % len(cores) :: workers])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Plan ``pytest -n``: a file's tests stay in one process, for their fixtures; what takes longest comes first.
+
+    Files that use the same exported graphs are marked as one group, "exports".
+    """
+    if not WORKER:
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).with_suffix("").as_posix()))
+    groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
+    slow = {group for group, item in zip(groups, items, strict=True) if item.get_closest_marker("slow")}
+    order = sorted(range(len(items)), key=lambda i: (groups[i] != "exports", groups[i] not in slow))
+    items[:] = [items[i] for i in order]
 
 
 @pytest.fixture(scope="session", autouse=True)

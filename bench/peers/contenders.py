@@ -33,6 +33,7 @@ class Contender:
             choice).
         gpu: Whether it also needs an NVIDIA GPU.
         variant: The TensorRT variant whose plans ``prepare`` builds for it.
+        graphs: The naive graphs that ``prepare`` exports for it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Contender:
     open: Callable[[Path, int], Series]
     gpu: bool = False
     variant: str | None = None
+    graphs: tuple[str, ...] = ()
 
     @property
     def absent(self) -> str | None:
@@ -181,6 +183,7 @@ def _plans(variant: TensorRtVariant) -> Contender:
 
 
 TORCH, ORT, OPENVINO = ("torch", "transformers"), ("onnxruntime",), ("openvino", "onnxruntime")
+HALVES = ("naive_text", "naive_image")
 CONTENDERS = (
     Contender(
         "ours",
@@ -201,14 +204,22 @@ CONTENDERS = (
         "one graph of torch.onnx.export on ONNX Runtime, the sentence encoded with every slice",
         ORT,
         _naive,
+        graphs=("naive",),
     ),
     Contender(
         "OpenVINO",
         "the naive image graph, float32, latency hint, the sentence encoded once",
         OPENVINO,
         _openvino("LATENCY"),
+        graphs=HALVES,
     ),
-    Contender("OpenVINO, throughput", "the same with the throughput hint", OPENVINO, _openvino("THROUGHPUT")),
+    Contender(
+        "OpenVINO, throughput",
+        "the same with the throughput hint",
+        OPENVINO,
+        _openvino("THROUGHPUT"),
+        graphs=HALVES,
+    ),
     Contender(
         "eager on a GPU, text once",
         "PyTorch eager on a GPU, float32 without TF32, copies included",

@@ -27,7 +27,7 @@ SEED = 0
 
 
 def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size: int) -> dict[str, Any]:
-    """Fill a folder, and describe the weights.
+    """Fill a folder with what the contenders need that are not absent, and describe the weights.
 
     Args:
         folder: The folder to fill.
@@ -51,11 +51,12 @@ def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size:
         model = LSMS.from_pretrained(target, "reference")
         weights = f"{checkpoint.name} ({model.config.preset})"
     text = model.config.text
-    _naive_graphs(model, folder)
+    present = [contender for contender in CONTENDERS if not contender.absent]
+    _naive_graphs(model, folder, {graph for contender in present for graph in contender.graphs})
     del model
     build_engine(BuildOptions(checkpoint=target, verify_slices=0), folder / "ours.engine")
-    for contender in CONTENDERS:
-        if contender.variant and not contender.absent:
+    for contender in present:
+        if contender.variant:
             variant, output = VARIANTS[contender.variant], folder / f"{contender.variant}.engine"
             convert_engine(folder / "ours.engine", variant, batch_profile(8), PlanOptions(), output)
     return {"weights": weights, "image_size": image_size, "max_tokens": text.max_tokens, "vocabulary": text.vocab_size}
@@ -81,7 +82,7 @@ class PlainImageGraph(ImageGraph):
         return self.model.segment(image, TextFeatures(features[:STAGES], features[STAGES:], mask, folded=False))
 
 
-def _naive_graphs(model: LSMS, folder: Path) -> None:
+def _naive_graphs(model: LSMS, folder: Path, wanted: set[str]) -> None:
     model = model.eval().requires_grad_(False)
     size, count = model.config.image_size, model.config.text.max_tokens
     image, mask = torch.zeros(2, 1, size, size), torch.ones(2, count)
@@ -104,6 +105,8 @@ def _naive_graphs(model: LSMS, folder: Path) -> None:
         ),
     ]
     for name, module, inputs, input_names, output_names, dynamic in exports:
+        if name not in wanted:
+            continue
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=input_names,

@@ -77,14 +77,15 @@ class FullScaleDecoder(nn.Module):
         input is the whole slice.
         """
         rows, columns = maps[3].shape[2:]
+        # (B, rows * columns, 85, width).
         tokens = torch.cat(
-            [_fold(project(x), fold) for project, x, fold in zip(self.project, maps, FOLDS, strict=True)],
-            dim=2,
-        )  # (B, rows * columns, 85, width)
+            [_fold(project(x), fold) for project, x, fold in zip(self.project, maps, FOLDS, strict=True)], dim=2
+        )
         tokens = self.inside(tokens.reshape(-1, sum(TOKENS), self.width), self.token_embedding)
         tokens = tokens.reshape(-1, rows * columns, sum(TOKENS), self.width)
         parts = tokens.split(TOKENS, dim=2)
-        pooled = torch.stack([part.mean(dim=2) for part in parts], dim=2)  # (B, cells, 4, width)
+        # (B, cells, 4, width).
+        pooled = torch.stack([part.mean(dim=2) for part in parts], dim=2)
         place = sinusoids(rows, columns, self.width, pooled.device, origin).to(pooled)
         position = (place[..., None, :] + self.scale_embedding).flatten(-3, -2)
         cells = rows * columns * len(FOLDS)

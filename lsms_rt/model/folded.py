@@ -64,7 +64,8 @@ def fold_values(p: Tensor, values: Tensor, hidden: Tensor) -> tuple[Tensor, Tens
     ``p`` (B, P, T) from :func:`text_weights`, ``values`` (B, T, C) from :func:`fold_sentence`, ``hidden`` (C, C, 1, 1).
     Returns two (B, T, C): context = first^T p, hidden layer = second^T p before its ReLU.
     """
-    second_moments = torch.matmul(wide(p).transpose(1, 2), wide(p)) / p.shape[1]  # (B, T, T)
+    # (B, T, T).
+    second_moments = torch.matmul(wide(p).transpose(1, 2), wide(p)) / p.shape[1]
     variance = (torch.matmul(second_moments, wide(values)) * values).sum(1)
     normal = (values / (variance + EPS).sqrt()[:, None]).to(values.dtype)
     return normal, F.linear(normal, hidden.flatten(1))

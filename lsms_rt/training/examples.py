@@ -13,7 +13,8 @@ from lsms_rt.datasets.phantom.case import Case, generate_case
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.datasets.phantom.sentences import Sentence, false_sentence, true_sentence
 
-SEED, COUNT = 8_000_000, 3  # cases from SEED on; no other data set has them
+# Cases from SEED on; no other data set has them.
+SEED, COUNT = 8_000_000, 3
 
 
 def write_examples(folder: Path, matrix: int = 256) -> None:

@@ -72,13 +72,15 @@ def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("exports")
 def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     prepare = pytest.importorskip("lsms_rt.bench.peers.prepare").prepare
     from lsms_rt.data import demo_checkpoint
 
-    what = prepare(tmp_path, demo_checkpoint(), "tiny", 64)
+    # The size whose graphs other tests export, too.
+    what = prepare(tmp_path, demo_checkpoint(), "tiny", 128)
     options = PeersOptions(slices=2, launches=1, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
-    random_inputs(options, tmp_path, 64, what["max_tokens"], what["vocabulary"])
+    random_inputs(options, tmp_path, 128, what["max_tokens"], what["vocabulary"])
     messages: list[str] = []
     found = run_peers(tmp_path, options, messages.append)
     rows = {row["name"]: row for row in found["rows"]}

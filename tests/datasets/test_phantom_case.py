@@ -112,7 +112,8 @@ def test_lobe_diameter_and_centroid_agree_with_the_mask() -> None:
         assert (item.labels[lesion.mask] == LOBES[lesion.lobe]).sum() >= 0.85 * area
         assert lesion.diameter_mm >= 3.0
         assert np.pi * (lesion.diameter_mm / 2) ** 2 == pytest.approx(area * case.spacing_mm**2, rel=1e-6)
-    for case, item in slices():  # centroids are relative to a common point: their differences must agree
+    # Centroids are relative to a common point: their differences must agree.
+    for case, item in slices():
         for a, b in zip(item.lesions, item.lesions[1:], strict=False):
             (row_a, col_a), (row_b, col_b) = (np.argwhere(lesion.mask).mean(0) for lesion in (a, b))
             shift = np.subtract(b.centroid_mm, a.centroid_mm)
@@ -132,7 +133,8 @@ def test_density_is_what_the_image_shows() -> None:
     judged = 0
     for case, item, lesion in lesions():
         rows, cols = np.nonzero(lesion.mask)
-        if len(rows) < 40:  # too few pixels to average the noise out
+        # Too few pixels to average the noise out.
+        if len(rows) < 40:
             continue
         reach = int(20 / case.spacing_mm)
         box = (
@@ -147,7 +149,8 @@ def test_density_is_what_the_image_shows() -> None:
             case.seed,
             lesion.type,
         )
-        slack = 11.0  # HU: noise, the liver's own texture, and the halo of an abscess, counted as liver
+        # HU: noise, the liver's own texture, and the halo of an abscess, counted as liver.
+        slack = 11.0
         if lesion.density == "low":
             assert difference < -12 + slack, (case.seed, lesion.type)
         elif lesion.density == "high":
@@ -236,4 +239,5 @@ def test_the_left_of_the_patient_is_on_the_right_of_the_image() -> None:
         assert len(columns[Organ.SPLEEN]) == 0 or columns[Organ.SPLEEN].mean() > middle
     for _, item in slices():
         bone, aorta = (np.nonzero(item.labels == organ)[0] for organ in (Organ.CANAL, Organ.AORTA))
-        assert bone.mean() > aorta.mean() > 0  # the spine is behind the aorta, so rows run to posterior
+        # The spine is behind the aorta, so rows run to posterior.
+        assert bone.mean() > aorta.mean() > 0

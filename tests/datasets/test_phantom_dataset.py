@@ -138,7 +138,8 @@ def test_our_own_reader_takes_files_and_series(folder: Path, cases: list[Case]) 
     np.testing.assert_array_equal(one.hu, cases[1].slices[2].hu)
     assert one.flips == (False, False) and not one.transposed
     np.testing.assert_allclose(one.spacing_mm, cases[1].spacing_mm, atol=1e-5)
-    series = load_slices(folder / "images/case_001")  # feet to head, the reverse of the files
+    # Feet to head, the reverse of the files.
+    series = load_slices(folder / "images/case_001")
     for ct, item in zip(series, reversed(cases[1].slices), strict=True):
         np.testing.assert_array_equal(ct.hu, item.hu)
 

@@ -508,7 +508,8 @@ def test_sentences_fit_the_demo_vocabulary(tmp_path: Path) -> None:
     more = vocabulary_sentences(np.random.default_rng(9), 500)
     lengths = []
     for text in [*(sentence.text for _, _, sentence in pairs()), *more]:
-        tokens = tokenizer(text)  # raises above 32
+        # Raises above 32.
+        tokens = tokenizer(text)
         assert unknown not in tokens.ids, text
         lengths.append(int(tokens.mask.sum()))
     assert max(lengths) <= 32

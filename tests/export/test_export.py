@@ -24,6 +24,8 @@ from lsms_rt.export.references import of_engine, of_model
 from lsms_rt.export.verify import bundled_examples, compare, judge, phantom_examples
 from lsms_rt.model import LSMS, TextConfig, preset
 
+pytestmark = pytest.mark.xdist_group("exports")
+
 
 @pytest.mark.slow
 def test_the_manifest_of_a_build(small_engine: Path) -> None:

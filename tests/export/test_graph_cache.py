@@ -14,6 +14,7 @@ from lsms_rt.export.graph_cache import cached_graphs, graph_key
 from lsms_rt.machine.cache import cache_folder as users_cache
 from lsms_rt.model import LSMS, TextConfig, preset
 
+pytestmark = pytest.mark.xdist_group("exports")
 TEXT = TextConfig(vocab_size=20, hidden_size=32, layers=1, heads=1, intermediate_size=32)
 GRAPHS = {"text.onnx": b"words\nand more", "image.onnx": b"\x00pixels" * 100}
 

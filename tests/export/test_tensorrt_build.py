@@ -35,6 +35,7 @@ from lsms_rt.machine.gpu import Driver, Gpu, query_driver
 from lsms_rt.model import LSMS, TextConfig, preset
 
 library = pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'lsms-rt[dev]' on Linux x86_64")
+pytestmark = pytest.mark.xdist_group("exports")
 PROFILE = (1, 2, 4)
 
 

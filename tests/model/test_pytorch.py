@@ -153,6 +153,7 @@ def test_the_image_half_could_be_captured(kernels: str, name: str, size: int) ->
     assert (logits.shape, logits.dtype) == ((2, 1, size, size), torch.float16)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pretended_gpu")
 def test_the_compiler_traces_through_the_operators() -> None:
     """One graph, no break: what ``compile_mode`` relies on."""

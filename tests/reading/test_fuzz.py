@@ -58,6 +58,7 @@ def test_damaged_files(form: str) -> None:
     check()
 
 
+@pytest.mark.slow
 def test_damaged_files_of_compiled_decoders_and_damaged_engines() -> None:
     """In a process of their own: what compiled code does with them may end it."""
     jobs = [Job(form, 1, index) for index in range(40) for form in NATIVE]

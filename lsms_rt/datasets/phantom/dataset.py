@@ -3,7 +3,7 @@
 DIR/annotations.csv                      one row per sentence (see ``datasets.refhl``)
 DIR/lesions.csv                          the true attributes of every lesion of every slice
 DIR/images/case_007/003.dcm              CT in HU, one series per case
-DIR/masks/case_007/003_1-4.png           0/255; named after the lesions in it; 003_none.png for a negative sentence
+DIR/masks/case_007/003_1-4.png           0/255; named after the lesions in it; 003_none.png for a false sentence
 DIR/dataset.json                         version, seed, cases, slices and matrix
 DIR/contact_sheet.png, DIR/README.md
 """

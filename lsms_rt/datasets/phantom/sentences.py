@@ -70,7 +70,7 @@ OPENINGS = ("", "", "", "", "segment ", "find ", "show ", "outline ", "please se
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence, its meaning, and exactly the lesions that it means (none for a negative sentence)."""
+    """One sentence, its meaning, and exactly the lesions that it means (none for a false sentence)."""
 
     text: str
     query: Query
@@ -139,7 +139,7 @@ KINDS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.02, ()),
 )
 ORDER_SHARE, RELATION_SHARE = 0.10, 0.06
-# The chance of a negative sentence in a slice with lesions; one sentence in six is then negative.
+# The chance of a false sentence in a slice with lesions; one sentence in six is then false.
 FALSE_CHANCE = 0.61
 
 
@@ -177,7 +177,7 @@ def random_query(lesions: Sequence[Lesion], rng: Rng) -> Query:
 def change_one_word(query: Query, rng: Rng) -> Query:
     """Return a query with one word changed (type, lobe, density, enhancement or size).
 
-    Its sentence is often negative.
+    Its sentence is often false.
     """
     options: list[Callable[[], Query]] = [
         lambda: replace(query, type=_pick(TYPES, rng), density=None, enhancement=None)
@@ -220,7 +220,7 @@ def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bo
 
 
 def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence:
-    """Draw a negative sentence; most are modeled on a lesion, with one word changed."""
+    """Draw a false sentence; most are modeled on a lesion, with one word changed."""
     while True:
         near = bool(lesions) and rng.random() < 0.8
         query = change_one_word(random_query(lesions, rng), rng) if near else _imagined(rng)
@@ -231,7 +231,7 @@ def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence:
 def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sentence]:
     """Draw the sentences of a slice.
 
-    These are up to three true ones with different meanings, a paraphrase of the first, and often a negative one.
+    These are up to three true ones with different meanings, a paraphrase of the first, and often a false one.
     """
     sentences: list[Sentence] = []
     for _ in range(6):

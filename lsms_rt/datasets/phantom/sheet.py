@@ -22,7 +22,7 @@ def write_contact_sheet(
 ) -> None:
     """Draw up to ``columns`` x ``rows`` slices spread over the data set in ``folder``, and save a PNG.
 
-    Every sentence has a color, in which its mask is outlined.  Negative sentences are gray.  ``window`` is the range of
+    Every sentence has a color, in which its mask is outlined.  False sentences are gray.  ``window`` is the range of
     HU that is shown.
     """
     from PIL import Image
