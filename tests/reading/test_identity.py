@@ -116,7 +116,9 @@ def test_one_uid_for_several_scans_merges_none(
 ) -> None:
     for n, value in enumerate(values):
         series(tmp_path, [15 * n, 15 * n + 5, 15 * n + 10], str(n), **{"SeriesInstanceUID": uid, name: value})
-    assert message(tmp_path, None).endswith(f"3:1 (3 slices 20x24); 3:2 (3 slices 20x24); those of one number differ in {said}")
+    assert message(tmp_path, None).endswith(
+        f"3:1 (3 slices 20x24); 3:2 (3 slices 20x24); those of one number differ in {said}"
+    )
     assert [ct.position_mm for ct in read_series(tmp_path, "3:2")] == [15, 20, 25]
 
 

@@ -109,7 +109,10 @@ def test_a_single_slice_within_a_scan_is_another_acquisition(tmp_path: Path) -> 
 ONE_SERIES: dict[str, dict[str, Any]] = {
     "an acquisition for each slice": {"AcquisitionNumber": lambda n, z: n + 1},
     "an acquisition for each rotation": {"AcquisitionNumber": lambda n, z: n // 4 + 1},
-    "rotations of two slices": {"AcquisitionNumber": lambda n, z: n // 2, "AcquisitionTime": lambda n, z: str(101010 + n // 2)},
+    "rotations of two slices": {
+        "AcquisitionNumber": lambda n, z: n // 2,
+        "AcquisitionTime": lambda n, z: str(101010 + n // 2),
+    },
     "times of a spiral": {"AcquisitionTime": clock(0, 0.37), "ContentTime": clock(40, 0.2), "AcquisitionNumber": 4},
     "times from head to feet": {"AcquisitionTime": clock(50, -0.37)},
     "times of whole seconds": {"AcquisitionTime": lambda n, z: str(101010 + n // 3)},

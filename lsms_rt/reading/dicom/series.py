@@ -193,9 +193,7 @@ def _headers(sources: Sequence[Source], name: str, unreadable: _UnreadableFiles)
     return headers
 
 
-def _count_others(
-    others: Sequence[tuple[Source, bytes]], beginnings: set[bytes], unreadable: _UnreadableFiles
-) -> int:
+def _count_others(others: Sequence[tuple[Source, bytes]], beginnings: set[bytes], unreadable: _UnreadableFiles) -> int:
     """Count the files that are not DICOM; those that may be damaged slices are reported instead."""
     count = 0
     for source, head in others:
