@@ -10,8 +10,9 @@ class LeftOut:
     """Files of an input that are not among its slices; the reader fills it in.
 
     Attributes:
-        damaged: one message per file that may have been a slice and could not be read.
-        not_dicom: number of files that are no DICOM images.
+        damaged: one message per file that may have been a slice and could not be read: damaged ones, links that lead to
+            no file, and files that begin or are named like a slice.
+        not_dicom: number of files that are no DICOM images, and do not look like damaged ones.
         not_ct: number of DICOM files that are no CT slices (other objects, localizers).
     """
 

@@ -82,6 +82,15 @@ def test_missing_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFix
         load_slices(path)
 
 
+def test_an_image_record_without_a_file_is_missing(tmp_path: Path) -> None:
+    series(tmp_path / "S", [0, 1])
+    nameless = record("IMAGE", ReferencedSOPClassUIDInFile=CT)
+    path = dicomdir(tmp_path / "DICOMDIR", *images("0.dcm", "1.dcm"), nameless)
+    told = LeftOut()
+    assert len(load_slices(path, left_out=told)) == 2
+    assert told.damaged == ["1 of 3 CT images of the DICOMDIR are missing"]
+
+
 def test_small_letters_on_disk_are_found(tmp_path: Path) -> None:
     series(tmp_path / "s", [0, 1], "ct")
     path = dicomdir(tmp_path / "DICOMDIR", *images("CT0.DCM", "CT1.DCM"))

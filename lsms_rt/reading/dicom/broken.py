@@ -26,7 +26,7 @@ def may_be_broken_dicom(head: bytes, named_dicom: bool, neighbors: Iterable[byte
 
 
 def beginning_of(head: bytes) -> bytes:
-    """Return what the beginnings of a series' files have in common: the preamble, or else the first element's header."""
+    """Return what files of a series have in common at their beginning: the preamble, or the first element's header."""
     return head[:_PREAMBLE] if head[_PREAMBLE : _PREAMBLE + 4] == b"DICM" else head[:_ELEMENT]
 
 

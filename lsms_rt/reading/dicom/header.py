@@ -257,8 +257,9 @@ def _text(ds: Dataset, name: str) -> str:
         element: Any = ds.get_item(name)
     except KeyError:
         return ""
-    value = None if element is None else element.value
+    value: Any = None if element is None else element.value
     if isinstance(value, bytes):
         return value.decode("latin-1").strip("\0 ")
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    return ("\\".join(map(str, value)) if several else str(value or "")).strip("\0 ")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "\\".join(str(part) for part in value)
+    return str(value or "").strip("\0 ")

@@ -77,9 +77,7 @@ def _along_one_normal(slices: list[CtSlice], source: str) -> list[CtSlice]:
         )
     mean = normals.mean(axis=0)
     mean /= np.linalg.norm(mean)
-    return [
-        replace(ct, position_mm=float(mean @ position)) for ct, (_, position) in zip(slices, known, strict=True)
-    ]
+    return [replace(ct, position_mm=float(mean @ position)) for ct, (_, position) in zip(slices, known, strict=True)]
 
 
 def _plane(ct: CtSlice) -> tuple[np.ndarray, np.ndarray] | None:

@@ -129,7 +129,9 @@ def _passes(ranks: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.
     # Where the table turns, the last rotation may be of either pass.
     ends = [*starts[1:], len(centers)]
     ways = [np.sign(centers[end - 1] - centers[start]) for start, end in zip(starts, ends, strict=True)]
-    turns = [start - 1 for start, (way, following) in zip(starts[1:], pairwise(ways), strict=True) if way * following < 0]
+    turns = [
+        start - 1 for start, (way, following) in zip(starts[1:], pairwise(ways), strict=True) if way * following < 0
+    ]
     cuts = np.zeros(len(centers), np.intp)
     cuts[[*starts[1:], *turns]] = 1
     return np.cumsum(cuts)[ranks]

@@ -140,10 +140,11 @@ def _at_steps(headers: list[Header], axis: int) -> list[list[Header]]:
 def _by_phase(key: Key, headers: list[Header], turn: int) -> list[_Stack]:
     """Cut a group at its phases; a file whose own frames are several phases stays whole, and is rejected when read."""
     labels, names = phases_of([frame for header in headers for frame in header.frames])
-    first = iter(labels)
     by_label: dict[int, list[Header]] = defaultdict(list)
+    first = 0
     for header in headers:
-        by_label[[next(first) for _ in header.frames][0]].append(header)
+        by_label[labels[first]].append(header)
+        first += len(header.frames)
     apart = tuple(names) if len(by_label) > 1 else ()
     return [_Stack(key, files, (turn, label), apart) for label, files in by_label.items()]
 

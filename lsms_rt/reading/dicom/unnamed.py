@@ -41,8 +41,8 @@ def check_unnamed(headers: Sequence[Header], stated: Stated, name: str) -> tuple
         return ("SeriesInstanceUID is missing: the files are taken as one series, as stated",)
     if doubt := _doubt(headers):
         raise InputError(
-            f"{name}: {len(headers)} files without a SeriesInstanceUID may be several series ({doubt}); give one series "
-            "only, and state that it is one with --as-one-series (as_one_series=True in Python)"
+            f"{name}: {len(headers)} files without a SeriesInstanceUID may be several series ({doubt}); give one "
+            "series only, and state that it is one with --as-one-series (as_one_series=True in Python)"
         )
     return ("SeriesInstanceUID is missing: the files agree in all else, and are taken as one series",)
 
