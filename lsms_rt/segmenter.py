@@ -132,8 +132,9 @@ class Segmenter:
         """Segment the lesion that a sentence describes in one slice.
 
         Args:
-            img: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU in the usual axial view, or a
-                ``CtSlice``.
+            img: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU, or a ``CtSlice``.  An array
+                must be in the usual axial view, the patient's right at the left edge; it does not show whether it is,
+                so its result's ``ct.side_known`` is False, unless ``orientation`` states it.
             text: the sentence, in English.
             window: (level, width) in HU that an 8-bit image shows; required for one.
             orientation: "axial" states that an image which does not hold its orientation is in the usual axial view.

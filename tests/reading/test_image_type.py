@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fake_dicom import dataset, enhanced, series
+from pydicom.dataset import Dataset
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.dicom.read import slices_from_dataset
@@ -67,6 +68,21 @@ def test_a_frame_of_another_kind_rejects_its_file() -> None:
     ds.PerFrameFunctionalGroupsSequence[1].CTImageFrameTypeSequence[0].FrameType[3] = "SUBTRACTION"
     with pytest.raises(InputError, match="a difference"):
         slices_from_dataset(ds)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [("113078", "projection"), ("113074", "rendering"), ("113062", "a difference"), ("113072", None)]
+)
+def test_the_code_of_a_derivation_decides_too(code: str, words: str | None) -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator = code, "DCM"
+    ds = dataset(DerivationCodeSequence=[item])
+    # multiplanar reformatting
+    if words is None:
+        assert load_slice(ds).side_known
+        return
+    with pytest.raises(InputError, match=rf"{words}.* \(DerivationCodeSequence\)"):
+        load_slice(ds)
 
 
 def test_without_an_image_type_nothing_is_said() -> None:

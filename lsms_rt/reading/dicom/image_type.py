@@ -40,6 +40,12 @@ _REJECTED_IF_DERIVED = {
     "a maximum or minimum intensity projection": ("MAX", "MIN", "MAXIMUM", "MINIMUM"),
     "a perfusion map": ("PERFUSION", "QUANTITY"),
 }
+# codes of DerivationCodeSequence, coding scheme DCM
+_REJECTED_CODES = {
+    "a maximum or minimum intensity projection": ("113048", "113051", "113078", "113079"),
+    "a rendering or a screen capture": ("113074", "113075"),
+    "a difference, ratio or deviation of images": ("113046", "113053", "113062"),
+}
 _COMPUTED = ("VMI", "MONO", "MONOE", "MONOENERGETIC", "KEV", "VNC", "VUE", "MAT REMOVED")
 _COMPUTED_NOTE = (
     "ImageType: a virtual monoenergetic or virtual unenhanced image, its HU differ from those of a usual CT"
@@ -56,7 +62,11 @@ _USUAL = frozenset(
 
 
 def check_image_type(ds: Dataset, source: str) -> None:
-    """Raise InputError if the image, or one of its frames, is no slice in HU by its ImageType."""
+    """Raise InputError if the image, or one of its frames, is no slice in HU by its ImageType or derivation."""
+    codes = {str(item.get("CodeValue")) for item in ds.get("DerivationCodeSequence") or []}
+    for kind, rejected in _REJECTED_CODES.items():
+        if codes & set(rejected):
+            raise InputError(f"{source}: {kind} (DerivationCodeSequence); give the original axial series")
     for values in _types(ds):
         kinds = [kind for kind, words in _REJECTED.items() if _contain(values, words)]
         if values[0] == "DERIVED":
