@@ -26,8 +26,8 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 def read_npy(path: Path, name: str) -> CtSlice:
     """Read an array (H, W) in HU, in the usual axial view; ``name`` is the file's name in messages."""
-    check_size(path.stat().st_size, name)
     try:
+        check_size(path.stat().st_size, name)
         # numpy warns of overflows in a hostile header
         with path.open("rb") as file, quiet_pydicom():
             a = _npy_array(file, name)
@@ -65,8 +65,8 @@ def read_image(path: Path, window: Window | None, name: str) -> CtSlice:
     """Read a gray image: 16-bit as HU + 1024, 8-bit by the ``window`` that it shows; ``name`` is used in messages."""
     from PIL import Image
 
-    check_size(path.stat().st_size, name)
     try:
+        check_size(path.stat().st_size, name)
         with Image.open(path, formats=_FORMATS) as image:
             # before decoding
             check_shape(image.height, image.width, name)

@@ -6,64 +6,23 @@ Each is read in a process of its own, which measures its largest resident size.
 from __future__ import annotations
 
 import io
-import json
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fuzzing.seeds import CT, bytes_of, ct_dataset, nifti_bytes
+from measured import MIB, read_measured
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")
 
-MIB = 2**20
 # Python with numpy, pydicom, Pillow and nibabel has 70 MiB once it has read a good file, measured. What is packed may
 # become 64 MiB before it is refused, and pydicom copies it; no bomb's content fits.
 BOUND = 250 * MIB
-
-READ = """
-import json, resource, sys
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))  # a length of 4 GiB is not to be believed
-from lsms_rt.errors import LsmsError
-from lsms_rt.reading.stated import Stated
-from lsms_rt.reading.load import load_slices
-
-def peak():
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-load_slices(sys.argv[1])
-import PIL.Image, nibabel
-before = peak()
-try:
-    said = f"read {len(load_slices(sys.argv[2], stated=Stated(window=(50, 350))))}"
-except LsmsError as error:
-    said = f"{type(error).__name__}: {error}"
-print(json.dumps({"said": said, "before": before, "peak": peak()}))
-"""
-
-
-def read(path: Path, tmp_path: Path) -> dict[str, Any]:
-    """What a fresh process says of a file, and its memory before and at most, in bytes."""
-    good = tmp_path / "good"
-    good.write_bytes(bytes_of(ct_dataset()))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", READ, str(good), str(path)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    print(
-        f"{path.name}: {found['before'] / MIB:.0f} MiB before, {found['peak'] / MIB:.0f} MiB at most: {found['said']}"
-    )
-    return found
 
 
 def deflated(mib: int) -> bytes:
@@ -266,13 +225,13 @@ def test_bombs(tmp_path: Path, name: str) -> None:
     # A bomb is small, else it is just a large file.
     assert len(data) < 2 * MIB
     (tmp_path / file).write_bytes(data)
-    found = read(tmp_path / file, tmp_path)
-    assert "Error: " in found["said"] and words in found["said"], found
-    assert found["peak"] < BOUND, found
+    (found,) = read_measured([tmp_path / file], tmp_path)
+    assert "Error: " in found.said and words in found.said, found
+    assert found.peak < BOUND, found
 
 
 def test_small_nifti_with_a_long_tail(tmp_path: Path) -> None:
     """What lies behind the voxels is not inflated."""
     (tmp_path / "a.nii.gz").write_bytes(nifti((32, 32, 2), 700))
-    found = read(tmp_path / "a.nii.gz", tmp_path)
-    assert found["said"] == "read 2" and found["peak"] < BOUND, found
+    (found,) = read_measured([tmp_path / "a.nii.gz"], tmp_path)
+    assert found.said == "read 2" and found.peak < BOUND, found
