@@ -11,7 +11,7 @@ from lsms_rt import __version__
 from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
-from lsms_rt.reading.quiet import quiet_pydicom
+from lsms_rt.reading.dicom.parse import quiet_pydicom
 
 from .headers import TEXTS
 from .sources import Sources, sources_of

@@ -1,40 +1,21 @@
-"""Files read in a fresh process under a limit of addresses, with what each said and took."""
+"""Files read in a process of their own under a limit of addresses, with what each said and took."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from fuzzing.seeds import bytes_of, ct_dataset
 
 MIB = 2**20
-
-READ = """
-import json, resource, sys
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))  # a length of 4 GiB is not to be believed
-from lsms_rt.errors import LsmsError
-from lsms_rt.reading.stated import Stated
-from lsms_rt.reading.load import load_slices
-
-def peak():
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-load_slices(sys.argv[1])
-import PIL.Image, nibabel
-for path in sys.argv[2:]:
-    Path("/proc/self/clear_refs").write_text("5")
-    try:
-        said = f"read {len(load_slices(path, stated=Stated(window=(50, 350))))}"
-    except LsmsError as error:
-        said = f"{type(error).__name__}: {error}"
-    print(json.dumps({"said": said, "peak": peak()}), flush=True)
-"""
+READER = Path(__file__).with_name("measured_reader.py")
 
 
 class Found(NamedTuple):
@@ -45,15 +26,26 @@ class Found(NamedTuple):
 
 
 def read_measured(paths: Sequence[Path], folder: Path) -> list[Found]:
-    """Read files or folders, all in one fresh process; ``folder`` is for a good file that is read before."""
-    good = folder / "good"
-    good.write_bytes(bytes_of(ct_dataset()))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", READ, str(good), *map(str, paths)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = [Found(**json.loads(line)) for line in done.stdout.splitlines()]
-    for path, one in zip(paths, found, strict=True):
-        print(f"{path.name}: {one.peak / MIB:.0f} MiB at most: {one.said}")
+    """Read files or folders, each in a fork of one process; ``folder`` is not used any more."""
+    asked, answers = _reader()
+    found = []
+    for path in paths:
+        asked.write(f"{path}\n")
+        asked.flush()
+        found.append(Found(**json.loads(answers.readline())))
+        print(f"{path.name}: {found[-1].peak / MIB:.0f} MiB at most: {found[-1].said}")
     return found
+
+
+@functools.cache
+def _reader() -> tuple[IO[str], IO[str]]:
+    """Start the process, which ends with this one, and has read a good file."""
+    with tempfile.NamedTemporaryFile() as good:
+        good.write(bytes_of(ct_dataset()))
+        good.flush()
+        command = [sys.executable, "-W", "ignore", str(READER), good.name]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin and process.stdout
+        atexit.register(process.communicate)
+        assert process.stdout.readline() == "ready\n"
+    return process.stdin, process.stdout

@@ -144,6 +144,14 @@ class _Child:
             self._process, self._owner = _started(), os.getpid()
         return self._process
 
+    def disconnect(self) -> None:
+        """Let go of the pipes without closing them: half a file may be buffered, which must not follow the parent's."""
+        if self._process is not None and self._process.stdin is not None and self._process.stdout is not None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for pipe in (self._process.stdin, self._process.stdout):
+                os.dup2(nowhere, pipe.fileno(), inheritable=False)
+            os.close(nowhere)
+
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None and self._owner == os.getpid():
@@ -212,7 +220,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 _lock, _child = threading.Lock(), _Child()
+_left_behind: list[_Child] = []
 atexit.register(_child.stop)
+
+
+def _renew() -> None:
+    """In a forked process: the thread that held the lock is not there, and the subprocess belongs to the parent."""
+    global _lock, _child
+    _child.disconnect()
+    # Kept: freeing it could wait for a thread that was writing to it.
+    _left_behind.append(_child)
+    _lock, _child = threading.Lock(), _Child()
+    atexit.register(_child.stop)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def _send(file: IO[bytes], kind: bytes, data: bytes) -> None:

@@ -17,14 +17,13 @@ from lsms_rt.privacy import label
 from lsms_rt.reading.budget import Budget
 from lsms_rt.reading.environment import import_pydicom, raise_if_machine
 from lsms_rt.reading.limits import MAX_SLICES, inflation_limit
-from lsms_rt.reading.quiet import quiet_pydicom
 from lsms_rt.reading.stated import NOTHING, Stated
 
 from .compressed import check_streams
 from .decoder_process import decode
 from .geometry import EXPORT_AGAIN, functional_group, numbers, to_axial
 from .kept_header import kept_header
-from .parse import open_dataset
+from .parse import open_dataset, quiet_pydicom
 from .source import FileSource
 
 if TYPE_CHECKING:

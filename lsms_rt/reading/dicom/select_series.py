@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import names_shown
 from lsms_rt.reading.limits import MAX_SLICES
-from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN, numbers
-from .parse import IsDicomdir, open_dataset
+from .parse import IsDicomdir, open_dataset, quiet_pydicom
 from .read import check_is_ct, is_ct_class
 from .source import Source
 
