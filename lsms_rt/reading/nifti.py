@@ -66,6 +66,8 @@ def read_nifti(path: Path, name: str, stated: Stated = NOTHING, *, trusted: bool
     except ImportError as error:
         raise MissingDependencyError(f"{name}: reading NIfTI needs nibabel; pip install nibabel") from error
     try:
+        # nibabel does not say why it cannot open a file.
+        path.open("rb").close()
         # Not memory-mapped, since another process may shorten the file; open, or each slice would inflate it again.
         image = nibabel.load(path, mmap=False, keep_file_open=True)
         shape = (*image.shape, 1)[:3] if len(image.shape) == 2 else tuple(image.shape)

@@ -28,8 +28,8 @@ _MAX_STORED = 32767
 
 def read_npy(path: Path, name: str, stated: Stated = NOTHING) -> CtSlice:
     """Read an array (H, W) in HU, in the usual axial view; ``name`` is the file's name in messages."""
-    check_size(path.stat().st_size, name)
     try:
+        check_size(path.stat().st_size, name)
         # numpy warns of overflows in a hostile header
         with path.open("rb") as file, quiet_pydicom():
             a = _npy_array(file, name)
@@ -67,8 +67,8 @@ def read_image(path: Path, name: str, stated: Stated = NOTHING) -> CtSlice:
     """Read a gray image: 16-bit as HU + 1024, 8-bit by the window that it shows; ``name`` is used in messages."""
     from PIL import ExifTags, Image
 
-    check_size(path.stat().st_size, name)
     try:
+        check_size(path.stat().st_size, name)
         with Image.open(path, formats=_FORMATS) as image:
             # before decoding
             check_shape(image.height, image.width, name)

@@ -71,7 +71,9 @@ def decode(ds: Dataset, plugin: str, budget: Budget, source: str) -> NDArray[Any
         raise InputError(f"{source}: its pixels take more than {seconds} s to decode; export it uncompressed")
     if answer.kind != _DONE:
         raise DecodingFailed("rejected" if answer.kind == _FAILED else "the process ended")
-    array: NDArray[Any] = np.load(io.BytesIO(answer.data), allow_pickle=False)
+    stream = io.BytesIO(answer.data)
+    stream.seek(_COST.size)
+    array: NDArray[Any] = np.load(stream, allow_pickle=False)
     return array
 
 
@@ -134,7 +136,7 @@ class _Child:
                 self.stop()
         if not kind:
             return _Answer(_SLOW, WAIT_SECONDS) if deadline.passed() else _Answer()
-        return _Answer(kind, _COST.unpack_from(data)[0], data[_COST.size :])
+        return _Answer(kind, _COST.unpack_from(data)[0], data)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:

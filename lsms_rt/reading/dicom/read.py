@@ -18,7 +18,6 @@ from lsms_rt.privacy import label
 from lsms_rt.reading.budget import Budget
 from lsms_rt.reading.environment import import_pydicom, raise_if_machine
 from lsms_rt.reading.limits import MAX_SLICES, inflation_limit
-from lsms_rt.reading.quiet import quiet_pydicom
 from lsms_rt.reading.stated import NOTHING, Stated
 
 from .compressed import check_streams
@@ -27,7 +26,7 @@ from .geometry import EXPORT_AGAIN, image_position, orientation_of, spacing_of, 
 from .hounsfield import check_bits, hounsfield
 from .image_type import check_image_type, image_type_note
 from .kept_header import kept_header
-from .parse import open_dataset
+from .parse import open_dataset, quiet_pydicom
 from .source import FileSource
 
 if TYPE_CHECKING:
