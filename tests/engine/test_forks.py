@@ -155,7 +155,7 @@ def test_locks_that_a_thread_holds_at_the_fork_are_free_in_the_child() -> None:
 
 
 def test_half_a_file_in_a_pipe_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child's copy of what a thread was sending to the decoder must not follow the parent's: answers would be mixed."""
+    """The child's copy of what a thread was sending must not follow the parent's: answers would be mixed."""
     process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     sender = decoder_process._Child()

@@ -25,7 +25,7 @@ from lsms_rt.datasets.questions import answer_of, questions
 from lsms_rt.datasets.refhl import read_annotations
 from lsms_rt.errors import InputError, LsmsError, raised_from
 from lsms_rt.privacy import label, show_names
-from lsms_rt.reading.dicom.select_series import header_of
+from lsms_rt.reading.dicom.header import header_of
 from lsms_rt.reading.dicom.source import FileSource
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
