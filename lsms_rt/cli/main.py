@@ -12,7 +12,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -115,6 +115,9 @@ def _pipes_may_close() -> Iterator[None]:
     try:
         yield
     finally:
+        # At the end of the process it would be an error.
+        with suppress(OSError):
+            sys.stdout.flush()
         sys.stdout, sys.stderr = before
 
 

@@ -6,6 +6,7 @@ To add a format: a row of ``OUTPUTS``, a field of ``Request``, and its argument 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,9 @@ def check_place(output: Path | None, inputs: Sequence[Path]) -> None:
     """Raise if the output folder lies in an input: the next run would read it, and count the files in it."""
     if output is None:
         return
-    folder = output.resolve()
+    folder = Path(os.path.realpath(output))
     for number, path in enumerate(inputs, 1):
-        if path.is_dir() and folder.is_relative_to(path.resolve()):
+        if os.path.isdir(path) and folder.is_relative_to(os.path.realpath(path)):
             name = "the input" if len(inputs) == 1 else f"input {number}"
             raise InputError(f"the output folder lies in {name}, where it would be read; choose another one with -o")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -133,7 +134,7 @@ class _Run:
         slices: list[CtSlice] = []
         try:
             slices = load_slices(path, series=self.request.series, stated=self.request.stated, left_out=left_out)
-        except (LsmsError, MemoryError) as error:
+        except (LsmsError, MemoryError, OSError) as error:
             self.failures.append(own_error(error))
             left_out.damaged.append(str(self.failures[-1]))
         report.not_read += [self._prefix(number) + reason for reason in left_out.damaged]
@@ -163,7 +164,7 @@ class _Run:
 
     def _identity(self) -> list[Any]:
         """Identify the request, inputs included: results of two patients must not be mixed."""
-        request, paths = self.request, [str(path.resolve()) for path in self.inputs]
+        request, paths = self.request, [os.path.realpath(path) for path in self.inputs]
         stated = asdict(request.stated)
         return [__version__, self.segmenter.digest, self.text, stated, request.series, names_shown(), paths]
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Sequence
 
+from lsms_rt.atomic import MACHINE_FAILURES
 from lsms_rt.ct_slice import CtSlice
-from lsms_rt.errors import LsmsError, MachineError
+from lsms_rt.errors import InputError, LsmsError, MachineError
 from lsms_rt.segmenter import Segmentation, Segmenter
 
 _log = logging.getLogger("lsms_rt")
 OUT_OF_MEMORY = "it needs more memory than this machine has free; give fewer slices at once"
 
 
-def own_error(error: LsmsError | MemoryError) -> LsmsError:
-    """Return the error as one of this package."""
-    return error if isinstance(error, LsmsError) else MachineError(OUT_OF_MEMORY)
+def own_error(error: LsmsError | MemoryError | OSError) -> LsmsError:
+    """Return the error as one of this package; an OSError is one of reading."""
+    if isinstance(error, LsmsError):
+        return error
+    if isinstance(error, MemoryError):
+        return MachineError(OUT_OF_MEMORY)
+    kind = MachineError if error.errno in MACHINE_FAILURES else InputError
+    return kind(f"the input cannot be read ({error.strerror or type(error).__name__}); check its permissions and disk")
 
 
 def results_of(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from predictions import SLICES, TEXT, predict
 from lsms_rt.cli.predict import run as run_module
 from lsms_rt.cli.predict import slices as slices_module
 from lsms_rt.cli.predict.summary import lines
-from lsms_rt.errors import EngineError, MachineError
+from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.segmentation import Segmentation
 
 
@@ -106,6 +108,25 @@ def test_no_memory_for_one_input_does_not_end_the_others(tmp_path: Path, monkeyp
     assert [record["input"] for record in report.results] == [2]
     assert report.not_read == [f"input 1: {slices_module.OUT_OF_MEMORY}"]
     with pytest.raises(MachineError, match="memory"):
+        fake_run(paths[:1])
+
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, MachineError), (errno.EACCES, InputError)])
+def test_a_disk_that_fails_for_one_input_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[LsmsError]
+) -> None:
+    paths, load = write_arrays(tmp_path / "in", 2), run_module.load_slices
+
+    def fails(path: Path, **options: object) -> object:
+        if path.name == "0.npy":
+            raise OSError(code, os.strerror(code), "DOE^JOHN")
+        return load(path)
+
+    monkeypatch.setattr(run_module, "load_slices", fails)
+    report = fake_run(paths)
+    assert [record["input"] for record in report.results] == [2] and "DOE" not in report.not_read[0]
+    assert report.not_read[0].startswith(f"input 1: the input cannot be read ({os.strerror(code)})")
+    with pytest.raises(kind, match="cannot be read"):
         fake_run(paths[:1])
 
 
