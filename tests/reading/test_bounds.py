@@ -5,51 +5,22 @@ Each is read in a process of its own, which measures its largest resident size.
 
 from __future__ import annotations
 
-import json
 import struct
-import subprocess
-import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fuzzing.seeds import CT, bytes_of, ct_dataset, nifti_bytes
+from measured import MIB, read_measured
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")
 
-MIB = 2**20
 # A fork of a process that has read a good file begins with 50 MiB, measured. What is packed may
 # become 64 MiB before it is refused, and pydicom copies it; no bomb's content fits.
 BOUND = 250 * MIB
-
-READER = Path(__file__).parents[1] / "helpers" / "bounded_reader.py"
-Read = Callable[[Path], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
-    """``read(path)``: what a process of its own says of a file, and its memory before and at most, in bytes."""
-    good = tmp_path_factory.mktemp("bounds") / "good"
-    good.write_bytes(bytes_of(ct_dataset()))
-    command = [sys.executable, "-W", "ignore", str(READER), str(good)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
-        asked, answers = process.stdin, process.stdout
-
-        def ask(path: Path) -> dict[str, Any]:
-            asked.write(f"{path}\n")
-            asked.flush()
-            found: dict[str, Any] = json.loads(answers.readline())
-            assert "peak" in found, found
-            mib = [found[name] / MIB for name in ("before", "peak")]
-            print(f"{path.name}: {mib[0]:.0f} MiB before, {mib[1]:.0f} MiB at most: {found['said']}")
-            return found
-
-        yield ask
 
 
 def packed(head: bytes, mib: int) -> tuple[bytes, int, int]:
@@ -254,19 +225,19 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs(read: Read, tmp_path: Path, name: str) -> None:
+def test_bombs(tmp_path: Path, name: str) -> None:
     file, make, words = BOMBS[name]
     data = make()
     # A bomb is small, else it is just a large file.
     assert len(data) < 2 * MIB
     (tmp_path / file).write_bytes(data)
-    found = read(tmp_path / file)
-    assert "Error: " in found["said"] and words in found["said"], found
-    assert found["peak"] < BOUND, found
+    (found,) = read_measured([tmp_path / file], tmp_path)
+    assert "Error: " in found.said and words in found.said, found
+    assert found.peak < BOUND, found
 
 
-def test_small_nifti_with_a_long_tail(read: Read, tmp_path: Path) -> None:
+def test_small_nifti_with_a_long_tail(tmp_path: Path) -> None:
     """What lies behind the voxels is not inflated."""
     (tmp_path / "a.nii.gz").write_bytes(nifti((32, 32, 2), 700))
-    found = read(tmp_path / "a.nii.gz")
-    assert found["said"] == "read 2" and found["peak"] < BOUND, found
+    (found,) = read_measured([tmp_path / "a.nii.gz"], tmp_path)
+    assert found.said == "read 2" and found.peak < BOUND, found

@@ -36,17 +36,17 @@ def peak() -> int:
 def read(path: str) -> None:
     signal.alarm(SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-    before = peak()
     try:
         said = f"read {len(load_slices(path, stated=Stated(window=(50, 350))))}"
     except LsmsError as error:
         said = f"{type(error).__name__}: {error}"
-    print(json.dumps({"said": said, "before": before, "peak": peak()}), flush=True)
+    print(json.dumps({"said": said, "peak": peak()}), flush=True)
 
 
 def main() -> None:
     """The argument is a file that can be read: what that imports and keeps is there before the first fork."""
     load_slices(sys.argv[1])
+    print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
@@ -58,7 +58,7 @@ def main() -> None:
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
-            print(json.dumps({"said": f"the process ended with {status}"}), flush=True)
+            print(json.dumps({"said": f"the process ended with {status}", "peak": 0}), flush=True)
 
 
 if __name__ == "__main__":
