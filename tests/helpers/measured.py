@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
 
 def read_measured(paths: Sequence[Path], folder: Path) -> list[Found]:
-    """Read files or folders, each in a fork of one process; ``folder`` is for a good file that it reads at its start."""
+    """Read files or folders, each in a fork of one process, which first reads a good file from ``folder``."""
     if not _started:
         _started.append(_start(folder / "good"))
     asked, answers = _started[0].stdin, _started[0].stdout
