@@ -5,7 +5,7 @@ RUN := .venv-run
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
 # Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check bench tables aot roofline gpu-check train-demo wheel clean

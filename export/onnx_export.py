@@ -132,7 +132,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Millions of the exporter's objects live until it ends; to search them for garbage takes an eighth of its time."""
+    """Almost all objects of the exporter live until it ends; to search them for garbage takes an eighth of its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -34,6 +34,7 @@ def test_two_words_are_one_command() -> None:
     assert join_subcommand(["predict", "report"]) == ["predict", "report"]
 
 
+@pytest.mark.slow
 def test_an_engine_is_measured() -> None:
     effort = Effort(0.0, 0.0, 3, 3)
     found = measure_engine(

@@ -17,7 +17,8 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 
 from lsms_rt.errors import InputError, MachineError
 from lsms_rt.reading import limits
-from lsms_rt.reading.dicom.read import read_slices, slices_from_dataset
+from lsms_rt.reading.dicom.read import slices_from_dataset
+from lsms_rt.reading.dicom.series import read_file
 from lsms_rt.reading.load import load_slice, load_slices
 from lsms_rt.reading.stated import Stated
 
@@ -180,9 +181,9 @@ def test_hostile_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             data[place] = rng.integers(256)
         (tmp_path / "bad").write_bytes(bytes(data))
         with contextlib.suppress(InputError):
-            read_slices(tmp_path / "bad")
+            read_file(tmp_path / "bad")
     with pytest.raises(InputError, match="cannot be opened"):
-        read_slices(tmp_path / "nothing")
+        read_file(tmp_path / "nothing")
     monkeypatch.setattr(limits, "MAX_FILE_BYTES", 1000)
     refused(good, "limit")
 
@@ -262,7 +263,7 @@ def test_enhanced_ct(tmp_path: Path) -> None:
     assert [ct.frame for ct in slices] == [2, 1, 0] and [ct.position_mm for ct in slices] == [-20, -10, 0]
     assert [float(ct.hu[0, 0]) for ct in slices] == [207, -800, -1000]
     assert all(ct.spacing_mm == (0.8, 0.5) and ct.side_known for ct in slices)
-    assert [ct.frame for ct in read_slices(path)] == [0, 1, 2]
+    assert [ct.frame for ct in read_file(path)] == [0, 1, 2]
     with pytest.raises(InputError, match="contains 3 slices"):
         load_slice(path)
     with pytest.raises(InputError, match="RescaleType is US"):

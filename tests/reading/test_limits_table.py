@@ -21,7 +21,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from lsms_rt import ct_slice
 from lsms_rt.errors import InputError
 from lsms_rt.reading import budget, limits, nifti
-from lsms_rt.reading.dicom import archive, decoder_process, dicomdir, kept_header, parse, read, select_series
+from lsms_rt.reading.dicom import (
+    archive, decoder_process, dicomdir, header, kept_header, parse, read, select_series, source,
+)  # fmt: skip
 from lsms_rt.reading.dicom import series as series_module
 from lsms_rt.reading.load import load_slices
 
@@ -201,7 +203,7 @@ def _(check: Checker) -> None:
 
 @row("slices of a series, frames of a file", (limits, "MAX_SLICES"))
 def _(check: Checker) -> None:
-    places = [(module, "MAX_SLICES") for module in (series_module, read, select_series, nifti)]
+    places = [(module, "MAX_SLICES") for module in (series_module, read, header, nifti)]
     check.limits_size(check.series(3), 3, "3 slices", *places)
     check.limits_size(check.file(enhanced(3)), 3, "is outside the limits", *places)
     (check.folder / "a.nii").write_bytes(nifti_bytes())
@@ -215,6 +217,32 @@ def _(check: Checker) -> None:
     members = {file.name: file.read_bytes() for file in path.iterdir()}
     check.limits_size(check.zip(members), 3, "3 members, over the limit", (limits, "MAX_FILES"))
     check.limits_size(seed("dicomdir").write(check.folder), 3, "3 records, over the limit", (limits, "MAX_FILES"))
+
+
+@row("all files and folders below a folder, hidden ones included", (source, "MAX_ENTRIES"))
+def _(check: Checker) -> None:
+    path = check.series(3)
+    (path / ".hidden").mkdir()
+    check.limits_size(path, 4, "over 3 files and folders, hidden ones included", (source, "MAX_ENTRIES"))
+
+
+@row("frames of all CT files of a folder, archive or DICOMDIR", (series_module, "MAX_FRAMES"))
+def _(check: Checker) -> None:
+    check.limits_size(check.series(3), 3, "over 2 frames in all", (series_module, "MAX_FRAMES"))
+
+
+@row("stacks that a message lists", (select_series, "LISTED"))
+def _(check: Checker) -> None:
+    for number in range(3):
+        save(dataset(SeriesInstanceUID=f"1.2.{number}", SeriesNumber=number), check.folder / f"{number}.dcm")
+    for listed in (3, 2):
+        check.limit(listed, (select_series, "LISTED"))
+        with pytest.raises(InputError, match="3 series or stacks") as caught:
+            load_slices(check.folder)
+        # A list over the limit is cut, and says so.
+        assert ("more" in str(caught.value)) == (listed < 3)
+    check.read += 1
+    check.refused += 1
 
 
 @row("a DICOMDIR", (dicomdir, "MAX_DICOMDIR_BYTES"))
@@ -246,7 +274,7 @@ def _(check: Checker) -> None:
     path = check.zip({"a": as_bytes(dataset())})
     with archive.sources_of_archive(path, "x") as sources:
         spent = sources[0].budget
-        select_series.header_of(sources[0])
+        header.header_of(sources[0])
         sources[0].head()
         parse.open_dataset(sources[0])
     check.limits_size(path, spent.inflated, "inflates to more than the limit", (budget, "MAX_INFLATED_BYTES"))

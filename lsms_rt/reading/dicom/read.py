@@ -70,22 +70,6 @@ _COLORS = frozenset(("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PA
 _ORIGINAL = "give the original CT image"
 
 
-def read_slices(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
-    """Read all slices of a DICOM file, in the file's order: one, or the frames of an Enhanced CT.
-
-    Args:
-        path: the file.
-        stated: facts that it does not hold.
-
-    Raises:
-        InputError: not a CT image that can be used; IsDicomdir, a subclass, for a DICOMDIR.
-        MissingDependencyError: the decoder of its pixels is not installed.
-    """
-    source = FileSource(Path(path), label(path, "the file"))
-    opened = open_dataset(source)
-    return slices_from_dataset(opened.ds, source.label, opened.notes, stated, source.budget)
-
-
 def slices_from_dataset(
     ds: Dataset,
     source: str = "Dataset",

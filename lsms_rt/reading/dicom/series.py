@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label, with_hint
-from lsms_rt.reading.budget import OverBudgetError
+from lsms_rt.reading.budget import Budget, OverBudgetError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import MAX_SLICES, MAX_VOXELS
 from lsms_rt.reading.stated import NOTHING, Stated
@@ -65,7 +65,7 @@ def read_file(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
     """Read all slices of one DICOM file, from feet to head; IsDicomdir for a DICOMDIR."""
     source = FileSource(Path(path), label(path, "the file"))
     opened = open_dataset(source)
-    return slices_of_file(opened.ds, source.label, opened.notes, stated)
+    return slices_of_file(opened.ds, source.label, opened.notes, stated, source.budget)
 
 
 def read_files(paths: Sequence[Path], name: str) -> list[CtSlice]:
@@ -95,9 +95,11 @@ def read_dicomdir(
     return _read(sources_of_dicomdir(path, name, left_out), name, series, stated, left_out)
 
 
-def slices_of_file(ds: Dataset, name: str, notes: tuple[str, ...] = (), stated: Stated = NOTHING) -> list[CtSlice]:
+def slices_of_file(
+    ds: Dataset, name: str, notes: tuple[str, ...] = (), stated: Stated = NOTHING, budget: Budget | None = None
+) -> list[CtSlice]:
     """Read all slices of one Dataset, from feet to head; frames of several phases are an InputError."""
-    slices = slices_from_dataset(ds, name, notes, stated)
+    slices = slices_from_dataset(ds, name, notes, stated, budget)
     if len(slices) > 1:
         check_one_phase(frames_of(ds, len(slices), name), name)
     return feet_to_head(slices)
