@@ -97,7 +97,7 @@ def test_refused_data_sets(capsys: pytest.CaptureFixture[str], data: Path) -> No
     rows = read_table(data)
     refuse(capsys, "annotations.csv was not found", data.parent)
     change(data, SPLIT, "val", "test")
-    refuse(capsys, "no rows of split 'val'", data)
+    refuse(capsys, "no rows of the split that was asked for; it has", data)
     write_table(data, rows)
     change(data, SPLIT, "train", "test")
     refuse(capsys, "no rows of split 'train'", data)

@@ -7,14 +7,12 @@ a patient's name in the wrong attribute.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, check_shape
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
-from lsms_rt.privacy import label
 from lsms_rt.reading.budget import Budget
 from lsms_rt.reading.environment import import_pydicom, raise_if_machine
 from lsms_rt.reading.limits import MAX_SLICES, inflation_limit
@@ -26,8 +24,7 @@ from .geometry import EXPORT_AGAIN, image_position, orientation_of, spacing_of, 
 from .hounsfield import check_bits, hounsfield
 from .image_type import check_image_type, image_type_note
 from .kept_header import kept_header
-from .parse import open_dataset, quiet_pydicom
-from .source import FileSource
+from .parse import quiet_pydicom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
