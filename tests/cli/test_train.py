@@ -100,7 +100,7 @@ def test_refused_data_sets(capsys: pytest.CaptureFixture[str], data: Path) -> No
     refuse(capsys, "no rows of the split that was asked for; it has", data)
     write_table(data, rows)
     change(data, SPLIT, "train", "test")
-    refuse(capsys, "no rows of split 'train'", data)
+    refuse(capsys, "no rows of the split that was asked for; it has", data)
     write_table(data, [row for row in rows if row[0] == "case 0"])
     refuse(capsys, "has 1 case;", data)
 

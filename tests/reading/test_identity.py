@@ -36,10 +36,12 @@ def segmenter(demo_engine: Path) -> Segmenter:
     return Segmenter.from_backend(FakeBackend(), directory.manifest, tokenizer)
 
 
-def owners(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Tags of two to four scans that differ in one attribute, of which the others may be empty."""
-    apart = ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SeriesNumber")
-    name = str(rng.choice([*apart, "AcquisitionNumber", "AcquisitionTime", "ConvolutionKernel"]))
+SCANS = ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SeriesNumber")
+PHASES = ("AcquisitionNumber", "AcquisitionTime", "ConvolutionKernel")
+
+
+def owners(rng: np.random.Generator, name: str) -> Iterator[dict[str, Any]]:
+    """Tags of two to four scans that differ in one attribute; the others may be empty."""
     common: dict[str, Any] = {"PatientID": "7", "StudyInstanceUID": "1.2.5", "FrameOfReferenceUID": "1.2.6"}
     common |= {"SeriesInstanceUID": "1.2.8", "SeriesNumber": 3, "PatientName": "Doe"}
     common = {tag: "" if tag != name and rng.random() < 0.4 else value for tag, value in common.items()}
@@ -50,8 +52,10 @@ def owners(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
 def scans(folder: Path, rng: np.random.Generator) -> dict[Path, tuple[int, str]]:
     """Files of scans that lie between or behind each other, under shuffled names -> their scan and SOPInstanceUID."""
     names, written = iter(rng.permutation(100)), {}
-    offset = float(rng.choice([*np.round(np.arange(0.1, 5, 0.2), 1), 40]))
-    for owner, tags in enumerate(owners(rng)):
+    name = str(rng.choice([*SCANS, *PHASES]))
+    # Acquisitions that follow each other are one series, those of two patients are not.
+    offset = float(rng.choice([*np.round(np.arange(0.1, 5, 0.2), 1), *([40, 40, 40] if name in SCANS else [])]))
+    for owner, tags in enumerate(owners(rng, name)):
         for n in range(8):
             uid, path = str(generate_uid()), folder / f"{next(names):02d}"
             place = [0, 0, 5 * n + offset * owner]
