@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import warnings
@@ -19,6 +18,7 @@ import numpy as np
 
 from .ct_slice import CtSlice
 from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
+from .engine.gate import warn_of_gate
 from .engine.process import Home
 from .errors import InputError, chain_cut
 from .postprocess import highest_probability, probability_in_grid
@@ -30,15 +30,6 @@ from .tokenizer import Tokenizer, clean_sentence
 
 # A sentence's features are about half a megabyte (tiny) to two (large).
 CACHED_SENTENCES = 64
-# Verdict of an engine's accuracy gate -> what a user is told when the engine is opened.
-GATE_WARNINGS = {
-    "accepted": "failed its accuracy gate and was written with --accept: it may miss lesions that fp32 finds",
-    "skipped": "was built without an accuracy gate: whether it loses lesions was not measured",
-    "no verdict": "was not judged: its accuracy gate had too few sentences",
-    "none": "has no record of an accuracy gate: whether it loses lesions was not measured",
-    "passed by its graphs": "passed its accuracy gate as graphs; the plans themselves were not asked",
-}
-log = logging.getLogger("lsms_rt")
 
 
 @dataclass(frozen=True)
@@ -92,8 +83,7 @@ class Segmenter:
         tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
         self._open(open_backend(directory, threads, device, cuda_graph), directory.manifest, tokenizer)
         self.digest = directory.digest
-        if self.gate in GATE_WARNINGS:
-            log.warning("this %s engine %s", self.precision, GATE_WARNINGS[self.gate])
+        warn_of_gate(self.precision, self.gate)
 
     @classmethod
     def from_backend(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:

@@ -1,0 +1,21 @@
+"""What the accuracy gate of an engine's build said, told to whoever opens the engine."""
+
+from __future__ import annotations
+
+import logging
+
+log = logging.getLogger("lsms_rt")
+# Verdict, as ``Manifest.gate_verdict`` -> what a user is told when the engine is opened.
+WARNINGS = {
+    "accepted": "failed its accuracy gate and was written with --accept: it may miss lesions that fp32 finds",
+    "skipped": "was built without an accuracy gate: whether it loses lesions was not measured",
+    "no verdict": "was not judged: its accuracy gate had too few sentences",
+    "none": "has no record of an accuracy gate: whether it loses lesions was not measured",
+    "passed by its graphs": "passed its accuracy gate as graphs; the plans themselves were not asked",
+}
+
+
+def warn_of_gate(precision: str, verdict: str) -> None:
+    """Log a warning unless an engine passed its gate or needed none."""
+    if verdict in WARNINGS:
+        log.warning("this %s engine %s", precision, WARNINGS[verdict])
