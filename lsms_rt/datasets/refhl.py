@@ -133,8 +133,9 @@ def in_split(folder: Path, rows: list[Annotation], split: str) -> list[Annotatio
     """
     selected = [row for row in rows if row.split == split]
     if not selected:
-        known = ", ".join(sorted({split_name(row) for row in rows}))
-        raise InputError(f"{table_name(folder)} has no rows of the split that was asked for; it has {known}")
+        known = ", ".join(sorted({split_name(row.split) for row in rows}))
+        wanted = split_name(split, "the split that was asked for")
+        raise InputError(f"{table_name(folder)} has no rows of {wanted}; it has {known}")
     return selected
 
 
@@ -143,9 +144,9 @@ def table_name(folder: Path) -> str:
     return brief(folder / ANNOTATIONS) if names_shown() else ANNOTATIONS
 
 
-def split_name(row: Annotation) -> str:
-    """Return the name of a row's split for messages, as it is in the table if it is a usual one or names are shown."""
-    return f"split {brief(row.split)!r}" if names_shown() or row.split in SPLITS else "another split"
+def split_name(split: str, neutral: str = "another split") -> str:
+    """Return the name of a split for messages: ``neutral`` for an unusual one, unless names are shown."""
+    return f"split {brief(split)!r}" if names_shown() or split in SPLITS else neutral
 
 
 def _annotation(folder: Path, row: dict[str, str | None], line: int) -> Annotation:
@@ -178,9 +179,9 @@ def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
             first = first_rows.setdefault((what, key), row)
             if key and row.case_id and first.split != row.split:
                 yield (
-                    f"line {row.line}: {named(what, called)} is in {split_name(row)} here and in "
-                    f"{split_name(first)} in line {first.line}; put all of its rows into one split, so that held-out "
-                    "figures are valid"
+                    f"line {row.line}: {named(what, called)} is in {split_name(row.split)} here and in "
+                    f"{split_name(first.split)} in line {first.line}; put all of its rows into one split, so that "
+                    "held-out figures are valid"
                 )
                 break
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from lsms_rt.datasets.refhl import ANNOTATIONS, Annotation, in_split, read_annotations, table_name
 from lsms_rt.errors import DatasetError, InputError
+from lsms_rt.privacy import names_shown
 from lsms_rt.tokenizer import Tokenizer, words_of
 
 TRAIN, VALIDATION = "train", "val"
@@ -84,9 +85,11 @@ def check_words(rows: Rows, tokenizer: Tokenizer) -> None:
     unknown = {word: count for word, count in counts.items() if tokenizer.is_unknown(word)}
     if len(unknown) > MAX_UNKNOWN * len(counts):
         often = sorted(unknown, key=lambda word: (-unknown[word], word))[:SHOWN]
+        # Words of a sentence may be a patient's name.
+        such = f", such as {', '.join(map(repr, often))}" if names_shown() else ""
         raise InputError(
-            f"the vocabulary does not know {len(unknown)} of the data set's {len(counts)} words, such as "
-            f"{', '.join(map(repr, often))}; use another one: --init none, or --init none --text-encoder DIR"
+            f"the vocabulary does not know {len(unknown)} of the data set's {len(counts)} words{such}; use another "
+            "one: --init none, or --init none --text-encoder DIR"
         )
     problems: list[str] = []
     known: dict[str, str | None] = {}

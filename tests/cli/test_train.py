@@ -109,12 +109,14 @@ def test_a_case_in_two_splits_lists_every_line(capsys: pytest.CaptureFixture[str
     write_table(data, [["case 0", *row[1:]] for row in read_table(data)])
     code, _, err = run(capsys, "train", "--names", str(data), "-o", str(data.parent / "out"))
     assert code == 2
-    assert all(f"line {line}: case 'case 0' is in split 'val' here" in err for line in (8, 9, 10))
+    assert all(f"line {line}: the case is in split 'val' here" in err for line in (8, 9, 10))
 
 
 def test_words_that_the_vocabulary_does_not_know(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     change(data, SENTENCE, "the bright lesion", "die helle Raumforderung im Segment sieben")
-    refuse(capsys, "the vocabulary does not know 6 of the data set's 12 words, such as 'on', 'die'", data)
+    refuse(capsys, "the vocabulary does not know 6 of the data set's 12 words; ", data)
+    show = ("--names",)
+    refuse(capsys, "the vocabulary does not know 6 of the data set's 12 words, such as 'on', 'die'", data, *show)
     assert not (data.parent / "out").exists()
 
 
@@ -129,12 +131,12 @@ def test_a_sentence_that_is_too_long(capsys: pytest.CaptureFixture[str], data: P
 def test_images_and_masks_that_cannot_be_read(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     shutil.copy(data / "images/0_0.npy", data / "images/whole.npy")
     (data / "images/0_0.npy").write_bytes(b"not an array")
-    refuse(capsys, "line 2: image '0_0.npy'", data, "--image-size", "64")
+    refuse(capsys, "line 2: the image: ", data, "--image-size", "64")
     (data / "images/whole.npy").replace(data / "images/0_0.npy")
     np.save(data / "images/1_0.npy", np.zeros((90, 96), np.float32))
     code, _, err = run(capsys, "train", "--names", str(data), "-o", str(data.parent / "out"), "--image-size", "64")
     assert code == 2
-    assert all(f"line {line}: mask" in err for line in (5, 6, 7))
+    assert all(f"line {line}: the mask" in err for line in (5, 6, 7))
     assert not (data.parent / "out" / "run.json").exists()
 
 

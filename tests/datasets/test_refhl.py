@@ -59,9 +59,7 @@ def test_further_columns_and_the_query(tmp_path: Path) -> None:
 def test_split(tmp_path: Path) -> None:
     folder = write(tmp_path / "d", ROW, OTHER)
     assert len(read_annotations(folder, "test")) == 1
-    with pytest.raises(
-        InputError, match="has no rows of the split that was asked for; it has split 'test', split 'train'"
-    ):
+    with pytest.raises(InputError, match="has no rows of split 'val'; it has split 'test', split 'train'"):
         read_annotations(folder, "val")
 
 
