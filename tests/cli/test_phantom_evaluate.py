@@ -20,4 +20,4 @@ def test_phantom_then_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert (code, err) == (0, "")
     assert json.loads(out)["sentences"] == 6
     assert len(answers.read_text().splitlines()) == 7
-    refused(capsys, 2, "'none'", "evaluate", "demo", str(data), "--split", "none")
+    refused(capsys, 2, "no rows of the split that was asked for", "evaluate", "demo", str(data), "--split", "none")
