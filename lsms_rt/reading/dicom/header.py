@@ -14,6 +14,7 @@ from lsms_rt.reading.limits import MAX_SLICES
 from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN, directions, functional_group, numbers
+from .kept_header import MAX_VALUE
 from .parse import IsDicomdir, open_dataset
 from .read import check_is_ct, is_ct_class
 from .source import Source
@@ -146,7 +147,8 @@ def header_of(source: Source) -> Header | str:
 
 def header_from(ds: Dataset, source: Source) -> Header | str:
     """Take the header from a Dataset; as :func:`header_of`."""
-    with _malformed(source.label):
+    # A header of thousands of frames takes time, too.
+    with source.budget.working(), _malformed(source.label):
         return _header(ds, source)
 
 
@@ -239,7 +241,8 @@ def _comparable(ds: Dataset, name: str, attribute: Attribute) -> object:
         except Exception:
             # absent, or words
             pass
-    return "\\".join(_text(ds, name).split("\\")[attribute.first :]) or None
+    # Cut, since it is kept for every frame; no legal value is longer.
+    return "\\".join(_text(ds, name)[:MAX_VALUE].split("\\")[attribute.first :]) or None
 
 
 def _integer(ds: Dataset, name: str) -> int | None:
