@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> Path:
 def refuse(capsys: pytest.CaptureFixture[str], words: str, data: Path, *more: str) -> None:
     """``train`` fails in one line, and leaves no run."""
     output = data.parent / "out"
-    refused(capsys, 2, words, "train", "--names", str(data), "-o", str(output), *more)
+    refused(capsys, 2, words, "train", str(data), "-o", str(output), *more)
     assert not (output / "run.json").exists()
 
 
@@ -97,17 +97,17 @@ def test_refused_data_sets(capsys: pytest.CaptureFixture[str], data: Path) -> No
     rows = read_table(data)
     refuse(capsys, "annotations.csv was not found", data.parent)
     change(data, SPLIT, "val", "test")
-    refuse(capsys, "no rows of the split that was asked for; it has", data)
+    refuse(capsys, "no rows of", data)
     write_table(data, rows)
     change(data, SPLIT, "train", "test")
-    refuse(capsys, "no rows of the split that was asked for; it has", data)
+    refuse(capsys, "no rows of", data)
     write_table(data, [row for row in rows if row[0] == "case 0"])
     refuse(capsys, "has 1 case;", data)
 
 
 def test_a_case_in_two_splits_lists_every_line(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     write_table(data, [["case 0", *row[1:]] for row in read_table(data)])
-    code, _, err = run(capsys, "train", "--names", str(data), "-o", str(data.parent / "out"))
+    code, _, err = run(capsys, "train", str(data), "-o", str(data.parent / "out"))
     assert code == 2
     assert all(f"line {line}: the case is in split 'val' here" in err for line in (8, 9, 10))
 
@@ -134,7 +134,7 @@ def test_images_and_masks_that_cannot_be_read(capsys: pytest.CaptureFixture[str]
     refuse(capsys, "line 2: the image: ", data, "--image-size", "64")
     (data / "images/whole.npy").replace(data / "images/0_0.npy")
     np.save(data / "images/1_0.npy", np.zeros((90, 96), np.float32))
-    code, _, err = run(capsys, "train", "--names", str(data), "-o", str(data.parent / "out"), "--image-size", "64")
+    code, _, err = run(capsys, "train", str(data), "-o", str(data.parent / "out"), "--image-size", "64")
     assert code == 2
     assert all(f"line {line}: the mask" in err for line in (5, 6, 7))
     assert not (data.parent / "out" / "run.json").exists()
