@@ -97,10 +97,10 @@ def test_refused_data_sets(capsys: pytest.CaptureFixture[str], data: Path) -> No
     rows = read_table(data)
     refuse(capsys, "annotations.csv was not found", data.parent)
     change(data, SPLIT, "val", "test")
-    refuse(capsys, "no rows of", data)
+    refuse(capsys, "no rows of split 'val'", data)
     write_table(data, rows)
     change(data, SPLIT, "train", "test")
-    refuse(capsys, "no rows of", data)
+    refuse(capsys, "no rows of split 'train'", data)
     write_table(data, [row for row in rows if row[0] == "case 0"])
     refuse(capsys, "has 1 case;", data)
 
