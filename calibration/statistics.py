@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 
 from lsms_rt.datasets.questions import Answer
 
-from .bounds import mcnemar, upper_bound
-from .options import RESAMPLES
+from .bounds import interval_by_case, mcnemar, upper_bound
 
 # A lesion is small if a disc of its area has a smaller diameter.
 SMALL_MM = 10.0
@@ -216,16 +214,7 @@ def _loses(a: Answer, b: Answer) -> bool:
 
 
 def _interval(pairs: Pairs) -> tuple[float, float] | None:
-    """Bootstrap over cases, not sentences: those of one case are not independent."""
-    drops: dict[str, list[float]] = defaultdict(list)
-    for a, b in pairs:
-        drops[a.row.case_id].append(a.dice - b.dice)
-    if len(drops) < 2:
-        return None
-    sums, counts = (np.array([f(values) for values in drops.values()], float) for f in (sum, len))
-    drawn = np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
-    return float(low), float(high)
+    return interval_by_case((a.row.case_id, a.dice - b.dice) for a, b in pairs)
 
 
 def _empty_masks(pairs: Pairs) -> EmptyMasks | None:

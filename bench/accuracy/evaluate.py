@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.calibration.bounds import interval_by_case
 from lsms_rt.datasets.questions import Predicts, Question, questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.postprocess import dice
 
-from .intervals import interval_by_case
 from .judged import Judged, judge
 from .presence import Presence, presence_of
 from .tables import Table, tables

@@ -174,6 +174,7 @@ FIELDS = {
         floating_point_layers=_COUNTS,
         macs_share=_SHARE,
         rest=_one_of(REST_PRECISIONS),
+        candidate_sets=_COUNT.optional(),
     ).optional(),
     "gate": _record(
         passed=_FLAG,
@@ -192,6 +193,9 @@ FIELDS = {
         sentences=_COUNT,
         dice=_FIGURES,
         small=_FIGURES,
+        found=_FIGURES,
+        small_found=_FIGURES,
+        earlier_refusals=_COUNT,
     ),
     "accuracy": _record(
         slices=_COUNT,

@@ -10,12 +10,12 @@ from PIL import Image
 
 from lsms_rt.bench.accuracy.answers import FIGURES, NAMES, save_answers
 from lsms_rt.bench.accuracy.evaluate import evaluate
-from lsms_rt.bench.accuracy.intervals import interval_by_case
 from lsms_rt.bench.accuracy.judged import Judged
 from lsms_rt.bench.accuracy.kinds import kind_of, type_of
 from lsms_rt.bench.accuracy.lines import reference_lines
 from lsms_rt.bench.accuracy.presence import presence_of
 from lsms_rt.bench.accuracy.tables import tables
+from lsms_rt.calibration.bounds import interval_by_case
 from lsms_rt.datasets.questions import Answer
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 
