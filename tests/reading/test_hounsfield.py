@@ -84,6 +84,19 @@ def test_refusals(tags: dict[str, Any], words: str) -> None:
     assert "\n" not in str(caught.value) and str(caught.value).startswith("file.dcm: ")
 
 
+@pytest.mark.parametrize("unit", ["HU", "hu", " Hu "])
+def test_the_unit_may_be_written_in_any_case(unit: str) -> None:
+    assert ct_of(np.full((16, 16), 1064, np.uint16), RescaleType=unit).hu[0, 0] == 40
+
+
+@pytest.mark.parametrize("numbers", [(1,), (1, 2, 3), ("1", "-1024"), "12", 5, (None, 1)])
+def test_what_is_stated_is_two_numbers(numbers: Any) -> None:
+    for name in ("rescale", "window"):
+        with pytest.raises(InputError, match=f"^{name} is not two numbers; give "):
+            Stated(**{name: numbers})
+    assert Stated(window=np.array([50, 350]), rescale=[1, -1024]).rescale == [1, -1024]  # type: ignore[arg-type]
+
+
 def test_without_high_bit_the_values_are_in_the_lower_bits() -> None:
     assert ct_of(np.full((16, 16), 1000, np.uint16), BitsStored=12, HighBit=None).hu[0, 0] == -24
 
@@ -106,6 +119,9 @@ def test_signed_air_shows_that_stored_values_are_hu() -> None:
         (body(-1000, 1064), {"PixelPaddingValue": -1000}),
         # the same with other padding, and tissue outnumbers it
         (np.where(np.arange(64) < 8, -1024, 1064).astype(np.int16).repeat(64).reshape(64, 64), {}),
+        # round, and filled with what would be air
+        (np.where(np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 32, 1064, -1024).astype(np.int16), {}),
+        (np.where(np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 32, 24, -1024).astype(np.int16) + body(0, 1040), {}),
         (body(24, 1064), {}),
         (body(0, 40), {}),
         (body(24, 1064, np.uint16), {}),
