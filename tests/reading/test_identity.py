@@ -171,7 +171,8 @@ def test_a_series_that_was_anonymized_to_the_bone_is_read(tmp_path: Path, uid: s
 def test_files_without_a_uid_must_agree(tmp_path: Path, more: list[dict[str, Any]], said: str) -> None:
     series(tmp_path, [0, 5, 10], **BARE)
     for n, tags in enumerate(more):
-        save(dataset(PIXELS, **(BARE | {"InstanceNumber": 7 + n} | tags)), tmp_path / f"x{n}")
+        with quiet_pydicom():
+            save(dataset(PIXELS, **(BARE | {"InstanceNumber": 7 + n} | tags)), tmp_path / f"x{n}")
     text = message(tmp_path, None)
     assert f"the folder: 4 files without a SeriesInstanceUID may be several series ({said}" in text
     assert "--as-one-series" in text and "as_one_series=True" in text
