@@ -25,6 +25,11 @@ def body(outside: int, tissue: int, dtype: Any = np.int16) -> np.ndarray:
     return raw
 
 
+def circle(diameter: int = 64) -> np.ndarray:
+    y, x = np.mgrid[:64, :64] - 31.5
+    return x**2 + y**2 < (diameter / 2) ** 2
+
+
 def ct_of(raw: np.ndarray, stated: Stated | None = None, **tags: Any) -> Any:
     return load_slice(dataset(raw, **tags), stated=stated or Stated())
 
@@ -119,9 +124,8 @@ def test_signed_air_shows_that_stored_values_are_hu() -> None:
         (body(-1000, 1064), {"PixelPaddingValue": -1000}),
         # the same with other padding, and tissue outnumbers it
         (np.where(np.arange(64) < 8, -1024, 1064).astype(np.int16).repeat(64).reshape(64, 64), {}),
-        # round, and filled with what would be air
-        (np.where(np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 32, 1064, -1024).astype(np.int16), {}),
-        (np.where(np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 32, 24, -1024).astype(np.int16) + body(0, 1040), {}),
+        # more filling outside of a round field of view than tissue in it
+        (np.where(circle(), np.where(circle(24), 1064, 24), -1024).astype(np.int16), {}),
         (body(24, 1064), {}),
         (body(0, 40), {}),
         (body(24, 1064, np.uint16), {}),
@@ -150,11 +154,6 @@ def test_rescale_may_be_stated_and_the_file_has_precedence() -> None:
     assert ct_of(raw, Stated(rescale=(2, -1024)), RescaleSlope=None, RescaleIntercept=-1064).hu[40, 40] == 1064
     with pytest.raises(InputError, match="RescaleSlope is 20000"):
         ct_of(raw, Stated(rescale=(20000, 0)), **NO_RESCALE)
-
-
-def circle(size: int = 64) -> np.ndarray:
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    return x**2 + y**2 < (size / 2) ** 2
 
 
 def test_padding_that_is_air_or_less_is_air_everywhere() -> None:
