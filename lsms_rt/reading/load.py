@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, log_notes, slice_from_array
-from lsms_rt.errors import InputError, chain_cut
+from lsms_rt.errors import InputError, LsmsError, chain_cut
 from lsms_rt.privacy import label, with_hint
 
 from .dicom.parse import IsDicomdir
@@ -91,18 +91,21 @@ def load_series(images: Any, *, series: str | int | None = None, stated: Stated 
         The slices of one input from feet to head; those of an iterable in its order, one for each of its inputs.
 
     Raises:
-        InputError: an image cannot be used; for an iterable the message begins with its index, ``images[2]``.
+        InputError: an image cannot be used.
         MachineError: a library or decoder is missing.
+            For an iterable the messages of both begin with the image's index, ``images[2]``.
     """
     single = isinstance(images, (str, bytes, os.PathLike, np.ndarray)) or _is_dataset(images)
     if not isinstance(images, Iterable) or single:
         return load_slices(images, series=series, stated=stated)
+    if series is not None:
+        raise InputError("series chooses one of an input's series, and a list has several inputs; leave it out")
     slices = []
     for index, image in enumerate(images):
         try:
             slices.append(load_slice(image, stated=stated))
-        except InputError as error:
-            raise InputError(f"images[{index}]: {error}") from error
+        except LsmsError as error:
+            raise type(error)(f"images[{index}]: {error}") from error
     return slices
 
 

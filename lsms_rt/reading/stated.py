@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Stated:
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            level, width = self.window
+            level, width = _pair(self.window, "window", "level and width in HU, e.g. 50 350")
             if not (np.isfinite(level) and np.isfinite(width) and width > 0):
                 raise InputError(
                     f"window is {level:g}, {width:g}; give level and width in HU, width above 0, e.g. 50 350"
@@ -46,9 +47,17 @@ class Stated:
         if self.orientation not in (None, "axial"):
             raise InputError('orientation is none of "axial"; give "axial", or leave it out')
         if self.rescale is not None:
-            slope, intercept = self.rescale
+            slope, intercept = _pair(self.rescale, "rescale", "slope and intercept, e.g. 1 -1024")
             if not (np.isfinite(slope) and np.isfinite(intercept) and slope != 0):
                 raise InputError(f"rescale is {slope:g}, {intercept:g}; give slope and intercept, e.g. 1 -1024")
+
+
+def _pair(value: object, name: str, fix: str) -> tuple[float, float]:
+    """Return two numbers, as they were given; InputError for anything else."""
+    values = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
+    if len(values) != 2 or not all(isinstance(number, (Real, np.number)) for number in values):
+        raise InputError(f"{name} is not two numbers; give {fix}")
+    return values[0], values[1]
 
 
 NOTHING = Stated()

@@ -56,13 +56,31 @@ def check_header(result: Result) -> None:
 
 def check_one_series(results: Sequence[Result]) -> None:
     """Raise InputError unless all results are of one series, in one frame of reference, for one sentence."""
-    for name in (*UIDS[2:], "Rows", "Columns", "SOPClassUID"):
+    check_one_origin([result.ct.header for result in results])
+    for name in ("Rows", "Columns", "SOPClassUID"):
         count = len({str(value_of(result.ct.header, name)) for result in results})
         if count > 1:
             raise InputError(f"{len(results)} results with {count} different {name}; write each series separately")
     sentences = len({result.text for result in results})
     if sentences > 1:
         raise InputError(f"results for {sentences} sentences; write one DICOM SEG per sentence")
+
+
+def check_one_origin(headers: Sequence[Any]) -> None:
+    """Raise InputError unless all headers are of one patient, study, series and frame of reference."""
+    patients = len({_patient(header) for header in headers})
+    if patients > 1:
+        raise InputError(f"{len(headers)} results of {patients} patients; write each series separately")
+    for name in UIDS[2:]:
+        count = len({str(value_of(header, name) or "") for header in headers})
+        if count > 1:
+            raise InputError(f"{len(headers)} results with {count} different {name}; write each series separately")
+
+
+def _patient(header: Any) -> tuple[str, ...]:
+    """Return what tells patients apart, decoded: some headers were read before, others still hold bytes."""
+    names = ("PatientID", "PatientName", "PatientBirthDate")
+    return tuple(str(value_of(header, name) or "").rstrip("^ ").lower() for name in names)
 
 
 def is_enhanced(header: Any) -> bool:

@@ -13,6 +13,7 @@ from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, MissingDependencyError
 
 from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
+from .headers import check_one_origin
 from .positions import check_one_stack, position_of
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _stacked(results: Sequence[Result]) -> tuple[NDArray[np.uint8], NDArray[np.f
     if len(shapes) > 1:
         raise InputError(f"slices of {len(shapes)} different sizes; write each series separately")
     positions = [position_of(result.ct.header, result.ct.frame, result.ct.source) for result in results]
+    check_one_origin([result.ct.header for result in results])
     check_one_stack(positions)
     first = positions[0]
     order = np.argsort([first.normal @ position.origin for position in positions])

@@ -66,14 +66,14 @@ def test_a_dicomdir_is_read_by_its_records(tmp_path: Path, caplog: pytest.LogCap
     assert len(load_slices(tmp_path / "index")) == len(read_dicomdir(tmp_path / "index")) == 3
 
 
-def test_missing_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_images_are_told_one_by_one(tmp_path: Path) -> None:
     series(tmp_path / "S", [0, 1])
     path = dicomdir(tmp_path / "DICOMDIR", *images("0.dcm", "Doe", "1.dcm", "Doe2"))
-    assert len(load_slices(path)) == 2
-    line = "2 of 4 CT images of the DICOMDIR are missing"
-    assert [r.message for r in caplog.records] == [line]
-    told: list[str] = []
-    assert len(load_slices(path, left_out=LeftOut(damaged=told))) == 2 and told == [line]
+    lines = [f"CT image {n} of 4 of the DICOMDIR is missing; copy the whole disc again" for n in (2, 4)]
+    told = LeftOut()
+    assert len(load_slices(path, left_out=told)) == 2 and told.damaged == lines
+    with pytest.raises(InputError, match=f"^the file: {lines[0]}$"):
+        load_slices(path)
     dicomdir(path, *images("Doe"))
     with pytest.raises(InputError, match=r"^the file: no CT image .*1 image records, 1 of CT, 1 of them missing"):
         load_slices(path)
@@ -88,7 +88,7 @@ def test_an_image_record_without_a_file_is_missing(tmp_path: Path) -> None:
     path = dicomdir(tmp_path / "DICOMDIR", *images("0.dcm", "1.dcm"), nameless)
     told = LeftOut()
     assert len(load_slices(path, left_out=told)) == 2
-    assert told.damaged == ["1 of 3 CT images of the DICOMDIR are missing"]
+    assert told.damaged == ["CT image 3 of 3 of the DICOMDIR is missing; copy the whole disc again"]
 
 
 def test_small_letters_on_disk_are_found(tmp_path: Path) -> None:

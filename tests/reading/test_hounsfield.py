@@ -25,6 +25,11 @@ def body(outside: int, tissue: int, dtype: Any = np.int16) -> np.ndarray:
     return raw
 
 
+def circle(diameter: int = 64) -> np.ndarray:
+    y, x = np.mgrid[:64, :64] - 31.5
+    return x**2 + y**2 < (diameter / 2) ** 2
+
+
 def ct_of(raw: np.ndarray, stated: Stated | None = None, **tags: Any) -> Any:
     return load_slice(dataset(raw, **tags), stated=stated or Stated())
 
@@ -84,6 +89,19 @@ def test_refusals(tags: dict[str, Any], words: str) -> None:
     assert "\n" not in str(caught.value) and str(caught.value).startswith("file.dcm: ")
 
 
+@pytest.mark.parametrize("unit", ["HU", "hu", " Hu "])
+def test_the_unit_may_be_written_in_any_case(unit: str) -> None:
+    assert ct_of(np.full((16, 16), 1064, np.uint16), RescaleType=unit).hu[0, 0] == 40
+
+
+@pytest.mark.parametrize("numbers", [(1,), (1, 2, 3), ("1", "-1024"), "12", 5, (None, 1)])
+def test_what_is_stated_is_two_numbers(numbers: Any) -> None:
+    for name in ("rescale", "window"):
+        with pytest.raises(InputError, match=f"^{name} is not two numbers; give "):
+            Stated(**{name: numbers})
+    assert Stated(window=np.array([50, 350]), rescale=[1, -1024]).rescale == [1, -1024]  # type: ignore[arg-type]
+
+
 def test_without_high_bit_the_values_are_in_the_lower_bits() -> None:
     assert ct_of(np.full((16, 16), 1000, np.uint16), BitsStored=12, HighBit=None).hu[0, 0] == -24
 
@@ -106,6 +124,8 @@ def test_signed_air_shows_that_stored_values_are_hu() -> None:
         (body(-1000, 1064), {"PixelPaddingValue": -1000}),
         # the same with other padding, and tissue outnumbers it
         (np.where(np.arange(64) < 8, -1024, 1064).astype(np.int16).repeat(64).reshape(64, 64), {}),
+        # more filling outside of a round field of view than tissue in it
+        (np.where(circle(), np.where(circle(24), 1064, 24), -1024).astype(np.int16), {}),
         (body(24, 1064), {}),
         (body(0, 40), {}),
         (body(24, 1064, np.uint16), {}),
@@ -134,11 +154,6 @@ def test_rescale_may_be_stated_and_the_file_has_precedence() -> None:
     assert ct_of(raw, Stated(rescale=(2, -1024)), RescaleSlope=None, RescaleIntercept=-1064).hu[40, 40] == 1064
     with pytest.raises(InputError, match="RescaleSlope is 20000"):
         ct_of(raw, Stated(rescale=(20000, 0)), **NO_RESCALE)
-
-
-def circle(size: int = 64) -> np.ndarray:
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    return x**2 + y**2 < (size / 2) ** 2
 
 
 def test_padding_that_is_air_or_less_is_air_everywhere() -> None:

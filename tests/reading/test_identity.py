@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 
 from lsms_rt import InputError, Segmenter
 from lsms_rt.engine import open_directory
+from lsms_rt.errors import MissingDependencyError
 from lsms_rt.reading.dicom.parse import quiet_pydicom
 from lsms_rt.reading.dicom.select_series import LISTED
 from lsms_rt.reading.dicom.series import read_series
@@ -132,6 +133,15 @@ def test_ways_to_write_one_name_are_one_patient(tmp_path: Path) -> None:
     assert len(read_series(tmp_path)) == 3
 
 
+def test_names_in_other_alphabets_are_told_apart(tmp_path: Path) -> None:
+    """Two bytes of GB 18030 that differ as those of a capital and a small letter do."""
+    for n, name in enumerate((b"\xb0\xc1", b"\xb0\xe1")):
+        data = as_bytes(dataset(PIXELS, ImagePositionPatient=[0, 0, 5 * n], PatientName="XX"))
+        (tmp_path / str(n)).write_bytes(data.replace(b"PN\2\0XX", b"PN\2\0" + name))
+    with pytest.raises(InputError, match="2 series or stacks.*differ in patient"):
+        read_series(tmp_path)
+
+
 BARE = dict.fromkeys(
     ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPClassUID"), ""
 )
@@ -155,12 +165,14 @@ def test_a_series_that_was_anonymized_to_the_bone_is_read(tmp_path: Path, uid: s
         ([{"ImagePositionPatient": [0, 0, 15], "PixelSpacing": [0.8, 0.8]}], "2 values of PixelSpacing"),
         ([{"ImagePositionPatient": [0, 0, 15], "InstanceNumber": 1}], "1 values of InstanceNumber occur more"),
         ([{"ImagePositionPatient": None}], "ImagePositionPatient is absent"),
+        ([{"ImagePositionPatient": [0, 0, 15], "SeriesInstanceUID": "ID_f8"}], "2 values that are no UIDs stand in"),
     ],
 )
 def test_files_without_a_uid_must_agree(tmp_path: Path, more: list[dict[str, Any]], said: str) -> None:
     series(tmp_path, [0, 5, 10], **BARE)
     for n, tags in enumerate(more):
-        save(dataset(PIXELS, **(BARE | {"InstanceNumber": 7 + n} | tags)), tmp_path / f"x{n}")
+        with quiet_pydicom():
+            save(dataset(PIXELS, **(BARE | {"InstanceNumber": 7 + n} | tags)), tmp_path / f"x{n}")
     text = message(tmp_path, None)
     assert f"the folder: 4 files without a SeriesInstanceUID may be several series ({said}" in text
     assert "--as-one-series" in text and "as_one_series=True" in text
@@ -205,6 +217,22 @@ def test_what_is_a_ct_image_without_its_class(tmp_path: Path, tags: dict[str, An
         else:
             with pytest.raises(InputError, match="Modality|SOP class|localizer"):
                 load_slices(image)
+
+
+def test_a_list_has_no_series_to_choose_from(segmenter: Segmenter) -> None:
+    with pytest.raises(InputError, match="^series chooses one of an input's series, and a list has several inputs"):
+        segmenter.predict_series([dataset(), dataset()], TEXT, series=3)
+
+
+def test_an_error_of_a_list_names_its_input_whatever_it_is(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_decoder(*_: Any, **__: Any) -> None:
+        raise MissingDependencyError("no decoder for JPEG; install it")
+
+    monkeypatch.setattr("lsms_rt.reading.load.slices_of_file", no_decoder)
+    with pytest.raises(MissingDependencyError, match=r"^images\[1\]: no decoder for JPEG"):
+        segmenter.predict_series([np.zeros((20, 24)), dataset()], TEXT)
 
 
 def turned(angle: float) -> list[float]:

@@ -66,6 +66,15 @@ def test_a_link_to_a_slice_is_that_slice(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_slice_without_its_modality_is_reported(tmp_path: Path) -> None:
+    series(tmp_path / "s", [0, 5, 10])
+    series(tmp_path / "s", [15], "x", Modality="")
+    told = LeftOut()
+    assert len(load_slices(tmp_path / "s", left_out=told)) == 3
+    assert told.not_ct == 0 and len(told.damaged) == 1
+    assert told.damaged[0].startswith("file 4 of 4: a CT image without a Modality")
+
+
 def with_preamble(data: bytes) -> bytes:
     return b"II*\0" + bytes(range(1, 125)) + data[128:]
 

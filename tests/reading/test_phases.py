@@ -13,6 +13,7 @@ from fake_dicom import dataset, enhanced, save
 from pydicom.dataset import Dataset
 
 from lsms_rt.errors import InputError
+from lsms_rt.reading.dicom.parse import quiet_pydicom
 from lsms_rt.reading.dicom.series import read_series
 from lsms_rt.reading.load import load_slices
 
@@ -26,10 +27,12 @@ def write(folder: Path, places: list[float], prefix: str = "a", **tags: Any) -> 
     folder.mkdir(exist_ok=True)
     for n, z in enumerate(places):
         values = {name: value(n, z) if callable(value) else value for name, value in tags.items()}
-        save(dataset(PIXELS, ImagePositionPatient=[0, 0, z], InstanceNumber=n, **values), folder / f"{prefix}{n:02d}")
+        values = {"ImagePositionPatient": [0, 0, z], "InstanceNumber": n} | values
+        with quiet_pydicom():
+            save(dataset(PIXELS, **values), folder / f"{prefix}{n:02d}")
 
 
-def clock(start: int, step: float) -> Callable[[int, float], str]:
+def clock(start: float, step: float) -> Callable[[int, float], str]:
     return lambda n, z: f"1010{start + n * step:09.6f}"
 
 
@@ -47,6 +50,7 @@ PHASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "AcquisitionTime": ({"AcquisitionTime": "101010"}, {"AcquisitionTime": "101050.5"}),
     "AcquisitionTime of each slice": ({"AcquisitionTime": clock(0, 0.5)}, {"AcquisitionTime": clock(30, 0.5)}),
     "AcquisitionDateTime": ({"AcquisitionDateTime": "20200101101010"}, {"AcquisitionDateTime": "20200101101110"}),
+    "TriggerTime": ({"TriggerTime": 100.0}, {"TriggerTime": 400.0}),
     "TemporalPositionIdentifier": ({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}),
     "ContrastBolusAgent": ({}, {"ContrastBolusAgent": "Doe"}),
     "ContrastBolusAgentPhase": ({}, {"ContrastBolusAgentPhase": "IMMEDIATE"}),
@@ -92,7 +96,7 @@ def test_phases_may_overlap_in_part_and_differ_in_several_ways(tmp_path: Path) -
 def test_where_the_table_turned_no_slice_gets_into_the_other_phase(tmp_path: Path, offset: float) -> None:
     """The slice at the turn may be of either phase: it is neither's."""
     write(tmp_path, SCAN, "a", AcquisitionTime=clock(0, 0.5))
-    write(tmp_path, [z + offset for z in SCAN], "b", AcquisitionTime=clock(30, -0.5))
+    write(tmp_path, [z + offset for z in SCAN], "b", AcquisitionTime=clock(7.5, -0.5))
     with pytest.raises(InputError, match=r"3 series or stacks.*3:1 \(8 slices.*3:2 \(7 slices.*3:3 \(1 slices"):
         read_series(tmp_path)
     assert [ct.position_mm for ct in read_series(tmp_path, "3:1")] == SCAN
@@ -104,6 +108,44 @@ def test_a_single_slice_within_a_scan_is_another_acquisition(tmp_path: Path) -> 
     write(tmp_path, [17.0], "b", AcquisitionNumber=1)
     with pytest.raises(InputError, match=r"3:1 \(8 slices 20x24\); 3:2 \(1 slices"):
         read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        *({"AcquisitionNumber": 2}, {"ConvolutionKernel": "B70f"}, {"PixelSpacing": [0.4, 0.25]}),
+        *({"SeriesDescription": "Doe"}, {"ContrastBolusAgentPhase": "VENOUS"}),
+    ],
+)
+def test_a_slice_of_another_phase_does_not_fill_a_hole(tmp_path: Path, tags: dict[str, Any]) -> None:
+    write(tmp_path, [z for z in SCAN if z != 15], "a")
+    write(tmp_path, [15.0], "b", **tags)
+    with pytest.raises(InputError, match=r"3:1 \(7 slices 20x24\); 3:2 \(1 slices"):
+        read_series(tmp_path)
+
+
+def test_a_file_without_a_position_hides_no_phases(tmp_path: Path) -> None:
+    write(tmp_path, SCAN, "a", AcquisitionNumber=1)
+    write(tmp_path, [z + 1.7 for z in SCAN], "b", AcquisitionNumber=2)
+    save(dataset(PIXELS, ImagePositionPatient=None), tmp_path / "c")
+    with pytest.raises(InputError, match="2 series or stacks.*AcquisitionNumber$"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize("late", [0, 6])
+def test_times_tell_phases_apart_though_one_is_out_of_order(tmp_path: Path, late: int) -> None:
+    times = [10 + 0.5 * n + (n == late) for n in range(8)]
+    write(tmp_path, SCAN, "a", AcquisitionTime=lambda n, z: f"1010{times[n]:09.6f}")
+    write(tmp_path, [z + 2.5 for z in SCAN], "b", AcquisitionTime=clock(30, 0.5))
+    with pytest.raises(InputError, match=r"3:1 \(8 slices.*3:2 \(8 slices.*AcquisitionTime$"):
+        read_series(tmp_path)
+
+
+def test_a_slice_that_was_taken_again_later_leaves_the_others_readable(tmp_path: Path) -> None:
+    write(tmp_path, SCAN, "a", AcquisitionTime=lambda n, z: f"1010{10 + n / 2 + 25 * (n == 3):09.6f}")
+    with pytest.raises(InputError, match=r"3:1 \(7 slices 20x24\); 3:2 \(1 slices"):
+        read_series(tmp_path)
+    assert len(read_series(tmp_path, "3:1")) == 7
 
 
 ONE_SERIES: dict[str, dict[str, Any]] = {
@@ -127,6 +169,10 @@ ONE_SERIES: dict[str, dict[str, Any]] = {
     "thickness with rounding": {"SliceThickness": lambda n, z: 1.25 + 0.01 * (n % 3)},
     "kVp with rounding": {"KVP": lambda n, z: 120 + n % 2},
     "a current that follows the body": {"XRayTubeCurrent": lambda n, z: 100 + n % 3, "Exposure": lambda n, z: n % 2},
+    "a pixel spacing with rounding": {"PixelSpacing": lambda n, z: [0.6835 + 1e-6 * (n % 2)] * 2},
+    "a diameter of no number": {"ReconstructionDiameter": "nan"},
+    "a trigger that follows the heart": {"TriggerTime": lambda n, z: (700, 910, 705, 690)[n // 4] + n % 2},
+    "numbers of odd slices before those of even ones": {"InstanceNumber": lambda n, z: n // 2 + 8 * (n % 2)},
     "image comments": {"ImageComments": lambda n, z: str(n % 2)},
 }
 
@@ -163,6 +209,17 @@ def test_frames_of_one_file_may_be_phases_too(tmp_path: Path) -> None:
     for n, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
         group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 5 * n]
     assert len(load_slices(save(ds, tmp_path / "two"))) == 8
+
+
+def test_stacks_of_one_file_are_told_apart(tmp_path: Path) -> None:
+    ds = enhanced(8)
+    for n, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 5 * (n % 4) + 1.7 * (n > 3)]
+        content = Dataset()
+        content.StackID = str(1 + (n > 3))
+        group.FrameContentSequence = [content]
+    with pytest.raises(InputError, match="differ in StackID"):
+        load_slices(save(ds, tmp_path / "one"))
 
 
 def test_two_files_of_many_frames_may_be_phases(tmp_path: Path) -> None:

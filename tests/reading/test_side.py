@@ -36,6 +36,10 @@ def test_an_orientation_may_be_stated(tmp_path: Path) -> None:
     mirrored = load_slice(dataset(ImageOrientationPatient=MIRRORED), stated=AXIAL)
     assert mirrored.flips == (False, True) and mirrored.notes == () and mirrored.side_known
     assert load_slice(dataset(**NONE, PatientOrientation=["R", "P"]), stated=AXIAL).flips == (False, True)
+    for letters in (["RP", "AR"], ["R", "PF"]):
+        with pytest.raises(InputError, match="PatientOrientation contradicts the stated orientation"):
+            load_slice(dataset(**NONE, PatientOrientation=letters), stated=AXIAL)
+    assert load_slice(dataset(**NONE, PatientOrientation=["L", "PF"]), stated=AXIAL).side_known
     series(tmp_path, [10, 0, 5], **NONE)
     assert [ct.position_mm for ct in load_slices(tmp_path, stated=AXIAL)] == [0, 5, 10]
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,26 @@ def test_seg_refuses_what_does_not_belong_together(tmp_path: Path, name: str, va
         write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert "1.2." not in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["PatientID", "PatientName", "PatientBirthDate"])
+def test_results_of_two_patients_are_never_one_file(tmp_path: Path, name: str) -> None:
+    texts = ("19500101", "19510101") if name.endswith("Date") else ("Doe", "Roe")
+    first, second = (answers(along_z(z, z + 3), **{name: text}) for z, text in zip((0, 6), texts, strict=True))
+    for write in (write_nifti, partial(write_seg, engine_digest=DIGEST)):
+        with pytest.raises(InputError, match="^4 results of 2 patients; write each series separately$"):
+            write([*first, *second], tmp_path / "a.nii")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_is_the_same_before_and_after_it_was_read(tmp_path: Path) -> None:
+    results = []
+    for place, name in zip(along_z(0, 3), ("Müller^Eva", "MÜLLER^EVA^"), strict=True):
+        image = header(ImagePositionPatient=list(place), SpecificCharacterSet="ISO_IR 100", PatientName=name)
+        results.append(answer(load_slice(save(image, tmp_path / "image"))))
+    assert results[0].ct.header.PatientName
+    write_nifti(results, tmp_path / "a.nii")
+    write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
 
 
 def test_seg_refuses_other_images_and_several_sentences(tmp_path: Path) -> None:

@@ -175,6 +175,9 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
         write_nifti([series[0], series[0]], path)
     with pytest.raises(InputError, match="2 different sizes"):
         write_nifti([series[0], answer(slices_from_dataset(enhanced())[0])], path)
+    moved = answers(along_z(6), SeriesInstanceUID="1.2.77.9")
+    with pytest.raises(InputError, match="3 results with 2 different SeriesInstanceUID"):
+        write_nifti([*series, *moved], path)
     del series[1].ct.header.PixelSpacing
     with pytest.raises(InputError, match="PixelSpacing absent"):
         write_nifti(series, path)

@@ -16,6 +16,7 @@ from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.privacy import names_shown
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
+from lsms_rt.segmentation import UNKNOWN_WORDS
 from lsms_rt.segmenter import Segmentation, Segmenter
 from lsms_rt.tokenizer import clean_sentence
 from lsms_rt.writing.answer import Answer
@@ -219,9 +220,11 @@ class _Run:
         mask = None if found is None else read_mask(found[1][1], ct)
         if found is None or mask is None:
             return None
-        # The file may have another label in this run.
-        record = found[0] | {"source": ct.source, "frame": ct.frame}
-        return Answer(ct, mask, self.text, record)
+        record, _ = found
+        # In this run the same pixels may have another label, and may come from a file that says more or less.
+        unknown = [note for note in record["notes"] if note.startswith(UNKNOWN_WORDS)]
+        now = {"source": ct.source, "frame": ct.frame, "side_known": ct.side_known, "notes": [*ct.notes, *unknown]}
+        return Answer(ct, mask, self.text, record | now)
 
     def _written(self, result: Segmentation, record: dict[str, Any]) -> Answer:
         """Write the files of a new result."""

@@ -5,7 +5,6 @@ A DICOMDIR is an index that came with the data: its paths are checked, not trust
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +25,6 @@ MAX_DICOMDIR_BYTES = 64 * 2**20
 
 _ITEM_TAG = b"\xfe\xff\x00\xe0"
 _IN_USE = 0xFFFF
-_log = logging.getLogger("lsms_rt")
 
 
 def sources_of_dicomdir(path: Path, name: str, left_out: LeftOut | None = None) -> list[FileSource]:
@@ -35,24 +33,24 @@ def sources_of_dicomdir(path: Path, name: str, left_out: LeftOut | None = None) 
     Args:
         path: the DICOMDIR.
         name: its name in messages.
-        left_out: gets a message about missing files; None logs it.
+        left_out: gets a message for each missing file; None: a missing file rejects the DICOMDIR.
 
     Raises:
-        InputError: not a DICOMDIR, damaged, too many records, or a record that refers outside of the folder.
+        InputError: not a DICOMDIR, damaged, too many records, a missing file, or a record that refers outside of the
+            folder.
     """
     records = _image_records(path, name)
     root = path.parent.resolve()
     files = [_inside(root, record.parts, name) for record in records if record.is_ct]
     existing = list(dict.fromkeys(file for file in files if file.is_file()))
-    missing = sum(not file.is_file() for file in files)
-    if missing:
-        message = f"{missing} of {len(files)} CT images of the DICOMDIR are missing"
-        if left_out is None:
-            _log.warning(message)
-        else:
-            left_out.damaged.append(message)
+    lost = [n for n, file in enumerate(files, 1) if not file.is_file()]
+    messages = [f"CT image {n} of {len(files)} of the DICOMDIR is missing; copy the whole disc again" for n in lost]
+    if left_out is not None:
+        left_out.damaged += messages
+    elif existing and messages:
+        raise InputError(f"{name}: {messages[0]}")
     if not existing:
-        what = f"{len(records)} image records, {len(files)} of CT, {missing} of them missing"
+        what = f"{len(records)} image records, {len(files)} of CT, {len(lost)} of them missing"
         raise InputError(f"{name}: no CT image in the DICOMDIR ({what}); give the folder of the images")
     return file_sources(existing, name, "image")
 

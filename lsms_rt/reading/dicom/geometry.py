@@ -83,6 +83,10 @@ def orientation_of(ds: Dataset, n: int, source: str, stated: Stated, notes: list
         notes.append(f"{missing}: PatientOrientation is used")
         return [*axes[0], *axes[1]]
     if stated.orientation == "axial":
+        usual = (_DIRECTIONS["L"], _DIRECTIONS["P"])
+        if any(np.dot(axis, side) < 0.5 for axis, side in zip(axes, usual, strict=False)):
+            what = "PatientOrientation contradicts the stated orientation"
+            raise InputError(f"{source}: {what}, so left and right are uncertain; {EXPORT_AGAIN}")
         notes.append(f"{missing}: the usual axial view is taken, as stated")
         return [*_DIRECTIONS["L"], *_DIRECTIONS["P"]]
     fix = 'if you know that it is in the usual axial view, state --orientation axial (orientation="axial" in Python)'

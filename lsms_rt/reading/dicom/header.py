@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 from lsms_rt.errors import InputError, LsmsError
-from lsms_rt.reading.limits import MAX_SLICES
+from lsms_rt.reading.limits import MAX_POSITION, MAX_SLICES
 from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN, directions, functional_group, numbers
@@ -22,8 +23,6 @@ from .source import Source
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# mm; scanners' coordinates have their origin in the gantry, or in the table
-MAX_POSITION = 1e6
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 # Anonymizers also write words, or a single digit.
 _UID = re.compile(r"\d+(\.\d+)+")
@@ -40,6 +39,7 @@ class Attribute:
         first: the first of its values that is compared.
         measured: whether it is a measured quantity: values within 5 % are equal.
         counts: whether its values grow while a scan goes on.
+        blocks: whether one scan may hold blocks of slices that differ in it.
     """
 
     name: str
@@ -48,12 +48,16 @@ class Attribute:
     first: int = 0
     measured: bool = False
     counts: bool = False
+    blocks: bool = False
 
 
 # "AcquisitionTime" stands for all attributes of the time of acquisition.
 PHASES = (
     Attribute("AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber", counts=True),
     Attribute("AcquisitionTime", "FrameContentSequence", "FrameAcquisitionDateTime", counts=True),
+    Attribute("StackID", "FrameContentSequence", "StackID"),
+    # ms from the R wave; it follows the heart beat
+    Attribute("TriggerTime", measured=True, blocks=True),
     Attribute("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
     Attribute("ContrastBolusAgentPhase", "ContrastBolusUsageSequence", "ContrastBolusAgentPhase"),
     Attribute("ContrastBolusAgent"),
@@ -61,7 +65,7 @@ PHASES = (
     Attribute("ImageType", "CTImageFrameTypeSequence", "FrameType", first=2),
     Attribute("KVP", "CTXRayDetailsSequence", "KVP", measured=True),
     Attribute("ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
-    Attribute("SliceThickness", "PixelMeasuresSequence", "SliceThickness", measured=True),
+    Attribute("SliceThickness", "PixelMeasuresSequence", "SliceThickness", measured=True, blocks=True),
     Attribute("ReconstructionDiameter", "CTReconstructionSequence", "ReconstructionDiameter", measured=True),
     Attribute("PixelSpacing", "PixelMeasuresSequence", "PixelSpacing", measured=True),
     Attribute("SeriesDescription"),
@@ -118,6 +122,7 @@ class Header:
         instance: SOPInstanceUID.
         image: InstanceNumber.
         count: number of frames.
+        word: what stands in the place of SeriesInstanceUID, if it is no UID.
         frames: one per frame, or a single one for all.
     """
 
@@ -126,6 +131,7 @@ class Header:
     instance: str = field(repr=False)
     image: int | None
     count: int
+    word: str = field(repr=False)
     frames: tuple[Frame, ...]
 
 
@@ -182,6 +188,9 @@ def _header(ds: Dataset, source: Source) -> Header | str:
     # First, since a truncated file lacks other attributes too.
     if may_be_ct and not (ds.get("Rows") and ds.get("Columns")):
         raise InputError(f"{source.label}: no Rows or Columns (damaged or truncated DICOM); {EXPORT_AGAIN}")
+    # A slice that lost its Modality is a slice, not an object of another kind.
+    if any(map(is_ct_class, classes)) and not ds.get("Modality"):
+        raise InputError(f"{source.label}: a CT image without a Modality; {EXPORT_AGAIN}")
     try:
         check_is_ct(ds, source.label)
     except InputError as error:
@@ -192,7 +201,7 @@ def _header(ds: Dataset, source: Source) -> Header | str:
         raise InputError(f"{source.label}: NumberOfFrames is not 1 to {MAX_SLICES}; split the file")
     uid = _text(ds, "SeriesInstanceUID")
     key = Key(
-        patient=sha256("\0".join(_text(ds, name).rstrip("^ ").lower() for name in _PATIENT).encode()).hexdigest(),
+        patient=_patient(ds),
         study=_text(ds, "StudyInstanceUID"),
         frame_of_reference=_text(ds, "FrameOfReferenceUID"),
         uid=uid if _UID.fullmatch(uid) else "",
@@ -200,8 +209,23 @@ def _header(ds: Dataset, source: Source) -> Header | str:
         rows=int(ds.Rows),
         columns=int(ds.Columns),
     )
-    frames = frames_of(ds, count, source.label)
-    return Header(source, key, _text(ds, "SOPInstanceUID"), _integer(ds, "InstanceNumber"), count, frames)
+    return Header(
+        source=source,
+        key=key,
+        instance=_text(ds, "SOPInstanceUID"),
+        image=_integer(ds, "InstanceNumber"),
+        count=count,
+        word="" if key.uid else uid,
+        frames=frames_of(ds, count, source.label),
+    )
+
+
+def _patient(ds: Dataset) -> str:
+    """A digest of the patient's number, name and birth date, as they are stored."""
+    texts = [_text(ds, name).rstrip("^ ") for name in _PATIENT]
+    # In other character sets, which may begin with an escape, a byte of another letter would change.
+    same_case = (text.lower() if text.isascii() and "\x1b" not in text else text for text in texts)
+    return sha256("\0".join(same_case).encode()).hexdigest()
 
 
 def _frame(ds: Dataset, n: int, name: str) -> Frame:
@@ -237,7 +261,10 @@ def _comparable(ds: Dataset, name: str, attribute: Attribute) -> object:
         try:
             value = ds.get(name)
             several = isinstance(value, Sequence) and not isinstance(value, str)
-            return "\\".join(f"{float(v):.3g}" for v in value) if several else float(value)
+            # PixelSpacing is compared as the area of a pixel.
+            number = float(f"{prod(map(float, value)):.3g}") if several else float(value)
+            if isfinite(number):
+                return number
         except Exception:
             # absent, or words
             pass

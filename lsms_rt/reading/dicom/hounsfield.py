@@ -25,6 +25,8 @@ _PADDING_IS_AIR = -900.0
 # Of signed stored values that are HU, at least this share is air or lung; -2000 and the like are padding.
 _MIN_AIR = 0.01
 _AIR = (-1100, -500)
+# Unmeasured air must outnumber shifted tissue by this.
+_FEW_SHIFTED = 20
 # Where soft tissue lies in stored values that lack an intercept of -1024.
 _SHIFTED_TISSUE = (850, 1250)
 
@@ -77,7 +79,7 @@ def _rescale(
     """Return (slope, intercept) of frame ``n``."""
     transform = functional_group(ds, n, "PixelValueTransformationSequence")
     kind = transform.get("RescaleType")
-    kind = kind.strip() if isinstance(kind, str) else kind
+    kind = kind.strip().upper() if isinstance(kind, str) else kind
     if kind not in (None, "", "HU"):
         what = kind if isinstance(kind, str) and kind in _RESCALE_TYPES else "another unit"
         raise InputError(f"{source}: RescaleType is {what}, not HU; give the original CT image")
@@ -101,7 +103,7 @@ def _rescale(
     if not (_MIN_SLOPE <= abs(slope) <= _MAX_SLOPE and abs(intercept) <= _MAX_INTERCEPT):
         what = f"RescaleSlope is {slope:g} and RescaleIntercept {intercept:g}"
         limits = f"a slope of {_MIN_SLOPE:g} to {_MAX_SLOPE:g} and an intercept up to {_MAX_INTERCEPT:g} are supported"
-        raise InputError(f"{source}: {what}; {limits}; {EXPORT_AGAIN}")
+        raise InputError(f"{source}: {what}; {limits}, of either sign; {EXPORT_AGAIN}")
     return slope, intercept
 
 
@@ -109,9 +111,15 @@ def _are_hu(raw: NDArray[Any], padding: NDArray[np.bool_]) -> bool:
     """Return whether stored values can only be HU: signed, with air, and with less at 1000 where tissue would be."""
     if raw.dtype.kind != "i":
         return False
-    air = np.count_nonzero((raw >= _AIR[0]) & (raw <= _AIR[1]) & ~padding)
+    is_air = (raw >= _AIR[0]) & (raw <= _AIR[1]) & ~padding
     shifted = np.count_nonzero((raw >= _SHIFTED_TISSUE[0]) & (raw <= _SHIFTED_TISSUE[1]))
-    return bool(air >= _MIN_AIR * raw.size and air > shifted)
+    # Many writers fill what is outside of a round field of view with one value, which was not measured.
+    measured = np.count_nonzero(is_air & ~_outside(raw == raw[0, 0], []))
+    if measured >= _MIN_AIR * raw.size:
+        return bool(measured > shifted)
+    # Nothing but one value of air around the body: evidence only where hardly anything is shifted.
+    air = np.count_nonzero(is_air)
+    return bool(air >= _MIN_AIR * raw.size and air > _FEW_SHIFTED * shifted)
 
 
 def _padding_range(ds: Dataset, raw: NDArray[Any], source: str) -> tuple[int, int]:

@@ -21,24 +21,29 @@ _REJECTED = {
     "a maximum or minimum intensity projection": ("MIP", "MAXIP", "MINIP", "MAX IP", "MIN IP", "PROJECTION", "RAYSUM"),
     "a rendering or a screen capture": (
         *("VRT", "SSD", "VOLUME RENDERED", "VOLUME RENDERING", "SURFACE RENDERING"),
-        *("SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "SCREENSHOT"),
+        *("SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "SCREENSHOT", "FUSION"),
     ),
     "a map of a material, density or atomic number": (
         *("MAT SPECIFIC", "MAT FRACTIONAL", "MAT VALUE BASED", "MAT MODIFIED", "EFF ATOMIC NUM", "ELECTRON DENSITY"),
-        *("IODINE", "ZEFF", "Z EFF", "GSI MD"),
+        *("IODINE", "CALCIUM MAP", "URIC ACID", "FRACTION", "ZEFF", "Z EFF", "ZEFFECTIVE", "Z EFFECTIVE", "RHO Z"),
+        "GSI MD",
     ),
     "a perfusion map": (
         *("CBF", "CBV", "RCBF", "RCBV", "MTT", "TTP", "TMAX", "PBV", "PERFUSED BLOOD VOLUME"),
-        *("BLOOD FLOW", "BLOOD VOLUME", "PERMEABILITY"),
+        *("BLOOD FLOW", "BLOOD VOLUME", "FLOW", "PERF MAP", "PERMEABILITY"),
     ),
     "a difference, ratio or deviation of images": (
-        *("SUBTRACTION", "SUBTRACTED", "DIVISION", "MULTIPLICATION", "STD DEVIATION"),
+        *("SUBTRACTION", "SUBTRACTED", "DIFFERENCE", "DIVISION", "MULTIPLICATION", "STD DEVIATION"),
     ),
 }
 # whole values; in an original image they describe how it was acquired
 _REJECTED_IF_DERIVED = {
     "a maximum or minimum intensity projection": ("MAX", "MIN", "MAXIMUM", "MINIMUM"),
     "a perfusion map": ("PERFUSION", "QUANTITY"),
+    "a rendering or a screen capture": ("3D",),
+    # CALCIUM SCORE is a usual image, and so is one whose compression ratio stands there.
+    "a map of a material, density or atomic number": ("CALCIUM",),
+    "a difference, ratio or deviation of images": ("RATIO",),
 }
 # codes of DerivationCodeSequence, coding scheme DCM
 _REJECTED_CODES = {

@@ -7,6 +7,7 @@ phases, or two reconstructions, are not: they interleave, mostly at places that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _SHORTEST = 3
 # relative difference of measured quantities that are equal
 _MEASURED = 0.05
+# between two scans: seconds, and how many times the usual step between slices
+_PAUSE, _PAUSE_STEPS = 2.0, 8
+# with or without its date
+_TIME = re.compile(r"(\d{8})?(\d\d)(\d\d)(\d\d(?:\.\d*)?)(?:[+-]\d{4})?")
 
 
 def phases_of(frames: Sequence[Frame]) -> tuple[list[int], list[str]]:
@@ -33,10 +38,14 @@ def phases_of(frames: Sequence[Frame]) -> tuple[list[int], list[str]]:
     Returns:
         One number per frame, from 0, equal for those of one phase; and the attributes by which the phases differ.
     """
-    places = places_of(frames)
-    if places is None or len(frames) < 2:
+    # A frame without a position lies nowhere: it must not hide the phases of the others.
+    placed = [n for n, frame in enumerate(frames) if frame.position is not None]
+    located = places_of([frames[n] for n in placed]) if len(placed) > 1 else None
+    if located is None:
         return [0] * len(frames), []
-    parts, names = [np.arange(len(frames))], []
+    places = np.zeros(len(frames))
+    places[placed] = located
+    parts, names = [np.array(placed)], []
     for at, attribute in enumerate(PHASES):
         values, found = [frame.phase[at] for frame in frames], len(parts)
         # Each part that was found may hold several phases.
@@ -85,10 +94,13 @@ def _split(attribute: Attribute, values: list[object], places: NDArray[np.float6
         known = next(value for value in values if value is not None)
         values = [known if value is None else value for value in values]
     ranks = _ranks(values, _MEASURED if attribute.measured else 0.0)
-    candidates = [_passes(ranks, places), ranks] if attribute.counts else [ranks]
-    for labels in candidates:
+    # A slice whose number or time is out of order may fill a hole; one of another acquisition may not.
+    candidates = [(ranks, attribute.blocks)]
+    if attribute.counts:
+        candidates = [(_scans(values), False), (_passes(ranks, places), True), *candidates]
+    for labels, holes in candidates:
         # Where nearly every slice has a value of its own, the values number the slices.
-        if 0 < labels.max() < len(labels) / 2 and _interleave(labels, places):
+        if 0 < labels.max() < len(labels) / 2 and _interleave(labels, places, holes):
             return labels
     return None
 
@@ -105,6 +117,23 @@ def _ranks(values: list[object], tolerance: float) -> NDArray[np.intp]:
         near = isinstance(before, float) and isinstance(value, float) and value - before <= tolerance * abs(value)
         rank[value] = rank[before] + (not (tolerance and near))
     return np.array([rank[value] for value in values], np.intp)
+
+
+def _scans(values: list[object]) -> NDArray[np.intp]:
+    """Number the scans by the pauses between their times; all are 0 where values are no times."""
+    found = [_TIME.fullmatch(value) if isinstance(value, str) else None for value in values]
+    times, at = np.unique([_seconds(match) for match in found if match], return_inverse=True)
+    if len(at) < len(values) or len(times) < 2:
+        return np.zeros(len(values), np.intp)
+    steps = np.diff(times)
+    pauses = steps > max(_PAUSE, _PAUSE_STEPS * float(np.median(steps)))
+    return np.asarray(np.cumsum(np.r_[False, pauses])[at])
+
+
+def _seconds(match: re.Match[str]) -> float:
+    """Return a time in seconds that grows with its date, too."""
+    day, hours, minutes, seconds = (float(text or 0) for text in match.groups())
+    return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _passes(ranks: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -137,8 +166,11 @@ def _passes(ranks: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.
     return np.cumsum(cuts)[ranks]
 
 
-def _interleave(labels: NDArray[np.intp], places: NDArray[np.float64]) -> bool:
-    """Return whether a slice of one label lies between neighbors of another one, or at the place of one."""
+def _interleave(labels: NDArray[np.intp], places: NDArray[np.float64], holes: bool) -> bool:
+    """Return whether a slice of one label lies between neighbors of another one, or at the place of one.
+
+    Where ``holes``, neighbors with a wide step between them do not count: a block of other slices may fill it.
+    """
     order = np.argsort(places, kind="stable")
     labels, places = labels[order], places[order]
     if np.any((np.diff(places) < SAME_POSITION_MM) & (np.diff(labels) != 0)):
@@ -146,7 +178,7 @@ def _interleave(labels: NDArray[np.intp], places: NDArray[np.float64]) -> bool:
     for label in range(labels.max() + 1):
         at = np.flatnonzero(labels == label)
         steps = np.diff(places[at])
-        # A wide step is a hole, which a block of other slices may fill.
-        if np.any((np.diff(at) > 1) & (steps <= 1.5 * np.quantile(steps, 0.75) if len(steps) else False)):
+        near = steps <= 1.5 * np.quantile(steps, 0.75) if holes and len(steps) else True
+        if np.any((np.diff(at) > 1) & near):
             return True
     return False

@@ -88,7 +88,7 @@ def read_dicomdir(
 ) -> list[CtSlice]:
     """Read a series that a DICOMDIR refers to as :func:`read_series`; labels are ``image 12 of 80``.
 
-    Missing files are logged; a record that refers outside of the DICOMDIR's folder is an InputError too.
+    A missing file counts as unreadable; a record that refers outside of the DICOMDIR's folder is an InputError too.
     """
     path = Path(path)
     name = label(path, "the file")

@@ -49,6 +49,8 @@ def check_unnamed(headers: Sequence[Header], stated: Stated, name: str) -> tuple
 
 def _doubt(headers: Sequence[Header]) -> str:
     """Return what speaks against one series; "" if nothing does."""
+    if (count := len({header.word for header in headers})) > 1:
+        return f"{count} values that are no UIDs stand in its place"
     frames = [frame for header in headers for frame in header.frames]
     for name in ("AcquisitionNumber", "PixelSpacing"):
         count = len({frame.phase[_NAMES.index(name)] for frame in frames})

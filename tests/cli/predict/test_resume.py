@@ -58,6 +58,26 @@ def test_a_changed_slice_is_computed_again(series: Path, tmp_path: Path, monkeyp
     assert asked.slices == 1
 
 
+def test_notes_are_those_of_this_run(series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same pixels, from files that say more than before."""
+    out, text = tmp_path / "out", f"{TEXT} qwxz"
+
+    def written(**tags: Any) -> list[list[str]]:
+        for file in series.iterdir():
+            ds = pydicom.dcmread(file)
+            ds.update(tags)
+            ds.save_as(file)
+        assert predict(series, "--text", text, "-o", out) == 0
+        return [result["notes"] for result in json.loads((out / "results.json").read_text())["results"]]
+
+    unknown = "words not in this engine's vocabulary: 1"
+    notes = written(ImageType=["DERIVED", "SECONDARY", "MPR"])
+    assert all(len(of_slice) == 2 and of_slice[1] == unknown for of_slice in notes)
+    asked = CountedSlices(monkeypatch)
+    assert written(ImageType=["ORIGINAL", "PRIMARY", "AXIAL"]) == [[unknown]] * SLICES
+    assert asked.slices == 0
+
+
 def test_pictures_of_slices_that_are_gone_are_taken_away(series: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert predict(series, "--text", TEXT, "-o", out) == 0
