@@ -12,7 +12,7 @@ import lsms_rt
 from lsms_rt.atomic import atomic_file
 from lsms_rt.datasets.choose import Rows, record, select_rows
 from lsms_rt.digest import sha256
-from lsms_rt.errors import EngineInvalidError, InputError
+from lsms_rt.errors import EngineInvalidError, InputError, chain_cut
 
 from .candidate import Candidates, open_candidates
 from .options import METHODS, CalibrateOptions
@@ -85,6 +85,7 @@ class Calibration:
         }  # fmt: skip
 
 
+@chain_cut
 def calibrate(
     engine: Path,
     dataset: Path,

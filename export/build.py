@@ -9,6 +9,7 @@ from lsms_rt.atomic import work_folder
 from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest
+from lsms_rt.errors import chain_cut
 
 from . import gate
 from .checkpoint import load_model, weights_digest
@@ -25,6 +26,7 @@ from .verify import HALF_SLICES, verify, verify_in_half
 Say = Callable[[str], None]
 
 
+@chain_cut
 def build_engine(
     options: BuildOptions, output: Path, say: Say = lambda _: None, progress: Progress | None = None
 ) -> Manifest:

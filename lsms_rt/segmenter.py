@@ -69,6 +69,7 @@ class Segmenter:
         MachineError: a subclass says whether a library, driver, GPU or memory is missing.
     """
 
+    @chain_cut
     def __init__(
         self,
         engine: str | PathLike[str],
@@ -184,6 +185,7 @@ class Segmenter:
         sentence = self._sentence(text)
         return self._series(load_series(images, series=series, stated=stated), text, sentence, size)
 
+    @chain_cut
     def prepare_sentence(self, text: str) -> tuple[str, ...]:
         """Encode a sentence before images are read: errors are raised early, and predictions reuse the result.
 
@@ -216,6 +218,7 @@ class Segmenter:
     ) -> None:
         self.close()
 
+    @chain_cut
     def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
         """Segment batches; they are preprocessed lazily, one batch ahead of the GPU."""
         pending: deque[tuple[int, list[Placement], dict[str, float]]] = deque()

@@ -17,7 +17,8 @@ import torch
 
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.datasets.questions import ask, questions
-from lsms_rt.errors import GpuNotFoundError, InputError
+from lsms_rt.datasets.refhl import table_name
+from lsms_rt.errors import GpuNotFoundError, InputError, chain_cut
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
 from lsms_rt.pytorch import open_checkpoint
@@ -58,6 +59,7 @@ class Trained:
     point: dict[str, Any]
 
 
+@chain_cut
 def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     """Train on a data set, or continue a run; Ctrl-C leaves a run that can be resumed.
 
@@ -175,7 +177,7 @@ def _slices(folder: Path, rows: Rows, size: int, new: bool) -> tuple[Slices, Sli
     found = []
     for part in (rows.train, rows.validation):
         place = _folder_of(folder, rows, part)
-        write_dataset_slices(place, rows.table, part, size, f"reading {place.name}")
+        write_dataset_slices(place, table_name(rows.folder), part, size, f"reading {place.name}")
         found.append(read_slices(place))
     return found[0], found[1]
 
