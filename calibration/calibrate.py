@@ -155,7 +155,7 @@ def check_output(output: Path) -> None:
 
 def _begin(output: Path, rows: Rows, options: CalibrateOptions) -> str:
     """Prepare the output folder, and return the digest of the record of the calibration rows."""
-    output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
     # An old recipe must not outlive a run that finds no layers.
     (output / RECIPE).unlink(missing_ok=True)
     slices = {"seed": options.seed, "split": options.split, "rows": record(rows.calibration)}

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -179,7 +180,9 @@ class Segmenter:
             InputError: the images, the sentence or the batch size cannot be used.
         """
         stated = Stated(window=window, orientation=orientation, rescale=rescale, as_one_series=as_one_series)
-        size = self.manifest.max_batch if batch is None else batch
+        size: Any = self.manifest.max_batch if batch is None else batch
+        if not isinstance(size, Integral):
+            raise InputError(f"batch is a {type(size).__name__}; give a number from 1 to {self.manifest.max_batch}")
         if not 1 <= size <= self.manifest.max_batch:
             raise InputError(f"batch is {size}; this engine supports 1 to {self.manifest.max_batch}")
         sentence = self._sentence(text)

@@ -231,8 +231,12 @@ def open_directory(path: str | Path, digest: str | None = None, *, trust_host_co
         trust_host_code: let the engine run code of its own on the CPU, which it may with a ``digest`` anyway.
 
     Raises:
+        InputError: ``digest`` is no text.
         EngineError: a subclass says what is wrong.
     """
+    given: Any = digest
+    if given is not None and not isinstance(given, str):
+        raise InputError(f'the digest is a {type(given).__name__}; give a text, "sha256:HEX"')
     path = Path(path)
     file = path / MANIFEST
     if not os.path.exists(path):

@@ -38,7 +38,7 @@ class Stated:
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            level, width = self.window
+            level, width = _two_numbers("window", self.window)
             if not (np.isfinite(level) and np.isfinite(width) and width > 0):
                 raise InputError(
                     f"window is {level:g}, {width:g}; give level and width in HU, width above 0, e.g. 50 350"
@@ -46,9 +46,18 @@ class Stated:
         if self.orientation not in (None, "axial"):
             raise InputError('orientation is none of "axial"; give "axial", or leave it out')
         if self.rescale is not None:
-            slope, intercept = self.rescale
+            slope, intercept = _two_numbers("rescale", self.rescale)
             if not (np.isfinite(slope) and np.isfinite(intercept) and slope != 0):
                 raise InputError(f"rescale is {slope:g}, {intercept:g}; give slope and intercept, e.g. 1 -1024")
+
+
+def _two_numbers(name: str, value: object) -> tuple[float, float]:
+    try:
+        # A text would be taken letter by letter.
+        first, second = (float(number) for number in value if not isinstance(value, str))  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is a {type(value).__name__}, not two numbers; give two, e.g. (50, 350)") from None
+    return first, second
 
 
 NOTHING = Stated()

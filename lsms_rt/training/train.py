@@ -88,6 +88,8 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
                if recorded is None or not is_complete(_folder_of(folder, rows, part))]  # fmt: skip
     parameters = sum(p.numel() for module in (start.model, heads) for p in module.parameters())
     check_space(folder, sum(map(images_of, missing)), size, parameters)
+    # It holds slices of patients.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     training, held_out = _slices(folder, rows, size, recorded is None)
     remarks = check_answers(rows, *_answers(training, held_out))
     if recorded is None:

@@ -36,6 +36,7 @@ def truth_of(row: Annotation) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nnunet")
     run(sources.write_nnunet(folder / "source", SEEDS), folder / "data")
+    assert (folder / "data").stat().st_mode & 0o077 == 0
     return folder / "data"
 
 

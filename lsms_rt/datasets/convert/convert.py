@@ -82,7 +82,8 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Report:
     report = Report(notes=[*found.notes, *notes], problems=list(found.problems))
     with work_folder(target) as place:
         folder = place / "converted"
-        folder.mkdir()
+        # It holds slices of patients.
+        folder.mkdir(mode=0o700)
         _write_cases(folder, cases[: options.limit], options, report)
         if report.problems and not (options.skip_bad and report.cases):
             raise DatasetError(source_name(source), report.problems, len(cases[: options.limit]), unit="scans")
