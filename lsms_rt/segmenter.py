@@ -180,9 +180,10 @@ class Segmenter:
             InputError: the images, the sentence or the batch size cannot be used.
         """
         stated = Stated(window=window, orientation=orientation, rescale=rescale, as_one_series=as_one_series)
-        size: Any = self.manifest.max_batch if batch is None else batch
-        if not isinstance(size, Integral):
-            raise InputError(f"batch is a {type(size).__name__}; give a number from 1 to {self.manifest.max_batch}")
+        given: Any = batch
+        if given is not None and not isinstance(given, Integral):
+            raise InputError(f"batch is a {type(given).__name__}; give a number from 1 to {self.manifest.max_batch}")
+        size = self.manifest.max_batch if given is None else int(given)
         if not 1 <= size <= self.manifest.max_batch:
             raise InputError(f"batch is {size}; this engine supports 1 to {self.manifest.max_batch}")
         sentence = self._sentence(text)

@@ -56,7 +56,7 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
-        raise ZeroDivisionError("oh\nno")
+        raise ZeroDivisionError("oh\n\x1bno")
 
     monkeypatch.setattr(doctor, "examine", broken)
     refused(capsys, 1, "unexpected ZeroDivisionError: oh no", "doctor")
