@@ -12,7 +12,7 @@ import lsms_rt
 from lsms_rt.atomic import atomic_file
 from lsms_rt.datasets.choose import Rows, record, select_rows
 from lsms_rt.digest import sha256
-from lsms_rt.errors import EngineInvalidError, InputError
+from lsms_rt.errors import EngineInvalidError, InputError, chain_cut
 
 from .candidate import Candidates, open_candidates
 from .options import METHODS, CalibrateOptions
@@ -85,6 +85,7 @@ class Calibration:
         }  # fmt: skip
 
 
+@chain_cut
 def calibrate(
     engine: Path,
     dataset: Path,
@@ -154,7 +155,7 @@ def check_output(output: Path) -> None:
 
 def _begin(output: Path, rows: Rows, options: CalibrateOptions) -> str:
     """Prepare the output folder, and return the digest of the record of the calibration rows."""
-    output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
     # An old recipe must not outlive a run that finds no layers.
     (output / RECIPE).unlink(missing_ok=True)
     slices = {"seed": options.seed, "split": options.split, "rows": record(rows.calibration)}

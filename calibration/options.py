@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lsms_rt.engine.gate import DEFAULT_BUDGET
 from lsms_rt.errors import InputError
 
+MAX_DICE_DROP = DEFAULT_BUDGET
 METHODS = ("minmax", "percentile", "entropy")
 BY = ("layer", "group")
-MAX_DICE_DROP = 0.01
 # Of every bootstrap: the ends of its 95 % interval are then good to about a hundredth of the interval.
 RESAMPLES = 2000
 

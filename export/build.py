@@ -9,6 +9,8 @@ from lsms_rt.atomic import work_folder
 from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest
+from lsms_rt.engine.vocabulary import MAX_INPUT_VALUES
+from lsms_rt.errors import InputError, chain_cut
 
 from . import gate
 from .checkpoint import load_model, weights_digest
@@ -25,6 +27,7 @@ from .verify import HALF_SLICES, verify, verify_in_half
 Say = Callable[[str], None]
 
 
+@chain_cut
 def build_engine(
     options: BuildOptions, output: Path, say: Say = lambda _: None, progress: Progress | None = None
 ) -> Manifest:
@@ -49,6 +52,12 @@ def build_engine(
     check_output(output, options.force, options.report)
     checkpoint = options.checkpoint or demo_checkpoint()
     model = load_model(checkpoint, options.image_size, kernels)
+    values = model.config.image_size**2 * model.config.in_channels
+    if values * options.max_batch > MAX_INPUT_VALUES:
+        raise InputError(
+            f"--max-batch {options.max_batch} at {model.config.image_size}x{model.config.image_size} pixels; give at "
+            f"most {MAX_INPUT_VALUES // values}"
+        )
     recipe = None
     if options.calibration is not None:
         recipe = read_recipe(options.calibration)

@@ -131,9 +131,9 @@ def skipped(options: GateOptions) -> dict[str, Any]:
 
 
 def write_report(path: Path, page: str) -> None:
-    """Write the report; its folder is created if it does not exist."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page)
+    """Write the report, which shows slices, for its owner only; its folder is created if it does not exist."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_text(path, page, private=True)
 
 
 def _refusal(result: GateResult, precision: str, report: Path) -> str:

@@ -24,7 +24,7 @@ _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
+def atomic_file(path: str | os.PathLike[str], *, durable: bool = False, private: bool = False) -> Iterator[Path]:
     """Write a file atomically: yield the path of a temporary file, which becomes ``path`` at the end.
 
     The temporary file lies in the same folder and has the same extension, since libraries choose a format by it.  After
@@ -33,6 +33,7 @@ def atomic_file(path: str | os.PathLike[str], *, durable: bool = False) -> Itera
     Args:
         path: the file to write.  Its folder must exist.
         durable: wait until the file is on the disk, so that it survives a loss of power.
+        private: let only the owner read the file (mode 0600), since it shows patients.
 
     Raises:
         InputError: the file cannot be written there (read-only, no such folder); no file name is in the message.
@@ -43,6 +44,8 @@ def atomic_file(path: str | os.PathLike[str], *, durable: bool = False) -> Itera
         raise InputError("the output has no file name; give one")
     part = part_of(path)
     try:
+        if private:
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield part
         if durable:
             sync(part)
@@ -78,9 +81,9 @@ def sync(path: Path) -> None:
             raise
 
 
-def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = False) -> None:
+def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = False, private: bool = False) -> None:
     """Write ``text`` to ``path`` in UTF-8, atomically; arguments and errors as for :func:`atomic_file`."""
-    with atomic_file(path, durable=durable) as part:
+    with atomic_file(path, durable=durable, private=private) as part:
         part.write_text(text, encoding="utf-8")
 
 

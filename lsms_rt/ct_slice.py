@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, chain_cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,6 +85,7 @@ class CtSlice:
         a = a.T if transposed else a
         return np.ascontiguousarray(a[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1])
 
+    @chain_cut
     def to_input_grid(self, a: NDArray[_T]) -> NDArray[_T]:
         """Turn an array (H, W) from the model's frame into the input's grid; the result is contiguous.
 

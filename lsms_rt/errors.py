@@ -25,10 +25,12 @@ The number is ``exit_code``, the command line's exit status.  The names of versi
 
 from __future__ import annotations
 
+import copyreg
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 # For the callers' imports.
 from .privacy import brief as brief
@@ -43,11 +45,18 @@ class LsmsError(Exception):
     are None unless names are shown; ``logging.exception`` and ``traceback`` then print this error alone.
     """
 
+    # What `chain_cut` took away; it is neither copied nor pickled.
+    __slots__ = ("_cut",)
+    _cut: BaseException | None
     exit_code: int = 1
 
     def __init__(self, message: str) -> None:
         # File names and texts of libraries may hold line breaks, and sequences that a terminal obeys.
         super().__init__(one_line(message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without `__init__`, whose arguments differ from class to class.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self).copy()  # type: ignore[attr-defined]
 
     @property
     def __cause__(self) -> BaseException | None:
@@ -68,33 +77,47 @@ class LsmsError(Exception):
 
 # The descriptors that LsmsError hides.
 _CAUSE, _CONTEXT = (vars(BaseException)[name] for name in ("__cause__", "__context__"))
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def raised_from(error: BaseException) -> BaseException | None:
     """Return what an error was raised from, for code that looks at types and places only: texts may hold names."""
-    found: BaseException | None = vars(error).get("_cut") or _CAUSE.__get__(error) or _CONTEXT.__get__(error)
+    found: BaseException | None = _CAUSE.__get__(error) or _CONTEXT.__get__(error) or getattr(error, "_cut", None)
     return found
 
 
-def chain_cut(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Decorate an entry point that reads patients' files: its errors lose what they were raised from.
+def chain_cut(function: _Function) -> _Function:
+    """Decorate a public function or generator that reads or writes patients' files: its errors lose their causes.
 
     For Python before 3.13, where the interpreter prints an uncaught error without asking for ``__cause__``.
     """
+    if inspect.isgeneratorfunction(function):
 
-    @functools.wraps(function)
-    def cutting(*arguments: _Parameters.args, **keywords: _Parameters.kwargs) -> _Result:
-        try:
-            return function(*arguments, **keywords)
-        except LsmsError as error:
-            if not names_shown():
-                vars(error)["_cut"] = raised_from(error)
-                error.__cause__ = error.__context__ = None
-            raise
+        @functools.wraps(function)
+        def cutting(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return (yield from function(*arguments, **keywords))
+            except LsmsError as error:
+                _cut(error)
+                raise
 
-    return cutting
+    else:
+
+        @functools.wraps(function)
+        def cutting(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return function(*arguments, **keywords)
+            except LsmsError as error:
+                _cut(error)
+                raise
+
+    return cutting  # type: ignore[return-value]
+
+
+def _cut(error: LsmsError) -> None:
+    if not names_shown():
+        error._cut = raised_from(error)
+        error.__cause__ = error.__context__ = None
 
 
 class InputError(LsmsError):

@@ -11,6 +11,7 @@ import numpy as np
 
 from .atomic import atomic_file
 from .ct_slice import CtSlice
+from .errors import chain_cut
 from .postprocess import area_mm2, bbox
 
 UNKNOWN_WORDS = "words not in this engine's vocabulary"
@@ -87,6 +88,7 @@ class Segmentation:
         warnings.warn("Segmentation.slice is now Segmentation.ct", DeprecationWarning, stacklevel=2)
         return self.ct
 
+    @chain_cut
     def to_dict(self, *, include_text: bool = False) -> dict[str, Any]:
         """Return everything but the arrays, in plain types for JSON.
 
@@ -115,6 +117,7 @@ class Segmentation:
             "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
         }
 
+    @chain_cut
     def save_overlay(
         self, path: str | PathLike[str], truth: np.ndarray | None = None, note: str | None = None, *,
         include_text: bool | None = None,
@@ -137,6 +140,7 @@ class Segmentation:
 
         save_overlay(path, self, truth, note, include_text=include_text)
 
+    @chain_cut
     def save_mask(self, path: str | PathLike[str]) -> None:
         """Write the mask as a PNG with values 0 and 255, in the input's grid; InputError if it cannot be written."""
         from PIL import Image

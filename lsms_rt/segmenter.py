@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,7 @@ class Segmenter:
         MachineError: a subclass says whether a library, driver, GPU or memory is missing.
     """
 
+    @chain_cut
     def __init__(
         self,
         engine: str | PathLike[str],
@@ -178,12 +180,16 @@ class Segmenter:
             InputError: the images, the sentence or the batch size cannot be used.
         """
         stated = Stated(window=window, orientation=orientation, rescale=rescale, as_one_series=as_one_series)
-        size = self.manifest.max_batch if batch is None else batch
+        given: Any = batch
+        if given is not None and not isinstance(given, Integral):
+            raise InputError(f"batch is a {type(given).__name__}; give a number from 1 to {self.manifest.max_batch}")
+        size = self.manifest.max_batch if given is None else int(given)
         if not 1 <= size <= self.manifest.max_batch:
             raise InputError(f"batch is {size}; this engine supports 1 to {self.manifest.max_batch}")
         sentence = self._sentence(text)
         return self._series(load_series(images, series=series, stated=stated), text, sentence, size)
 
+    @chain_cut
     def prepare_sentence(self, text: str) -> tuple[str, ...]:
         """Encode a sentence before images are read: errors are raised early, and predictions reuse the result.
 
@@ -216,6 +222,7 @@ class Segmenter:
     ) -> None:
         self.close()
 
+    @chain_cut
     def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
         """Segment batches; they are preprocessed lazily, one batch ahead of the GPU."""
         pending: deque[tuple[int, list[Placement], dict[str, float]]] = deque()

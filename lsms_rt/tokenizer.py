@@ -75,8 +75,11 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "ByteLevel": ("add_prefix_space", "trim_offsets", "use_regex"),
     "Metaspace": ("replacement", "add_prefix_space", "prepend_scheme", "split"),
 }
-# Sequences of them, one inside the other at most.
-_SEQUENCES, _MAX_NESTED = ("normalizers", "pretokenizers"), 4
+# Sequences of them, one inside the other at most; and parts of a file in all.
+_SEQUENCES, _MAX_NESTED, _MAX_PARTS = ("normalizers", "pretokenizers"), 4, 32
+_MODELS, _MAX_ENTRIES = ("WordPiece", "WordLevel", "BPE", "Unigram"), 10**6
+# What puts [CLS] and [SEP] around a sentence, and pieces of a template.
+_PROCESSORS, _MAX_PIECES = ("BertProcessing", "RobertaProcessing", "TemplateProcessing"), 16
 
 
 def _known_parts(values: Any) -> dict[str, Any]:
@@ -85,17 +88,57 @@ def _known_parts(values: Any) -> dict[str, Any]:
         raise ValueError("no object")
     # Not used: a sentence is neither cut nor padded by the library, nor made of tokens.
     unused = dict.fromkeys(("truncation", "padding", "decoder"))
-    kept = {name: values[name] for name in ("version", "added_tokens", "post_processor", "model") if name in values}
-    return kept | unused | {name: _known_part(values.get(name)) for name in ("normalizer", "pre_tokenizer")}
+    kept = {name: values[name] for name in ("version", "added_tokens") if name in values}
+    left = [_MAX_PARTS]
+    parts = {name: _known_part(values.get(name), left) for name in ("normalizer", "pre_tokenizer")}
+    around = {"post_processor": _known_processor(values.get("post_processor")), "model": _known_model(values)}
+    return kept | unused | parts | around
 
 
-def _known_part(part: Any, depth: int = 0) -> Any:
+def _known_model(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the model without its dropout, which would tokenize a sentence differently every time."""
+    model = values.get("model")
+    # Files of older versions do not name their model.
+    if not isinstance(model, dict) or model.get("type", _MODELS[0]) not in _MODELS:
+        raise ValueError(f"its model is none of {', '.join(_MODELS)}")
+    tables = (model.get("vocab"), model.get("merges"), values.get("added_tokens"))
+    if any(isinstance(table, (dict, list)) and len(table) > _MAX_ENTRIES for table in tables):
+        raise ValueError(f"its model has more than {_MAX_ENTRIES} entries")
+    return {name: value for name, value in model.items() if name != "dropout"}
+
+
+def _known_processor(processor: Any) -> Any:
+    if processor is None:
+        return None
+    kind = processor.get("type") if isinstance(processor, dict) else None
+    if kind not in _PROCESSORS:
+        raise ValueError(f"its post_processor is none of {', '.join(_PROCESSORS)}")
+    if kind != "TemplateProcessing":
+        return processor
+    for name in ("single", "pair"):
+        pieces = processor.get(name)
+        if not isinstance(pieces, list) or len(pieces) > _MAX_PIECES:
+            raise ValueError(f"its template has more than {_MAX_PIECES} pieces, or none")
+    tokens = processor.get("special_tokens")
+    ids = [token.get("ids") for token in tokens.values() if isinstance(token, dict)] if isinstance(tokens, dict) else []
+    if len(ids) > _MAX_PIECES or any(not isinstance(each, list) or len(each) > _MAX_PIECES for each in ids):
+        raise ValueError(f"its template has more than {_MAX_PIECES} special tokens")
+    sentences = [piece["Sequence"] for piece in processor["single"] if isinstance(piece, dict) and "Sequence" in piece]
+    if len(sentences) != 1 or not isinstance(sentences[0], dict) or sentences[0].get("id") != "A":
+        raise ValueError("its template does not hold the sentence exactly once")
+    return processor
+
+
+def _known_part(part: Any, left: list[int], depth: int = 0) -> Any:
     if part is None:
         return None
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"it normalizes and splits in more than {_MAX_PARTS} steps")
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "Sequence" and depth < _MAX_NESTED:
         lists = {name: part[name] for name in _SEQUENCES if isinstance(part.get(name), list)}
-        return {"type": kind} | {name: [_known_part(item, depth + 1) for item in lists[name]] for name in lists}
+        return {"type": kind} | {name: [_known_part(item, left, depth + 1) for item in lists[name]] for name in lists}
     if not isinstance(kind, str) or kind not in _PARTS:
         raise ValueError(f"it normalizes or splits by something other than {', '.join(_PARTS)}")
     return {"type": kind} | {name: part[name] for name in _PARTS[kind] if name in part}

@@ -24,6 +24,14 @@ def test_a_text_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no modes")
+def test_a_private_file_is_its_owners_only(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("open to all")
+    write_text(tmp_path / "a.txt", "a name", private=True)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o600
+    assert (tmp_path / "a.txt").read_text() == "a name"
+
+
 def test_a_folder_replaces_another_at_once(tmp_path: Path) -> None:
     target = tmp_path / "new" / "engine"
     for content in ("first", "second"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,3 +296,24 @@ def test_an_eight_bit_picture_needs_a_window(segmenter: Segmenter, tmp_path: Pat
     result = segmenter.predict(tmp_path / "a.png", TEXT, window=(40, 400))
     (other,) = segmenter.predict_series([tmp_path / "a.png"], TEXT, window=(40, 400))
     assert result.hu.mean() == other.hu.mean() == pytest.approx(40, abs=2)
+
+
+@pytest.mark.parametrize(
+    "options", [{"digest": 123}, {"threads": 0}, {"threads": -1}, {"threads": "x"}, {"device": 3}, {"digest": b"x"}]
+)
+def test_wrong_options_are_errors_of_the_input(demo_engine: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        Segmenter(demo_engine, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch": "x"}, {"batch": 1.5}, {"batch": 0}, {"window": "ab"}, {"window": "50"}, {"window": 50},
+     {"window": (1, 2, 3)}, {"window": (None, 2)}, {"rescale": "12"}],
+)  # fmt: skip
+def test_wrong_arguments_are_errors_of_the_input(
+    segmenter: Segmenter, abdomen: np.ndarray, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        segmenter.predict_series([abdomen], "the cyst", **options)
+    assert len(list(segmenter.predict_series([abdomen], "the cyst", batch=np.int64(1), window=[50, 350]))) == 1  # type: ignore[arg-type]

@@ -75,6 +75,58 @@ def test_usual_tokenizers_open(values: dict[str, Any], changes: dict[str, Any]) 
     assert opened(values | changes)("the cyst in the liver").mask.sum() == 7
 
 
+def template(*pieces: Any) -> dict[str, Any]:
+    special = {name: {"id": name, "ids": [number], "tokens": [name]} for name, number in (("[CLS]", 2), ("[SEP]", 3))}
+    return {"type": "TemplateProcessing", "single": list(pieces), "pair": list(pieces), "special_tokens": special}
+
+
+CLS, SEP = ({"SpecialToken": {"id": name, "type_id": 0}} for name in ("[CLS]", "[SEP]"))
+A, B = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+
+
+def test_a_template_of_bert_opens(values: dict[str, Any]) -> None:
+    both = template(CLS, A, SEP) | {"pair": [CLS, A, SEP, B, SEP]}
+    assert opened(values | {"post_processor": both})("the cyst").ids.tolist() == opened(values)("the cyst").ids.tolist()
+    assert opened(values | {"post_processor": None})("the cyst").mask.sum() == 2
+
+
+def nested(count: int) -> dict[str, Any]:
+    return {"type": "Sequence", "normalizers": [{"type": "NFC"}] * count}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"normalizer": nested(40)}, "more than 32 steps"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [nested(8)] * 8}}, "more than 32 steps"),
+        ({"normalizer": nested(20), "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}] * 20}},
+         "more than 32 steps"),
+        ({"post_processor": {"type": "ByteLevel"}}, "post_processor is none of"),
+        ({"post_processor": {"type": "Sequence", "processors": []}}, "post_processor is none of"),
+        ({"post_processor": 3}, "post_processor is none of"),
+        ({"post_processor": template(CLS, *[A] * 1000)}, "more than 16 pieces"),
+        ({"post_processor": template(CLS, A, A, SEP)}, "exactly once"),
+        ({"post_processor": template(CLS, B, SEP)}, "exactly once"),
+        ({"post_processor": template(CLS, SEP)}, "exactly once"),
+        ({"model": {"type": "Other"}}, "model is none of"),
+        ({"model": {"type": ["BPE"]}}, "model is none of"),
+        ({"added_tokens": [{}] * 1_000_001}, "more than 1000000 entries"),
+    ],
+)  # fmt: skip
+def test_what_would_cost_time_or_change_the_sentence_is_refused(
+    values: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(EngineInvalidError, match=said):
+        opened(values | changes)
+
+
+def test_a_sentence_is_never_tokenized_by_chance(values: dict[str, Any]) -> None:
+    vocab = {"[UNK]": 0, "c": 1, "y": 2, "cy": 3}
+    model = {"type": "BPE", "dropout": 0.9, "unk_token": "[UNK]", "vocab": vocab, "merges": ["c y"]}
+    tokenizer = opened(values | {"model": model, "post_processor": None})
+    assert {tuple(tokenizer("cy").ids[0]) for _ in range(20)} == {(3, *[0] * 31)}
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"model": 3}'])
 def test_what_is_no_tokenizer_is_refused(data: bytes) -> None:
     with pytest.raises(EngineInvalidError, match="not a valid tokenizer file"):

@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.atomic import atomic_file
+
 from .judged import Judged
 from .kinds import kind_of
 
@@ -18,11 +20,11 @@ FIGURES = (
 
 
 def save_answers(path: Path, judged: list[Judged], names: bool = True) -> None:
-    """Write a CSV with one line per sentence; what is unknown is empty.
+    """Write a CSV with one line per sentence, for its owner only; what is unknown is empty.
 
     Without ``names``, sentences are called by their lines in the data set's table.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path, private=True) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*(NAMES if names else ("line",)), *FIGURES))
         for one in judged:

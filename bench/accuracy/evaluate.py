@@ -12,6 +12,7 @@ import numpy as np
 from lsms_rt.calibration.bounds import interval_by_case
 from lsms_rt.datasets.questions import Predicts, Question, questions
 from lsms_rt.datasets.refhl import Annotation
+from lsms_rt.errors import chain_cut
 from lsms_rt.postprocess import dice
 
 from .judged import Judged, judge
@@ -75,6 +76,7 @@ class Accuracy:
         return asdict(self)
 
 
+@chain_cut
 def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Judged]]:
     """Predict every sentence, slice by slice.
 

@@ -111,6 +111,7 @@ def _exported(checkpoint: Path, arguments: argparse.Namespace) -> Path:
     # Check the data set and the folder before the expensive steps.
     read_annotations(arguments.dataset)
     check_output(arguments.output)
+    arguments.output.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = [path.read_bytes() for path in sorted(checkpoint.iterdir()) if path.is_file()]
     key = sha256("".join([*map(sha256, files), str(arguments.image_size), __version__]).encode())
     path: Path = arguments.output / f"fp32-{key[:12]}.engine"

@@ -142,7 +142,10 @@ def _print_traceback(error: BaseException, names: bool) -> None:
         traceback.print_exception(error)
         return
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    # Causes may form a circle.
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         status(f"{type(cause).__name__}, at")
         for frame in traceback.extract_tb(cause.__traceback__):
             status(f"  {'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} {frame.name}")
@@ -169,6 +172,6 @@ def _explain(error: Exception, names: bool) -> int:
         name = label(error.filename, "a file") if error.filename else "a file"
         status(f"error: {name}: {error.strerror or type(error).__name__}")
         return ExitCode.MACHINE if error.errno in MACHINE_FAILURES else ExitCode.BAD_INPUT
-    what = f": {' '.join(str(error).split())}" if names else ""
+    what = f": {one_line(error)}" if names else ""
     status(f"error: unexpected {type(error).__name__}{what} (--debug shows where, --names shows the message)")
     return ExitCode.FAILED

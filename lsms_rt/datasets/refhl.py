@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lsms_rt.ct_slice import MAX_SIDE
-from lsms_rt.errors import DatasetError, InputError
+from lsms_rt.errors import DatasetError, InputError, chain_cut
 from lsms_rt.privacy import brief, named, names_shown
 
 ANNOTATIONS = "annotations.csv"
@@ -53,6 +53,7 @@ class Annotation:
     query: str = field(default="", repr=False)
     line: int = 0
 
+    @chain_cut
     def read_mask(self) -> np.ndarray:
         """Read the mask as bool (H, W) in the image's grid.
 
@@ -88,6 +89,7 @@ class Annotation:
         return mask
 
 
+@chain_cut
 def read_annotations(folder: str | Path, split: str | None = None) -> list[Annotation]:
     """Read and check the table of a data set; images and masks are not opened.
 

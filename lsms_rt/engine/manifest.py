@@ -20,16 +20,16 @@ from lsms_rt.errors import (
 )
 
 from .files import read_file
+from .gate import DEFAULT_BUDGET
 from .onnx_file import check_graph
 from .registry import BACKENDS, ONNXRUNTIME
-from .vocabulary import FIELDS, shown
+from .vocabulary import FIELDS, MAX_INPUT_VALUES, shown
+from .vocabulary import MAX_BATCH as MAX_BATCH
 
 # The newest format that this package reads; increased when an older package could not read a directory.
 # Format 2 has the field crop.
 FORMAT = 2
 MANIFEST = "manifest.json"
-# Slices per call of an engine, at most.
-MAX_BATCH = 1024
 REBUILD = "rebuild it: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
 # Of the manifest, of the tokenizer and other tables, and of a graph or plan: ONNX itself ends at 2 GiB.
 MAX_MANIFEST_BYTES, MAX_JSON_BYTES, MAX_FILE_BYTES = 1 << 20, 64 << 20, 2 << 30
@@ -129,8 +129,10 @@ class Manifest:
     def gate_verdict(self) -> str:
         """What the accuracy gate said of the engine.
 
-        "not needed": fp32; "passed"; "passed by its graphs": the plans made of them were not asked; "accepted": it
-        failed, and was written on demand; "skipped"; "no verdict": too few sentences; "none": there was no gate.
+        "not needed": fp32; "passed"; "passed by its graphs": the plans made of them were not asked; "passed a wider
+        budget" than the default; "accepted": it failed, and was written on demand; "skipped"; "no verdict": too few
+        sentences; "incomplete": the record does not say within which budget, or of how many cases; "none": there was
+        no gate.
         """
         gate = self.gate
         if not gate:
@@ -141,6 +143,10 @@ class Manifest:
             return "accepted"
         if not gate.get("passed"):
             return "no verdict"
+        if gate.get("max_dice_drop") is None or not gate.get("cases"):
+            return "incomplete"
+        if gate["max_dice_drop"] > DEFAULT_BUDGET:
+            return "passed a wider budget"
         return "passed by its graphs" if gate.get("of") else "passed"
 
     def to_json(self) -> str:
@@ -225,8 +231,12 @@ def open_directory(path: str | Path, digest: str | None = None, *, trust_host_co
         trust_host_code: let the engine run code of its own on the CPU, which it may with a ``digest`` anyway.
 
     Raises:
+        InputError: ``digest`` is no text.
         EngineError: a subclass says what is wrong.
     """
+    given: Any = digest
+    if given is not None and not isinstance(given, str):
+        raise InputError(f'the digest is a {type(given).__name__}; give a text, "sha256:HEX"')
     path = Path(path)
     file = path / MANIFEST
     if not os.path.exists(path):
@@ -292,3 +302,11 @@ def _check(file: Path, manifest: Manifest) -> None:
         value = getattr(manifest, name)
         if not rule.allows(value):
             raise EngineInvalidError(f"{file}: {name} is {shown(value)}, not {rule.words}; {REBUILD}")
+    size, batch, largest = manifest.image_size, manifest.max_batch, manifest.profile[2]
+    if batch > largest:
+        raise EngineInvalidError(f"{file}: max_batch is {batch}, and the profile ends at {largest}; {REBUILD}")
+    if size**2 * manifest.channels * largest > MAX_INPUT_VALUES:
+        raise EngineInvalidError(
+            f"{file}: {largest} slices of {manifest.channels}x{size}x{size} values are more than {MAX_INPUT_VALUES}; "
+            "rebuild it with a smaller --max-batch"
+        )

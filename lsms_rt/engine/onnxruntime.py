@@ -159,7 +159,29 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
             f"{engine.path / name} has inputs {brief(sorted(inputs), 200)}, not {', '.join(sorted(INPUTS[name]))}; "
             f"rebuild the engine: {engine.manifest.rebuild}"
         )
+    _check_shapes(session, engine, name)
     return session
+
+
+def _check_shapes(session: Any, engine: EngineDirectory, name: str) -> None:
+    """Compare the sizes of a graph's inputs with the manifest's, where the graph states them."""
+    manifest = engine.manifest
+    image = (manifest.channels, manifest.image_size, manifest.image_size)
+    tokens = (manifest.max_tokens,)
+    for value in session.get_inputs():
+        expected = {"image": image, "tokens": tokens, "mask": tokens}.get(value.name)
+        if expected is None:
+            continue
+        # After the batch.  Sizes that are not fixed have names.
+        sizes = value.shape[1:]
+        fits = len(sizes) == len(expected) and all(
+            size == wanted or not isinstance(size, int) for size, wanted in zip(sizes, expected, strict=True)
+        )
+        if not fits:
+            raise EngineInvalidError(
+                f"{engine.path / name}: input {value.name} has shape {brief(value.shape, 100)}, the manifest says "
+                f"{('batch', *expected)}; rebuild the engine: {manifest.rebuild}"
+            )
 
 
 def _load_errors(ort: Any) -> tuple[type[Exception], ...]:

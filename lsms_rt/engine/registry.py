@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lsms_rt.errors import EngineInvalidError, InputError
@@ -135,10 +136,14 @@ def open_backend(
         cuda_graph: whether TensorRT runs plans as CUDA graphs.
 
     Raises:
-        InputError: the backend does not run on ``device``.
+        InputError: the backend does not run on ``device``, or ``threads`` is no number from 1.
         EngineInvalidError: the table has no such backend, or the engine's files cannot be used.
         MachineError: the backend's library or the device is missing.
     """
+    given: Any = threads
+    if given is not None and not (isinstance(given, Integral) and given >= 1):  # type: ignore[operator]
+        shown = given if isinstance(given, Integral) else f"a {type(given).__name__}"
+        raise InputError(f"threads is {shown}; give a number from 1, or None")
     spec = find_backend(engine.manifest.backend, str(engine.path))
     kind, index = parse_device(device)
     if kind is not None and kind not in spec.devices:

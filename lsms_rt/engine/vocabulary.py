@@ -20,8 +20,10 @@ ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
 PRECISIONS = ("fp32", "fp16", "int8")
 # Precision of the layers of an INT8 engine that stay in floating point.
 REST_PRECISIONS = ("fp16", "fp32")
-# Sizes and batches, at most.
+# Sizes, at most.
 LARGEST = 8192
+# Slices per call of an engine, at most, and values of all of their inputs: 1 GiB, 1024 slices of 512x512 pixels.
+MAX_BATCH, MAX_INPUT_VALUES = 1024, 1 << 28
 # Characters of a text, and of one inside of a record, which may quote an error.
 MAX_TEXT, MAX_RECORDED_TEXT = 200, 1000
 # Values in one record, and how deep they are nested.
@@ -83,7 +85,7 @@ def _is_window(value: Any) -> bool:
 def _is_profile(value: Any) -> bool:
     if not (isinstance(value, tuple) and len(value) == 3):
         return False
-    return all(type(batch) is int for batch in value) and 1 <= value[0] <= value[1] <= value[2] <= LARGEST
+    return all(type(batch) is int for batch in value) and 1 <= value[0] <= value[1] <= value[2] <= MAX_BATCH
 
 
 def _is_files(value: Any) -> bool:
@@ -145,12 +147,15 @@ FIELDS = {
     "backend": _like("[a-z][a-z0-9-]{0,39}", "the name of a backend"),
     "backend_version": _VERSION,
     "precision": _one_of(PRECISIONS),
-    "image_size": _whole(32, LARGEST),
+    "image_size": Rule(
+        f"a multiple of 32, up to {LARGEST}",
+        lambda value: type(value) is int and 32 <= value <= LARGEST and value % 32 == 0,
+    ),
     "channels": _whole(1, LARGEST),
     "hu_window": Rule("(lower, upper) in HU", _is_window),
     "orientation": Rule(f'"{ORIENTATION}"', lambda value: value == ORIENTATION),
     "max_tokens": _whole(3, LARGEST),
-    "max_batch": _whole(1, LARGEST),
+    "max_batch": _whole(1, MAX_BATCH),
     "profile": Rule("three batch sizes, in order", _is_profile),
     "threshold": _PROBABILITY,
     "confidence": _PROBABILITY,

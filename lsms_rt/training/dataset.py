@@ -99,7 +99,7 @@ def check_words(rows: Rows, tokenizer: Tokenizer) -> None:
         if known[row.sentence] is not None:
             problems.append(f"line {row.line}: {known[row.sentence]}")
     if problems:
-        raise DatasetError(str(rows.table), problems, len(rows.all))
+        raise DatasetError(table_name(rows.folder), problems, len(rows.all))
 
 
 def check_answers(rows: Rows, meant: dict[str, int], false: dict[str, int]) -> list[str]:
@@ -118,7 +118,9 @@ def check_answers(rows: Rows, meant: dict[str, int], false: dict[str, int]) -> l
     """
     for split in (TRAIN, VALIDATION):
         if not meant[split]:
-            raise InputError(f"{rows.table}: every mask of split {split!r} is empty; add sentences that mean something")
+            raise InputError(
+                f"{table_name(rows.folder)}: every mask of split {split!r} is empty; add sentences that mean something"
+            )
     if false[VALIDATION] >= FEW:
         return []
     if false[VALIDATION]:

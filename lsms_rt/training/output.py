@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt.atomic import write_text
+from lsms_rt.datasets.refhl import table_name
 from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 
@@ -57,7 +58,9 @@ def claim(options: TrainOptions, rows: Rows) -> dict[str, Any] | None:
                 "the options of the first start, or choose a new folder with -o"
             )
     if digest != _digest(rows):
-        raise InputError(f"{rows.table} has changed since {folder} was started; restore it, or choose a new folder")
+        raise InputError(
+            f"{table_name(rows.folder)} has changed since {folder} was started; restore it, or choose a new folder"
+        )
     return recorded
 
 

@@ -22,7 +22,7 @@ from lsms_rt.reading.load import load_slice
 from .slices import MAX_REGIONS, Asked, SliceRecord, Writer, is_complete
 
 
-def write_dataset_slices(folder: Path, table: Path, rows: Sequence[Annotation], size: int, title: str) -> None:
+def write_dataset_slices(folder: Path, table: str, rows: Sequence[Annotation], size: int, title: str) -> None:
     """Read every image and mask of ``rows`` once into ``folder``; a folder that is complete is left as it is.
 
     Args:
@@ -64,7 +64,7 @@ def write_dataset_slices(folder: Path, table: Path, rows: Sequence[Annotation], 
         record = SliceRecord(case=group[0].case_id, name=name, asked=asked, regions=int(index.max()))
         writer.add(record, hu=hu, index=index)
     if problems:
-        raise DatasetError(str(table), problems, len(rows))
+        raise DatasetError(table, problems, len(rows))
     writer.close(complete=False)
 
 

@@ -17,7 +17,8 @@ import torch
 
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.datasets.questions import ask, questions
-from lsms_rt.errors import GpuNotFoundError, InputError
+from lsms_rt.datasets.refhl import table_name
+from lsms_rt.errors import GpuNotFoundError, InputError, chain_cut
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
 from lsms_rt.pytorch import open_checkpoint
@@ -58,6 +59,7 @@ class Trained:
     point: dict[str, Any]
 
 
+@chain_cut
 def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     """Train on a data set, or continue a run; Ctrl-C leaves a run that can be resumed.
 
@@ -86,6 +88,8 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
                if recorded is None or not is_complete(_folder_of(folder, rows, part))]  # fmt: skip
     parameters = sum(p.numel() for module in (start.model, heads) for p in module.parameters())
     check_space(folder, sum(map(images_of, missing)), size, parameters)
+    # It holds slices of patients.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     training, held_out = _slices(folder, rows, size, recorded is None)
     remarks = check_answers(rows, *_answers(training, held_out))
     if recorded is None:
@@ -175,7 +179,7 @@ def _slices(folder: Path, rows: Rows, size: int, new: bool) -> tuple[Slices, Sli
     found = []
     for part in (rows.train, rows.validation):
         place = _folder_of(folder, rows, part)
-        write_dataset_slices(place, rows.table, part, size, f"reading {place.name}")
+        write_dataset_slices(place, table_name(rows.folder), part, size, f"reading {place.name}")
         found.append(read_slices(place))
     return found[0], found[1]
 

@@ -151,6 +151,7 @@ def test_what_the_confidence_rule_hides_is_seen(two_lesions: Path, tmp_path: Pat
     assert accuracy.presence is not None
     assert accuracy.presence.dice_at_silence["95%"] == 1.0
     save_answers(tmp_path / "a.csv", answers)
+    assert (tmp_path / "a.csv").stat().st_mode & 0o077 == 0
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0] == ",".join((*NAMES, *FIGURES))
     assert lines[2].startswith("c,0,metastasis,x,1,0,0.0000,type,,16,0,,0.9000,1.0000,,")

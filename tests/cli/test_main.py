@@ -50,13 +50,15 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     refused(capsys, 2, "annotations.csv", "evaluate", "demo", str(tmp_path))
     refused(capsys, 2, "not empty", "phantom", "-o", str(tmp_path))
     refused(capsys, 2, "exists", "build-engine", "-o", str(tmp_path / "folder"))
+    large = ("--image-size", "1024", "--max-batch", "512")
+    refused(capsys, 2, "give at most 256", "build-engine", *large, "-o", str(tmp_path / "large.engine"))
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
-        raise ZeroDivisionError("oh\nno")
+        raise ZeroDivisionError("oh\n\x1bno")
 
     monkeypatch.setattr(doctor, "examine", broken)
     refused(capsys, 1, "unexpected ZeroDivisionError: oh no", "doctor")

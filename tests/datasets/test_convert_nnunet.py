@@ -36,6 +36,7 @@ def truth_of(row: Annotation) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nnunet")
     run(sources.write_nnunet(folder / "source", SEEDS), folder / "data")
+    assert (folder / "data").stat().st_mode & 0o077 == 0
     return folder / "data"
 
 
@@ -189,10 +190,10 @@ def test_every_bad_case_is_listed_with_its_place(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="^the source: no such folder"):
         run(tmp_path / "nothing", tmp_path / "data")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no dataset.json"):
+    with pytest.raises(InputError, match="^the source: no dataset.json"):
         run(tmp_path / "empty", tmp_path / "data")
     source = sources.write_nnunet(tmp_path / "source", [11])
     (tmp_path / "full").mkdir()

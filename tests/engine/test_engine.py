@@ -152,3 +152,10 @@ def test_a_batch_answers_as_its_slices_do(demo_engine: Path) -> None:
     backend.close()
     with pytest.raises(EngineInvalidError, match="closed"):
         backend.segment(images, text)
+
+
+@pytest.mark.parametrize("changes", [{"image_size": 512}, {"max_tokens": 16}, {"channels": 3}])
+def test_a_manifest_that_does_not_fit_its_graphs_is_refused(copy: Path, changes: dict[str, int]) -> None:
+    edit(copy, **changes)
+    with pytest.raises(EngineInvalidError, match="has shape .* the manifest says"):
+        Segmenter(copy)

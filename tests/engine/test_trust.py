@@ -57,7 +57,7 @@ def test_other_plans_need_no_trust_and_never_get_it(tmp_path: Path, demo_engine:
 
 # ------------------------------------------------------------------------------------------- the gate's verdict
 
-BASE = {"passed": True, "failures": [], "unjudged": None, "accepted": False}
+BASE = {"passed": True, "failures": [], "unjudged": None, "accepted": False, "max_dice_drop": 0.01, "cases": 8}
 VERDICTS = [
     ("fp32", {}, "not needed", None),
     ("int8", BASE, "passed", None),
@@ -65,6 +65,9 @@ VERDICTS = [
     ("fp16", BASE | {"passed": False, "failures": ["mean Dice fell"], "accepted": True}, "accepted", "failed its"),
     ("fp16", {"passed": False, "skipped": True, "accepted": False}, "skipped", "without an accuracy gate"),
     ("fp16", BASE | {"passed": False, "unjudged": "too few"}, "no verdict", "was not judged"),
+    ("int8", BASE | {"max_dice_drop": 0.2}, "passed a wider budget", "wider budget than the default"),
+    ("int8", {"passed": True, "failures": []}, "incomplete", "lacks its budget or its cases"),
+    ("int8", BASE | {"cases": 0}, "incomplete", "lacks its budget or its cases"),
     ("int8", {}, "none", "no record of an accuracy gate"),
     # Whoever writes "passed" beside failures did not pass.
     ("int8", BASE | {"failures": ["mean Dice fell"]}, "accepted", "failed its"),

@@ -51,6 +51,8 @@ def test_refusals_are_counted(tmp_path: Path) -> None:
     for count in (1, 2):
         write_report(report, "<html></html>\n" + REFUSALS.format(earlier_refusals(report) + 1))
         assert earlier_refusals(report) == count
+    # It shows slices of patients.
+    assert [path.stat().st_mode & 0o077 for path in (report, report.parent)] == [0, 0]
     # The report of an engine that passed, or of an older version.
     report.write_text("<html></html>")
     assert earlier_refusals(report) == 0

@@ -32,7 +32,7 @@ ARROWS = {
     "reading": {"ct_slice", "errors", "privacy"},
     "writing": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "engine": {"atomic", "body", "digest", "errors", "machine"},
-    "segmentation": {"atomic", "ct_slice", "postprocess", "writing"},
+    "segmentation": {"atomic", "ct_slice", "errors", "postprocess", "writing"},
     "segmenter": {
         "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "tokenizer",
     },

@@ -114,6 +114,17 @@ def test_an_uncaught_error_tells_nothing(file: Path) -> None:
     assert hidden(done.stderr), done.stderr
 
 
+def test_an_output_that_cannot_be_written_tells_nothing(file: Path) -> None:
+    """Also where it is written: the path is the error's context."""
+    script = (
+        "import sys, lsms_rt; s = lsms_rt.Segmenter(lsms_rt.demo_engine())\n"
+        "s.predict(sys.argv[1], 'the cyst').save_mask(sys.argv[1] + '/none/mask.png')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "InputError" in done.stderr
+    assert hidden(done.stderr), done.stderr
+
+
 def test_no_repr_tells_whose_it_is(file: Path, tmp_path: Path) -> None:
     ct = load_slice(file)
     header = header_of(FileSource(file, "the file"))
@@ -184,6 +195,7 @@ def test_evaluate_tells_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str
 COMMANDS = (
     ("evaluate", "demo", "DATA"),
     ("calibrate", "demo", "DATA", "-o", "OUT"),
+    ("train", "DATA", "-o", "OUT", "--epochs", "1"),
     ("build-engine", "--precision", "fp16", "--dataset", "DATA", "--split", "val", "-o", "OUT.engine"),
 )
 

@@ -55,6 +55,8 @@ def trained(data: Path) -> tuple[TrainOptions, list[str]]:
 def test_a_data_set_becomes_a_checkpoint(trained: tuple[TrainOptions, list[str]]) -> None:
     options, said = trained
     names = {path.name for path in options.output.iterdir()}
+    # It holds slices of patients.
+    assert options.output.stat().st_mode & 0o077 == 0
     assert names == FILES | {"best", "run.json", LOG, STATE, "slices"}
     model = LSMS.from_pretrained(options.output)
     assert (model.config.image_size, model.config.crop, model.config.presence) == (64, "body", True)

@@ -15,7 +15,8 @@ import numpy as np
 from lsms_rt.atomic import move_folder, work_folder
 from lsms_rt.datasets.phantom.sheet import WINDOW, write_contact_sheet
 from lsms_rt.datasets.refhl import ANNOTATIONS
-from lsms_rt.errors import DatasetError, InputError
+from lsms_rt.errors import DatasetError, InputError, chain_cut
+from lsms_rt.privacy import label
 
 from .card import card, facts_of
 from .choose import choose_slices
@@ -24,7 +25,7 @@ from .lesions import lesions_of
 from .license import source_text
 from .made import grammar_of, sentences_of
 from .options import ConvertOptions
-from .source import Source, SourceCase, Volume
+from .source import Source, SourceCase, Volume, source_name
 from .splits import assign_splits, missing_splits
 from .write import write_image, write_rows, write_table
 
@@ -62,6 +63,7 @@ class Report:
         return sum(line["mask"].endswith("_none.png") for line in self.lines)
 
 
+@chain_cut
 def convert(source: Path, target: Path, options: ConvertOptions) -> Report:
     """Convert the folder ``source`` and write the data set ``target``, which must be new or empty.
 
@@ -71,21 +73,24 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Report:
         MissingDependencyError: a package is missing that reads the source.
     """
     if not source.is_dir():
-        raise InputError(f"{source}: no such folder; give the folder of the source data set")
+        raise InputError(f"{source_name(source)}: no such folder; give the folder of the source data set")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} exists and is not empty; give a new folder with -o")
+        raise InputError(f"{label(target, 'the output')} exists and is not empty; give a new folder with -o")
     found: Source = importlib.import_module(f".{READERS[options.kind]}", __package__).find_cases(source, options)
     _check_names(found.cases)
     cases, notes = assign_splits(found.cases, options.seed)
     report = Report(notes=[*found.notes, *notes], problems=list(found.problems))
     with work_folder(target) as place:
         folder = place / "converted"
-        folder.mkdir()
+        # It holds slices of patients.
+        folder.mkdir(mode=0o700)
         _write_cases(folder, cases[: options.limit], options, report)
         if report.problems and not (options.skip_bad and report.cases):
-            raise DatasetError(str(source), report.problems, len(cases[: options.limit]), unit="scans")
+            raise DatasetError(source_name(source), report.problems, len(cases[: options.limit]), unit="scans")
         if not report.lines:
-            raise InputError(f"{source}: no slice of {report.cases} scans can be used ({_reasons(report.unused)})")
+            raise InputError(
+                f"{source_name(source)}: no slice of {report.cases} scans can be used ({_reasons(report.unused)})"
+            )
         report.notes += [
             f"no scan is in split {name!r}; convert more scans, or choose another --seed"
             for name in missing_splits(report.splits)

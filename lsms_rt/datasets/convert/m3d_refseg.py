@@ -20,7 +20,7 @@ from .findings import read_json, sentences_by_number
 from .license import citation_file, license_file
 from .nifti import read_image, read_labels
 from .options import ConvertOptions
-from .source import Finding, Source, SourceCase, Volume
+from .source import Finding, Source, SourceCase, Volume, source_name
 
 INNER = "M3D_RefSeg"
 FILES = ("ct.nii.gz", "mask.nii.gz", "text.json")
@@ -37,7 +37,7 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
     if not scans:
         npy = any(path.name == "ct.npy" for path in root.glob("*/ct.npy"))
         why = "it has been prepared as .npy, without HU and spacing" if npy else f"no folder has {', '.join(FILES)}"
-        raise InputError(f"{folder}: {why}; give the folder of the unpacked M3D_RefSeg.zip")
+        raise InputError(f"{source_name(folder)}: {why}; give the folder of the unpacked M3D_RefSeg.zip")
     splits, notes = _official_splits({folder, root})
     cases: list[SourceCase] = []
     problems: list[str] = []
@@ -61,7 +61,7 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
             )
         )
     if not cases:
-        raise InputError(f"{folder}: none of {len(scans)} scans has a readable text.json ({problems[0]})")
+        raise InputError(f"{source_name(folder)}: none of {len(scans)} scans has a readable text.json ({problems[0]})")
     return Source(
         cases=cases,
         license=license_file(folder),

@@ -21,7 +21,7 @@ from .labels import LESION, LOBE, ORGAN, UNLABELED, Role, need_lesions, role_of
 from .license import citation_file, license_file, stated
 from .nifti import read_image, read_labels
 from .options import ConvertOptions
-from .source import LesionMask, Source, SourceCase, Volume
+from .source import LesionMask, Source, SourceCase, Volume, source_name
 
 ENDINGS = (".nii.gz", ".nii")
 # Values of a label, in the order of dataset.json, and what it is taken for.
@@ -82,13 +82,15 @@ def _read(folder: Path, images: str, label_path: Path, channel: int, labels: Lab
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "dataset.json"
     if not path.is_file() or not (folder / "labelsTr").is_dir():
-        raise InputError(f"{folder}: no dataset.json or no labelsTr; give the folder of one task, e.g. Task03_Liver")
+        raise InputError(
+            f"{source_name(folder)}: no dataset.json or no labelsTr; give the folder of one task, e.g. Task03_Liver"
+        )
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); get it again from the source") from error
+        raise InputError(f"{path.name}: not JSON ({error}); get it again from the source") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("labels"), dict):
-        raise InputError(f"{path}: no 'labels' table; it maps names to numbers, or numbers to names")
+        raise InputError(f"{path.name}: no 'labels' table; it maps names to numbers, or numbers to names")
     return facts
 
 

@@ -23,7 +23,7 @@ from .findings import read_json, sentences_by_number
 from .license import citation_file, license_file
 from .nifti import on_image_grid, read_image
 from .options import ConvertOptions
-from .source import Finding, Source, SourceCase, Volume
+from .source import Finding, Source, SourceCase, Volume, source_name
 
 TABLES = ("dataset.json", "MICCAI_challenge_dataset.json")
 SPLITS = ("train", "val", "test")
@@ -40,7 +40,9 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
     """
     table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
     if table is None or not (folder / MASKS).is_dir():
-        raise InputError(f"{folder}: no {' or '.join(TABLES)}, or no folder {MASKS}; give the folder of ReXGroundingCT")
+        raise InputError(
+            f"{source_name(folder)}: no {' or '.join(TABLES)}, or no folder {MASKS}; give the folder of ReXGroundingCT"
+        )
     facts = read_json(table, table.name)
     if not isinstance(facts, dict) or not any(isinstance(facts.get(split), list) for split in SPLITS):
         raise InputError(f"{table.name}: expected lists 'train', 'val', 'test'; get it again from the source")
@@ -62,7 +64,7 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
                 cases.append(_case(folder, name, images[name], sentences, split))
     if not cases:
         why = f"{absent['CT']} scans have no CT there, {absent['masks']} no masks, {len(problems)} entries are wrong"
-        raise InputError(f"{folder}: {why}; put CTs of CT-RATE below it, with their names")
+        raise InputError(f"{source_name(folder)}: {why}; put CTs of CT-RATE below it, with their names")
     return Source(
         cases=sorted(cases, key=lambda case: case.case_id),
         license=license_file(folder),

@@ -23,7 +23,7 @@ from .nifti import check_hu
 from .options import ConvertOptions
 from .seg_frames import Segment, masks_of, segments_of
 from .seg_index import Index, Series, add_file, images_of, referenced_series, series_of, sources_of
-from .source import LesionMask, Source, SourceCase, Volume
+from .source import LesionMask, Source, SourceCase, Volume, source_name
 
 
 def find_cases(folder: Path, options: ConvertOptions) -> Source:
@@ -37,7 +37,7 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
         add_file(index, source)
     if not index.series or not index.segmentations:
         counts = f"{len(index.series)} CT series and {len(index.segmentations)} DICOM Segmentations"
-        raise InputError(f"{folder}: {counts}; give a folder with both, subfolders are searched")
+        raise InputError(f"{source_name(folder)}: {counts}; give a folder with both, subfolders are searched")
     skipped = 0
     for source, ds in index.segmentations:
         uids = series_of(index, ds)
@@ -57,7 +57,7 @@ def find_cases(folder: Path, options: ConvertOptions) -> Source:
     if skipped:
         notes.append(f"{skipped} Segmentations of other modalities are not used")
     if not used:
-        raise InputError(f"{folder}: no Segmentation belongs to a CT series there ({index.problems[0]})")
+        raise InputError(f"{source_name(folder)}: no Segmentation belongs to a CT series there ({index.problems[0]})")
     return Source(
         cases=[
             SourceCase(case_id=name, patient=used[uid].patient, read=partial(_read, used[uid], name, options))

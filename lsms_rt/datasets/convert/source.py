@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice
+from lsms_rt.privacy import label
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +99,8 @@ class Source:
     notes: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+
+def source_name(folder: Path) -> str:
+    """Return how messages call the folder of a source: by its name if names are shown."""
+    return label(folder, "the source")
