@@ -22,7 +22,7 @@ from lsms_rt.datasets.refhl import Annotation
 from .records import GATE, Record, add_output_options, put, record_of
 from .tables import gate_table
 
-# Lesions that the reference finds, of them a case.
+# Lesions that the reference finds, of them a case.  The gate's default of 500 sentences of a phantom holds 297.
 LESIONS, PER_CASE = (100, 200, 300, 400), 3
 LOST = (0, 1, 2, 5, 10, 20)
 # Standard deviation of an answer's change of Dice; that of the demo weights in INT8 is 0.07, in fp16 0.0004.
@@ -64,7 +64,7 @@ def answers(lesions: int, lost: int, noise: float, rng: np.random.Generator) -> 
     # Dice ends at 1, so the gain is a part of what each answer lacks.
     engine[kept] += (1 - engine[kept]) * min(1.0, reference[missed].sum() / (1 - engine[kept]).sum())
     cases = max(MIN_CASES, lesions // PER_CASE)
-    rows = [Annotation(f"{i % cases}", "", Path(), Path(), "", "", "", line=i) for i in range(lesions)]
+    rows = [Annotation(f"{i % cases}", "", Path(), Path(f"{i}"), "", "", "", line=i) for i in range(lesions)]
 
     def made(values: np.ndarray) -> list[Answer]:
         return [Answer(row, float(d), d > 0, True, 20.0, 1, None) for row, d in zip(rows, values, strict=True)]

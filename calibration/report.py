@@ -11,7 +11,7 @@ from typing import Any
 
 from .gate import GateData, GateResult
 from .pictures import agreement_picture, worst_picture
-from .policy import FALSE_POSITIVES, MISSED, SMALL_MISSED, allowed
+from .policy import FALSE_POSITIVES, MIN_SMALL, MIN_SMALL_MISSED, MISSED, SMALL_MISSED, allowed
 from .statistics import SMALL_MM, Comparison, FoundLesions, Pairs, new_false_positives, newly_missed
 
 NUMBER = re.compile(r"[+-]?[\d.]+( |%|$)")
@@ -51,8 +51,9 @@ def gate_report(
         _verdict(result, accepted),
         _table([("property", "value")], [(name, str(value)) for name, value in engine.items()]),
         "<h2>Data</h2>",
-        f"<p>{escape(data.description)}: {comparison.sentences} sentences of {comparison.cases} cases. None of their "
-        f"slices was used for calibration. SHA-256 of the rows:  <code>{data.digest[:16]}</code>.</p>",
+        f"<p>{escape(data.description)}: {comparison.sentences} sentences of {comparison.cases} cases, "
+        f"{comparison.positive_cases} of them with positive sentences. None of their slices was used for calibration. "
+        f"SHA-256 of the rows: <code>{data.digest[:16]}</code>.</p>",
         "<h2>Figures</h2>",
         _figures(comparison, max_dice_drop),
         "<h2>Agreement with the reference</h2>",
@@ -61,7 +62,7 @@ def gate_report(
         "<h2>Answers that lost most Dice</h2>",
         _picture(worst_picture(result.worst, data.names_shown)) if result.worst else "<p>No answer lost any Dice.</p>",
         _rows(
-            "Newly missed lesions: the engine's mask is empty, or Dice less than half the reference's",
+            "Sentences for which lesions are newly missed: an empty mask, or Dice less than half the reference's",
             newly_missed(result.answers),
             data.names_shown,
         ),
@@ -126,7 +127,9 @@ def _figures(comparison: Comparison, max_dice_drop: float) -> str:
         rows.append(("missed: positive sentences with an empty mask", f"{missed[0]:.1%}", f"{missed[1]:.1%}", "", ""))
     note = (
         "<p>A loss is allowed only if the data exclude a greater one: the end of the interval, or the one-sided 95 % "
-        "upper bound (Clopper-Pearson), is judged. p is of McNemar's exact test.</p>"
+        f"upper bound (Clopper-Pearson), is judged; of fewer than {MIN_SMALL} small lesions, the share that is newly "
+        f"missed, from {MIN_SMALL_MISSED} on. A lesion is one true mask in one image, however many sentences ask for "
+        "it; every negative sentence counts. p is of McNemar's exact test.</p>"
     )
     return _table([("figure", "reference", "engine", "change", "allowed")], rows) + note
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ SMALL_MM = 10.0
 # A lesion is found if Dice is at least this.
 FOUND_DICE = 0.1
 # (reference, engine)
-Pairs = Sequence[tuple[Answer, Answer]]
+Pair = tuple[Answer, Answer]
+Pairs = Sequence[Pair]
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ class Dice:
 class FoundLesions:
     """Lesions that only one of reference and engine finds.
 
+    A lesion is what positive sentences mean: one image and one true mask, however many sentences ask for it.  Those are
+    not independent, so they count once.
+
     Attributes:
-        n: positive sentences for which the reference finds the lesion: Dice is at least FOUND_DICE.
-        newly_missed: those of them for which the engine's mask is empty or its Dice less than half the reference's.
-        newly_found: positive sentences for which it is the other way round.
+        n: lesions that the reference finds, for any of their sentences: Dice is at least FOUND_DICE.
+        newly_missed: those of them for which, for any sentence that the reference finds them for, the engine's mask is
+            empty or its Dice less than half the reference's.
+        newly_found: lesions for which it is the other way round.
         bound: one-sided 95 % upper bound (Clopper-Pearson) of the share of found lesions that is newly missed.
         p: McNemar's exact test of newly missed against newly found lesions.
     """
@@ -64,7 +69,7 @@ class FoundLesions:
 
 @dataclass(frozen=True)
 class EmptyMasks:
-    """How many of ``n`` negative sentences get an empty mask.
+    """How many of ``n`` negative sentences get an empty mask.  Each sentence is a question of its own.
 
     Attributes:
         n: number of negative sentences.
@@ -114,9 +119,11 @@ class Comparison:
 
     Attributes:
         cases: number of cases.
+        positive_cases: number of cases with a positive sentence.
         sentences: number of sentences.
         dice: mean Dice over the positive sentences; None if there are none.
-        dice_drop_interval: 95 % bootstrap interval of the mean Dice drop over cases; None for fewer than two cases.
+        dice_drop_interval: 95 % bootstrap interval of the mean Dice drop over cases; None for fewer than two
+            positive cases.
         small: mean Dice over lesions below SMALL_MM; None if there are none.
         found: lesions that the reference finds, and those of them that the engine misses.
         small_found: the same for lesions below SMALL_MM.
@@ -124,10 +131,11 @@ class Comparison:
         area: agreement of areas; None if fewer than two are known.
         missed_reference: share of positive sentences for which the reference's mask is empty.
         missed_engine: the same for the engine's.
-        without_spacing: number of positive sentences whose image has no pixel spacing, so the lesion's size is unknown.
+        without_spacing: number of lesions whose image has no pixel spacing, so their size is unknown.
     """
 
     cases: int
+    positive_cases: int
     sentences: int
     dice: Dice | None
     dice_drop_interval: tuple[float, float] | None
@@ -161,6 +169,7 @@ def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Co
     small = [(a, b) for a, b in positive if a.diameter_mm is not None and a.diameter_mm < SMALL_MM]
     return Comparison(
         cases=len({a.row.case_id for a in reference}),
+        positive_cases=len({a.row.case_id for a, _ in positive}),
         sentences=len(pairs),
         dice=_dice(positive),
         dice_drop_interval=_interval(positive),
@@ -171,16 +180,19 @@ def compare_answers(reference: Sequence[Answer], engine: Sequence[Answer]) -> Co
         area=_area(pairs),
         missed_reference=_mean([not a.predicted_nonempty for a, _ in positive]),
         missed_engine=_mean([not b.predicted_nonempty for _, b in positive]),
-        without_spacing=sum(a.diameter_mm is None for a, _ in positive),
+        without_spacing=_lesions(a for a, _ in positive if a.diameter_mm is None),
     )
 
 
-def newly_missed(pairs: Pairs) -> list[tuple[Answer, Answer]]:
-    """Select the positive sentences for which the reference finds the lesion, and the engine loses it."""
+def newly_missed(pairs: Pairs) -> list[Pair]:
+    """Select the positive sentences for which the reference finds the lesion, and the engine loses it.
+
+    Several may be about one lesion.
+    """
     return [(a, b) for a, b in pairs if a.target_nonempty and _loses(a, b)]
 
 
-def new_false_positives(pairs: Pairs) -> list[tuple[Answer, Answer]]:
+def new_false_positives(pairs: Pairs) -> list[Pair]:
     """Select the negative sentences for which only the engine predicts a mask."""
     return [(a, b) for a, b in pairs if not a.target_nonempty and b.predicted_nonempty and not a.predicted_nonempty]
 
@@ -202,10 +214,15 @@ def _dice(pairs: Pairs) -> Dice | None:
 
 def _found(positive: Pairs) -> FoundLesions:
     return FoundLesions(
-        n=sum(a.dice >= FOUND_DICE for a, _ in positive),
-        newly_missed=len(newly_missed(positive)),
-        newly_found=sum(_loses(b, a) for a, b in positive),
+        n=_lesions(a for a, _ in positive if a.dice >= FOUND_DICE),
+        newly_missed=_lesions(a for a, b in positive if _loses(a, b)),
+        newly_found=_lesions(a for a, b in positive if _loses(b, a)),
     )
+
+
+def _lesions(answers: Iterable[Answer]) -> int:
+    """Count the lesions that answers are about."""
+    return len({(a.row.image, a.truth_digest or a.row.mask) for a in answers})
 
 
 def _loses(a: Answer, b: Answer) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lsms_rt.atomic import write_text
 from lsms_rt.calibration.gate import GateData, GateResult, gate_data, run_gate
+from lsms_rt.calibration.policy import only_bounds_exceeded
 from lsms_rt.calibration.recipe import Recipe
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.digest import sha256
@@ -101,7 +102,7 @@ def run(
     page = gate_report(facts, data, result, options.max_dice_drop, accepted)
     if fails and not accepted:
         write_report(refused_report, page + REFUSALS.format(earlier + 1))
-        raise AccuracyGateError(_refusal(result, manifest.precision, refused_report))
+        raise AccuracyGateError(_refusal(result, manifest.precision, options.max_dice_drop, refused_report))
     record = result.to_dict() | {
         "accepted": accepted,
         "earlier_refusals": earlier,
@@ -136,13 +137,16 @@ def write_report(path: Path, page: str) -> None:
     write_text(path, page, private=True)
 
 
-def _refusal(result: GateResult, precision: str, report: Path) -> str:
+def _refusal(result: GateResult, precision: str, max_dice_drop: float, report: Path) -> str:
     if not result.failures:
         return (
             f"the accuracy gate has not enough data to judge this INT8 engine: {result.unjudged}. Report: {report}. "
             "Add --accept to write the engine anyway (recorded in the manifest)"
         )
     fix = "calibrate again with a smaller --max-dice-drop" if precision == "int8" else "use --precision fp32"
+    if only_bounds_exceeded(result.comparison, max_dice_drop):
+        more = "ask more sentences (--gate-sentences) or more cases, as the measured loss is within the budget"
+        fix = f"{more}; or {fix}"
     return (
         f"the accuracy gate rejected this {precision} engine: {'; '.join(result.failures)}. Report: {report}. To fix "
         f"it, {fix}; or add --accept to write the engine anyway (recorded in the manifest)"

@@ -124,7 +124,8 @@ class BuildOptions:
         calibration: folder written by ``lsms-rt calibrate``; for INT8 only, and required there.
         rest: precision of the layers of an INT8 engine that are not INT8, one of ``REST_PRECISIONS``.
         gate: options of the accuracy gate.
-        report: HTML file for the gate's report; None for ``NAME.report.html`` beside the engine.
+        report: HTML file for the gate's report; None for ``NAME.report.html`` beside the engine.  That of a refused
+            engine is named ``.refused.html`` in place of ``.html`` or ``.report.html``.
 
     Raises:
         InputError: the values contradict each other or are out of range.
@@ -219,5 +220,8 @@ class BuildOptions:
 
     def report_path(self, output: Path, refused: bool = False) -> Path:
         """Return the file of the gate's report; that of a refused engine does not replace an existing engine's."""
+        if self.report and not refused:
+            return self.report
         kind = "refused" if refused else "report"
-        return self.report or output.with_name(f"{output.name.removesuffix('.engine')}.{kind}.html")
+        name = self.report.name.removesuffix(".html") if self.report else output.name.removesuffix(".engine")
+        return (self.report or output).with_name(f"{name}.{kind}.html")

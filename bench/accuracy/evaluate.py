@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.calibration.bounds import interval_by_case
-from lsms_rt.datasets.questions import Predicts, Question, questions
+from lsms_rt.datasets.questions import Predicts, Question, errors_of, questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import chain_cut
 from lsms_rt.postprocess import dice
@@ -88,7 +88,8 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
         The means, and one judged answer per sentence.
 
     Raises:
-        InputError: a mask has another grid than its slice.
+        InputError: a mask has another grid than its slice, or the model rejects an image or a sentence; the message
+            names the row's line.
     """
     from tqdm import tqdm
 
@@ -102,7 +103,8 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
             regions = np.logical_or.reduce([question.truth for question in asked])
             masks = []
             for question in asked:
-                result = model.predict(question.ct, question.row.sentence)
+                with errors_of(question.row):
+                    result = model.predict(question.ct, question.row.sentence)
                 judged.append(judge(question, result, regions, threshold))
                 masks.append(result.mask)
                 bar.update()

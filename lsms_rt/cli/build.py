@@ -139,7 +139,10 @@ def _add_gate(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     add_max_dice_drop(group, defaults.max_dice_drop)
     group.add_argument("--accept", action="store_true", help="write a rejected engine anyway; its manifest records it")
-    group.add_argument("--report", type=Path, metavar="FILE", help="HTML report to write (default: NAME.report.html)")
+    group.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="HTML report to write (default: NAME.report.html); that of a refused engine ends in .refused.html",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:

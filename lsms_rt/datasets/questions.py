@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice
-from lsms_rt.errors import DatasetError, InputError
+from lsms_rt.digest import sha256
+from lsms_rt.errors import DatasetError, InputError, one_line
 from lsms_rt.postprocess import area_mm2, dice
 from lsms_rt.privacy import named
 from lsms_rt.reading.load import load_slice
@@ -35,6 +37,11 @@ class Question:
         area = area_mm2(self.truth, self.ct.spacing_mm)
         return None if area is None else disc_diameter(area)
 
+    @property
+    def truth_digest(self) -> str:
+        """SHA-256 of the true mask: wordings of one meaning share it, whatever their mask files are called."""
+        return sha256(np.packbits(self.truth).tobytes())
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -48,6 +55,7 @@ class Answer:
         diameter_mm: diameter of a disc of the true mask's area; None if the pixel spacing is unknown.
         pixels: number of pixels of the predicted mask.
         area_mm2: area of the predicted mask; None if the pixel spacing is unknown.
+        truth_digest: SHA-256 of the true mask; "" if it is not known.
     """
 
     row: Annotation
@@ -57,6 +65,7 @@ class Answer:
     diameter_mm: float | None
     pixels: int
     area_mm2: float | None
+    truth_digest: str = field(default="", repr=False)
 
 
 class Predicts(Protocol):
@@ -86,7 +95,8 @@ def questions(rows: Iterable[Annotation]) -> Iterator[Question]:
     for row in rows:
         by_image.setdefault(row.image, []).append(row)
     for image, group in by_image.items():
-        ct = load_slice(image)
+        with errors_of(group[0]):
+            ct = load_slice(image)
         shape = ct.to_input_grid(ct.hu).shape
         for row in group:
             yield Question(row, ct, mask_in_grid(row, shape))
@@ -130,11 +140,15 @@ def ask(
 
     Yields:
         question, answer, and the predicted mask, bool (H, W) in the slice's input grid.
+
+    Raises:
+        InputError: the model rejects an image or a sentence; the message names the row's line.
     """
     from tqdm import tqdm
 
     for question in tqdm(asked, desc=title, total=count, unit="sentence", disable=None if title else True, leave=False):
-        mask = model.predict(question.ct, question.row.sentence).mask
+        with errors_of(question.row):
+            mask = model.predict(question.ct, question.row.sentence).mask
         yield question, answer_of(question, mask), mask
 
 
@@ -148,7 +162,18 @@ def answer_of(question: Question, mask: NDArray[np.bool_]) -> Answer:
         diameter_mm=question.diameter_mm,
         pixels=int(mask.sum()),
         area_mm2=area_mm2(mask, question.ct.spacing_mm),
+        truth_digest=question.truth_digest,
     )
+
+
+@contextmanager
+def errors_of(row: Annotation) -> Iterator[None]:
+    """Put the line of ``row`` in front of the message of every :class:`InputError`, whose class stays the same."""
+    try:
+        yield
+    except InputError as error:
+        error.args = (one_line(f"line {row.line}: {error}"),)
+        raise
 
 
 def mask_in_grid(row: Annotation, shape: tuple[int, ...]) -> NDArray[np.bool_]:

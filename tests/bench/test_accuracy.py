@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_dataset import write_dataset
 
 from lsms_rt.bench.accuracy.answers import FIGURES, NAMES, save_answers
 from lsms_rt.bench.accuracy.evaluate import evaluate
@@ -16,8 +19,9 @@ from lsms_rt.bench.accuracy.lines import reference_lines
 from lsms_rt.bench.accuracy.presence import presence_of
 from lsms_rt.bench.accuracy.tables import tables
 from lsms_rt.calibration.bounds import interval_by_case
-from lsms_rt.datasets.questions import Answer
+from lsms_rt.datasets.questions import Answer, ask, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
+from lsms_rt.errors import DatasetError, InputError
 
 QUERIES = {
     "any": ("any", ""),
@@ -157,3 +161,22 @@ def test_what_the_confidence_rule_hides_is_seen(two_lesions: Path, tmp_path: Pat
     assert lines[2].startswith("c,0,metastasis,x,1,0,0.0000,type,,16,0,,0.9000,1.0000,,")
     save_answers(tmp_path / "a.csv", answers, names=False)
     assert (tmp_path / "a.csv").read_text().splitlines()[2].startswith("3,1,0,0.0000,type,,16,0,,0.9000,1.0000,,")
+
+
+@pytest.mark.parametrize("kind", [InputError, lambda text: DatasetError("table", [text], 1)])
+def test_errors_name_the_row(tmp_path: Path, kind: Callable[[str], InputError]) -> None:
+    """In evaluate, and in calibrate, which uses ask; their class stays the same."""
+    rows = read_annotations(write_dataset(tmp_path / "data"))
+
+    class Choosy:
+        def predict(self, img: object, text: str) -> SimpleNamespace:
+            if text == rows[1].sentence:
+                raise kind("no such word")
+            return SimpleNamespace(mask=np.zeros((96, 96), bool), score=None, logits=None)
+
+    for run in (lambda: evaluate(Choosy(), rows[1:]), lambda: list(ask(Choosy(), questions(rows), title=None))):
+        with pytest.raises(type(kind("")), match=r"^line 3: .*no such word"):
+            run()
+    rows[3].image.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"^line 5: "):
+        list(questions(rows[3:]))

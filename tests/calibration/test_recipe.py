@@ -89,8 +89,7 @@ def test_the_summary_of_a_calibration(tmp_path: Path) -> None:
         f"  largest set that passed, 40.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7960 {figures}",
         f"  all layers, 90.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7000 {figures}",
         "    too much",
-        "  not checked: the reference finds 0 lesions below 10 mm: too few to check them separately (at least 30 are "
-        "needed)",
+        "  not checked: the reference finds 0 lesions below 10 mm: too few to exclude a loss (at least 30 are needed)",
         "  not checked: the reference's mask is empty for 0 negative sentences: too few to check for false positives "
         "(at least 85 are needed)",
         f"see {tmp_path / 'layers.png'}; next: lsms-rt build-engine --precision int8 --calibration {tmp_path}",

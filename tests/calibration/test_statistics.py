@@ -10,7 +10,7 @@ import pytest
 from fake_answers import answer, compared
 
 from lsms_rt.calibration.bounds import least_n, mcnemar, upper_bound
-from lsms_rt.calibration.policy import cannot_judge, failures, nothing_to_lose, unchecked
+from lsms_rt.calibration.policy import cannot_judge, failures, nothing_to_lose, only_bounds_exceeded, unchecked
 from lsms_rt.datasets.questions import Answer
 
 EMPTY = answer(70, 1.0, target=False, predicted=False)
@@ -53,8 +53,8 @@ def test_the_keys_of_the_file_format() -> None:
     assert values["emptiness"]["newly_painted"] == 1
     assert values["dice"]["drop"] == pytest.approx(0.1)
     assert set(values) == {
-        "cases", "sentences", "dice", "dice_drop_interval", "small", "found", "small_found", "emptiness", "area",
-        "missed_reference", "missed_engine", "without_spacing",
+        "cases", "positive_cases", "sentences", "dice", "dice_drop_interval", "small", "found", "small_found",
+        "emptiness", "area", "missed_reference", "missed_engine", "without_spacing",
     }  # fmt: skip
     assert set(values["found"]) == {"n", "newly_missed", "newly_found", "bound", "p"}
 
@@ -116,6 +116,47 @@ def test_small_lesions_are_judged_by_detection() -> None:
     assert failures_of(*large, *small, *lost[:1]) == []
 
 
+def test_few_small_lesions_are_judged_by_the_estimate() -> None:
+    """Nineteen of nineteen are lost, among a thousand lesions."""
+    large = [(answer(i, 0.8), answer(i, 0.8)) for i in range(981)]
+    small = [answer(i, 0.2, mm=8) for i in range(1000, 1020)]
+    lost = [replace(a, dice=0.0, predicted_nonempty=False) for a in small]
+    (failure,) = failures_of(*large, *zip(small[:19], lost[:19], strict=True))
+    assert "19 of 19 lesions below 10 mm are newly missed (allowed: 15.0%)" in failure
+    kept = list(zip(small[2:], small[2:], strict=True))
+    assert failures_of(*large, *zip(small[:2], lost[:2], strict=True), *kept) == []
+    assert len(failures_of(*large, *zip(small[:2], lost[:2], strict=True), *kept[:11])) == 1
+    # One may be chance.
+    assert failures_of(*large, (small[0], lost[0])) == []
+    assert "finds 18 lesions below 10 mm: too few to exclude a loss" in unchecked(compared(*large, *kept), 0.01)[0]
+
+
+def test_wordings_of_one_lesion_count_once() -> None:
+    """A lesion is found if any of its sentences finds it, and lost if any of those loses it."""
+    same = [(answer(i, 0.8), answer(i, 0.8)) for i in range(5)]
+    lost = (answer(1, 0.6), answer(1, 0.0, predicted=False))
+    c = compared(*same, *same, lost, lost)
+    assert c.dice is not None and (c.dice.n, c.found.n, c.found.newly_missed) == (12, 5, 1)
+    # What only another wording finds is not lost.
+    c = compared(*same, (answer(1, 0.05), answer(1, 0.0, predicted=False)), (answer(7, 0.05), answer(7, 0.05)))
+    assert (c.found.n, c.found.newly_missed) == (5, 0)
+    # Mask files of two names may hold the same mask.
+    a = [replace(answer(i, 0.5, mm=8, lesion=i), truth_digest="ab") for i in range(2)]
+    c = compared(*[(one, replace(one, dice=0.0, diameter_mm=None)) for one in a])
+    assert (c.found.n, c.small_found.n, c.small_found.newly_missed) == (1, 1, 1)
+    # Every negative sentence is a question of its own.
+    assert compared(*[(EMPTY, EMPTY)] * 3).emptiness.reference == 3  # type: ignore[union-attr]
+
+
+def test_more_sentences_help_if_only_a_bound_is_exceeded() -> None:
+    good = [(answer(i, 0.8), answer(i, 0.8)) for i in range(150)]
+    lost = [(answer(i, 0.5), answer(i, 0.0, predicted=False)) for i in range(150, 160)]
+    assert not only_bounds_exceeded(compared(*good), 0.01)
+    assert only_bounds_exceeded(compared(*good, lost[0]), 0.01)
+    assert not only_bounds_exceeded(compared(*good, *lost), 0.01)
+    assert not only_bounds_exceeded(compared((answer(1, 0.8), answer(1, float("nan")))), 0.01)
+
+
 def test_new_false_positives_fail() -> None:
     good = [(answer(i, 0.8), answer(i, 0.795)) for i in range(50)]
     # One of ten is never forgiven.
@@ -138,15 +179,26 @@ def test_what_could_not_be_checked_is_listed() -> None:
     assert "finds 29 lesions below 10 mm: too few" in unchecked(compared(*small[1:]), 0.01)[0]
     without_spacing = [(replace(a, diameter_mm=None), replace(b, diameter_mm=None)) for a, b in small]
     assert "30 lesions have an unknown size" in unchecked(compared(*without_spacing), 0.01)[0]
+    # One of unknown size does not hide the others.
+    points = unchecked(compared(without_spacing[0], *small[1:]), 0.01)
+    assert "1 lesions have an unknown size" in points[0] and "finds 29 lesions below 10 mm" in points[1]
 
 
 def test_too_few_or_too_bad_answers_cannot_judge() -> None:
     pairs = [(answer(i, 0.8), answer(i, 0.8)) for i in range(99)]
     assert cannot_judge(compared(*pairs), 0.01) == ""
     assert "finds only 98 lesions (Dice of at least 0.1), at least 99" in cannot_judge(compared(*pairs[1:]), 0.01)
-    few_cases = [(answer(i % 39, 0.8), answer(i % 39, 0.8)) for i in range(99)]
-    assert "only 39 cases, at least 40" in cannot_judge(compared(*few_cases), 0.01)
+    few_cases = [(answer(i % 39, 0.8, lesion=i), answer(i % 39, 0.8, lesion=i)) for i in range(99)]
+    assert cannot_judge(compared(*few_cases), 0.01) == "only 39 cases have positive sentences, at least 40 are needed"
+    # Negative sentences of other cases do not help, and without an interval nothing is judged.
+    one_case = [(answer(1, 0.8, lesion=i), answer(1, 0.8, lesion=i)) for i in range(100)]
+    others = [(answer(i, 1.0, target=False, predicted=False),) * 2 for i in range(2, 41)]
+    c = compared(*one_case, *others)
+    assert (c.cases, c.positive_cases, c.dice_drop_interval) == (40, 1, None)
+    assert "only 1 cases have positive" in cannot_judge(c, 0.01) and "are of one case" in nothing_to_lose(c)
     assert nothing_to_lose(compared(*pairs[:12])) == ""
     assert "only 9 positive sentences" in nothing_to_lose(compared(*pairs[:9]))
     bad = [(answer(i, 0.05), answer(i, 0.05)) for i in range(99)]
-    assert "mean Dice of 0.050 on these slices, too low to detect a loss" in cannot_judge(compared(*bad), 0.01)
+    # All reasons are given.
+    for reason in ("mean Dice of 0.050 on these slices, too low to detect a loss", "finds only 0 lesions"):
+        assert reason in cannot_judge(compared(*bad), 0.01)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fake_answers import answer, compared
 from small_dataset import write_dataset
 
-from lsms_rt.calibration.gate import PER_CASE, gate_data
-from lsms_rt.calibration.policy import MIN_CASES
+from lsms_rt.calibration.gate import PER_CASE, GateResult, gate_data
+from lsms_rt.calibration.policy import MIN_CASES, failures
 from lsms_rt.calibration.recipe import Recipe, case_digest
 from lsms_rt.errors import InputError
-from lsms_rt.export.gate import REFUSALS, earlier_refusals, held_out_data, write_report
-from lsms_rt.export.options import GateOptions
+from lsms_rt.export.gate import REFUSALS, _refusal, earlier_refusals, held_out_data, write_report
+from lsms_rt.export.options import BuildOptions, GateOptions
 
 SALT = "cd" * 32
 
@@ -43,6 +44,26 @@ def test_the_gate_asks_about_many_cases() -> None:
 def test_the_rows_are_spread_over_the_cases(tmp_path: Path) -> None:
     data = gate_data(write_dataset(tmp_path / "data", ("test",) * 5, slices=4), "test", 5, tmp_path, 64)
     assert len(data.case_ids) == 5
+
+
+def test_a_refusal_leaves_the_report_of_the_engine_that_passed(tmp_path: Path) -> None:
+    output = tmp_path / "x.engine"
+    for report, passed, refused in (
+        (None, "x.report.html", "x.refused.html"),
+        (tmp_path / "why.html", "why.html", "why.refused.html"),
+        (tmp_path / "v1.2", "v1.2", "v1.2.refused.html"),
+    ):
+        options = BuildOptions(precision="fp16", report=report)
+        assert options.report_path(output) == tmp_path / passed
+        assert options.report_path(output, refused=True) == tmp_path / refused
+
+
+@pytest.mark.parametrize(("lost", "advised"), [(1, True), (10, False)])
+def test_a_refusal_advises_more_sentences_where_they_may_help(lost: int, advised: bool) -> None:
+    pairs = [(answer(i, 0.5), answer(i, 0.0 if i < lost else 0.5)) for i in range(100)]
+    comparison = compared(*pairs)
+    result = GateResult(comparison, failures(comparison, 0.01), "", [], [], pairs)
+    assert ("ask more sentences (--gate-sentences)" in _refusal(result, "fp16", 0.01, Path("x.html"))) == advised
 
 
 def test_refusals_are_counted(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_the_gate_rejects_an_engine_and_reports_why(
     said = capsys.readouterr().err
     assert "the accuracy gate rejected this int8 engine: mean Dice changes from" in said and "or add --accept" in said
     assert not output.exists() and not list(tmp_path.glob(".building*"))
-    assert "<b>Rejected.</b>" in (tmp_path / "why" / "report.html").read_text()
+    assert "<b>Rejected.</b>" in (tmp_path / "why" / "report.refused.html").read_text()
+    assert not (tmp_path / "why" / "report.html").exists()
     assert build(bad, output, "--accept", *more) == 0
     assert "failed, accepted with --accept" in capsys.readouterr().out
     gate = open_directory(output).manifest.gate

@@ -18,9 +18,17 @@ from lsms_rt.export.graph.layers import DenseLayer
 
 
 def answer(
-    case: int, dice: float, target: bool = True, predicted: bool = True, mm: float = 20, area: float = 50
+    case: int,
+    dice: float,
+    target: bool = True,
+    predicted: bool = True,
+    mm: float = 20,
+    area: float = 50,
+    lesion: int | None = None,
 ) -> Answer:
-    row = Annotation(f"c{case}", "1", Path("i"), Path("m"), "the cyst", "cyst", "val", line=case)
+    """An answer about a lesion of a case; by default, the case has one lesion."""
+    mask = Path(f"m{case if lesion is None else lesion}")
+    row = Annotation(f"c{case}", "1", Path("i"), mask, "the cyst", "cyst", "val", line=case)
     return Answer(row, dice, predicted, target, mm if target else 0.0, int(area), area if predicted else 0.0)
 
 
