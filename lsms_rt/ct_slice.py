@@ -99,8 +99,13 @@ class CtSlice:
 
 
 def wide_steps(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which steps between neighboring slices are gaps: over 1.5 times the median, slices may be missing."""
-    return np.asarray(steps > 1.5 * np.median(steps)) if len(steps) else np.zeros(0, bool)
+    """Return which steps between neighboring slices are gaps: over 1.5 times the usual one, slices may be missing."""
+    return np.asarray(steps > 1.5 * usual_step(steps)) if len(steps) else np.zeros(0, bool)
+
+
+def usual_step(steps: NDArray[np.float64]) -> float:
+    """Return the median of the steps between slices; of an even number the smaller middle one, since a gap is wide."""
+    return float(np.sort(steps)[(len(steps) - 1) // 2])
 
 
 def log_notes(slices: Sequence[CtSlice]) -> None:

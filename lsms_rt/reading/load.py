@@ -103,7 +103,10 @@ def load_series(images: Any, *, series: str | int | None = None, stated: Stated 
     slices = []
     for index, image in enumerate(images):
         try:
-            slices.append(load_slice(image, stated=stated))
+            found = load_slices(image, stated=stated)
+            if len(found) != 1:
+                raise InputError(f"contains {len(found)} slices; a list has one slice each: pass a series by itself")
+            slices += found
         except LsmsError as error:
             raise type(error)(f"images[{index}]: {error}") from error
     return slices
@@ -123,6 +126,8 @@ def _load_path(path: Path, series: str | int | None, stated: Stated, left_out: L
     lower, name = path.name.lower(), label(path, "the file")
     if lower.endswith(".zip"):
         return read_archive(path, series, stated=stated, left_out=left_out)
+    if series is not None and lower.endswith((".npy", ".nii", ".nii.gz", *IMAGE_EXTENSIONS)):
+        raise InputError(f"{name}: no DICOM file, so it has no series to choose; leave --series (series=) out")
     if lower.endswith(".npy"):
         return [read_npy(path, name, stated)]
     if lower.endswith(IMAGE_EXTENSIONS):
@@ -130,6 +135,6 @@ def _load_path(path: Path, series: str | int | None, stated: Stated, left_out: L
     if lower.endswith((".nii", ".nii.gz")):
         return read_nifti(path, name, stated)
     try:
-        return read_file(path, stated)
+        return read_file(path, series, stated)
     except IsDicomdir:
         return read_dicomdir(path, series, stated=stated, left_out=left_out)

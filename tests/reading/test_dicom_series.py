@@ -13,6 +13,7 @@ import pytest
 from fake_dicom import STANDARD, dataset, save, series, shown_names
 
 from lsms_rt import privacy as labels
+from lsms_rt.ct_slice import wide_steps
 from lsms_rt.errors import InputError, MachineError
 from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import series as series_module
@@ -312,3 +313,20 @@ def test_what_a_failed_copy_leaves_is_reported(tmp_path: Path, left: bytes) -> N
     assert told == ["file 2 of 3: empty, or nothing but zeros; copy it again"]
     with pytest.raises(InputError, match="nothing but zeros"):
         read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("positions", "gaps"), [([0, 8, 24], 1), ([0, 8, 32], 1), ([0, 8, 16, 32], 1), ([0, 8, 16], 0), ([0, 8, 18], 0)]
+)
+def test_a_gap_is_seen_in_a_short_series_too(positions: list[int], gaps: int) -> None:
+    assert np.count_nonzero(wide_steps(np.diff(np.array(positions, float)))) == gaps
+
+
+def test_a_single_file_of_another_series_is_refused(tmp_path: Path) -> None:
+    path = save(dataset(SeriesNumber=1), tmp_path / "a.dcm")
+    assert len(load_slices(path, series=1)) == 1
+    with pytest.raises(InputError, match="no such series; choose one"):
+        load_slices(path, series=9)
+    np.save(tmp_path / "a.npy", np.zeros((32, 32)))
+    with pytest.raises(InputError, match="no DICOM file, so it has no series to choose"):
+        load_slices(tmp_path / "a.npy", series=9)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lsms_rt.ct_slice import CtSlice, wide_steps
+from lsms_rt.ct_slice import CtSlice, usual_step, wide_steps
 from lsms_rt.errors import InputError
 from lsms_rt.reading.quiet import quiet_pydicom
 
@@ -52,9 +52,9 @@ def feet_to_head(
     gaps = int(np.count_nonzero(wide_steps(steps)))
     if gaps:
         _log.warning(
-            "gaps: %d steps between slices are over 1.5 x the median of %.2f mm, slices may be missing",
+            "gaps: %d steps between slices are over 1.5 x the usual %.2f mm, slices may be missing",
             gaps,
-            np.median(steps),
+            usual_step(steps),
         )
     return slices
 

@@ -61,9 +61,12 @@ def read_series(
     return _read(sources_of_folder(folder, name), name, series, stated, left_out)
 
 
-def read_file(path: str | Path, stated: Stated = NOTHING) -> list[CtSlice]:
+def read_file(path: str | Path, series: str | int | None = None, stated: Stated = NOTHING) -> list[CtSlice]:
     """Read all slices of one DICOM file, from feet to head; IsDicomdir for a DICOMDIR."""
     source = FileSource(Path(path), label(path, "the file"))
+    # A file of another series than the one that was asked for is refused, too.
+    if series is not None and isinstance(header := header_of(source), Header):
+        choose([header], series, source.label)
     opened = open_dataset(source)
     return slices_of_file(opened.ds, source.label, opened.notes, stated, source.budget)
 
