@@ -27,7 +27,12 @@ def test_the_bundled_recipe_is_the_one_that_was_measured() -> None:
 
 
 def test_the_goals_of_the_demo_recipe() -> None:
-    """Within half a Dice point of fp32, with at least 60 % of the dense multiply-accumulates in INT8."""
+    """Within half a Dice point of fp32, no lesion of it lost, with over half of the dense multiply-accumulates in INT8.
+
+    The gate that counted no lost lesions let more layers pass.
+    """
     (row,) = [row for row in RECORD["rows"] if row["name"].startswith("int8 by recipe")]
-    assert row["macs_share"] >= 0.6
-    assert abs(row["against_fp32"]["dice"]["drop"]) <= 0.005
+    assert row["macs_share"] > 0.55
+    against = row["against_fp32"]
+    assert abs(against["dice"]["drop"]) <= 0.005 and against["dice_drop_interval"][1] <= 0.01
+    assert against["found"]["newly_missed"] == 0 and against["found"]["bound"] <= 0.03
