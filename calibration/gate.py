@@ -133,7 +133,8 @@ def gate_data(dataset: Path | None, split: str, count: int, work: Path, matrix: 
         from lsms_rt.datasets.phantom.dataset import write_phantom
 
         folder = work / "phantom"
-        cases = min(1000, max(MIN_CASES, -(-count // PER_CASE)))
+        # Some more, since a case may be asked for nothing but what it does not hold.
+        cases = min(1000, max(MIN_CASES * 5 // 4, -(-count // PER_CASE)))
         write_phantom(folder, PhantomSpec(cases=cases, seed=PHANTOM_SEED, matrix=min(matrix, MAX_MATRIX)))
         rows, description = read_annotations(folder), f"RefHL-Phantom, {cases} cases of seed {PHANTOM_SEED}"
     else:
