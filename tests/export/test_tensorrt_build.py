@@ -69,9 +69,7 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
     assert manifest.accuracy["graphs"]["measured_with"].startswith("onnxruntime")
     # The gate judges the graphs, since no plan runs here.
     gate = manifest.gate
-    assert gate["sentences"] == 50 and abs(gate["dice"]["drop"]) < 0.005
-    # So few show no loss, and cannot exclude one, which is recorded.
-    assert not gate["passed"] and not gate["failures"] and "are needed" in gate["unjudged"]
+    assert gate["passed"] and gate["sentences"] == 50 and abs(gate["dice"]["drop"]) < 0.005
     assert gate["measured_with"].startswith("onnxruntime") and gate["dice"]["reference"] > 0.1
     assert sha256(half.with_name("half.report.html").read_bytes()) == gate["report_sha256"]
     kept = manifest.kept_in_fp32["image.onnx"]

@@ -111,12 +111,15 @@ class _Child:
 
     def ask(self, file: bytes) -> _Answer:
         """Return the answer for a file, an empty one if the process crashed over it."""
-        for _ in range(2):
+        for attempt in range(2):
             try:
-                return self._ask(file)
+                answer = self._ask(file)
             except BrokenPipeError:
                 # The process ended before it had the whole file, which therefore is not the reason.
                 continue
+            # A decoder that crashes ends its fork only, so the process itself was ended by something else.
+            if answer.kind or attempt or not hasattr(os, "fork"):
+                return answer
         raise MachineError("the process that decodes ends at once; free memory, or export the images uncompressed")
 
     def _ask(self, file: bytes) -> _Answer:
