@@ -52,7 +52,7 @@ def _exceeded(comparison: Comparison, max_dice_drop: float) -> Iterator[tuple[st
     """Yield every failure, and whether the estimate itself exceeds the budget, not only its bound."""
     dice, interval = comparison.dice, comparison.dice_drop_interval
     if dice is not None:
-        # Without an interval there is no verdict, see nothing_to_lose, but a loss that can be seen is told.
+        # Without an interval there is no verdict, see nothing_to_lose, but a measured loss is reported.
         loss = dice.drop if interval is None else interval[1]
         # Written so that NaN fails.
         if not loss <= max_dice_drop:

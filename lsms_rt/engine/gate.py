@@ -7,7 +7,7 @@ import logging
 # Loss of mean Dice that a gate excludes unless its build was given another budget.
 DEFAULT_BUDGET = 0.01
 log = logging.getLogger("lsms_rt")
-# Verdict, as ``Manifest.gate_verdict`` -> what a user is told when the engine is opened.
+# Verdict, as ``Manifest.gate_verdict`` -> the warning when the engine is opened.
 WARNINGS = {
     "accepted": "failed its accuracy gate and was written with --accept: it may miss lesions that fp32 finds",
     "skipped": "was built without an accuracy gate: whether it loses lesions was not measured",

@@ -10,7 +10,7 @@ import numpy as np
 
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN, SAME_POSITION_MM, functional_group, numbers
-from lsms_rt.reading.dicom.parse import quiet_pydicom
+from lsms_rt.reading.quiet import quiet_pydicom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

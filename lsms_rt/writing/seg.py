@@ -15,7 +15,7 @@ from lsms_rt.atomic import atomic_file
 from lsms_rt.digest import sha256, sha256_of_json
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
-from lsms_rt.reading.dicom.parse import quiet_pydicom
+from lsms_rt.reading.quiet import quiet_pydicom
 
 from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
 from .headers import TEXTS

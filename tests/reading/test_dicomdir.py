@@ -14,10 +14,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from lsms_rt.errors import InputError
 from lsms_rt.reading import limits
 from lsms_rt.reading.dicom import dicomdir as directory
-from lsms_rt.reading.dicom.parse import quiet_pydicom
 from lsms_rt.reading.dicom.series import read_dicomdir
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
+from lsms_rt.reading.quiet import quiet_pydicom
 
 
 def record(kind: str, *file: str, **tags: Any) -> Dataset:

@@ -17,11 +17,11 @@ from pydicom.uid import generate_uid
 from lsms_rt import InputError, Segmenter
 from lsms_rt.engine import open_directory
 from lsms_rt.errors import MissingDependencyError
-from lsms_rt.reading.dicom.parse import quiet_pydicom
 from lsms_rt.reading.dicom.select_series import LISTED
 from lsms_rt.reading.dicom.series import read_series
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
+from lsms_rt.reading.quiet import quiet_pydicom
 from lsms_rt.reading.stated import Stated
 from lsms_rt.tokenizer import Tokenizer
 

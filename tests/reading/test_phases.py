@@ -13,9 +13,9 @@ from fake_dicom import dataset, enhanced, save
 from pydicom.dataset import Dataset
 
 from lsms_rt.errors import InputError
-from lsms_rt.reading.dicom.parse import quiet_pydicom
 from lsms_rt.reading.dicom.series import read_series
 from lsms_rt.reading.load import load_slices
+from lsms_rt.reading.quiet import quiet_pydicom
 
 SCAN = [5.0 * n for n in range(8)]
 OFFSETS = (0.1, 0.5, 1.7, 2.5, 4.9)

@@ -26,7 +26,7 @@ class Report:
         not_written: one message per file that could not be written.
         resumed: number of slices that an earlier run had finished.
         kept: one message per file that was changed by hand, and renamed.
-        error: the first unexpected error, to be raised once the rest is told; None if there was none.
+        error: the first unexpected error, to be raised once the rest is reported; None if there was none.
     """
 
     engine: str

@@ -10,7 +10,7 @@ import numpy as np
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN, functional_group, numbers, to_axial
-from lsms_rt.reading.dicom.parse import quiet_pydicom
+from lsms_rt.reading.quiet import quiet_pydicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset

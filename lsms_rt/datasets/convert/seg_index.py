@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import label
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
-from lsms_rt.reading.dicom.parse import IsDicomdir, looks_like_dicom, open_dataset, quiet_pydicom
+from lsms_rt.reading.dicom.parse import IsDicomdir, looks_like_dicom, open_dataset
 from lsms_rt.reading.dicom.read import is_ct_class
 from lsms_rt.reading.dicom.source import FileSource, is_visible
+from lsms_rt.reading.quiet import quiet_pydicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import check_count
+from lsms_rt.reading.quiet import quiet_pydicom
 
-from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset, quiet_pydicom
+from .parse import DICOMDIR_CLASS, MAX_ITEMS, open_dataset
 from .read import is_ct_class
 from .source import FileSource, file_sources
 

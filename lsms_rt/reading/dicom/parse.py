@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.reading.environment import import_pydicom, raise_if_machine
 from lsms_rt.reading.limits import inflation_limit
-from lsms_rt.reading.quiet import quiet_pydicom as quiet_pydicom
+from lsms_rt.reading.quiet import quiet_pydicom
 
 from .geometry import EXPORT_AGAIN
 from .kept_header import check_values

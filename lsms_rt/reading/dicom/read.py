@@ -16,6 +16,7 @@ from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.reading.budget import Budget
 from lsms_rt.reading.environment import import_pydicom, raise_if_machine
 from lsms_rt.reading.limits import MAX_SLICES, inflation_limit
+from lsms_rt.reading.quiet import quiet_pydicom
 from lsms_rt.reading.stated import NOTHING, Stated
 
 from .compressed import check_streams
@@ -24,7 +25,6 @@ from .geometry import EXPORT_AGAIN, image_position, orientation_of, spacing_of, 
 from .hounsfield import check_bits, hounsfield
 from .image_type import check_image_type, image_type_note
 from .kept_header import kept_header
-from .parse import quiet_pydicom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
