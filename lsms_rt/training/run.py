@@ -28,6 +28,8 @@ from .validation import tokenize
 
 STATE, LOG = "resume.pt", "training.jsonl"
 SAVE_SECONDS = 300.0
+# An update takes a second or two: what is longer was a pause (a stopped process), not training.
+LONGEST_UPDATE = 60.0
 # How slowly the figures on the progress bar and in the log follow.
 SMOOTH = 0.95
 
@@ -130,7 +132,7 @@ class Run:
             while (progress := length.progress(self.done.updates, self.done.seconds)) < 1.0:
                 began = time.monotonic()
                 stage = self.update(progress)
-                self.done.seconds += time.monotonic() - began
+                self.done.seconds += min(time.monotonic() - began, LONGEST_UPDATE)
                 bar.update(length.progress(self.done.updates, self.done.seconds) - bar.n)
                 bar.set_description(stage.name)
                 bar.set_postfix_str(f", {self.done.examples} examples, loss {self.smooth['loss']:.2f}")
