@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from lsms_rt.calibration.recipe import Recipe
-from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
+from lsms_rt.engine.graph_backend import IMAGE_GRAPH
 from lsms_rt.engine.registry import ONNXRUNTIME
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS

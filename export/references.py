@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lsms_rt.engine import EngineDirectory, open_backend, open_directory
-from lsms_rt.engine.onnxruntime import cpu_count
 from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.slice_pool import cpu_count
 from lsms_rt.tokenizer import Tokens
 
 if TYPE_CHECKING:
