@@ -19,6 +19,7 @@ from .graphs import make_graphs
 
 # alias of version 0.1
 from .options import BuildOptions as BuildOptions
+from .options import report_path
 from .plans import check_build, make_plans
 from .references import of_model
 from .tensorrt import Progress
@@ -89,12 +90,12 @@ def build_engine(
         if options.gated:
             say(f"accuracy gate: asking the engine and PyTorch {len(data.rows)} held-out sentences")
             measured = graphs if engine.not_run else engine
-            refused_report = options.report_path(output, refused=True)
+            refused_report = report_path(options.report, output, refused=True)
             record, page = gate.run(reference, measured, engine, data, options.gate, refused_report)
             engine = engine.noted(gate=record)
         elif options.precision != "fp32":
             engine = engine.noted(gate=gate.skipped(options.gate))
         engine.finish(output)
         if page is not None:
-            gate.write_report(options.report_path(output), page)
+            gate.write_report(report_path(options.report, output), page)
     return engine.manifest

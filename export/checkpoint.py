@@ -9,7 +9,7 @@ from typing import Any
 import lsms_rt
 from lsms_rt.data import DEMO_NOTE, demo_checkpoint
 from lsms_rt.digest import sha256
-from lsms_rt.engine.manifest import Manifest
+from lsms_rt.engine.manifest import Manifest, format_of
 from lsms_rt.engine.vocabulary import ORIENTATION
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS, LsmsConfig
@@ -64,8 +64,7 @@ def manifest_of(config: LsmsConfig, checkpoint: Path, profile: tuple[int, int, i
         channels=config.in_channels,
         hu_window=config.hu_window,
         crop=config.crop,
-        # A package that does not know the field would not crop, and find other masks.
-        format=1 if config.crop == "none" else 2,
+        format=format_of(config.crop, fields["precision"], (fields.get("calibration") or {}).get("rest")),
         orientation=ORIENTATION,
         max_tokens=config.text.max_tokens,
         max_batch=profile[2],

@@ -1,4 +1,4 @@
-"""The accuracy gate of a build: the engine against PyTorch, on held-out sentences, before anything is written."""
+"""The accuracy gate of a build: the engine against its reference, on held-out sentences, before anything is written."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def run(
     """Ask the engine and the reference the same sentences, and judge the engine.
 
     Args:
-        reference: the PyTorch model.
+        reference: the PyTorch model, or the engine that the measured one was made of.
         measured: the engine to ask: ``shipped`` or, for plans that do not run on this machine, its graphs.
         shipped: the engine that is built.
         data: the held-out rows.
@@ -95,7 +95,7 @@ def run(
     earlier = earlier_refusals(refused_report)
     fails = bool(result.failures) or (bool(result.unjudged) and manifest.precision == "int8")
     accepted = options.accept and fails
-    facts = _facts(shipped.manifest, measured_with(manifest))
+    facts = _facts(shipped.manifest, measured_with(manifest)) | {"reference": reference.name}
     if not_run:
         facts["measured"] = f"the graphs that the plans were made of; the plans were not run: {not_run}"
     facts["builds of this name that were rejected before"] = earlier
@@ -110,6 +110,7 @@ def run(
         "data": data.description,
         "data_digest": data.digest,
         "measured_with": measured_with(manifest),
+        "reference": reference.name,
         "report_sha256": sha256(page.encode()),
     }
     return record | ({"of": f"the graphs; the plans were not run: {not_run}"} if not_run else {}), page
@@ -160,7 +161,6 @@ def _facts(manifest: Manifest, run_with: str) -> dict[str, Any]:
         "preset": f"{manifest.preset}, {manifest.image_size}x{manifest.image_size}",
         "weights": f"{manifest.weights_note}, sha256 {manifest.weights_digest[:16]}",
         "run with": run_with,
-        "reference": "PyTorch, fp32, on the CPU",
         "threshold, confidence": f"{manifest.threshold}, {manifest.confidence}",
     }
     if manifest.calibration:
@@ -170,7 +170,7 @@ def _facts(manifest: Manifest, run_with: str) -> dict[str, Any]:
 
 
 class _ModelBackend(OneByOne):
-    """A whole PyTorch model as a backend.  It has no separate text half, so the features are the tokens."""
+    """A reference as a backend.  It has no separate text half, so the features are the tokens."""
 
     version = "reference"
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from lsms_rt.calibration.recipe import Recipe
-from lsms_rt.engine.onnxruntime import IMAGE_GRAPH
+from lsms_rt.engine.graph_backend import IMAGE_GRAPH
 from lsms_rt.engine.registry import ONNXRUNTIME
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
@@ -68,7 +68,7 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
         precision=options.precision,
         kernels=model.kernels,
         kept_in_fp32=kept | {"why": WHY_FP32} if options.half else {},
-        calibration=None if recipe is None else _calibration_of(recipe, options.rest, folder),
+        calibration=None if recipe is None else _calibration_of(recipe, options.floating, folder),
         files=digests(folder),
     )
     return Draft(folder, manifest)
@@ -114,7 +114,7 @@ def _make_int8(graph: onnx.ModelProto, recipe: Recipe, name: str) -> None:
     quantize(graph, ranges)
 
 
-def _calibration_of(recipe: Recipe, rest: str, folder: Path) -> dict[str, Any]:
+def _calibration_of(recipe: Recipe, rest: str | None, folder: Path) -> dict[str, Any]:
     """Return what a manifest records of an INT8 engine: its recipe and, read off its graphs, what is INT8."""
     graphs = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.onnx"))}
     models = {name: read_graph(data) for name, data in graphs.items()}

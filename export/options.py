@@ -18,6 +18,8 @@ from lsms_rt.engine.vocabulary import REST_PRECISIONS as REST_PRECISIONS
 from lsms_rt.errors import InputError
 
 KERNELS = ("auto", "triton", "stock")
+# In place of a backend's name: the one that runs fastest on this machine.
+AUTO = "auto"
 MAX_VERIFY_SLICES = 10_000
 MAX_GATE_SENTENCES = 1_000_000
 
@@ -78,9 +80,23 @@ class PlanOptions:
         }
 
 
+def check_precision(spec: BackendSpec, precision: str, rest: str | None) -> None:
+    """Raise :class:`InputError` unless a backend runs engines of a precision, and INT8 with ``rest`` for the others."""
+    if precision not in spec.precisions:
+        others = [other.name for other in BACKENDS.values() if precision in other.precisions]
+        raise InputError(
+            f"--precision {precision} is for --backend {' and '.join(others)}; {spec.name} has "
+            f"{', '.join(spec.precisions)}"
+        )
+    if rest is not None and precision != "int8":
+        raise InputError(f"--rest is for --precision int8; remove it for {precision}")
+    if rest is not None and rest not in spec.rests:
+        raise InputError(f"--rest {rest}: engines of {spec.name} have {' or '.join(spec.rests)} beside INT8")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GateOptions:
-    """Options of the accuracy gate, which fp16 and INT8 engines must pass.
+    """Options of the accuracy gate, which engines below fp32 must pass.
 
     Attributes:
         sentences: number of held-out sentences to ask; 0 skips the gate.
@@ -112,7 +128,7 @@ class BuildOptions:
     Attributes:
         checkpoint: folder of the checkpoint; None for the bundled demo weights.
         backend: the runtime that the engine is for, a name in ``BACKENDS``.
-        precision: arithmetic of the engine, one of ``PRECISIONS``.
+        precision: arithmetic of the engine, one of the backend's ``precisions``.
         image_size: side of the square input in pixels; None for the checkpoint's own.
         max_batch: largest batch; the smallest is always 1, since ``predict`` processes one slice.
         opt_batch: batch that a plan is tuned for; None for ``max_batch``, at most 8.
@@ -122,7 +138,8 @@ class BuildOptions:
             "auto" does if everything they need is installed.
         plan: options of TensorRT's builders.
         calibration: folder written by ``lsms-rt calibrate``; for INT8 only, and required there.
-        rest: precision of the layers of an INT8 engine that are not INT8, one of ``REST_PRECISIONS``.
+        rest: precision of the layers of an INT8 engine that are not INT8, one of the backend's ``rests``; None for its
+            default.
         gate: options of the accuracy gate.
         report: HTML file for the gate's report; None for ``NAME.report.html`` beside the engine.  That of a refused
             engine is named ``.refused.html`` in place of ``.html`` or ``.report.html``.
@@ -142,19 +159,18 @@ class BuildOptions:
     kernels: str = "auto"
     plan: PlanOptions = field(default_factory=PlanOptions)
     calibration: Path | None = None
-    rest: str = "fp16"
+    rest: str | None = None
     gate: GateOptions = field(default_factory=GateOptions)
     report: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("backend", BACKENDS), ("precision", PRECISIONS), ("rest", REST_PRECISIONS), ("kernels", KERNELS)
-        ):  # fmt: skip
+        for name, choices in (("backend", BACKENDS), ("precision", PRECISIONS), ("kernels", KERNELS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"--{name} {getattr(self, name)}; choose from {', '.join(choices)}")
+        check_precision(self.spec, self.precision, self.rest)
         self._check_int8()
         if self.precision == "fp32" and (self.gate.dataset or self.gate.accept or self.report):
-            raise InputError("--dataset, --accept and --report are for the accuracy gate of fp16 and int8 engines")
+            raise InputError("--dataset, --accept and --report are for the accuracy gate of engines below fp32")
         if not 1 <= self.max_batch <= MAX_BATCH:
             raise InputError(f"--max-batch {self.max_batch}; give 1 to {MAX_BATCH}")
         batch_profile(self.max_batch, self.opt_batch)
@@ -170,8 +186,6 @@ class BuildOptions:
                 if self.precision == "int8"
                 else "--calibration is for --precision int8"
             )
-        if self.precision != "int8" and self.rest != BuildOptions.rest:
-            raise InputError(f"--rest is for --precision int8; remove it for {self.precision}")
         if self.precision == "int8" and not (self.gate.sentences or self.gate.accept):
             raise InputError(
                 "--gate-sentences 0 leaves an INT8 engine unjudged; add --accept to build without a verdict (recorded "
@@ -191,12 +205,17 @@ class BuildOptions:
     @property
     def half(self) -> bool:
         """Whether the graphs compute in float16, apart from INT8 layers."""
-        return self.precision == "fp16" or (self.precision == "int8" and self.rest == "fp16")
+        return self.precision == "fp16" or self.floating == "fp16"
+
+    @property
+    def floating(self) -> str | None:
+        """Precision of the layers of an INT8 engine that are not INT8; None for other engines."""
+        return (self.rest or self.spec.rests[0]) if self.precision == "int8" else None
 
     @property
     def for_cpu(self) -> bool:
         """Whether the graphs are laid out for a CPU's caches; ``layers.read_graph`` undoes it."""
-        return not self.spec.needs_gpu and self.precision == "fp32"
+        return not self.spec.needs_gpu and self.precision in ("fp32", "bf16")
 
     @property
     def spec(self) -> BackendSpec:
@@ -218,10 +237,17 @@ class BuildOptions:
         """The TensorRT library that builds plans for the backend; None for other backends."""
         return VARIANTS.get(self.backend)
 
-    def report_path(self, output: Path, refused: bool = False) -> Path:
-        """Return the file of the gate's report; that of a refused engine does not replace an existing engine's."""
-        if self.report and not refused:
-            return self.report
-        kind = "refused" if refused else "report"
-        name = self.report.name.removesuffix(".html") if self.report else output.name.removesuffix(".engine")
-        return (self.report or output).with_name(f"{name}.{kind}.html")
+
+def report_path(report: Path | None, output: Path, refused: bool = False) -> Path:
+    """Return the file of the gate's report; that of a refused engine does not replace an existing engine's.
+
+    Args:
+        report: the file that was asked for; None for one beside the engine.
+        output: the engine.
+        refused: whether the engine was refused.
+    """
+    if report and not refused:
+        return report
+    kind = "refused" if refused else "report"
+    name = report.name.removesuffix(".html") if report else output.name.removesuffix(".engine")
+    return (report or output).with_name(f"{name}.{kind}.html")

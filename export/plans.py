@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsms_rt.atomic import work_folder
+from lsms_rt.engine.graph_backend import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.manifest import Manifest, open_directory
-from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.registry import BACKENDS, find_backend
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lsms_rt.engine import EngineDirectory, open_backend, open_directory
-from lsms_rt.engine.onnxruntime import cpu_count
 from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.slice_pool import cpu_count
 from lsms_rt.tokenizer import Tokens
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ Inputs = tuple[np.ndarray, Tokens]
 
 class Reference(Protocol):
     """Something that computes logits: a PyTorch model, or an engine."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for reports."""
 
     def __call__(self, image: np.ndarray, tokens: Tokens) -> np.ndarray:
         """``image`` (1, 1, S, S) and tokens -> logits (S, S)."""
@@ -50,6 +54,7 @@ class _Parallel:
 
     run: Callable[[np.ndarray, Tokens], np.ndarray]
     workers: int
+    name: str
 
     def __call__(self, image: np.ndarray, tokens: Tokens) -> np.ndarray:
         return self.run(image, tokens)
@@ -113,7 +118,8 @@ def of_model(model: LSMS) -> Reference:
             logits = model(pixels.to(dtype), ids, mask.to(dtype))
         return np.asarray(logits[0, 0].float().numpy())
 
-    return _ModelReference(run, min(MAX_WORKERS, cpu_count()))
+    name = f"PyTorch, {'fp32' if dtype == torch.float32 else str(dtype).removeprefix('torch.')}, on the CPU"
+    return _ModelReference(run, min(MAX_WORKERS, cpu_count()), name)
 
 
 def of_engine(engine: Path | EngineDirectory) -> Reference:
@@ -125,4 +131,7 @@ def of_engine(engine: Path | EngineDirectory) -> Reference:
     def run(image: np.ndarray, tokens: Tokens) -> np.ndarray:
         return backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0]
 
-    return _Parallel(run, 1 if spec.needs_gpu else min(MAX_WORKERS, cpu_count()))
+    name = (
+        f"{spec.title} {backend.version}, {directory.manifest.precision}, on the {'GPU' if spec.needs_gpu else 'CPU'}"
+    )
+    return _Parallel(run, 1 if spec.needs_gpu else min(MAX_WORKERS, cpu_count()), name)

@@ -52,6 +52,9 @@ LIMITS = {
     # A logit of 16 alone is rounded to 0.008 (measured on the demo weights: 0.011).  A user's weights may have larger
     # logits; a mask is what counts, and its edge is a percent of a slice's pixels.
     "fp16": Limits(0.2, 0.999),
+    # Seven bits of a logit of 30 are 0.12, and every layer adds some (measured on the demo weights: 0.32).  The gate
+    # measures what that costs; this detects broken engines.
+    "bf16": Limits(2.0, 0.997, 0.9),
     # INT8 behaves like a different network, and the gate measures how much worse it is.  This detects broken engines.
     "int8": Limits(50.0, 0.97, 0.7),
 }

@@ -5,6 +5,7 @@
     │   └── DatasetError              rows of a data set cannot be used; the error lists all of them
     ├── MachineError               3  this machine cannot do what was asked for
     │   ├── MissingDependencyError    a library or a pixel decoder is not installed
+    │   ├── CpuFeatureError           the processor lacks instructions that the engine's precision needs
     │   ├── GpuNotFoundError          a GPU was asked for, and no NVIDIA driver or GPU was found
     │   ├── DriverTooOldError         the NVIDIA driver is older than the library needs
     │   └── OutOfDeviceMemoryError    the engine and its buffers do not fit into the GPU's memory
@@ -147,6 +148,10 @@ class MachineError(LsmsError):
 
 class MissingDependencyError(MachineError):
     """A library or a pixel decoder is not installed; the message names the package to install."""
+
+
+class CpuFeatureError(MachineError):
+    """The processor lacks the instructions for an engine's precision; the message names one that it has."""
 
 
 class GpuNotFoundError(MachineError):

@@ -19,7 +19,8 @@ from lsms_rt.bench.timing import cost, rounds
 from lsms_rt.bench.unjudged import unjudged
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import Backend, open_backend, open_directory
-from lsms_rt.engine.onnxruntime import IMAGE_GRAPH, cpu_count
+from lsms_rt.engine.graph_backend import IMAGE_GRAPH
+from lsms_rt.engine.slice_pool import cpu_count
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.options import BuildOptions
 from lsms_rt.model import LSMS, TextConfig, preset

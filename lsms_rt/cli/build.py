@@ -11,6 +11,7 @@ from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.variant import HARDWARE, VARIANTS
 from lsms_rt.errors import InputError
 from lsms_rt.export.options import (
+    AUTO,
     KERNELS,
     MAX_GATE_SENTENCES,
     MAX_VERIFY_SLICES,
@@ -19,6 +20,7 @@ from lsms_rt.export.options import (
     BuildOptions,
     GateOptions,
     PlanOptions,
+    report_path,
 )
 
 from .arguments import (
@@ -37,6 +39,7 @@ from .terminal import is_interactive, show_step, status
 
 if TYPE_CHECKING:
     from lsms_rt.engine.manifest import Manifest
+    from lsms_rt.export.auto import Choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--from", type=engine_path, dest="from_engine", metavar="ENGINE",
-        help="build plans from this onnxruntime engine, without PyTorch (default: build from the checkpoint)",
+        help="build from this engine of graphs, without PyTorch: plans, or the same graphs for another backend "
+        "(default: build from the checkpoint)",
     )  # fmt: skip
     add_digest(parser, "the engine of --from")
     parser.add_argument(
-        "--backend", choices=tuple(BACKENDS), default=defaults.backend, help="runtime that the engine is for"
+        "--backend",
+        choices=(*BACKENDS, AUTO),
+        default=defaults.backend,
+        help="runtime that the engine is for; auto: what runs fastest here, measured",
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision, help="arithmetic of the engine")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help=f"arithmetic of the engine (default: {defaults.precision}; with --from, the engine's)",
+    )  # fmt: skip
     add_image_size(parser, defaults.image_size, " (default: the checkpoint's)")
     parser.add_argument(
         "--max-batch", type=whole_number(1, MAX_BATCH), default=defaults.max_batch, metavar="N",
@@ -78,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_gate(
         parser.add_argument_group(
             "accuracy gate",
-            "for fp16 and int8: the engine is rejected (exit code 4) if its answers to held-out sentences are worse "
+            "below fp32: the engine is rejected (exit code 4) if its answers to held-out sentences are worse "
             "than PyTorch's in fp32",
         )
     )
@@ -119,8 +129,9 @@ def _add_int8(group: argparse._ArgumentGroup) -> None:
         help="folder that lsms-rt calibrate wrote; 'demo' is the one of the demo weights (default: none)",
     )  # fmt: skip
     group.add_argument(
-        "--rest", choices=REST_PRECISIONS, default=BuildOptions.rest, help="arithmetic of the layers that are not INT8"
-    )
+        "--rest", choices=REST_PRECISIONS,
+        help="arithmetic of the layers that are not INT8 (default: fp16; openvino: fp32)",
+    )  # fmt: skip
 
 
 def _add_gate(group: argparse._ArgumentGroup) -> None:
@@ -147,14 +158,21 @@ def _add_gate(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.from_engine is not None:
-        _convert(arguments)
+        _from_engine(arguments)
         return
     if arguments.digest is not None:
         raise InputError("--digest is that of the engine that --from reads; add --from, or remove it")
     from lsms_rt.export.build import build_engine
 
     plan, gate = options_from(PlanOptions, arguments), options_from(GateOptions, arguments)
-    options, output = options_from(BuildOptions, arguments, plan=plan, gate=gate), arguments.output
+    asked, output = arguments.precision, arguments.output
+    arguments.precision = asked or BuildOptions.precision
+    if arguments.backend == AUTO:
+        from lsms_rt.export.auto import choose
+
+        default = options_from(BuildOptions, arguments, plan=plan, gate=gate, backend=BuildOptions.backend)
+        _take(choose(default, asked), arguments)
+    options = options_from(BuildOptions, arguments, plan=plan, gate=gate)
     interactive = is_interactive()
     manifest = build_engine(
         options, output, status if interactive else lambda _: None, show_step if interactive else None
@@ -164,11 +182,17 @@ def run(arguments: argparse.Namespace) -> None:
         print("no --checkpoint: these are the bundled demo weights, trained on synthetic CT")
     else:
         print(manifest.weights_note)
-    _print_accuracy(manifest)
+    _print_accuracy(manifest, "PyTorch", "phantom")
     if manifest.calibration:
         _print_int8(manifest)
     if manifest.gate:
-        _print_gate(manifest.gate, options.report_path(output))
+        _print_gate(manifest.gate, report_path(options.report, output))
+
+
+def _take(choice: Choice, arguments: argparse.Namespace) -> None:
+    """Put what ``--backend auto`` chose in the place of what was asked for, and say it."""
+    print(f"auto: {choice.why}")
+    arguments.backend, arguments.precision, arguments.rest = choice.backend, choice.precision, choice.rest
 
 
 def _print_engine(manifest: Manifest, output: Path) -> None:
@@ -182,11 +206,11 @@ def _print_engine(manifest: Manifest, output: Path) -> None:
         print(f"for GPUs {', '.join(manifest.target_capabilities)}")
 
 
-def _print_accuracy(manifest: Manifest) -> None:
+def _print_accuracy(manifest: Manifest, reference: str, slices: str) -> None:
     accuracy = manifest.accuracy
     if "slices" in accuracy:
         print(
-            f"engine vs. PyTorch on {accuracy['slices']} phantom slices: max. logit difference "
+            f"engine vs. {reference} on {accuracy['slices']} {slices} slices: max. logit difference "
             f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
         )
         if manifest.backend not in accuracy["measured_with"]:
@@ -196,18 +220,14 @@ def _print_accuracy(manifest: Manifest) -> None:
 
 
 def _print_int8(manifest: Manifest) -> None:
-    """Print which part is INT8, and that no speed is claimed."""
+    """Print which part is INT8, and what is known of its speed."""
     calibration = manifest.calibration or {}
     layers = sum(calibration["int8_layers"].values())
     print(
         f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
         f"the rest in {calibration['rest']}"
     )
-    if BACKENDS[manifest.backend].needs_gpu:
-        print("measure its speed on the target GPU; no speed is claimed here")
-    else:
-        print("ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):")
-        print("use this engine to judge accuracy, and as the input of --from")
+    print(BACKENDS[manifest.backend].int8_note)
 
 
 def _print_gate(gate: dict[str, Any], report: Path) -> None:
@@ -218,18 +238,36 @@ def _print_gate(gate: dict[str, Any], report: Path) -> None:
     accepted = ", accepted with --accept" if gate["accepted"] else ""
     print(f"accuracy gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}; report: {report}")
     if gate["dice"]:
-        print(f"mean Dice {gate['dice']['reference']:.4f} in PyTorch, {gate['dice']['engine']:.4f} in this engine")
+        dice, reference = gate["dice"], gate.get("reference", "PyTorch")
+        print(f"mean Dice {dice['reference']:.4f} in {reference}; {dice['engine']:.4f} in this engine")
     reasons = filter(None, (*gate["failures"], gate["unjudged"], gate.get("of") and f"measured on {gate['of']}"))
     for reason in (*reasons, *(f"not checked: {point}" for point in gate["unchecked"])):
         print(f"  {reason}")
 
 
+def _from_engine(arguments: argparse.Namespace) -> None:
+    """Build from an existing engine; PyTorch is not needed."""
+    if arguments.checkpoint or arguments.image_size or arguments.calibration or arguments.kernels == "triton":
+        raise InputError(
+            "--from uses the engine's weights, size, INT8 layers and stock operations; remove --checkpoint, "
+            "--image-size, --calibration and --kernels"
+        )
+    if arguments.backend in VARIANTS:
+        _convert(arguments)
+    else:
+        _retarget(arguments)
+
+
 def _convert(arguments: argparse.Namespace) -> None:
-    """Build plans from an existing engine; PyTorch is not needed."""
+    """Build plans of an engine's graphs."""
     from lsms_rt.engine.manifest import batch_profile
     from lsms_rt.export.plans import convert_engine
 
-    _check_convert(arguments)
+    if arguments.dataset or arguments.accept or arguments.report or arguments.rest or arguments.precision:
+        raise InputError(
+            "--from builds plans in the engine's precision and runs no accuracy gate; remove --precision, --rest, "
+            "--dataset, --accept and --report"
+        )
     output = arguments.output
     manifest = convert_engine(
         arguments.from_engine, VARIANTS[arguments.backend], batch_profile(arguments.max_batch, arguments.opt_batch),
@@ -245,21 +283,27 @@ def _convert(arguments: argparse.Namespace) -> None:
         print(f"plan vs. ONNX on {plans['slices']} slices: max. logit difference {plans['max_logit_difference']:.1e}")
 
 
-def _check_convert(arguments: argparse.Namespace) -> None:
-    """Raise :class:`InputError` for options that do not go with --from."""
-    given = arguments
-    if given.backend not in VARIANTS:
-        raise InputError(f"--from builds plans: add --backend {' or '.join(VARIANTS)}")
-    if given.dataset or given.calibration or given.accept or given.report or given.rest != BuildOptions.rest:
-        raise InputError(
-            "--from runs no accuracy gate and does not quantize; remove --calibration, --rest, --dataset, --accept and "
-            "--report"
-        )
-    if given.checkpoint or given.image_size or given.precision != BuildOptions.precision or given.kernels == "triton":
-        raise InputError(
-            "--from uses the engine's weights, size, precision and stock operations; remove --checkpoint, "
-            "--image-size, --precision and --kernels"
-        )
+def _retarget(arguments: argparse.Namespace) -> None:
+    """Write the same graphs as an engine of another backend."""
+    from lsms_rt.export.retarget import RetargetOptions, retarget_engine
+
+    if options_from(PlanOptions, arguments) != PlanOptions() or arguments.opt_batch is not None:
+        raise InputError("options of a plan (--target, --opt-batch ...) are for --backend tensorrt and tensorrt-rtx")
+    source, output = arguments.from_engine, arguments.output
+    if arguments.backend == AUTO:
+        from lsms_rt.export.auto import choose_for
+
+        engine = open_directory(source, arguments.digest)
+        _take(choose_for(engine, arguments.precision, arguments.rest), arguments)
+    options = options_from(RetargetOptions, arguments, gate=options_from(GateOptions, arguments))
+    manifest = retarget_engine(source, output, options, status if is_interactive() else lambda _: None)
+    _print_engine(manifest, output)
+    print(f"from {source}")
+    _print_accuracy(manifest, "the one it was made of", "bundled")
+    if manifest.calibration:
+        _print_int8(manifest)
+    if manifest.gate:
+        _print_gate(manifest.gate, report_path(options.report, output))
 
 
 COMMAND = Command(

@@ -27,8 +27,8 @@ from .vocabulary import FIELDS, MAX_INPUT_VALUES, shown
 from .vocabulary import MAX_BATCH as MAX_BATCH
 
 # The newest format that this package reads; increased when an older package could not read a directory.
-# Format 2 has the field crop.
-FORMAT = 2
+# Format 2 has the field crop, format 3 the precision bf16.
+FORMAT = 3
 MANIFEST = "manifest.json"
 REBUILD = "rebuild it: lsms-rt build-engine --checkpoint DIR -o NAME.engine"
 # Of the manifest, of the tokenizer and other tables, and of a graph or plan: ONNX itself ends at 2 GiB.
@@ -45,7 +45,7 @@ class Manifest:
         weights_note: description of the weights, shown with every result.
         backend: name of the backend that runs the engine.
         backend_version: version of its library that the engine was built with.
-        precision: "fp32", "fp16" or "int8".
+        precision: "fp32", "fp16", "bf16" or "int8".
         image_size: S, the side of the network's input in pixels.
         channels: channels of the network's input.
         hu_window: (lower, upper) in HU, mapped to [-1, 1].
@@ -129,7 +129,7 @@ class Manifest:
     def gate_verdict(self) -> str:
         """What the accuracy gate said of the engine.
 
-        "not needed": fp32; "passed"; "passed by its graphs": the plans made of them were not asked; "passed a wider
+        "not needed": fp32; "passed"; "passed by its graphs": what was made of them was not asked; "passed a wider
         budget" than the default; "accepted": it failed, and was written on demand; "skipped"; "no verdict": too few
         sentences; "incomplete": the record does not say within which budget, or of how many cases; "none": there was
         no gate.
@@ -153,6 +153,20 @@ class Manifest:
         """Return the text of ``manifest.json``, with the digest of all other fields."""
         values = asdict(self)
         return json.dumps(values | {"manifest_digest": fields_digest(values)}, indent=2) + "\n"
+
+
+def format_of(crop: str, precision: str, rest: str | None) -> int:
+    """Return the oldest format whose readers understand an engine with these fields of its manifest.
+
+    Args:
+        crop: what of a slice the network sees.
+        precision: the engine's.
+        rest: precision of an INT8 engine's other layers; None for other engines.
+    """
+    if "bf16" in (precision, rest):
+        return 3
+    # A package that does not know the field would not crop, and find other masks.
+    return 1 if crop == "none" else 2
 
 
 def batch_profile(max_batch: int, opt_batch: int | None = None) -> tuple[int, int, int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
-import os
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,13 @@ from lsms_rt.errors import EngineInvalidError, MachineError, MissingDependencyEr
 from lsms_rt.machine.gpu import Driver, query_driver
 from lsms_rt.machine.jetson import Jetson
 
-from .backend import FEATURES, TEXT_INPUTS, OneByOne, SentenceFeatures
+from .graph_backend import IMAGE_GRAPH, INPUTS, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, check_inputs
 from .manifest import EngineDirectory
-from .process import Home
-from .slice_pool import CLOSED, SlicePool
-
-TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
-INPUTS = {TEXT_GRAPH: TEXT_INPUTS, IMAGE_GRAPH: ("image", "mask", *FEATURES)}
+from .slice_pool import SlicePool, cpu_count
 
 
-class OnnxRuntimeBackend(OneByOne):
+class OnnxRuntimeBackend(GraphBackend):
     """Runs an engine of ONNX graphs in two inference sessions.
-
-    On a CPU one slice is computed by all threads, but several slices by one thread each, so threads never synchronize,
-    and the data of a slice stays in a core's cache (measured on two cores: a tenth faster per slice, while a batch in
-    one call is a tenth slower).
 
     Args:
         engine: the engine directory.
@@ -43,63 +34,22 @@ class OnnxRuntimeBackend(OneByOne):
             import onnxruntime
         except ImportError as error:
             raise MissingDependencyError("this engine needs ONNX Runtime; pip install onnxruntime") from error
-        self._home = Home(self)
         self.version: str = onnxruntime.__version__
         self.providers = choose_providers(onnxruntime, kind, index)
 
-        def session(name: str, threads: int | None) -> Any:
-            return _session(onnxruntime, engine, name, threads, self.providers)
+        def opened(name: str, threads: int | None) -> Run:
+            return functools.partial(_run, _session(onnxruntime, engine, name, threads, self.providers), name)
 
-        self._sessions = {name: session(name, threads) for name in INPUTS}
-        count = threads or cpu_count()
-        self._pool: SlicePool | None = None
+        graphs = {name: opened(name, threads) for name in INPUTS}
+        count, pool = threads or cpu_count(), None
         if self.providers == ["CPUExecutionProvider"] and count > 1:
-            self._pool = SlicePool(count, lambda: session(IMAGE_GRAPH, 1))
-
-    def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
-        outputs = _run(self._session(TEXT_GRAPH), TEXT_GRAPH, list(FEATURES), {"tokens": tokens, "mask": mask})
-        return SentenceFeatures(dict(zip(FEATURES, outputs, strict=True)), mask)
-
-    def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        if len(images) == 1 or self._pool is None:
-            return self._logits(self._session(IMAGE_GRAPH), images, text)
-        return next(self.segment_many([images], text))
-
-    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
-        if self._pool is None:
-            return super().segment_many(batches, text)
-        # raises if the engine has been closed
-        self._session(IMAGE_GRAPH)
-        return self._pool.run(batches, lambda session, image: self._logits(session, image, text))
-
-    def close(self) -> None:
-        if not self._home.here:
-            return
-        self._sessions = {}
-        if self._pool is not None:
-            self._pool.close()
-
-    def _logits(self, session: Any, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        feeds = {name: _rows(array, len(images)) for name, array in (text.arrays | {"mask": text.mask}).items()}
-        logits: np.ndarray = _run(session, IMAGE_GRAPH, ["logits"], feeds | {"image": images})[0]
-        return logits[:, 0]
-
-    def _session(self, graph: str) -> Any:
-        self._home.check()
-        session = self._sessions.get(graph)
-        if session is None:
-            raise EngineInvalidError(CLOSED)
-        return session
+            pool = SlicePool(count, lambda: opened(IMAGE_GRAPH, 1))
+        super().__init__(graphs, pool)
 
 
-def cpu_count() -> int:
-    """Return the number of CPUs that this process may use; in a container it is below the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(session: Any, graph: str, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+def _run(session: Any, graph: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:
-        result: list[np.ndarray] = session.run(outputs, feeds)
+        result: list[np.ndarray] = session.run(list(OUTPUTS[graph]), feeds)
     except Exception as error:
         # the library's exceptions have no common public base class
         raise EngineInvalidError(f"ONNX Runtime could not run {graph}: {brief(error)}") from error
@@ -153,45 +103,14 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
     # The library silently continues without a provider that fails.
     if session.get_providers()[0] != first:
         raise MachineError(f"ONNX Runtime's {first} failed to initialize; see lsms-rt doctor, or use device='cpu'")
-    inputs = {value.name for value in session.get_inputs()}
-    if inputs != set(INPUTS[name]):
-        raise EngineInvalidError(
-            f"{engine.path / name} has inputs {brief(sorted(inputs), 200)}, not {', '.join(sorted(INPUTS[name]))}; "
-            f"rebuild the engine: {engine.manifest.rebuild}"
-        )
-    _check_shapes(session, engine, name)
+    check_inputs(engine, name, {value.name: value.shape for value in session.get_inputs()})
     return session
-
-
-def _check_shapes(session: Any, engine: EngineDirectory, name: str) -> None:
-    """Compare the sizes of a graph's inputs with the manifest's, where the graph states them."""
-    manifest = engine.manifest
-    image = (manifest.channels, manifest.image_size, manifest.image_size)
-    tokens = (manifest.max_tokens,)
-    for value in session.get_inputs():
-        expected = {"image": image, "tokens": tokens, "mask": tokens}.get(value.name)
-        if expected is None:
-            continue
-        # After the batch.  Sizes that are not fixed have names.
-        sizes = value.shape[1:]
-        fits = len(sizes) == len(expected) and all(
-            size == wanted or not isinstance(size, int) for size, wanted in zip(sizes, expected, strict=True)
-        )
-        if not fits:
-            raise EngineInvalidError(
-                f"{engine.path / name}: input {value.name} has shape {brief(value.shape, 100)}, the manifest says "
-                f"{('batch', *expected)}; rebuild the engine: {manifest.rebuild}"
-            )
 
 
 def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
     state = ort.capi.onnxruntime_pybind11_state
     names = ("InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented", "NoSuchFile", "NoModel")
     return tuple(getattr(state, name) for name in names if hasattr(state, name))
-
-
-def _rows(array: np.ndarray, batch: int) -> np.ndarray:
-    return array if batch == len(array) else np.repeat(array, batch, axis=0)
 
 
 def open_engine(

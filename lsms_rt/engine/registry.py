@@ -55,6 +55,9 @@ class BackendSpec:
         builds_plans: whether the files are plans that a TensorRT builder compiled from ONNX graphs, instead of the
             graphs themselves.
         install: what a user without the library does.
+        precisions: of the engines that it runs, the default first.
+        rests: precisions of the layers of an INT8 engine that are not INT8, the default first.
+        int8_note: what a build says of the speed of INT8.
     """
 
     name: str
@@ -64,6 +67,9 @@ class BackendSpec:
     install: str
     file_suffix: str = ".onnx"
     builds_plans: bool = False
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    rests: tuple[str, ...] = ("fp16", "fp32")
+    int8_note: str = "measure its speed on the target device: lsms-rt bench; no speed is claimed here"
 
     @property
     def needs_gpu(self) -> bool:
@@ -100,8 +106,20 @@ ONNXRUNTIME = BackendSpec(
     # "tensorrt" is an execution provider of ONNX Runtime.
     devices=("cpu", "cuda", "tensorrt"),
     install="pip install onnxruntime",
+    int8_note="ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):\n"
+    "use this engine to judge accuracy, and as the input of --from",
 )
-BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, *map(_tensorrt, VARIANTS.values()))}
+_OPENVINO = BackendSpec(
+    name="openvino",
+    title="OpenVINO",
+    module="lsms_rt.engine.openvino",
+    devices=("cpu",),
+    install="pip install 'lsms-rt[openvino]'",
+    precisions=("fp32", "bf16", "int8"),
+    # Every processor has the first one.
+    rests=("fp32", "bf16"),
+)
+BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, _OPENVINO, *map(_tensorrt, VARIANTS.values()))}
 
 
 def find_backend(name: str, subject: str) -> BackendSpec:

@@ -17,9 +17,9 @@ from .tensorrt.variant import HARDWARE
 
 # Of the network's input; every slice is turned to it.
 ORIENTATION = "rows: anterior to posterior; columns: patient's right to left"
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 # Precision of the layers of an INT8 engine that stay in floating point.
-REST_PRECISIONS = ("fp16", "fp32")
+REST_PRECISIONS = ("fp16", "fp32", "bf16")
 # Sizes, at most.
 LARGEST = 8192
 # Slices per call of an engine, at most, and values of all of their inputs: 1 GiB, 1024 slices of 512x512 pixels.
@@ -191,6 +191,7 @@ FIELDS = {
         of=_LINE,
         data=_LINE,
         measured_with=_LINE,
+        reference=_LINE,
         data_digest=_DIGEST,
         report_sha256=_DIGEST,
         max_dice_drop=_SHARE,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lsms_rt.engine.onnxruntime import SlicePool
+from lsms_rt.engine.slice_pool import SlicePool
 from lsms_rt.errors import EngineInvalidError
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.engine.backend import FEATURES, TEXT_INPUTS, SentenceFeatures
+from lsms_rt.engine.compiled_cache import CompiledCache
 from lsms_rt.engine.manifest import EngineDirectory
 from lsms_rt.engine.process import Home
 from lsms_rt.errors import OutOfDeviceMemoryError
-from lsms_rt.machine.cache import cache_folder, read_private, write_private
-from lsms_rt.machine.gpu import Driver, Gpu, query_driver
+from lsms_rt.machine.gpu import Driver, query_driver
 
 from .compatibility import check_gpu, check_header, check_trust, check_version
 from .cuda import Device
@@ -31,7 +28,6 @@ TEXT_PLAN, IMAGE_PLAN = "text.plan", "image.plan"
 STICKY = frozenset(("mask", *FEATURES))
 # batches of a series on the GPU at a time: the next one is copied while this one computes
 MAX_PENDING = 2
-log = logging.getLogger("lsms_rt")
 
 
 class TensorRtBackend:
@@ -68,7 +64,9 @@ class TensorRtBackend:
             check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
         gpu = check_gpu(manifest, driver(), index, variant)
         self._device = device(index, gpu.integrated)
-        self._cache_folder = _cache_folder(engine.digest, gpu, self.version) if variant.own_graphs else None
+        self._cache: CompiledCache | None = None
+        if variant.own_graphs:
+            self._cache = CompiledCache(engine.digest, f"{gpu.name} {self.version}", "code compiled for this GPU")
         tensors = (
             (TEXT_PLAN, TEXT_INPUTS, FEATURES, frozenset[str]()),
             (IMAGE_PLAN, ("image", "mask", *FEATURES), ("logits",), STICKY),
@@ -77,7 +75,7 @@ class TensorRtBackend:
         self._lanes: dict[str, Lanes] = {}
         with self._device.current():
             for name, inputs, outputs, sticky in tensors:
-                what, cache = str(engine.path / name), self._cached(name)
+                what, cache = str(engine.path / name), self._cache.read(name) if self._cache else b""
                 plan = Plan(
                     variant, library, data[name], what, host_code=manifest.holds_host_code, graphs=graphs, cache=cache
                 )
@@ -141,8 +139,8 @@ class TensorRtBackend:
         with self._device.current():
             for name, plan in self._plans.items():
                 self._lanes[name].close()
-                if self._cache_folder is not None:
-                    _write_cache(self._cache_folder, name, plan.compiled())
+                if self._cache is not None:
+                    self._cache.write(name, plan.compiled())
             self._plans.clear()
 
     def _run(
@@ -186,44 +184,6 @@ class TensorRtBackend:
             lanes.release(pending.popleft())
         return result
 
-    def _cached(self, name: str) -> bytes:
-        if self._cache_folder is None:
-            return b""
-        try:
-            return read_private(self._cache_folder / f"{name}.cache", _purpose(self._cache_folder, name)) or b""
-        except (OSError, ValueError) as error:
-            # It is code, so only this user's is used.
-            log.warning("code compiled for this GPU is compiled again, the cached one is not used: %s", _reason(error))
-            return b""
-
 
 def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Callable[[int], Lane]:
     return lambda batch: Lane(plan, device, batch, graphs, sticky)
-
-
-def _cache_folder(digest: str, gpu: Gpu, version: str) -> Path | None:
-    """Return the user's cache folder for one engine on one kind of GPU; None if caching is disabled."""
-    base = cache_folder()
-    if base is None:
-        return None
-    device = re.sub("[^a-z0-9]+", "-", f"{gpu.name} {version}".lower())
-    return base / digest.removeprefix("sha256:")[:32] / device
-
-
-def _write_cache(folder: Path, name: str, data: bytes) -> None:
-    if not data:
-        return
-    try:
-        write_private(folder / f"{name}.cache", _purpose(folder, name), data)
-    except OSError as error:
-        # A read-only device starts a little slower, but works.
-        log.warning("code compiled for this GPU is not cached, the next start will be slower: %s", _reason(error))
-
-
-def _purpose(folder: Path, name: str) -> str:
-    """What a cached file is for: the engine, the kind of GPU, and the plan."""
-    return f"{folder.parent.name}/{folder.name}/{name}"
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

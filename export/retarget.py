@@ -1,0 +1,154 @@
+"""Make an engine for another backend of the graphs that an engine has, as they are.
+
+Needs neither PyTorch nor the checkpoint: a laptop makes an engine of OpenVINO of the engine that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsms_rt.atomic import work_folder
+from lsms_rt.engine.manifest import EngineDirectory, Manifest, format_of, open_directory
+from lsms_rt.engine.registry import BACKENDS, BackendSpec, find_backend
+from lsms_rt.errors import InputError, chain_cut
+
+from . import gate
+from .directory import Draft, check_output, measured_with
+from .options import GateOptions, check_precision, report_path
+from .references import of_engine
+from .verify import bundled_examples, compare, judge
+
+# What float32 graphs can be computed in.
+FLOATING = ("fp32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetargetOptions:
+    """Options of ``retarget_engine``.
+
+    Attributes:
+        backend: the new engine's, one whose files are graphs.
+        precision: "fp32" or "bf16", of float32 graphs; None for the engine's own.
+        rest: precision of an INT8 engine's other layers, "fp32" or "bf16"; None for the engine's own.
+        gate: options of the accuracy gate, which a bf16 engine must pass against the engine it is made of.
+        report: HTML file for the gate's report; None for ``NAME.report.html`` beside the engine.
+        digest: "sha256:HEX" of the engine that is read, from a trusted source; None: no check.
+        force: whether an engine at the output is replaced.
+
+    Raises:
+        InputError: the backend's engines are no graphs.
+    """
+
+    backend: str
+    precision: str | None = None
+    rest: str | None = None
+    gate: GateOptions = field(default_factory=GateOptions)
+    report: Path | None = None
+    digest: str | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        graphs = [spec.name for spec in BACKENDS.values() if not spec.builds_plans]
+        if self.backend not in graphs:
+            raise InputError(f"--backend {self.backend}; choose from {', '.join(graphs)}")
+
+
+@chain_cut
+def retarget_engine(
+    source: Path, output: Path, options: RetargetOptions, say: Callable[[str], None] = lambda _: None
+) -> Manifest:
+    """Write an engine of ``source``'s graphs for another backend, compared with it before it is written.
+
+    Args:
+        source: an engine of graphs in float32, INT8 layers or not.
+        output: the engine directory to write.
+        options: what to make of it.
+        say: called with a message at every step.
+
+    Returns:
+        The manifest of the new engine.
+
+    Raises:
+        InputError, EngineError, MachineError, AccuracyGateError: as ``build_engine``.
+    """
+    if output.exists() and output.resolve() == source.resolve():
+        raise InputError(f"-o {output} is the engine that --from reads; choose another -o")
+    check_output(output, options.force, options.report)
+    engine, spec = open_directory(source, options.digest), BACKENDS[options.backend]
+    precision, rest = _precisions(engine, spec, options)
+    with work_folder(output) as work:
+        made = _copied(engine, work / "graphs").noted(**_fields(engine.manifest, spec, precision, rest))
+        reference = of_engine(engine)
+        say(f"comparing with {source} on the bundled slices")
+        parity = compare(reference, made.open(), bundled_examples())
+        judge(parity, precision)
+        accuracy = parity.to_dict() | {"measured_with": measured_with(made.manifest), "against": reference.name}
+        made, page = made.noted(accuracy=accuracy), None
+        if precision == "bf16" and options.gate.sentences:
+            data = gate.held_out_data(options.gate, None, work, made.manifest.image_size)
+            say(f"accuracy gate: asking both engines {len(data.rows)} held-out sentences")
+            refused = report_path(options.report, output, refused=True)
+            record, page = gate.run(reference, made, made, data, options.gate, refused)
+            made = made.noted(gate=record)
+        elif precision == "bf16":
+            made = made.noted(gate=gate.skipped(options.gate))
+        made.finish(output)
+        if page is not None:
+            gate.write_report(report_path(options.report, output), page)
+    return made.manifest
+
+
+def _precisions(engine: EngineDirectory, spec: BackendSpec, options: RetargetOptions) -> tuple[str, str | None]:
+    """Return the new engine's precision, and that of the layers that are not INT8; None if none is INT8.
+
+    Raises:
+        InputError: the engine's files are no graphs, or not in float32, or the backend does not run the precision.
+    """
+    manifest, path = engine.manifest, engine.path
+    if find_backend(manifest.backend, str(path)).builds_plans:
+        graphs_only = [other.name for other in BACKENDS.values() if not other.builds_plans]
+        raise InputError(f"--from {path} is an engine of {manifest.backend}; give one of {' or '.join(graphs_only)}")
+    int8 = manifest.precision == "int8"
+    own = str((manifest.calibration or {}).get("rest")) if int8 else manifest.precision
+    if own not in FLOATING:
+        with_rest = " --rest fp32" if int8 else ""
+        raise InputError(
+            f"--from {path}: its graphs are in {own}{' beside INT8' if int8 else ''}, and {spec.name} takes float32 "
+            f"ones; build it with --precision {'int8' if int8 else 'fp32'}{with_rest}"
+        )
+    if options.precision is not None and (options.precision == "int8") != int8:
+        raise InputError(
+            f"--from {path} is an engine in {manifest.precision}, and --from does not quantize; remove --precision "
+            f"{options.precision}, or build from a checkpoint"
+        )
+    precision = options.precision or manifest.precision
+    rest = (options.rest or own) if int8 else None
+    check_precision(spec, precision, rest if int8 else options.rest)
+    return precision, rest
+
+
+def _copied(engine: EngineDirectory, folder: Path) -> Draft:
+    folder.mkdir()
+    for name in engine.manifest.files:
+        # The bytes just verified.
+        (folder / name).write_bytes(engine.read(name))
+    return Draft(folder, engine.manifest)
+
+
+def _fields(manifest: Manifest, spec: BackendSpec, precision: str, rest: str | None) -> dict[str, Any]:
+    """Return the fields of the manifest that change with the backend and the precision."""
+    fields: dict[str, Any] = {
+        "backend": spec.name,
+        "backend_version": spec.load().library_version(spec.name),
+        "precision": precision,
+        "format": format_of(manifest.crop, precision, rest),
+        "gate": {},
+    }
+    if rest is not None:
+        fields["calibration"] = (manifest.calibration or {}) | {"rest": rest}
+        if manifest.gate:
+            fields["gate"] = manifest.gate | {"of": f"the engine of {manifest.backend} whose graphs these are"}
+    return fields

@@ -1,0 +1,222 @@
+"""The OpenVINO backend: CPUs, in float32, bfloat16 or INT8, with instructions that ONNX Runtime leaves unused.
+
+An engine's files are the same ONNX graphs; its precision says how OpenVINO computes them.  It is always stated:
+OpenVINO's own choice is bfloat16 wherever the processor has it, which changes answers.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.errors import CpuFeatureError, EngineInvalidError, MachineError, MissingDependencyError, brief
+from lsms_rt.machine.gpu import Driver
+from lsms_rt.machine.jetson import Jetson
+
+from .compiled_cache import CompiledCache
+from .graph_backend import IMAGE_GRAPH, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, check_inputs
+from .manifest import EngineDirectory, Manifest
+from .slice_pool import SlicePool, cpu_count
+
+INSTALL = "pip install 'lsms-rt[openvino]'"
+# An engine's precision, for INT8 that of its other layers -> OpenVINO's name of it.
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+TELEMETRY = "openvino_telemetry"
+_LOADING = threading.Lock()
+log = logging.getLogger("lsms_rt")
+
+
+class OpenVinoBackend(GraphBackend):
+    """Runs an engine of ONNX graphs on a CPU, each compiled for one slice, since fixed shapes are a quarter faster.
+
+    The image graph is compiled twice: for single slices, computed by all threads, and, when the first series comes, for
+    as many slices at a time as there are threads.
+
+    Args:
+        engine: the engine directory.
+        threads: CPU threads; None for one per core.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        CpuFeatureError: the processor cannot compute in the engine's precision.
+        EngineInvalidError: OpenVINO cannot read or compile a graph.
+    """
+
+    def __init__(self, engine: EngineDirectory, threads: int | None) -> None:
+        library = load()
+        self.version = library_version("openvino")
+        hint, core = _hint(engine.manifest), library.Core()
+        device = check_cpu(core, hint, engine)
+        # By the graph: engines in other precisions, and the drafts of a build, have the same one.
+        digest = engine.manifest.files.get(IMAGE_GRAPH, "")
+        cache = CompiledCache(digest, f"{device} {self.version} {hint}", "the graph compiled for this CPU")
+        count = threads or cpu_count()
+        # Not pinned to cores: they are shared with other work, and nothing was gained by it.
+        settings = {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": hint}
+
+        def opened(name: str, streams: int) -> Run:
+            # A large text graph is read faster from ONNX than from OpenVINO's format.
+            kept = cache if name == IMAGE_GRAPH else None
+            compiled = _compile(library, core, engine, name, settings | {"NUM_STREAMS": streams}, kept)
+            check_inputs(engine, name, {value.any_name: list(value.shape) for value in compiled.inputs})
+            return _Runner(compiled, engine, name)
+
+        single = opened(IMAGE_GRAPH, 1)
+        series = (lambda: single) if count == 1 else (lambda: opened(IMAGE_GRAPH, count))
+        super().__init__({TEXT_GRAPH: opened(TEXT_GRAPH, 1), IMAGE_GRAPH: single}, SlicePool(count, series))
+
+
+class _Runner:
+    """Runs a compiled graph; it may be called from several threads."""
+
+    def __init__(self, compiled: Any, engine: EngineDirectory, name: str) -> None:
+        self._compiled, self._name, self._requests = compiled, name, threading.local()
+        try:
+            self._outputs = [compiled.output(output) for output in OUTPUTS[name]]
+        except RuntimeError as error:
+            raise EngineInvalidError(
+                f"{engine.path / name} lacks an output of {', '.join(OUTPUTS[name])}; rebuild the engine: "
+                f"{engine.manifest.rebuild}"
+            ) from error
+
+    def __call__(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        # A request belongs to one thread, and lives as long.
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        try:
+            results = request.infer(feeds, share_inputs=True)
+        except (RuntimeError, ValueError) as error:
+            raise EngineInvalidError(f"OpenVINO could not run {self._name}: {brief(error)}") from error
+        return [results[output] for output in self._outputs]
+
+
+def load() -> Any:
+    """Import OpenVINO's Python module, without its telemetry.
+
+    An import sends a message with a user's identifier to the maker's statistics, unless the package that does it cannot
+    be imported; then OpenVINO's own stand-in takes its place.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+        MachineError: it is broken.
+    """
+    with _LOADING:
+        absent, had = "openvino" not in sys.modules, sys.modules.get(TELEMETRY)
+        if absent:
+            sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            import openvino
+        except ModuleNotFoundError as error:
+            if error.name != "openvino":
+                raise MachineError(f"OpenVINO lacks {error.name}; {INSTALL}") from error
+            raise MissingDependencyError(f"OpenVINO is not installed; {INSTALL}") from error
+        except (ImportError, OSError) as error:
+            raise MachineError(f"OpenVINO cannot be loaded ({brief(error)}); {INSTALL}") from error
+        finally:
+            if absent and had is None:
+                del sys.modules[TELEMETRY]
+            elif absent:
+                sys.modules[TELEMETRY] = had  # type: ignore[assignment]
+    return openvino
+
+
+def capabilities(core: Any) -> tuple[str, ...]:
+    """Return what OpenVINO finds that the CPU has: "FP32", "BF16", "INT8" ..."""
+    return tuple(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def check_cpu(core: Any, hint: str, engine: EngineDirectory) -> str:
+    """Return the processor's name; :class:`CpuFeatureError` if it cannot compute in a precision."""
+    found = capabilities(core)
+    if hint == "bf16" and "BF16" not in found:
+        # OpenVINO would compute in float32, as slowly.
+        rest = " --rest fp32" if engine.manifest.precision == "int8" else " --precision fp32"
+        raise CpuFeatureError(
+            f"{engine.path} computes in bfloat16, which this processor has no instructions for (OpenVINO finds "
+            f"{', '.join(found)}; avx512_bf16 or amx_bf16 is needed); build the engine with{rest}"
+        )
+    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} {' '.join(found)}"
+
+
+def _hint(manifest: Manifest) -> str:
+    """Return OpenVINO's name of the precision of an engine's layers, of those of an INT8 engine that are not INT8."""
+    precision = (manifest.calibration or {}).get("rest") if manifest.precision == "int8" else manifest.precision
+    hint = HINTS.get(str(precision))
+    if hint is None:
+        what = f"its layers that are not INT8 in {precision}" if manifest.precision == "int8" else manifest.precision
+        raise EngineInvalidError(
+            f"an engine of openvino has {what}, not {' or '.join(HINTS)}; rebuild it: {manifest.rebuild}"
+        )
+    return hint
+
+
+def _compile(
+    library: Any, core: Any, engine: EngineDirectory, name: str, settings: dict[str, Any], cache: CompiledCache | None
+) -> Any:
+    """Compile a graph for one slice and these settings, or take what an earlier process compiled."""
+    # First of all: a graph that has changed is refused, whatever the cache holds.
+    data = engine.read(name)
+    kept = cache.read(name) if cache else b""
+    if kept:
+        try:
+            return core.import_model(io.BytesIO(kept), "CPU", settings)
+        except RuntimeError as error:
+            log.warning("the graph compiled for this CPU is compiled again, the cached one failed: %s", brief(error))
+    try:
+        # By its frontend for ONNX: the library's own choice would take other formats, too.
+        frontend = library.frontend.FrontEndManager().load_by_framework("onnx")
+        model = frontend.convert(frontend.load(io.BytesIO(data)))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise EngineInvalidError(f"OpenVINO cannot read {engine.path / name}: {brief(error)}") from error
+    shapes = {value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs}
+    try:
+        model.reshape(shapes)
+        compiled = core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise EngineInvalidError(f"OpenVINO cannot compile {engine.path / name}: {brief(error)}") from error
+    if cache:
+        exported = compiled.export_model()
+        cache.write(name, bytes(exported if isinstance(exported, bytes) else exported.getbuffer()))
+    return compiled
+
+
+def open_engine(
+    engine: EngineDirectory, threads: int | None, kind: str | None, index: int, cuda_graph: bool
+) -> OpenVinoBackend:
+    return OpenVinoBackend(engine, threads)
+
+
+def library_version(name: str) -> str:
+    if importlib.util.find_spec("openvino") is None:
+        raise MissingDependencyError(f"OpenVINO is not installed; {INSTALL}")
+    return importlib.metadata.version("openvino")
+
+
+def gpu_index(kind: str | None, index: int) -> int | None:
+    return None
+
+
+def diagnose(name: str, driver: Driver, board: Jetson | None) -> dict[str, Any]:
+    absent: dict[str, Any] = {"version": None, "builds": False, "runs": False, "missing": "OpenVINO", "fix": INSTALL}
+    try:
+        core = load().Core()
+    except MissingDependencyError:
+        return absent
+    except MachineError as error:
+        return absent | {"missing": str(error)}
+    half = ["bf16"] if "BF16" in capabilities(core) else []
+    return {
+        "version": library_version(name),
+        "builds": True,
+        "runs": True,
+        "devices": ["cpu"],
+        "precisions": ["fp32", *half, "int8"],
+    }
