@@ -16,7 +16,7 @@ def peers_table(record: Record) -> str:
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for row in record["rows"]:
         lines.append(f"| {row['name']}: {row['what']} | " + " | ".join(cell(row) for cell in columns.values()) + " |")
-    lines += [f"| {name} | {reason} " + "| " * len(columns) + "|" for name, reason in record["absent"].items()]
+    lines += [f"| {name} | {reason} " + "| " * (len(columns) - 1) + "|" for name, reason in record["absent"].items()]
     size, best = record["image_size"], record.get("best", {})
     lines += [
         "",

@@ -26,7 +26,7 @@ from .worker import INPUTS, LOGITS
 
 # The contender that logits are compared with.
 REFERENCE = "eager, text once"
-# Goals for the time per slice of a row, as a multiple of our best engine's in the same form, of preset tiny at 512x512 on
+# Row -> goal for its time per slice, as a multiple of our best engine's in the same form; for preset tiny at 512x512 on
 # a CPU that multiplies bf16.
 GOALS = {"eager": 5.0, "naive graph": 2.5, "OpenVINO, as a user would try it": 1.5, f"{OURS}, {SINGLE}": 1.5}
 ALL = tuple(contender.name for contender in CONTENDERS)

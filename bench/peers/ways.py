@@ -113,9 +113,9 @@ def _session(path: Path, threads: int, spinning: bool = True) -> Any:
 
 def openvino_naive(folder: Path, threads: int) -> Forms:
     """The one naive graph in OpenVINO without any setting, called slice by slice: what a user tries first."""
-    import openvino
+    from lsms_rt.engine.openvino import load
 
-    core = openvino.Core()
+    core = load().Core()
     settings = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
     model = core.compile_model(core.read_model(folder / "naive.onnx"), "CPU", settings)
 
@@ -130,8 +130,9 @@ def openvino_halves(**settings: str) -> Open:
     """The naive image graph in OpenVINO with some settings; the sentence is encoded once, by ONNX Runtime."""
 
     def open_(folder: Path, threads: int) -> Forms:
-        import openvino
+        from lsms_rt.engine.openvino import load
 
+        openvino = load()
         core = openvino.Core()
         more = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
         encode = _text_encoder(folder, threads)

@@ -1,4 +1,4 @@
-"""Which build of an engine is the fastest on a machine: for ``doctor``, and for ``build-engine --backend auto``.
+"""Which build of an engine is the fastest on a machine, for ``doctor``; ``build-engine --backend auto`` measures it.
 
 An order among backends belongs to none of them, so this module names them; it asks their rows nothing but what
 ``diagnose`` reports.
@@ -74,7 +74,9 @@ def advise(cpu: Cpu, driver: Driver, reports: Reports, precisions: Collection[st
     builds = [
         build
         for build in fastest_builds(cpu, driver, reports)
-        if build.backend in reports and (precisions is None or build.precision in precisions)
+        if build.backend in reports
+        and build.precision in reports[build.backend].get("precisions", (build.precision,))
+        and (precisions is None or build.precision in precisions)
     ]
     now = next((build for build in builds if _works(reports[build.backend])), None)
     best = next((build for build in builds if build == now or build.worth_installing), now)
@@ -106,6 +108,9 @@ def fastest_builds(cpu: Cpu, driver: Driver, reports: Reports) -> Iterator[Build
             yield Build(backend="onnxruntime", precision="fp32", reason=f"{gpu}, which ONNX Runtime uses")
     if cpu.known and not cpu.arm:
         yield from _on_x86(cpu)
+    elif not cpu.known and "bf16" in reports.get("openvino", {}).get("precisions", ()):
+        why = f"OpenVINO finds that this CPU multiplies bf16: 1.6 to 2.2 {MEASURED}"
+        yield Build(backend="openvino", precision="bf16", reason=why)
     yield Build(backend="onnxruntime", precision="fp32", reason=_why_not_openvino(cpu))
 
 

@@ -14,8 +14,8 @@ import pytest
 from lsms_rt.bench import half_precision
 from lsms_rt.bench.engine import measure_engine
 from lsms_rt.bench.options import EngineOptions, PeersOptions, ScalingOptions
-from lsms_rt.bench.peers.contenders import CONTENDERS
-from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, random_inputs
+from lsms_rt.bench.peers.contenders import CONTENDERS, OURS
+from lsms_rt.bench.peers.side_by_side import GOALS, REFERENCE, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
 from lsms_rt.bench.records import SCALING, read, record_of
 from lsms_rt.bench.samples import Samples
@@ -106,7 +106,7 @@ def test_a_benchmark_prints_a_table_or_json_and_writes_a_record(
 
 
 def test_goals_name_contenders() -> None:
-    assert set(GOALS) <= {contender.name for contender in CONTENDERS}
+    assert set(GOALS) <= {contender.row(form) for contender in CONTENDERS for form in contender.forms}
 
 
 @pytest.mark.slow
@@ -121,9 +121,9 @@ def test_scaling_measures_every_point_and_draws_it(
     with ExitStack() as stack:
         build, built = axes._engine, {}
 
-        def once(config: Any) -> Any:
+        def once(config: Any, options: ScalingOptions) -> Any:
             if config not in built:
-                built[config] = stack.enter_context(build(config))
+                built[config] = stack.enter_context(build(config, options))
             return nullcontext(built[config])
 
         monkeypatch.setattr(axes, "_engine", once)

@@ -13,6 +13,7 @@ from lsms_rt.cli import doctor
 from lsms_rt.cli.doctor import backend_line
 from lsms_rt.cli.main import main
 from lsms_rt.engine.advice import advise
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt import entry
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT
 from lsms_rt.errors import MachineError
@@ -143,7 +144,7 @@ def test_an_engine_that_does_not_run_is_an_error(
 def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report["backends"]) == ["onnxruntime", "tensorrt", "tensorrt-rtx", "pytorch"]
+    assert list(report["backends"]) == [*BACKENDS, "pytorch"]
     assert report["backends"]["onnxruntime"]["runs"] is True
     assert report["runtime"]["works"] is True
     assert report["machine"]["cpu"] == str(cpu.find())

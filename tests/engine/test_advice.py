@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import fake_cpus
 import pytest
 
 from lsms_rt.engine.advice import advise, default_of_openvino
+from lsms_rt.engine.openvino import load
 from lsms_rt.errors import InputError
 from lsms_rt.machine.cpu import Cpu, find
 from lsms_rt.machine.gpu import Driver, Gpu
@@ -127,6 +129,15 @@ def test_a_precision_may_be_given(tmp_path: Path) -> None:
         advise(ice_lake, NO_GPU, installed("openvino"), ("bf16",))
 
 
+def test_openvino_has_the_last_word(tmp_path: Path) -> None:
+    """It knows the CPU where the system does not tell; and what it cannot compute in is not advised."""
+    with_bf16, without = (HERE | {"precisions": names} for names in (["fp32", "bf16", "int8"], ["fp32", "int8"]))
+    best = advise(UNKNOWN, NO_GPU, installed(openvino=with_bf16)).best
+    assert (best.backend, best.precision) == ("openvino", "bf16") and "OpenVINO finds" in best.reason
+    assert advise(UNKNOWN, NO_GPU, installed(openvino=without)).best.backend == "onnxruntime"
+    assert advise(cpu(tmp_path, fake_cpus.ZEN5), NO_GPU, installed(openvino=without)).best.precision == "int8"
+
+
 def test_what_openvino_chooses_by_itself(tmp_path: Path) -> None:
     texts = (fake_cpus.ZEN5, fake_cpus.ICE_LAKE, fake_cpus.HASWELL)
     assert [default_of_openvino(cpu(tmp_path, text)) for text in texts] == ["bf16", "fp32", "fp32"]
@@ -134,10 +145,10 @@ def test_what_openvino_chooses_by_itself(tmp_path: Path) -> None:
     assert "not tried on Arm" in default_of_openvino(cpu(tmp_path, fake_cpus.GRAVITON3))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 @pytest.mark.skipif(not find().known, reason="the system does not tell the instructions")
 def test_openvino_agrees_about_this_cpu() -> None:
-    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
-    core = openvino.Core()
+    core = load().Core()
     chosen = core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
     assert {"bf16": "bf16", "f32": "fp32"}.get(chosen, chosen) in default_of_openvino(find())
     assert ("BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")) == (find().bf16 is not None)
