@@ -75,7 +75,7 @@ def run(folder: Path, options: PeersOptions, status: Status) -> dict[str, Any]:
     for row in measured:
         name, ready = row.name, [launch.ready[row.contender.name] for launch in launches]
         seconds = _seconds(series[name])
-        figures: dict[str, Any] = {"name": name, "what": row.contender.what, "ours": row.contender.ours}
+        figures: dict[str, Any] = {"name": name, "what": row.what, "ours": row.contender.ours}
         figures["ms_a_slice"] = _per_slice(seconds, options.slices).to_dict()
         cpu = [[cost.cpu_seconds for cost in launch] for launch in series[name]]
         figures["cpu_ms_a_slice"] = _per_slice(cpu, options.slices, "CPU ms").to_dict()
@@ -109,6 +109,10 @@ class Row:
     @property
     def name(self) -> str:
         return self.contender.row(self.form)
+
+    @property
+    def what(self) -> str:
+        return self.contender.what if self.form == SERIES else "the same engine in the same process"
 
 
 Costs = list[list[Cost]]
