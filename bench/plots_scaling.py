@@ -10,6 +10,8 @@ from . import style
 from .records import Record
 
 LINE, SECOND, FLOOR = style.OURS, style.DOT, style.GRAY
+# Kinds of operators with a bar of their own.
+BARS = 10
 
 
 def draw_scaling(record: Record) -> Any:
@@ -35,10 +37,26 @@ def draw_scaling(record: Record) -> Any:
     _line(sentence, by_engine, LINE, "engine built for that many")
     _line(sentence, axes["sentence, tokens of it"], SECOND, f"sentence of that many, engine for {longest}")
     _label(sentence, f"tokens; text encoder of {record['text']['sentences']}", "ms per new sentence")
-    _shares(shares, record["operators"])
+    _shares(shares, _profiled(record))
     _roofline(roof, record["operators"], ceilings)
-    figure.suptitle(f"{record['weights']}: how cost grows, and how the time of one slice is spent", fontsize=11)
+    # Version 0.1 had one backend.
+    backend = f", {record['backend']} {record['precision']}" if "backend" in record else ""
+    if "operators_openvino" in record:
+        roof.set_title("the same network in ONNX Runtime, fp32", fontsize=9)
+    figure.suptitle(
+        f"{record['weights']}{backend}: how cost grows, and how the time of one slice is spent", fontsize=11
+    )
     return figure
+
+
+def _profiled(record: Record) -> list[dict[str, Any]]:
+    """Return the operators of the backend that was measured, the longest ones."""
+    if "operators_openvino" not in record:
+        return list(record["operators"])
+    rows = record["operators_openvino"]
+    named = [{"kind": f"{row['kind']}, {row['precision']}", "ms": row["ms"]} for row in rows]
+    rest = {"kind": "all others", "ms": sum(row["ms"] for row in named[BARS:])}
+    return [*named[:BARS], *([rest] if named[BARS:] else [])]
 
 
 def _line(axes: Any, points: list[dict[str, Any]], color: str, label: str) -> None:

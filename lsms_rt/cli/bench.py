@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import stat
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,6 @@ from .arguments import (
     add_json,
     add_runtime,
     add_threads,
-    comma_list,
     engine_path,
     fraction,
     options_from,
@@ -98,7 +98,7 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=whole_number(1, 1000), default=defaults.rounds, metavar="N", help="rounds per launch"
     )
     parser.add_argument(
-        "--without", type=comma_list, default=(), metavar="NAME,NAME", help="contenders to leave out (default: none)"
+        "--without", default="", metavar="NAME,NAME", help="contenders to leave out, by name (default: none)"
     )
     add_threads(parser, "the library's choice")
     add_output_options(parser)
@@ -111,11 +111,8 @@ def run_peers(arguments: argparse.Namespace) -> None:
 
     check_output(arguments.output)
     known = tuple(contender.name for contender in CONTENDERS)
-    unknown = sorted(set(arguments.without) - (set(known) - {OURS}))
-    if unknown:
-        peers = (name for name in known if name != OURS)
-        raise InputError(f"--without {','.join(unknown)}; choose from {', '.join(peers)}")
-    names = tuple(name for name in known if name not in arguments.without)
+    without = split_names(arguments.without, tuple(name for name in known if name != OURS))
+    names = tuple(name for name in known if name not in without)
     options = options_from(PeersOptions, arguments, seed=PeersOptions.seed, names=names)
     with tempfile.TemporaryDirectory(prefix="lsms-peers-") as folder:
         work = Path(folder)
@@ -127,6 +124,22 @@ def run_peers(arguments: argparse.Namespace) -> None:
     gpu = query_driver().gpus[0].name if on_gpu else None
     packages = ("torch", "onnxruntime", "openvino", "numpy", *GPU_PACKAGES)
     print_record(record_of(PEERS, packages, gpu, **weights, **results), arguments)
+
+
+def split_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Split ``--without``; the names of contenders may contain commas, too: the longest that fits is meant.
+
+    Raises:
+        InputError: there is no contender of a name.
+    """
+    names, rest = [], text.strip()
+    while rest:
+        fitting = [name for name in known if rest == name or re.match(rf"{re.escape(name)}\s*,", rest)]
+        if not fitting:
+            raise InputError(f"--without {rest}; choose from {'; '.join(known)}")
+        names.append(max(fitting, key=len))
+        rest = rest.removeprefix(names[-1]).lstrip(", ")
+    return tuple(names)
 
 
 def _add_scaling(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from argparse import Namespace
 from contextlib import ExitStack, nullcontext
@@ -124,15 +125,27 @@ def test_goals_name_contenders() -> None:
     assert set(GOALS) <= {contender.row(form) for contender in CONTENDERS for form in contender.forms}
 
 
+NO_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
 @pytest.mark.slow
+@pytest.mark.xdist_group("exports")
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("onnxruntime", "fp32"), pytest.param("openvino", "int8", marks=NO_OPENVINO)]
+)
 def test_scaling_measures_every_point_and_draws_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    precision: str,
 ) -> None:
     """All points use one engine, because building takes most of the time."""
     axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
     options = ScalingOptions(
-        image_size=64, sizes=(64,), batches=(1, 2), tokens=(32,), slices=(1, 3), rounds=2, text=axes.SMALL_TEXT
-    )
+        backend=backend, precision=precision, image_size=64, sizes=(64,), batches=(1, 2), tokens=(32,), slices=(1, 3),
+        rounds=2, text=axes.SMALL_TEXT,
+    )  # fmt: skip
     with ExitStack() as stack:
         build, built = axes._engine, {}
 
@@ -153,7 +166,9 @@ def test_scaling_measures_every_point_and_draws_it(
     }
     assert all(point["count"] == 2 and point["p50"] > 0 for points in found["axes"].values() for point in points)
     assert all(point["cpu"]["count"] == 2 for points in found["axes"].values() for point in points)
-    assert found["flops"][0]["flops"] > 1e8 and "operators_openvino" not in found
+    assert found["flops"][0]["flops"] > 1e8 and (found["backend"], found["precision"]) == (backend, precision)
+    by_precision = {row["precision"] for row in found.get("operators_openvino", [])}
+    assert bool(by_precision & {"i8", "u8"}) == (precision == "int8")
     assert {"1x1 convolution", "depthwise convolution", "matrix product", "GELU"} <= {
         row["kind"] for row in found["operators"]
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lsms_rt.bench.plots import draw
 from lsms_rt.bench.records import SCALING, read
 from lsms_rt.bench.scaling.operators_openvino import kind_of, profile_openvino, sum_up
 from lsms_rt.bench.tables import markdown
@@ -106,4 +107,6 @@ def test_a_scaling_record_of_another_backend(tmp_path: Path) -> None:
     text = markdown(new)
     assert "(CPU 152.0)" in text and "random (tiny), openvino bf16, 512x512" in text
     assert "| softmax | bf16 | 14 | 0.5 | 100.0% |" in text
+    (picture,) = draw(new, tmp_path / "scaling")
+    assert picture.stat().st_size > 50_000
     assert new["kind"] == SCALING and "CPU of batch: 1" in dict(values_of(new))

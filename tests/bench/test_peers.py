@@ -21,8 +21,10 @@ from lsms_rt.bench.records import PEERS, Record, read, record_of
 from lsms_rt.bench.summary import _one, _peer_goals, _peers
 from lsms_rt.bench.tables import markdown
 from lsms_rt.bench.timing import Cost
+from lsms_rt.cli.bench import split_names
 from lsms_rt.cli.main import main
 from lsms_rt.engine import openvino as backend
+from lsms_rt.errors import InputError
 from lsms_rt.machine.cpu import Cpu
 
 OLD = Path(__file__).parents[2] / "bench/results/cpu/peers_tiny_512_busy_host.json"
@@ -127,6 +129,20 @@ def test_our_faster_engine_is_no_slower_peer(
     assert main([*arguments, *map(str, files)]) == 0
     assert main([*arguments, *map(str, reversed(files))]) == 1
     assert f"slower: {BF16}" in capsys.readouterr().err
+
+
+def test_contenders_are_left_out_by_names_with_commas() -> None:
+    known = tuple(contender.name for contender in CONTENDERS)
+    assert split_names("", known) == ()
+    assert split_names("eager", known) == ("eager",)
+    assert split_names("eager, text once", known) == ("eager, text once",)
+    text = "OpenVINO,torch.compile, text once , OpenVINO, as a user would try it,eager"
+    names = ("OpenVINO", "torch.compile, text once", "OpenVINO, as a user would try it", "eager")
+    assert split_names(text, known) == names
+    assert split_names(",".join(known), known) == known
+    for unknown in ("text once", "eager,magic", "OpenVIN"):
+        with pytest.raises(InputError, match="--without .*; choose from ours; ours in OpenVINO"):
+            split_names(unknown, known)
 
 
 def test_bf16_is_absent_without_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
