@@ -61,6 +61,7 @@ def test_an_engine_of_openvino_from_the_bundled_one(
     assert retarget_engine(output, tmp_path / "b.engine", options).backend == "onnxruntime"
 
 
+@pytest.mark.slow
 @needs_bf16
 def test_bf16_is_asked_the_gates_sentences(demo_engine: Path, tmp_path: Path) -> None:
     options = RetargetOptions(backend="openvino", precision="bf16", gate=GateOptions(sentences=4))
