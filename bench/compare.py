@@ -14,7 +14,7 @@ from .records import ENGINES, SCALING, Record, device_of
 from .samples import Ratio, Samples, unpaired_ratio
 from .values import values_of
 
-MORE_IS_BETTER = ("slices/s", "times ours")
+MORE_IS_BETTER = ("slices/s", "times ours", "times as fast")
 # Samples for a verdict: the spread of fewer means nothing.
 MIN_SAMPLES = 5
 # Relative difference of two processes' latencies (up to a sixth was seen), which the spread within one does not show.

@@ -27,7 +27,7 @@ from .memory import peak_rss_mb, rss_mb
 from .options import EngineOptions
 from .samples import Samples, instability
 from .sensors import energy, find_sensors, no_sensors
-from .timing import FULL, Effort, measure, rounds, seconds
+from .timing import FULL, Effort, cost, measure, rounds
 
 # Threads that predict at the same time.
 CLIENTS = (1, 2, 4)
@@ -39,6 +39,7 @@ METHOD = {
     "predict_new_sentence": "the same with a new sentence",
     "predict_from_dicom_bytes": "pydicom.dcmread of bytes, then predict with a cached sentence",
     "events": "one slice with its sentence on the GPU; enqueue is host time, the others are between CUDA events",
+    "cpu_ms_a_slice": "time of all threads of this process on all cores together, waiting threads that spin included",
     "cold_start": "a fresh process for each sample: imports, opening the engine, one mask",
 }
 
@@ -97,7 +98,8 @@ def measure_engine(
             latency, stages = _latency(segmenter, options.effort)
             record["latency"], record["stages"] = _plain(latency), _plain(stages)
             status("throughput")
-            record["throughput"] = _plain(_throughput(segmenter, options))
+            throughput, cpu = _throughput(segmenter, options)
+            record["throughput"], record["cpu_ms_a_slice"] = _plain(throughput), _plain(cpu)
         opened_state = sensors.state()
         status("energy" if sensors.meter is not None and options.energy_s else "energy: no sensor")
         record["energy"] = (
@@ -170,8 +172,12 @@ def _latency(segmenter: Segmenter, effort: Effort) -> tuple[dict[str, Samples], 
     return latency, {name: Samples(tuple(values[-count:])) for name, values in stages.items()}
 
 
-def _throughput(segmenter: Segmenter, options: EngineOptions) -> dict[str, Samples]:
-    """Measure slices per second in interleaved rounds: series by batch size, and clients that predict single slices."""
+def _throughput(segmenter: Segmenter, options: EngineOptions) -> tuple[dict[str, Samples], dict[str, Samples]]:
+    """Measure series by batch size, and clients that predict single slices, in interleaved rounds.
+
+    Returns:
+        Slices per second, and the CPU time of a slice on all cores together.
+    """
     limit = segmenter.manifest.max_batch
     batches = options.batches or tuple(sorted({*(2**n for n in range(limit.bit_length()) if 2**n <= limit), limit}))
     # At least two full batches.
@@ -182,8 +188,14 @@ def _throughput(segmenter: Segmenter, options: EngineOptions) -> dict[str, Sampl
         for clients in CLIENTS
     }
     counts = {name: slices if name.startswith("series") else options.series for name in ways}
-    took = rounds({name: partial(seconds, run) for name, run in ways.items()}, options.rounds)
-    return {name: Samples(tuple(counts[name] / s for s in values), "slices/s") for name, values in took.items()}
+    took = rounds({name: partial(cost, run) for name, run in ways.items()}, options.rounds)
+    speed = {
+        name: Samples(tuple(counts[name] / one.seconds for one in costs), "slices/s") for name, costs in took.items()
+    }
+    return speed, {
+        name: Samples(tuple(1000 * one.cpu_seconds / counts[name] for one in costs), "CPU ms")
+        for name, costs in took.items()
+    }
 
 
 def _series(segmenter: Segmenter, slices: int, batch: int | None) -> Callable[[], int]:

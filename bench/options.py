@@ -83,6 +83,8 @@ class ScalingOptions:
     """Options of ``lsms-rt bench scaling``.
 
     Attributes:
+        backend: the backend of the engines, one that runs on a CPU.
+        precision: their precision; INT8 is that of the bundled recipe's layers, with ranges of noise.
         preset: preset of the random weights.
         image_size: side of the input in pixels, on every axis but ``sizes``.
         sizes: sides of the input to measure, in pixels.
@@ -93,6 +95,8 @@ class ScalingOptions:
         text: text encoder of the axes that involve sentences; BERT-base by default.
     """
 
+    backend: str = "onnxruntime"
+    precision: str = "fp32"
     preset: str = "tiny"
     image_size: int = 512
     sizes: tuple[int, ...] = (128, 256, 384, 512, 640)

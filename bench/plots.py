@@ -11,6 +11,7 @@ from . import style
 from .plots_scaling import draw_scaling
 from .records import ENGINES, PEERS, SCALING, Record, digest, origin
 from .tables import LATENCIES
+from .values import is_ours
 
 
 def draw(record: Record, stem: Path) -> list[Path]:
@@ -33,7 +34,7 @@ def _peers(record: Record) -> Any:
     axes = figure.subplots()
     for y, row in enumerate(rows):
         median, samples = row["ms_a_slice"]["p50"], row["ms_a_slice"]["samples"]
-        axes.barh(y, median, color=style.OURS if row["name"] == "ours" else style.OTHERS, height=0.6, alpha=0.85)
+        axes.barh(y, median, color=style.OURS if is_ours(row) else style.OTHERS, height=0.6, alpha=0.85)
         axes.plot(samples, np.full(len(samples), y), "|", color=style.DOT, markersize=9)
         times = "" if row["name"] == "ours" else f", {row['times_ours']['value']:.2f} times ours"
         axes.text(max(samples), y, f"  {median:.0f} ms{times}", va="center", fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lsms_rt
+from lsms_rt.machine.cpu import find
 
 
 def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
@@ -19,8 +21,14 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
         packages: Distributions to list beside lsms-rt; those that are not installed are omitted.
         gpu: Name of the GPU, if one was measured.
     """
+    cpu = find()
     return {
-        "device": {"processor": _processor(), "system": platform.platform(), "gpu": gpu},
+        "device": {
+            "processor": f"{cpu.name}, {os.cpu_count()} cores",
+            "instructions": list(cpu.instructions or ()),
+            "system": platform.platform(),
+            "gpu": gpu,
+        },
         "versions": {"lsms-rt": lsms_rt.__version__} | {name: v for name in packages if (v := _version(name))},
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
@@ -33,13 +41,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 def _commit() -> str:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .values import is_ours
+
 PART = "summary"
 # Goals of the demo weights, and of their engine.  Those of the contenders are in their records.
 DICE, SPECIFICITY, LOGITS = 0.80, 0.95, 1e-4
@@ -38,7 +40,7 @@ def summary(folder: Path) -> str:
             "demo_bench",
         ),
         (
-            "time of other runtimes on the same weights, 512x512, ours = 1",
+            f"time of other runtimes on the same weights, 512x512, {_one(found['peers_tiny_512'])} = 1",
             _peers(found["peers_tiny_512"]),
             _peer_goals(found["peers_tiny_512"]),
             "peers_tiny_512",
@@ -70,19 +72,28 @@ def summary(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _one(record: dict[str, Any]) -> str:
+    """Return what the times are divided by: our best engine; in records of version 0.1 the only one."""
+    return str(record["best"]["series"]) if "best" in record else "ours"
+
+
 def _peers(record: dict[str, Any]) -> str:
-    ratios = {row["name"]: row["times_ours"]["value"] for row in record["rows"] if "goal" in row}
-    return ", ".join(f"{name} {value:.2f}" for name, value in ratios.items())
+    return ", ".join(f"{row['name']} {ratio['value']:.2f}" for row, ratio, _ in _with_goals(record))
 
 
 def _peer_goals(record: dict[str, Any]) -> str:
     """Return the goals; one that lies inside the 95 % interval of its ratio is not significantly reached."""
-    goals = [(row["goal"], row["times_ours"]) for row in record["rows"] if "goal" in row]
     words = []
-    for goal, ratio in goals:
+    for _, ratio, goal in _with_goals(record):
         unsure = " (not significant)" if ratio["low"] < goal <= ratio["value"] else ""
         words.append(f"{goal:g}{_missed(ratio['value'] < goal)}{unsure}")
     return ", ".join(words)
+
+
+def _with_goals(record: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, float], float]]:
+    """Return other runtimes' rows that have a goal, and the ratio that it is for: in version 0.1 that to "ours"."""
+    of, goal = ("times_best", "goal_best") if "best" in record else ("times_ours", "goal")
+    return [(row, row[of], row[goal]) for row in record["rows"] if goal in row and not is_ours(row)]
 
 
 def _missed(missed: bool) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .compare import MIN_SAMPLES, Difference
+from .cells import number
+from .compare import Difference
 from .records import ACCURACY, ENGINES, GATE, INT8, KINDS, PEERS, SCALING, Record, origin, rows_of
 from .samples import Samples
+from .tables_peers import peers_table
+from .tables_scaling import scaling_table
 from .values import row_values, without_name
 
 FEW = "n/a (too few samples)"
@@ -69,7 +72,7 @@ def accuracy_table(record: Record) -> str:
     lines = [f"{figures['sentences']} sentences on {figures['slices']} slices of {figures['cases']} cases.", ""]
     lines += ["| figure | | 95 % interval |", "|---|---|---|"]
     lines += [
-        f"| {words} | {_number(figures[name], 3)} | {_interval(intervals.get(name))} |"
+        f"| {words} | {number(figures[name], 3)} | {_interval(intervals.get(name))} |"
         for name, words in names.items()
         if name in figures
     ]
@@ -83,12 +86,12 @@ def accuracy_table(record: Record) -> str:
     if "reference_lines" in record:
         lines += ["", "| perfect outlines, of these words only | mean Dice | specificity |", "|---|---|---|"]
         for name, line in record["reference_lines"].items():
-            lines.append(f"| {name} | {_number(line['dice'], 3)} | {_number(line['silence'], 3)} |")
+            lines.append(f"| {name} | {number(line['dice'], 3)} | {number(line['silence'], 3)} |")
     for name, table in figures.get("tables", {}).items():
         lines += ["", f"| by {name} | true | mean Dice | missed | false | specificity |", "|---|---|---|---|---|---|"]
         for key, row in table.items():
-            cells = (row["true"], *(_number(row[k], 2) for k in ("dice", "missed")), row["false"])
-            lines.append(f"| {key} | " + " | ".join(map(str, cells)) + f" | {_number(row['silence'], 2)} |")
+            cells = (row["true"], *(number(row[k], 2) for k in ("dice", "missed")), row["false"])
+            lines.append(f"| {key} | " + " | ".join(map(str, cells)) + f" | {number(row['silence'], 2)} |")
     return "\n".join(lines)
 
 
@@ -133,56 +136,6 @@ def gate_table(record: Record) -> str:
     return "\n".join(lines)
 
 
-def peers_table(record: Record) -> str:
-    """Return one line per contender: speed and accuracy."""
-    interval = "95 %" if record.get("launches", 1) >= MIN_SAMPLES else "range"
-    lines = [
-        f"| | ms per slice (median) | times ours ({interval}) | goal | max. logit difference | same mask | "
-        "first slice, s | peak MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in record["rows"]:
-        ratio = row["times_ours"]
-        times = "1" if row["name"] == "ours" else f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-        goal = f"{row['goal']:g}" if "goal" in row else ""
-        if goal and ratio["low"] < row["goal"]:
-            goal += ", not reached" if ratio["value"] < row["goal"] else ", not significant"
-        lines.append(
-            f"| {row['name']}: {row['what']} | {row['ms_a_slice']['p50']:.1f} | {times} | {goal} | "
-            f"{row['largest_logit_difference']:.1e} | {row['mask_agreement']:.4%} | {row['first_slice_s']:.1f} | "
-            f"{_number(row['peak_rss_mb'], 0)} |"
-        )
-    lines += [f"| {name} | {reason} | | | | | | |" for name, reason in record["absent"].items()]
-    size = record["image_size"]
-    lines += [
-        "",
-        f"{record['weights']}, {size}x{size}; a series of {record['slices']} slices with one sentence; "
-        f"{record.get('launches', 1)} launches of {record['rounds']} rounds; threads: {record['threads']}; "
-        f"logits compared with {record['answers_compared_with']}.",
-    ]
-    return "\n".join(lines)
-
-
-def scaling_table(record: Record) -> str:
-    """Return a table of the axes, and one of the time of one slice by operator."""
-    lines = ["| axis | points: ms (p50) |", "|---|---|"]
-    for axis, points in record["axes"].items():
-        values = ", ".join(f"{point['x']}: {point['p50']:.1f}" for point in points)
-        lines.append(f"| {axis} | {values} |")
-    lines += ["", "| one slice on one thread | operators | ms | share | 1e9 operations | 1e9 per second |"]
-    lines.append("|---|---|---|---|---|---|")
-    total = sum(row["ms"] for row in record["operators"])
-    for row in record["operators"]:
-        work = f"{row['flops'] / 1e9:.2f} | {row['flops'] / row['ms'] / 1e6:.0f}" if row["flops"] else "not counted | "
-        lines.append(f"| {row['kind']} | {row['count']} | {row['ms']:.1f} | {row['ms'] / total:.1%} | {work} |")
-    roof = record["ceilings"]
-    lines.append(f"| maximum of one thread | | | | | {roof['flops'] / 1e9:.0f}, and {roof['bytes'] / 1e9:.1f} GB/s |")
-    size = record["image_size"]
-    lines += ["", f"{record['weights']}, {size}x{size} except on the axis image size; {record['cores']} cores.", ""]
-    lines += [f"- {name}: {how}" for name, how in record["method"].items()]
-    return "\n".join(lines)
-
-
 def compare_table(differences: Iterable[Difference]) -> str:
     """Return A, B, their ratio and the verdict for the terminal."""
     rows = [
@@ -212,12 +165,12 @@ def latency_table(record: Record) -> str:
     ]
     for name, engine in record["engines"].items():
         what, latency = engine["engine"], engine["latency"]
-        cells = " | ".join(f"{latency[key]['p50']:.1f} (p95 {_number(latency[key]['p95'], 1)})" for key in LATENCIES)
+        cells = " | ".join(f"{latency[key]['p50']:.1f} (p95 {number(latency[key]['p95'], 1)})" for key in LATENCIES)
         series = max(value["p50"] for way, value in engine["throughput"].items() if way.startswith("series"))
         first = engine["cold_start"]["process_to_mask_ms"]["p50"] / 1000
         title = f"{name}: {what['preset']}, {what['image_size']}x{what['image_size']}, {what['precision']}"
         peak = engine["cold_start"].get("peak_rss_mb", {}).get("p50")
-        lines.append(f"| {title} | {cells} | {series:.1f} | {first:.2f} | {_number(peak, 0)} |")
+        lines.append(f"| {title} | {cells} | {series:.1f} | {first:.2f} | {number(peak, 0)} |")
     return "\n".join([*lines, "", f"{origin(record)}.", ""])
 
 
@@ -235,12 +188,16 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
     ]
     for key, words in LATENCIES.items():
         latency = engine["latency"][key]
-        cells = " | ".join(_number(latency[figure], 2, FEW) for figure in ("p50", "p90", "p95", "p99", "min"))
+        cells = " | ".join(number(latency[figure], 2, FEW) for figure in ("p50", "p90", "p95", "p99", "min"))
         lines.append(f"| {words} | {cells} | {latency['cov']:.1%} | {latency['count']} |")
     lines += ["", "| stage of predict | ms (p50) |", "|---|---|"]
     lines += [f"| {stage} | {value['p50']:.2f} |" for stage, value in engine["stages"].items()]
-    lines += ["", "| throughput | slices per second (p50) |", "|---|---|"]
-    lines += [f"| {way} | {value['p50']:.2f} |" for way, value in engine["throughput"].items()]
+    # Version 0.1 did not record it.
+    cpu = engine.get("cpu_ms_a_slice", {})
+    lines += ["", "| throughput | slices per second (p50) |" + " CPU ms per slice |" * bool(cpu)]
+    lines += ["|---|---|" + "---|" * bool(cpu)]
+    for way, value in engine["throughput"].items():
+        lines.append(f"| {way} | {value['p50']:.2f} |" + (f" {cpu[way]['p50']:.1f} |" if cpu else ""))
     lines += ["", "| cold start, a fresh process | p50 |", "|---|---|"]
     for field, value in engine["cold_start"].items():
         lines.append(f"| {field.rsplit('_', 1)[0].replace('_', ' ')} | {value['p50']:.0f} {value['unit']} |")
@@ -248,7 +205,7 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
         cells = " | ".join(f"{samples['p50']:.3f}" for samples in events.values())
         lines += ["", f"| {way}, ms (p50) | {' | '.join(events)} |", "|---|" + "---|" * len(events), f"| | {cells} |"]
     memory = engine["memory"]
-    host, device = _number(memory["peak_rss_mb"], 0), _device(memory["device"])
+    host, device = number(memory["peak_rss_mb"], 0), _device(memory["device"])
     lines += ["", f"Peak memory of all these measurements: {host} MB on the host; {device}."]
     power = engine["energy"]
     if "absent" in power:
@@ -267,12 +224,8 @@ def _engine(name: str, engine: dict[str, Any]) -> str:
 def _device(memory: dict[str, Any]) -> str:
     if "absent" in memory:
         return f"on the device: not measured ({memory['absent']})"
-    used = f"{_number(memory['used_open_mb'], 0)} MB, {_number(memory['used_before_mb'], 0)} MB before the engine"
+    used = f"{number(memory['used_open_mb'], 0)} MB, {number(memory['used_before_mb'], 0)} MB before the engine"
     return f"on the device, all processes: {used}"
-
-
-def _number(value: float | None, digits: int, missing: str = "n/a") -> str:
-    return missing if value is None else f"{value:.{digits}f}"
 
 
 # The parts of a record that a text can contain.

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .samples import Samples
 
@@ -54,6 +54,23 @@ def timed(run: Callable[[], Value], clock: Clock = time.perf_counter) -> tuple[V
     begin = clock()
     value = run()
     return value, clock() - begin
+
+
+class Cost(NamedTuple):
+    """What one call takes: seconds on the wall clock, and of all threads of this process on all cores together."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def cost(run: Callable[[], object]) -> Cost:
+    """Return the wall time and the CPU time of one call; waiting threads that spin count as work, since they use power.
+
+    What other processes and other threads of this one do meanwhile is not told apart, so call one function at a time.
+    """
+    begin = time.process_time()
+    wall = seconds(run)
+    return Cost(wall, time.process_time() - begin)
 
 
 def measure(run: Callable[[], object], effort: Effort, clock: Clock = time.perf_counter) -> Samples:

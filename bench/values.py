@@ -22,6 +22,8 @@ def values_of(record: Record) -> Iterator[tuple[str, Value]]:
         for axis, points in record["axes"].items():
             for point in points:
                 yield f"{axis}: {point['x']}", Samples.from_dict(point)
+                if "cpu" in point:
+                    yield f"CPU of {axis}: {point['x']}", Samples.from_dict(point["cpu"])
     elif kind == PEERS:
         yield from _peers(record)
     elif kind == ACCURACY:
@@ -65,16 +67,29 @@ def _engines(record: Record) -> Iterator[tuple[str, Samples]]:
             for field, samples in engine[group].items():
                 if samples["unit"] != "MB":
                     yield f"{name}: {field}", Samples.from_dict(samples)
+        # Older records do not have them.
+        for field, samples in engine.get("cpu_ms_a_slice", {}).items():
+            yield f"{name}: CPU of {field}", Samples.from_dict(samples)
+
+
+def is_ours(row: dict[str, Any]) -> bool:
+    """Return whether a row of a record of peers is an engine of ours."""
+    return bool(row.get("ours", row["name"] == "ours"))
 
 
 def _peers(record: Record) -> Iterator[tuple[str, Samples]]:
     launches = record.get("launches", 1)
     times = {row["name"]: np.array(row["ms_a_slice"]["samples"]) for row in record["rows"]}
-    for name, values in times.items():
+    for row in record["rows"]:
+        name, values = row["name"], times[row["name"]]
         yield name, _medians(values, launches, "ms")
         # The ratio within each round, in which the drift of the machine cancels.
-        if name != "ours":
+        if name != "ours" and is_ours(row):
+            yield f"{name}, times as fast as ours", _medians(times["ours"] / values, launches, "times as fast")
+        elif name != "ours":
             yield f"{name}, times ours", _medians(values / times["ours"], launches, "times ours")
+        if "cpu_ms_a_slice" in row:
+            yield f"CPU of {name}", _medians(np.array(row["cpu_ms_a_slice"]["samples"]), launches, "CPU ms")
 
 
 def _medians(values: np.ndarray, launches: int, unit: str) -> Samples:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lsms_rt.bench.unjudged import unjudged
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.backend import FEATURES, STAGES
 from lsms_rt.engine.manifest import batch_profile
@@ -26,7 +28,9 @@ from .contenders import CONTENDERS
 SEED = 0
 
 
-def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size: int) -> dict[str, Any]:
+def prepare(
+    folder: Path, checkpoint: Path | None, preset_name: str, image_size: int, names: Collection[str] | None = None
+) -> dict[str, Any]:
     """Fill a folder with what the contenders need that are not absent, and describe the weights.
 
     Args:
@@ -34,6 +38,7 @@ def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size:
         checkpoint: Weights; None means random ones with BERT-base, since speed does not depend on the values.
         preset_name: Preset of random weights.
         image_size: Side of the image in pixels.
+        names: The contenders to prepare for; None for all.
 
     Returns:
         "weights", "image_size", "max_tokens" and "vocabulary".
@@ -51,14 +56,18 @@ def prepare(folder: Path, checkpoint: Path | None, preset_name: str, image_size:
         model = LSMS.from_pretrained(target, "reference")
         weights = f"{checkpoint.name} ({model.config.preset})"
     text = model.config.text
-    present = [contender for contender in CONTENDERS if not contender.absent]
+    present = [one for one in CONTENDERS if not one.absent and (names is None or one.name in names)]
     _naive_graphs(model, folder, {graph for contender in present for graph in contender.graphs})
     del model
-    build_engine(BuildOptions(checkpoint=target, verify_slices=0), folder / "ours.engine")
+    fp32 = folder / "ours.engine"
+    build_engine(BuildOptions(checkpoint=target, verify_slices=0), fp32)
     for contender in present:
         if contender.variant:
             variant, output = VARIANTS[contender.variant], folder / f"{contender.variant}.engine"
-            convert_engine(folder / "ours.engine", variant, batch_profile(8), PlanOptions(), output)
+            convert_engine(fp32, variant, batch_profile(8), PlanOptions(), output)
+        if contender.precision:
+            options = unjudged("openvino", contender.precision, target, fp32)
+            build_engine(options, folder / f"openvino-{contender.precision}.engine")
     return {"weights": weights, "image_size": image_size, "max_tokens": text.max_tokens, "vocabulary": text.vocab_size}
 
 

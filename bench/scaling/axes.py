@@ -15,13 +15,15 @@ import torch
 
 from lsms_rt.bench.options import ScalingOptions
 from lsms_rt.bench.samples import Samples
-from lsms_rt.bench.timing import rounds, seconds
+from lsms_rt.bench.timing import cost, rounds
+from lsms_rt.bench.unjudged import unjudged
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import Backend, open_backend, open_directory
 from lsms_rt.engine.graph_backend import IMAGE_GRAPH
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.slice_pool import cpu_count
 from lsms_rt.export.build import build_engine
-from lsms_rt.export.options import BuildOptions
+from lsms_rt.export.options import BuildOptions, check_precision
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.config import LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
@@ -30,7 +32,11 @@ from .ceilings import measure_ceilings
 from .operators import profile
 
 Status = Callable[[str], None]
+Point = tuple[Callable[[], object], int]
+"""What is measured, and the items that one call computes"""
 SEED = 0
+# The backend with a profile of its own.
+OPENVINO = "openvino"
 # For axes that do not involve the text encoder.
 SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
 
@@ -45,28 +51,37 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
     Returns:
         The fields of a record in plain types, among them "axes" of points, "operators" of one slice and "ceilings" of
         one thread.
+
+    Raises:
+        InputError: the backend has no engines in the precision.
+        MachineError: the backend's library, or the instructions for the precision, are missing.
     """
+    # Before the expensive steps.
+    check_precision(BACKENDS[options.backend], options.precision, None)
     config = preset(options.preset, image_size=options.image_size, text=SMALL_TEXT)
     axes: dict[str, Any] = {"image size": []}
     flops = []
     # One engine at a time, because the threads of another one would disturb it.
     for size in options.sizes:
         status(f"image size {size}")
-        with _engine(replace(config, image_size=size)) as (backend, folder):
+        with _engine(replace(config, image_size=size), options) as (backend, fp32, _):
             axes["image size"] += _points({size: _segment(backend, size, 1)}, options.rounds)
-            flops.append({"x": size, "flops": sum(row.flops for row in profile(folder / IMAGE_GRAPH, runs=1))})
-    with _engine(config) as (backend, folder):
+            flops.append({"x": size, "flops": sum(row.flops for row in profile(fp32 / IMAGE_GRAPH, runs=1))})
+    with _engine(config, options) as (backend, fp32, engine):
         status("batch")
         axes["batch"] = _points({n: _segment(backend, options.image_size, n) for n in options.batches}, options.rounds)
         status("slices")
         axes["slices"] = _points({n: _series(backend, options.image_size, n) for n in options.slices}, options.rounds)
-        graph = (folder / IMAGE_GRAPH).read_bytes()
-    status("operators")
-    operators = [row.to_dict() for row in profile(graph)]
+        status("operators")
+        operators = {"operators": [row.to_dict() for row in profile(fp32 / IMAGE_GRAPH)]}
+        if options.backend == OPENVINO:
+            operators["operators_openvino"] = _in_openvino(engine)
     status("ceilings")
     ceilings = measure_ceilings().to_dict()
     axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, status)
     return {
+        "backend": options.backend,
+        "precision": options.precision,
         "weights": f"random ({options.preset})",
         "image_size": options.image_size,
         "text": {"sentences": _text_name(options.text), "else": _text_name(SMALL_TEXT)},
@@ -74,7 +89,7 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
         "cores": cpu_count(),
         "axes": axes,
         "flops": flops,
-        "operators": operators,
+        **operators,
         "ceilings": ceilings,
         "method": {
             "image size": "one slice through the image graph, its sentence already encoded, all cores; ms",
@@ -82,7 +97,8 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
             "slices": "a new sentence, then a series of that many; ms per slice",
             "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the longest; ms",
             "sentence, tokens of the engine": "encoding a sentence, in an engine built for that many tokens; ms",
-            "operators": "ONNX Runtime's profile of one slice on one thread",
+            "CPU": "ms of all threads on all cores together, waiting threads that spin included",
+            "operators": "ONNX Runtime's profile of one slice in fp32 on one thread; that of OpenVINO by precision",
             "ceilings": "one thread: a product of 1024x1024 matrices in ONNX Runtime, a copy of 256 MiB in NumPy",
         },
     }
@@ -93,7 +109,7 @@ def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> t
     padded, by_engine = [], []
     for tokens in options.tokens:
         status(f"sentence, an engine for {tokens} tokens")
-        with _engine(replace(config, text=replace(options.text, max_tokens=tokens))) as (backend, _):
+        with _engine(replace(config, text=replace(options.text, max_tokens=tokens)), options) as (backend, _, _):
             if tokens == max(options.tokens):
                 padded = _points({n: _encode(backend, tokens, n) for n in options.tokens}, options.rounds)
             by_engine += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
@@ -101,29 +117,42 @@ def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> t
 
 
 @contextmanager
-def _engine(config: LsmsConfig) -> Iterator[tuple[Backend, Path]]:
-    """Build an engine with random weights; yield it opened, and its folder."""
+def _engine(config: LsmsConfig, options: ScalingOptions) -> Iterator[tuple[Backend, Path, Path]]:
+    """Build an engine with random weights; yield it opened, the folder of ONNX Runtime's in fp32, and its own."""
     with tempfile.TemporaryDirectory(prefix="lsms-scaling-") as name:
         folder = Path(name)
         torch.manual_seed(SEED)
         model = LSMS(config).eval()
-        model.save_pretrained(folder / "checkpoint", tokenizer=demo_checkpoint() / TOKENIZER)
+        checkpoint, fp32 = folder / "checkpoint", folder / "fp32.engine"
+        model.save_pretrained(checkpoint, tokenizer=demo_checkpoint() / TOKENIZER)
         del model
-        build_engine(BuildOptions(checkpoint=folder / "checkpoint", verify_slices=0), folder / "a.engine")
-        backend = open_backend(open_directory(folder / "a.engine"), device="cpu")
+        build_engine(BuildOptions(checkpoint=checkpoint, verify_slices=0), fp32)
+        engine = fp32
+        if (options.backend, options.precision) != (ScalingOptions.backend, ScalingOptions.precision):
+            engine = folder / "measured.engine"
+            build_engine(unjudged(options.backend, options.precision, checkpoint, fp32), engine)
+        backend = open_backend(open_directory(engine), device="cpu")
         try:
-            yield backend, folder / "a.engine"
+            yield backend, fp32, engine
         finally:
             backend.close()
 
 
-def _segment(backend: Backend, size: int, batch: int) -> Callable[[], float]:
-    """Return a function that measures ms per slice."""
+def _in_openvino(engine: Path) -> list[dict[str, Any]]:
+    from .operators_openvino import profile_openvino
+
+    manifest = open_directory(engine).manifest
+    floating = (manifest.calibration or {}).get("rest", manifest.precision)
+    hint = "bf16" if floating == "bf16" else "f32"
+    return [row.to_dict() for row in profile_openvino(engine / IMAGE_GRAPH, hint)]
+
+
+def _segment(backend: Backend, size: int, batch: int) -> Point:
     images, text = _images(size, batch), backend.encode_text(*_tokens(SMALL_TEXT.max_tokens, 12))
-    return partial(_ms, lambda: backend.segment(images, text), batch)
+    return lambda: backend.segment(images, text), batch
 
 
-def _series(backend: Backend, size: int, slices: int) -> Callable[[], float]:
+def _series(backend: Backend, size: int, slices: int) -> Point:
     images, sentence = _images(size, slices), _tokens(SMALL_TEXT.max_tokens, 12)
 
     def run() -> None:
@@ -131,20 +160,23 @@ def _series(backend: Backend, size: int, slices: int) -> Callable[[], float]:
         for _ in backend.segment_many((images[start : start + 8] for start in range(0, slices, 8)), text):
             pass
 
-    return partial(_ms, run, slices)
+    return run, slices
 
 
-def _encode(backend: Backend, tokens: int, used: int) -> Callable[[], float]:
+def _encode(backend: Backend, tokens: int, used: int) -> Point:
     sentence = _tokens(tokens, used)
-    return partial(_ms, lambda: backend.encode_text(*sentence), 1)
+    return lambda: backend.encode_text(*sentence), 1
 
 
-def _ms(run: Callable[[], object], items: int) -> float:
-    return 1000 * seconds(run) / items
-
-
-def _points(runs: Mapping[Any, Callable[[], float]], count: int) -> list[dict[str, Any]]:
-    return [{"x": x} | Samples(tuple(values)).to_dict() for x, values in rounds(runs, count).items()]
+def _points(points: Mapping[Any, Point], count: int) -> list[dict[str, Any]]:
+    """Measure every point in interleaved rounds; ms per item, and the CPU's."""
+    costs = rounds({x: partial(cost, run) for x, (run, _) in points.items()}, count)
+    measured = []
+    for x, (_, items) in points.items():
+        wall = Samples(tuple(1000 * one.seconds / items for one in costs[x]))
+        cpu = Samples(tuple(1000 * one.cpu_seconds / items for one in costs[x]), "CPU ms")
+        measured.append({"x": x} | wall.to_dict() | {"cpu": cpu.to_dict()})
+    return measured
 
 
 def _images(size: int, count: int) -> np.ndarray:

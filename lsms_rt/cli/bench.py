@@ -13,6 +13,8 @@ from typing import Any
 
 from lsms_rt.bench.options import NOISE, EngineOptions, PeersOptions, ScalingOptions
 from lsms_rt.bench.records import ENGINES, PEERS, SCALING, add_output_options, put, read, record_of
+from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.vocabulary import PRECISIONS
 from lsms_rt.errors import InputError
 from lsms_rt.machine.gpu import query_driver
 from lsms_rt.model.config import PRESETS
@@ -103,9 +105,9 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
 
 
 def run_peers(arguments: argparse.Namespace) -> None:
-    from lsms_rt.bench.peers.contenders import CONTENDERS
+    from lsms_rt.bench.peers.contenders import CONTENDERS, OURS
     from lsms_rt.bench.peers.prepare import prepare
-    from lsms_rt.bench.peers.side_by_side import OURS, random_inputs, run
+    from lsms_rt.bench.peers.side_by_side import random_inputs, run
 
     check_output(arguments.output)
     known = tuple(contender.name for contender in CONTENDERS)
@@ -117,8 +119,8 @@ def run_peers(arguments: argparse.Namespace) -> None:
     options = options_from(PeersOptions, arguments, seed=PeersOptions.seed, names=names)
     with tempfile.TemporaryDirectory(prefix="lsms-peers-") as folder:
         work = Path(folder)
-        status("preparing the checkpoint, the naive graphs and the engine (a minute)")
-        weights = prepare(work, options.checkpoint, options.preset, options.image_size)
+        status("preparing the checkpoint, the naive graphs and the engines (minutes)")
+        weights = prepare(work, options.checkpoint, options.preset, options.image_size, names)
         random_inputs(options, work, options.image_size, weights.pop("max_tokens"), weights.pop("vocabulary"))
         results = run(work, options, status)
     on_gpu = any(contender.gpu and contender.name in names and not contender.absent for contender in CONTENDERS)
@@ -129,6 +131,12 @@ def run_peers(arguments: argparse.Namespace) -> None:
 
 def _add_scaling(parser: argparse.ArgumentParser) -> None:
     defaults = ScalingOptions
+    on_cpu = tuple(name for name, spec in BACKENDS.items() if not spec.needs_gpu)
+    parser.add_argument("--backend", choices=on_cpu, default=defaults.backend, help="runtime of the engines")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=defaults.precision,
+        help="arithmetic of the engines; int8 is calibrated with noise, for its speed alone",
+    )  # fmt: skip
     _add_preset(parser, defaults.preset)
     add_image_size(parser, defaults.image_size, ", where it is not what varies")
     parser.add_argument(
@@ -142,8 +150,12 @@ def run_scaling(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.scaling.axes import measure_scaling
 
     check_output(arguments.output)
-    options = ScalingOptions(preset=arguments.preset, image_size=arguments.image_size, rounds=arguments.rounds)
-    print_record(record_of(SCALING, ("torch", "onnxruntime", "numpy"), **measure_scaling(options, status)), arguments)
+    options = ScalingOptions(
+        backend=arguments.backend, precision=arguments.precision, preset=arguments.preset,
+        image_size=arguments.image_size, rounds=arguments.rounds,
+    )  # fmt: skip
+    packages = ("torch", "onnxruntime", "openvino", "numpy")
+    print_record(record_of(SCALING, packages, **measure_scaling(options, status)), arguments)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -185,12 +197,18 @@ def run_compare(arguments: argparse.Namespace) -> int:
         for caution in cautions:
             status(f"warning: {caution}")
     # A peer that became slower is not a failure of ours.
-    ours = [row for row in differences if a["kind"] != PEERS or row.name == "ours" or row.unit == "times ours"]
+    ours = [row for row in differences if a["kind"] != PEERS or row.name in _names_of_ours(a) or "times" in row.unit]
     slower = [row.name for row in ours if row.verdict == "slower"]
     if slower and arguments.fail_on_slower:
         status(f"slower: {', '.join(slower)}")
         return ExitCode.FAILED
     return ExitCode.DONE
+
+
+def _names_of_ours(record: dict[str, Any]) -> set[str]:
+    from lsms_rt.bench.values import is_ours
+
+    return {row["name"] for row in record["rows"] if is_ours(row)}
 
 
 def join_subcommand(argv: Sequence[str]) -> list[str]:

@@ -16,9 +16,11 @@ import numpy as np
 
 from lsms_rt import __version__
 from lsms_rt.data import demo_engine
+from lsms_rt.engine.advice import Advice, advise, default_of_openvino
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.errors import MachineError
-from lsms_rt.machine import jetson
+from lsms_rt.machine import cpu, jetson
+from lsms_rt.machine.cpu import Cpu
 from lsms_rt.machine.gpu import Driver, query_driver
 from lsms_rt.machine.jetson import Jetson
 
@@ -74,10 +76,12 @@ def examine() -> dict[str, dict[str, Any]]:
     Returns:
         Section -> name -> value, in plain types.  ``runtime.works`` is whether the bundled engine runs.
     """
-    driver, board = query_driver(), jetson.find()
+    processor, driver, board = cpu.find(), query_driver(), jetson.find()
+    backends = _backends(driver, board)
     return {
-        "machine": _machine(driver, board),
-        "backends": _backends(driver, board),
+        "machine": _machine(processor, driver, board),
+        "backends": backends,
+        "advice": _advice(processor, advise(processor, driver, backends)),
         "runtime": {name: _version(name) for name in RUNTIME} | _try_engine(),
         "build": {name: _version(name) for name in BUILD},
         "decoders": _decoders(),
@@ -94,11 +98,12 @@ def _decoders() -> dict[str, str]:
     return decoders | {"NIfTI": "present" if importlib.util.find_spec("nibabel") else "absent (pip install nibabel)"}
 
 
-def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
+def _machine(processor: Cpu, driver: Driver, board: Jetson | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "lsms-rt": __version__,
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
+        "cpu": str(processor),
         "cores": os.cpu_count(),
     }
     if board is not None:
@@ -111,6 +116,16 @@ def _machine(driver: Driver, board: Jetson | None) -> dict[str, Any]:
         memory = f"{gpu.memory / 2**30:.0f} GiB{' shared with the CPU' if gpu.integrated else ''}"
         facts[f"gpu {number}"] = f"{gpu.name}, {gpu.arch}, {memory}"
     return facts
+
+
+def _advice(processor: Cpu, advice: Advice) -> dict[str, str]:
+    """Say which build is the fastest here, why, and what is missing for it."""
+    found = {"fastest build": advice.best.command, "because": advice.best.reason}
+    if advice.install:
+        found["install"] = advice.install
+        if advice.now:
+            found |= {"until then": advice.now.command}
+    return found | {"openvino's default": f"{default_of_openvino(processor)}, where no precision is requested"}
 
 
 def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Hardware of this machine: NVIDIA driver and GPUs, Jetson boards."""
+"""Hardware of this machine: its CPU, NVIDIA driver and GPUs, Jetson boards."""

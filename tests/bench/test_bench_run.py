@@ -14,9 +14,10 @@ import pytest
 from lsms_rt.bench import half_precision
 from lsms_rt.bench.engine import measure_engine
 from lsms_rt.bench.options import EngineOptions, PeersOptions, ScalingOptions
-from lsms_rt.bench.peers.contenders import CONTENDERS
-from lsms_rt.bench.peers.side_by_side import GOALS, OURS, REFERENCE, random_inputs
+from lsms_rt.bench.peers.contenders import CONTENDERS, OURS
+from lsms_rt.bench.peers.side_by_side import GOALS, REFERENCE, random_inputs
 from lsms_rt.bench.peers.side_by_side import run as run_peers
+from lsms_rt.bench.peers.ways import SINGLE
 from lsms_rt.bench.records import SCALING, read, record_of
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.tables import markdown
@@ -24,7 +25,7 @@ from lsms_rt.bench.timing import Effort
 from lsms_rt.cli.bench import join_subcommand, print_record
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
-from lsms_rt.errors import MachineError
+from lsms_rt.errors import InputError, MachineError
 
 
 def test_two_words_are_one_command() -> None:
@@ -48,6 +49,8 @@ def test_an_engine_is_measured() -> None:
     assert set(found["throughput"]) == {
         "series, batch 1", "series, batch 2", "predict, 1 client", "predict, 2 clients", "predict, 4 clients",
     }  # fmt: skip
+    cpu = {name: value["p50"] for name, value in found["cpu_ms_a_slice"].items()}
+    assert set(cpu) == set(found["throughput"]) and all(ms > 1 for ms in cpu.values())
     cold = {name: value["p50"] for name, value in found["cold_start"].items()}
     assert cold["process_to_mask_ms"] > cold["engine_load_ms"] + cold["first_mask_ms"] > 10
     assert found["memory"]["peak_rss_mb"] >= found["memory"]["rss_after_mb"]
@@ -57,7 +60,9 @@ def test_an_engine_is_measured() -> None:
 def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.json"
     assert main(["bench", "demo", "--quick", "-o", str(file)]) == 0
-    assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in text
+    assert "| throughput | slices per second (p50) | CPU ms per slice |" in text
     record = json.loads(file.read_text())
     assert record["engines"]["demo.engine"]["engine"]["digest"].startswith("sha256:")
     events = {name: Samples((value,)).to_dict() for name, value in (("enqueue", 0.25), ("compute", 1.5))}
@@ -79,17 +84,21 @@ def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     from lsms_rt.data import demo_checkpoint
 
     # The size whose graphs other tests export, too.
-    what = prepare(tmp_path, demo_checkpoint(), "tiny", 128)
-    options = PeersOptions(slices=2, launches=1, rounds=2, threads=1, names=(OURS, REFERENCE, "naive graph"))
+    names = (OURS, REFERENCE, "naive graph")
+    what = prepare(tmp_path, demo_checkpoint(), "tiny", 128, names)
+    assert not (tmp_path / "naive_image.onnx").exists()
+    options = PeersOptions(slices=2, launches=1, rounds=2, threads=1, names=names)
     random_inputs(options, tmp_path, 128, what["max_tokens"], what["vocabulary"])
     messages: list[str] = []
     found = run_peers(tmp_path, options, messages.append)
     rows = {row["name"]: row for row in found["rows"]}
-    assert set(rows) == {OURS, REFERENCE, "naive graph"} and not found["absent"]
+    assert set(rows) == {*names, f"{OURS}, {SINGLE}"} and not found["absent"]
     for name, row in rows.items():
         # The limit is that of LIMITS["fp32"].
         assert row["largest_logit_difference"] < 1e-3 and row["mask_agreement"] > 0.999, name
         assert row["ms_a_slice"]["count"] == 2 and row["open_s"] > 0
+        # On one thread; a host that is busy takes longer on the wall.
+        assert 0 < row["cpu_ms_a_slice"]["p50"] < 1.5 * row["ms_a_slice"]["p50"], name
     assert rows[OURS]["times_ours"]["value"] == 1
     (tmp_path / "naive.onnx").write_bytes(b"broken")
     with pytest.raises(MachineError, match=r"naive graph failed \(exit code 1\).*--without"):
@@ -105,8 +114,14 @@ def test_a_benchmark_prints_a_table_or_json_and_writes_a_record(
     assert json.loads(capsys.readouterr().out)["rows"] == read(tmp_path / "a.json")["rows"]
 
 
+def test_scaling_refuses_what_a_backend_does_not_have() -> None:
+    axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
+    with pytest.raises(InputError, match="--precision bf16 is for --backend openvino"):
+        axes.measure_scaling(ScalingOptions(precision="bf16"), lambda _: None)
+
+
 def test_goals_name_contenders() -> None:
-    assert set(GOALS) <= {contender.name for contender in CONTENDERS}
+    assert set(GOALS) <= {contender.row(form) for contender in CONTENDERS for form in contender.forms}
 
 
 @pytest.mark.slow
@@ -121,9 +136,9 @@ def test_scaling_measures_every_point_and_draws_it(
     with ExitStack() as stack:
         build, built = axes._engine, {}
 
-        def once(config: Any) -> Any:
+        def once(config: Any, options: ScalingOptions) -> Any:
             if config not in built:
-                built[config] = stack.enter_context(build(config))
+                built[config] = stack.enter_context(build(config, options))
             return nullcontext(built[config])
 
         monkeypatch.setattr(axes, "_engine", once)
@@ -137,7 +152,8 @@ def test_scaling_measures_every_point_and_draws_it(
         "sentence, tokens of the engine": [32],
     }
     assert all(point["count"] == 2 and point["p50"] > 0 for points in found["axes"].values() for point in points)
-    assert found["flops"][0]["flops"] > 1e8
+    assert all(point["cpu"]["count"] == 2 for points in found["axes"].values() for point in points)
+    assert found["flops"][0]["flops"] > 1e8 and "operators_openvino" not in found
     assert {"1x1 convolution", "depthwise convolution", "matrix product", "GELU"} <= {
         row["kind"] for row in found["operators"]
     }

@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fake_cpus
 import pytest
 
 from lsms_rt.cli import doctor
 from lsms_rt.cli.doctor import backend_line
 from lsms_rt.cli.main import main
+from lsms_rt.engine.advice import advise
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt import entry
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT
 from lsms_rt.errors import MachineError
-from lsms_rt.machine import jetson
+from lsms_rt.machine import cpu, jetson
+from lsms_rt.machine.cpu import Cpu
 from lsms_rt.machine.gpu import Driver, Gpu
 
 ORIN = Gpu("Orin", (8, 7), 32 << 30, True)
@@ -62,7 +66,8 @@ def test_jetsons(tmp_path: Path) -> None:
 def test_doctor_on_a_jetson(tmp_path: Path) -> None:
     found = board(tmp_path, "orin")
     driver = Driver((12, 6), (ORIN,))
-    machine = doctor._machine(driver, found)
+    machine = doctor._machine(Cpu(name="Cortex-A78AE", instructions=("asimd",)), driver, found)
+    assert machine["cpu"] == "Cortex-A78AE; asimd"
     assert machine["jetson"] == "NVIDIA Jetson AGX Orin Developer Kit, L4T 36.4.3, JetPack 6.2+b77"
     assert (machine["power mode"], machine["gpu 0"]) == ("MAXN", "Orin, sm_87, 32 GiB shared with the CPU")
     assert machine["nvidia driver"] == "runs CUDA up to 12.6"
@@ -108,6 +113,24 @@ def test_tensorrt_builds_on_its_own_gpu_only(monkeypatch: pytest.MonkeyPatch) ->
     assert entry.diagnose(TENSORRT.name, Driver((13, 0), (A10,)), None)["builds"] is True
 
 
+def test_doctor_advises(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(fake_cpus.ZEN5)
+    zen5 = cpu.find(tmp_path / "cpuinfo")
+    ort = {"version": "1", "builds": True, "runs": True, "devices": ["cpu"]}
+    openvino = {"version": None, "builds": False, "runs": False, "missing": "OpenVINO", "fix": "pip install it"}
+    reports = {"onnxruntime": ort, "openvino": openvino}
+    found = doctor._advice(zen5, advise(zen5, NONE, reports))
+    assert found == {
+        "fastest build": "lsms-rt build-engine --backend openvino --precision bf16",
+        "because": found["because"],
+        "install": "pip install it",
+        "until then": "lsms-rt build-engine --backend onnxruntime --precision fp32",
+        "openvino's default": "bf16, where no precision is requested",
+    }
+    reports["openvino"] = ort
+    assert list(doctor._advice(zen5, advise(zen5, NONE, reports))) == ["fastest build", "because", "openvino's default"]
+
+
 def test_an_engine_that_does_not_run_is_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,9 +144,11 @@ def test_an_engine_that_does_not_run_is_an_error(
 def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report["backends"]) == ["onnxruntime", "tensorrt", "tensorrt-rtx", "pytorch"]
+    assert list(report["backends"]) == [*BACKENDS, "pytorch"]
     assert report["backends"]["onnxruntime"]["runs"] is True
     assert report["runtime"]["works"] is True
+    assert report["machine"]["cpu"] == str(cpu.find())
+    assert report["advice"]["fastest build"].startswith("lsms-rt build-engine --backend ")
     assert "cpu" in report["backends"]["onnxruntime"]["devices"]
     assert main(["doctor"]) == 0
     assert "onnxruntime          1." in capsys.readouterr().out

@@ -37,7 +37,7 @@ ARROWS = {
         "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "tokenizer",
     },
     "mathematics": {"body"},
-    "records": {"atomic", "digest", "errors"},
+    "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
     "kernels": {"atomic", "digest", "mathematics", "records"},
     "model": {"errors", "kernels", "mathematics"},

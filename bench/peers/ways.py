@@ -1,0 +1,184 @@
+"""How the contenders compute: each function opens one, and returns its forms.
+
+All get images and the tokens of a sentence, and return logits.  Those that can encode a sentence separately do so once
+per series, as a careful user would; a single graph has to encode it with every slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""images (N, 1, S, S) float32, tokens (1, T) int64, mask (1, T) float32 -> logits (N, S, S) float32"""
+# Forms of a contender: as fast as it can compute a series, and a slice after the other, as single requests arrive.
+SERIES, SINGLE = "series", "one slice at a time"
+Forms = dict[str, Series]
+Open = Callable[[Path, int], Forms]
+"""The folder that ``prepare.prepare`` filled, and a number of threads (0: the library's choice) -> the forms"""
+
+
+def eager(form: str, once: bool, device: str = "cpu") -> Open:
+    """PyTorch eager; ``form`` as in ``LSMS``, ``once`` whether the sentence is encoded once per series."""
+
+    def open_(folder: Path, threads: int) -> Forms:
+        model, torch = _model(folder, form, threads)
+        # All are compared in float32.
+        torch.backends.cudnn.allow_tf32 = False
+        model = model.to(device)
+
+        def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                ids, keep = torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
+                text = model.encode_text(ids, keep) if once else None
+                slices = (torch.from_numpy(image[None]).to(device) for image in images)
+                answers = [model.segment(x, text) if once else model(x, ids, keep) for x in slices]
+                return _stacked([answer.cpu().numpy()[0] for answer in answers])
+
+        return {SERIES: series}
+
+    return open_
+
+
+def compiled(folder: Path, threads: int) -> Forms:
+    """torch.compile."""
+    model, torch = _model(folder, "reference", threads)
+    segment = torch.compile(model.segment)
+
+    def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            text = model.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
+            return _stacked([segment(torch.from_numpy(image[None]), text).numpy()[0] for image in images])
+
+    return {SERIES: series}
+
+
+def _model(folder: Path, form: str, threads: int) -> tuple[Any, Any]:
+    import torch
+
+    from lsms_rt.model import LSMS
+
+    if threads:
+        torch.set_num_threads(threads)
+    return LSMS.from_pretrained(folder / "checkpoint", form), torch
+
+
+def naive(folder: Path, threads: int) -> Forms:
+    """One graph from image and tokens to logits, as torch.onnx.export makes it from the model, on ONNX Runtime."""
+    session = _session(folder / "naive.onnx", threads)
+
+    def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        feeds = {"tokens": tokens, "mask": mask}
+        return _stacked([session.run(None, feeds | {"image": image[None]})[0][0] for image in images])
+
+    return {SERIES: series}
+
+
+def naive_halves(folder: Path, threads: int) -> Forms:
+    """The same as two graphs, so that the sentence is encoded once."""
+    encode = _text_encoder(folder, threads)
+    session = _session(folder / "naive_image.onnx", threads)
+
+    def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        feeds = {"mask": mask} | encode(tokens, mask)
+        return _stacked([session.run(None, feeds | {"image": image[None]})[0][0] for image in images])
+
+    return {SERIES: series}
+
+
+def _text_encoder(folder: Path, threads: int) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+    # Without spinning, so that its threads do not disturb those of the image graph.
+    session = _session(folder / "naive_text.onnx", threads, spinning=False)
+    names = [value.name for value in session.get_outputs()]
+
+    def encode(tokens: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(None, {"tokens": tokens, "mask": mask}), strict=True))
+
+    return encode
+
+
+def _session(path: Path, threads: int, spinning: bool = True) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def openvino_naive(folder: Path, threads: int) -> Forms:
+    """The one naive graph in OpenVINO without any setting, called slice by slice: what a user tries first."""
+    from lsms_rt.engine.openvino import load
+
+    core = load().Core()
+    settings = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
+    model = core.compile_model(core.read_model(folder / "naive.onnx"), "CPU", settings)
+
+    def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        feeds = {"tokens": tokens, "mask": mask}
+        return _stacked([model(feeds | {"image": image[None]})[0][0].copy() for image in images])
+
+    return {SERIES: series}
+
+
+def openvino_halves(**settings: str) -> Open:
+    """The naive image graph in OpenVINO with some settings; the sentence is encoded once, by ONNX Runtime."""
+
+    def open_(folder: Path, threads: int) -> Forms:
+        from lsms_rt.engine.openvino import load
+
+        openvino = load()
+        core = openvino.Core()
+        more = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
+        encode = _text_encoder(folder, threads)
+        model = core.read_model(folder / "naive_image.onnx")
+        model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
+        queue = openvino.AsyncInferQueue(core.compile_model(model, "CPU", settings | more))
+
+        def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            feeds = {"mask": mask} | encode(tokens, mask)
+            logits = np.empty((len(images), *images.shape[2:]), np.float32)
+
+            def keep(request: Any, index: int) -> None:
+                logits[index] = request.get_output_tensor().data[0, 0]
+
+            queue.set_callback(keep)
+            for index, image in enumerate(images):
+                queue.start_async({"image": image[None]} | feeds, index)
+            queue.wait_all()
+            return logits
+
+        return {SERIES: series}
+
+    return open_
+
+
+def engine(name: str, device: str | None = None) -> Open:
+    """An engine of ours, in both forms."""
+
+    def open_(folder: Path, threads: int) -> Forms:
+        from lsms_rt.engine import open_backend, open_directory
+
+        backend = open_backend(open_directory(folder / name), threads or None, device)
+
+        def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            text = backend.encode_text(tokens, mask)
+            batches = (images[start : start + 8] for start in range(0, len(images), 8))
+            return np.concatenate(list(backend.segment_many(batches, text)))
+
+        def single(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            text = backend.encode_text(tokens, mask)
+            return np.concatenate([backend.segment(image[None], text) for image in images])
+
+        return {SERIES: series, SINGLE: single}
+
+    return open_
+
+
+def _stacked(logits: list[np.ndarray]) -> np.ndarray:
+    return np.stack([answer[0] for answer in logits])
