@@ -1,8 +1,8 @@
-"""Accuracy and time in INT8: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR -o FILE``.
+"""Accuracy and time below fp32: ``python -m lsms_rt.bench.int8 --calibration DIR --phantom DIR -o FILE``.
 
-Measures the demo weights in fp32, fp16 and INT8 by a recipe, and with every layer in INT8 by each calibration method,
-on the test split of a data set through ONNX Runtime.  Slices are timed in rounds of all engines in random order, which
-shows that INT8 is not faster on a CPU, and predicts nothing for a GPU.
+Measures the demo weights in fp32, fp16, bf16 and INT8 by a recipe, and with every layer in INT8 by each calibration
+method, on the test split of a data set, on a CPU: through ONNX Runtime and, where a name says so, through OpenVINO.
+Slices are timed in rounds of all engines in random order, which predicts nothing for a GPU.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lsms_rt.calibration.candidate import open_candidates
 from lsms_rt.calibration.options import METHODS, CalibrateOptions
@@ -29,9 +30,11 @@ from lsms_rt.datasets.choose import choose
 from lsms_rt.datasets.questions import Answer, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.engine import open_directory
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.graph.qdq import macs_share
 from lsms_rt.export.options import BuildOptions, GateOptions
+from lsms_rt.machine.gpu import query_driver
 from lsms_rt.segmenter import Segmenter
 
 from .accuracy.evaluate import evaluate
@@ -81,8 +84,8 @@ def measure(calibration: Path, phantom: Path, limit: int | None, work: Path) -> 
         row["time_to_fp32"] = times[str(row["name"])]
     return record_of(
         INT8,
-        ("torch", "onnxruntime"),
-        what="demo weights on RefHL-Phantom, test split, through ONNX Runtime on a CPU",
+        ("torch", "onnxruntime", "openvino"),
+        what="demo weights on RefHL-Phantom, test split, on a CPU, through ONNX Runtime unless a name says otherwise",
         time=f"median of {ROUNDS} ratios to fp32, rounds of all engines in random order; predict, sentence cached",
         recipe=read_recipe(calibration).method,
         rows=table,
@@ -93,14 +96,23 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
     # No gate, because a loss of accuracy is to be measured.
     no_gate = GateOptions(sentences=0, accept=True)
     status = partial(print, file=sys.stderr)
-    fp16, int8 = work / "fp16.engine", work / "int8.engine"
-    build_engine(BuildOptions(precision="fp16", verify_slices=0, gate=no_gate), fp16, status)
-    build_engine(BuildOptions(precision="int8", calibration=calibration, verify_slices=0, gate=no_gate), int8, status)
     variants = []
-    for name, path in (("fp32", demo_engine()), ("fp16", fp16), ("int8 by recipe, rest fp16", int8)):
+
+    def add(name: str, path: Path, **options: Any) -> None:
+        if options:
+            build_engine(BuildOptions(verify_slices=0, gate=no_gate, **options), path, status)
         directory = open_directory(path)
         graphs = {graph: directory.read(f"{graph}.onnx") for graph in GRAPHS}
         variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
+
+    add("fp32", demo_engine())
+    add("fp16", work / "fp16.engine", precision="fp16")
+    add("int8 by recipe, rest fp16", work / "int8.engine", precision="int8", calibration=calibration)
+    for rest in _openvino_precisions():
+        if rest != "fp32":
+            add(f"{rest}, OpenVINO", work / f"{rest}.engine", backend="openvino", precision=rest)
+        name, path = f"int8 by recipe, rest {rest}, OpenVINO", work / f"int8-{rest}.engine"
+        add(name, path, backend="openvino", precision="int8", calibration=calibration, rest=rest)
     candidates = open_candidates(demo_engine())
     options = CalibrateOptions()
     chosen = choose(read_annotations(phantom, options.split), options.slices, options.seed)
@@ -113,6 +125,12 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
         graphs = candidates.graphs_with(ranges)
         variants.append(Variant(name, stack.enter_context(segmenter), graphs, probe.effect(name, method, ranges)))
     return variants
+
+
+def _openvino_precisions() -> list[str]:
+    """Return what OpenVINO computes in on this CPU, "fp32" and perhaps "bf16"; nothing without it."""
+    found: list[str] = BACKENDS["openvino"].load().diagnose("openvino", query_driver(), None).get("precisions", [])
+    return [precision for precision in found if precision != "int8"]
 
 
 def _times(variants: list[Variant], row: Annotation) -> dict[str, dict[str, float]]:

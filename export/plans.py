@@ -101,6 +101,7 @@ def check_build(options: BuildOptions) -> str:
         MachineError: the library is missing, or a GPU that it needs.
     """
     if options.variant is None:
+        options.spec.load().check_precision(options.floating or options.precision)
         return "stock"
     check_builder(options.variant, options.plan)
     return chosen_kernels(options)

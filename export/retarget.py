@@ -79,6 +79,7 @@ def retarget_engine(
     check_output(output, options.force, options.report)
     engine, spec = open_directory(source, options.digest), BACKENDS[options.backend]
     precision, rest = _precisions(engine, spec, options)
+    spec.load().check_precision(rest or precision)
     with work_folder(output) as work:
         made = _copied(engine, work / "graphs").noted(**_fields(engine.manifest, spec, precision, rest))
         reference = of_engine(engine)

@@ -230,13 +230,14 @@ def _print_int8(manifest: Manifest) -> None:
     print(BACKENDS[manifest.backend].int8_note)
 
 
-def _print_gate(gate: dict[str, Any], report: Path) -> None:
+def _print_gate(gate: dict[str, Any], report: Path | None) -> None:
     if gate.get("skipped"):
         print("accuracy gate skipped (--gate-sentences 0); recorded in the manifest")
         return
     verdict = "passed" if gate["passed"] else "failed" if gate["failures"] else "no verdict"
     accepted = ", accepted with --accept" if gate["accepted"] else ""
-    print(f"accuracy gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}; report: {report}")
+    where = f"; report: {report}" if report else ""
+    print(f"accuracy gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}{where}")
     if gate["dice"]:
         dice, reference = gate["dice"], gate.get("reference", "PyTorch")
         print(f"mean Dice {dice['reference']:.4f} in {reference}; {dice['engine']:.4f} in this engine")
@@ -303,7 +304,9 @@ def _retarget(arguments: argparse.Namespace) -> None:
     if manifest.calibration:
         _print_int8(manifest)
     if manifest.gate:
-        _print_gate(manifest.gate, report_path(options.report, output))
+        # That of an INT8 engine was asked when its graphs were made.
+        asked = manifest.calibration is None
+        _print_gate(manifest.gate, report_path(options.report, output) if asked else None)
 
 
 COMMAND = Command(

@@ -65,6 +65,7 @@ def backend_line(backend: dict[str, Any]) -> str:
         return "; ".join(filter(None, (f"absent: {backend['missing']}", backend.get("fix"))))
     can = ", ".join(f"{what} here: {'yes' if backend[what] else 'no'}" for what in ("builds", "runs"))
     devices = f" on {', '.join(backend['devices'])}" if "devices" in backend else ""
+    devices += f" in {', '.join(backend['precisions'])}" if "precisions" in backend else ""
     kernels = f" with {backend['kernels']} operations" if "kernels" in backend else ""
     problem = f"; {backend['missing']}: {backend['fix']}" if "missing" in backend else ""
     return f"{backend['version']}, {can}{devices}{kernels}{problem}"

@@ -28,7 +28,7 @@ from .slice_pool import SlicePool, cpu_count
 INSTALL = "pip install 'lsms-rt[openvino]'"
 # An engine's precision, for INT8 that of its other layers -> OpenVINO's name of it.
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-TELEMETRY = "openvino_telemetry"
+LIBRARY, TELEMETRY = "openvino", "openvino_telemetry"
 _LOADING = threading.Lock()
 log = logging.getLogger("lsms_rt")
 
@@ -51,9 +51,10 @@ class OpenVinoBackend(GraphBackend):
 
     def __init__(self, engine: EngineDirectory, threads: int | None) -> None:
         library = load()
-        self.version = library_version("openvino")
+        self.version = library_version(LIBRARY)
         hint, core = _hint(engine.manifest), library.Core()
-        device = check_cpu(core, hint, engine)
+        fix = "--rest fp32" if engine.manifest.precision == "int8" else "--precision fp32"
+        device = check_cpu(core, hint, str(engine.path), fix)
         # By the graph: engines in other precisions, and the drafts of a build, have the same one.
         digest = engine.manifest.files.get(IMAGE_GRAPH, "")
         cache = CompiledCache(digest, f"{device} {self.version} {hint}", "the graph compiled for this CPU")
@@ -109,13 +110,13 @@ def load() -> Any:
         MachineError: it is broken.
     """
     with _LOADING:
-        absent, had = "openvino" not in sys.modules, sys.modules.get(TELEMETRY)
+        absent, had = LIBRARY not in sys.modules, sys.modules.get(TELEMETRY)
         if absent:
             sys.modules[TELEMETRY] = None  # type: ignore[assignment]
         try:
             import openvino
         except ModuleNotFoundError as error:
-            if error.name != "openvino":
+            if error.name != LIBRARY:
                 raise MachineError(f"OpenVINO lacks {error.name}; {INSTALL}") from error
             raise MissingDependencyError(f"OpenVINO is not installed; {INSTALL}") from error
         except (ImportError, OSError) as error:
@@ -133,15 +134,17 @@ def capabilities(core: Any) -> tuple[str, ...]:
     return tuple(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def check_cpu(core: Any, hint: str, engine: EngineDirectory) -> str:
-    """Return the processor's name; :class:`CpuFeatureError` if it cannot compute in a precision."""
+def check_cpu(core: Any, hint: str, what: str, fix: str) -> str:
+    """Return the processor's name and what it has.
+
+    Raises:
+        CpuFeatureError: it cannot compute in bfloat16, and that is the ``hint``; OpenVINO would silently take float32.
+    """
     found = capabilities(core)
-    if hint == "bf16" and "BF16" not in found:
-        # OpenVINO would compute in float32, as slowly.
-        rest = " --rest fp32" if engine.manifest.precision == "int8" else " --precision fp32"
+    if hint == HINTS["bf16"] and "BF16" not in found:
         raise CpuFeatureError(
-            f"{engine.path} computes in bfloat16, which this processor has no instructions for (OpenVINO finds "
-            f"{', '.join(found)}; avx512_bf16 or amx_bf16 is needed); build the engine with{rest}"
+            f"{what} computes in bfloat16, which this processor has no instructions for (OpenVINO finds "
+            f"{', '.join(found)}; avx512_bf16 or amx_bf16 is needed); build the engine with {fix}"
         )
     return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} {' '.join(found)}"
 
@@ -195,9 +198,14 @@ def open_engine(
 
 
 def library_version(name: str) -> str:
-    if importlib.util.find_spec("openvino") is None:
+    if importlib.util.find_spec(LIBRARY) is None:
         raise MissingDependencyError(f"OpenVINO is not installed; {INSTALL}")
-    return importlib.metadata.version("openvino")
+    return importlib.metadata.version(LIBRARY)
+
+
+def check_precision(precision: str) -> None:
+    core = load().Core()
+    check_cpu(core, HINTS.get(precision, ""), "such an engine", "fp32 in its place")
 
 
 def gpu_index(kind: str | None, index: int) -> int | None:

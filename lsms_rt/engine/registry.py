@@ -35,6 +35,9 @@ class BackendModule(Protocol):
     def library_version(self, name: str) -> str:
         """Return the version of the installed library.  Raises ``MachineError`` if it cannot be used."""
 
+    def check_precision(self, precision: str) -> None:
+        """Raise ``MachineError`` if this machine cannot run an engine in a floating-point precision."""
+
     def gpu_index(self, kind: str | None, index: int) -> int | None:
         """Return the number of the GPU that an engine would run on; None for a CPU."""
 

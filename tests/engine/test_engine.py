@@ -65,8 +65,8 @@ def test_a_changed_value_in_the_manifest_is_refused(copy: Path) -> None:
 
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
-    edit(copy, format=3, something_new=[1, 2])
-    with pytest.raises(EngineFormatError, match="format 3, this lsms-rt reads up to 2"):
+    edit(copy, format=4, something_new=[1, 2])
+    with pytest.raises(EngineFormatError, match="format 4, this lsms-rt reads up to 3"):
         Segmenter(copy)
 
 

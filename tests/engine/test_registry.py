@@ -73,8 +73,8 @@ def test_a_new_row_is_offered_and_examined(abacus: Path) -> None:
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(demo_engine: Path) -> None:
     directory = open_directory(demo_engine)
-    strange = replace(directory, manifest=replace(directory.manifest, backend="openvino"))
-    with pytest.raises(EngineInvalidError, match="'openvino'.* runs: onnxruntime, tensorrt, tensorrt-rtx"):
+    strange = replace(directory, manifest=replace(directory.manifest, backend="tvm"))
+    with pytest.raises(EngineInvalidError, match="'tvm'.* runs: onnxruntime, openvino, tensorrt, tensorrt-rtx"):
         open_backend(strange)
     with pytest.raises(EngineInvalidError, match="'TensorRT'"):
         find_backend("TensorRT", "an engine")
@@ -83,13 +83,13 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(demo_engine: Path) ->
 def test_every_row_has_a_module_with_all_functions() -> None:
     for spec in BACKENDS.values():
         module = spec.load()
-        for function in ("open_engine", "library_version", "gpu_index", "diagnose"):
+        for function in ("open_engine", "library_version", "check_precision", "gpu_index", "diagnose"):
             assert callable(getattr(module, function)), f"{spec.module}.{function}"
     assert [spec.name for spec in BACKENDS.values() if spec.builds_plans] == list(VARIANTS)
 
 
 def test_the_table_is_light() -> None:
-    heavy = {"torch", "onnx", "onnxruntime", "pycuda", "tensorrt"}
+    heavy = {"torch", "onnx", "onnxruntime", "openvino", "pycuda", "tensorrt"}
     code = f"import sys, lsms_rt.engine.registry; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -30,6 +30,10 @@ def library_version(name: str) -> str:
     return FakeBackend.version
 
 
+def check_precision(precision: str) -> None:
+    pass
+
+
 def gpu_index(kind: str | None, index: int) -> int | None:
     return None
 

@@ -26,6 +26,10 @@ def library_version(name: str) -> str:
     return str(load(VARIANTS[name]).__version__)
 
 
+def check_precision(precision: str) -> None:
+    """What a GPU cannot do, its builder says."""
+
+
 def gpu_index(kind: str | None, index: int) -> int | None:
     return index
 
