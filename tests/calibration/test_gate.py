@@ -154,7 +154,7 @@ def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
     result = run_gate(Oracle(data), Oracle(data, shifted), data, 0.1)
     units = [unit("encoder.stages.0.blocks.0.mlp.expand", 10), unit("linear_1", 1, "text")]
     effects = {u.key: Effect(u.key, "minmax", noise, 30, 0) for u, noise in zip(units, (1.0, 0.0), strict=True)}
-    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("exceeded",))
+    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("exceeded",), ())
     for number, png in enumerate(
         [
             worst_picture(result.worst, names=True), agreement_picture(result.answers), agreement_picture([]),
