@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,46 @@ def demo_engine() -> Path:
     from lsms_rt import demo_engine
 
     return demo_engine()
+
+
+class _KeptOpen:
+    """A backend that stays open when its Segmenter is closed."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def opened_engines() -> Iterator[dict[tuple[Any, ...], Any]]:
+    opened: dict[tuple[Any, ...], Any] = {}
+    yield opened
+    for backend in opened.values():
+        backend.close()
+
+
+@pytest.fixture
+def bundled_engine_opened_once(
+    opened_engines: dict[tuple[Any, ...], Any], demo_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open the bundled engine once per set of options, which takes 0.25 s; all other engines each time, as users do."""
+    from lsms_rt import segmenter
+
+    open_backend = segmenter.open_backend
+
+    def open_once(directory: Any, *options: Any) -> Any:
+        if directory.path != demo_engine:
+            return open_backend(directory, *options)
+        if options not in opened_engines:
+            opened_engines[options] = open_backend(directory, *options)
+        return _KeptOpen(opened_engines[options])
+
+    monkeypatch.setattr(segmenter, "open_backend", open_once)
 
 
 @pytest.fixture(scope="session")
