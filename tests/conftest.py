@@ -55,6 +55,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def parser_made_once() -> Iterator[None]:
+    """Make the command line's parser once, which takes 3 ms: tests call commands more than a thousand times."""
+    from lsms_rt.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "make_parser", functools.cache(main.make_parser))
+        yield
+
+
 @pytest.fixture(scope="session")
 def exported_graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
     """``exported_graphs(size, dtype)``: a folder with text.onnx and image.onnx of the demo checkpoint.
