@@ -120,7 +120,7 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
     probe = Probe(candidates, list(questions(probed)))
     for method in METHODS:
         ranges = ranges_of(candidates, chosen, method, work)
-        segmenter, _ = candidates.open(ranges)
+        segmenter = candidates.open(ranges)
         name = f"int8, all layers by {method}, rest fp32"
         graphs = candidates.graphs_with(ranges)
         variants.append(Variant(name, stack.enter_context(segmenter), graphs, probe.effect(name, method, ranges)))

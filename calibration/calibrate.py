@@ -17,11 +17,10 @@ from lsms_rt.errors import EngineInvalidError, InputError, chain_cut
 from .candidate import Candidates, open_candidates
 from .options import METHODS, CalibrateOptions
 from .pictures import layers_picture
-from .policy import unchecked
 from .ranges import ranges_of
-from .recipe import GRAPHS, IMAGE_DIGITS, RECIPE, Ranges, Recipe, case_digest, write_json
+from .recipe import GRAPHS, IMAGE_DIGITS, RECIPE, Recipe, case_digest, write_json
 from .search import Search, SearchResult
-from .sensitivity import Effect, Unit, best_ranges, measure_effects, min_noise, ranges_of_units, units_of
+from .sensitivity import Sensitivity, measure_sensitivity, ranges_of_units
 
 SLICES = "slices.json"
 PICTURE = "layers.png"
@@ -36,23 +35,21 @@ class Calibration:
     Attributes:
         recipe: the recipe, as written.
         output: the folder with the recipe, its picture and all measurements.
-        units: all units of the search.
-        effects: unit key -> the effect of the unit with its best method.
+        sensitivity: all units of the search, and the effect of each.
         search: the trials and the selected units.
     """
 
     recipe: Recipe
     output: Path
-    units: list[Unit]
-    effects: dict[str, Effect]
+    sensitivity: Sensitivity
     search: SearchResult
 
     def summary(self) -> list[str]:
         """Describe the result in a few lines of text, including the next command to run."""
-        recipe, search = self.recipe, self.search
+        recipe, search, units = self.recipe, self.search, self.sensitivity.units
         by = recipe.made_by["options"]["by"]
         lines = [
-            f"{self.output}: {len(search.units)} of {len(self.units)} {by}s in INT8, {recipe.macs_share:.0%} of all "
+            f"{self.output}: {len(search.units)} of {len(units)} {by}s in INT8, {recipe.macs_share:.0%} of all "
             f"dense multiply-accumulates; ranges by {recipe.method}"
         ]
         for name, trial in (
@@ -69,7 +66,7 @@ class Calibration:
                 )
                 lines.append(f"  {name}, {trial.share:.1%} of multiply-accumulates: {figures}")
             lines += [f"    {failure}" for failure in trial.failures]
-        lines += [f"  not checked: {point}" for point in unchecked(search.selected.comparison, recipe.max_dice_drop)]
+        lines += [f"  not checked: {point}" for point in search.selected.unchecked]
         return [
             *lines,
             f"see {self.output / PICTURE}; next: lsms-rt build-engine --precision int8 --calibration {self.output}",
@@ -120,12 +117,10 @@ def calibrate(
 
     methods = AUTO if options.method == "auto" else (options.method,)
     by_method = {method: ranges_of(candidates, rows.calibration, method, output) for method in methods}
-    units = units_of(candidates.layers, options.by)
-    effects = min_noise(measure_effects(candidates, units, by_method, rows.probe, options.by, output))
-    ranges = best_ranges(units, effects, by_method)
+    sensitivity = measure_sensitivity(candidates, by_method, rows.probe, options.by, output)
 
     status("searching for the largest set of INT8 layers")
-    search = Search(candidates, units, effects, ranges, rows.held_out, status)
+    search = Search(candidates, sensitivity, rows.held_out, status)
     result = search.run(options.max_dice_drop, options.margin)
     write_json(output / "trials.json", [trial.to_dict() for trial in search.trials])
     if result is None:
@@ -134,12 +129,12 @@ def calibrate(
             f"noise (see {output / 'trials.json'}); build with --precision fp16, or calibrate with a larger "
             "--max-dice-drop if a larger loss is acceptable"
         )
-    recipe = _recipe(candidates, effects, result, ranges, rows, slices_digest, options)
+    recipe = _recipe(candidates, sensitivity, result, rows, slices_digest, options)
     write_json(output / RECIPE, asdict(recipe))
     selected = {unit.key for unit in result.units}
     with atomic_file(output / PICTURE) as part:
-        part.write_bytes(layers_picture(units, effects, selected, result.trials))
-    return Calibration(recipe, output, units, effects, result)
+        part.write_bytes(layers_picture(sensitivity.units, sensitivity.effects, selected, result.trials))
+    return Calibration(recipe, output, sensitivity, result)
 
 
 def check_output(output: Path) -> None:
@@ -165,9 +160,8 @@ def _begin(output: Path, rows: Rows, options: CalibrateOptions) -> str:
 
 def _recipe(
     candidates: Candidates,
-    effects: dict[str, Effect],
+    sensitivity: Sensitivity,
     result: SearchResult,
-    ranges: Ranges,
     rows: Rows,
     slices_digest: str,
     options: CalibrateOptions,
@@ -175,8 +169,8 @@ def _recipe(
     from onnxruntime import __version__ as version
 
     manifest = candidates.engine.manifest
-    layers = ranges_of_units(result.units, ranges)
-    methods = [effects[unit.key].method for unit in result.units]
+    layers = ranges_of_units(result.units, sensitivity.ranges)
+    methods = [sensitivity.effects[unit.key].method for unit in result.units]
     counts = ", ".join(f"{method} {methods.count(method)}" for method in METHODS if method in methods)
     used = [*rows.calibration, *rows.probe, *rows.held_out]
     images = {row["image_sha256"] for row in record(used)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 
 import lsms_rt
-from lsms_rt.datasets.questions import Answer, Question, ask, questions
-from lsms_rt.datasets.refhl import Annotation
+from lsms_rt.datasets.questions import Answer, Question, ask
 from lsms_rt.digest import sha256
-from lsms_rt.engine.backend import OneByOne, SentenceFeatures
+from lsms_rt.engine.backend import Backend, OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory
 from lsms_rt.engine.onnxruntime import OnnxRuntimeBackend
 from lsms_rt.engine.registry import find_backend
@@ -29,6 +28,21 @@ from .recipe import GRAPHS, Ranges
 
 # The inputs of one run of a graph, by name.
 Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One question, as a candidate answered it.
+
+    Attributes:
+        answer: the answer.
+        feeds: graph name -> the inputs of its run; no "text" if the sentence is still encoded from before.
+        logits: float32 (1, S, S).
+    """
+
+    answer: Answer
+    feeds: dict[str, Feeds] = field(repr=False)
+    logits: np.ndarray = field(repr=False)
 
 
 def open_candidates(engine: Path, threads: int | None = None, digest: str | None = None) -> Candidates:
@@ -76,35 +90,29 @@ class Candidates:
         self.layers: dict[str, list[DenseLayer]] = {name: dense_layers(graph) for name, graph in self.graphs.items()}
         self.total_macs = sum(dense_macs(graph) for graph in self.graphs.values())
 
-    def answers(self, ranges: Ranges, rows: list[Annotation], title: str) -> list[Answer]:
-        """Answer all ``rows`` with the layers named in ``ranges`` in INT8; ``title`` is for the progress bar."""
-        with self.open(ranges)[0] as segmenter:
-            return [answer for _, answer, _ in ask(segmenter, questions(rows), title=title, count=len(rows))]
+    def run(
+        self, ranges: Ranges, asked: Iterable[Question], title: str | None = None, count: int | None = None
+    ) -> Iterator[Run]:
+        """Ask questions one by one, with the layers named in ``ranges`` in INT8.
 
-    def logits(self, ranges: Ranges, asked: list[Question]) -> tuple[list[Answer], list[np.ndarray]]:
-        """Answer a few questions, and return the logits (1, S, S) of every answer as well."""
-        segmenter, backend = self.open(ranges, record=True)
-        with segmenter:
-            answers = [answer for _, answer, _ in ask(segmenter, asked, title=None)]
-        return answers, [logits for _, logits in backend.records["image"] if logits is not None]
+        Args:
+            ranges: the INT8 layers and their ranges; empty for the unchanged engine.
+            asked: the questions.
+            title: title of a progress bar; None for no bar.
+            count: number of questions, for the bar.
 
-    def feeds(self, rows: list[Annotation], graph: str) -> Iterator[Feeds]:
-        """Yield the inputs of ``graph`` in fp32 while the rows are answered, one after another."""
-        segmenter, backend = self.open({}, record=True)
-        with segmenter:
-            for _ in ask(segmenter, questions(rows), title=None):
-                for feeds, _ in backend.records[graph]:
-                    yield feeds
-                for records in backend.records.values():
-                    records.clear()
+        Yields:
+            the run of every question.
+        """
+        backend = _Recorder(self._backend(ranges))
+        with self._segmenter(backend) as segmenter:
+            for _, answer, _ in ask(segmenter, asked, title=title, count=count):
+                yield Run(answer, backend.feeds, backend.logits)
+                backend.feeds = {}
 
-    def open(self, ranges: Ranges, record: bool = False) -> tuple[Segmenter, RecordingBackend]:
-        """Open a Segmenter on the CPU with the layers named in ``ranges`` in INT8, and return its backend too."""
-        changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
-        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed=changed)
-        backend = RecordingBackend(OnnxRuntimeBackend(engine, self.threads, "cpu"), record)
-        tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
-        return Segmenter.from_backend(backend, engine.manifest, tokenizer), backend
+    def open(self, ranges: Ranges) -> Segmenter:
+        """Open a Segmenter on the CPU with the layers named in ``ranges`` in INT8."""
+        return self._segmenter(self._backend(ranges))
 
     def graphs_with(self, ranges: Ranges) -> dict[str, bytes]:
         """Return graph name -> serialized graph, with the layers named in ``ranges`` in INT8."""
@@ -116,6 +124,15 @@ class Candidates:
 
         # The engine's digest is that of its manifest, which holds the digests of the graphs.
         return sha256(json.dumps([self.engine.digest, version, lsms_rt.__version__, parts], sort_keys=True).encode())
+
+    def _backend(self, ranges: Ranges) -> OnnxRuntimeBackend:
+        changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
+        engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed=changed)
+        return OnnxRuntimeBackend(engine, self.threads, "cpu")
+
+    def _segmenter(self, backend: Backend) -> Segmenter:
+        tokenizer = Tokenizer(self.engine.read("tokenizer.json"), self.engine.manifest.max_tokens)
+        return Segmenter.from_backend(backend, self.engine.manifest, tokenizer)
 
     def _with_int8(self, name: str, ranges: Mapping[str, float]) -> bytes:
         graph = onnx.ModelProto()
@@ -135,26 +152,21 @@ class _ChangedEngine(EngineDirectory):
         return self.changed[name] if name in self.changed else super().read(name)
 
 
-class RecordingBackend(OneByOne):
-    """A backend that, if ``record`` is set, keeps the inputs of its graphs and the logits.
+class _Recorder(OneByOne):
+    """A backend that keeps the inputs of its graphs and the logits of the last slice."""
 
-    ``records`` maps a graph name to pairs of inputs and logits; the text graph has no logits.
-    """
-
-    def __init__(self, backend: OnnxRuntimeBackend, record: bool) -> None:
-        self.backend, self.version, self.record = backend, backend.version, record
-        self.records: dict[str, list[tuple[Feeds, np.ndarray | None]]] = {name: [] for name in GRAPHS}
+    def __init__(self, backend: OnnxRuntimeBackend) -> None:
+        self.backend, self.version = backend, backend.version
+        self.feeds: dict[str, Feeds] = {}
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
-        if self.record:
-            self.records["text"].append(({"tokens": tokens, "mask": mask}, None))
+        self.feeds["text"] = {"tokens": tokens, "mask": mask}
         return self.backend.encode_text(tokens, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        logits = self.backend.segment(images, text)
-        if self.record:
-            self.records["image"].append(({"image": images, "mask": text.mask, **text.arrays}, logits))
-        return logits
+        self.feeds["image"] = {"image": images, "mask": text.mask, **text.arrays}
+        self.logits = self.backend.segment(images, text)
+        return self.logits
 
     def close(self) -> None:
         self.backend.close()

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from lsms_rt.datasets.choose import record
+from lsms_rt.datasets.questions import questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.export.graph.layers import DenseLayer
 
@@ -51,7 +52,7 @@ def ranges_of(candidates: Candidates, rows: list[Annotation], method: str, outpu
     ranges: Ranges = {}
     for name, graph in candidates.graphs.items():
         with tqdm(total=len(rows), desc=f"ranges of the {name} graph, {method}", unit="row", disable=None) as bar:
-            feeds = candidates.feeds(rows, name)
+            feeds = (run.feeds[name] for run in candidates.run({}, questions(rows)) if name in run.feeds)
             ranges[name] = measure_ranges(graph, candidates.layers[name], feeds, method, bar.update)
     write_json(cache, {"key": key, "method": method, "ranges": ranges})
     return ranges

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lsms_rt.datasets.questions import Answer, questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import InputError
 
 from .candidate import Candidates
-from .policy import failures, nothing_to_lose
+from .policy import failures, nothing_to_lose, unchecked
 from .recipe import Ranges
-from .sensitivity import Effect, Unit, ranges_of_units
+from .sensitivity import Sensitivity, Unit, ranges_of_units
 from .statistics import Comparison, compare_answers
 
 # Smaller sets to try; if none passes, the largest set that passed is selected.
@@ -29,6 +30,7 @@ class Trial:
         noise: sum of the noise of each unit alone.
         comparison: the answers compared with those of the unchanged engine.
         failures: why the set exceeds the budget; empty if it passes.
+        unchecked: what could not be checked for lack of data, one line each.
     """
 
     units: int
@@ -36,6 +38,7 @@ class Trial:
     noise: float
     comparison: Comparison
     failures: tuple[str, ...]
+    unchecked: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
@@ -76,9 +79,7 @@ class Search:
 
     Args:
         candidates: the engine.
-        units: the units to choose from.
-        effects: unit key -> the unit's effect.
-        ranges: the ranges of all layers.
+        sensitivity: the units to choose from, their effects and ranges.
         held_out: rows that judge a set; neither ranges nor effects were measured on them.
         status: called with one line after every trial.
     """
@@ -86,15 +87,13 @@ class Search:
     def __init__(
         self,
         candidates: Candidates,
-        units: list[Unit],
-        effects: dict[str, Effect],
-        ranges: Ranges,
+        sensitivity: Sensitivity,
         held_out: list[Annotation],
         status: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.candidates, self.effects, self.ranges = candidates, effects, ranges
+        self.candidates, self.effects, self.ranges = candidates, sensitivity.effects, sensitivity.ranges
         self.held_out, self.status = held_out, status
-        self.order = sorted(units, key=lambda unit: self._noise([unit]) / unit.macs)
+        self.order = sorted(sensitivity.units, key=lambda unit: self._noise([unit]) / unit.macs)
         self.trials: list[Trial] = []
 
     def run(self, max_dice_drop: float, margin: float) -> SearchResult | None:
@@ -111,7 +110,7 @@ class Search:
         Raises:
             InputError: there is not enough data in the held-out rows to judge INT8.
         """
-        self.reference = self.candidates.answers({}, self.held_out, "unchanged engine")
+        self.reference = self._answers({}, "unchanged engine")
         reason = nothing_to_lose(compare_answers(self.reference, self.reference))
         if reason:
             raise InputError(
@@ -163,15 +162,25 @@ class Search:
                 units.append(unit)
         return units
 
+    def _answers(self, ranges: Ranges, title: str) -> list[Answer]:
+        asked = questions(self.held_out)
+        return [run.answer for run in self.candidates.run(ranges, asked, title, len(self.held_out))]
+
     def _noise(self, units: list[Unit]) -> float:
         return sum(self.effects[unit.key].noise for unit in units)
 
     def _try(self, units: list[Unit], max_dice_drop: float) -> Trial:
         share = sum(unit.macs for unit in units) / self.candidates.total_macs
         title = f"{len(units)} units, {share:.1%} of MACs"
-        answers = self.candidates.answers(ranges_of_units(units, self.ranges), self.held_out, title)
-        comparison = compare_answers(self.reference, answers)
-        trial = Trial(len(units), share, self._noise(units), comparison, tuple(failures(comparison, max_dice_drop)))
+        comparison = compare_answers(self.reference, self._answers(ranges_of_units(units, self.ranges), title))
+        trial = Trial(
+            units=len(units),
+            share=share,
+            noise=self._noise(units),
+            comparison=comparison,
+            failures=tuple(failures(comparison, max_dice_drop)),
+            unchecked=tuple(unchecked(comparison, max_dice_drop)),
+        )
         self.status(f"{title}: " + ("; ".join(trial.failures) or "within the budget"))
         self.trials.append(trial)
         return trial

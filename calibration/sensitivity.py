@@ -98,22 +98,58 @@ class Effect:
     dice_drop: float
 
 
+@dataclass(frozen=True)
+class Sensitivity:
+    """All units, each with the calibration method that makes the least noise.
+
+    Attributes:
+        units: the units, in the order of their layers.
+        effects: unit key -> the effect of the unit alone.
+        ranges: the ranges of all layers.
+    """
+
+    units: list[Unit]
+    effects: dict[str, Effect]
+    ranges: Ranges
+
+
+def measure_sensitivity(
+    candidates: Candidates, ranges: dict[str, Ranges], rows: list[Annotation], by: str, output: Path
+) -> Sensitivity:
+    """Measure the effect of every unit alone with the ranges of every method, and choose the method of each.
+
+    Args:
+        candidates: the engine.
+        ranges: method -> the ranges of all layers.
+        rows: the rows to measure on.
+        by: the kind of units, one of ``options.BY``.
+        output: folder of the cache, see :func:`measure_effects`.
+    """
+    units = units_of(candidates.layers, by)
+    effects = min_noise(measure_effects(candidates, units, ranges, rows, by, output))
+    return Sensitivity(units, effects, best_ranges(units, effects, ranges))
+
+
 class Probe:
     """A few questions, with the answers and logits of the unchanged engine for comparison."""
 
     def __init__(self, candidates: Candidates, asked: list[Question]) -> None:
         self.candidates, self.asked = candidates, asked
-        self.answers, self.logits = candidates.logits({}, asked)
+        self.answers, self.logits = self._ask({})
         self.deciding = [logits >= np.quantile(logits, 1 - DECIDING) for logits in self.logits]
 
     def effect(self, name: str, method: str, ranges: Ranges) -> Effect:
         """Measure the effect of the layers named in ``ranges`` in INT8."""
-        answers, logits = self.candidates.logits(ranges, self.asked)
+        answers, logits = self._ask(ranges)
         changes = [a - b for a, b in zip(logits, self.logits, strict=True)]
         noise = np.mean([np.square(d[where]).mean() for d, where in zip(changes, self.deciding, strict=True)])
         power, error = (sum(float(np.square(a).sum()) for a in arrays) for arrays in (self.logits, changes))
         sqnr = 10 * np.log10(power / max(error, 1e-30))
         return Effect(name, method, float(noise), float(sqnr), _mean_dice(self.answers) - _mean_dice(answers))
+
+    def _ask(self, ranges: Ranges) -> tuple[list[Answer], list[np.ndarray]]:
+        runs = [(run.answer, run.logits) for run in self.candidates.run(ranges, self.asked)]
+        return [answer for answer, _ in runs], [logits for _, logits in runs]
 
 
 def measure_effects(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
     return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), user_supplied=True)
 
 
+@cache
+def truths(folder: Path) -> dict[tuple[bytes, str], np.ndarray]:
+    """Image and sentence -> the true mask."""
+    return {(id_of(q.ct.hu), q.row.sentence + " $x$"): q.truth for q in questions(read_annotations(folder))}
+
+
 class Oracle:
     """Knows every true mask, and predicts what ``spoil`` makes of it."""
 
     def __init__(self, data: GateData, spoil=lambda truth: truth) -> None:  # type: ignore[no-untyped-def]
-        self.truth = {(id_of(q.ct.hu), q.row.sentence): q.truth for q in questions(data.rows)}
+        self.truth = truths(data.rows[0].image.parents[2])
         self.spoil = spoil
 
     def predict(self, img, text: str):  # type: ignore[no-untyped-def]
@@ -154,7 +161,7 @@ def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
     result = run_gate(Oracle(data), Oracle(data, shifted), data, 0.1)
     units = [unit("encoder.stages.0.blocks.0.mlp.expand", 10), unit("linear_1", 1, "text")]
     effects = {u.key: Effect(u.key, "minmax", noise, 30, 0) for u, noise in zip(units, (1.0, 0.0), strict=True)}
-    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("exceeded",))
+    trial = Trial(1, 0.5, 1.0, compared((made(1, 0.5), made(1, 0.4))), ("exceeded",), ())
     for number, png in enumerate(
         [
             worst_picture(result.worst, names=True), agreement_picture(result.answers), agreement_picture([]),

@@ -12,6 +12,7 @@ from fake_answers import answer, compared, unit
 from lsms_rt.calibration.calibrate import Calibration
 from lsms_rt.calibration.recipe import RECIPE, Recipe, case_digest, read_recipe
 from lsms_rt.calibration.search import SearchResult, Trial
+from lsms_rt.calibration.sensitivity import Sensitivity
 from lsms_rt.errors import InputError
 
 GOOD = Recipe(
@@ -76,12 +77,13 @@ def test_no_recipe(tmp_path: Path) -> None:
 
 def test_the_summary_of_a_calibration(tmp_path: Path) -> None:
     pairs = [(answer(i, 0.8), answer(i, 0.796)) for i in range(12)]
-    passed = Trial(1, 0.4, 1.0, compared(*pairs), ())
-    failed = Trial(2, 0.9, 9.0, compared(*[(a, answer(i, 0.7)) for i, (a, _) in enumerate(pairs)]), ("too much",))
+    passed = Trial(1, 0.4, 1.0, compared(*pairs), (), ("too few lesions below 10 mm", "too few negative sentences"))
+    worse = compared(*[(a, answer(i, 0.7)) for i, (a, _) in enumerate(pairs)])
+    failed = Trial(2, 0.9, 9.0, worse, ("too much",), ("of no interest",))
     recipe = replace(GOOD, made_by={"options": {"by": "layer"}}, measured={"held_out": passed.to_dict()})
     units = [unit("a", 1), unit("b", 1)]
     result = SearchResult(units[:1], passed, passed, failed, [failed, passed])
-    done = Calibration(recipe, tmp_path, units, {}, result)
+    done = Calibration(recipe, tmp_path, Sensitivity(units, {}, {}), result)
     figures = "on 12 sentences, 0 of 12 lesions newly missed"
     assert done.summary() == [
         f"{tmp_path}: 1 of 2 layers in INT8, 50% of all dense multiply-accumulates; ranges by minmax",
@@ -89,9 +91,8 @@ def test_the_summary_of_a_calibration(tmp_path: Path) -> None:
         f"  largest set that passed, 40.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7960 {figures}",
         f"  all layers, 90.0% of multiply-accumulates: mean Dice 0.8000 -> 0.7000 {figures}",
         "    too much",
-        "  not checked: the reference finds 0 lesions below 10 mm: too few to exclude a loss (at least 30 are needed)",
-        "  not checked: the reference's mask is empty for 0 negative sentences: too few to check for false positives "
-        "(at least 85 are needed)",
+        "  not checked: too few lesions below 10 mm",
+        "  not checked: too few negative sentences",
         f"see {tmp_path / 'layers.png'}; next: lsms-rt build-engine --precision int8 --calibration {tmp_path}",
         "  with the same --checkpoint, and with --dataset for the accuracy gate",
     ]

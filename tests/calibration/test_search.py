@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_answers import FakeCandidates, answer, unit
 
 from lsms_rt.calibration import ranges as ranges_module
 from lsms_rt.calibration.calibrate import CalibrateOptions
+from lsms_rt.calibration.candidate import Run
 from lsms_rt.calibration.ranges import ranges_of
 from lsms_rt.calibration.search import Search, SearchResult
 from lsms_rt.calibration.sensitivity import (
     Effect,
+    Sensitivity,
     best_ranges,
     group_of,
     measure_effects,
@@ -127,7 +130,7 @@ def search(
     effects = {u.key: Effect(u.key, "minmax", noise[u.name], 0, 0) for u in units}
     ranges = {"text": {}, "image": dict.fromkeys(harm, 1.0)}
     candidates = FakeCandidates(harm, 2 * sum(macs.values()))
-    return Search(candidates, units, effects, ranges, []).run(budget, margin), candidates
+    return Search(candidates, Sensitivity(units, effects, ranges), []).run(budget, margin), candidates
 
 
 def names(result: SearchResult | None) -> str:
@@ -140,6 +143,10 @@ def test_all_layers_if_all_pass() -> None:
     result, candidates = search(harm, dict.fromkeys(harm, 10), dict.fromkeys(harm, 1.0), 0.005, margin=1)
     assert names(result) == "abcd"
     assert result is not None and result.selected.share == 0.5
+    assert [line[:60] for line in result.selected.unchecked] == [
+        "the reference finds 0 lesions below 10 mm: too few to exclud",
+        "the reference's mask is empty for 0 negative sentences: too ",
+    ]
     # The unchanged engine is evaluated first.
     assert candidates.evaluated == [frozenset(), frozenset("abcd")]
 
@@ -181,10 +188,11 @@ def test_no_set_passes() -> None:
 def test_held_out_rows_that_cannot_judge_are_rejected(dice: float, count: int, reason: str) -> None:
     """A reference that finds nothing loses nothing: every layer would pass."""
     candidates = FakeCandidates({})
-    candidates.answers = lambda *_: [answer(i, dice) for i in range(count)]  # type: ignore[method-assign]
+    runs = [Run(answer(i, dice), {}, np.zeros((1, 1, 1))) for i in range(count)]
+    candidates.run = lambda *_: iter(runs)  # type: ignore[method-assign]
     effects = {"image:a": Effect("image:a", "minmax", 1.0, 0, 0)}
     with pytest.raises(InputError, match=f"not enough data to judge INT8: .*{reason}"):
-        Search(candidates, [unit("a", 1)], effects, {"image": {"a": 1.0}}, []).run(0.005, 4)
+        Search(candidates, Sensitivity([unit("a", 1)], effects, {"image": {"a": 1.0}}), []).run(0.005, 4)
 
 
 @pytest.mark.parametrize(

@@ -151,12 +151,16 @@ def test_the_whole_range_of_ct_is_kept(tmp_path: Path, cases: list[Case]) -> Non
     np.testing.assert_array_equal(load_slice(tmp_path / "a.dcm").hu, hu)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path, workers: int) -> None:
-    write_phantom(tmp_path / "again", SPEC, workers=workers)
-    first, again = contents(folder), contents(tmp_path / "again")
-    assert first.keys() == again.keys()
-    assert [name for name in first if first[name] != again[name]] == []
+def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    """Of other processes, and of this one a second time: of a case, and of what is written about all cases."""
+    write_phantom(tmp_path / "again", SPEC, workers=2)
+    small = PhantomSpec(cases=1, seed=2, matrix=64)
+    for name in ("one", "two"):
+        write_phantom(tmp_path / name, small, workers=1)
+    for first, again in ((folder, tmp_path / "again"), (tmp_path / "one", tmp_path / "two")):
+        files, others = contents(first), contents(again)
+        assert files.keys() == others.keys()
+        assert [name for name in files if files[name] != others[name]] == []
 
 
 def test_another_seed_gives_other_data(folder: Path, tmp_path: Path) -> None:

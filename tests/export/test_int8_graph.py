@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lsms_rt.calibration.options import METHODS
-from lsms_rt.calibration.ranges import PERCENTILE, measure_ranges
+from lsms_rt.calibration.ranges import BINS, PERCENTILE, measure_ranges
 from lsms_rt.export.graph.layers import dense_layers, dense_macs, read_graph
 from lsms_rt.export.graph.passes import store_as_fp16
 from lsms_rt.export.graph.qdq import LEVELS, int8_layers, macs_share, quantize, weight_steps
@@ -185,8 +185,10 @@ def test_bad_ranges_are_rejected() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_ranges(method: str) -> None:
+def test_ranges(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of known inputs: the maximum, or somewhat less; and the same numbers every time."""
+    # A quarter of the time of as many bins as a calibration has.
+    monkeypatch.setitem(BINS, "entropy", 256)
     model = network()
     layers = dense_layers(model)
     feeds = [{"x": RNG.normal(0, s, (1, 8, 10, 10)).astype(np.float32)} for s in (1, 2, 0.5)]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from lsms_rt.calibration.candidate import Candidates, Feeds
+from lsms_rt.calibration.candidate import Candidates, Run
 from lsms_rt.calibration.sensitivity import Unit
 from lsms_rt.calibration.statistics import Comparison, compare_answers
 from lsms_rt.datasets.questions import Answer
@@ -43,7 +42,8 @@ def unit(name: str, macs: int, graph: str = "image") -> Unit:
 class FakeCandidates(Candidates):
     """A network whose mean Dice falls by the sum of the ``harm`` of its INT8 layers; ``macs`` of all operations.
 
-    ``evaluated`` lists the sets of INT8 layers that were asked for.  Logits change by the harm, feeds are empty.
+    ``evaluated`` lists the sets of INT8 layers that were asked.  Every set answers twelve questions with logits that
+    change by the harm.
     """
 
     def __init__(self, harm: dict[str, float], total_macs: int = 1) -> None:
@@ -51,21 +51,13 @@ class FakeCandidates(Candidates):
         self.graphs = {"text": onnx.ModelProto(), "image": onnx.ModelProto()}
         self.layers = {"text": [], "image": [DenseLayer(name, "x", "w", 0, 1) for name in harm]}
 
-    def _dice(self, ranges) -> float:  # type: ignore[no-untyped-def]
+    def run(self, ranges, asked, title=None, count=None):  # type: ignore[no-untyped-def,override]
         names = frozenset(name for graph in ranges.values() for name in graph)
         self.evaluated.append(names)
-        return 0.8 - sum(self.harm[name] for name in names)
-
-    def answers(self, ranges, rows, title):  # type: ignore[no-untyped-def,override]
-        dice = self._dice(ranges)
-        return [answer(i, dice) for i in range(12)]
-
-    def logits(self, ranges, asked):  # type: ignore[no-untyped-def,override]
-        dice = self._dice(ranges)
-        return [answer(0, dice)], [np.linspace(-1, 1, 100).reshape(1, 10, 10) * dice]
-
-    def feeds(self, rows: list[Annotation], graph: str) -> Iterator[Feeds]:
-        yield from ({} for _ in rows)
+        dice = 0.8 - sum(self.harm[name] for name in names)
+        logits = np.linspace(-1, 1, 100).reshape(1, 10, 10) * dice
+        for i in range(12):
+            yield Run(answer(i, dice), {}, logits)
 
     def cache_key(self, *parts: object) -> str:
         return f"{hash(str(parts)):x}"

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from triton import language
 from triton.runtime import interpreter
+
+
+@pytest.fixture(autouse=True)
+def no_idle_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the checks of integers for overflow, which report nothing unless Triton's debug mode is on.
+
+    They and the table of types, which is made anew for every array, are half of the interpreter's time.
+    """
+    assert not interpreter.interpreter_builder.options.debug
+    options = replace(interpreter.interpreter_builder.options, sanitize_overflow=False)
+    monkeypatch.setattr(interpreter.interpreter_builder, "options", options)
+    numpy_type, by_name = interpreter._get_np_dtype, dict[str, Any]()
+
+    def look_up(dtype: Any) -> Any:
+        name = dtype.scalar.name
+        if name not in by_name:
+            by_name[name] = numpy_type(dtype)
+        return by_name[name]
+
+    monkeypatch.setattr(interpreter, "_get_np_dtype", look_up)
 
 
 @pytest.fixture(autouse=True)

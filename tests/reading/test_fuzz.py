@@ -31,7 +31,7 @@ CORPUS = Path(__file__).parent / "corpus"
 PURE = [form for form in FORMATS if form not in NATIVE]
 INDEX = st.integers(1, 2**32)
 FEW = settings(
-    deadline=None, derandomize=True, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -28,6 +28,8 @@ from lsms_rt.tokenizer import Tokenizer
 PIXELS = np.zeros((20, 24), np.uint16)
 TEXT = "the cyst in the liver"
 ROUNDS = 40
+# Of every scan, 5 mm apart.
+FILES = 5
 
 
 @pytest.fixture
@@ -55,9 +57,9 @@ def scans(folder: Path, rng: np.random.Generator) -> dict[Path, tuple[int, str]]
     names, written = iter(rng.permutation(100)), {}
     name = str(rng.choice([*SCANS, *PHASES]))
     # Acquisitions that follow each other are one series, those of two patients are not.
-    offset = float(rng.choice([*np.round(np.arange(0.1, 5, 0.2), 1), *([40, 40, 40] if name in SCANS else [])]))
+    offset = float(rng.choice([*np.round(np.arange(0.1, 5, 0.2), 1), *([5 * FILES] * 3 if name in SCANS else [])]))
     for owner, tags in enumerate(owners(rng, name)):
-        for n in range(8):
+        for n in range(FILES):
             uid, path = str(generate_uid()), folder / f"{next(names):02d}"
             place = [0, 0, 5 * n + offset * owner]
             save(dataset(PIXELS, **tags, SOPInstanceUID=uid, ImagePositionPatient=place, InstanceNumber=n), path)

@@ -49,9 +49,10 @@ def segmenter() -> Any:
         yield found
 
 
-@pytest.fixture
-def slice_path(tmp_path: Path, phantom_case: Any, segmenter: Segmenter) -> Path:
-    """A slice that is not square, with spacings that differ, on which something is found."""
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, phantom_case: Any, segmenter: Segmenter) -> tuple[Path, Any]:
+    """A slice that is not square, with spacings that differ, and what is found on it."""
+    tmp_path = tmp_path_factory.mktemp("slice")
     for index in range(len(phantom_case.slices)):
         path = tmp_path / f"{index}.dcm"
         write_slice(path, phantom_case, index, "case")
@@ -60,45 +61,57 @@ def slice_path(tmp_path: Path, phantom_case: Any, segmenter: Segmenter) -> Path:
         ds.PixelData, (ds.Rows, ds.Columns) = np.ascontiguousarray(raw).tobytes(), raw.shape
         ds.PixelSpacing = [float(ds.PixelSpacing[0]), float(ds.PixelSpacing[1]) * 1.04]
         ds.save_as(path)
-        if segmenter.predict(path, TEXT).found:
-            return path
+        found = segmenter.predict(path, TEXT)
+        if found.found:
+            return path, found
     raise AssertionError("the demo weights find nothing in this case")
 
 
 @pytest.mark.parametrize(("rows", "columns", "swapped"), EIGHT)
 def test_one_anatomy_has_one_mask(
-    slice_path: Path, tmp_path: Path, segmenter: Segmenter, rows: bool, columns: bool, swapped: bool
+    plain: tuple[Path, Any], tmp_path: Path, segmenter: Segmenter, rows: bool, columns: bool, swapped: bool
 ) -> None:
-    plain = segmenter.predict(slice_path, TEXT)
-    ds = stored(pydicom.dcmread(slice_path), rows, columns, swapped)
+    path, found = plain
+    ds = stored(pydicom.dcmread(path), rows, columns, swapped)
     ds.save_as(tmp_path / "other.dcm")
     other = segmenter.predict(tmp_path / "other.dcm", TEXT)
     assert other.mask.shape == (ds.Rows, ds.Columns)
-    np.testing.assert_array_equal(unstored(other.mask, rows, columns, swapped), plain.mask)
-    assert other.found and other.score == plain.score and other.area_mm2 == pytest.approx(plain.area_mm2)
+    np.testing.assert_array_equal(unstored(other.mask, rows, columns, swapped), found.mask)
+    assert other.found and other.score == found.score and other.area_mm2 == pytest.approx(found.area_mm2)
 
 
-def test_a_wrong_tag_would_be_seen(slice_path: Path, tmp_path: Path, segmenter: Segmenter) -> None:
+def test_a_wrong_tag_would_be_seen(plain: tuple[Path, Any], tmp_path: Path, segmenter: Segmenter) -> None:
     """The same pixels, tagged as mirrored, are other anatomy: were tags ignored, this would be equal."""
-    plain = segmenter.predict(slice_path, TEXT)
-    ds = pydicom.dcmread(slice_path)
+    path, found = plain
+    ds = pydicom.dcmread(path)
     ds.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
     ds.save_as(tmp_path / "mirrored.dcm")
-    assert not np.array_equal(segmenter.predict(tmp_path / "mirrored.dcm", TEXT).mask, plain.mask)
+    assert not np.array_equal(segmenter.predict(tmp_path / "mirrored.dcm", TEXT).mask, found.mask)
+
+
+@pytest.fixture(scope="module")
+def plain_series(
+    tmp_path_factory: pytest.TempPathFactory, phantom_case: Any, segmenter: Segmenter
+) -> tuple[Path, list[Any]]:
+    folder = tmp_path_factory.mktemp("series")
+    for index in range(3):
+        write_slice(folder / f"{index}.dcm", phantom_case, index, "case")
+    return folder, list(segmenter.predict_series(folder, TEXT))
 
 
 @pytest.mark.parametrize(("rows", "columns", "swapped"), EIGHT)
 def test_a_series_is_one_anatomy_too(
-    phantom_case: Any, tmp_path: Path, segmenter: Segmenter, rows: bool, columns: bool, swapped: bool
+    plain_series: tuple[Path, list[Any]],
+    tmp_path: Path,
+    segmenter: Segmenter,
+    rows: bool,
+    columns: bool,
+    swapped: bool,
 ) -> None:
-    plain, other = tmp_path / "plain", tmp_path / "other"
-    for folder in (plain, other):
-        folder.mkdir()
+    folder, found = plain_series
     for index in range(3):
-        write_slice(plain / f"{index}.dcm", phantom_case, index, "case")
-        ds = stored(pydicom.dcmread(plain / f"{index}.dcm"), rows, columns, swapped)
-        ds.save_as(other / f"{9 - index}.dcm")
-    pairs = zip(segmenter.predict_series(plain, TEXT), segmenter.predict_series(other, TEXT), strict=True)
-    for a, b in pairs:
+        ds = stored(pydicom.dcmread(folder / f"{index}.dcm"), rows, columns, swapped)
+        ds.save_as(tmp_path / f"{9 - index}.dcm")
+    for a, b in zip(found, segmenter.predict_series(tmp_path, TEXT), strict=True):
         np.testing.assert_array_equal(unstored(b.mask, rows, columns, swapped), a.mask)
         assert a.ct.position_mm == pytest.approx(b.ct.position_mm)

@@ -249,14 +249,18 @@ def _phase(ds: Dataset, n: int, attribute: Attribute) -> object:
         moments = [_text(group, attribute.enhanced), _text(ds, "AcquisitionDateTime")]
         time = _text(ds, "AcquisitionTime")
         return next(filter(None, moments), _text(ds, "AcquisitionDate") + time.replace(":", "") if time else None)
+    # A classic image has no groups.
+    holders = (ds,) if group is ds else (group, ds)
     for name in filter(None, (attribute.enhanced, attribute.name)):
-        for holder in (group, ds):
+        for holder in holders:
             if (value := _comparable(holder, name, attribute)) is not None:
                 return value
     return None
 
 
 def _comparable(ds: Dataset, name: str, attribute: Attribute) -> object:
+    if name not in ds:
+        return None
     if attribute.measured or name.endswith(("Number", "Index", "Identifier", "Phase")):
         try:
             value = ds.get(name)
