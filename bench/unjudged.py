@@ -13,6 +13,7 @@ from lsms_rt.calibration.ranges import measure_ranges
 from lsms_rt.calibration.recipe import RECIPE, Recipe, read_recipe, write_json
 from lsms_rt.data import demo_calibration
 from lsms_rt.digest import sha256
+from lsms_rt.engine import open_backend
 from lsms_rt.export.options import BuildOptions, GateOptions
 from lsms_rt.machine.cpu import find
 
@@ -59,9 +60,9 @@ def write_noise_recipe(engine: Path, output: Path) -> Path:
     size, rng = manifest.image_size, np.random.default_rng(SEED)
     images = rng.uniform(-1, 1, (SLICES, manifest.channels, size, size)).astype(np.float32)
     mask = np.ones((1, manifest.max_tokens), np.float32)
-    segmenter, backend = candidates.open({})
-    with segmenter:
-        text = backend.encode_text(rng.integers(5, 100, mask.shape), mask)
+    backend = open_backend(candidates.engine, device="cpu")
+    text = backend.encode_text(rng.integers(5, 100, mask.shape), mask)
+    backend.close()
     feeds = ({"image": image[None], "mask": mask} | text.arrays for image in images)
     recipe = Recipe(
         weights_digest=manifest.weights_digest,

@@ -22,6 +22,7 @@ from lsms_rt.errors import LsmsError
 
 pytestmark = pytest.mark.usefixtures("bundled_engine_opened_once")
 
+
 @pytest.fixture
 def folder(tmp_path: Path, phantom_case: Any) -> Path:
     """Three slices with markers in every tag, in files and folders named after the patient."""
