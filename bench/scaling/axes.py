@@ -35,8 +35,6 @@ Status = Callable[[str], None]
 Point = tuple[Callable[[], object], int]
 """What is measured, and the items that one call computes"""
 SEED = 0
-# The backend with a profile of its own.
-OPENVINO = "openvino"
 # For axes that do not involve the text encoder.
 SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
 
@@ -74,8 +72,8 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
         axes["slices"] = _points({n: _series(backend, options.image_size, n) for n in options.slices}, options.rounds)
         status("operators")
         operators = {"operators": [row.to_dict() for row in profile(fp32 / IMAGE_GRAPH)]}
-        if options.backend == OPENVINO:
-            operators["operators_openvino"] = _in_openvino(engine)
+        if options.backend in PROFILES:
+            operators[f"operators_{options.backend}"] = PROFILES[options.backend](engine)
     status("ceilings")
     ceilings = measure_ceilings().to_dict()
     axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, status)
@@ -102,6 +100,19 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
             "ceilings": "one thread: a product of 1024x1024 matrices in ONNX Runtime, a copy of 256 MiB in NumPy",
         },
     }
+
+
+def _in_openvino(engine: Path) -> list[dict[str, Any]]:
+    from .operators_openvino import profile_openvino
+
+    manifest = open_directory(engine).manifest
+    floating = (manifest.calibration or {}).get("rest", manifest.precision)
+    hint = "bf16" if floating == "bf16" else "f32"
+    return [row.to_dict() for row in profile_openvino(engine / IMAGE_GRAPH, hint)]
+
+
+# Backends whose own profile is recorded beside ONNX Runtime's.
+PROFILES = {"openvino": _in_openvino}
 
 
 def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> tuple[list[Any], list[Any]]:
@@ -136,15 +147,6 @@ def _engine(config: LsmsConfig, options: ScalingOptions) -> Iterator[tuple[Backe
             yield backend, fp32, engine
         finally:
             backend.close()
-
-
-def _in_openvino(engine: Path) -> list[dict[str, Any]]:
-    from .operators_openvino import profile_openvino
-
-    manifest = open_directory(engine).manifest
-    floating = (manifest.calibration or {}).get("rest", manifest.precision)
-    hint = "bf16" if floating == "bf16" else "f32"
-    return [row.to_dict() for row in profile_openvino(engine / IMAGE_GRAPH, hint)]
 
 
 def _segment(backend: Backend, size: int, batch: int) -> Point:

@@ -7,11 +7,10 @@ An order among backends belongs to none of them, so this module names them; it a
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lsms_rt.errors import InputError
 from lsms_rt.machine.cpu import Cpu
 from lsms_rt.machine.gpu import Driver
 
@@ -59,32 +58,22 @@ class Advice:
     install: str | None
 
 
-def advise(cpu: Cpu, driver: Driver, reports: Reports, precisions: Collection[str] | None = None) -> Advice:
+def advise(cpu: Cpu, driver: Driver, reports: Reports) -> Advice:
     """Choose a build for a machine.
 
     Args:
         cpu: its CPU.
         driver: its NVIDIA driver and GPUs.
         reports: what ``diagnose`` reports of every backend.
-        precisions: the precisions to choose from; None for all.  INT8 needs a recipe of ``lsms-rt calibrate``.
-
-    Raises:
-        InputError: no build in one of ``precisions`` is fast on this machine.
     """
     builds = [
         build
         for build in fastest_builds(cpu, driver, reports)
-        if build.backend in reports
-        and build.precision in reports[build.backend].get("precisions", (build.precision,))
-        and (precisions is None or build.precision in precisions)
+        if build.precision in reports[build.backend].get("precisions", (build.precision,))
     ]
     now = next((build for build in builds if _works(reports[build.backend])), None)
-    best = next((build for build in builds if build == now or build.worth_installing), now)
-    if best is None:
-        raise InputError(
-            f"no backend gains from {' or '.join(precisions or ())} on this machine ({cpu}); give --precision fp32, or "
-            "name a --backend"
-        )
+    # The last one, ONNX Runtime in fp32, is always worth it.
+    best = next(build for build in builds if build == now or build.worth_installing)
     return Advice(best=best, now=now, install=None if best == now else _install(reports[best.backend]))
 
 
@@ -99,16 +88,17 @@ def default_of_openvino(cpu: Cpu) -> str:
 
 def fastest_builds(cpu: Cpu, driver: Driver, reports: Reports) -> Iterator[Build]:
     """Yield the builds that run on a machine, the fastest first, whether or not their backends are installed."""
+    ort, openvino = reports["onnxruntime"], reports["openvino"]
     if driver.problem is None:
         gpu = f"this machine has a GPU ({driver.gpus[0].name})"
         # Of the two TensorRTs, the one that is there.
-        for name in sorted(("tensorrt", "tensorrt-rtx"), key=lambda name: not _works(reports.get(name, {}))):
+        for name in sorted(("tensorrt", "tensorrt-rtx"), key=lambda name: not _works(reports[name])):
             yield Build(backend=name, precision="fp16", reason=gpu)
-        if "cuda" in reports.get("onnxruntime", {}).get("devices", ()):
+        if "cuda" in ort.get("devices", ()):
             yield Build(backend="onnxruntime", precision="fp32", reason=f"{gpu}, which ONNX Runtime uses")
     if cpu.known and not cpu.arm:
         yield from _on_x86(cpu)
-    elif not cpu.known and "bf16" in reports.get("openvino", {}).get("precisions", ()):
+    elif not cpu.known and "bf16" in openvino.get("precisions", ()):
         why = f"OpenVINO finds that this CPU multiplies bf16: 1.6 to 2.2 {MEASURED}"
         yield Build(backend="openvino", precision="bf16", reason=why)
     yield Build(backend="onnxruntime", precision="fp32", reason=_why_not_openvino(cpu))

@@ -11,7 +11,6 @@ import pytest
 
 from lsms_rt.engine.advice import advise, default_of_openvino
 from lsms_rt.engine.openvino import load
-from lsms_rt.errors import InputError
 from lsms_rt.machine.cpu import Cpu, find
 from lsms_rt.machine.gpu import Driver, Gpu
 
@@ -118,15 +117,6 @@ def test_a_machine_without_the_build_side_runs_what_is_built_elsewhere(tmp_path:
     advice = advise(cpu(tmp_path, fake_cpus.ZEN5), NO_GPU, installed(onnxruntime=runs_only, openvino=runs_only))
     assert (advice.best.precision, advice.now) == ("bf16", None)
     assert advice.install == "pip install 'lsms-rt[build]'; or build it on another machine"
-
-
-def test_a_precision_may_be_given(tmp_path: Path) -> None:
-    """Without a recipe INT8 is not to choose."""
-    ice_lake = cpu(tmp_path, fake_cpus.ICE_LAKE)
-    best = advise(ice_lake, NO_GPU, installed("openvino"), ("fp32", "fp16", "bf16")).best
-    assert (best.backend, best.precision) == ("openvino", "fp32")
-    with pytest.raises(InputError, match=r"gains from bf16 on this machine \(Intel.*avx512_vnni\); give --precision"):
-        advise(ice_lake, NO_GPU, installed("openvino"), ("bf16",))
 
 
 def test_openvino_has_the_last_word(tmp_path: Path) -> None:
