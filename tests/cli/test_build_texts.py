@@ -17,6 +17,5 @@ def test_no_speed_of_int8_is_claimed(backend: str, capsys: pytest.CaptureFixture
     _print_int8(SimpleNamespace(backend=backend, calibration=CALIBRATION))  # type: ignore[arg-type]
     out = capsys.readouterr().out
     assert out.startswith("INT8: 42 layers, 63% of the dense multiply-accumulates; the rest in fp16\n")
-    on_gpu = BACKENDS[backend].needs_gpu
-    assert ("measure its speed on the target GPU; no speed is claimed here" in out) == on_gpu
-    assert ("did not run INT8 faster than fp32" in out) != on_gpu
+    assert ("no speed is claimed here" in out) == (backend != "onnxruntime")
+    assert ("did not run INT8 faster than fp32" in out) == (backend == "onnxruntime")

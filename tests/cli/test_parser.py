@@ -98,6 +98,9 @@ def test_defaults_are_those_of_the_options() -> None:
     parser = make_parser(COMMANDS)
     arguments = parser.parse_args(["build-engine", "-o", "x"])
     plan, gate = options_from(PlanOptions, arguments), options_from(GateOptions, arguments)
+    # None: the default, or with --from the engine's own.
+    assert arguments.precision is None
+    arguments.precision = BuildOptions.precision
     assert options_from(BuildOptions, arguments, plan=plan, gate=gate) == BuildOptions()
     assert options_from(CalibrateOptions, parser.parse_args(["calibrate", "a", "b", "-o", "x"])) == CalibrateOptions()
     assert options_from(PhantomSpec, parser.parse_args(["phantom", "-o", "x"])) == PhantomSpec()
