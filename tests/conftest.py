@@ -146,6 +146,24 @@ def bundled_engine_opened_once(
     monkeypatch.setattr(segmenter, "open_backend", open_once)
 
 
+@pytest.fixture
+def bundled_engine_is_fake(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bundled engine predict what is bright, for tests of what is done with any masks.
+
+    A slice of the real one takes 80 ms.
+    """
+    from fake_backend import FakeBackend
+
+    from lsms_rt import segmenter
+
+    open_backend = segmenter.open_backend
+
+    def fake(directory: Any, *options: Any) -> Any:
+        return FakeBackend() if directory.path == demo_engine else open_backend(directory, *options)
+
+    monkeypatch.setattr(segmenter, "open_backend", fake)
+
+
 @pytest.fixture(scope="session")
 def phantom_case():
     """One phantom case with lesions; generated once."""

@@ -30,7 +30,7 @@ from lsms_rt.reading.dicom.source import FileSource
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
 
-pytestmark = pytest.mark.usefixtures("bundled_engine_opened_once")
+pytestmark = pytest.mark.usefixtures("bundled_engine_is_fake")
 
 @pytest.fixture
 def file(tmp_path: Path, phantom_case: Any) -> Path:
