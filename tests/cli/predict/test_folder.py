@@ -27,7 +27,7 @@ FOREIGN = {
     ".0123456789abcdef.part": b"even this", "thesis.txt": b"mine", "123_mask.png": b"no picture",
 }  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("bundled_engine_is_fake")
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
 
 
 def content(folder: Path) -> dict[str, tuple[bytes, int]]:
