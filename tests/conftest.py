@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,12 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {group for group, item in zip(groups, items, strict=True) if item.get_closest_marker("slow")}
     order = sorted(range(len(items)), key=lambda i: (groups[i] != "exports", groups[i] not in slow))
     items[:] = [items[i] for i in order]
-
-
-def pytest_collection_finish() -> None:
-    """Let the garbage collector leave out modules and tests, which live as long as the process: 3 % of the time."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
