@@ -146,6 +146,19 @@ def bundled_engine_opened_once(
     monkeypatch.setattr(segmenter, "open_backend", open_once)
 
 
+@pytest.fixture
+def engines_are_fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engines predict what is bright, for tests of what is done with any masks.
+
+    Opening the bundled engine takes 0.25 s, a slice of it 80 ms.
+    """
+    from fake_backend import FakeBackend
+
+    from lsms_rt import segmenter
+
+    monkeypatch.setattr(segmenter, "open_backend", lambda *_: FakeBackend())
+
+
 @pytest.fixture(scope="session")
 def phantom_case():
     """One phantom case with lesions; generated once."""

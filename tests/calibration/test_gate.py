@@ -12,13 +12,14 @@ import pytest
 from fake_answers import answer as made
 from fake_answers import compared, unit
 
+from lsms_rt.calibration import gate
 from lsms_rt.calibration.gate import GateData, gate_data, run_gate
 from lsms_rt.calibration.pictures import agreement_picture, layers_picture, worst_picture
 from lsms_rt.calibration.report import gate_report
 from lsms_rt.calibration.search import Trial
 from lsms_rt.calibration.sensitivity import Effect
-from lsms_rt.datasets.questions import questions
-from lsms_rt.datasets.refhl import read_annotations
+from lsms_rt.datasets.questions import Question, questions
+from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.errors import InputError
 
 
@@ -34,6 +35,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
         replace(row, case_id=f"<case {row.line}>", sentence=row.sentence + " $x$") for row in read_annotations(folder)
     ]
     return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), user_supplied=True)
+
+
+@cache
+def read(rows: tuple[Annotation, ...]) -> list[Question]:
+    return list(questions(rows))
+
+
+@pytest.fixture(autouse=True)
+def slices_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gate reads all slices twice, which takes longer than all else of it."""
+    monkeypatch.setattr(gate, "questions", lambda rows: read(tuple(rows)))
 
 
 @cache

@@ -218,7 +218,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_share_of_false_sentences(tmp_path: Path) -> None:
-    write_phantom(tmp_path / "many", PhantomSpec(cases=12, matrix=64), workers=1)
+    write_phantom(tmp_path / "many", PhantomSpec(cases=6, matrix=64), workers=1)
     rows = table(tmp_path / "many/annotations.csv")
     share = sum(row["mask"].endswith("_none.png") for row in rows) / len(rows)
     assert 0.10 < share < 0.25

@@ -74,6 +74,7 @@ VERDICTS = [
 ]
 
 
+@pytest.mark.usefixtures("engines_are_fake")
 @pytest.mark.parametrize(("precision", "gate", "verdict", "warning"), VERDICTS)
 def test_an_engine_says_what_its_gate_said(
     precision: str, gate: dict[str, Any], verdict: str, warning: str | None, demo_engine: Path, tmp_path: Path,

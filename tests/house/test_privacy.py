@@ -20,7 +20,8 @@ from lsms_rt.cli.predict import run as run_module
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.errors import LsmsError
 
-pytestmark = pytest.mark.usefixtures("bundled_engine_opened_once")
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
+
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import io
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 from small_dataset import read_table, write_dataset, write_table
 
 import lsms_rt
+from lsms_rt.calibration import calibrate
 from lsms_rt.cli.main import main
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.datasets.phantom.dicom import write_slice
@@ -30,7 +32,8 @@ from lsms_rt.reading.dicom.source import FileSource
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
 
-pytestmark = pytest.mark.usefixtures("bundled_engine_opened_once")
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
+
 
 
 @pytest.fixture
@@ -202,11 +205,23 @@ COMMANDS = (
 )
 
 
+@pytest.fixture(scope="module")
+def opened_candidates() -> Callable[..., Any]:
+    """Opens the bundled engine for a calibration once, which takes 0.2 s."""
+    return cache(calibrate.open_candidates)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("damage", ["mask", "image", "missing", "long", "case", "table", "split"])
 def test_no_error_of_a_data_set_tells_whose_it_is(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], command: tuple[str, ...], damage: str
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    opened_candidates: Callable[..., Any],
+    command: tuple[str, ...],
+    damage: str,
 ) -> None:
+    monkeypatch.setattr(calibrate, "open_candidates", opened_candidates)
     data = marked_dataset(tmp_path)
     rows = read_table(data)
     for row in rows:

@@ -77,7 +77,8 @@ def test_depthwise(height: int, width: int) -> None:
 def test_depthwise_direct(height: int, width: int, dtype: str) -> None:
     """Tap by tap; several tiles of rows, the last one shorter."""
     shape = Shape(32, height, width, dtype=dtype)
-    agree(depthwise_direct, shape, depthwise_tensors(shape))
+    # Two images of nine tiles take a second.
+    agree(depthwise_direct, shape, depthwise_tensors(shape, batch=1 if height == 33 else 2))
 
 
 @pytest.mark.usefixtures("two_channels")

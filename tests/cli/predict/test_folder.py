@@ -27,6 +27,8 @@ FOREIGN = {
     ".0123456789abcdef.part": b"even this", "thesis.txt": b"mine", "123_mask.png": b"no picture",
 }  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
+
 
 def content(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*")}

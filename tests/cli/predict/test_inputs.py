@@ -18,6 +18,8 @@ from lsms_rt.cli.predict.summary import lines
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.segmentation import Segmentation
 
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
+
 
 def test_every_result_names_its_input(tmp_path: Path) -> None:
     paths, out = write_arrays(tmp_path / "in", 3), tmp_path / "out"

@@ -18,6 +18,8 @@ from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
 from lsms_rt.writing.montage import MAX_TILES, save_montage
 
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
+
 
 def test_a_series_leaves_all_that_was_promised(
     series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

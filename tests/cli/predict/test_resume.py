@@ -21,6 +21,8 @@ from pydicom.uid import generate_uid
 from lsms_rt.cli.predict.journal import NAME
 from lsms_rt.datasets.phantom.dicom import write_slice
 
+pytestmark = pytest.mark.usefixtures("engines_are_fake")
+
 
 def test_what_is_done_is_not_done_again(
     series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
