@@ -24,7 +24,7 @@ def summary(folder: Path) -> str:
     found: dict[str, dict[str, Any]] = {name: json.loads((folder / file).read_text()) for name, file in files.items()}
     accuracy, parity = found["demo_accuracy"]["accuracy"], found["demo_accuracy"]["parity_with_pytorch"]
     (engine,) = found["demo_bench"]["engines"].values()
-    (int8,) = [row for row in found["int8"]["rows"] if row["name"].startswith("int8 by recipe")]
+    (int8,) = [row for row in found["int8"]["rows"] if row["name"] == "int8 by recipe, rest fp16"]
     side = engine["engine"]["image_size"]
     rows = (
         (

@@ -12,12 +12,12 @@ from lsms_rt.datasets.phantom.sheet import WINDOW
 from lsms_rt.datasets.questions import Answer
 from lsms_rt.errors import brief
 
-from .search import Trial
-from .sensitivity import Effect, Unit
 from .statistics import SMALL_MM, area_pairs
 
 if TYPE_CHECKING:
     from .gate import GateCase
+    from .search import Trial
+    from .sensitivity import Effect, Unit
 
 # Pairs of units to label: the noisiest, and the largest.
 MAX_LABELS = 14

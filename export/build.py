@@ -19,7 +19,7 @@ from .graphs import make_graphs
 
 # alias of version 0.1
 from .options import BuildOptions as BuildOptions
-from .options import report_path
+from .options import report_path, skipped
 from .plans import check_build, make_plans
 from .references import of_model
 from .tensorrt import Progress
@@ -94,7 +94,7 @@ def build_engine(
             record, page = gate.run(reference, measured, engine, data, options.gate, refused_report)
             engine = engine.noted(gate=record)
         elif options.precision != "fp32":
-            engine = engine.noted(gate=gate.skipped(options.gate))
+            engine = engine.noted(gate=skipped(options.gate))
         engine.finish(output)
         if page is not None:
             gate.write_report(report_path(options.report, output), page)

@@ -84,11 +84,11 @@ def run(
     manifest, not_run = measured.manifest, shipped.not_run
     directory = measured.open()
     tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
-    pytorch = Segmenter.from_backend(_ModelBackend(reference), manifest, tokenizer)
+    expected = Segmenter.from_backend(_ModelBackend(reference), manifest, tokenizer)
     backend = open_backend(directory, device=BACKENDS[manifest.backend].exact_device)
     tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
     with tuned, Segmenter.from_backend(backend, manifest, tokenizer) as engine:
-        result = run_gate(pytorch, engine, data, options.max_dice_drop)
+        result = run_gate(expected, engine, data, options.max_dice_drop)
     half = manifest.precision == "fp16" or (manifest.calibration or {}).get("rest") == "fp16"
     if half and manifest.backend == ONNXRUNTIME.name:
         result.unchecked.append(HALF_ON_CPU)
@@ -125,11 +125,6 @@ def earlier_refusals(report: Path) -> int:
         return 0
     found = re.findall(REFUSALS.format(r"(\d{1,6})"), report.read_text(encoding="utf-8", errors="replace"))
     return int(found[-1]) if found else 0
-
-
-def skipped(options: GateOptions) -> dict[str, Any]:
-    """Return what a manifest records if there was no gate."""
-    return {"passed": False, "skipped": True, "accepted": options.accept}
 
 
 def write_report(path: Path, page: str) -> None:

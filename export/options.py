@@ -121,6 +121,17 @@ class GateOptions:
         check_budget(self.max_dice_drop)
 
 
+def check_gate(precision: str, gate: GateOptions, report: Path | None) -> None:
+    """Raise :class:`InputError` for options of a gate that an engine does not meet, or an INT8 engine without one."""
+    if precision == "fp32" and (gate.dataset or gate.accept or report):
+        raise InputError("--dataset, --accept and --report are for the accuracy gate of engines below fp32")
+    if precision == "int8" and not (gate.sentences or gate.accept):
+        raise InputError(
+            "--gate-sentences 0 leaves an INT8 engine unjudged; add --accept to build without a verdict (recorded in "
+            "the manifest)"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """Options of ``build_engine``.
@@ -169,8 +180,7 @@ class BuildOptions:
                 raise InputError(f"--{name} {getattr(self, name)}; choose from {', '.join(choices)}")
         check_precision(self.spec, self.precision, self.rest)
         self._check_int8()
-        if self.precision == "fp32" and (self.gate.dataset or self.gate.accept or self.report):
-            raise InputError("--dataset, --accept and --report are for the accuracy gate of engines below fp32")
+        check_gate(self.precision, self.gate, self.report)
         if not 1 <= self.max_batch <= MAX_BATCH:
             raise InputError(f"--max-batch {self.max_batch}; give 1 to {MAX_BATCH}")
         batch_profile(self.max_batch, self.opt_batch)
@@ -185,11 +195,6 @@ class BuildOptions:
                 "--precision int8 needs --calibration DIR: lsms-rt calibrate ENGINE-or-CHECKPOINT DATASET -o DIR"
                 if self.precision == "int8"
                 else "--calibration is for --precision int8"
-            )
-        if self.precision == "int8" and not (self.gate.sentences or self.gate.accept):
-            raise InputError(
-                "--gate-sentences 0 leaves an INT8 engine unjudged; add --accept to build without a verdict (recorded "
-                "in the manifest)"
             )
 
     def _check_no_plan_options(self) -> None:
@@ -236,6 +241,11 @@ class BuildOptions:
     def variant(self) -> TensorRtVariant | None:
         """The TensorRT library that builds plans for the backend; None for other backends."""
         return VARIANTS.get(self.backend)
+
+
+def skipped(options: GateOptions) -> dict[str, Any]:
+    """Return what a manifest records if there was no gate."""
+    return {"passed": False, "skipped": True, "accepted": options.accept}
 
 
 def report_path(report: Path | None, output: Path, refused: bool = False) -> Path:

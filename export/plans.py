@@ -15,13 +15,13 @@ from pathlib import Path
 from lsms_rt.atomic import work_folder
 from lsms_rt.engine.graph_backend import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.manifest import Manifest, open_directory
-from lsms_rt.engine.registry import BACKENDS, find_backend
+from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.machine.gpu import query_driver
 
-from .directory import Draft, check_output, digests, measured_with
+from .directory import Draft, check_output, check_source, copied, digests, measured_with
 from .options import BuildOptions, PlanOptions
 from .references import of_engine
 from .tensorrt import Profile, Progress, build_plan, check_builder
@@ -61,20 +61,11 @@ def convert_engine(
         InputError, EngineError, MachineError: as ``build_engine``.
     """
     check_builder(variant, options)
-    if output.exists() and output.resolve() == source.resolve():
-        raise InputError(f"-o {output} is the engine that --from reads; choose another -o")
-    check_output(output, force)
+    check_output(output, force, source=source)
     engine = open_directory(source, digest)
-    spec = find_backend(engine.manifest.backend, str(source))
-    if spec.builds_plans:
-        graphs_only = [other.name for other in BACKENDS.values() if not other.builds_plans]
-        raise InputError(f"--from {source} is an engine of {spec.name}; give one of {' or '.join(graphs_only)}")
+    check_source(engine)
     with work_folder(output) as work:
-        graphs = Draft(work / "graphs", engine.manifest)
-        graphs.folder.mkdir()
-        for name in engine.manifest.files:
-            # The bytes just verified.
-            (graphs.folder / name).write_bytes(engine.read(name))
+        graphs = copied(engine, work / "graphs")
         plans = make_plans(graphs, profile, options, variant, work / "plans", progress)
         if plans.manifest.gate:
             gate = plans.manifest.gate | {"of": "the graphs; the plans made of them were not asked"}
@@ -101,7 +92,8 @@ def check_build(options: BuildOptions) -> str:
         MachineError: the library is missing, or a GPU that it needs.
     """
     if options.variant is None:
-        options.spec.load().check_precision(options.floating or options.precision)
+        fix = "--rest fp32" if options.floating else "--precision fp32"
+        options.spec.load().check_precision(options.floating or options.precision, fix)
         return "stock"
     check_builder(options.variant, options.plan)
     return chosen_kernels(options)

@@ -14,7 +14,7 @@ import numpy as np
 
 from lsms_rt.engine import EngineDirectory, open_backend, open_directory
 from lsms_rt.engine.registry import BACKENDS
-from lsms_rt.engine.slice_pool import cpu_count
+from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.tokenizer import Tokens
 
 if TYPE_CHECKING:
@@ -126,12 +126,12 @@ def of_engine(engine: Path | EngineDirectory) -> Reference:
     """Open an engine as a reference, on the CPU if its backend runs there, where fp32 is fp32; else on the GPU."""
     directory = engine if isinstance(engine, EngineDirectory) else open_directory(engine)
     spec = BACKENDS[directory.manifest.backend]
-    backend = open_backend(directory, threads=1, device=spec.exact_device)
+    one_by_one = spec.needs_gpu or spec.serial
+    backend = open_backend(directory, threads=None if one_by_one else 1, device=spec.exact_device)
 
     def run(image: np.ndarray, tokens: Tokens) -> np.ndarray:
         return backend.segment(image, backend.encode_text(tokens.ids, tokens.mask))[0]
 
-    name = (
-        f"{spec.title} {backend.version}, {directory.manifest.precision}, on the {'GPU' if spec.needs_gpu else 'CPU'}"
-    )
-    return _Parallel(run, 1 if spec.needs_gpu else min(MAX_WORKERS, cpu_count()), name)
+    where = "GPU" if spec.needs_gpu else "CPU"
+    name = f"{spec.title} {backend.version}, {directory.manifest.precision}, on the {where}"
+    return _Parallel(run, 1 if one_by_one else min(MAX_WORKERS, cpu_count()), name)

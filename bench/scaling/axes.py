@@ -21,9 +21,9 @@ from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import Backend, open_backend, open_directory
 from lsms_rt.engine.graph_backend import IMAGE_GRAPH
 from lsms_rt.engine.registry import BACKENDS
-from lsms_rt.engine.slice_pool import cpu_count
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.options import BuildOptions, check_precision
+from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.config import LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
@@ -55,7 +55,9 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
         MachineError: the backend's library, or the instructions for the precision, are missing.
     """
     # Before the expensive steps.
-    check_precision(BACKENDS[options.backend], options.precision, None)
+    spec = BACKENDS[options.backend]
+    check_precision(spec, options.precision, None)
+    spec.load().check_precision(options.precision, "--precision fp32")
     config = preset(options.preset, image_size=options.image_size, text=SMALL_TEXT)
     axes: dict[str, Any] = {"image size": []}
     flops = []

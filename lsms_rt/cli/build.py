@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lsms_rt.engine.manifest import MAX_BATCH, open_directory
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.variant import HARDWARE, VARIANTS
 from lsms_rt.errors import InputError
+from lsms_rt.export.directory import check_output, check_source
 from lsms_rt.export.options import (
     AUTO,
     KERNELS,
@@ -34,11 +35,11 @@ from .arguments import (
     options_from,
     whole_number,
 )
+from .build_texts import print_accuracy, print_engine, print_gate, print_int8
 from .parser import Command
 from .terminal import is_interactive, show_step, status
 
 if TYPE_CHECKING:
-    from lsms_rt.engine.manifest import Manifest
     from lsms_rt.export.auto import Choice
 
 
@@ -165,85 +166,41 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.export.build import build_engine
 
     plan, gate = options_from(PlanOptions, arguments), options_from(GateOptions, arguments)
-    asked, output = arguments.precision, arguments.output
-    arguments.precision = asked or BuildOptions.precision
+    output = arguments.output
     if arguments.backend == AUTO:
         from lsms_rt.export.auto import choose
 
-        default = options_from(BuildOptions, arguments, plan=plan, gate=gate, backend=BuildOptions.backend)
-        _take(choose(default, asked), arguments)
+        check_output(output, arguments.force, arguments.report)
+        _check_calibration(arguments)
+        recipe, rest = arguments.calibration, arguments.rest
+        _take(choose(arguments.checkpoint, arguments.image_size, arguments.precision, recipe, rest), arguments)
+    arguments.precision = arguments.precision or BuildOptions.precision
     options = options_from(BuildOptions, arguments, plan=plan, gate=gate)
     interactive = is_interactive()
     manifest = build_engine(
         options, output, status if interactive else lambda _: None, show_step if interactive else None
     )
-    _print_engine(manifest, output)
+    print_engine(manifest, output)
     if options.checkpoint is None:
         print("no --checkpoint: these are the bundled demo weights, trained on synthetic CT")
     else:
         print(manifest.weights_note)
-    _print_accuracy(manifest, "PyTorch", "phantom")
+    print_accuracy(manifest, "PyTorch", "phantom")
     if manifest.calibration:
-        _print_int8(manifest)
+        print_int8(manifest)
     if manifest.gate:
-        _print_gate(manifest.gate, report_path(options.report, output))
+        print_gate(manifest.gate, report_path(options.report, output))
+
+
+def _check_calibration(arguments: argparse.Namespace) -> None:
+    if (arguments.precision == "int8") != (arguments.calibration is not None):
+        raise InputError("--precision int8 and --calibration DIR go together; give both, or neither")
 
 
 def _take(choice: Choice, arguments: argparse.Namespace) -> None:
     """Put what ``--backend auto`` chose in the place of what was asked for, and say it."""
     print(f"auto: {choice.why}")
     arguments.backend, arguments.precision, arguments.rest = choice.backend, choice.precision, choice.rest
-
-
-def _print_engine(manifest: Manifest, output: Path) -> None:
-    size = f"{manifest.image_size}x{manifest.image_size}"
-    print(f"{output}: {manifest.backend} {manifest.precision}, {manifest.preset}, {size}")
-    if manifest.holds_host_code:
-        print(
-            f"version-compatible, so it brings code for the CPU: run it with --digest {open_directory(output).digest}"
-        )
-    if manifest.target_capabilities:
-        print(f"for GPUs {', '.join(manifest.target_capabilities)}")
-
-
-def _print_accuracy(manifest: Manifest, reference: str, slices: str) -> None:
-    accuracy = manifest.accuracy
-    if "slices" in accuracy:
-        print(
-            f"engine vs. {reference} on {accuracy['slices']} {slices} slices: max. logit difference "
-            f"{accuracy['max_logit_difference']:.1e}, masks equal on {accuracy['mask_agreement']:.4%} of pixels"
-        )
-        if manifest.backend not in accuracy["measured_with"]:
-            print(f"(measured with {accuracy['measured_with']})")
-    if isinstance(accuracy.get("plans"), str):
-        print(f"plans {accuracy['plans']}")
-
-
-def _print_int8(manifest: Manifest) -> None:
-    """Print which part is INT8, and what is known of its speed."""
-    calibration = manifest.calibration or {}
-    layers = sum(calibration["int8_layers"].values())
-    print(
-        f"INT8: {layers} layers, {calibration['macs_share']:.0%} of the dense multiply-accumulates; "
-        f"the rest in {calibration['rest']}"
-    )
-    print(BACKENDS[manifest.backend].int8_note)
-
-
-def _print_gate(gate: dict[str, Any], report: Path | None) -> None:
-    if gate.get("skipped"):
-        print("accuracy gate skipped (--gate-sentences 0); recorded in the manifest")
-        return
-    verdict = "passed" if gate["passed"] else "failed" if gate["failures"] else "no verdict"
-    accepted = ", accepted with --accept" if gate["accepted"] else ""
-    where = f"; report: {report}" if report else ""
-    print(f"accuracy gate: {verdict}{accepted}, on {gate['sentences']} sentences of {gate['data']}{where}")
-    if gate["dice"]:
-        dice, reference = gate["dice"], gate.get("reference", "PyTorch")
-        print(f"mean Dice {dice['reference']:.4f} in {reference}; {dice['engine']:.4f} in this engine")
-    reasons = filter(None, (*gate["failures"], gate["unjudged"], gate.get("of") and f"measured on {gate['of']}"))
-    for reason in (*reasons, *(f"not checked: {point}" for point in gate["unchecked"])):
-        print(f"  {reason}")
 
 
 def _from_engine(arguments: argparse.Namespace) -> None:
@@ -275,7 +232,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         options_from(PlanOptions, arguments), output, digest=arguments.digest, force=arguments.force, say=status,
         progress=show_step if is_interactive() else None,
     )  # fmt: skip
-    _print_engine(manifest, output)
+    print_engine(manifest, output)
     print(f"from {arguments.from_engine}")
     plans = manifest.accuracy["plans"]
     if isinstance(plans, str):
@@ -290,23 +247,28 @@ def _retarget(arguments: argparse.Namespace) -> None:
 
     if options_from(PlanOptions, arguments) != PlanOptions() or arguments.opt_batch is not None:
         raise InputError("options of a plan (--target, --opt-batch ...) are for --backend tensorrt and tensorrt-rtx")
+    if arguments.max_batch != BuildOptions.max_batch or arguments.verify_slices != BuildOptions.verify_slices:
+        raise InputError(
+            "--from keeps the engine's largest batch, and compares on the bundled slices; remove --max-batch and "
+            "--verify-slices"
+        )
     source, output = arguments.from_engine, arguments.output
     if arguments.backend == AUTO:
         from lsms_rt.export.auto import choose_for
 
+        check_output(output, arguments.force, arguments.report, source)
         engine = open_directory(source, arguments.digest)
+        check_source(engine)
         _take(choose_for(engine, arguments.precision, arguments.rest), arguments)
     options = options_from(RetargetOptions, arguments, gate=options_from(GateOptions, arguments))
     manifest = retarget_engine(source, output, options, status if is_interactive() else lambda _: None)
-    _print_engine(manifest, output)
+    print_engine(manifest, output)
     print(f"from {source}")
-    _print_accuracy(manifest, "the one it was made of", "bundled")
+    print_accuracy(manifest, "the one it was made of", "bundled")
     if manifest.calibration:
-        _print_int8(manifest)
+        print_int8(manifest)
     if manifest.gate:
-        # That of an INT8 engine was asked when its graphs were made.
-        asked = manifest.calibration is None
-        _print_gate(manifest.gate, report_path(options.report, output) if asked else None)
+        print_gate(manifest.gate, report_path(options.report, output))
 
 
 COMMAND = Command(

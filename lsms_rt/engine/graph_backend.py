@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from .slice_pool import CLOSED, SlicePool
 TEXT_GRAPH, IMAGE_GRAPH = "text.onnx", "image.onnx"
 INPUTS = {TEXT_GRAPH: TEXT_INPUTS, IMAGE_GRAPH: ("image", "mask", *FEATURES)}
 OUTPUTS = {TEXT_GRAPH: FEATURES, IMAGE_GRAPH: ("logits",)}
+# What a user without the build side does.
+BUILD = "pip install 'lsms-rt[build]'"
 # Runs an opened graph: arrays by the names of its inputs -> the arrays of ``OUTPUTS``, in order.
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
@@ -67,6 +70,11 @@ class GraphBackend(OneByOne):
         return run
 
 
+def can_build() -> bool:
+    """Whether the packages are installed that make graphs of a checkpoint."""
+    return all(importlib.util.find_spec(package) for package in ("torch", "onnx", "onnxscript", "transformers"))
+
+
 def check_inputs(engine: EngineDirectory, name: str, shapes: Mapping[str, Sequence[object]]) -> None:
     """Compare the inputs of an opened graph with those that it must have, and their sizes with the manifest's.
 
@@ -101,6 +109,8 @@ def check_inputs(engine: EngineDirectory, name: str, shapes: Mapping[str, Sequen
 def _logits(run: Run, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
     feeds = {name: _rows(array, len(images)) for name, array in (text.arrays | {"mask": text.mask}).items()}
     (logits,) = run(feeds | {"image": images})
+    if logits.ndim != 4:
+        raise EngineInvalidError(f"{IMAGE_GRAPH} gives logits of {logits.ndim} dimensions, not 4; rebuild the engine")
     return logits[:, 0]
 
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.errors import EngineInvalidError, MachineError, MissingDependencyError, brief
+from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.machine.gpu import Driver, query_driver
 from lsms_rt.machine.jetson import Jetson
 
-from .graph_backend import IMAGE_GRAPH, INPUTS, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, check_inputs
+from .graph_backend import (
+    BUILD,
+    IMAGE_GRAPH,
+    INPUTS,
+    OUTPUTS,
+    TEXT_GRAPH,
+    GraphBackend,
+    Run,
+    can_build,
+    check_inputs,
+)
 from .manifest import EngineDirectory
-from .slice_pool import SlicePool, cpu_count
+from .slice_pool import SlicePool
 
 
 class OnnxRuntimeBackend(GraphBackend):
@@ -125,7 +135,7 @@ def library_version(name: str) -> str:
     return str(onnxruntime.__version__)
 
 
-def check_precision(precision: str) -> None:
+def check_precision(precision: str, fix: str) -> None:
     """Every one runs everywhere."""
 
 
@@ -141,7 +151,7 @@ def diagnose(name: str, driver: Driver, board: Jetson | None) -> dict[str, Any]:
     kinds = {providers[0]: kind for kind, providers in PROVIDERS.items()}
     compiled_in = [kinds[provider] for provider in onnxruntime.get_available_providers() if provider in kinds]
     devices = compiled_in if driver.problem is None else ["cpu"]
-    builds = all(importlib.util.find_spec(package) for package in ("torch", "onnx", "onnxscript", "transformers"))
+    builds = can_build()
     return {"version": onnxruntime.__version__, "builds": builds, "runs": True, "devices": devices} | (
-        {} if builds else {"missing": "the build side", "fix": "pip install 'lsms-rt[build]'"}
+        {} if builds else {"missing": "the build side", "fix": BUILD}
     )

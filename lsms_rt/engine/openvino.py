@@ -6,8 +6,6 @@ OpenVINO's own choice is bfloat16 wherever the processor has it, which changes a
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import io
 import logging
 import sys
@@ -17,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.errors import CpuFeatureError, EngineInvalidError, MachineError, MissingDependencyError, brief
+from lsms_rt.machine.cpu import cpu_count, find
 from lsms_rt.machine.gpu import Driver
 from lsms_rt.machine.jetson import Jetson
 
 from .compiled_cache import CompiledCache
-from .graph_backend import IMAGE_GRAPH, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, check_inputs
+from .graph_backend import BUILD, IMAGE_GRAPH, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, can_build, check_inputs
 from .manifest import EngineDirectory, Manifest
-from .slice_pool import SlicePool, cpu_count
+from .slice_pool import SlicePool
 
 INSTALL = "pip install 'lsms-rt[openvino]'"
 # An engine's precision, for INT8 that of its other layers -> OpenVINO's name of it.
@@ -46,17 +45,20 @@ class OpenVinoBackend(GraphBackend):
     Raises:
         MissingDependencyError: OpenVINO is not installed.
         CpuFeatureError: the processor cannot compute in the engine's precision.
+        MachineError: OpenVINO does not work on this machine.
         EngineInvalidError: OpenVINO cannot read or compile a graph.
     """
 
     def __init__(self, engine: EngineDirectory, threads: int | None) -> None:
-        library = load()
         self.version = library_version(LIBRARY)
-        hint, core = _hint(engine.manifest), library.Core()
-        fix = "--rest fp32" if engine.manifest.precision == "int8" else "--precision fp32"
+        manifest = engine.manifest
+        hint, core = _hint(manifest), open_core()
+        fix = "--rest fp32" if manifest.precision == "int8" else "--precision fp32"
         device = check_cpu(core, hint, str(engine.path), fix)
+        if manifest.precision == "int8":
+            check_int8(str(engine.path))
         # By the graph: engines in other precisions, and the drafts of a build, have the same one.
-        digest = engine.manifest.files.get(IMAGE_GRAPH, "")
+        digest = manifest.files.get(IMAGE_GRAPH, "")
         cache = CompiledCache(digest, f"{device} {self.version} {hint}", "the graph compiled for this CPU")
         count = threads or cpu_count()
         # Not pinned to cores: they are shared with other work, and nothing was gained by it.
@@ -65,8 +67,7 @@ class OpenVinoBackend(GraphBackend):
         def opened(name: str, streams: int) -> Run:
             # A large text graph is read faster from ONNX than from OpenVINO's format.
             kept = cache if name == IMAGE_GRAPH else None
-            compiled = _compile(library, core, engine, name, settings | {"NUM_STREAMS": streams}, kept)
-            check_inputs(engine, name, {value.any_name: list(value.shape) for value in compiled.inputs})
+            compiled = _compile(core, engine, name, settings | {"NUM_STREAMS": streams}, kept)
             return _Runner(compiled, engine, name)
 
         single = opened(IMAGE_GRAPH, 1)
@@ -129,6 +130,21 @@ def load() -> Any:
     return openvino
 
 
+def open_core() -> Any:
+    """Return OpenVINO's entry.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        MachineError: it is broken, or has no plugin for CPUs.
+    """
+    try:
+        core = load().Core()
+        capabilities(core)
+    except (RuntimeError, AttributeError) as error:
+        raise MachineError(f"OpenVINO does not work here ({brief(error)}); install it again: {INSTALL}") from error
+    return core
+
+
 def capabilities(core: Any) -> tuple[str, ...]:
     """Return what OpenVINO finds that the CPU has: "FP32", "BF16", "INT8" ..."""
     return tuple(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -144,9 +160,23 @@ def check_cpu(core: Any, hint: str, what: str, fix: str) -> str:
     if hint == HINTS["bf16"] and "BF16" not in found:
         raise CpuFeatureError(
             f"{what} computes in bfloat16, which this processor has no instructions for (OpenVINO finds "
-            f"{', '.join(found)}; avx512_bf16 or amx_bf16 is needed); build the engine with {fix}"
+            f"{', '.join(found)}; on x86, avx512_bf16 or amx_bf16 is needed); build the engine with {fix}"
         )
     return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} {' '.join(found)}"
+
+
+def check_int8(what: str) -> None:
+    """Raise :class:`CpuFeatureError` if this processor is known to multiply INT8 in sums that saturate.
+
+    OpenVINO computes INT8 without VNNI, too, but with sums of two products in 16 bits: an engine would answer otherwise
+    than the one that an accuracy gate asked.
+    """
+    cpu = find()
+    if cpu.known and not cpu.int8:
+        raise CpuFeatureError(
+            f"{what} computes in INT8, whose sums would overflow on this processor ({cpu}; avx_vnni, avx512_vnni, "
+            "amx_int8 or i8mm is needed); build the engine with --precision fp32"
+        )
 
 
 def _hint(manifest: Manifest) -> str:
@@ -162,7 +192,7 @@ def _hint(manifest: Manifest) -> str:
 
 
 def _compile(
-    library: Any, core: Any, engine: EngineDirectory, name: str, settings: dict[str, Any], cache: CompiledCache | None
+    core: Any, engine: EngineDirectory, name: str, settings: dict[str, Any], cache: CompiledCache | None
 ) -> Any:
     """Compile a graph for one slice and these settings, or take what an earlier process compiled."""
     # First of all: a graph that has changed is refused, whatever the cache holds.
@@ -170,25 +200,48 @@ def _compile(
     kept = cache.read(name) if cache else b""
     if kept:
         try:
-            return core.import_model(io.BytesIO(kept), "CPU", settings)
+            compiled = core.import_model(io.BytesIO(kept), "CPU", settings)
+            _check(compiled.inputs, engine, name)
+            return compiled
         except RuntimeError as error:
             log.warning("the graph compiled for this CPU is compiled again, the cached one failed: %s", brief(error))
+    model = _read(engine, name, data)
+    _check(model.inputs, engine, name)
     try:
-        # By its frontend for ONNX: the library's own choice would take other formats, too.
-        frontend = library.frontend.FrontEndManager().load_by_framework("onnx")
-        model = frontend.convert(frontend.load(io.BytesIO(data)))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise EngineInvalidError(f"OpenVINO cannot read {engine.path / name}: {brief(error)}") from error
-    shapes = {value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs}
-    try:
-        model.reshape(shapes)
+        model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
         compiled = core.compile_model(model, "CPU", settings)
+        exported = compiled.export_model() if cache else b""
     except RuntimeError as error:
         raise EngineInvalidError(f"OpenVINO cannot compile {engine.path / name}: {brief(error)}") from error
     if cache:
-        exported = compiled.export_model()
         cache.write(name, bytes(exported if isinstance(exported, bytes) else exported.getbuffer()))
     return compiled
+
+
+def _read(engine: EngineDirectory, name: str, data: bytes) -> Any:
+    """Read a graph by OpenVINO's frontend for ONNX; its own choice would take other formats, too."""
+    try:
+        frontend = load().frontend.FrontEndManager().load_by_framework("onnx")
+        return frontend.convert(frontend.load(io.BytesIO(data)))
+    except Exception as error:
+        # The library's exceptions have no common public base class.
+        raise EngineInvalidError(f"OpenVINO cannot read {engine.path / name}: {brief(error)}") from error
+
+
+def _check(inputs: Any, engine: EngineDirectory, name: str) -> None:
+    """Check the inputs of a graph that was read or compiled: their names, types and sizes."""
+    shapes = {}
+    for value in inputs:
+        key, kind = value.any_name, value.element_type.get_type_name()
+        shape = value.partial_shape
+        # OpenVINO would convert what it is given, whatever its type.
+        if kind != ("i64" if key == "tokens" else "f32") or shape.rank.is_dynamic:
+            raise EngineInvalidError(
+                f"{engine.path / name}: input {brief(key, 60)} is {kind} of {brief(shape, 60)}, not what lsms-rt "
+                f"builds; rebuild the engine: {engine.manifest.rebuild}"
+            )
+        shapes[key] = [size.get_length() if size.is_static else None for size in shape]
+    check_inputs(engine, name, shapes)
 
 
 def open_engine(
@@ -198,14 +251,12 @@ def open_engine(
 
 
 def library_version(name: str) -> str:
-    if importlib.util.find_spec(LIBRARY) is None:
-        raise MissingDependencyError(f"OpenVINO is not installed; {INSTALL}")
-    return importlib.metadata.version(LIBRARY)
+    # "2026.4.1-22982-e213a147257-releases/2026/4"
+    return str(getattr(load(), "__version__", "0")).split("-")[0]
 
 
-def check_precision(precision: str) -> None:
-    core = load().Core()
-    check_cpu(core, HINTS.get(precision, ""), "such an engine", "fp32 in its place")
+def check_precision(precision: str, fix: str) -> None:
+    check_cpu(open_core(), HINTS.get(precision, ""), "such an engine", fix)
 
 
 def gpu_index(kind: str | None, index: int) -> int | None:
@@ -213,18 +264,19 @@ def gpu_index(kind: str | None, index: int) -> int | None:
 
 
 def diagnose(name: str, driver: Driver, board: Jetson | None) -> dict[str, Any]:
-    absent: dict[str, Any] = {"version": None, "builds": False, "runs": False, "missing": "OpenVINO", "fix": INSTALL}
+    absent: dict[str, Any] = {"version": None, "builds": False, "runs": False}
     try:
-        core = load().Core()
+        core = open_core()
     except MissingDependencyError:
-        return absent
+        return absent | {"missing": "OpenVINO", "fix": INSTALL}
     except MachineError as error:
         return absent | {"missing": str(error)}
-    half = ["bf16"] if "BF16" in capabilities(core) else []
+    half, cpu = ["bf16"] if "BF16" in capabilities(core) else [], find()
+    builds = can_build()
     return {
         "version": library_version(name),
-        "builds": True,
+        "builds": builds,
         "runs": True,
         "devices": ["cpu"],
-        "precisions": ["fp32", *half, "int8"],
-    }
+        "precisions": ["fp32", *half, *(["int8"] if cpu.int8 or not cpu.known else [])],
+    } | ({} if builds else {"missing": "the build side", "fix": f"{BUILD}, or build --from ENGINE"})

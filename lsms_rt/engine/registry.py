@@ -35,8 +35,8 @@ class BackendModule(Protocol):
     def library_version(self, name: str) -> str:
         """Return the version of the installed library.  Raises ``MachineError`` if it cannot be used."""
 
-    def check_precision(self, precision: str) -> None:
-        """Raise ``MachineError`` if this machine cannot run an engine in a floating-point precision."""
+    def check_precision(self, precision: str, fix: str) -> None:
+        """Raise ``MachineError`` if this machine cannot run engines in ``precision``; the message gives ``fix``."""
 
     def gpu_index(self, kind: str | None, index: int) -> int | None:
         """Return the number of the GPU that an engine would run on; None for a CPU."""
@@ -61,6 +61,7 @@ class BackendSpec:
         precisions: of the engines that it runs, the default first.
         rests: precisions of the layers of an INT8 engine that are not INT8, the default first.
         int8_note: what a build says of the speed of INT8.
+        serial: whether calls of several threads wait for each other, each computed by all threads of the engine.
     """
 
     name: str
@@ -72,6 +73,7 @@ class BackendSpec:
     builds_plans: bool = False
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
     rests: tuple[str, ...] = ("fp16", "fp32")
+    serial: bool = False
     int8_note: str = "measure its speed on the target device: lsms-rt bench; no speed is claimed here"
 
     @property
@@ -121,6 +123,7 @@ _OPENVINO = BackendSpec(
     precisions=("fp32", "bf16", "int8"),
     # Every processor has the first one.
     rests=("fp32", "bf16"),
+    serial=True,
 )
 BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, _OPENVINO, *map(_tensorrt, VARIANTS.values()))}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +17,6 @@ from .process import Home
 CLOSED = "this engine has been closed; open a new Segmenter"
 # runs a session on one image (1, 1, S, S)
 Compute = Callable[[Any, np.ndarray], np.ndarray]
-
-
-def cpu_count() -> int:
-    """Return the number of CPUs that this process may use; in a container it is below the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SlicePool:

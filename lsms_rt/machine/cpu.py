@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+# What a container may use: microseconds of all its threads together, or "max", in so many microseconds.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Instructions that multiply bf16 and INT8, by the names that Linux gives them; the widest first.
-BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+BF16 = ("amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16")
 INT8 = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")
 # All that matter, in the order in which they are listed; asimd and those after it are Arm's.
 INSTRUCTIONS = (
-    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
-    "asimd", "sve", "i8mm", "bf16",
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx_ne_convert", "avx512_bf16", "avx512_fp16", "amx_int8",
+    "amx_bf16", "asimd", "sve", "i8mm", "bf16",
 )  # fmt: skip
 
 
@@ -76,6 +80,21 @@ def find(path: Path = CPUINFO) -> Cpu:
     common = set.intersection(*sets) if sets else None
     known = None if common is None else tuple(name for name in INSTRUCTIONS if name in common)
     return Cpu(name=_name(processors), instructions=known)
+
+
+def cpu_count(quota: Path = QUOTA) -> int:
+    """Return the number of CPUs that this process may use: logical ones, in a container below the machine's.
+
+    Args:
+        quota: Linux's file of a container's share; injectable for tests.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = map(int, quota.read_text().split())
+        return min(count, max(1, math.ceil(share / period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        # There is no such limit.
+        return count
 
 
 def _processors(text: str) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 
 import lsms_rt
 from lsms_rt.engine import open_backend, open_directory
+from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.errors import EngineInvalidError
 from lsms_rt.reading import quiet
 from lsms_rt.reading.dicom import decoder_process
@@ -61,10 +64,15 @@ def slices(count: int) -> list[np.ndarray]:
     return [np.full((64, 64), -1000.0 + n, np.float32) for n in range(count)]
 
 
-@pytest.fixture
-def segmenter(demo_engine: Path) -> lsms_rt.Segmenter:
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def segmenter(request: pytest.FixtureRequest, demo_engine: Path, tmp_path: Path) -> lsms_rt.Segmenter:
+    engine = demo_engine
+    if request.param != open_directory(engine).manifest.backend:
+        pytest.importorskip(request.param)
+        engine = Path(shutil.copytree(demo_engine, tmp_path / "other.engine"))
+        write_manifest(engine, replace(open_directory(engine).manifest, backend=request.param))
     # Several threads, so that there is a pool.
-    return lsms_rt.Segmenter(demo_engine, threads=2)
+    return lsms_rt.Segmenter(engine, threads=2)
 
 
 @pytest.mark.parametrize("used", [False, True], ids=["opened", "after a series"])

@@ -30,7 +30,7 @@ def library_version(name: str) -> str:
     return FakeBackend.version
 
 
-def check_precision(precision: str) -> None:
+def check_precision(precision: str, fix: str) -> None:
     pass
 
 

@@ -23,7 +23,6 @@ from lsms_rt.errors import LsmsError
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
 
 
-
 @pytest.fixture
 def folder(tmp_path: Path, phantom_case: Any) -> Path:
     """Three slices with markers in every tag, in files and folders named after the patient."""

@@ -35,7 +35,6 @@ from lsms_rt.reading.load import load_slice, load_slices
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
 
 
-
 @pytest.fixture
 def file(tmp_path: Path, phantom_case: Any) -> Path:
     """A slice with markers in its tags, in a file and a folder named after the patient."""

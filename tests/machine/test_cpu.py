@@ -8,7 +8,7 @@ from pathlib import Path
 import fake_cpus
 import pytest
 
-from lsms_rt.machine.cpu import CPUINFO, Cpu, find
+from lsms_rt.machine.cpu import CPUINFO, Cpu, cpu_count, find
 
 
 def found(folder: Path, text: str | bytes) -> Cpu:
@@ -89,3 +89,13 @@ def test_a_system_without_the_list_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux" or not CPUINFO.exists(), reason="only Linux has the list")
 def test_this_cpu() -> None:
     assert find().name and find().known
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("max 100000", None), ("150000 100000", 2), ("10000 100000", 1), ("x", None)]
+)
+def test_a_containers_share_limits_the_threads(tmp_path: Path, text: str, count: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(text + "\n")
+    usable = cpu_count(tmp_path / "none")
+    assert usable >= 1
+    assert cpu_count(tmp_path / "cpu.max") == min(usable, count or usable)
