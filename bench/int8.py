@@ -100,7 +100,7 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
     for name, path in (("fp32", demo_engine()), ("fp16", fp16), ("int8 by recipe, rest fp16", int8)):
         directory = open_directory(path)
         graphs = {graph: directory.read(f"{graph}.onnx") for graph in GRAPHS}
-        variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
+        variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu", on_unknown="warn")), graphs))
     candidates = open_candidates(demo_engine())
     options = CalibrateOptions()
     chosen = choose(read_annotations(phantom, options.split), options.slices, options.seed)

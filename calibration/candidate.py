@@ -23,7 +23,7 @@ from lsms_rt.errors import EngineInvalidError
 from lsms_rt.export.graph.layers import DenseLayer, dense_layers, dense_macs, read_graph
 from lsms_rt.export.graph.qdq import quantize
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.tokenizer import Tokenizer
+from lsms_rt.sentences import open_reader
 
 from .recipe import GRAPHS, Ranges
 
@@ -103,8 +103,12 @@ class Candidates:
         changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
         engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed=changed)
         backend = RecordingBackend(OnnxRuntimeBackend(engine, self.threads, "cpu"), record)
-        tokenizer = Tokenizer(engine.read("tokenizer.json"), engine.manifest.max_tokens)
-        return Segmenter.from_backend(backend, engine.manifest, tokenizer), backend
+        reader = open_reader(engine)
+        # Sentences of a data set are all asked.
+        segmenter = Segmenter.from_backend(
+            backend, engine.manifest, reader.tokenizer, contract=reader.contract, on_unknown="warn"
+        )
+        return segmenter, backend
 
     def graphs_with(self, ranges: Ranges) -> dict[str, bytes]:
         """Return graph name -> serialized graph, with the layers named in ``ranges`` in INT8."""

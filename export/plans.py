@@ -168,7 +168,10 @@ def make_plans(
         plan, layers[file.name] = build_plan(variant, graph, profile, options, progress)
         file.write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
-    shutil.copyfile(graphs.folder / TOKENIZER, folder / TOKENIZER)
+    for name in (TOKENIZER, TABLE):
+        # Engines of version 0.1 have no table.
+        if name in graphs.manifest.files:
+            shutil.copyfile(graphs.folder / name, folder / name)
     # A plan that is not portable was tuned on this machine's GPU.
     gpu = None if variant.portable else query_driver().gpus[0]
     manifest = replace(

@@ -21,6 +21,7 @@ from lsms_rt.datasets.refhl import table_name
 from lsms_rt.errors import GpuNotFoundError, InputError, chain_cut
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
+from lsms_rt.sentences.contract import TABLE, taught_table
 from lsms_rt.pytorch import open_checkpoint
 from lsms_rt.tokenizer import Tokenizer
 
@@ -219,7 +220,9 @@ def _init_text(options: TrainOptions) -> str:
 def _finish(folder: Path, fitted: Fitted, rows: Rows, facts: Facts) -> None:
     """Write the checkpoint's files into the run's folder, complete before the first of them appears."""
     made = folder / CHECKPOINT
-    save_checkpoint(fitted.model, made, folder / TOKENIZER, {CARD: card(facts)})
+    tokenizer = Tokenizer((folder / TOKENIZER).read_bytes(), fitted.model.config.text.max_tokens)
+    table = taught_table([row.sentence for row in rows.train], tokenizer.is_unknown)
+    save_checkpoint(fitted.model, made, folder / TOKENIZER, {CARD: card(facts), TABLE: table})
     draw_curves(folder / LOG, made / CURVES)
     _draw_examples(made, rows.validation)
     for path in sorted(made.iterdir()):
@@ -232,6 +235,6 @@ def _draw_examples(checkpoint: Path, rows: Sequence[Any]) -> None:
     true = [row for row in rows if row.read_mask().any()]
     chosen = np.unique(np.linspace(0, len(true) - 1, min(ANSWERS, len(true))).round().astype(int))
     asked = [true[int(number)] for number in chosen]
-    with open_checkpoint(checkpoint, kernels="stock", device="cpu") as segmenter:
+    with open_checkpoint(checkpoint, kernels="stock", device="cpu", on_unknown="warn") as segmenter:
         answers = [a for _, a, _ in ask(segmenter, questions(asked), title="validation answers", count=len(asked))]
         draw_answers(segmenter, answers, checkpoint / EXAMPLES, "validation cases")

@@ -1,0 +1,92 @@
+"""What a sentence says that a mask cannot answer, or that an engine would overlook and then find another lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .contract import Contract
+from .lexicon import Lexicon, one_edit
+from .reading import Reason
+from .words import Word, places_of
+
+_ALWAYS = {
+    "negation": "it negates, and a mask cannot show what is not there",
+    "exception": "exceptions are not understood",
+    "question": "a mask does not answer a question",
+}
+_LOST = {
+    "side": "the side would be lost",
+    "position": "the position would be lost",
+    "organ": "this engine does not know",
+    "type": "this engine does not know the type",
+    "order": "the order would be lost",
+}
+# Words that say which of two lesions is meant, and are refused where they are misspelled.
+_CRITICAL = ("left", "right", "without", "except", "excluding")
+
+
+def refusals(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
+    """Return reasons to refuse that single words and phrases give."""
+    harmless = places_of(words, contract.not_negation)
+    reasons = []
+    for kind, text in _ALWAYS.items():
+        found = [at for at in places_of(words, contract.always[kind]) if at not in harmless]
+        negated = _negated(words, contract, lexicon) - harmless if kind == "negation" else set[int]()
+        if found or negated:
+            reasons.append(Reason(kind, _with_words(text, words, {*found, *negated})))
+    for kind, text in _LOST.items():
+        lost = {at for at in places_of(words, contract.lost[kind]) if not _is_measure(words, at, contract)}
+        unknown = {at for at in lost if not lexicon.knows(words[at])}
+        # All words of a phrase, where one of them is unknown: "other lobe".
+        if unknown:
+            near = {at for at in lost if at in unknown or at - 1 in unknown or at + 1 in unknown}
+            reasons.append(Reason(kind, _with_words(text, words, near)))
+    return reasons + _misspelled(words, lexicon)
+
+
+def _negated(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
+    """Return where words stand that a prefix turns into their opposite: "noncystic"."""
+    found = set()
+    for at, word in enumerate(words):
+        for prefix in contract.negation_prefixes:
+            rest = word.key.removeprefix(prefix)
+            if rest != word.key and len(rest) > 3 and rest in contract.named and not _is_taught(word, lexicon):
+                found.add(at)
+    return found
+
+
+def _is_taught(word: Word, lexicon: Lexicon) -> bool:
+    """Whether a closed vocabulary holds the word itself; an open one would spell it."""
+    return not lexicon.is_open and lexicon.knows(word)
+
+
+def _is_measure(words: Sequence[Word], at: int, contract: Contract) -> bool:
+    """Whether a word is a bound of a measure: "under 2 cm"."""
+    return at + 1 < len(words) and words[at + 1].key[0].isdecimal() and words[at].key not in contract.numbers
+
+
+def _misspelled(words: Sequence[Word], lexicon: Lexicon) -> list[Reason]:
+    """Refuse a word that is one letter away from a side or an exception."""
+    meant = {
+        critical: word.number
+        for word in words
+        if len(word.key) > 3 and word.key.isalpha() and not lexicon.knows(word)
+        for critical in _CRITICAL
+        if one_edit(word.key, critical)
+    }
+    return [
+        Reason("side" if critical in ("left", "right") else "negation", f'word {number} may mean "{critical}"')
+        for critical, number in meant.items()
+    ]
+
+
+def _with_words(text: str, words: Sequence[Word], places: Iterable[int]) -> str:
+    """Return the text with the words of tables that stand at these places."""
+    said, last = list[str](), -2
+    for at in sorted(places):
+        if at == last + 1:
+            said[-1] += f" {words[at].key}"
+        else:
+            said.append(words[at].key)
+        last = at
+    return f"{text}: " + ", ".join(f'"{one}"' for one in dict.fromkeys(said))

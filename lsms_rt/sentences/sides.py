@@ -1,0 +1,59 @@
+"""Left and right: which side a sentence names, and where that is not the lobe of a lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .contract import SIDES, Contract
+from .reading import Reason
+from .words import Word, stands_at
+
+_PARTS = {"side", "part", "half", "aspect", "portion", "hand"}
+_ARTICLES = {"the", "this", "that", "a", "an", "patients", "my", "its"}
+# What a side may be one of.
+_WHOLES = {"liver", "patient", "hepatic", "body", "abdomen", "lobe", "lobes"}
+# "right behind" is nearer than "behind".
+_ADVERB_OF = {"next", "behind", "in", "before", "after", "at", "near", "beside", "there", "here", "above", "below"}
+_NOUN_AFTER = {"the", "on", "patients", "and", "or"}
+
+
+def parts_of(words: Sequence[Word], contract: Contract) -> list[list[Word]]:
+    """Return the sentence in parts about one lesion each: "the cyst / next to / the abscess"."""
+    parts: list[list[Word]] = [[]]
+    for at, word in enumerate(words):
+        if any(stands_at(words, at, keys) for keys in contract.relations.get(word.key, ())):
+            parts.append([])
+        parts[-1].append(word)
+    return parts
+
+
+def side_of(words: Sequence[Word]) -> str | None:
+    """Return "left", "right", "both", or None."""
+    named = {word.key for word in words} & set(SIDES)
+    return "both" if len(named) > 1 else next(iter(named), None)
+
+
+def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> list[Reason]:
+    """Return why the side that is named would be misread."""
+    if any(side_of(part) == "both" for part in parts_of(words, contract)):
+        return [Reason("side", "it names left and right of the same lesion; ask for each side by itself")]
+    keys = [word.key for word in words]
+    for at, key in enumerate(keys):
+        if key in SIDES and not is_open and _is_relative(keys, at):
+            return [Reason("side", f'"{key}" of something other than the liver is not understood')]
+        if key == "right" and keys[at + 1 : at + 2] and keys[at + 1] in _ADVERB_OF and keys[at - 1] not in _NOUN_AFTER:
+            return [Reason("side", '"right" may be no side here; leave it out, or say "right lobe"')]
+    return []
+
+
+def _is_relative(keys: list[str], at: int) -> bool:
+    """Whether a side is one of another thing: "left of the cyst", "the left side of the picture"."""
+    at += 1
+    if keys[at : at + 1] and keys[at] in _PARTS:
+        at += 1
+    if keys[at : at + 1] != ["of"]:
+        return False
+    at += 1
+    while keys[at : at + 1] and keys[at] in _ARTICLES:
+        at += 1
+    return not (keys[at : at + 1] and keys[at] in _WHOLES)
