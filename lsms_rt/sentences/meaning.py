@@ -37,7 +37,7 @@ def is_number(word: Word, contract: Contract) -> bool:
 
 def _lesion(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
     keys = [word.key for word in words]
-    nouns = [at for at, key in enumerate(keys) if key in contract.nouns]
+    nouns = [at for at, key in enumerate(keys) if key in contract.nouns and lexicon.knows(words[at])]
     places = [at for at, key in enumerate(keys) if key in contract.places]
     if nouns:
         head = places and places[0] < nouns[0] and not PREPOSITIONS & set(keys[: places[0]])
@@ -52,8 +52,10 @@ def _lesion(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list
         return []
     looks = contract.looks & set(keys)
     free = not places or PREPOSITIONS & set(keys[: places[0]])
+    # What is described may be an unknown word.
+    known = all(lexicon.knows(w) or w.key in contract.function or is_number(w, contract) for w in words)
     text = 'it names no lesion, e.g. "lesion" or "cyst"'
-    return [Reason("no lesion", text, refuses=not (looks and free))]
+    return [Reason("no lesion", text, refuses=not (looks and free and known))]
 
 
 def _is_several(part: Sequence[Word], contract: Contract) -> bool:

@@ -62,8 +62,10 @@ class Reader:
         """
         sentence = clean_sentence(text)
         said, end = split(sentence)
-        words, reasons = self._segments.replaced(said)
-        words = self._synonyms.replaced(words)
+        named, reasons = self._segments.replaced(said)
+        # Before "on the left" becomes a lobe, whatever it is the left of.
+        reasons += side_problems(named, self.contract, self.lexicon.is_open)
+        words = self._synonyms.replaced(named)
         dropped = [word for word in words if not self.lexicon.knows(word)]
         reasons += self._reasons(words, dropped)
         left = [word for word in words if word not in dropped]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from .contract import Contract
 from .lexicon import Lexicon, one_edit
 from .reading import Reason
-from .words import Word, places_of
+from .segments import PREPOSITIONS
+from .words import Word, places_of, stands_at
 
 _ALWAYS = {
     "negation": "it negates, and a mask cannot show what is not there",
@@ -21,6 +22,7 @@ _LOST = {
     "type": "this engine does not know the type",
     "order": "the order would be lost",
 }
+_IN, _ARTICLES = {"in", "within", "inside", "at"}, {"the", "a", "an"}
 # Words that say which of two lesions is meant, and are refused where they are misspelled.
 _CRITICAL = ("left", "right", "without", "except", "excluding")
 
@@ -41,7 +43,7 @@ def refusals(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> lis
         if unknown:
             near = {at for at in lost if at in unknown or at - 1 in unknown or at + 1 in unknown}
             reasons.append(Reason(kind, _with_words(text, words, near)))
-    return reasons + _misspelled(words, lexicon)
+    return reasons + _unknown_place(words, contract, lexicon) + _misspelled(words, lexicon)
 
 
 def _negated(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
@@ -63,6 +65,22 @@ def _is_taught(word: Word, lexicon: Lexicon) -> bool:
 def _is_measure(words: Sequence[Word], at: int, contract: Contract) -> bool:
     """Whether a word is a bound of a measure: "under 2 cm"."""
     return at + 1 < len(words) and words[at + 1].key[0].isdecimal() and words[at].key not in contract.numbers
+
+
+def _unknown_place(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
+    """Refuse an unknown word in the place of an organ or of another lesion: "in the thymus", "next to the xyz"."""
+    after = {start + len(keys) for start, word in enumerate(words) for keys in contract.relations.get(word.key, ())
+             if stands_at(words, start, keys)}  # fmt: skip
+    for at, word in enumerate(words):
+        article = at > 0 and words[at - 1].key in _ARTICLES
+        begins = at - article in after or (article and at > 1 and words[at - 2].key in _IN)
+        small = word.key in contract.function or word.key in contract.context or word.key in contract.refused
+        if not begins or lexicon.knows(word) or small or one_edit(word.key, "liver"):
+            continue
+        following = words[at + 1 : at + 2]
+        if not following or following[0].before != " " or following[0].key in PREPOSITIONS:
+            return [Reason("position", f"the place would be lost: word {word.number}")]
+    return []
 
 
 def _misspelled(words: Sequence[Word], lexicon: Lexicon) -> list[Reason]:

@@ -36,7 +36,7 @@ def side_of(words: Sequence[Word]) -> str | None:
 def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> list[Reason]:
     """Return why the side that is named would be misread."""
     if any(side_of(part) == "both" for part in parts_of(words, contract)):
-        return [Reason("side", "it names left and right of the same lesion; ask for each side by itself")]
+        return [Reason("side", "it names left and right together; ask for each side by itself")]
     keys = [word.key for word in words]
     for at, key in enumerate(keys):
         if key in SIDES and not is_open and _is_relative(keys, at):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .contract import Contract
+from .contract import SIDES, Contract
 from .lexicon import Lexicon
 from .words import Word, phrase, split, stands_at
 
-Spellings = list[tuple[tuple[str, ...], tuple[str, ...]]]
+_LOBES = {"lobe", "liver", "hepatic"}
 
 
 class Synonyms:
@@ -49,6 +49,7 @@ class Synonyms:
     def _at(self, words: Sequence[Word], start: int) -> tuple[int, str | None]:
         """Return how many words the longest phrase at ``start`` has, and what is said instead; None: as it is."""
         fitting = [e for e in self._by_first.get(words[start].key, ()) if stands_at(words, start, e[0])]
+        fitting = [entry for entry in fitting if not _goes_on(words, start + len(entry[0]) - 1)]
         for keys, _, _ in fitting:
             part = words[start : start + len(keys)]
             joints = tuple(word.before for word in part[1:])
@@ -61,3 +62,9 @@ class Synonyms:
             if instead is not None:
                 return len(keys), instead
         return 1, None
+
+
+def _goes_on(words: Sequence[Word], last: int) -> bool:
+    """Whether a phrase that ends with a side is only a part of one: "on the left" of "on the left liver lobe"."""
+    after = words[last + 1 : last + 2]
+    return words[last].key in SIDES and bool(after) and after[0].before == " " and after[0].key in _LOBES
