@@ -20,6 +20,7 @@ from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.machine.gpu import query_driver
+from lsms_rt.sentences.contract import TABLE
 
 from .directory import Draft, check_output, digests, measured_with
 from .options import BuildOptions, PlanOptions

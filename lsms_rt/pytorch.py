@@ -104,6 +104,4 @@ def open_checkpoint(
         kernels=model.kernels,
     )
     contract = contract_of(table_of(folder))
-    return Segmenter.from_backend(
-        TorchBackend(runner), manifest, tokenizer, contract=contract, on_unknown=on_unknown
-    )
+    return Segmenter.from_backend(TorchBackend(runner), manifest, tokenizer, contract=contract, on_unknown=on_unknown)

@@ -96,8 +96,8 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
         The means, and one judged answer per sentence.
 
     Raises:
-        InputError: a mask has another grid than its slice, or the model rejects an image or a sentence (it is too long);
-            the message names the row's line.
+        InputError: a mask has another grid than its slice, or the model rejects an image or a sentence, which is too
+            long; the message names the row's line.
     """
     from tqdm import tqdm
 
@@ -166,9 +166,7 @@ class _Pairs:
                 self.told_apart.append(own > dice(mask_a, b.truth) + dice(mask_b, a.truth))
 
 
-def _accuracy(
-    rows: list[Annotation], judged: list[Judged], pairs: _Pairs, understood: Mapping[str, int]
-) -> Accuracy:
+def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs, understood: Mapping[str, int]) -> Accuracy:
     true = [one for one in judged if one.answer.target_nonempty]
     false = [one for one in judged if not one.answer.target_nonempty]
     painted = [one for one in true if one.on_target is not None]

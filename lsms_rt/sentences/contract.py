@@ -180,19 +180,23 @@ def _parsed(table: dict[str, Any]) -> Contract:
     segments = table["segments"]
     values: dict[str, Any] = {
         "language": table["language"],
-        "groups": {category: tuple(map(tuple, rows)) for category, rows in table["groups"].items()},
-        "always": {name: phrases_of(table["always"][name]) for name in ("negation", "exception", "question")},
-        "lost": {name: phrases_of(table["lost"][name]) for name in ("side", "position", "organ", "type", "order")},
-        "not_negation": phrases_of(table["not_negation"]),
-        "negation_prefixes": tuple(table["negation_prefixes"]),
-        "segment_words": frozenset(segments["words"]),
+        "groups": {
+            category: tuple(tuple(_texts(row)) for row in _texts(rows)) for category, rows in table["groups"].items()
+        },
+        "always": {name: phrases_of(_texts(table["always"][name])) for name in ("negation", "exception", "question")},
+        "lost": {
+            name: phrases_of(_texts(table["lost"][name])) for name in ("side", "position", "organ", "type", "order")
+        },
+        "not_negation": phrases_of(_texts(table["not_negation"])),
+        "negation_prefixes": tuple(_texts(table["negation_prefixes"])),
+        "segment_words": frozenset(_texts(segments["words"])),
         "segments": _by_side(segments["numbers"]),
         "sections": _by_side(segments["sections"]),
-        "section_words": frozenset(segments["section_words"]),
-        "foreign": {name: frozenset(words) for name, words in table["foreign"].items()},
-        "taught": frozenset(table.get("taught", ())),
+        "section_words": frozenset(_texts(segments["section_words"])),
+        "foreign": {name: frozenset(_texts(words)) for name, words in table["foreign"].items()},
+        "taught": frozenset(_texts(table.get("taught", []))),
     }
-    flat = {f.name: frozenset(table[f.name]) for f in fields(Contract) if f.name not in values}
+    flat: dict[str, Any] = {f.name: frozenset(_texts(table[f.name])) for f in fields(Contract) if f.name not in values}
     _check({name: value for name, value in table.items() if name != "format"})
     return Contract(**values, **flat)
 
@@ -205,13 +209,21 @@ def phrases_of(texts: Iterable[str]) -> Phrases:
     return found
 
 
+def _texts(values: Any) -> list[Any]:
+    """Return a list as it is; TypeError for anything else, such as a text, whose letters would be taken for words."""
+    if not isinstance(values, list):
+        raise TypeError("no list")
+    return values
+
+
 def _by_side(sides: Mapping[str, list[str]]) -> dict[str, str]:
-    return {word: side for side in SIDES for word in sides.get(side, ())}
+    return {word: side for side in SIDES for word in _texts(sides.get(side, []))}
 
 
-def _check(table: dict[str, Any]) -> None:
+def _check(table: Any) -> None:
     """Raise ValueError unless a table holds words and short phrases only, in lists and records, and not too many."""
-    left, todo = _MAX_PHRASES, [(table, 0)]
+    left = _MAX_PHRASES
+    todo: list[tuple[Any, int]] = [(table, 0)]
     while todo:
         item, depth = todo.pop()
         left -= 1

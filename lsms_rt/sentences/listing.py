@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .contract import Phrases
+from .contract import Phrases, phrases_of
 from .reader import Reader
 
 # Of a category of the table that is shown, at most.
@@ -40,10 +40,10 @@ def _unknown(reader: Reader) -> dict[str, Phrases]:
     """Return what the engine would overlook."""
     knows = reader.lexicon.knows_all
     return {
-        kind: {first: kept for first, all_ in phrases.items() if (kept := tuple(k for k in all_ if not knows(" ".join(k))))}
+        kind: phrases_of(text for text in _examples(phrases, None) if not knows(text))
         for kind, phrases in reader.contract.lost.items()
-    }  # fmt: skip
+    }
 
 
-def _examples(phrases: Phrases) -> list[str]:
-    return [" ".join(keys) for found in phrases.values() for keys in found][:SHOWN]
+def _examples(phrases: Phrases, count: int | None = SHOWN) -> list[str]:
+    return [" ".join(keys) for found in phrases.values() for keys in found][:count]

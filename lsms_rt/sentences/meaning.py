@@ -46,7 +46,9 @@ def _lesion(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list
             return [Reason("no lesion", text, refuses=False)]
         return []
     named = (contract.named, contract.function, contract.context, contract.organs)
-    other = [w for w in words if not any(w.key in one for one in named) and not is_number(w, contract) and lexicon.knows(w)]
+    other = [
+        w for w in words if not any(w.key in one for one in named) and not is_number(w, contract) and lexicon.knows(w)
+    ]
     if other:
         # It may be a lesion's name that the engine was taught.
         return []

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 # Of the words of a sentence, at most, that may be unknown.
 MAX_UNKNOWN = 1 / 3
-FIX = 'see lsms-rt words ENGINE for what may be said, or add --lenient (in Python on_unknown="warn") to ask all the same'
+FIX = (
+    'see lsms-rt words ENGINE for what may be said, or add --lenient (in Python on_unknown="warn") to ask all the same'
+)
 
 
 class Reader:
@@ -104,8 +106,7 @@ class Reader:
         asked = [word.key for word in words if word.key not in refused]
         looked_up = {key: self.lexicon.nearest(key) for key in asked[:MAX_LOOKED_UP]}
         return tuple(
-            UnknownWord(word.text, word.number, looked_up.get(word.key), word.key not in refused)
-            for word in words
+            UnknownWord(word.text, word.number, looked_up.get(word.key), word.key not in refused) for word in words
         )
 
 

@@ -21,8 +21,8 @@ from lsms_rt.datasets.refhl import table_name
 from lsms_rt.errors import GpuNotFoundError, InputError, chain_cut
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
-from lsms_rt.sentences.contract import TABLE, taught_table
 from lsms_rt.pytorch import open_checkpoint
+from lsms_rt.sentences.contract import TABLE, taught_table
 from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler

@@ -55,8 +55,7 @@ ARROWS = {
     },
     "bench": {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph",
-        "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "sentences",
-        "style",
+        "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
     },
     "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),

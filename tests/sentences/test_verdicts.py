@@ -6,6 +6,10 @@ answered with a note, "no" is refused.
 
 from __future__ import annotations
 
+import pytest
+
+from lsms_rt.sentences import Reader
+
 ROWS: tuple[tuple[str, str | None, str], ...] = (
     # Plain.
     ("yes", None, "the lesion"),
@@ -220,3 +224,18 @@ ROWS: tuple[tuple[str, str | None, str], ...] = (
     ("no", None, "asdf qwer zxcv"),
     ("no", None, "Please segment Mr Miller's scan"),
 )
+
+
+def test_there_are_two_hundred_of_every_verdict() -> None:
+    assert len({text for _, _, text in ROWS}) == len(ROWS) == 200
+    assert {verdict for verdict, _, _ in ROWS} == {"yes", "partly", "no"}
+
+
+@pytest.mark.parametrize(("verdict", "side", "text"), ROWS)
+def test_the_verdict_is_right(reader: Reader, verdict: str, side: str | None, text: str) -> None:
+    reading = reader.read(text)
+    assert reading.understood == verdict, (reading.read_as, reading.notes(names=True))
+    if verdict != "no":
+        assert (reading.side, reading.answerable) == (side, True)
+    else:
+        assert any(reason.refuses for reason in reading.reasons)
