@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, groupby, pairwise
 from typing import Any
@@ -106,7 +106,6 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
     threshold = getattr(getattr(model, "manifest", None), "threshold", None)
     judged: list[Judged] = []
     pairs = _Pairs()
-    understood: Counter[str] = Counter()
     with tqdm(total=len(rows), desc="sentences", unit="sentence", disable=None, leave=False) as bar:
         for asked in _by_slice(rows):
             regions = np.logical_or.reduce([question.truth for question in asked])
@@ -117,14 +116,12 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
                     with errors_of(question.row):
                         result = model.predict(question.ct, question.row.sentence)
                 except SentenceNotUnderstoodError:
-                    understood["unanswered"] += 1
                     continue
-                understood[getattr(result, "understood", "yes")] += 1
                 judged.append(judge(question, result, regions, threshold))
                 answered.append(question)
                 masks.append(result.mask)
             pairs.add(answered, masks)
-    return _accuracy(rows, judged, pairs, understood), judged
+    return _accuracy(rows, judged, pairs), judged
 
 
 def _by_slice(rows: list[Annotation]) -> Iterator[list[Question]]:
@@ -166,7 +163,8 @@ class _Pairs:
                 self.told_apart.append(own > dice(mask_a, b.truth) + dice(mask_b, a.truth))
 
 
-def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs, understood: Mapping[str, int]) -> Accuracy:
+def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Accuracy:
+    understood = Counter(one.understood for one in judged)
     true = [one for one in judged if one.answer.target_nonempty]
     false = [one for one in judged if not one.answer.target_nonempty]
     painted = [one for one in true if one.on_target is not None]
@@ -182,7 +180,7 @@ def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs, under
         sentences=len(judged),
         not_understood=understood["no"],
         partly_understood=understood["partly"],
-        unanswered=understood["unanswered"],
+        unanswered=len(rows) - len(judged),
         dice=means["dice"],
         dice_by_meaning=mean(pairs.first_wordings),
         dice_other=mean(pairs.others),
