@@ -157,23 +157,34 @@ def contract_of(data: bytes) -> Contract:
 
 
 def table_of(checkpoint: Path) -> bytes:
-    """Return the content of a checkpoint's table, as it is copied into engines; the package's own if it has none."""
+    """Return the content of a checkpoint's table, as it is copied into engines; the package's own if it has none.
+
+    Raises:
+        EngineFormatError, EngineInvalidError: as for ``contract_of``.
+    """
     file = checkpoint / TABLE
-    return file.read_bytes() if file.is_file() else _DEFAULT.read_bytes()
+    if not file.is_file():
+        return _DEFAULT.read_bytes()
+    data = file.read_bytes()
+    contract_of(data)
+    return data
 
 
-def taught_table(sentences: Iterable[str], is_unknown: Callable[[str], bool]) -> str:
-    """Return the package's table with the words that a network learned though its vocabulary does not hold them.
+def taught_table(sentences: Iterable[str], is_unknown: Callable[[str], bool], begun_with: bytes | None = None) -> str:
+    """Return a table with the words that a network learned though its vocabulary does not hold them.
 
     A word of one sentence alone is taken for a slip, or a name.
 
     Args:
         sentences: that it was trained with.
         is_unknown: whether the vocabulary does not hold a word.
+        begun_with: the table of the checkpoint that the training began with; None for the package's own.
     """
+    table = default_table() if begun_with is None else json.loads(begun_with)
     words = Counter(word for text in set(sentences) for word in {(w.key, w.text) for w in split(text)[0]})
     taught = {key for (key, text), count in words.items() if count > 1 and (len(text) == 1 or is_unknown(text))}
-    return json.dumps(default_table() | {"taught": sorted(filter(_PHRASE.fullmatch, taught))}, indent=1) + "\n"
+    taught |= set(table.get("taught", ()))
+    return json.dumps(table | {"taught": sorted(filter(_PHRASE.fullmatch, taught))}, indent=1) + "\n"
 
 
 def _parsed(table: dict[str, Any]) -> Contract:

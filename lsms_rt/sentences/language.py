@@ -14,8 +14,8 @@ from .words import Word
 def other_language(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
     """Return the reason to refuse a sentence of another language or script.
 
-    Two words of another language tell it, or one in a sentence without any function word of the engine's own.  Words
-    that a closed vocabulary holds are the engine's, whatever their language.
+    Two words of another language tell it, or a longer one in a sentence without any function word of the engine's own.
+    Words that a closed vocabulary holds are the engine's, whatever their language.
     """
     if any(not _is_latin(c) for word in words for c in word.text if c.isalpha()):
         return [_reason("another script", contract)]
@@ -26,7 +26,8 @@ def other_language(words: Sequence[Word], contract: Contract, lexicon: Lexicon) 
     # Accented words of a language that the table does not hold.
     accented = sum(not word.text.isascii() for word in strange if not lexicon.knows(word))
     own = any(word.key in contract.function for word in words)
-    if count + accented >= 2 or (count + accented == 1 and not own):
+    alone = accented or any(len(key) > 3 for key in keys & contract.foreign.get(language, frozenset()))
+    if count + accented >= 2 or (count + accented == 1 and alone and not own):
         return [_reason(language if count else "another language", contract)]
     return []
 

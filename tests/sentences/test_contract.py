@@ -83,8 +83,11 @@ def test_a_newer_table_is_refused() -> None:
 
 def test_a_checkpoint_brings_its_table(tmp_path: Path) -> None:
     assert json.loads(table_of(tmp_path)) == default_table()
+    (tmp_path / TABLE).write_text(json.dumps(default_table() | {"taught": ["wobbly"]}))
+    assert contract_of(table_of(tmp_path)).taught == {"wobbly"}
     (tmp_path / TABLE).write_text("mine")
-    assert table_of(tmp_path) == b"mine"
+    with pytest.raises(EngineInvalidError):
+        table_of(tmp_path)
 
 
 def test_a_network_keeps_the_words_that_it_was_trained_with(reader: Reader) -> None:
@@ -96,6 +99,9 @@ def test_a_network_keeps_the_words_that_it_was_trained_with(reader: Reader) -> N
     for text in ("the wobbly lesion in segment 7", "the 12 mm lesion"):
         assert (taught.read(text).understood, taught.read(text).read_as) == ("yes", text)
     assert taught.read("the lesion of Meyer").unknown_words == ("Meyer",)
+    # Training goes on from it.
+    more = taught_table(["the shaky cyst", "shaky"], reader.tokenizer.is_unknown, table.encode())
+    assert json.loads(more)["taught"] == ["12", "7", "mm", "shaky", "wobbly"]
 
 
 # The Segmenter
