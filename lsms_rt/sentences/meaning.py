@@ -11,7 +11,7 @@ from .segments import PREPOSITIONS
 from .sides import parts_of
 from .words import Word, places_of
 
-_AND = {"and", "or", "plus"}
+_AND = {"and", "or", "plus", "vs", "versus"}
 _HOLDS = {"with", "containing", "contains", "having", "has", "that", "which", "and", "or"}
 
 
@@ -64,7 +64,9 @@ def _is_several(part: Sequence[Word], contract: Contract) -> bool:
     nouns = contract.nouns
     for at, word in enumerate(part):
         before, after = {w.key for w in part[:at]}, {w.key for w in part[at + 1 :]}
-        if (word.key in _AND or "&" in word.before) and before & nouns and after & (nouns | {"lobe", "liver"}):
+        # "cyst/hemangioma": the second word is one of the two.
+        linked = word.before.strip() in ("/", "&") and before & nouns and word.key in nouns
+        if linked or (word.key in _AND and before & nouns and after & (nouns | {"lobe", "liver"})):
             return True
     return False
 

@@ -85,14 +85,16 @@ class Reader:
         )
 
     def _reasons(self, words: Sequence[Word], dropped: Sequence[Word]) -> list[Reason]:
-        reasons = other_language(words, self.contract, self.lexicon)
-        reasons += refusals(words, self.contract, self.lexicon)
+        language = other_language(words, self.contract, self.lexicon)
+        if language:
+            return language
+        reasons = refusals(words, self.contract, self.lexicon)
         reasons += side_problems(words, self.contract, self.lexicon.is_open)
         counted = [word for word in words if not is_number(word, self.contract)]
         unknown = [word for word in counted if word in dropped and not self._is_small(word)]
         if len(unknown) > MAX_UNKNOWN * len(counted) and not reasons:
             reasons.append(Reason("unknown", f"{len(unknown)} of its {len(counted)} words are not known"))
-        if any(reason.kind in ("language", "organ", "type", "unknown") for reason in reasons):
+        if any(reason.kind in ("organ", "type", "unknown") for reason in reasons):
             # It names something, which is told already.
             return reasons
         return reasons + meaning(words, self.contract, self.lexicon)
@@ -103,7 +105,7 @@ class Reader:
 
     def _unknown(self, words: Sequence[Word]) -> tuple[UnknownWord, ...]:
         refused = self.contract.refused
-        asked = [word.key for word in words if word.key not in refused]
+        asked = [word.key for word in words if word.key not in refused and not is_number(word, self.contract)]
         looked_up = {key: self.lexicon.nearest(key) for key in asked[:MAX_LOOKED_UP]}
         return tuple(
             UnknownWord(word.text, word.number, looked_up.get(word.key), word.key not in refused) for word in words
@@ -132,7 +134,7 @@ def refuse(reading: Reading) -> None:
 def refuse_unanswerable(reading: Reading) -> None:
     """Raise SentenceNotUnderstoodError for a sentence of which nothing is left to ask."""
     if not reading.answerable:
-        message = "the sentence contains no word that this engine knows; describe the lesion in English"
+        message = "the sentence contains no word that this engine knows; lsms-rt words ENGINE lists them"
         raise SentenceNotUnderstoodError(message, reading)
 
 

@@ -22,15 +22,16 @@ _LOST = {
     "type": "this engine does not know the type",
     "order": "the order would be lost",
 }
+_LOBES = {"lobe", "lobes"}
 _IN, _ARTICLES = {"in", "within", "inside", "at"}, {"the", "a", "an"}
 # Words that say which of two lesions is meant, and are refused where they are misspelled.
-_CRITICAL = ("left", "right", "without", "except", "excluding")
+_CRITICAL = ("left", "right", "not", "without", "except", "excluding")
 
 
 def refusals(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
     """Return reasons to refuse that single words and phrases give."""
     harmless = places_of(words, contract.not_negation)
-    reasons = []
+    reasons = list[Reason]()
     for kind, text in _ALWAYS.items():
         found = [at for at in places_of(words, contract.always[kind]) if at not in harmless]
         negated = _negated(words, contract, lexicon) - harmless if kind == "negation" else set[int]()
@@ -43,7 +44,7 @@ def refusals(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> lis
         if unknown:
             near = {at for at in lost if at in unknown or at - 1 in unknown or at + 1 in unknown}
             reasons.append(Reason(kind, _with_words(text, words, near)))
-    return reasons + _unknown_place(words, contract, lexicon) + _misspelled(words, lexicon)
+    return reasons + _unknown_place(words, contract, lexicon) + _misspelled(words, contract, lexicon)
 
 
 def _negated(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
@@ -67,15 +68,22 @@ def _is_measure(words: Sequence[Word], at: int, contract: Contract) -> bool:
     return at + 1 < len(words) and words[at + 1].key[0].isdecimal() and words[at].key not in contract.numbers
 
 
+def _is_small(word: Word, contract: Contract) -> bool:
+    """Whether a word changes nothing, or is refused already."""
+    return word.key in contract.function or word.key in contract.context or word.key in contract.refused
+
+
 def _unknown_place(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
-    """Refuse an unknown word in the place of an organ or of another lesion: "in the thymus", "next to the xyz"."""
+    """Refuse an unknown word in the place of a side, an organ or another lesion: "lft lobe", "in the thymus"."""
     after = {start + len(keys) for start, word in enumerate(words) for keys in contract.relations.get(word.key, ())
              if stands_at(words, start, keys)}  # fmt: skip
     for at, word in enumerate(words):
+        before = words[at - 1] if at > 0 else word
+        if word.key in _LOBES and not (lexicon.knows(before) or _is_small(before, contract)):
+            return [Reason("side", f"the side would be lost: word {before.number}")]
         article = at > 0 and words[at - 1].key in _ARTICLES
         begins = at - article in after or (article and at > 1 and words[at - 2].key in _IN)
-        small = word.key in contract.function or word.key in contract.context or word.key in contract.refused
-        if not begins or lexicon.knows(word) or small or one_edit(word.key, "liver"):
+        if not begins or lexicon.knows(word) or _is_small(word, contract) or one_edit(word.key, "liver"):
             continue
         following = words[at + 1 : at + 2]
         if not following or following[0].before != " " or following[0].key in PREPOSITIONS:
@@ -83,19 +91,25 @@ def _unknown_place(words: Sequence[Word], contract: Contract, lexicon: Lexicon) 
     return []
 
 
-def _misspelled(words: Sequence[Word], lexicon: Lexicon) -> list[Reason]:
+def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
     """Refuse a word that is one letter away from a side or an exception."""
+    harmless = contract.function | contract.numbers | contract.units
     meant = {
         critical: word.number
         for word in words
-        if len(word.key) > 3 and word.key.isalpha() and not lexicon.knows(word)
+        if word.key.isalpha() and word.key not in harmless and not lexicon.knows(word)
         for critical in _CRITICAL
-        if one_edit(word.key, critical)
+        if _may_be(word.key, critical)
     }
     return [
         Reason("side" if critical in ("left", "right") else "negation", f'word {number} may mean "{critical}"')
         for critical, number in meant.items()
     ]
+
+
+def _may_be(key: str, critical: str) -> bool:
+    """Whether a word is misspelled for another one; of three letters, only if two of them changed places."""
+    return one_edit(key, critical) and (len(key) > 3 or sorted(key) == sorted(critical))
 
 
 def _with_words(text: str, words: Sequence[Word], places: Iterable[int]) -> str:

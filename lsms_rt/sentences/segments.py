@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from .contract import Contract
 from .lexicon import Lexicon
@@ -16,14 +17,34 @@ from .reading import Reason
 from .words import Word, phrase
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
-_NUMERAL = re.compile(r"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i)([ab]?)")
+_WORDS = dict(zip(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), range(1, 10), strict=True))
+_NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(_WORDS)})([ab]?)")
+# What counts lesions, too.
+_COUNTS = {*map(str, range(1, 10)), *_WORDS}
 # "S7", "seg4a"
 _SHORT = re.compile(r"(?:s|segs?|segments?)([1-9][ab]?)")
+_OF_LOBE = re.compile(r"of (?:the )?(left|right) (?:hepatic |liver )?lobe\b")
 _LINKS = {"and", "or", "to"}
 _BEFORE = {"liver", "hepatic", "couinaud", "couinauds"}
 PREPOSITIONS = {"in", "of", "within", "inside", "from", "at", "on", "to", "involving", "into", "throughout"}
 _ARTICLES = {"the", "a", "an", "this", "that", "any"}
 _PLURALS = {"foci", "masses", "metastases", "abscesses", "abnormalities"}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Words that name segments: where they end, the lobe they are read as, and why they cannot be."""
+
+    end: int
+    said: str
+    side: str | None = None
+    problem: str = ""
+
+    def reason(self) -> Reason:
+        if self.problem:
+            return Reason("segment", f'"{self.said}" cannot be read as a lobe: {self.problem}')
+        text = f'this engine knows lobes only: "{self.said}" is read as the {self.side} lobe'
+        return Reason("segment", text, refuses=False)
 
 
 class Segments:
@@ -42,6 +63,7 @@ class Segments:
         self._polite = contract.function | contract.commands
         # An engine that knows their numerals was taught segments.
         self.taught = lexicon.is_open or any(map(lexicon.knows_all, ("ii", "iii", "vii", "viii", "7", "8")))
+        self._knows_lobes = lexicon.knows_all("left right lobe")
         self._plurals = {w for w in contract.nouns if w in _PLURALS or w.endswith("s")} - {
             "abscess", "focus", "metastasis", "mass",
         }  # fmt: skip
@@ -53,23 +75,28 @@ class Segments:
             return result, reasons
         start = 0
         while start < len(result):
-            end, side, said, problem = self._at(result, start)
-            if said:
-                reasons.append(_mapped(said, side, problem))
-                if side is not None and not problem:
-                    place = self._place(result, start, end, side)
-                    result[start:end] = place
-                    end = start + len(place)
-            start = max(end, start + 1)
+            found = self._at(result, start)
+            if found is None:
+                start += 1
+                continue
+            if not (found.problem or self._knows_lobes):
+                found = replace(found, problem="this engine knows no lobes either")
+            reasons.append(found.reason())
+            if found.side is None or found.problem:
+                start = found.end
+                continue
+            place = self._place(result, start, found.end, found.side)
+            result[start : found.end] = place
+            start += len(place)
         return result, reasons
 
-    def _at(self, words: list[Word], start: int) -> tuple[int, str | None, str, str]:
-        """Return (end, side, what is said in words of tables, why it cannot be read) of a segment that begins here."""
+    def _at(self, words: list[Word], start: int) -> _Found | None:
+        """Return the segments that are named from here on; None if none is."""
         first = start
         while first < len(words) and words[first].key in _BEFORE and first - start < 2:
             first += 1
         if first == len(words):
-            return start, None, "", ""
+            return None
         short = _SHORT.fullmatch(words[first].key)
         if short or (words[first].key in self._contract.segment_words and self._numeral(words, first + 1)):
             return self._numbered(words, start, first if short else first + 1)
@@ -80,15 +107,15 @@ class Segments:
         if section is not None:
             return section
         if words[start].key in self._contract.segment_words and not self._is_command(words, start):
-            return start + 1, None, words[start].key, "which one is not said in words of this engine"
-        return start, None, "", ""
+            return _Found(start + 1, words[start].key, problem="which one is not said in words of this engine")
+        return None
 
     def _numeral(self, words: list[Word], at: int) -> re.Match[str] | None:
         if at >= len(words) or not set(words[at].before) <= set(" -./#"):
             return None
         return _NUMERAL.fullmatch(words[at].key) if not _SHORT.fullmatch(words[at].key) else None
 
-    def _numbered(self, words: list[Word], start: int, at: int) -> tuple[int, str | None, str, str]:
+    def _numbered(self, words: list[Word], start: int, at: int) -> _Found:
         numbers = [_number(words[at].key)]
         end = at + 1
         while end < len(words):
@@ -105,46 +132,38 @@ class Segments:
             end = linked + 1
         sides = {self._contract.segments.get(number) for number in numbers}
         said = f"segment {', '.join(numbers)}"
-        if self._is_command(words, start) and words[at].key.isdecimal() and self._counts(words, end):
-            return end, None, said, "it may be a segment or a number of lesions; write the numeral in Roman letters"
+        if self._is_command(words, start) and words[at].key in _COUNTS and self._counts(words, end):
+            problem = "it may be a segment or a number of lesions; write the numeral in Roman letters"
+            return _Found(end, said, problem=problem)
         if sides == {None}:
-            return end, None, said, "it belongs to neither lobe"
+            return _Found(end, said, problem="it belongs to neither lobe")
         if len(sides) > 1:
-            return end, None, said, "they are not in one lobe; ask for each lobe by itself"
+            return _Found(end, said, problem="they are not in one lobe; ask for each lobe by itself")
         (side,) = sides
         end, other = self._lobe_after(words, end)
         before = self._lobe_before(words, start)
         if {other, before} - {None, side}:
-            return end, None, said, f"it is in the {side} lobe, and the sentence names the other one"
-        return end, side, said, ""
+            return _Found(end, said, problem=f"it is in the {side} lobe, and the sentence names the other one")
+        return _Found(end, said, side)
 
-    def _section(self, words: list[Word], start: int) -> tuple[int, str | None, str, str] | None:
+    def _section(self, words: list[Word], start: int) -> _Found | None:
         """Read "left lateral section" or "lateral section of the left lobe"."""
         keys = [word.key for word in words[start : start + 3]]
         sections, parts = self._contract.sections, self._contract.section_words
         if len(keys) == 3 and keys[0] in ("left", "right") and keys[1] in sections and keys[2] in parts:
             wrong = sections[keys[1]] != keys[0]
             problem = f"the {keys[1]} section is in the other lobe" if wrong else ""
-            return start + 3, keys[0], " ".join(keys), problem
+            return _Found(start + 3, " ".join(keys), keys[0], problem)
         if len(keys) >= 2 and keys[0] in sections and keys[1] in parts:
             end, side = self._lobe_after(words, start + 2)
             problem = "" if side == sections[keys[0]] else "its lobe is not said, or is the other one"
-            return end, side, " ".join(keys[:2]), problem
+            return _Found(end, " ".join(keys[:2]), side, problem)
         return None
 
     def _lobe_after(self, words: list[Word], at: int) -> tuple[int, str | None]:
         """Return (end, side) of an "of the left lobe" that begins here."""
-        keys = [word.key for word in words[at : at + 5]]
-        if keys[:1] != ["of"]:
-            return at, None
-        rest = keys[1:]
-        skipped = 1 + (rest[:1] == ["the"])
-        rest = rest[1:] if rest[:1] == ["the"] else rest
-        if rest[:1] in (["left"], ["right"]):
-            middle = 1 if rest[1:2] in (["hepatic"], ["liver"]) else 0
-            if rest[1 + middle : 2 + middle] == ["lobe"]:
-                return at + skipped + 2 + middle, rest[0]
-        return at, None
+        match = _OF_LOBE.match(" ".join(word.key for word in words[at : at + 5]))
+        return (at, None) if match is None else (at + len(match[0].split()), match[1])
 
     def _lobe_before(self, words: list[Word], at: int) -> str | None:
         """Return the side of a "left lobe" that ends here."""
@@ -162,7 +181,8 @@ class Segments:
             return phrase(f"{side} lobe", words[start])
         if before and before[-1] in PREPOSITIONS:
             return phrase(f"the {side} lobe", words[start])
-        goes_on = end < len(words) and words[end].before == " " and words[end].key not in PREPOSITIONS
+        described = self._contract.nouns | self._contract.looks
+        goes_on = end < len(words) and words[end].before == " " and words[end].key in described
         return phrase(f"{side}-lobe" if goes_on else f"in the {side} lobe", words[start])
 
     def _is_command(self, words: list[Word], at: int) -> bool:
@@ -184,10 +204,4 @@ def _number(key: str) -> str:
     short = _SHORT.fullmatch(key)
     match = _NUMERAL.fullmatch(short[1] if short else key)
     assert match is not None
-    return f"{_ROMAN.get(match[1], match[1])}{match[2]}"
-
-
-def _mapped(said: str, side: str | None, problem: str) -> Reason:
-    if problem:
-        return Reason("segment", f'"{said}" cannot be read as a lobe: {problem}')
-    return Reason("segment", f'this engine knows lobes only: "{said}" is read as the {side} lobe', refuses=False)
+    return f"{(_ROMAN | _WORDS).get(match[1], match[1])}{match[2]}"

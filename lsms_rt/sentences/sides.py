@@ -12,6 +12,10 @@ _PARTS = {"side", "part", "half", "aspect", "portion", "hand"}
 _ARTICLES = {"the", "this", "that", "a", "an", "patients", "my", "its"}
 # What a side may be one of.
 _WHOLES = {"liver", "patient", "hepatic", "body", "abdomen", "lobe", "lobes"}
+_OWNERS = {"patients", "livers"}
+# "front-most" is a rank of its own.
+_ENDS = {"front", "rear"}
+_RANKS = {"most", "more", "from", "far", "further", "farther"}
 # "right behind" is nearer than "behind".
 _ADVERB_OF = {"next", "behind", "in", "before", "after", "at", "near", "beside", "there", "here", "above", "below"}
 _NOUN_AFTER = {"the", "on", "patients", "and", "or"}
@@ -43,7 +47,18 @@ def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> l
             return [Reason("side", f'"{key}" of something other than the liver is not understood')]
         if key == "right" and keys[at + 1 : at + 2] and keys[at + 1] in _ADVERB_OF and keys[at - 1] not in _NOUN_AFTER:
             return [Reason("side", '"right" may be no side here; leave it out, or say "right lobe"')]
+        if key in SIDES and _is_compared(words, at):
+            return [Reason("side", f'"{key}" as a rank, or of something other than the liver, is not understood')]
     return []
+
+
+def _is_compared(words: Sequence[Word], at: int) -> bool:
+    """Whether a side is a rank, or another thing's: "most left", "from the left", "the cyst's left"."""
+    before = [word for word in words[max(0, at - 3) : at] if word.key not in ("the", "to")]
+    if not before or {word.key for word in before} & _ENDS:
+        return False
+    last = before[-1]
+    return last.key in _RANKS or (last.text.lower().endswith("'s") and last.key not in _OWNERS)
 
 
 def _is_relative(keys: list[str], at: int) -> bool:

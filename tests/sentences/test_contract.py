@@ -17,6 +17,7 @@ from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.errors import EngineFormatError, EngineInvalidError, InputError, SentenceNotUnderstoodError
 from lsms_rt.sentences import TABLE, Reader, contract_of, default_contract, open_reader
 from lsms_rt.sentences.contract import default_table, table_of, taught_table
+from lsms_rt.tokenizer import Tokenizer
 
 
 def with_table(demo: Path, folder: Path, **changes: Any) -> Path:
@@ -102,6 +103,16 @@ def test_a_network_keeps_the_words_that_it_was_trained_with(reader: Reader) -> N
     # Training goes on from it.
     more = taught_table(["the shaky cyst", "shaky"], reader.tokenizer.is_unknown, table.encode())
     assert json.loads(more)["taught"] == ["12", "7", "mm", "shaky", "wobbly"]
+
+
+def test_an_engine_that_knows_no_sides_does_not_lose_them(reader: Reader) -> None:
+    values = json.loads(reader.tokenizer._fast.to_str())
+    for word in ("left", "right"):
+        del values["model"]["vocab"][word]
+    sideless = Reader(Tokenizer(json.dumps(values).encode(), 32))
+    for text in ("the cyst in the left lobe of the liver", "the cyst in segment VII of the liver"):
+        assert sideless.read(text).understood == "no"
+    assert sideless.read("the cyst in the liver").understood == "yes"
 
 
 # The Segmenter
