@@ -229,6 +229,15 @@ class Tokenizer:
         """Return the number of tokens of a sentence, the marks at its ends included."""
         return len(self._encode(text).ids)
 
+    def can_spell(self, word: str) -> bool:
+        """Whether ``word`` can be made of the vocabulary's pieces, single letters included."""
+        return UNK not in self._encode(word, special=False).tokens
+
+    def is_whole(self, word: str) -> bool:
+        """Whether ``word`` is one entry of the vocabulary, and not made of several pieces."""
+        pieces = self._encode(word, special=False).tokens
+        return len(pieces) == 1 and UNK not in pieces
+
     def is_unknown(self, word: str) -> bool:
         """Whether ``word`` is not in the vocabulary, or can only be spelled letter by letter."""
         pieces = self._encode(word, special=False).tokens

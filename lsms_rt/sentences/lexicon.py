@@ -41,14 +41,20 @@ class Lexicon:
     def _look_up(self, text: str, key: str) -> bool:
         if key in self._contract.taught:
             return True
+        if self.is_open:
+            return self._tokenizer.can_spell(text)
         # A closed vocabulary holds letters and digits to spell with.
-        if not self.is_open and len(text) == 1 and key != "a":
+        if len(text) == 1 and key != "a":
             return False
         return not self._tokenizer.is_unknown(text)
 
     def knows_all(self, text: str) -> bool:
         """Whether the network has seen every word of a phrase of a table."""
         return all(self.knows(word) for word in split(text)[0])
+
+    def is_word(self, word: Word) -> bool:
+        """Whether a word is one, also where an open vocabulary would spell anything."""
+        return self._tokenizer.is_whole(word.text) if self.is_open else self.knows(word)
 
     def nearest(self, key: str) -> str | None:
         """Return the known word that is most like ``key``; None if none is, or if the vocabulary is open."""

@@ -70,9 +70,10 @@ class Reader:
         words = self._synonyms.replaced(named)
         dropped = [word for word in words if not self.lexicon.knows(word)]
         reasons += self._reasons(words, dropped)
-        left = [word for word in words if word not in dropped]
+        # An open vocabulary was trained with the mark of an unknown word.
+        left = list(words) if self.lexicon.is_open else [word for word in words if word not in dropped]
         read_as = joined(said, end) if left == said else without_gaps(words, left)
-        content = [word for word in left if not self._is_small(word) and word.key not in self.contract.commands]
+        content = [word for word in words if word not in dropped and not self._is_small(word)]
         return Reading(
             text=sentence,
             read_as=read_as,
@@ -81,7 +82,7 @@ class Reader:
             reasons=tuple(dict.fromkeys(reasons)),
             side=side_of(left),
             tokens=self.tokenizer.count(read_as) if read_as else 0,
-            answerable=bool(content),
+            answerable=any(word.key not in self.contract.commands for word in content),
         )
 
     def _reasons(self, words: Sequence[Word], dropped: Sequence[Word]) -> list[Reason]:

@@ -97,7 +97,7 @@ def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> 
     meant = {
         critical: word.number
         for word in words
-        if word.key.isalpha() and word.key not in harmless and not lexicon.knows(word)
+        if word.key.isalpha() and word.key not in harmless and not lexicon.is_word(word)
         for critical in _CRITICAL
         if _may_be(word.key, critical)
     }

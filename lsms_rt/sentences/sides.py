@@ -12,6 +12,7 @@ _PARTS = {"side", "part", "half", "aspect", "portion", "hand"}
 _ARTICLES = {"the", "this", "that", "a", "an", "patients", "my", "its"}
 # What a side may be one of.
 _WHOLES = {"liver", "patient", "hepatic", "body", "abdomen", "lobe", "lobes"}
+_PICTURES = {"image", "picture", "screen", "slice", "scan", "ct", "photo", "viewer", "display", "page"}
 _OWNERS = {"patients", "livers"}
 # "front-most" is a rank of its own.
 _ENDS = {"front", "rear"}
@@ -43,9 +44,15 @@ def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> l
         return [Reason("side", "it names left and right together; ask for each side by itself")]
     keys = [word.key for word in words]
     for at, key in enumerate(keys):
-        if key in SIDES and not is_open and _is_relative(keys, at):
+        whole = _whole_of(keys, at) if key in SIDES else None
+        # A network with an open vocabulary may have been taught what is left of what; a picture's left is not known.
+        if whole is not None and whole not in _WHOLES and (whole in _PICTURES or not is_open):
             return [Reason("side", f'"{key}" of something other than the liver is not understood')]
-        if key == "right" and keys[at + 1 : at + 2] and keys[at + 1] in _ADVERB_OF and keys[at - 1] not in _NOUN_AFTER:
+        if (
+            key == "right"
+            and _ADVERB_OF & set(keys[at + 1 : at + 2])
+            and not _NOUN_AFTER & set(keys[max(0, at - 1) : at])
+        ):
             return [Reason("side", '"right" may be no side here; leave it out, or say "right lobe"')]
         if key in SIDES and _is_compared(words, at):
             return [Reason("side", f'"{key}" as a rank, or of something other than the liver, is not understood')]
@@ -61,14 +68,14 @@ def _is_compared(words: Sequence[Word], at: int) -> bool:
     return last.key in _RANKS or (last.text.lower().endswith("'s") and last.key not in _OWNERS)
 
 
-def _is_relative(keys: list[str], at: int) -> bool:
-    """Whether a side is one of another thing: "left of the cyst", "the left side of the picture"."""
+def _whole_of(keys: list[str], at: int) -> str | None:
+    """Return what a side is one of: "cyst" of "left of the cyst"; None if nothing is said, "" if it is not a word."""
     at += 1
     if keys[at : at + 1] and keys[at] in _PARTS:
         at += 1
     if keys[at : at + 1] != ["of"]:
-        return False
+        return None
     at += 1
     while keys[at : at + 1] and keys[at] in _ARTICLES:
         at += 1
-    return not (keys[at : at + 1] and keys[at] in _WHOLES)
+    return keys[at] if keys[at : at + 1] else ""
