@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .contract import Contract
+from .contract import SIDES, Contract
 from .lexicon import Lexicon, one_edit
 from .reading import Reason
 from .segments import PREPOSITIONS
@@ -25,7 +25,10 @@ _LOST = {
 _LOBES = {"lobe", "lobes"}
 _IN, _ARTICLES = {"in", "within", "inside", "at"}, {"the", "a", "an"}
 # Words that say which of two lesions is meant, and are refused where they are misspelled.
-_CRITICAL = ("left", "right", "not", "without", "except", "excluding")
+_CRITICAL = {
+    **dict.fromkeys(SIDES, "side"), **dict.fromkeys(("segment", "segments"), "segment"),
+    **dict.fromkeys(("not", "without", "except", "excluding"), "negation"),
+}  # fmt: skip
 
 
 def refusals(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
@@ -81,19 +84,24 @@ def _unknown_place(words: Sequence[Word], contract: Contract, lexicon: Lexicon) 
         before = words[at - 1] if at > 0 else word
         if word.key in _LOBES and not (lexicon.knows(before) or _is_small(before, contract)):
             return [Reason("side", f"the side would be lost: word {before.number}")]
-        article = at > 0 and words[at - 1].key in _ARTICLES
-        begins = at - article in after or (article and at > 1 and words[at - 2].key in _IN)
+        start = at
+        while start > 0 and words[start - 1].key in _ARTICLES | set(SIDES):
+            start -= 1
+        said = {one.key for one in words[start:at]}
+        said_in = words[start - 1].key if start > 0 else ""
+        counted = at + 1 < len(words) and words[at + 1].key[0].isdecimal()
+        begins = start in after or (said_in in _IN and (said or counted)) or (said_in == "of" and said & set(SIDES))
         if not begins or lexicon.knows(word) or _is_small(word, contract) or one_edit(word.key, "liver"):
             continue
         following = words[at + 1 : at + 2]
-        if not following or following[0].before != " " or following[0].key in PREPOSITIONS:
+        if not following or counted or following[0].before != " " or following[0].key in PREPOSITIONS:
             return [Reason("position", f"the place would be lost: word {word.number}")]
     return []
 
 
 def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
     """Refuse a word that is one letter away from a side or an exception."""
-    harmless = contract.function | contract.numbers | contract.units
+    harmless = contract.function | contract.numbers | contract.units | contract.segment_words
     meant = {
         critical: word.number
         for word in words
@@ -101,10 +109,7 @@ def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> 
         for critical in _CRITICAL
         if _may_be(word.key, critical)
     }
-    return [
-        Reason("side" if critical in ("left", "right") else "negation", f'word {number} may mean "{critical}"')
-        for critical, number in meant.items()
-    ]
+    return [Reason(_CRITICAL[critical], f'word {number} may mean "{critical}"') for critical, number in meant.items()]
 
 
 def _may_be(key: str, critical: str) -> bool:

@@ -21,10 +21,10 @@ _WORDS = dict(zip(("one", "two", "three", "four", "five", "six", "seven", "eight
 _NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(_WORDS)})([ab]?)")
 # What counts lesions, too.
 _COUNTS = {*map(str, range(1, 10)), *_WORDS}
-# "S7", "seg4a"
-_SHORT = re.compile(r"(?:s|segs?|segments?)([1-9][ab]?)")
+# "S7", "seg4a", "segmentVII"
+_SHORT = re.compile(r"(?:s(?=\d)|segs?|segments?)((?:[1-9]|viii|vii|vi|iv|ix|v|iii|ii|i)[ab]?)")
 _OF_LOBE = re.compile(r"of (?:the )?(left|right) (?:hepatic |liver )?lobe\b")
-_LINKS = {"and", "or", "to"}
+_LINKS = {"and", "or", "to", "through", "thru", "plus"}
 _BEFORE = {"liver", "hepatic", "couinaud", "couinauds"}
 PREPOSITIONS = {"in", "of", "within", "inside", "from", "at", "on", "to", "involving", "into", "throughout"}
 _ARTICLES = {"the", "a", "an", "this", "that", "any"}
@@ -88,7 +88,17 @@ class Segments:
             place = self._place(result, start, found.end, found.side)
             result[start : found.end] = place
             start += len(place)
+        known = not any(reason.refuses for reason in reasons)
+        if known and any(map(self._is_left_over, result, [*result[1:], None])):
+            reasons.append(
+                Reason("segment", "a Roman numeral is not read as a segment; name segments one after another")
+            )
         return result, reasons
+
+    def _is_left_over(self, word: Word, after: Word | None) -> bool:
+        """Whether a word may be a segment's numeral that was not read: not "I", and not "IV contrast"."""
+        numeral = word.text.isupper() and word.key in _ROMAN and word.key != "i" and word.number > 0
+        return numeral and not (after is not None and after.key in self._contract.context)
 
     def _at(self, words: list[Word], start: int) -> _Found | None:
         """Return the segments that are named from here on; None if none is."""
@@ -119,7 +129,9 @@ class Segments:
         numbers = [_number(words[at].key)]
         end = at + 1
         while end < len(words):
-            linked = end + (words[end].key in _LINKS and end + 1 < len(words))
+            linked = end
+            while words[linked].key in _LINKS and linked + 1 < len(words):
+                linked += 1
             word = words[linked]
             if not set(words[end].before) <= set(" ,/-&+") or (linked == end and words[end].before == " "):
                 break

@@ -61,11 +61,16 @@ def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> l
 
 def _is_compared(words: Sequence[Word], at: int) -> bool:
     """Whether a side is a rank, or another thing's: "most left", "from the left", "the cyst's left"."""
+    after = words[at + 1].key if at + 1 < len(words) else ""
+    if after == "most":
+        return True
     before = [word for word in words[max(0, at - 3) : at] if word.key not in ("the", "to")]
     if not before or {word.key for word in before} & _ENDS:
         return False
     last = before[-1]
-    return last.key in _RANKS or (last.text.lower().endswith("'s") and last.key not in _OWNERS)
+    return (last.key in _RANKS and after not in _WHOLES) or (
+        last.text.lower().endswith("'s") and last.key not in _OWNERS
+    )
 
 
 def _whole_of(keys: list[str], at: int) -> str | None:

@@ -60,6 +60,41 @@ def test_a_section_of_the_other_lobe_is_refused(reader: Reader, said: str) -> No
     assert reader.read(f"{said} cyst").understood == "no"
 
 
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("no", "lesion in the right atrium"),
+        ("no", "lesion of the left atrium"),
+        ("no", "the lesion near the ligamentum"),
+        ("partly", "lesion in the arterial phase"),
+        ("partly", "lesion in keeping with a cyst"),
+        ("no", "lesion in segemnt 7"),
+        ("no", "lesion in sector 7"),
+        ("no", "lesions in segment II as well as V"),
+        ("no", "lesions in segments II through V"),
+        ("no", "the third lesion from the left"),
+        ("yes", "lesion on the left of the liver"),
+        ("no", "the most left lesion"),
+        ("no", "left-most lesion"),
+        ("yes", "the front-most left-lobe lesion"),
+        ("no", "the cyst's left side"),
+        ("yes", "the patient's left lobe cyst"),
+        ("no", "the lesion in the affected lobe"),
+        ("no", "nto the cyst in the liver"),
+        ("yes", "it might be a cyst"),
+        ("partly", "eight lesions"),
+        ("partly", "cyst/hemangioma"),
+        ("no", "hypodense opacity in the left lobe"),
+        ("yes", "hypodensities in the left lobe"),
+        ("yes", "lesion that enhances"),
+        ("no", "all"),
+    ],
+)
+def test_places_and_ranks_are_not_lost(reader: Reader, verdict: str, said: str) -> None:
+    reading = reader.read(said)
+    assert reading.understood == verdict, (reading.read_as, reading.notes(names=True))
+
+
 def test_segment_is_a_command_too(reader: Reader) -> None:
     for said in ("segment the cyst", "please segment the cyst", "can you segment the cyst"):
         assert reader.read(said).understood == "yes"
