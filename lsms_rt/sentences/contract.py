@@ -13,7 +13,7 @@ from typing import Any
 
 from lsms_rt.errors import EngineFormatError, EngineInvalidError
 
-from .words import keys_of, split
+from .words import key_of, keys_of, split
 
 # Name of the table, in an engine and in a checkpoint.
 TABLE = "sentences.json"
@@ -188,6 +188,7 @@ def taught_table(sentences: Iterable[str], is_unknown: Callable[[str], bool], be
 
 
 def _parsed(table: dict[str, Any]) -> Contract:
+    _check({name: value for name, value in table.items() if name != "format"})
     segments = table["segments"]
     values: dict[str, Any] = {
         "language": table["language"],
@@ -200,15 +201,14 @@ def _parsed(table: dict[str, Any]) -> Contract:
         },
         "not_negation": phrases_of(_texts(table["not_negation"])),
         "negation_prefixes": tuple(_texts(table["negation_prefixes"])),
-        "segment_words": frozenset(_texts(segments["words"])),
+        "segment_words": _words(segments["words"]),
         "segments": _by_side(segments["numbers"]),
         "sections": _by_side(segments["sections"]),
-        "section_words": frozenset(_texts(segments["section_words"])),
-        "foreign": {name: frozenset(_texts(words)) for name, words in table["foreign"].items()},
-        "taught": frozenset(_texts(table.get("taught", []))),
+        "section_words": _words(segments["section_words"]),
+        "foreign": {name: _words(words) for name, words in table["foreign"].items()},
+        "taught": _words(table.get("taught", [])),
     }
-    flat: dict[str, Any] = {f.name: frozenset(_texts(table[f.name])) for f in fields(Contract) if f.name not in values}
-    _check({name: value for name, value in table.items() if name != "format"})
+    flat: dict[str, Any] = {f.name: _words(table[f.name]) for f in fields(Contract) if f.name not in values}
     return Contract(**values, **flat)
 
 
@@ -225,6 +225,10 @@ def _texts(values: Any) -> list[Any]:
     if not isinstance(values, list):
         raise TypeError("no list")
     return values
+
+
+def _words(values: Any) -> frozenset[str]:
+    return frozenset(map(key_of, _texts(values)))
 
 
 def _by_side(sides: Mapping[str, list[str]]) -> dict[str, str]:

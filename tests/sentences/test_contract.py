@@ -42,9 +42,11 @@ def test_an_engine_is_read_by_its_own_table(demo_engine: Path, tmp_path: Path) -
     table = default_table()
     table["groups"]["lesion"][0].append("blob")
     table["always"]["negation"].append("zilch")
+    table["function"].append("Für")
     engine = with_table(demo_engine, tmp_path / "own.engine", **table)
     with Segmenter(engine) as segmenter:
         assert segmenter.read_sentence("the blob").read_as == "the lesion"
+        assert segmenter.read_sentence("the lesion für us").understood == "yes"
         with pytest.raises(SentenceNotUnderstoodError, match="zilch"):
             segmenter.prepare_sentence("zilch lesion in the liver")
 
@@ -55,6 +57,8 @@ def test_an_engine_is_read_by_its_own_table(demo_engine: Path, tmp_path: Path) -
         {"groups": []},
         {"groups": {"lesion": [["a\nb"]]}},
         {"groups": {"lesion": [["$(rm)"]]}},
+        {"groups": {"lesion": [["-"]]}},
+        {"not_negation": ["'"]},
         {"always": {}},
         {"function": "x"},
         {"function": [["a"]] * 3},
