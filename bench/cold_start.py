@@ -65,7 +65,9 @@ def _child(engine: Path, threads: int, device: str, digest: str) -> dict[str, An
     from .example import SENTENCE, example
 
     loading = time.perf_counter()
-    segmenter = segmenter_class(engine, digest=digest or None, threads=threads or None, device=device or None)
+    segmenter = segmenter_class(
+        engine, digest=digest or None, threads=threads or None, device=device or None, on_unknown="warn"
+    )
     loaded = time.perf_counter()
     segmenter.predict(example(), SENTENCE)
     done = time.perf_counter()

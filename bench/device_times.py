@@ -24,7 +24,7 @@ def with_and_without_graph(
     """Measure an engine in both ways: ``predict`` with a cached sentence, and the events of one slice, in ms."""
     ways = {}
     for name, graph in (("CUDA graph", True), ("no CUDA graph", False)):
-        with Segmenter(path, digest=digest, device=device, cuda_graph=graph) as segmenter:
+        with Segmenter(path, digest=digest, device=device, cuda_graph=graph, on_unknown="warn") as segmenter:
             predict = measure(lambda: segmenter.predict(image, text), effort)
             manifest = segmenter.manifest
         backend = open_backend(open_directory(path, digest), device=device, cuda_graph=graph)

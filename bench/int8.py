@@ -103,7 +103,7 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
             build_engine(BuildOptions(verify_slices=0, gate=no_gate, **options), path, status)
         directory = open_directory(path)
         graphs = {graph: directory.read(f"{graph}.onnx") for graph in GRAPHS}
-        variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu")), graphs))
+        variants.append(Variant(name, stack.enter_context(Segmenter(path, device="cpu", on_unknown="warn")), graphs))
 
     add("fp32", demo_engine())
     add("fp16", work / "fp16.engine", precision="fp16")

@@ -22,7 +22,7 @@ from lsms_rt.errors import EngineInvalidError
 from lsms_rt.export.graph.layers import DenseLayer, dense_layers, dense_macs, read_graph
 from lsms_rt.export.graph.qdq import quantize
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.tokenizer import Tokenizer
+from lsms_rt.sentences import open_reader
 
 from .recipe import GRAPHS, Ranges
 
@@ -131,8 +131,11 @@ class Candidates:
         return OnnxRuntimeBackend(engine, self.threads, "cpu")
 
     def _segmenter(self, backend: Backend) -> Segmenter:
-        tokenizer = Tokenizer(self.engine.read("tokenizer.json"), self.engine.manifest.max_tokens)
-        return Segmenter.from_backend(backend, self.engine.manifest, tokenizer)
+        reader = open_reader(self.engine)
+        # Sentences of a data set are all asked.
+        return Segmenter.from_backend(
+            backend, self.engine.manifest, reader.tokenizer, contract=reader.contract, on_unknown="warn"
+        )
 
     def _with_int8(self, name: str, ranges: Mapping[str, float]) -> bytes:
         graph = onnx.ModelProto()

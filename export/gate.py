@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from lsms_rt.engine.manifest import Manifest
 from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME
 from lsms_rt.errors import AccuracyGateError, InputError
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.tokenizer import Tokenizer, Tokens
+from lsms_rt.sentences import open_reader
+from lsms_rt.tokenizer import Tokens
 
 from .directory import Draft, measured_with
 
@@ -83,11 +85,16 @@ def run(
     """
     manifest, not_run = measured.manifest, shipped.not_run
     directory = measured.open()
-    tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
-    expected = Segmenter.from_backend(_ModelBackend(reference), manifest, tokenizer)
+    reader = open_reader(directory)
+    # Sentences of a data set are all asked.
+    asked = partial(
+        Segmenter.from_backend, manifest=manifest, tokenizer=reader.tokenizer, contract=reader.contract,
+        on_unknown="warn",
+    )  # fmt: skip
+    expected = asked(_ModelBackend(reference))
     backend = open_backend(directory, device=BACKENDS[manifest.backend].exact_device)
     tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
-    with tuned, Segmenter.from_backend(backend, manifest, tokenizer) as engine:
+    with tuned, asked(backend) as engine:
         result = run_gate(expected, engine, data, options.max_dice_drop)
     half = manifest.precision == "fp16" or (manifest.calibration or {}).get("rest") == "fp16"
     if half and manifest.backend == ONNXRUNTIME.name:

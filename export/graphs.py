@@ -16,6 +16,7 @@ from lsms_rt.engine.registry import ONNXRUNTIME
 from lsms_rt.errors import InputError
 from lsms_rt.model import LSMS
 from lsms_rt.model.lsms import TOKENIZER
+from lsms_rt.sentences.contract import TABLE, table_of
 
 from .checkpoint import manifest_of
 from .directory import Draft, digests
@@ -58,6 +59,7 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
             kept[name] = kept_in_fp32(graph)
         onnx.save(graph, folder / name)
     shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
+    (folder / TABLE).write_bytes(table_of(checkpoint))
     backend = ONNXRUNTIME if options.spec.builds_plans else options.spec
     manifest = manifest_of(
         model.config,

@@ -20,6 +20,7 @@ from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
 from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.machine.gpu import query_driver
+from lsms_rt.sentences.contract import TABLE
 
 from .directory import Draft, check_output, check_source, copied, digests, measured_with
 from .options import BuildOptions, PlanOptions
@@ -161,7 +162,10 @@ def make_plans(
         plan, layers[file.name] = build_plan(variant, graph, profile, options, progress)
         file.write_bytes(plan)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1) + "\n")
-    shutil.copyfile(graphs.folder / TOKENIZER, folder / TOKENIZER)
+    for name in (TOKENIZER, TABLE):
+        # Engines of version 0.1 have no table.
+        if name in graphs.manifest.files:
+            shutil.copyfile(graphs.folder / name, folder / name)
     # A plan that is not portable was tuned on this machine's GPU.
     gpu = None if variant.portable else query_driver().gpus[0]
     manifest = replace(

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .ct_slice import CtSlice
-    from .errors import EngineError, InputError, LsmsError, MachineError, MissingDependencyError
+    from .errors import (
+        EngineError,
+        InputError,
+        LsmsError,
+        MachineError,
+        MissingDependencyError,
+        SentenceNotUnderstoodError,
+    )
     from .segmentation import Segmentation
     from .segmenter import Segmenter
 
@@ -26,6 +33,7 @@ __all__ = [
     "MissingDependencyError",
     "Segmentation",
     "Segmenter",
+    "SentenceNotUnderstoodError",
     "__version__",
     "demo_engine",
     "show_names",
@@ -40,6 +48,7 @@ _HOMES = {
     "MachineError": "errors",
     "MissingDependencyError": "errors",
     "EngineError": "errors",
+    "SentenceNotUnderstoodError": "errors",
     "EnvironmentProblem": "errors",
     "demo_engine": "data",
     "show_names": "privacy",

@@ -2,6 +2,7 @@
 
     LsmsError
     ├── InputError                 2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
+    │   ├── SentenceNotUnderstoodError  the sentence negates, names another organ, is of unknown words ...
     │   └── DatasetError              rows of a data set cannot be used; the error lists all of them
     ├── MachineError               3  this machine cannot do what was asked for
     │   ├── MissingDependencyError    a library or a pixel decoder is not installed
@@ -125,6 +126,18 @@ class InputError(LsmsError):
     """The image or the sentence cannot be used."""
 
     exit_code = 2
+
+
+class SentenceNotUnderstoodError(InputError):
+    """The sentence is not understood, and its answer would be a mask of something else.
+
+    Attributes:
+        reading: how it is read, a ``lsms_rt.sentences.Reading``: reasons, unknown words, and the nearest known ones.
+    """
+
+    def __init__(self, message: str, reading: Any = None) -> None:
+        super().__init__(message)
+        self.reading = reading
 
 
 class DatasetError(InputError):

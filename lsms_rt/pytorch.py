@@ -27,6 +27,7 @@ from .model.forms import choose_kernels
 from .model.lsms import TOKENIZER
 from .model.runner import TorchRunner
 from .segmenter import Segmenter
+from .sentences.contract import contract_of, table_of
 from .tokenizer import Tokenizer
 
 
@@ -62,6 +63,7 @@ def open_checkpoint(
     device: str | None = None,
     image_size: int | None = None,
     max_batch: int = 8,
+    on_unknown: str = "refuse",
 ) -> Segmenter:
     """Build a :class:`Segmenter` that runs a checkpoint with PyTorch.
 
@@ -71,6 +73,7 @@ def open_checkpoint(
         device: PyTorch's name of the device; None uses a GPU if there is one.
         image_size: side of the network's input in pixels; None uses the checkpoint's.
         max_batch: largest batch of ``predict_series``.
+        on_unknown: "refuse" or "warn", as for ``Segmenter``.
 
     Raises:
         InputError: the folder is not a checkpoint.
@@ -100,4 +103,5 @@ def open_checkpoint(
         precision=str(runner.dtype).removeprefix("torch."),
         kernels=model.kernels,
     )
-    return Segmenter.from_backend(TorchBackend(runner), manifest, tokenizer)
+    contract = contract_of(table_of(folder))
+    return Segmenter.from_backend(TorchBackend(runner), manifest, tokenizer, contract=contract, on_unknown=on_unknown)

@@ -13,8 +13,8 @@ from .atomic import atomic_file
 from .ct_slice import CtSlice
 from .errors import chain_cut
 from .postprocess import area_mm2, bbox
-
-UNKNOWN_WORDS = "words not in this engine's vocabulary"
+from .sentences import Reading
+from .sentences.reading import Understood
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,7 +30,7 @@ class Segmentation:
         index: position in what was asked for, from 0: in the caller's iterable, or in the series from feet to head.
         weights_note: the engine's description of its weights.
         confidence: the engine's threshold for ``score``.
-        unknown_words: words of the sentence that are not in the engine's vocabulary; they were ignored.
+        reading: how the engine reads the sentence; None for a result that is not of a ``Segmenter``.
         timings: milliseconds per step.  "total" of ``predict`` includes reading; in a series, times are a slice's share
             of its batch.
         found: whether the mask is not empty.
@@ -38,7 +38,10 @@ class Segmentation:
         area_mm2: area of the mask in mm2; None if the pixel spacing is unknown.
         bbox: (row0, column0, row1, column1) around the mask, half open; None if nothing was found.
         mean_hu: mean HU over the mask; None if nothing was found.
-        notes: assumptions that were made about the image, and the unknown words.
+        read_as: the sentence as the network got it: known words for unknown ones of the same meaning.
+        understood: "yes", "partly", or "no": it was answered because ``on_unknown`` is "warn".
+        unknown_words: words of the sentence that the engine does not know; they were ignored.
+        notes: assumptions that were made about the image, and what of the sentence is not understood.
     """
 
     mask: np.ndarray
@@ -48,7 +51,7 @@ class Segmentation:
     ct: CtSlice
     weights_note: str
     confidence: float
-    unknown_words: tuple[str, ...] = ()
+    reading: Reading | None = None
     index: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -76,10 +79,23 @@ class Segmentation:
         return float(self.hu[self.mask].mean()) if self.found else None
 
     @property
+    def read_as(self) -> str:
+        return self.text if self.reading is None else self.reading.read_as
+
+    @property
+    def understood(self) -> Understood:
+        return "yes" if self.reading is None else self.reading.understood
+
+    @property
+    def unknown_words(self) -> tuple[str, ...]:
+        return () if self.reading is None else self.reading.unknown_words
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        if not self.unknown_words:
-            return self.ct.notes
-        return (*self.ct.notes, f"{UNKNOWN_WORDS}: {', '.join(self.unknown_words)}")
+        return self._notes(names=True)
+
+    def _notes(self, *, names: bool) -> tuple[str, ...]:
+        return self.ct.notes if self.reading is None else (*self.ct.notes, *self.reading.notes(names=names))
 
     # alias of version 0.1
     @property
@@ -93,16 +109,15 @@ class Segmentation:
         """Return everything but the arrays, in plain types for JSON.
 
         Args:
-            include_text: include the sentence and its unknown words, which may contain a patient's data.
+            include_text: include the sentence, how it is read and its unknown words, which may contain a patient's
+                data.
         """
-        notes = list(self.notes if include_text else self.ct.notes)
-        if self.unknown_words and not include_text:
-            notes.append(f"{UNKNOWN_WORDS}: {len(self.unknown_words)}")
         return {
             "index": self.index,
             "source": self.ct.source,
             "frame": self.ct.frame,
             **({"text": self.text} if include_text else {}),
+            **({} if self.reading is None else self.reading.to_dict(include_text=include_text)),
             "found": self.found,
             "score": round(self.score, 4),
             "confidence": self.confidence,
@@ -112,7 +127,7 @@ class Segmentation:
             "bbox": None if self.bbox is None else list(self.bbox),
             "mean_hu": None if self.mean_hu is None else round(self.mean_hu, 1),
             "side_known": self.ct.side_known,
-            "notes": notes,
+            "notes": list(self._notes(names=include_text)),
             "weights": self.weights_note,
             "timings_ms": {name: round(value, 2) for name, value in self.timings.items()},
         }

@@ -21,16 +21,19 @@ from .ct_slice import CtSlice
 from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
 from .engine.gate import warn_of_gate
 from .engine.process import Home
-from .errors import InputError, chain_cut
+from .errors import InputError, brief, chain_cut
 from .postprocess import highest_probability, probability_in_grid
 from .preprocess import Placement, to_tensor
 from .reading.load import load_series, load_slice
 from .reading.stated import Stated
 from .segmentation import Segmentation as Segmentation
+from .sentences import Contract, Reader, Reading, open_reader
+from .sentences.reader import refuse, refuse_unanswerable
 from .tokenizer import Tokenizer, clean_sentence
 
 # A sentence's features are about half a megabyte (tiny) to two (large).
 CACHED_SENTENCES = 64
+REFUSE, WARN = ON_UNKNOWN = ("refuse", "warn")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class _Sentence:
     """The encoded sentence: computed once, used for every slice."""
 
     features: SentenceFeatures
-    unknown_words: tuple[str, ...]
+    reading: Reading
 
 
 class Segmenter:
@@ -56,6 +59,9 @@ class Segmenter:
         device: "cpu", "cuda", "cuda:1", and for ONNX Runtime also "tensorrt"; None uses a GPU if the engine's backend
             supports it.
         cuda_graph: run TensorRT engines as CUDA graphs.
+        on_unknown: "refuse" raises SentenceNotUnderstoodError for a sentence that is not understood (it negates, names
+            another organ, is in another language, ...); "warn" answers it all the same, and its ``notes`` say why that
+            answer means little.
 
     Attributes:
         manifest: the engine's manifest.
@@ -80,24 +86,32 @@ class Segmenter:
         threads: int | None = None,
         device: str | None = None,
         cuda_graph: bool = True,
+        on_unknown: str = REFUSE,
     ) -> None:
+        _check_on_unknown(on_unknown)
         directory = open_directory(Path(engine), digest, trust_host_code=trust_host_code)
-        tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
-        self._open(open_backend(directory, threads, device, cuda_graph), directory.manifest, tokenizer)
+        reader = open_reader(directory)
+        self._open(open_backend(directory, threads, device, cuda_graph), directory.manifest, reader, on_unknown)
         self.digest = directory.digest
         warn_of_gate(self.precision, self.gate)
 
     @classmethod
-    def from_backend(cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> Segmenter:
+    def from_backend(
+        cls, backend: Backend, manifest: Manifest, tokenizer: Tokenizer, *, contract: Contract | None = None,
+        on_unknown: str = REFUSE,
+    ) -> Segmenter:  # fmt: skip
         """Build a Segmenter from an opened backend.
 
         Args:
             backend: runs the two graphs.
             manifest: sizes and thresholds.
             tokenizer: of the text encoder's vocabulary.
+            contract: the table of words that sentences are read by; None for the package's own.
+            on_unknown: as for the class.
         """
+        _check_on_unknown(on_unknown)
         segmenter = cls.__new__(cls)
-        segmenter._open(backend, manifest, tokenizer)
+        segmenter._open(backend, manifest, Reader(tokenizer, contract), on_unknown)
         return segmenter
 
     # alias of version 0.1
@@ -107,12 +121,12 @@ class Segmenter:
         warnings.warn("Segmenter.over is now Segmenter.from_backend", DeprecationWarning, stacklevel=2)
         return cls.from_backend(backend, manifest, tokenizer)
 
-    def _open(self, backend: Backend, manifest: Manifest, tokenizer: Tokenizer) -> None:
+    def _open(self, backend: Backend, manifest: Manifest, reader: Reader, on_unknown: str) -> None:
         self.manifest = manifest
         self.precision, self.gate = manifest.precision, manifest.gate_verdict
         self.digest = ""
         self._home = Home(self)
-        self._backend, self._tokenizer = backend, tokenizer
+        self._backend, self._reader, self._on_unknown = backend, reader, on_unknown
         self._cache: OrderedDict[str, _Sentence] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -136,6 +150,7 @@ class Segmenter:
             The result.  If nothing matches the sentence, its ``found`` is False; this is not an error.
 
         Raises:
+            SentenceNotUnderstoodError: the sentence is not understood, and ``on_unknown`` is "refuse".
             InputError: the image or the sentence cannot be used.
         """
         stated = Stated(window=window, orientation=orientation, rescale=rescale)
@@ -177,6 +192,7 @@ class Segmenter:
             input from feet to head.  ``index`` of each counts from 0.
 
         Raises:
+            SentenceNotUnderstoodError: the sentence is not understood, and ``on_unknown`` is "refuse".
             InputError: the images, the sentence or the batch size cannot be used.
         """
         stated = Stated(window=window, orientation=orientation, rescale=rescale, as_one_series=as_one_series)
@@ -200,9 +216,22 @@ class Segmenter:
             Its words that are not in the engine's vocabulary.
 
         Raises:
-            InputError: the sentence cannot be used with this engine.
+            SentenceNotUnderstoodError: it is not understood, and ``on_unknown`` is "refuse".
+            InputError: it cannot be used with this engine: it is empty or too long.
         """
-        return self._sentence(text).unknown_words
+        return self._sentence(text).reading.unknown_words
+
+    @chain_cut
+    def read_sentence(self, text: str) -> Reading:
+        """Return how this engine reads a sentence; nothing is computed, and nothing refused.
+
+        Args:
+            text: the sentence.
+
+        Raises:
+            InputError: it is empty, or has more than 1000 characters.
+        """
+        return self._reader.read(text)
 
     # alias of version 0.1
     def check_sentence(self, text: str) -> None:
@@ -270,7 +299,7 @@ class Segmenter:
         """Return the results of a batch, whose first slice has the index ``first``."""
         with _timed(timings, "mask"):
             results = [
-                self._result(index, ct, placement, values, text, sentence.unknown_words)
+                self._result(index, ct, placement, values, text, sentence.reading)
                 for index, (ct, placement, values) in enumerate(zip(slices, placements, logits, strict=True), first)
             ]
         for result in results:
@@ -278,7 +307,7 @@ class Segmenter:
         return results
 
     def _result(
-        self, index: int, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str, unknown: tuple[str, ...]
+        self, index: int, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str, reading: Reading
     ) -> Segmentation:
         probability = probability_in_grid(logits, placement, ct)
         score = highest_probability(logits, placement)
@@ -293,12 +322,12 @@ class Segmenter:
             ct=ct,
             weights_note=self.manifest.weights_note,
             confidence=self.manifest.confidence,
-            unknown_words=unknown,
+            reading=reading,
             index=index,
         )
 
     def _sentence(self, text: str) -> _Sentence:
-        """Encode a sentence, or take it from the cache."""
+        """Read and encode a sentence, or take it from the cache."""
         # First: in another process the lock may be held by a thread that is not there.
         self._home.check()
         key = clean_sentence(text)
@@ -306,13 +335,22 @@ class Segmenter:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        tokens = self._tokenizer(key)
-        sentence = _Sentence(self._backend.encode_text(tokens.ids, tokens.mask), tokens.unknown_words)
+        reading = self._reader.read(key)
+        refuse_unanswerable(reading)
+        if self._on_unknown == REFUSE:
+            refuse(reading)
+        tokens = self._reader.tokenizer(reading.read_as)
+        sentence = _Sentence(self._backend.encode_text(tokens.ids, tokens.mask), reading)
         with self._lock:
             self._cache[key] = sentence
             while len(self._cache) > CACHED_SENTENCES:
                 self._cache.popitem(last=False)
         return sentence
+
+
+def _check_on_unknown(on_unknown: str) -> None:
+    if on_unknown not in ON_UNKNOWN:
+        raise InputError(f'on_unknown is {brief(on_unknown, 20)!r}; give "refuse" or "warn"')
 
 
 @contextmanager

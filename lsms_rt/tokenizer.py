@@ -42,6 +42,8 @@ class Tokens:
 def clean_sentence(text: str) -> str:
     """Normalize a sentence: NFKC, without control characters and repeated spaces; the tokenizer handles case.
 
+    Invisible characters inside of a word, such as a soft hyphen, are left out.
+
     Raises:
         InputError: ``text`` is not a string, is far too long, or contains no letters or digits.
     """
@@ -51,10 +53,15 @@ def clean_sentence(text: str) -> str:
     if len(text) > MAX_GIVEN_CHARACTERS:
         raise InputError(f"the sentence has {len(text)} characters; give one sentence of at most {MAX_CHARACTERS}")
     normal = unicodedata.normalize("NFKC", text)
-    printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in normal)
-    if not any(c.isalnum() for c in printable):
+    visible = "".join(c for c in normal if unicodedata.category(c) != "Cf")
+    printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in visible)
+    sentence = " ".join(printable.split())
+    if not any(c.isalnum() for c in sentence):
         raise InputError('the sentence is empty; describe the lesion, e.g. "the cyst in the left lobe of the liver"')
-    return " ".join(printable.split())
+    # Before tokenizing, too: hostile input must not cost time.
+    if len(sentence) > MAX_CHARACTERS:
+        raise InputError(f"the sentence has {len(sentence)} characters; give one sentence of at most {MAX_CHARACTERS}")
+    return sentence
 
 
 def words_of(sentence: str) -> list[str]:
@@ -165,6 +172,11 @@ class Tokenizer:
         data: content of a ``tokenizer.json`` (the format of Hugging Face ``tokenizers``).
         max_tokens: T, the number of tokens.
 
+    Attributes:
+        is_open: whether words that are not in the vocabulary are made of its pieces, as BERT's are, and are not only
+            spelled letter by letter.
+        whole_words: the vocabulary's words of more than one letter; empty if it is open.
+
     Raises:
         EngineInvalidError: ``data`` is not a valid tokenizer file.
     """
@@ -173,7 +185,15 @@ class Tokenizer:
         from tokenizers import Tokenizer as Fast
 
         with _library("is not a valid tokenizer file"):
-            self._fast = Fast.from_buffer(json.dumps(_known_parts(json.loads(data))).encode())
+            parts = _known_parts(json.loads(data))
+            self._fast = Fast.from_buffer(json.dumps(parts).encode())
+        entries = self._fast.get_vocab()
+        self._inside = str(parts["model"].get("continuing_subword_prefix", "##"))
+        inside = [entry for entry in entries if entry.startswith(self._inside) and len(entry) > len(self._inside)]
+        pieces = parts["model"].get("type", _MODELS[0]) not in ("WordPiece", "WordLevel")
+        self.is_open = pieces or any(len(entry) > len(self._inside) + 1 for entry in inside)
+        words = () if self.is_open else (entry for entry in entries if len(entry) > 1 and entry.isalnum())
+        self.whole_words: tuple[str, ...] = tuple(words)
         self._pad = self._fast.token_to_id(PAD) or 0
         self.max_tokens = max_tokens
         self.vocab_size: int = self._fast.get_vocab_size()
@@ -186,11 +206,6 @@ class Tokenizer:
                 words and function words ("the", "in", "show").
         """
         sentence = clean_sentence(text)
-        # Before tokenizing: hostile input must not cost time.
-        if len(sentence) > MAX_CHARACTERS:
-            raise InputError(
-                f"the sentence has {len(sentence)} characters; give one sentence of at most {MAX_CHARACTERS}"
-            )
         ids = self._encode(sentence).ids
         if len(ids) > self.max_tokens:
             raise InputError(
@@ -210,8 +225,24 @@ class Tokenizer:
         with _library("cannot encode a word"):
             return self._fast.encode(text, add_special_tokens=special)
 
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a sentence, the marks at its ends included."""
+        return len(self._encode(text).ids)
+
+    def can_spell(self, word: str) -> bool:
+        """Whether ``word`` can be made of the vocabulary's pieces, single letters included."""
+        return UNK not in self._encode(word, special=False).tokens
+
+    def is_whole(self, word: str) -> bool:
+        """Whether ``word`` is one entry of the vocabulary, and not made of several pieces."""
+        pieces = self._encode(word, special=False).tokens
+        return len(pieces) == 1 and UNK not in pieces
+
     def is_unknown(self, word: str) -> bool:
         """Whether ``word`` is not in the vocabulary, or can only be spelled letter by letter."""
         pieces = self._encode(word, special=False).tokens
-        spelled = len(pieces) > 1 and all(len(piece.removeprefix("##")) == 1 for piece in pieces)
+        if not self.is_open:
+            # "lefty" is "left" and a letter.
+            return UNK in pieces or any(piece.startswith(self._inside) for piece in pieces)
+        spelled = len(pieces) > 1 and all(len(piece.removeprefix(self._inside)) == 1 for piece in pieces)
         return UNK in pieces or spelled

@@ -249,7 +249,7 @@ def test_names_of_version_0_1(demo_engine: Path, abdomen: np.ndarray) -> None:
     assert gpu.look is gpu.query_driver
     with Segmenter(demo_engine) as opened:
         with pytest.warns(DeprecationWarning, match="Segmenter.over is now Segmenter.from_backend"):
-            again = Segmenter.over(opened._backend, opened.manifest, opened._tokenizer)
+            again = Segmenter.over(opened._backend, opened.manifest, opened._reader.tokenizer)
         assert again.digest == ""
         with pytest.warns(DeprecationWarning, match="check_sentence is now Segmenter.prepare_sentence"):
             again.check_sentence(TEXT)

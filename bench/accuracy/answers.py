@@ -15,7 +15,7 @@ from .kinds import kind_of
 NAMES = ("case_id", "slice_id", "query", "lesion_type")
 FIGURES = (
     "wanted", "painted", "dice", "kind", "diameter_mm", "true_pixels", "pixels", "area_mm2", "score", "dice_open",
-    "on_target", "on_others",
+    "on_target", "on_others", "understood",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def save_answers(path: Path, judged: list[Judged], names: bool = True) -> None:
                     kind_of(row.query),
                     _number(answer.diameter_mm, 1), one.meant, answer.pixels, _number(answer.area_mm2, 1),
                     _number(one.score, 4), _number(one.dice_open, 4), _number(one.on_target, 3),
-                    _number(one.on_others, 3),
+                    _number(one.on_others, 3), one.understood,
                 )
             )  # fmt: skip
 

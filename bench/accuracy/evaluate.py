@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, groupby, pairwise
@@ -12,7 +13,7 @@ import numpy as np
 from lsms_rt.calibration.bounds import interval_by_case
 from lsms_rt.datasets.questions import Predicts, Question, errors_of, questions
 from lsms_rt.datasets.refhl import Annotation
-from lsms_rt.errors import chain_cut
+from lsms_rt.errors import SentenceNotUnderstoodError, chain_cut
 from lsms_rt.postprocess import dice
 
 from .judged import Judged, judge
@@ -31,7 +32,11 @@ class Accuracy:
     Attributes:
         cases: number of cases.
         slices: number of slices.
-        sentences: number of sentences.
+        sentences: number of sentences that were answered.
+        not_understood: how many of them a user would be refused, as the engine does not understand them; they are
+            answered here all the same, and count.
+        partly_understood: how many of them are understood in part.
+        unanswered: number of sentences of which the engine knows no word; they are left out of all figures.
         dice: Dice of true sentences.
         dice_by_meaning: the same with every meaning of a slice counted once, not every wording.
         dice_other: Dice of those that name another lesion than the first sentence of the slice does.
@@ -54,6 +59,9 @@ class Accuracy:
     cases: int
     slices: int
     sentences: int
+    not_understood: int
+    partly_understood: int
+    unanswered: int
     dice: float | None
     dice_by_meaning: float | None
     dice_other: float | None
@@ -88,8 +96,8 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
         The means, and one judged answer per sentence.
 
     Raises:
-        InputError: a mask has another grid than its slice, or the model rejects an image or a sentence; the message
-            names the row's line.
+        InputError: a mask has another grid than its slice, or the model rejects an image or a sentence, which is too
+            long; the message names the row's line.
     """
     from tqdm import tqdm
 
@@ -101,14 +109,18 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
     with tqdm(total=len(rows), desc="sentences", unit="sentence", disable=None, leave=False) as bar:
         for asked in _by_slice(rows):
             regions = np.logical_or.reduce([question.truth for question in asked])
-            masks = []
+            answered, masks = [], []
             for question in asked:
-                with errors_of(question.row):
-                    result = model.predict(question.ct, question.row.sentence)
-                judged.append(judge(question, result, regions, threshold))
-                masks.append(result.mask)
                 bar.update()
-            pairs.add(asked, masks)
+                try:
+                    with errors_of(question.row):
+                        result = model.predict(question.ct, question.row.sentence)
+                except SentenceNotUnderstoodError:
+                    continue
+                judged.append(judge(question, result, regions, threshold))
+                answered.append(question)
+                masks.append(result.mask)
+            pairs.add(answered, masks)
     return _accuracy(rows, judged, pairs), judged
 
 
@@ -152,6 +164,7 @@ class _Pairs:
 
 
 def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Accuracy:
+    understood = Counter(one.understood for one in judged)
     true = [one for one in judged if one.answer.target_nonempty]
     false = [one for one in judged if not one.answer.target_nonempty]
     painted = [one for one in true if one.on_target is not None]
@@ -164,7 +177,10 @@ def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Ac
     return Accuracy(
         cases=len({row.case_id for row in rows}),
         slices=len({row.image for row in rows}),
-        sentences=len(rows),
+        sentences=len(judged),
+        not_understood=understood["no"],
+        partly_understood=understood["partly"],
+        unanswered=len(rows) - len(judged),
         dice=means["dice"],
         dice_by_meaning=mean(pairs.first_wordings),
         dice_other=mean(pairs.others),

@@ -26,6 +26,7 @@ class Judged:
         on_target: share of the predicted pixels on what the sentence means; None for an empty mask.
         on_others: share on other regions of the slice, which other sentences mean.
         meant: number of pixels of the true mask.
+        understood: whether the model understands the sentence: "yes", "partly" or "no".
     """
 
     answer: Answer
@@ -34,6 +35,7 @@ class Judged:
     on_target: float | None
     on_others: float | None
     meant: int
+    understood: str = "yes"
 
     @property
     def elsewhere(self) -> float | None:
@@ -62,4 +64,5 @@ def judge(question: Question, result: Any, regions: NDArray[np.bool_], threshold
         on_target=np.count_nonzero(mask & question.truth) / pixels if pixels else None,
         on_others=np.count_nonzero(mask & regions & ~question.truth) / pixels if pixels else None,
         meant=int(np.count_nonzero(question.truth)),
+        understood=getattr(result, "understood", "yes"),
     )

@@ -137,6 +137,18 @@ def runtime_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def add_lenient(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lenient", action="store_true",
+        help="answer a sentence that is not understood, with a note (default: reject it); see lsms-rt words",
+    )  # fmt: skip
+
+
+def on_unknown(arguments: argparse.Namespace) -> str:
+    """Return what to do with a sentence that is not understood, as ``Segmenter`` takes it."""
+    return "warn" if arguments.lenient else "refuse"
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else to stdout")
 

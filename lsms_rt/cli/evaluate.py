@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 # printed in this order: (heading, [(figure, its text)])
 FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("", (("cases", "cases"), ("slices", "slices"), ("sentences", "sentences"))),
+    (
+        "",
+        (
+            ("cases", "cases"),
+            ("slices", "slices"),
+            ("sentences", "sentences"),
+            ("partly_understood", "sentences that are understood in part"),
+            ("not_understood", "sentences that are not understood, asked all the same"),
+            ("unanswered", "other sentences, left out: the engine knows no word of them"),
+        ),
+    ),
     (
         "true sentences (the slice holds what they mean)",
         (
@@ -66,7 +76,9 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.segmenter import Segmenter
 
     rows = read_annotations(arguments.dataset, arguments.split)[: arguments.limit]
-    with Segmenter(arguments.engine, digest=arguments.digest, **runtime_options(arguments)) as segmenter:
+    # Sentences that are not understood are counted; they do not end the run.
+    options = runtime_options(arguments) | {"on_unknown": "warn"}
+    with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
         accuracy, judged = evaluate(segmenter, rows)
         digest = segmenter.digest
     if arguments.answers is not None:

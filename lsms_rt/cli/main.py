@@ -20,7 +20,7 @@ from lsms_rt.atomic import MACHINE_FAILURES
 from lsms_rt.errors import DatasetError, LsmsError, one_line, raised_from
 from lsms_rt.privacy import label, show_names
 
-from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train
+from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train, words
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
@@ -31,6 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
     predict.COMMAND,
     inspect_engine.COMMAND,
+    words.COMMAND,
     doctor.COMMAND,
     demo.COMMAND,
     phantom.COMMAND,
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments are wrong (code 2), or ask for help or the version.
     """
-    words = sys.argv[1:] if argv is None else argv
-    arguments = make_parser(COMMANDS).parse_args(bench.join_subcommand(words))
+    given = sys.argv[1:] if argv is None else argv
+    arguments = make_parser(COMMANDS).parse_args(bench.join_subcommand(given))
     # A file name may not fit the terminal's encoding.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from lsms_rt.atomic import move_folder, unwritable, work_folder
 from lsms_rt.errors import MachineError
 from lsms_rt.model import LSMS
+from lsms_rt.sentences import TABLE
 
 from .recipe import Stage
 from .run import Length, Run
@@ -130,7 +132,7 @@ def save_checkpoint(model: LSMS, folder: Path, tokenizer: Path, texts: dict[str,
     Args:
         model: the network.
         folder: the checkpoint; replaced if it exists.
-        tokenizer: a ``tokenizer.json``.
+        tokenizer: a ``tokenizer.json``; the table of words beside it is copied, too.
         texts: file name -> content.
 
     Raises:
@@ -142,6 +144,9 @@ def save_checkpoint(model: LSMS, folder: Path, tokenizer: Path, texts: dict[str,
         with work_folder(folder) as work:
             new = work / "new"
             model.save_pretrained(new, tokenizer=tokenizer)
+            table = tokenizer.with_name(TABLE)
+            if table.is_file():
+                shutil.copyfile(table, new / TABLE)
             for name, text in texts.items():
                 (new / name).write_text(text, encoding="utf-8")
             move_folder(new, folder)

@@ -22,6 +22,7 @@ from lsms_rt.errors import GpuNotFoundError, InputError, chain_cut
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
 from lsms_rt.pytorch import open_checkpoint
+from lsms_rt.sentences.contract import TABLE, table_of, taught_table
 from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler
@@ -30,7 +31,7 @@ from .dataset import TRAIN, VALIDATION, Rows, check_answers, check_words, images
 from .figures import draw_answers, draw_curves
 from .fit import Fitted, fit, save_checkpoint
 from .heads import TrainingHeads
-from .options import DEFAULT_EPOCHS, TrainOptions
+from .options import DEFAULT_EPOCHS, DEMO, TrainOptions
 from .output import RUN, SLICES, check_space, claim, record
 from .prepare import write_dataset_slices
 from .recipe import default_recipe
@@ -95,6 +96,7 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     if recorded is None:
         record(options, rows, config.to_dict())
     (folder / TOKENIZER).write_bytes(start.tokenizer)
+    (folder / TABLE).write_text(_table(options, rows, start), encoding="utf-8")
     run = _run(options, start, heads, training)
     losses = losses_of([training], config.presence)
     counts = [_count(name, part) for name, part in ((TRAIN, training), (VALIDATION, held_out))]
@@ -137,6 +139,13 @@ def _start(options: TrainOptions, rows: Rows, recorded: dict[str, Any] | None, s
         return Start(model, (options.output / TOKENIZER).read_bytes())
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{options.output}: {RUN} or {TOKENIZER} is damaged; start anew in a new folder") from error
+
+
+def _table(options: TrainOptions, rows: Rows, start: Start) -> str:
+    """Return the table that the checkpoint's sentences are read by."""
+    tokenizer = Tokenizer(start.tokenizer, start.model.config.text.max_tokens)
+    own = None if options.is_new or options.init == DEMO else table_of(Path(options.init))
+    return taught_table([row.sentence for row in rows.train], tokenizer.is_unknown, own)
 
 
 def _run(options: TrainOptions, start: Start, heads: TrainingHeads, training: Slices) -> Run:
@@ -232,6 +241,6 @@ def _draw_examples(checkpoint: Path, rows: Sequence[Any]) -> None:
     true = [row for row in rows if row.read_mask().any()]
     chosen = np.unique(np.linspace(0, len(true) - 1, min(ANSWERS, len(true))).round().astype(int))
     asked = [true[int(number)] for number in chosen]
-    with open_checkpoint(checkpoint, kernels="stock", device="cpu") as segmenter:
+    with open_checkpoint(checkpoint, kernels="stock", device="cpu", on_unknown="warn") as segmenter:
         answers = [a for _, a, _ in ask(segmenter, questions(asked), title="validation answers", count=len(asked))]
         draw_answers(segmenter, answers, checkpoint / EXAMPLES, "validation cases")

@@ -19,12 +19,16 @@ class Answer:
         mask: bool (H, W), in the input's own grid.
         text: the sentence.
         record: the slice's entry in results.json.
+        read_as: the sentence as the engine reads it.
+        understood: whether it understands it: "yes", "partly" or "no".
     """
 
     ct: CtSlice
     mask: np.ndarray
     text: str
     record: dict[str, Any]
+    read_as: str = ""
+    understood: str = "yes"
 
     @property
     def found(self) -> bool:

@@ -38,6 +38,16 @@ def incomplete_text(not_read: int) -> str:
     return f"incomplete: {not_read} {'image' if not_read == 1 else 'images'} not read"
 
 
+def understood_text(understood: str) -> str:
+    """Return that a sentence is not wholly understood, for every file that travels on; "" if it is.
+
+    Args:
+        understood: "yes", "partly" or "no".
+    """
+    texts = {"yes": "", "partly": "sentence partly understood", "no": "sentence not understood"}
+    return texts[understood]
+
+
 def caption_of(result: MeasuredResult, truth: np.ndarray | None, include_text: bool) -> str:
     """Return the caption of an image: the sentence, the result, and how it compares with the true mask."""
     caption = finding_text(int(result.mask.sum()), result.area_mm2, result.mean_hu)
@@ -47,7 +57,8 @@ def caption_of(result: MeasuredResult, truth: np.ndarray | None, include_text: b
 
 
 def footer_of(result: MeasuredResult, truth: np.ndarray | None, note: str | None) -> str:
-    """Return the footer of an image: a note about it, the colors, whether the side is unknown, and the weights."""
+    """Return the footer of an image: a note about it, the colors, what is not known or understood, and the weights."""
     colors = None if truth is None else "red: predicted, green: truth"
     side = None if result.ct.side_known else SIDE_UNKNOWN
-    return "; ".join(filter(None, (note, colors, side, f"{result.weights_note}, not for diagnosis")))
+    understood = understood_text(result.understood)
+    return "; ".join(filter(None, (note, colors, side, understood, f"{result.weights_note}, not for diagnosis")))

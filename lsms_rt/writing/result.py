@@ -24,6 +24,14 @@ class Result(Protocol):
     def text(self) -> str:
         """The sentence."""
 
+    @property
+    def read_as(self) -> str:
+        """The sentence as the engine reads it."""
+
+    @property
+    def understood(self) -> str:
+        """Whether the engine understands it: "yes", "partly" or "no"."""
+
 
 class MeasuredResult(Result, Protocol):
     """A result with its measures, for the caption of an image."""

@@ -17,7 +17,7 @@ from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
 from lsms_rt.reading.quiet import quiet_pydicom
 
-from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
+from .caption import NOT_FOR_DIAGNOSIS, incomplete_text, understood_text
 from .headers import TEXTS
 from .sources import Sources, sources_of
 
@@ -51,7 +51,8 @@ def write_seg(
         results: Segmentations of DICOM slices.
         path: the file to write.
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
-        include_text: write the sentence into SegmentDescription; it may contain a patient's data.
+        include_text: write the sentence, and how it is read, into SegmentDescription; it may contain a patient's data.
+            That a sentence is not wholly understood stands in SegmentLabel and SegmentDescription anyway.
         write_empty: if nothing was found, write an object with one empty frame, of the first slice.
         not_read: number of images of the series without a result; ContentDescription and SeriesDescription state that
             the object is incomplete.
@@ -69,7 +70,7 @@ def write_seg(
     # Messages of pydicom and highdicom contain names and UIDs.
     with quiet_pydicom("highdicom"):
         sources = sources_of(results)
-    text = _description(results[0].text) if include_text else None
+    text = _description(results[0], include_text)
     if not (sources.masks.any() or write_empty):
         return False
     try:
@@ -79,7 +80,8 @@ def write_seg(
         raise MissingDependencyError(message) from error
     with quiet_pydicom("highdicom"):
         try:
-            seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text, not_read)
+            understood = understood_text(results[0].understood)
+            seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text, not_read, understood)
             with atomic_file(path, durable=True) as part:
                 seg.save_as(part, enforce_file_format=True)
         except (LsmsError, MemoryError):
@@ -92,11 +94,13 @@ def write_seg(
     return True
 
 
-def _object(highdicom: Any, sources: Sources, digest: str, text: str | None, not_read: int) -> Any:
+def _object(
+    highdicom: Any, sources: Sources, digest: str, text: str | None, not_read: int, understood: str
+) -> Any:  # fmt: skip
     """Build the object in memory; ``digest`` in hexadecimal."""
     incomplete = incomplete_text(not_read)
     content = _content_of(sources, digest, text, incomplete)
-    segment = _segment(highdicom, digest)
+    segment = _segment(highdicom, digest, understood)
     if text is not None:
         segment.SegmentDescription = text
     masks, positions = sources.masks, None
@@ -146,7 +150,7 @@ def _uid(kind: str, content: str) -> str:
     return f"2.25.{uuid.uuid5(NAMESPACE, f'{kind} {content}').int}"
 
 
-def _segment(highdicom: Any, digest: str) -> Any:
+def _segment(highdicom: Any, digest: str, understood: str) -> Any:
     from pydicom.sr.codedict import codes
 
     algorithm = highdicom.AlgorithmIdentificationSequence(
@@ -158,7 +162,8 @@ def _segment(highdicom: Any, digest: str) -> Any:
     )
     return highdicom.seg.SegmentDescription(
         segment_number=1,
-        segment_label="Lesion",
+        # Viewers show it.
+        segment_label=", ".join(filter(None, ("Lesion", understood))),
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=codes.SCT.Lesion,
         algorithm_type="AUTOMATIC",
@@ -166,9 +171,15 @@ def _segment(highdicom: Any, digest: str) -> Any:
     )
 
 
-def _description(text: str) -> str:
-    """Return the sentence in one line; InputError if it is too long for the attribute."""
-    line = " ".join(text.split())
+def _description(result: Result, include_text: bool) -> str | None:
+    """Return the sentence and how it is read, in one line; InputError if it is too long for the attribute."""
+    sentence, read_as = " ".join(result.text.split()), result.read_as
+    parts = [understood_text(result.understood)]
+    if include_text:
+        parts = [sentence, *([f"read as: {read_as}"] if read_as not in (sentence, "") else []), *parts]
+    line = "; ".join(filter(None, parts))
+    if not line:
+        return None
     if len(line) > MAX_TEXT:
         limit = f"SegmentDescription holds at most {MAX_TEXT} characters"
         raise InputError(f"a sentence of {len(line)} characters, and {limit}; omit the sentence")

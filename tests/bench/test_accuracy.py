@@ -21,7 +21,7 @@ from lsms_rt.bench.accuracy.tables import tables
 from lsms_rt.calibration.bounds import interval_by_case
 from lsms_rt.datasets.questions import Answer, ask, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
-from lsms_rt.errors import DatasetError, InputError
+from lsms_rt.errors import DatasetError, InputError, SentenceNotUnderstoodError
 
 QUERIES = {
     "any": ("any", ""),
@@ -132,6 +132,23 @@ def test_reference_lines_obey_some_words_only(two_lesions: Path) -> None:
     assert lines["lobe, density and type"] == {"dice": 1.0, "silence": 1.0}
     (two_lesions / "lesions.csv").unlink()
     assert list(reference_lines(two_lesions, read_annotations(two_lesions))) == ["every lesion"]
+
+
+def test_sentences_that_are_not_understood_are_counted(two_lesions: Path, tmp_path: Path) -> None:
+    class Model:
+        """Understands one sentence after another less; knows no word of one."""
+
+        def predict(self, img: object, text: str) -> SimpleNamespace:
+            if text == "4":
+                raise SentenceNotUnderstoodError("no word")
+            return SimpleNamespace(mask=np.zeros((20, 20), bool), understood=("yes", "partly", "no", "no")[int(text)])
+
+    found, answers = evaluate(Model(), read_annotations(two_lesions))
+    assert (found.sentences, found.partly_understood, found.not_understood, found.unanswered) == (4, 1, 2, 1)
+    save_answers(tmp_path / "a.csv", answers)
+    assert [line.split(",")[-1] for line in (tmp_path / "a.csv").read_text().splitlines()] == [
+        "understood", "yes", "partly", "no", "no",
+    ]  # fmt: skip
 
 
 class Scored:

@@ -28,7 +28,8 @@ def edit(engine: Path, **changes: object) -> None:
 
 def test_an_intact_engine_opens(demo_engine: Path) -> None:
     engine = open_directory(demo_engine)
-    assert set(engine.manifest.files) == {"text.onnx", "image.onnx", "tokenizer.json"}
+    # Engines of version 0.1 have no table of words.
+    assert set(engine.manifest.files) - {"sentences.json"} == {"text.onnx", "image.onnx", "tokenizer.json"}
     assert all(engine.read(name) for name in engine.manifest.files)
     assert open_directory(demo_engine, engine.digest).digest == engine.digest
     assert engine.digest.startswith("sha256:")

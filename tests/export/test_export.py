@@ -23,6 +23,7 @@ from lsms_rt.export.options import BuildOptions
 from lsms_rt.export.references import of_engine, of_model
 from lsms_rt.export.verify import bundled_examples, compare, judge, phantom_examples
 from lsms_rt.model import LSMS, TextConfig, preset
+from lsms_rt.sentences import TABLE, default_contract, open_reader
 
 pytestmark = pytest.mark.xdist_group("exports")
 
@@ -35,6 +36,9 @@ def test_the_manifest_of_a_build(small_engine: Path) -> None:
     assert manifest.accuracy["slices"] == 2
     assert manifest.accuracy["max_logit_difference"] < 3e-4
     assert not list(small_engine.parent.glob(".building-*"))
+    # The checkpoint has no table of words of its own.
+    assert TABLE in manifest.files
+    assert open_reader(open_directory(small_engine)).contract == default_contract()
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
     assert (manifest.backend, manifest.precision, manifest.profile) == ("tensorrt-rtx", "fp16", (1, 2, 4))
     assert manifest.backend_version == library.__version__
     assert manifest.target_capabilities == ("sm_86", "sm_89")
-    assert sorted(manifest.files) == ["image.plan", "layers.json", "text.plan", "tokenizer.json"]
+    assert sorted(manifest.files) == ["image.plan", "layers.json", "sentences.json", "text.plan", "tokenizer.json"]
     # fp16 against fp32: not equal, or nothing was in half precision; and no worse than a rounding of the logits.
     assert 1e-4 < manifest.accuracy["max_logit_difference"] < 0.05
     assert manifest.accuracy["mask_agreement"] > 0.999

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
     "atomic", "body", "cli", "ct_slice", "data", "digest", "engine", "errors", "machine", "postprocess", "preprocess",
-    "privacy", "reading", "segmentation", "segmenter", "tokenizer", "writing",
+    "privacy", "reading", "segmentation", "segmenter", "sentences", "tokenizer", "writing",
 }  # fmt: skip
 # package or module -> those it may import from, at the top of a file or inside a function
 ARROWS = {
@@ -32,9 +32,11 @@ ARROWS = {
     "reading": {"ct_slice", "errors", "privacy"},
     "writing": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "engine": {"atomic", "body", "digest", "errors", "machine"},
-    "segmentation": {"atomic", "ct_slice", "errors", "postprocess", "writing"},
+    "sentences": {"engine", "errors", "privacy", "tokenizer"},
+    "segmentation": {"atomic", "ct_slice", "errors", "postprocess", "sentences", "writing"},
     "segmenter": {
-        "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "tokenizer",
+        "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "sentences",
+        "tokenizer",
     },
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
@@ -44,26 +46,28 @@ ARROWS = {
     "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
     "graph": {"errors", "kernels"},
     "calibration": {
-        "atomic", "datasets", "digest", "engine", "errors", "graph", "privacy", "segmenter", "style", "tokenizer",
+        "atomic", "datasets", "digest", "engine", "errors", "graph", "privacy", "segmenter", "sentences", "style",
+        "tokenizer",
     },
     "export": {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "graph", "kernels",
-        "machine", "model", "preprocess", "reading", "segmenter", "tokenizer",
+        "machine", "model", "preprocess", "reading", "segmenter", "sentences", "tokenizer",
     },
     "bench": {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph",
         "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
     },
-    "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "tokenizer"},
+    "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),
     "training": {
         "atomic", "bench", "body", "ct_slice", "data", "datasets", "digest", "errors", "export", "mathematics", "model",
-        "preprocess", "privacy", "pytorch", "reading", "records", "segmenter", "style", "tokenizer",
+        "preprocess", "privacy", "pytorch", "reading", "records", "segmenter", "sentences", "style",
+        "tokenizer",
     },
     "cli": {
         "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors",
         "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation",
-        "segmenter", "tokenizer", "training", "writing",
+        "segmenter", "sentences", "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 

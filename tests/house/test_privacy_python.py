@@ -112,7 +112,7 @@ def test_a_chain_is_shown_on_request(names: None) -> None:
 def test_an_uncaught_error_tells_nothing(file: Path) -> None:
     """The interpreter's own printing, before Python 3.13, does not ask an error for its cause."""
     change(file, BREAK["frames"])
-    script = "import sys, lsms_rt; lsms_rt.Segmenter(lsms_rt.demo_engine()).predict(sys.argv[1], 'x')"
+    script = "import sys, lsms_rt; lsms_rt.Segmenter(lsms_rt.demo_engine()).predict(sys.argv[1], 'the cyst')"
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "InputError" in done.stderr
     assert hidden(done.stderr), done.stderr

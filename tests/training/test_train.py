@@ -30,7 +30,9 @@ from lsms_rt.training.start import begin
 from lsms_rt.training.train import slice_size, train
 from lsms_rt.training.vocabulary import vocabulary_of
 
-FILES = {"README.md", "config.json", "curves.png", "examples.png", "model.safetensors", "tokenizer.json"}
+FILES = {
+    "README.md", "config.json", "curves.png", "examples.png", "model.safetensors", "sentences.json", "tokenizer.json",
+}  # fmt: skip
 
 
 def tiny(words: int = 50) -> LsmsConfig:

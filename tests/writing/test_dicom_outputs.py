@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, MachineError
 from lsms_rt.reading.dicom.read import slices_from_dataset
 from lsms_rt.reading.load import load_slice
+from lsms_rt.sentences import Reading
 from lsms_rt.writing import write_nifti, write_seg
 
 
@@ -323,6 +325,26 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
     long = answer(results[0].ct, text="x" * 2000)
     with pytest.raises(InputError, match="a sentence of 2000 characters"):
         write_seg([long], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
+
+
+@pytest.mark.parametrize(
+    ("understood", "said"),
+    [("yes", ""), ("partly", "sentence partly understood"), ("no", "sentence not understood")],
+)
+def test_an_object_says_whether_its_sentence_is_understood(tmp_path: Path, understood: Any, said: str) -> None:
+    """Also without the sentence, in the label that a viewer shows."""
+    pytest.importorskip("highdicom")
+    reading = Reading(text=TEXT, read_as="the low-density lesion", understood=understood)
+    results = [replace(answers(along_z(0))[0], reading=reading)]
+    segments = []
+    for include_text in (False, True):
+        write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, include_text=include_text)
+        (segment,) = read_seg(tmp_path / "a.dcm").SegmentSequence
+        assert segment.SegmentLabel == ("Lesion" + (f", {said}" if said else ""))
+        segments.append(segment)
+    assert segments[0].get("SegmentDescription", "") == said
+    read_as = f"{TEXT}; read as: the low-density lesion"
+    assert segments[1].SegmentDescription == (f"{read_as}; {said}" if said else read_as)
 
 
 def test_an_archive_gets_the_same_object_once(tmp_path: Path) -> None:

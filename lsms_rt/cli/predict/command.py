@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from lsms_rt.engine.manifest import MAX_BATCH
 from lsms_rt.reading.stated import Stated
 
-from ..arguments import add_engine, add_json, add_runtime, options_from, runtime_options, whole_number
+from ..arguments import (
+    add_engine,
+    add_json,
+    add_lenient,
+    add_runtime,
+    on_unknown,
+    options_from,
+    runtime_options,
+    whole_number,
+)
 from ..exit_codes import ExitCode
 from ..parser import Command
 from ..terminal import progress_bar, status
@@ -17,6 +26,8 @@ from .request import Request
 
 if TYPE_CHECKING:
     from .report import Report
+
+UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answer may be another lesion's"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", action="store_true",
         help="include file names and sentences in messages and outputs; they may identify a patient",
     )  # fmt: skip
+    add_lenient(parser)
     add_runtime(parser)
     add_json(parser)
 
@@ -83,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     from . import run as inputs
 
     request = options_from(Request, arguments, stated=options_from(Stated, arguments))
-    with Segmenter(arguments.engine, digest=arguments.digest, **runtime_options(arguments)) as segmenter:
+    options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
+    with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
         report = inputs.run(segmenter, arguments.input, request, progress_bar)
     _print_results(report, arguments.json)
     _print_remarks(report)
@@ -107,11 +120,13 @@ def _print_results(report: Report, as_json: bool) -> None:
 
 def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
-    from lsms_rt.segmentation import UNKNOWN_WORDS
-
-    for note in dict.fromkeys(note for record in report.results for note in record["notes"]):
-        if note.startswith(UNKNOWN_WORDS):
-            status(f"warning: {note}; they were ignored")
+    sentence = report.sentence
+    if sentence["understood"] != "yes":
+        status(f"warning: the sentence is {UNDERSTOOD[sentence['understood']]}")
+    for note in sentence["notes"]:
+        status(f"warning: {note}")
+    if "read_as" in sentence and sentence["read_as"] != sentence["text"]:
+        status(f"the sentence is read as: {sentence['read_as']}")
     for reason in report.not_read:
         status(f"not read: {reason}")
     for reason in report.not_computed:

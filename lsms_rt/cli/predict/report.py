@@ -18,6 +18,8 @@ class Report:
         weights: the engine's note about its weights.
         precision: the engine's arithmetic, e.g. "fp32".
         gate: what the engine's accuracy gate said, see ``Manifest.gate_verdict``.
+        sentence: how the sentence is read: ``understood``, ``unknown_words``, ``side``, ``notes``; its words only if
+            names are shown.
         inputs: number of inputs that were given.
         results: one record per slice; ``input`` is the input's number, from 1.
         series: one summary per input that has results; ``input`` as in ``results``.
@@ -33,6 +35,7 @@ class Report:
     weights: str
     precision: str = ""
     gate: str = ""
+    sentence: dict[str, Any] = field(default_factory=dict)
     inputs: int = 1
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +59,7 @@ class Report:
             "weights": self.weights,
             "precision": self.precision,
             "gate": self.gate,
+            "sentence": self.sentence,
             "inputs": self.inputs,
             "results": self.results,
             "series": self.series,

@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lsms_rt import __version__
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.privacy import names_shown
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
-from lsms_rt.segmentation import UNKNOWN_WORDS
 from lsms_rt.segmenter import Segmentation, Segmenter
 from lsms_rt.tokenizer import clean_sentence
 from lsms_rt.writing.answer import Answer
@@ -76,17 +77,24 @@ class _Run:
     ) -> None:  # fmt: skip
         self.segmenter, self.inputs, self.request, self.text = segmenter, inputs, request, text
         self.progress, self.stack = progress, stack
+        self.reading = segmenter.read_sentence(text)
         self.report = Report(
             engine=segmenter.digest,
             weights=segmenter.manifest.weights_note,
             precision=segmenter.precision,
             gate=segmenter.gate,
+            sentence=self._sentence(),
             inputs=len(inputs),
         )
         self.folder: OutputFolder | None = None
         self.failures: list[LsmsError] = []
         # of slices so far, whether they have results or not
         self.count = 0
+
+    def _sentence(self) -> dict[str, Any]:
+        names = names_shown()
+        text = {"text": self.text} if names else {}
+        return text | self.reading.to_dict(include_text=names) | {"notes": list(self.reading.notes(names=names))}
 
     def all(self) -> Report:
         for number, path in enumerate(self.inputs, 1):
@@ -222,13 +230,16 @@ class _Run:
             return None
         record, _ = found
         # In this run the same pixels may have another label, and may come from a file that says more or less.
-        unknown = [note for note in record["notes"] if note.startswith(UNKNOWN_WORDS)]
-        now = {"source": ct.source, "frame": ct.frame, "side_known": ct.side_known, "notes": [*ct.notes, *unknown]}
-        return Answer(ct, mask, self.text, record | now)
+        notes = [*ct.notes, *self.reading.notes(names=names_shown())]
+        now = {"source": ct.source, "frame": ct.frame, "side_known": ct.side_known, "notes": notes}
+        return self._answer(ct, mask, record | now)
+
+    def _answer(self, ct: CtSlice, mask: np.ndarray, record: dict[str, Any]) -> Answer:
+        return Answer(ct, mask, self.text, record, self.reading.read_as, self.reading.understood)
 
     def _written(self, result: Segmentation, record: dict[str, Any]) -> Answer:
         """Write the files of a new result."""
-        answer = Answer(result.ct, result.mask, result.text, record)
+        answer = self._answer(result.ct, result.mask, record)
         if self.folder is None:
             return answer
         number, n = record["input"], record["number"]

@@ -41,12 +41,46 @@ def test_not_found_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_words_that_the_engine_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen")
+    text = "the spiculated lesion of the liver"
+    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", text)
     assert (code, out[:14]) == (0, "   0  the file")
-    assert err == "warning: words not in this engine's vocabulary: 1; they were ignored\n"
-    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", "the lesion in the spleen", "--names")
+    partly = "warning: the sentence is partly understood\nwarning: words not in this engine's vocabulary: "
+    assert err == f"{partly}word 2\n"
+    code, out, err = run(capsys, "predict", "demo", SLICE, "--text", text, "--names")
     assert (code, out[:19]) == (0, "   0  phantom_1.dcm")
-    assert err == "warning: words not in this engine's vocabulary: spleen; they were ignored\n"
+    assert err == f"{partly}spiculated\nthe sentence is read as: the lesion of the liver\n"
+
+
+def test_a_sentence_that_is_not_understood_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("predict", "demo", SLICE, "--text", "no leison in segment 7")
+    code, out, err = run(capsys, *asked)
+    assert (code, out) == (2, "")
+    assert 'it negates, and a mask cannot show what is not there: "no"' in err
+    assert "word 2 -> lesion?" in err and "leison" not in err
+    code, _, err = run(capsys, *asked, "--names")
+    assert code == 2 and "leison -> lesion?" in err
+
+
+def test_a_lenient_answer_says_what_it_is_worth(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ("predict", "demo", SLICE, "--text", "not the Meyer lesion in segment II", "--lenient", "-o", str(tmp_path))
+    code, _, err = run(capsys, *asked)
+    assert code == 0
+    assert "the sentence is not understood, and the answer may be another lesion's" in err
+    report = json.loads((tmp_path / "results.json").read_text())
+    (record,) = report["results"]
+    for part in (record, report["sentence"]):
+        assert (part["understood"], part["unknown_words"], part["side"]) == ("no", 2, "left")
+        assert any('"segment 2" is read as the left lobe' in note for note in part["notes"])
+        assert "read_as" not in part and "text" not in part
+    assert "Meyer" not in json.dumps(report)
+
+
+def test_names_show_how_a_sentence_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "predict", "demo", SLICE, "--text", "the left-sided spiky cyst", "--names", "--json")
+    report = json.loads(out)
+    for part in (report["results"][0], report["sentence"]):
+        assert (part["understood"], part["read_as"]) == ("partly", "the left-lobe cyst")
+        assert (code, part["unknown_words"]) == (0, ["spiky"])
 
 
 def test_a_folder_is_a_series(capsys: pytest.CaptureFixture[str], tmp_path: Path, phantom_case) -> None:

@@ -72,7 +72,7 @@ def test_notes_are_those_of_this_run(series: Path, tmp_path: Path, monkeypatch: 
         assert predict(series, "--text", text, "-o", out) == 0
         return [result["notes"] for result in json.loads((out / "results.json").read_text())["results"]]
 
-    unknown = "words not in this engine's vocabulary: 1"
+    unknown = "words not in this engine's vocabulary: word 6"
     notes = written(ImageType=["DERIVED", "SECONDARY", "MPR"])
     assert all(len(of_slice) == 2 and of_slice[1] == unknown for of_slice in notes)
     asked = CountedSlices(monkeypatch)

@@ -1,0 +1,145 @@
+"""Read a sentence before anything is computed: what an engine takes it to say, and whether it understands it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lsms_rt.errors import SentenceNotUnderstoodError
+from lsms_rt.privacy import names_shown
+from lsms_rt.tokenizer import Tokenizer, clean_sentence
+
+from .contract import TABLE, Contract, contract_of, default_contract
+from .language import other_language
+from .lexicon import MAX_LOOKED_UP, Lexicon
+from .meaning import is_number, meaning
+from .reading import Reading, Reason, Understood, UnknownWord
+from .refusals import refusals
+from .segments import Segments
+from .sides import side_of, side_problems
+from .synonyms import Synonyms
+from .words import Word, joined, split, without_gaps
+
+if TYPE_CHECKING:
+    from lsms_rt.engine.manifest import EngineDirectory
+
+# Of the words of a sentence, at most, that may be unknown.
+MAX_UNKNOWN = 1 / 3
+FIX = (
+    'see lsms-rt words ENGINE for what may be said, or add --lenient (in Python on_unknown="warn") to ask all the same'
+)
+
+
+class Reader:
+    """Reads sentences for one engine.
+
+    Args:
+        tokenizer: of the engine.
+        contract: its table of words; None for the package's own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, contract: Contract | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.contract = default_contract() if contract is None else contract
+        self.lexicon = Lexicon(tokenizer, self.contract)
+        self._synonyms = Synonyms(self.contract, self.lexicon)
+        self._segments = Segments(self.contract, self.lexicon)
+
+    @property
+    def knows_segments(self) -> bool:
+        """Whether the engine was taught segments of the liver, so that they are not read as lobes."""
+        return self._segments.taught
+
+    def read(self, text: str) -> Reading:
+        """Read a sentence.
+
+        Args:
+            text: the sentence.
+
+        Returns:
+            How it is read; a sentence that is not understood is no error here.
+
+        Raises:
+            InputError: ``text`` is not a string, is empty, or is far too long.
+        """
+        sentence = clean_sentence(text)
+        said, end = split(sentence)
+        named, reasons = self._segments.replaced(said)
+        # Before "on the left" becomes a lobe, whatever it is the left of.
+        reasons += side_problems(named, self.contract, self.lexicon.is_open)
+        words = self._synonyms.replaced(named)
+        dropped = [word for word in words if not self.lexicon.knows(word)]
+        reasons += self._reasons(words, dropped)
+        # An open vocabulary was trained with the mark of an unknown word.
+        left = list(words) if self.lexicon.is_open else [word for word in words if word not in dropped]
+        read_as = joined(said, end) if left == said else without_gaps(words, left)
+        content = [word for word in words if word not in dropped and not self._is_small(word)]
+        return Reading(
+            text=sentence,
+            read_as=read_as,
+            understood=_verdict(reasons, dropped, self._is_small),
+            unknown=self._unknown([word for word in dropped if not self._is_small(word)]),
+            reasons=tuple(dict.fromkeys(reasons)),
+            side=side_of(left),
+            tokens=self.tokenizer.count(read_as) if read_as else 0,
+            answerable=any(word.key not in self.contract.commands for word in content),
+        )
+
+    def _reasons(self, words: Sequence[Word], dropped: Sequence[Word]) -> list[Reason]:
+        language = other_language(words, self.contract, self.lexicon)
+        if language:
+            return language
+        reasons = refusals(words, self.contract, self.lexicon)
+        reasons += side_problems(words, self.contract, self.lexicon.is_open)
+        counted = [word for word in words if not is_number(word, self.contract)]
+        unknown = [word for word in counted if word in dropped and not self._is_small(word)]
+        if len(unknown) > MAX_UNKNOWN * len(counted) and not reasons:
+            reasons.append(Reason("unknown", f"{len(unknown)} of its {len(counted)} words are not known"))
+        if any(reason.kind in ("organ", "type", "unknown") for reason in reasons):
+            # It names something, which is told already.
+            return reasons
+        return reasons + meaning(words, self.contract, self.lexicon)
+
+    def _is_small(self, word: Word) -> bool:
+        """Whether nothing changes if a word is left out."""
+        return word.key in self.contract.function or word.key in self.contract.context
+
+    def _unknown(self, words: Sequence[Word]) -> tuple[UnknownWord, ...]:
+        refused = self.contract.refused
+        asked = [word.key for word in words if word.key not in refused and not is_number(word, self.contract)]
+        looked_up = {key: self.lexicon.nearest(key) for key in asked[:MAX_LOOKED_UP]}
+        return tuple(
+            UnknownWord(word.text, word.number, looked_up.get(word.key), word.key not in refused) for word in words
+        )
+
+
+def open_reader(directory: EngineDirectory) -> Reader:
+    """Return the reader of an engine: with its own table, or the package's if it was built without one.
+
+    Raises:
+        EngineError: a file is missing, changed or malformed.
+    """
+    manifest = directory.manifest
+    tokenizer = Tokenizer(directory.read("tokenizer.json"), manifest.max_tokens)
+    return Reader(tokenizer, contract_of(directory.read(TABLE)) if TABLE in manifest.files else None)
+
+
+def refuse(reading: Reading) -> None:
+    """Raise SentenceNotUnderstoodError for a sentence that is not understood."""
+    if reading.understood != "no":
+        return
+    why = "; ".join(reading.notes(names=names_shown()))
+    raise SentenceNotUnderstoodError(f"the sentence is not understood: {why}; {FIX}", reading)
+
+
+def refuse_unanswerable(reading: Reading) -> None:
+    """Raise SentenceNotUnderstoodError for a sentence of which nothing is left to ask."""
+    if not reading.answerable:
+        message = "the sentence contains no word that this engine knows; lsms-rt words ENGINE lists them"
+        raise SentenceNotUnderstoodError(message, reading)
+
+
+def _verdict(reasons: Sequence[Reason], dropped: Sequence[Word], is_small: Callable[[Word], bool]) -> Understood:
+    if any(reason.refuses for reason in reasons):
+        return "no"
+    return "partly" if reasons or not all(map(is_small, dropped)) else "yes"
