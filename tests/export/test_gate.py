@@ -13,7 +13,7 @@ from lsms_rt.calibration.policy import MIN_CASES, failures
 from lsms_rt.calibration.recipe import Recipe, case_digest
 from lsms_rt.errors import InputError
 from lsms_rt.export.gate import REFUSALS, _refusal, earlier_refusals, held_out_data, write_report
-from lsms_rt.export.options import BuildOptions, GateOptions
+from lsms_rt.export.options import BuildOptions, GateOptions, report_path
 
 SALT = "cd" * 32
 
@@ -54,8 +54,8 @@ def test_a_refusal_leaves_the_report_of_the_engine_that_passed(tmp_path: Path) -
         (tmp_path / "v1.2", "v1.2", "v1.2.refused.html"),
     ):
         options = BuildOptions(precision="fp16", report=report)
-        assert options.report_path(output) == tmp_path / passed
-        assert options.report_path(output, refused=True) == tmp_path / refused
+        assert report_path(options.report, output) == tmp_path / passed
+        assert report_path(options.report, output, refused=True) == tmp_path / refused
 
 
 @pytest.mark.parametrize(("lost", "advised"), [(1, True), (10, False)])

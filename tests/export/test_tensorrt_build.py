@@ -253,11 +253,14 @@ def test_options_that_cannot_be(variant: Any, options: dict[str, Any], words: st
 def test_build_engine_refuses_before_it_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "new.engine"
     for options, words in (
-        ({"backend": "openvino"}, "--backend openvino; choose from"),
-        ({"precision": "int4"}, "--precision int4; choose from fp32, fp16, int8"),
+        ({"backend": "tvm"}, "--backend tvm; choose from"),
+        ({"precision": "int4"}, "--precision int4; choose from fp32, fp16, bf16, int8"),
         ({"precision": "int8"}, "--precision int8 needs --calibration DIR: lsms-rt calibrate"),
         ({"calibration": Path("c")}, "--calibration is for --precision int8"),
-        ({"precision": "int8", "calibration": Path("c"), "rest": "int4"}, "--rest int4; choose from fp16, fp32"),
+        (
+            {"precision": "int8", "calibration": Path("c"), "rest": "int4"},
+            "--rest int4: engines of onnxruntime have fp16 or fp32",
+        ),
         ({"opt_batch": 9}, "--opt-batch 9; give 1 to --max-batch 8"),
         ({"plan": PlanOptions(targets=("sm_86",))}, r"are for --backend tensorrt and tensorrt-rtx"),
         ({"backend": "tensorrt-rtx", "plan": PlanOptions(targets=("sm_75",))}, "--target sm_75"),

@@ -64,9 +64,9 @@ class TensorRtBackend:
             check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
         gpu = check_gpu(manifest, driver(), index, variant)
         self._device = device(index, gpu.integrated)
-        self._cache: CompiledCache | None = None
+        self._compiled: CompiledCache | None = None
         if variant.own_graphs:
-            self._cache = CompiledCache(engine.digest, f"{gpu.name} {self.version}", "code compiled for this GPU")
+            self._compiled = CompiledCache(engine.digest, f"{gpu.name} {self.version}", "code compiled for this GPU")
         tensors = (
             (TEXT_PLAN, TEXT_INPUTS, FEATURES, frozenset[str]()),
             (IMAGE_PLAN, ("image", "mask", *FEATURES), ("logits",), STICKY),
@@ -75,7 +75,7 @@ class TensorRtBackend:
         self._lanes: dict[str, Lanes] = {}
         with self._device.current():
             for name, inputs, outputs, sticky in tensors:
-                what, cache = str(engine.path / name), self._cache.read(name) if self._cache else b""
+                what, cache = str(engine.path / name), self._compiled.read(name) if self._compiled else b""
                 plan = Plan(
                     variant, library, data[name], what, host_code=manifest.holds_host_code, graphs=graphs, cache=cache
                 )
@@ -139,8 +139,8 @@ class TensorRtBackend:
         with self._device.current():
             for name, plan in self._plans.items():
                 self._lanes[name].close()
-                if self._cache is not None:
-                    self._cache.write(name, plan.compiled())
+                if self._compiled is not None:
+                    self._compiled.write(name, plan.compiled())
             self._plans.clear()
 
     def _run(
