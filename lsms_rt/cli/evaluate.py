@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsms_rt.atomic import write_text
+
 from .arguments import add_dataset, add_engine, add_json, add_names, add_runtime, runtime_options, whole_number
 from .parser import Command
 
@@ -63,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="write a CSV with one line per sentence (default: none)"
     )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.json",
+        help="write a record for lsms-rt bench report (default: none)",
+    )  # fmt: skip
     add_names(parser)
     add_runtime(parser)
     add_json(parser)
@@ -72,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.bench.accuracy.answers import save_answers
     from lsms_rt.bench.accuracy.evaluate import evaluate
     from lsms_rt.bench.accuracy.lines import reference_lines
+    from lsms_rt.bench.records import ACCURACY, record_of
     from lsms_rt.datasets.refhl import read_annotations
     from lsms_rt.segmenter import Segmenter
 
@@ -80,10 +87,21 @@ def run(arguments: argparse.Namespace) -> None:
     options = runtime_options(arguments) | {"on_unknown": "warn"}
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
         accuracy, judged = evaluate(segmenter, rows)
-        digest = segmenter.digest
+        digest, manifest = segmenter.digest, segmenter.manifest
     if arguments.answers is not None:
         save_answers(arguments.answers, judged, arguments.names)
     lines = reference_lines(arguments.dataset, rows)
+    if arguments.output is not None:
+        what = f"{manifest.weights_note}: an engine of {manifest.backend} in {manifest.precision}"
+        record = record_of(
+            ACCURACY,
+            (manifest.backend,),
+            what=f"{what}; {f'split {arguments.split}' if arguments.split else 'all splits'}",
+            engine=digest,
+            accuracy=accuracy.to_dict(),
+            reference_lines=lines,
+        )
+        write_text(arguments.output, json.dumps(record, indent=2) + "\n")
     if arguments.json:
         figures = accuracy.to_dict() | {"reference_lines": lines}
         print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2, allow_nan=False))
