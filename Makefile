@@ -32,7 +32,7 @@ bench: $(DEV)/.done  ## measure the bundled engine on this machine: latency, thr
 	$(DEV)/bin/lsms-rt bench demo
 
 tables: $(DEV)/.done  ## write the generated parts of README.md and docs/: tables of results, API reference
-	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md docs/int8.md docs/training.md
+	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md docs/cpu.md docs/int8.md docs/training.md
 	$(DEV)/bin/python tests/helpers/api_reference.py
 
 aot: $(DEV)/.done  ## compile all kernels for all architectures (minutes, no GPU) and write the committed report

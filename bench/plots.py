@@ -40,7 +40,7 @@ def _peers(record: Record) -> Any:
         axes.text(max(samples), y, f"  {median:.0f} ms{times}", va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_xlabel("ms per slice (bar: median; marks: every round)")
-    axes.set_xlim(0, 1.3 * max(max(row["ms_a_slice"]["samples"]) for row in rows))
+    axes.set_xlim(0, 1.45 * max(max(row["ms_a_slice"]["samples"]) for row in rows))
     style.open_frame(axes)
     axes.set_title(
         f"{record['weights']}, {record['image_size']}x{record['image_size']}, series of {record['slices']} slices, "

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .values import is_ours
-
 PART = "summary"
 # Goals of the demo weights, and of their engine.  Those of the contenders are in their records.
 DICE, SPECIFICITY, LOGITS = 0.80, 0.95, 1e-4
@@ -91,9 +89,9 @@ def _peer_goals(record: dict[str, Any]) -> str:
 
 
 def _with_goals(record: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, float], float]]:
-    """Return other runtimes' rows that have a goal, and the ratio that it is for: in version 0.1 that to "ours"."""
+    """Return the rows that have a goal, and the ratio that it is for: in version 0.1 that to "ours"."""
     of, goal = ("times_best", "goal_best") if "best" in record else ("times_ours", "goal")
-    return [(row, row[of], row[goal]) for row in record["rows"] if goal in row and not is_ours(row)]
+    return [(row, row[of], row[goal]) for row in record["rows"] if goal in row]
 
 
 def _missed(missed: bool) -> str:
