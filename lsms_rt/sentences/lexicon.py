@@ -44,7 +44,8 @@ class Lexicon:
         if self.is_open:
             return self._tokenizer.can_spell(text)
         # A closed vocabulary holds letters and digits to spell with.
-        if len(text) == 1 and key != "a":
+        pieces = text.casefold().removesuffix("'s").replace(",", ".").replace("'", ".").split(".")
+        if any(piece.isdecimal() or (len(piece) == 1 and pieces != ["a"]) for piece in pieces):
             return False
         return not self._tokenizer.is_unknown(text)
 

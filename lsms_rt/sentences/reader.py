@@ -14,7 +14,7 @@ from .language import other_language
 from .lexicon import MAX_LOOKED_UP, Lexicon
 from .meaning import is_number, meaning
 from .reading import Reading, Reason, Understood, UnknownWord
-from .refusals import refusals
+from .refusals import refusals, signs
 from .segments import Segments
 from .sides import side_of, side_problems
 from .synonyms import Synonyms
@@ -66,6 +66,7 @@ class Reader:
         said, end = split(sentence)
         named, reasons = self._segments.replaced(said)
         # Before "on the left" becomes a lobe, whatever it is the left of.
+        reasons += signs(sentence)
         reasons += side_problems(named, self.contract, self.lexicon.is_open)
         words = self._synonyms.replaced(named)
         dropped = [word for word in words if not self.lexicon.knows(word)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from .contract import SIDES, Contract
@@ -22,6 +23,14 @@ _LOST = {
     "type": "this engine does not know the type",
     "order": "the order would be lost",
 }
+# What a measure may be bound by; of an organ or a type, a size follows only in report style: "left kidney: 3 cm cyst".
+_BOUNDS = {"above", "below", "under", "least", "most"}
+# What negates without a word: mathematics' signs, crosses, strokes through letters; then "!" or "-" before a word, "(-)",
+# "= 0", a part of "don't".
+_SIGNS = re.compile(
+    r"[\u00ac\u2260\u2209\u220c\u2205\u2216\u2284\\~\u2717\u2718\u2716\u274c\u274e\U0001f6ab\u26d4\u0335-\u0338]"
+    r"|!(?=[\w=])|\(\s*[-\u2013\u2014\u2212]\s*\)|(?:^|\s)-(?=[^\W\d])|=\s*0\b|\bcount\W+0\b|(?:^|\s)n't\b"
+)
 _LOBES = {"lobe", "lobes"}
 _IN, _ARTICLES = {"in", "within", "inside", "at"}, {"the", "a", "an"}
 # Words that say which of two lesions is meant, and are refused where they are misspelled.
@@ -68,7 +77,16 @@ def _is_taught(word: Word, lexicon: Lexicon) -> bool:
 
 def _is_measure(words: Sequence[Word], at: int, contract: Contract) -> bool:
     """Whether a word is a bound of a measure: "under 2 cm"."""
-    return at + 1 < len(words) and words[at + 1].key[0].isdecimal() and words[at].key not in contract.numbers
+    after = [word.key for word in words[at + 1 : at + 3]]
+    if words[at].key not in _BOUNDS or not after or not after[0][0].isdecimal():
+        return False
+    # "2cm", or "2" and "cm"
+    return (after[0].lstrip("0123456789.,") or "".join(after[1:])) in contract.units
+
+
+def signs(sentence: str) -> list[Reason]:
+    """Refuse signs that may negate."""
+    return [Reason("negation", "a sign in it may negate; say it in words")] if _SIGNS.search(sentence) else []
 
 
 def _is_small(word: Word, contract: Contract) -> bool:

@@ -123,7 +123,15 @@ class Segments:
     def _numeral(self, words: list[Word], at: int) -> re.Match[str] | None:
         if at >= len(words) or not set(words[at].before) <= set(" -./#"):
             return None
+        if self._is_measure(words, at):
+            return None
         return _NUMERAL.fullmatch(words[at].key) if not _SHORT.fullmatch(words[at].key) else None
+
+    def _is_measure(self, words: list[Word], at: int) -> bool:
+        """Whether a number is one of a measure: "2 cm", "2 x 3 cm"; "segment" before it is a command then."""
+        after = words[at + 1 : at + 2]
+        units = self._contract.units - {"over", "about", "than", "least", "most"}
+        return words[at].key.isdecimal() and bool(after) and after[0].before in (" ", "-") and after[0].key in units
 
     def _numbered(self, words: list[Word], start: int, at: int) -> _Found:
         numbers = [_number(words[at].key)]
@@ -138,7 +146,8 @@ class Segments:
             if word.key in ("a", "b") and "/" in word.before:
                 end = linked + 1
                 continue
-            if not (_NUMERAL.fullmatch(word.key) or _SHORT.fullmatch(word.key)):
+            is_one = _NUMERAL.fullmatch(word.key) or _SHORT.fullmatch(word.key)
+            if not is_one or self._is_measure(words, linked):
                 break
             numbers.append(_number(word.key))
             end = linked + 1

@@ -34,8 +34,13 @@ def test_the_default_is_a_valid_table() -> None:
     assert contract_of(json.dumps(default_table()).encode()) == default_contract()
 
 
-def test_an_engine_without_a_table_is_read_by_the_default(demo_engine: Path) -> None:
-    assert open_reader(open_directory(demo_engine)).contract is default_contract()
+def test_an_engine_without_a_table_is_read_by_the_default(demo_engine: Path, tmp_path: Path) -> None:
+    assert open_reader(open_directory(demo_engine)).contract == default_contract()
+    old = Path(shutil.copytree(demo_engine, tmp_path / "old.engine"))
+    (old / TABLE).unlink()
+    manifest = open_directory(old).manifest
+    write_manifest(old, replace(manifest, files={n: d for n, d in manifest.files.items() if n != TABLE}))
+    assert open_reader(open_directory(old)).contract is default_contract()
 
 
 def test_an_engine_is_read_by_its_own_table(demo_engine: Path, tmp_path: Path) -> None:
