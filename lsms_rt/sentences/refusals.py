@@ -25,7 +25,7 @@ _LOST = {
 }
 # What a measure may be bound by; of an organ or a type, a size follows only in report style: "left kidney: 3 cm cyst".
 _BOUNDS = {"above", "below", "under", "least", "most"}
-# What negates without a word: mathematics' signs, crosses, strokes through letters; then "!" or "-" before a word, "(-)",
+# What negates without a word: signs of mathematics, crosses, strokes through letters; "!" or "-" before a word, "(-)",
 # "= 0", a part of "don't".
 _SIGNS = re.compile(
     r"[\u00ac\u2260\u2209\u220c\u2205\u2216\u2284\\~\u2717\u2718\u2716\u274c\u274e\U0001f6ab\u26d4\u0335-\u0338]"
