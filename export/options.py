@@ -5,6 +5,7 @@ The command line reads them from here, so this module imports neither PyTorch no
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
 from lsms_rt.engine.tensorrt.variant import HARDWARE, RTX_TARGETS, VARIANTS, TensorRtVariant
 from lsms_rt.engine.vocabulary import PRECISIONS as PRECISIONS
 from lsms_rt.engine.vocabulary import REST_PRECISIONS as REST_PRECISIONS
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, MissingDependencyError
 
 KERNELS = ("auto", "triton", "stock")
 # In place of a backend's name: the one that runs fastest on this machine.
@@ -119,6 +120,17 @@ class GateOptions:
         if not 0 <= self.sentences <= MAX_GATE_SENTENCES:
             raise InputError(f"--gate-sentences {self.sentences}; give 0 (no gate) to {MAX_GATE_SENTENCES}")
         check_budget(self.max_dice_drop)
+
+
+def check_gate_packages(gate: GateOptions) -> None:
+    """Raise :class:`MissingDependencyError` unless the packages are installed that a gate needs, before it starts."""
+    needed = ("matplotlib",) if gate.dataset else ("scipy", "matplotlib")
+    absent = [name for name in needed if gate.sentences and importlib.util.find_spec(name) is None]
+    if absent:
+        raise MissingDependencyError(
+            f"the accuracy gate needs {' and '.join(absent)}; pip install 'lsms-rt[gate]', or --gate-sentences 0 for an "
+            "engine without a verdict, which its manifest records"
+        )
 
 
 def check_gate(precision: str, gate: GateOptions, report: Path | None) -> None:

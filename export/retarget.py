@@ -17,7 +17,7 @@ from lsms_rt.engine.registry import BACKENDS, ONNXRUNTIME, BackendSpec
 from lsms_rt.errors import InputError, chain_cut
 
 from .directory import check_output, check_source, copied, measured_with, relabeled
-from .options import GateOptions, check_gate, check_precision, report_path, skipped
+from .options import GateOptions, check_gate, check_gate_packages, check_precision, report_path, skipped
 from .references import of_engine
 from .verify import bundled_examples, compare, judge
 
@@ -81,6 +81,8 @@ def retarget_engine(
     engine, spec = open_directory(source, options.digest), BACKENDS[options.backend]
     precision, rest = _precisions(engine, spec, options)
     check_gate(precision, options.gate, options.report)
+    if precision != "fp32":
+        check_gate_packages(options.gate)
     spec.load().check_precision(rest or precision, "--rest fp32" if rest else "--precision fp32")
     exact = ("int8", "fp32") if rest else ("fp32", None)
     with work_folder(output) as work:

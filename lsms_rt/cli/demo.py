@@ -121,7 +121,8 @@ def _row(result: Segmentation, truth: np.ndarray | None) -> dict[str, Any]:
         "found": result.found,
         "pixels": int(result.mask.sum()),
         "dice": None if truth is None else dice(result.mask, truth),
-        "verdict": "no true mask is known" if truth is None else verdict(result.mask, truth),
+        # The real slice has no liver.
+        "verdict": verdict(result.mask, np.zeros_like(result.mask) if truth is None else truth),
         "milliseconds": round(result.timings["total"], 1),
     }
 

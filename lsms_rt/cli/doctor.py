@@ -6,7 +6,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import sys
 import time
@@ -105,7 +104,7 @@ def _machine(processor: Cpu, driver: Driver, board: Jetson | None) -> dict[str, 
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": str(processor),
-        "cores": os.cpu_count(),
+        "cores": cpu.cpu_count(),
     }
     if board is not None:
         facts["jetson"] = (
@@ -126,7 +125,9 @@ def _advice(processor: Cpu, advice: Advice) -> dict[str, str]:
         found["install"] = advice.install
         if advice.now:
             found |= {"until then": advice.now.command}
-    return found | {"openvino's default": f"{default_of_openvino(processor)}, where no precision is requested"}
+    return found | {
+        "openvino alone": f"would compute in {default_of_openvino(processor)}; our engines state their precision"
+    }
 
 
 def _backends(driver: Driver, board: Jetson | None) -> dict[str, dict[str, Any]]:

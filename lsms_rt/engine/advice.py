@@ -29,18 +29,22 @@ class Build:
         precision: as ``build-engine --precision`` names it.
         reason: why it is fast here, in words.
         worth_installing: whether it gains enough to install the backend for it.
+        from_engine: whether it can be made of an engine, e.g. demo, without a checkpoint and PyTorch.
     """
 
     backend: str
     precision: str
     reason: str
     worth_installing: bool = True
+    from_engine: bool = False
 
     @property
     def command(self) -> str:
-        """The command that makes it from a checkpoint, without the checkpoint and the output."""
+        """The command that makes it, of an engine where that is enough."""
+        source = "--from ENGINE" if self.from_engine else "--checkpoint DIR"
         recipe = " --calibration DIR" if self.precision == "int8" else ""
-        return f"lsms-rt build-engine --backend {self.backend} --precision {self.precision}{recipe}"
+        options = f"--backend {self.backend} --precision {self.precision}{recipe}"
+        return f"lsms-rt build-engine {source} {options} -o NAME.engine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ def advise(cpu: Cpu, driver: Driver, reports: Reports) -> Advice:
         for build in fastest_builds(cpu, driver, reports)
         if build.precision in reports[build.backend].get("precisions", (build.precision,))
     ]
-    now = next((build for build in builds if _works(reports[build.backend])), None)
+    now = next((build for build in builds if _can_make(build, reports[build.backend])), None)
     # The last one, ONNX Runtime in fp32, is always worth it.
     best = next(build for build in builds if build == now or build.worth_installing)
     return Advice(best=best, now=now, install=None if best == now else _install(reports[best.backend]))
@@ -100,21 +104,21 @@ def fastest_builds(cpu: Cpu, driver: Driver, reports: Reports) -> Iterator[Build
         yield from _on_x86(cpu)
     elif not cpu.known and "bf16" in openvino.get("precisions", ()):
         why = f"OpenVINO finds that this CPU multiplies bf16: 1.6 to 2.2 {MEASURED}"
-        yield Build(backend="openvino", precision="bf16", reason=why)
+        yield Build(backend="openvino", precision="bf16", reason=why, from_engine=True)
     yield Build(backend="onnxruntime", precision="fp32", reason=_why_not_openvino(cpu))
 
 
 def _on_x86(cpu: Cpu) -> Iterator[Build]:
     if cpu.bf16:
         why = f"this CPU multiplies bf16 ({cpu.bf16}): 1.6 to 2.2 {MEASURED}"
-        yield Build(backend="openvino", precision="bf16", reason=why)
+        yield Build(backend="openvino", precision="bf16", reason=why, from_engine=True)
     if cpu.int8:
         but = "" if cpu.bf16 else ", but not bf16"
         why = f"this CPU multiplies INT8 ({cpu.int8}){but}: 1.5 {MEASURED}"
         yield Build(backend="openvino", precision="int8", reason=why)
     if cpu.has("avx2"):
         why = f"OpenVINO in fp32: 1.0 to 1.2 {MEASURED}"
-        yield Build(backend="openvino", precision="fp32", reason=why, worth_installing=False)
+        yield Build(backend="openvino", precision="fp32", reason=why, worth_installing=False, from_engine=True)
 
 
 def _why_not_openvino(cpu: Cpu) -> str:
@@ -133,6 +137,10 @@ def _why_not_openvino(cpu: Cpu) -> str:
 def _install(report: Mapping[str, Any]) -> str:
     fix = str(report.get("fix") or report["missing"])
     return f"{fix}; or build it on another machine" if report.get("runs") else fix
+
+
+def _can_make(build: Build, report: Mapping[str, Any]) -> bool:
+    return _works(report) and (build.from_engine or not report.get("from_engines_only"))
 
 
 def _works(report: Mapping[str, Any]) -> bool:

@@ -104,8 +104,11 @@ class Manifest:
     @property
     def rebuild(self) -> str:
         """Return the command that builds the same engine again."""
-        words = ["lsms-rt", "build-engine", "--checkpoint", "DIR"]
         spec = BACKENDS.get(self.backend)
+        if spec is not None and spec is not ONNXRUNTIME and not spec.builds_plans and self.calibration is None:
+            words = ["lsms-rt", "build-engine", "--from", "ENGINE", "--backend", spec.name]
+            return shlex.join([*words, "--precision", self.precision, "-o", "NAME.engine"])
+        words = ["lsms-rt", "build-engine", "--checkpoint", "DIR"]
         if spec is not None and spec is not ONNXRUNTIME:
             words += ["--backend", spec.name]
         if spec is not None and spec.builds_plans:

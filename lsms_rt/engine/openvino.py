@@ -272,11 +272,14 @@ def diagnose(name: str, driver: Driver, board: Jetson | None) -> dict[str, Any]:
     except MachineError as error:
         return absent | {"missing": str(error)}
     half, cpu = ["bf16"] if "BF16" in capabilities(core) else [], find()
-    builds = can_build()
-    return {
+    found = {
         "version": library_version(name),
-        "builds": builds,
+        "builds": True,
         "runs": True,
         "devices": ["cpu"],
         "precisions": ["fp32", *half, *(["int8"] if cpu.int8 or not cpu.known else [])],
-    } | ({} if builds else {"missing": "the build side", "fix": f"{BUILD}, or build --from ENGINE"})
+    }
+    if can_build():
+        return found
+    missing = "the build side, so that it builds of engines only (--from)"
+    return found | {"from_engines_only": True, "missing": missing, "fix": BUILD}

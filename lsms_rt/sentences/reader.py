@@ -136,7 +136,8 @@ def refuse(reading: Reading) -> None:
 def refuse_unanswerable(reading: Reading) -> None:
     """Raise SentenceNotUnderstoodError for a sentence of which nothing is left to ask."""
     if not reading.answerable:
-        message = "the sentence contains no word that this engine knows; lsms-rt words ENGINE lists them"
+        notes = "".join(f"; {note}" for note in reading.notes(names=names_shown()))
+        message = f"the sentence contains no word that this engine knows{notes}; lsms-rt words ENGINE lists them"
         raise SentenceNotUnderstoodError(message, reading)
 
 

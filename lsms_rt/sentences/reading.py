@@ -77,7 +77,7 @@ class Reading:
         """The words that the engine does not know, once each."""
         return tuple(dict.fromkeys(word.text for word in self.unknown))
 
-    def notes(self, *, names: bool) -> tuple[str, ...]:
+    def notes(self, *, names: bool = False) -> tuple[str, ...]:
         """Return one line per reason, and one for the unknown words.
 
         Args:

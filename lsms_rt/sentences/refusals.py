@@ -37,6 +37,7 @@ _IN, _ARTICLES = {"in", "within", "inside", "at"}, {"the", "a", "an"}
 _CRITICAL = {
     **dict.fromkeys(SIDES, "side"), **dict.fromkeys(("segment", "segments"), "segment"),
     **dict.fromkeys(("not", "without", "except", "excluding"), "negation"),
+    **dict.fromkeys(("smallest", "largest", "biggest", "tiniest", "second", "third"), "order"),
 }  # fmt: skip
 
 

@@ -48,6 +48,8 @@ def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> l
         # A network with an open vocabulary may have been taught what is left of what; a picture's left is not known.
         if whole is not None and whole not in _WHOLES and (whole in _PICTURES or not is_open):
             return [Reason("side", f'"{key}" of something other than the liver is not understood')]
+        if key in SIDES and _is_beside_picture(keys, at):
+            return [Reason("side", f'"{key}" of a picture may be the patient\'s other side; say "{key} lobe"')]
         if (
             key == "right"
             and _ADVERB_OF & set(keys[at + 1 : at + 2])
@@ -57,6 +59,14 @@ def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> l
         if key in SIDES and _is_compared(words, at):
             return [Reason("side", f'"{key}" as a rank, or of something other than the liver, is not understood')]
     return []
+
+
+def _is_beside_picture(keys: Sequence[str], at: int) -> bool:
+    """Whether a side stands beside a picture: "image left", "left on the image", "left slice lesion"."""
+    small = {"on", "at", "in", "the", "of", "side", "to"}
+    after = [key for key in keys[at + 1 : at + 4] if key not in small]
+    before = [key for key in keys[max(0, at - 3) : at] if key not in small]
+    return bool(_PICTURES & {*after[:1], *before[-1:]})
 
 
 def _is_compared(words: Sequence[Word], at: int) -> bool:

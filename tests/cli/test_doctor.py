@@ -125,10 +125,10 @@ def test_doctor_advises(tmp_path: Path) -> None:
         "because": found["because"],
         "install": "pip install it",
         "until then": "lsms-rt build-engine --backend onnxruntime --precision fp32",
-        "openvino's default": "bf16, where no precision is requested",
+        "openvino alone": "would compute in bf16; our engines state their precision",
     }
     reports["openvino"] = ort
-    assert list(doctor._advice(zen5, advise(zen5, NONE, reports))) == ["fastest build", "because", "openvino's default"]
+    assert list(doctor._advice(zen5, advise(zen5, NONE, reports))) == ["fastest build", "because", "openvino alone"]
 
 
 def test_an_engine_that_does_not_run_is_an_error(

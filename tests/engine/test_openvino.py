@@ -255,8 +255,8 @@ def test_doctor_sees_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bf16" not in module.diagnose("openvino", Driver(problem="none"), None)["precisions"]
     monkeypatch.setattr(module, "can_build", lambda: False)
     found = module.diagnose("openvino", Driver(problem="none"), None)
-    assert (found["builds"], found["runs"]) == (False, True)
-    assert "or build --from ENGINE" in found["fix"]
+    assert found["from_engines_only"]
+    assert "of engines only (--from)" in found["missing"]
 
 
 def test_an_installation_that_does_not_work_is_a_problem_of_the_machine(

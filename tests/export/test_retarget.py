@@ -17,8 +17,8 @@ from lsms_rt.cli.main import main
 from lsms_rt.engine import open_backend, open_directory
 from lsms_rt.engine import openvino as module
 from lsms_rt.engine.manifest import Manifest, write_manifest
-from lsms_rt.errors import CpuFeatureError, EngineInvalidError, InputError, MachineError
-from lsms_rt.export import auto
+from lsms_rt.errors import CpuFeatureError, EngineInvalidError, InputError, MachineError, MissingDependencyError
+from lsms_rt.export import auto, options
 from lsms_rt.export.auto import Choice
 from lsms_rt.export.options import BuildOptions, GateOptions
 from lsms_rt.export.retarget import RetargetOptions, _verdict, retarget_engine
@@ -200,6 +200,17 @@ def test_the_command_line_refuses(
     assert message in capsys.readouterr().err
 
 
+def test_a_gate_says_what_it_needs_before_it_works(
+    demo_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"needs scipy and matplotlib; .*--gate-sentences 0"):
+        options.check_gate_packages(GateOptions())
+    with pytest.raises(MissingDependencyError, match="needs matplotlib;"):
+        options.check_gate_packages(GateOptions(dataset=tmp_path))
+    options.check_gate_packages(GateOptions(sentences=0))
+
+
 def test_int8_beside_the_default_of_its_backend() -> None:
     recipe = Path("recipe")
     for backend, rest in (("onnxruntime", "fp16"), ("openvino", "fp32"), ("tensorrt", "fp16")):
@@ -284,8 +295,6 @@ def test_int8_is_tried_beside_every_other_precision(
 
 
 def test_what_is_missing_is_left_out_and_said(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lsms_rt.errors import MissingDependencyError
-
     missing = MissingDependencyError("OpenVINO is not installed")
     seconds: dict[Any, Any] = {
         ("onnxruntime", "fp32", None): 0.001, ("openvino", "fp32", None): missing, ("openvino", "bf16", None): missing,

@@ -13,6 +13,8 @@ REFUSED = (
     "nope: lesion in the left lobe", "liver clear of lesions", "the resected lesion in the left lobe",
     "lesions but cysts", "avoid the cyst in the left lobe", "mask out the cyst", "anywhere but in the right lobe",
     "lesion in the lobe gauche", "lesion nie ma in the left lobe", "the iliac lesion", "the darkest lesion",
+    "lesion on image left", "image left lesion", "the cyst at image left of the liver", "left slice lesion",
+    "the smalest lesion in the liver", "the largets cyst", "the secnd largest cyst in the liver",
     "right-handed patient, lesion in the liver", "lesion of the other lobe", "describe the lesion in the left lobe",
 )  # fmt: skip
 # -> what is read
@@ -23,6 +25,8 @@ ANSWERED = {
     "lesion in segment 7 - 2 cm": "right lobe",
     "hypodense lesion, less than 2 cm, in the left lobe": "left lobe",
     "lesion under 2 cm in the right lobe": "right lobe",
+    "in this slice, the lesion in the left lobe": "left lobe",
+    "the lesion of the left lobe in this image": "left lobe",
     "the patient's lesion in the left lobe": "left lobe",
 }
 
@@ -30,6 +34,12 @@ ANSWERED = {
 @pytest.mark.parametrize("sentence", REFUSED)
 def test_what_would_be_lost_is_refused(reader: Reader, sentence: str) -> None:
     assert reader.read(sentence).understood == "no"
+
+
+def test_a_decimal_does_not_reach_the_network(reader: Reader) -> None:
+    for sentence in ("a 2.3 cm hypodense lesion", "a 2,3 cm hypodense lesion", "a hypodense lesion of 3.0 x 2.1 cm"):
+        reading = reader.read(sentence)
+        assert (reading.understood, reading.read_as.replace(" of", "")) == ("partly", "a hypodense lesion")
 
 
 @pytest.mark.parametrize("sentence", ANSWERED)
