@@ -128,8 +128,8 @@ def check_gate_packages(gate: GateOptions) -> None:
     absent = [name for name in needed if gate.sentences and importlib.util.find_spec(name) is None]
     if absent:
         raise MissingDependencyError(
-            f"the accuracy gate needs {' and '.join(absent)}; pip install 'lsms-rt[gate]', or --gate-sentences 0 for an "
-            "engine without a verdict, which its manifest records"
+            f"the accuracy gate needs {' and '.join(absent)}; pip install 'lsms-rt[gate]', or --gate-sentences 0 for "
+            "an engine without a verdict, which its manifest records"
         )
 
 
