@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .values import is_ours
+
 PART = "summary"
 # Goals of the demo weights, and of their engine.  Those of the contenders are in their records.
 DICE, SPECIFICITY, LOGITS = 0.80, 0.95, 1e-4
@@ -38,7 +40,7 @@ def summary(folder: Path) -> str:
             "demo_bench",
         ),
         (
-            f"time of other runtimes on the same weights, 512x512, {_one(found['peers_tiny_512'])} = 1",
+            f"time of others on the same weights, 512x512, {_one(found['peers_tiny_512'])} = 1",
             _peers(found["peers_tiny_512"]),
             _peer_goals(found["peers_tiny_512"]),
             "peers_tiny_512",
@@ -76,7 +78,11 @@ def _one(record: dict[str, Any]) -> str:
 
 
 def _peers(record: dict[str, Any]) -> str:
-    return ", ".join(f"{row['name']} {ratio['value']:.2f}" for row, ratio, _ in _with_goals(record))
+    return "; ".join(f"{_called(row)} {ratio['value']:.2f}" for row, ratio, _ in _with_goals(record))
+
+
+def _called(row: dict[str, Any]) -> str:
+    return f"{row['name']} (ONNX Runtime)" if is_ours(row) else str(row["name"])
 
 
 def _peer_goals(record: dict[str, Any]) -> str:
@@ -85,7 +91,7 @@ def _peer_goals(record: dict[str, Any]) -> str:
     for _, ratio, goal in _with_goals(record):
         unsure = " (not significant)" if ratio["low"] < goal <= ratio["value"] else ""
         words.append(f"{goal:g}{_missed(ratio['value'] < goal)}{unsure}")
-    return ", ".join(words)
+    return "; ".join(words)
 
 
 def _with_goals(record: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, float], float]]:

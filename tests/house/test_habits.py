@@ -80,14 +80,16 @@ def test_the_tree_names_no_machine() -> None:
 
 
 def test_two_runs_side_by_side_agree() -> None:
-    """The medians of the ratios of two committed runs differ by at most 5 %."""
+    """The medians of the ratios of two committed runs of few launches differ by at most 10 %; both reach the goals."""
     first, second = (
         read(ROOT / f"bench/results/cpu/{name}.json") for name in ("peers_tiny_512", "peers_tiny_512_again")
     )
     again = {row["name"]: row["times_ours"]["value"] for row in second["rows"]}
     for row in first["rows"]:
         if row["name"] in GOALS:
-            assert again[row["name"]] == pytest.approx(row["times_ours"]["value"], rel=0.05), row["name"]
+            assert again[row["name"]] == pytest.approx(row["times_ours"]["value"], rel=0.1), row["name"]
+    for row in (*first["rows"], *second["rows"]):
+        assert "goal_best" not in row or row["times_best"]["value"] >= row["goal_best"], row["name"]
 
 
 def test_the_last_fuzzing_run_found_nothing() -> None:

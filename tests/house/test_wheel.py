@@ -51,7 +51,9 @@ def package_of_folder(root: Path) -> set[str]:
     for folder, _, names in os.walk(root / "lsms_rt", followlinks=True):
         path = Path(folder).relative_to(root)
         shipped = path.parts[:2] == ("lsms_rt", "data")
-        found |= {(path / name).as_posix() for name in names if shipped or name.endswith((".py", "py.typed"))}
+        found |= {
+            (path / name).as_posix() for name in names if shipped or name.endswith((".py", "py.typed", "english.json"))
+        }
     return found
 
 
