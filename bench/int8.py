@@ -30,7 +30,7 @@ from lsms_rt.datasets.choose import choose
 from lsms_rt.datasets.questions import Answer, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.engine import open_directory
-from lsms_rt.engine.registry import BACKENDS
+from lsms_rt.engine.registry import OPENVINO
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.graph.qdq import macs_share
 from lsms_rt.export.options import BuildOptions, GateOptions
@@ -129,7 +129,7 @@ def _variants(calibration: Path, phantom: Path, work: Path, stack: ExitStack) ->
 
 def _openvino_precisions() -> list[str]:
     """Return what OpenVINO computes in on this CPU, "fp32" and perhaps "bf16"; nothing without it."""
-    found: list[str] = BACKENDS["openvino"].load().diagnose("openvino", query_driver(), None).get("precisions", [])
+    found: list[str] = OPENVINO.load().diagnose(OPENVINO.name, query_driver(), None).get("precisions", [])
     return [precision for precision in found if precision != "int8"]
 
 

@@ -96,7 +96,7 @@ def run(
     tuned = reference.tuned(manifest.image_size, manifest.max_tokens)
     with tuned, asked(backend) as engine:
         result = run_gate(expected, engine, data, options.max_dice_drop)
-    half = manifest.precision == "fp16" or (manifest.calibration or {}).get("rest") == "fp16"
+    half = "fp16" in (manifest.precision, manifest.rest)
     if half and manifest.backend == ONNXRUNTIME.name:
         result.unchecked.append(HALF_ON_CPU)
     earlier = earlier_refusals(refused_report)

@@ -93,8 +93,7 @@ def check_build(options: BuildOptions) -> str:
         MachineError: the library is missing, or a GPU that it needs.
     """
     if options.variant is None:
-        fix = "--rest fp32" if options.floating else "--precision fp32"
-        options.spec.load().check_precision(options.floating or options.precision, fix)
+        options.spec.load().check_machine(options.precision, options.floating)
         return "stock"
     check_builder(options.variant, options.plan)
     return chosen_kernels(options)

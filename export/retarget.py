@@ -83,10 +83,15 @@ def retarget_engine(
     check_gate(precision, options.gate, options.report)
     if precision != "fp32":
         check_gate_packages(options.gate)
-    spec.load().check_precision(rest or precision, "--rest fp32" if rest else "--precision fp32")
+    spec.load().check_machine(precision, rest)
     exact = ("int8", "fp32") if rest else ("fp32", None)
     with work_folder(output) as work:
-        made = copied(engine, work / "graphs").noted(**_fields(engine.manifest, spec, precision, rest))
+        made = copied(relabeled(engine, spec.name, precision, rest), work / "graphs").noted(
+            backend_version=spec.load().library_version(spec.name),
+            format=format_of(engine.manifest.crop, precision, rest),
+            gate={},
+            built_by=f"lsms-rt {lsms_rt.__version__}",
+        )
         reference = of_engine(relabeled(engine, ONNXRUNTIME.name, *exact))
         say(f"comparing with {reference.name}, on the bundled slices")
         parity = compare(reference, made.open(), bundled_examples())
@@ -119,7 +124,7 @@ def _precisions(engine: EngineDirectory, spec: BackendSpec, options: RetargetOpt
     check_source(engine)
     manifest, path = engine.manifest, engine.path
     int8 = manifest.precision == "int8"
-    own = str((manifest.calibration or {}).get("rest")) if int8 else manifest.precision
+    own = str(manifest.rest) if int8 else manifest.precision
     if own not in FLOATING:
         with_rest = " --rest fp32" if int8 else ""
         raise InputError(
@@ -145,16 +150,3 @@ def _verdict(source: Manifest, record: dict[str, Any]) -> dict[str, Any]:
     if not source.gate_verdict.startswith("passed"):
         return source.gate
     return record | {"of": "what changed since its INT8 graphs passed against PyTorch; together they were not asked"}
-
-
-def _fields(manifest: Manifest, spec: BackendSpec, precision: str, rest: str | None) -> dict[str, Any]:
-    """Return the fields of the manifest that change with the backend and the precision."""
-    return {
-        "backend": spec.name,
-        "backend_version": spec.load().library_version(spec.name),
-        "precision": precision,
-        "calibration": (manifest.calibration or {}) | {"rest": rest} if rest else None,
-        "format": format_of(manifest.crop, precision, rest),
-        "gate": {},
-        "built_by": f"lsms-rt {lsms_rt.__version__}",
-    }

@@ -57,7 +57,7 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
     # Before the expensive steps.
     spec = BACKENDS[options.backend]
     check_precision(spec, options.precision, None)
-    spec.load().check_precision(options.precision, "--precision fp32")
+    spec.load().check_machine(options.precision, None)
     config = preset(options.preset, image_size=options.image_size, text=SMALL_TEXT)
     axes: dict[str, Any] = {"image size": []}
     flops = []
@@ -105,11 +105,12 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
 
 
 def _in_openvino(engine: Path) -> list[dict[str, Any]]:
+    from lsms_rt.engine.openvino import HINTS
+
     from .operators_openvino import profile_openvino
 
     manifest = open_directory(engine).manifest
-    floating = (manifest.calibration or {}).get("rest", manifest.precision)
-    hint = "bf16" if floating == "bf16" else "f32"
+    hint = HINTS[manifest.rest or manifest.precision]
     return [row.to_dict() for row in profile_openvino(engine / IMAGE_GRAPH, hint)]
 
 

@@ -54,9 +54,9 @@ def profile_openvino(graph: Path, hint: str, runs: int = RUNS) -> list[ProfiledO
         hint: OpenVINO's name of the precision that floating-point layers are computed in: "f32" or "bf16".
         runs: Runs, of which each operator's median counts.
     """
-    from lsms_rt.engine.openvino import load
+    from lsms_rt.engine.openvino import open_core
 
-    core = load().Core()
+    core = open_core()
     model = core.read_model(graph)
     model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
     settings = {"INFERENCE_PRECISION_HINT": hint, "PERF_COUNT": True, "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}

@@ -16,6 +16,7 @@ import numpy as np
 from lsms_rt import __version__
 from lsms_rt.data import demo_engine
 from lsms_rt.engine.advice import Advice, advise, default_of_openvino
+from lsms_rt.engine.graph_backend import BUILD as BUILD_SIDE
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.errors import MachineError
 from lsms_rt.machine import cpu, jetson
@@ -141,8 +142,7 @@ def _pytorch(driver: Driver) -> dict[str, Any]:
     """Describe PyTorch without importing it, which takes seconds."""
     version = _version("torch")
     if version == "absent":
-        fix = "pip install 'lsms-rt[build]'"
-        return {"version": None, "builds": False, "runs": False, "missing": "PyTorch", "fix": fix}
+        return {"version": None, "builds": False, "runs": False, "missing": "PyTorch", "fix": BUILD_SIDE}
     has_triton = importlib.util.find_spec("triton") is not None
     kernels = "triton" if has_triton and driver.problem is None else "stock"
     found = {"version": version, "builds": True, "runs": True, "kernels": kernels}

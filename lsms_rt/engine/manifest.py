@@ -102,6 +102,11 @@ class Manifest:
     manifest_digest: str = ""
 
     @property
+    def rest(self) -> str | None:
+        """The precision of an INT8 engine's other layers; None for other engines."""
+        return (self.calibration or {}).get("rest") if self.precision == "int8" else None
+
+    @property
     def rebuild(self) -> str:
         """Return the command that builds the same engine again."""
         spec = BACKENDS.get(self.backend)

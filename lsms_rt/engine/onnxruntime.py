@@ -135,7 +135,7 @@ def library_version(name: str) -> str:
     return str(onnxruntime.__version__)
 
 
-def check_precision(precision: str, fix: str) -> None:
+def check_machine(precision: str, rest: str | None) -> None:
     """Every one runs everywhere."""
 
 

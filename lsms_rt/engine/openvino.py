@@ -22,12 +22,13 @@ from lsms_rt.machine.jetson import Jetson
 from .compiled_cache import CompiledCache
 from .graph_backend import BUILD, IMAGE_GRAPH, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, can_build, check_inputs
 from .manifest import EngineDirectory, Manifest
+from .registry import OPENVINO
 from .slice_pool import SlicePool
 
-INSTALL = "pip install 'lsms-rt[openvino]'"
+INSTALL = OPENVINO.install
 # An engine's precision, for INT8 that of its other layers -> OpenVINO's name of it.
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-LIBRARY, TELEMETRY = "openvino", "openvino_telemetry"
+LIBRARY, TELEMETRY = OPENVINO.name, "openvino_telemetry"
 _LOADING = threading.Lock()
 log = logging.getLogger("lsms_rt")
 
@@ -53,10 +54,7 @@ class OpenVinoBackend(GraphBackend):
         self.version = library_version(LIBRARY)
         manifest = engine.manifest
         hint, core = _hint(manifest), open_core()
-        fix = "--rest fp32" if manifest.precision == "int8" else "--precision fp32"
-        device = check_cpu(core, hint, str(engine.path), fix)
-        if manifest.precision == "int8":
-            check_int8(str(engine.path))
+        device = _checked_cpu(core, manifest.precision, manifest.rest, str(engine.path))
         # By the graph: engines in other precisions, and the drafts of a build, have the same one.
         digest = manifest.files.get(IMAGE_GRAPH, "")
         cache = CompiledCache(digest, f"{device} {self.version} {hint}", "the graph compiled for this CPU")
@@ -150,41 +148,35 @@ def capabilities(core: Any) -> tuple[str, ...]:
     return tuple(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def check_cpu(core: Any, hint: str, what: str, fix: str) -> str:
+def _checked_cpu(core: Any, precision: str, rest: str | None, what: str) -> str:
     """Return the processor's name and what it has.
 
     Raises:
-        CpuFeatureError: it cannot compute in bfloat16, and that is the ``hint``; OpenVINO would silently take float32.
+        CpuFeatureError: it cannot compute in bfloat16, for which OpenVINO would silently take float32; or it is known
+            to multiply INT8 in sums of 16 bits, which saturate: an engine would answer otherwise than the one that an
+            accuracy gate asked.
     """
-    found = capabilities(core)
-    if hint == HINTS["bf16"] and "BF16" not in found:
+    found, cpu = capabilities(core), find()
+    if "bf16" in (precision, rest) and "BF16" not in found:
         raise CpuFeatureError(
             f"{what} computes in bfloat16, which this processor has no instructions for (OpenVINO finds "
-            f"{', '.join(found)}; on x86, avx512_bf16 or amx_bf16 is needed); build the engine with {fix}"
+            f"{', '.join(found)}; on x86, avx512_bf16 or amx_bf16 is needed); build the engine with "
+            f"{'--rest' if rest else '--precision'} fp32"
         )
-    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} {' '.join(found)}"
-
-
-def check_int8(what: str) -> None:
-    """Raise :class:`CpuFeatureError` if this processor is known to multiply INT8 in sums that saturate.
-
-    OpenVINO computes INT8 without VNNI, too, but with sums of two products in 16 bits: an engine would answer otherwise
-    than the one that an accuracy gate asked.
-    """
-    cpu = find()
-    if cpu.known and not cpu.int8:
+    if precision == "int8" and cpu.known and not cpu.int8:
         raise CpuFeatureError(
             f"{what} computes in INT8, whose sums would overflow on this processor ({cpu}; avx_vnni, avx512_vnni, "
             "amx_int8 or i8mm is needed); build the engine with --precision fp32"
         )
+    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} {' '.join(found)}"
 
 
 def _hint(manifest: Manifest) -> str:
     """Return OpenVINO's name of the precision of an engine's layers, of those of an INT8 engine that are not INT8."""
-    precision = (manifest.calibration or {}).get("rest") if manifest.precision == "int8" else manifest.precision
-    hint = HINTS.get(str(precision))
+    int8 = manifest.precision == "int8"
+    hint = HINTS.get(str(manifest.rest if int8 else manifest.precision))
     if hint is None:
-        what = f"its layers that are not INT8 in {precision}" if manifest.precision == "int8" else manifest.precision
+        what = f"its layers that are not INT8 in {manifest.rest}" if int8 else manifest.precision
         raise EngineInvalidError(
             f"an engine of openvino has {what}, not {' or '.join(HINTS)}; rebuild it: {manifest.rebuild}"
         )
@@ -255,8 +247,8 @@ def library_version(name: str) -> str:
     return str(getattr(load(), "__version__", "0")).split("-")[0]
 
 
-def check_precision(precision: str, fix: str) -> None:
-    check_cpu(open_core(), HINTS.get(precision, ""), "such an engine", fix)
+def check_machine(precision: str, rest: str | None) -> None:
+    _checked_cpu(open_core(), precision, rest, "such an engine")
 
 
 def gpu_index(kind: str | None, index: int) -> int | None:

@@ -35,8 +35,8 @@ class BackendModule(Protocol):
     def library_version(self, name: str) -> str:
         """Return the version of the installed library.  Raises ``MachineError`` if it cannot be used."""
 
-    def check_precision(self, precision: str, fix: str) -> None:
-        """Raise ``MachineError`` if this machine cannot run engines in ``precision``; the message gives ``fix``."""
+    def check_machine(self, precision: str, rest: str | None) -> None:
+        """Raise ``MachineError`` if this machine cannot run engines in ``precision``, INT8 with ``rest`` beside it."""
 
     def gpu_index(self, kind: str | None, index: int) -> int | None:
         """Return the number of the GPU that an engine would run on; None for a CPU."""
@@ -114,7 +114,7 @@ ONNXRUNTIME = BackendSpec(
     int8_note="ONNX Runtime on a CPU did not run INT8 faster than fp32 in our measurements (docs/int8.md):\n"
     "use this engine to judge accuracy, and as the input of --from",
 )
-_OPENVINO = BackendSpec(
+OPENVINO = BackendSpec(
     name="openvino",
     title="OpenVINO",
     module="lsms_rt.engine.openvino",
@@ -125,7 +125,7 @@ _OPENVINO = BackendSpec(
     rests=("fp32", "bf16"),
     serial=True,
 )
-BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, _OPENVINO, *map(_tensorrt, VARIANTS.values()))}
+BACKENDS = {spec.name: spec for spec in (ONNXRUNTIME, OPENVINO, *map(_tensorrt, VARIANTS.values()))}
 
 
 def find_backend(name: str, subject: str) -> BackendSpec:

@@ -65,8 +65,8 @@ class Reader:
         sentence = clean_sentence(text)
         said, end = split(sentence)
         named, reasons = self._segments.replaced(said)
-        # Before "on the left" becomes a lobe, whatever it is the left of.
         reasons += signs(sentence)
+        # Before "on the left" becomes a lobe, whatever it is the left of.
         reasons += side_problems(named, self.contract, self.lexicon.is_open)
         words = self._synonyms.replaced(named)
         dropped = [word for word in words if not self.lexicon.knows(word)]

@@ -133,8 +133,8 @@ def test_a_cpu_without_bf16_is_told_what_to_build(
     with pytest.raises(CpuFeatureError, match=rf"no instructions for \(OpenVINO finds FP32, INT8; .*{fix}"):
         open_backend(open_directory(path))
     with pytest.raises(CpuFeatureError, match="with --rest fp32"):
-        module.check_precision("bf16", "--rest fp32")
-    module.check_precision("fp32", "")
+        module.check_machine("int8", "bf16")
+    module.check_machine("fp32", None)
 
 
 def test_a_cpu_without_vnni_does_not_run_int8(

@@ -83,7 +83,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(demo_engine: Path) ->
 def test_every_row_has_a_module_with_all_functions() -> None:
     for spec in BACKENDS.values():
         module = spec.load()
-        for function in ("open_engine", "library_version", "check_precision", "gpu_index", "diagnose"):
+        for function in ("open_engine", "library_version", "check_machine", "gpu_index", "diagnose"):
             assert callable(getattr(module, function)), f"{spec.module}.{function}"
     assert [spec.name for spec in BACKENDS.values() if spec.builds_plans] == list(VARIANTS)
 

@@ -30,7 +30,7 @@ def library_version(name: str) -> str:
     return FakeBackend.version
 
 
-def check_precision(precision: str, fix: str) -> None:
+def check_machine(precision: str, rest: str | None) -> None:
     pass
 
 

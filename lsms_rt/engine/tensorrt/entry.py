@@ -26,7 +26,7 @@ def library_version(name: str) -> str:
     return str(load(VARIANTS[name]).__version__)
 
 
-def check_precision(precision: str, fix: str) -> None:
+def check_machine(precision: str, rest: str | None) -> None:
     """What a GPU cannot do, its builder says."""
 
 
