@@ -44,6 +44,9 @@ def draw_curves(log: Path, path: Path) -> None:
         right.plot(seen, values, "o-", label=label)
     right.set(title="validation, averaged weights, whole slices", xlabel="examples seen", ylim=(0, 1))
     right.legend(loc="best", fontsize=8)
+    for axes in (left, right):
+        # Numbers of six digits would overlap.
+        axes.locator_params(axis="x", nbins=5)
     save(figure, path)
 
 
