@@ -65,9 +65,7 @@ class SurfaceFigures:
     intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
 
 
-def surface_of(
-    mask: NDArray[np.bool_], truth: NDArray[np.bool_], ct: CtSlice, tolerance_mm: float
-) -> Surface | None:
+def surface_of(mask: NDArray[np.bool_], truth: NDArray[np.bool_], ct: CtSlice, tolerance_mm: float) -> Surface | None:
     """Compare two outlines.
 
     Args:
