@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.calibration.bounds import interval_by_case
-from lsms_rt.calibration.statistics import FOUND_DICE
+from lsms_rt.datasets.matching import FOUND_DICE
 from lsms_rt.datasets.questions import Predicts, Question, errors_of, questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import SentenceNotUnderstoodError, chain_cut

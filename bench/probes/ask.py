@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsms_rt.bench.accuracy.described import read_lesions
-from lsms_rt.calibration.statistics import FOUND_DICE
+from lsms_rt.datasets.matching import FOUND_DICE
 from lsms_rt.datasets.phantom.queries import Query, query_of
 from lsms_rt.datasets.questions import Predicts, Question, errors_of, questions
 from lsms_rt.datasets.refhl import Annotation

@@ -106,7 +106,7 @@ def _record(kind: str, segmenter: Segmenter, arguments: argparse.Namespace, **fi
     split = f"split {arguments.split}" if arguments.split else "all splits"
     limit = f", its first {arguments.limit} sentences" if arguments.limit else ""
     what = f"{manifest.weights_note}: an engine of {manifest.backend} in {manifest.precision}; {split}{limit}"
-    return record_of(kind, (manifest.backend,), what=what, engine=segmenter.digest, **figures)
+    return record_of(kind, (manifest.backend, "surface-distance"), what=what, engine=segmenter.digest, **figures)
 
 
 def _millimeters(text: str) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# What a sentence means is found, in whole or in part, if the Dice of its mask is at least this.
+FOUND_DICE = 0.1
 # Two lesions match if the Dice of one with the other is at least this.
 MATCH_DICE = 0.2
 

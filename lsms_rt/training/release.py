@@ -71,7 +71,7 @@ def measure(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[
     save_answers(RESULTS / "demo_answers.csv", judged)
     record = record_of(
         ACCURACY,
-        ("torch", "onnxruntime"),
+        ("torch", "onnxruntime", "surface-distance"),
         what="demo weights on RefHL-Phantom, seed 0, test split (held-out cases), through the bundled engine",
         accuracy=accuracy.to_dict(),
         reference_lines=reference_lines(phantom, rows),
