@@ -39,7 +39,7 @@ ROWS = (
     ((1,), "low+left", "The hypodense lesion in the left lobe"),
     ((1,), "low+left", "the dark left-lobe focus"),
     ((2,), "cyst+right", "find the simple cyst in the right hepatic lobe"),
-    ((3,), "high", "a bright nodule"),
+    ((3,), "high+right", "a bright nodule of the right lobe"),
     ((1,), "1-largest", "the biggest mass"),
     ((2,), "2-largest", "the second largest lesion of the liver"),
     ((1,), "anterior-to(cyst+right)", "the lesion in front of the cyst in the right lobe"),
@@ -148,7 +148,7 @@ def test_a_perfect_model_is_reported_perfect(folder: Path) -> None:
     assert all(rows[attribute, NOTHING]["probes"] for attribute in ("density", "type"))
     assert all(rows[attribute, ANOTHER]["probes"] for attribute in ("side", "density", "type", "order"))
     # The two wordings of one meaning are one, the false sentence is none.
-    assert (probed.meanings, probed.named["side"], probed.named["relation"]) == (12, 4, 2)
+    assert (probed.meanings, probed.named["side"], probed.named["relation"]) == (12, 6, 2)
 
 
 @pytest.mark.parametrize("attribute", ["side", "density", "type"])
