@@ -14,6 +14,10 @@ from .words import ATTRIBUTES
 
 # What the changed sentence is true of -> what a model does that obeys every word.
 WANTED = {ANOTHER: MOVED, NOTHING: EMPTY}
+# Of fewer cases, a bootstrap knows too little of what other cases are like.
+LEAST_CASES = 10
+# One-sided, as all that was seen lies at one end.
+CONFIDENCE = 0.975
 
 
 def probe_figures(asked: list[Annotation], probed: Probed) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def probe_rows(probed: Probed) -> list[dict[str, Any]]:
     first mask is empty; ``probes`` and ``cases``, what the figures are of; ``dice_before``, ``dice_new`` and
     ``dice_between``, means as in :class:`~lsms_rt.bench.probes.ask.Outcome`; the shares ``moved``, ``empty``, ``same``
     and ``other``, which add up to 1; and 95 % intervals by resampling cases of ``dice_new``, of ``same`` and of
-    ``wanted``, the share that a model reaches that obeys every word.
+    ``wanted``, the share that a model reaches that obeys every word; None of fewer than ten cases.
     """
     return [
         _row(probed, attribute, true_of)
@@ -72,14 +76,26 @@ def _row(probed: Probed, attribute: str, true_of: str) -> dict[str, Any]:
         "dice_new": _mean([value for _, value in new]),
         "dice_between": _mean([one.dice_between for one in found]),
         **{verdict: _mean([one.verdict == verdict for one in found]) for verdict in (MOVED, EMPTY, SAME, OTHER)},
-        "dice_new_interval": interval_by_case(new),
-        "same_interval": interval_by_case(_is(found, SAME)),
-        "wanted_interval": interval_by_case(_is(found, wanted)),
+        "dice_new_interval": _interval(new),
+        "same_interval": _interval(_is(found, SAME)),
+        "wanted_interval": _interval(_is(found, wanted)),
     }
 
 
 def _is(outcomes: list[Outcome], verdict: str) -> list[tuple[str, float]]:
     return [(one.case_id, float(one.verdict == verdict)) for one in outcomes]
+
+
+def _interval(values: list[tuple[str, float]]) -> tuple[float, float] | None:
+    cases = len({case for case, _ in values})
+    if cases < LEAST_CASES:
+        return None
+    numbers = {value for _, value in values}
+    if numbers <= {0.0} or numbers <= {1.0}:
+        # Resampling equal values shows nothing: the exact interval (Clopper-Pearson), as if each case were one probe.
+        edge = 1 - (1 - CONFIDENCE) ** (1 / cases)
+        return (0.0, edge) if numbers == {0.0} else (1 - edge, 1.0)
+    return interval_by_case(values)
 
 
 def _mean(values: list[float] | list[bool]) -> float | None:

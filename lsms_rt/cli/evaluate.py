@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lsms_rt.errors import InputError
 
 from .arguments import add_dataset, add_engine, add_json, add_names, add_runtime, runtime_options, whole_number
-from .evaluate_texts import accuracy_text, probes_text
+from .evaluate_texts import accuracy_text
 from .parser import Command
+from .probe_texts import probes_text
 
 if TYPE_CHECKING:
     from lsms_rt.datasets.refhl import Annotation

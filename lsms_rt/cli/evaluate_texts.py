@@ -1,4 +1,4 @@
-"""Figures of accuracy and of probes as text for the terminal."""
+"""Figures of accuracy as text for the terminal."""
 
 from __future__ import annotations
 
@@ -76,28 +76,6 @@ BEYOND_DICE = {
 }
 
 
-PROBED = (
-    ("cases", "cases"),
-    ("slices", "slices"),
-    ("sentences", "sentences"),
-    ("meanings", "true meanings, each probed in its first wording"),
-    ("without_meaning", "sentences without a recorded meaning, not probed"),
-    ("unanswered", "sentences and probes left out: the engine knows no word of them"),
-)
-# column -> the figure in it
-PROBE_FIGURES = {
-    "Dice before": "dice_before", "Dice now": "dice_new", "Dice between": "dice_between",
-    "moved": "moved", "empty": "empty", "same": "same", "other": "other",
-}  # fmt: skip
-PROBES_MEAN = (
-    "named: sentences that name the attribute; not found: no other value is known to be true of that;",
-    "no mask: the sentence gets an empty mask already; probes: the sentences that the figures are of",
-    "Dice before: with what the sentence means; now: with what the changed one means; between: of both masks",
-    "moved: the mask follows to the other lesion (right for another lesion); empty: right for nothing;",
-    "same: Dice of both masks of at least 0.9, the attribute is ignored; other: none of these",
-)
-
-
 def accuracy_text(accuracy: Accuracy, lines: dict[str, dict[str, float | None]]) -> str:
     """Return all figures and tables, and the reference lines of the data set."""
     return "\n".join([*_figures(accuracy), *_lines(lines), *_tables(accuracy)])
@@ -155,24 +133,3 @@ def _number(value: Any) -> str:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"  (95 %: {interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def probes_text(figures: dict[str, Any]) -> str:
-    """Return the rows of :func:`~lsms_rt.bench.probes.figures.probe_figures`, and what their columns mean."""
-    text = [f"  {what:72} {figures[name]}" for name, what in PROBED]
-    text.append("one attribute replaced, all other words kept")
-    heads = ("attribute", "now true of", "named", "not found", "no mask", "probes", "cases", *PROBE_FIGURES)
-    widths = [max(14 if n < 2 else 8, len(head) + 2) for n, head in enumerate(heads)]
-    lines = [heads]
-    for row in figures["rows"]:
-        counts = (row[name] for name in ("named", "not_found", "without_mask", "probes", "cases"))
-        shares = (_number(row[name]) for name in PROBE_FIGURES.values())
-        lines.append((row["attribute"], row["true_of"], *map(str, counts), *shares))
-    text += [
-        "  "
-        + "".join(
-            f"{cell:<{w}}" if n < 2 else f"{cell:>{w}}" for n, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join([*text, *PROBES_MEAN])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,8 @@ from PIL import Image
 from small_dataset import write_dataset
 
 from lsms_rt.bench.plots import draw
-from lsms_rt.bench.probes.ask import ANOTHER, NOTHING, Probed, probe_words
-from lsms_rt.bench.probes.figures import probe_figures
+from lsms_rt.bench.probes.ask import ANOTHER, NOTHING, Outcome, Probed, probe_words
+from lsms_rt.bench.probes.figures import probe_figures, probe_rows
 from lsms_rt.bench.probes.words import ATTRIBUTES, named, others, reworded
 from lsms_rt.bench.records import KINDS, PROBES, record_of, rows_of
 from lsms_rt.bench.tables import markdown
@@ -143,7 +144,8 @@ def test_a_perfect_model_is_reported_perfect(folder: Path) -> None:
             row = rows[attribute, true_of]
             if row["probes"]:
                 assert (row[wanted], row["same"], row["dice_before"]) == (1, 0, 1), (attribute, true_of, model.asked)
-                assert row["wanted_interval"] == (1, 1)
+                # Of two cases.
+                assert row["wanted_interval"] is None
                 assert row["dice_new"] == (1 if true_of == ANOTHER else None)
     assert all(rows[attribute, NOTHING]["probes"] for attribute in ("density", "type"))
     assert all(rows[attribute, ANOTHER]["probes"] for attribute in ("side", "density", "type", "order"))
@@ -252,6 +254,25 @@ def test_every_sentence_of_the_grammar_can_be_reworded() -> None:
             query_of(key)
 
 
+def test_intervals_say_how_few_the_cases_are() -> None:
+    def outcome(case: int, verdict: str) -> Outcome:
+        return Outcome(
+            case_id=str(case), attribute="side", true_of=NOTHING, dice_before=1.0, dice_new=None, dice_between=0.0,
+            verdict=verdict,
+        )  # fmt: skip
+
+    def row(outcomes: list[Outcome]) -> dict[str, Any]:
+        return next(r for r in probe_rows(Probed(outcomes=outcomes, named=Counter(side=99))) if r["true_of"] == NOTHING)
+
+    assert row([outcome(case, "empty") for case in range(9)])["wanted_interval"] is None
+    found = row([outcome(case % 10, "empty") for case in range(50)])
+    # Ten cases that are all right leave room for a share of 0.69 (Clopper-Pearson), however many probes they are.
+    assert found["wanted_interval"] == pytest.approx((0.025**0.1, 1))
+    assert found["same_interval"] == pytest.approx((0, 1 - 0.025**0.1))
+    low, high = row([outcome(case, "empty" if case < 15 else "same") for case in range(20)])["wanted_interval"]
+    assert 0.5 < low < 0.75 < high < 0.95
+
+
 def test_a_record_of_probes_has_a_table_and_a_picture(folder: Path, tmp_path: Path) -> None:
     rows = read_annotations(folder)
     found = probe_figures(rows, probe_words(Reader("side"), folder, rows))
@@ -259,7 +280,7 @@ def test_a_record_of_probes_has_a_table_and_a_picture(folder: Path, tmp_path: Pa
     text = markdown(record)
     assert text.startswith("a fake.\n\n12 true sentences with different meanings on 2 slices of 2 cases.")
     assert len([line for line in text.splitlines() if line.startswith("| side |")]) == 2
-    assert "1.00 (1.00 to 1.00)" in text
+    assert "| 1.00 |" in text
     (picture,) = draw(record, tmp_path / "probes")
     assert picture.stat().st_size > 10_000
     assert any(name.startswith("side, ") for name, _ in values_of(record))
