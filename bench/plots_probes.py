@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from . import style
-from .probes.figures import WANTED
+from .probes.figures import LEAST_CASES, WANTED
 from .records import Record, rows_of
 
 VERDICTS = ("moved", "empty", "other", "same")
 GRAYS = {"moved": "0.55", "empty": "0.55", "other": "0.82", "same": style.BAD}
-# Fewer probes than this are drawn pale: their shares say little.
-FEW = 10
 
 
 def draw_probes(record: Record) -> Any:
@@ -36,13 +34,15 @@ def draw_probes(record: Record) -> Any:
 
 
 def _bar(axes: Any, y: int, row: dict[str, Any], wanted: str) -> None:
+    """Draw a bar; of few cases a pale one, as its shares say little."""
     probes, start = row["probes"], 0.0
     if not probes:
         axes.text(0.01, y, "no probes", va="center", fontsize=8, color=style.GRAY)
         return
+    alpha = 0.9 if row["cases"] >= LEAST_CASES else 0.35
     for verdict in (wanted, *(name for name in VERDICTS if name != wanted)):
         color = style.GOOD if verdict == wanted else GRAYS[verdict]
-        axes.barh(y, row[verdict], left=start, color=color, height=0.62, alpha=0.9 if probes >= FEW else 0.35)
+        axes.barh(y, row[verdict], left=start, color=color, height=0.62, alpha=alpha)
         start += row[verdict]
     if row["wanted_interval"]:
         low, high = row["wanted_interval"]
@@ -60,6 +60,6 @@ def _legend(figure: Any) -> None:
         Patch(color=GRAYS["empty"], label="becomes empty (left)"),
         Patch(color=GRAYS["other"], label="changes otherwise"),
         Patch(color=GRAYS["same"], label="stays the same: the word is ignored"),
-        Line2D([], [], color=style.DOT, marker="|", label="95 % of the wanted share, by case"),
+        Line2D([], [], color=style.DOT, marker="|", label="95 % of the wanted share; pale: too few cases"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
