@@ -25,7 +25,7 @@ from lsms_rt.export.build import build_engine
 from lsms_rt.export.options import BuildOptions, check_precision
 from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.model import LSMS, TextConfig, preset
-from lsms_rt.model.config import LsmsConfig
+from lsms_rt.model.config import OWN_TOKENS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
 
 from .ceilings import measure_ceilings
@@ -36,7 +36,7 @@ Point = tuple[Callable[[], object], int]
 """What is measured, and the items that one call computes"""
 SEED = 0
 # For axes that do not involve the text encoder.
-SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
+SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512, max_tokens=OWN_TOKENS)
 
 
 def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
             operators[f"operators_{options.backend}"] = PROFILES[options.backend](engine)
     status("ceilings")
     ceilings = measure_ceilings().to_dict()
-    axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, status)
+    axes |= _sentences(options, config, status)
     return {
         "backend": options.backend,
         "precision": options.precision,
@@ -97,6 +97,7 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
             "slices": "a new sentence, then a series of that many; ms per slice",
             "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the longest; ms",
             "sentence, tokens of the engine": "encoding a sentence, in an engine built for that many tokens; ms",
+            "slice, tokens of the engine": "one slice, its sentence encoded, in an engine built for that many tokens; ms",
             "CPU": "ms of all threads on all cores together, waiting threads that spin included",
             "operators": "ONNX Runtime's profile of one slice in fp32 on one thread; that of OpenVINO by precision",
             "ceilings": "one thread: a product of 1024x1024 matrices in ONNX Runtime, a copy of 256 MiB in NumPy",
@@ -118,16 +119,21 @@ def _in_openvino(engine: Path) -> list[dict[str, Any]]:
 PROFILES = {"openvino": _in_openvino}
 
 
-def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> tuple[list[Any], list[Any]]:
+def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> dict[str, list[Any]]:
     """Measure sentences padded to one length, and engines that pad less: an engine computes all its tokens."""
-    padded, by_engine = [], []
+    padded, by_engine, slices = [], [], []
     for tokens in options.tokens:
         status(f"sentence, an engine for {tokens} tokens")
         with _engine(replace(config, text=replace(options.text, max_tokens=tokens)), options) as (backend, _, _):
             if tokens == max(options.tokens):
                 padded = _points({n: _encode(backend, tokens, n) for n in options.tokens}, options.rounds)
             by_engine += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
-    return padded, by_engine
+            slices += _points({tokens: _segment(backend, options.image_size, 1, tokens)}, options.rounds)
+    return {
+        "sentence, tokens of it": padded,
+        "sentence, tokens of the engine": by_engine,
+        "slice, tokens of the engine": slices,
+    }
 
 
 @contextmanager
@@ -152,8 +158,8 @@ def _engine(config: LsmsConfig, options: ScalingOptions) -> Iterator[tuple[Backe
             backend.close()
 
 
-def _segment(backend: Backend, size: int, batch: int) -> Point:
-    images, text = _images(size, batch), backend.encode_text(*_tokens(SMALL_TEXT.max_tokens, 12))
+def _segment(backend: Backend, size: int, batch: int, tokens: int = SMALL_TEXT.max_tokens) -> Point:
+    images, text = _images(size, batch), backend.encode_text(*_tokens(tokens, min(tokens, 12)))
     return lambda: backend.segment(images, text), batch
 
 

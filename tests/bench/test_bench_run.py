@@ -163,6 +163,7 @@ def test_scaling_measures_every_point_and_draws_it(
         "slices": [1, 3],
         "sentence, tokens of it": [32],
         "sentence, tokens of the engine": [32],
+        "slice, tokens of the engine": [32],
     }
     assert all(point["count"] == 2 and point["p50"] > 0 for points in found["axes"].values() for point in points)
     assert all(point["cpu"]["count"] == 2 for points in found["axes"].values() for point in points)

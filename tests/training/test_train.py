@@ -155,6 +155,17 @@ def test_a_new_network_knows_the_words_of_the_data_set(data: Path) -> None:
     assert tokenizer("der dunkle Fleck").unknown_words == ("Fleck",)
 
 
+@pytest.mark.parametrize(
+    ("words", "held_out", "tokens"), [(3, 3, 32), (30, 30, 32), (31, 3, 64), (3, 31, 64), (62, 3, 64), (70, 3, 64)]
+)
+def test_a_new_network_reads_the_longest_sentence(data: Path, words: int, held_out: int, tokens: int) -> None:
+    """Of both splits; with the marks at its ends a sentence has two tokens more than words."""
+    options = TrainOptions(dataset=data, output=data, init="none", image_size=64)
+    model = begin(options, ["dark " * words], print, held_out=["dark " * held_out]).model
+    assert model.config.text.max_tokens == tokens
+    assert len(model.text_encoder.bert.embeddings.position_embeddings.weight) == tokens
+
+
 def test_words_are_those_between_spaces() -> None:
     assert words_of('the "left" lobe, the (left) one -') == ["the", "left", "lobe", "one"]
 
