@@ -64,14 +64,15 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
     # One engine at a time, because the threads of another one would disturb it.
     for size in options.sizes:
         status(f"image size {size}")
-        with _engine(replace(config, image_size=size), options) as (backend, fp32, _):
-            axes["image size"] += _points({size: _segment(backend, size, 1)}, options.rounds)
+        sized = replace(config, image_size=size)
+        with _engine(sized, options) as (backend, fp32, _):
+            axes["image size"] += _points({size: _segment(backend, sized, 1)}, options.rounds)
             flops.append({"x": size, "flops": sum(row.flops for row in profile(fp32 / IMAGE_GRAPH, runs=1))})
     with _engine(config, options) as (backend, fp32, engine):
         status("batch")
-        axes["batch"] = _points({n: _segment(backend, options.image_size, n) for n in options.batches}, options.rounds)
+        axes["batch"] = _points({n: _segment(backend, config, n) for n in options.batches}, options.rounds)
         status("slices")
-        axes["slices"] = _points({n: _series(backend, options.image_size, n) for n in options.slices}, options.rounds)
+        axes["slices"] = _points({n: _series(backend, config, n) for n in options.slices}, options.rounds)
         status("operators")
         operators = {"operators": [row.to_dict() for row in profile(fp32 / IMAGE_GRAPH)]}
         if options.backend in PROFILES:
@@ -97,7 +98,7 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
             "slices": "a new sentence, then a series of that many; ms per slice",
             "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the longest; ms",
             "sentence, tokens of the engine": "encoding a sentence, in an engine built for that many tokens; ms",
-            "slice, tokens of the engine": "one slice, its sentence encoded, in an engine built for that many tokens; ms",
+            "slice, tokens of the engine": "one slice, its sentence encoded, in an engine for that many tokens; ms",
             "CPU": "ms of all threads on all cores together, waiting threads that spin included",
             "operators": "ONNX Runtime's profile of one slice in fp32 on one thread; that of OpenVINO by precision",
             "ceilings": "one thread: a product of 1024x1024 matrices in ONNX Runtime, a copy of 256 MiB in NumPy",
@@ -124,11 +125,12 @@ def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> d
     padded, by_engine, slices = [], [], []
     for tokens in options.tokens:
         status(f"sentence, an engine for {tokens} tokens")
-        with _engine(replace(config, text=replace(options.text, max_tokens=tokens)), options) as (backend, _, _):
+        reading = replace(config, text=replace(options.text, max_tokens=tokens))
+        with _engine(reading, options) as (backend, _, _):
             if tokens == max(options.tokens):
                 padded = _points({n: _encode(backend, tokens, n) for n in options.tokens}, options.rounds)
             by_engine += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
-            slices += _points({tokens: _segment(backend, options.image_size, 1, tokens)}, options.rounds)
+            slices += _points({tokens: _segment(backend, reading, 1)}, options.rounds)
     return {
         "sentence, tokens of it": padded,
         "sentence, tokens of the engine": by_engine,
@@ -158,13 +160,13 @@ def _engine(config: LsmsConfig, options: ScalingOptions) -> Iterator[tuple[Backe
             backend.close()
 
 
-def _segment(backend: Backend, size: int, batch: int, tokens: int = SMALL_TEXT.max_tokens) -> Point:
-    images, text = _images(size, batch), backend.encode_text(*_tokens(tokens, min(tokens, 12)))
+def _segment(backend: Backend, config: LsmsConfig, batch: int) -> Point:
+    images, text = _images(config.image_size, batch), backend.encode_text(*_tokens(config.text.max_tokens, 12))
     return lambda: backend.segment(images, text), batch
 
 
-def _series(backend: Backend, size: int, slices: int) -> Point:
-    images, sentence = _images(size, slices), _tokens(SMALL_TEXT.max_tokens, 12)
+def _series(backend: Backend, config: LsmsConfig, slices: int) -> Point:
+    images, sentence = _images(config.image_size, slices), _tokens(config.text.max_tokens, 12)
 
     def run() -> None:
         text = backend.encode_text(*sentence)
@@ -195,7 +197,7 @@ def _images(size: int, count: int) -> np.ndarray:
 
 
 def _tokens(tokens: int, used: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a sentence of ``used`` tokens, padded; every vocabulary has its ids."""
+    """Return a sentence of up to ``used`` tokens, padded; every vocabulary has its ids."""
     mask = (np.arange(tokens) < used)[None].astype(np.float32)
     ids = np.random.default_rng(SEED).integers(5, 100, (1, tokens))
     return np.where(mask > 0, ids, 0), mask
