@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lsms_rt.errors import EngineError
 from lsms_rt.kernels import fold_keys, fold_values, registry
 from lsms_rt.kernels.plugins import DOMAIN, Compile, parse_plugin_name, plugin_name, register
-from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape
+from lsms_rt.kernels.shape import Shape
 from lsms_rt.kernels.tensors import is_batched, size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 
@@ -115,7 +115,7 @@ def _shape_of(module: ModuleType, node: onnx.NodeProto, sizes: dict[str, tuple[i
         rows = known["keys"] if module is fold_keys else known["values"]
         return Shape(rows[2], 1, node.attribute[0].i, rows[1])
     _, channels, height, width = sizes[node.input[0]]
-    tokens = known["p"][1] if "p" in known else known["keys"][1] if "keys" in known else max(TOKEN_COUNTS)
+    tokens = known["p"][1] if "p" in known else known["keys"][1] if "keys" in known else Shape.tokens
     return Shape(channels, height, width, tokens)
 
 

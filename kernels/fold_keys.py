@@ -54,8 +54,8 @@ def launch(
     shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int = 2
 ) -> Launch:
     """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
-    # Larger values spill on sm_87 and sm_120.
-    parts = parts or (16 if shape.dtype == "fp16" else 8)
+    # Larger values spill on sm_87 and sm_120, and with 64 tokens on sm_100.
+    parts = parts or (16 if shape.dtype == "fp16" and shape.tokens <= 32 else 8)
     return Launch(
         fold_keys_kernel,
         (shape.channels // n, 1),

@@ -60,7 +60,7 @@ def gate_mix_kernel(
     tl.store(y_ptr + place, (y * x).to(y_ptr.dtype.element_ty), mask=valid)
 
 
-def launch(shape: Shape, *, pixels: int | None = None, parts: int = 32, warps: int | None = None) -> Launch:
+def launch(shape: Shape, *, pixels: int | None = None, parts: int | None = None, warps: int | None = None) -> Launch:
     """Describe the launch: tiles of all channels by ``pixels``, and ``parts`` chunks of moments per step."""
     if not fits(shape):
         raise ValueError(
@@ -69,6 +69,8 @@ def launch(shape: Shape, *, pixels: int | None = None, parts: int = 32, warps: i
     # Here 64 pixels spill, or need 8 bytes more than 48 KiB.
     large = shape.channels == 128 or shape.dtype == "fp32"
     pixels = pixels or (32 if large else 64)
+    # With 64 tokens, 32 parts spill on sm_100.
+    parts = parts or (32 if shape.tokens <= 32 else 16)
     return Launch(
         gate_mix_kernel,
         (-(-shape.pixels // pixels), 1),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsms_rt.model.config import MAX_TOKENS
+from lsms_rt.model.config import OWN_TOKENS
 
 from .shape import Shape
 
@@ -51,7 +51,7 @@ class Launch:
             self.kernel[(*self.grid, batch)](*tensors, **self.constants, num_warps=self.warps, num_stages=self.stages)
 
 
-def shape_of(a: Tensor, tokens: int = MAX_TOKENS) -> Shape:
+def shape_of(a: Tensor, tokens: int = OWN_TOKENS) -> Shape:
     """Return the shape of maps ``a`` (B, C, H, W); raises ValueError if the kernels do not support it."""
     return Shape(a.shape[1], a.shape[2], a.shape[3], tokens, _name(a))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lsms_rt.model.config import MAX_TOKENS, PRESETS
+from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
 # Strides of the four encoder stages.
 STRIDES = (4, 8, 16, 32)
 # A sentence is padded to one of them (svla.pad_tokens).
-TOKEN_COUNTS = (16, MAX_TOKENS)
+TOKEN_COUNTS = (16, OWN_TOKENS, MAX_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Shape:
     channels: int
     height: int
     width: int
-    tokens: int = MAX_TOKENS
+    tokens: int = OWN_TOKENS
     dtype: str = "fp16"
 
     def __post_init__(self) -> None:
         if self.channels % 32 or self.channels < 32:
             raise ValueError(f"channels is {self.channels}; the kernels support multiples of 32, as all presets have")
         if self.tokens not in TOKEN_COUNTS:
-            raise ValueError(f"tokens is {self.tokens}; pad the sentence to {' or '.join(map(str, TOKEN_COUNTS))}")
+            raise ValueError(f"tokens is {self.tokens}; pad the sentence to {', '.join(map(str, TOKEN_COUNTS))}")
         if self.dtype not in ("fp16", "fp32"):
             raise ValueError(f"dtype is {self.dtype!r}; the kernels support fp16 and fp32")
 
@@ -84,14 +84,14 @@ def chunk_of(pixels: int) -> int:
     return 128
 
 
-def stage_shapes(preset: str, image_size: int, dtype: str = "fp16") -> list[Shape]:
+def stage_shapes(preset: str, image_size: int, dtype: str = "fp16", tokens: int = OWN_TOKENS) -> list[Shape]:
     """Return the shapes of the four stages of a preset at a square input of ``image_size`` pixels."""
     dims = PRESETS[preset].dims
-    return [Shape(c, image_size // s, image_size // s, dtype=dtype) for c, s in zip(dims, STRIDES, strict=True)]
+    return [Shape(c, image_size // s, image_size // s, tokens, dtype) for c, s in zip(dims, STRIDES, strict=True)]
 
 
-def all_shapes(sizes: tuple[int, ...], dtype: str = "fp16") -> Iterator[Shape]:
+def all_shapes(sizes: tuple[int, ...], dtype: str = "fp16", tokens: int = OWN_TOKENS) -> Iterator[Shape]:
     """Yield the distinct stage shapes of all presets at ``sizes``; three presets have the same channels."""
     yield from dict.fromkeys(
-        shape for preset in PRESETS for size in sizes for shape in stage_shapes(preset, size, dtype)
+        shape for preset in PRESETS for size in sizes for shape in stage_shapes(preset, size, dtype, tokens)
     )

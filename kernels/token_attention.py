@@ -59,7 +59,9 @@ def token_attention_kernel(
         write_moments(moments_ptr + (b * count + chunk) * (2 * C), context, valid, n, C)
 
 
-def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int = 2) -> Launch:
+def launch(
+    shape: Shape, *, n: int | None = None, k: int | None = None, warps: int | None = None, stages: int = 2
+) -> Launch:
     """Describe the launch: one chunk of pixels per program; ``k`` channels per step of the scores, ``n`` of moments."""
     n, k = n or block(shape), k or block(shape)
     return Launch(
@@ -71,7 +73,8 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
             "BLOCK_N": n, "BLOCK_K": k, "PRECISION": precision(shape),
         },
-        warps,
+        # In fp32, 64 tokens spill with 4.
+        warps or (8 if shape.tokens > 32 and shape.dtype == "fp32" else 4),
         stages,
     )  # fmt: skip
 

@@ -27,8 +27,8 @@ from lsms_rt.bench import records
 from lsms_rt.bench.timing import GpuStopwatch
 from lsms_rt.kernels import missing
 from lsms_rt.kernels.launch import DTYPES
-from lsms_rt.kernels.shape import all_shapes, stage_shapes
-from lsms_rt.model.config import PRESETS
+from lsms_rt.kernels.shape import TOKEN_COUNTS, all_shapes, stage_shapes
+from lsms_rt.model.config import MAX_TOKENS, PRESETS
 
 from . import roofline
 from .runtime import verify_runtime
@@ -122,8 +122,8 @@ def _write_each(folder: Path, kind: str, what: str, rows: Iterable[Any]) -> None
 def _verify(folder: Path, sizes: tuple[int, ...]) -> list[str]:
     """Compile in parallel, compare, write the record; return what is wrong."""
     shapes = [shape for dtype in DTYPES for shape in all_shapes(sizes, dtype)]
-    # Short sentences.
-    shapes += [replace(shape, tokens=16) for shape in shapes if shape.height in (16, 128)]
+    # Short and long sentences.
+    shapes += [replace(s, tokens=n) for n in (min(TOKEN_COUNTS), MAX_TOKENS) for s in shapes if s.height in (16, 128)]
     precompile(shapes)
     # The reference must be fp32; matrix products are by default.
     torch.backends.cudnn.allow_tf32 = False

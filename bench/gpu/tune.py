@@ -24,10 +24,10 @@ from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch
-from lsms_rt.kernels.shape import Shape, image_side, stage_shapes
+from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
 from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
-from lsms_rt.model.config import PRESETS
+from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
 # Share of the default's time; a smaller gain is noise.
 GAIN = 0.97
@@ -126,6 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--image-size", nargs="+", type=image_side, default=[512], help="side of the input")
     parser.add_argument(
+        "--tokens", nargs="+", type=int, choices=TOKEN_COUNTS, default=[OWN_TOKENS, MAX_TOKENS],
+        help="of a sentence, padded",
+    )  # fmt: skip
+    parser.add_argument(
         "--batch", type=int, default=1, help="slices per call to measure; the tiles are used for every batch"
     )
     parser.add_argument("-o", "--output", type=Path, default=choices.FOLDER, help="folder for the JSON file")
@@ -137,7 +141,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     import triton
 
     shapes = dict.fromkeys(
-        s for preset in options.preset for size in options.image_size for s in stage_shapes(preset, size)
+        shape
+        for tokens in options.tokens
+        for preset in options.preset
+        for size in options.image_size
+        for shape in stage_shapes(preset, size, tokens=tokens)
     )
     tiles = tune(shapes, options.batch, GpuStopwatch(Effort(0.03, 0.06, 10)), "cuda")
     print(choices.write(options.output, torch.cuda.get_device_name(), triton.__version__, options.batch, tiles))

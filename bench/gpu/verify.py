@@ -20,6 +20,7 @@ from lsms_rt.kernels.shape import Shape
 from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights, weights_on
 from lsms_rt.kernels.verify import verify
 from lsms_rt.model import LSMS, TextConfig, folded, functional, preset
+from lsms_rt.model.config import MAX_TOKENS
 from lsms_rt.model.runner import TorchRunner
 
 # Small, because the text half is not timed.
@@ -52,7 +53,7 @@ def verify_kernels(shapes: Iterable[Shape], batches: Sequence[int], device: str)
     rows = []
     for shape in tqdm(list(shapes), desc="verifying", file=sys.stderr):
         for batch in batches:
-            words = [min(n, shape.tokens) for n in (32, 20, 1, 0)]
+            words = [min(n, shape.tokens) for n in (MAX_TOKENS, 20, 1, 0)]
             tensors = block_tensors(shape, batch, words[:batch], device=device)
             modules = dict.fromkeys([*registry.chain(shape), depthwise_direct])
             for module in modules:
@@ -63,8 +64,8 @@ def verify_kernels(shapes: Iterable[Shape], batches: Sequence[int], device: str)
 def verify_block(shapes: Iterable[Shape], device: str) -> list[Row]:
     """Compare the chain of kernels, and the stock form in the same type, with the block's definition in float64."""
     rows = []
-    # 20 and 10 tokens are padded to 32 and 16.
-    for shape, tokens in itertools.product(shapes, (20, 10)):
+    # 40, 20 and 10 tokens are padded to 64, 32 and 16.
+    for shape, tokens in itertools.product(shapes, (40, 20, 10)):
         weights = random_weights(shape.channels)
         inputs = random_inputs(2, shape.channels, shape.height, shape.width, tokens, [tokens, 7])
         x, keys, values, mask = (t.to(device) for t in inputs)

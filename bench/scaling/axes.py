@@ -25,7 +25,7 @@ from lsms_rt.export.build import build_engine
 from lsms_rt.export.options import BuildOptions, check_precision
 from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.model import LSMS, TextConfig, preset
-from lsms_rt.model.config import LsmsConfig
+from lsms_rt.model.config import OWN_TOKENS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
 
 from .ceilings import measure_ceilings
@@ -36,7 +36,7 @@ Point = tuple[Callable[[], object], int]
 """What is measured, and the items that one call computes"""
 SEED = 0
 # For axes that do not involve the text encoder.
-SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
+SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512, max_tokens=OWN_TOKENS)
 
 
 def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
@@ -64,21 +64,22 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
     # One engine at a time, because the threads of another one would disturb it.
     for size in options.sizes:
         status(f"image size {size}")
-        with _engine(replace(config, image_size=size), options) as (backend, fp32, _):
-            axes["image size"] += _points({size: _segment(backend, size, 1)}, options.rounds)
+        sized = replace(config, image_size=size)
+        with _engine(sized, options) as (backend, fp32, _):
+            axes["image size"] += _points({size: _segment(backend, sized, 1)}, options.rounds)
             flops.append({"x": size, "flops": sum(row.flops for row in profile(fp32 / IMAGE_GRAPH, runs=1))})
     with _engine(config, options) as (backend, fp32, engine):
         status("batch")
-        axes["batch"] = _points({n: _segment(backend, options.image_size, n) for n in options.batches}, options.rounds)
+        axes["batch"] = _points({n: _segment(backend, config, n) for n in options.batches}, options.rounds)
         status("slices")
-        axes["slices"] = _points({n: _series(backend, options.image_size, n) for n in options.slices}, options.rounds)
+        axes["slices"] = _points({n: _series(backend, config, n) for n in options.slices}, options.rounds)
         status("operators")
         operators = {"operators": [row.to_dict() for row in profile(fp32 / IMAGE_GRAPH)]}
         if options.backend in PROFILES:
             operators[f"operators_{options.backend}"] = PROFILES[options.backend](engine)
     status("ceilings")
     ceilings = measure_ceilings().to_dict()
-    axes["sentence, tokens of it"], axes["sentence, tokens of the engine"] = _sentences(options, config, status)
+    axes |= _sentences(options, config, status)
     return {
         "backend": options.backend,
         "precision": options.precision,
@@ -97,6 +98,7 @@ def measure_scaling(options: ScalingOptions, status: Status) -> dict[str, Any]:
             "slices": "a new sentence, then a series of that many; ms per slice",
             "sentence, tokens of it": "encoding a sentence of that many tokens, in an engine for the longest; ms",
             "sentence, tokens of the engine": "encoding a sentence, in an engine built for that many tokens; ms",
+            "slice, tokens of the engine": "one slice, its sentence encoded, in an engine for that many tokens; ms",
             "CPU": "ms of all threads on all cores together, waiting threads that spin included",
             "operators": "ONNX Runtime's profile of one slice in fp32 on one thread; that of OpenVINO by precision",
             "ceilings": "one thread: a product of 1024x1024 matrices in ONNX Runtime, a copy of 256 MiB in NumPy",
@@ -118,16 +120,22 @@ def _in_openvino(engine: Path) -> list[dict[str, Any]]:
 PROFILES = {"openvino": _in_openvino}
 
 
-def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> tuple[list[Any], list[Any]]:
+def _sentences(options: ScalingOptions, config: LsmsConfig, status: Status) -> dict[str, list[Any]]:
     """Measure sentences padded to one length, and engines that pad less: an engine computes all its tokens."""
-    padded, by_engine = [], []
+    padded, by_engine, slices = [], [], []
     for tokens in options.tokens:
         status(f"sentence, an engine for {tokens} tokens")
-        with _engine(replace(config, text=replace(options.text, max_tokens=tokens)), options) as (backend, _, _):
+        reading = replace(config, text=replace(options.text, max_tokens=tokens))
+        with _engine(reading, options) as (backend, _, _):
             if tokens == max(options.tokens):
                 padded = _points({n: _encode(backend, tokens, n) for n in options.tokens}, options.rounds)
             by_engine += _points({tokens: _encode(backend, tokens, tokens)}, options.rounds)
-    return padded, by_engine
+            slices += _points({tokens: _segment(backend, reading, 1)}, options.rounds)
+    return {
+        "sentence, tokens of it": padded,
+        "sentence, tokens of the engine": by_engine,
+        "slice, tokens of the engine": slices,
+    }
 
 
 @contextmanager
@@ -152,13 +160,13 @@ def _engine(config: LsmsConfig, options: ScalingOptions) -> Iterator[tuple[Backe
             backend.close()
 
 
-def _segment(backend: Backend, size: int, batch: int) -> Point:
-    images, text = _images(size, batch), backend.encode_text(*_tokens(SMALL_TEXT.max_tokens, 12))
+def _segment(backend: Backend, config: LsmsConfig, batch: int) -> Point:
+    images, text = _images(config.image_size, batch), backend.encode_text(*_tokens(config.text.max_tokens, 12))
     return lambda: backend.segment(images, text), batch
 
 
-def _series(backend: Backend, size: int, slices: int) -> Point:
-    images, sentence = _images(size, slices), _tokens(SMALL_TEXT.max_tokens, 12)
+def _series(backend: Backend, config: LsmsConfig, slices: int) -> Point:
+    images, sentence = _images(config.image_size, slices), _tokens(config.text.max_tokens, 12)
 
     def run() -> None:
         text = backend.encode_text(*sentence)
@@ -189,7 +197,7 @@ def _images(size: int, count: int) -> np.ndarray:
 
 
 def _tokens(tokens: int, used: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a sentence of ``used`` tokens, padded; every vocabulary has its ids."""
+    """Return a sentence of up to ``used`` tokens, padded; every vocabulary has its ids."""
     mask = (np.arange(tokens) < used)[None].astype(np.float32)
     ids = np.random.default_rng(SEED).integers(5, 100, (1, tokens))
     return np.where(mask > 0, ids, 0), mask

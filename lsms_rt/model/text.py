@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .config import MAX_TOKENS, TextConfig
+from .config import TextConfig
+
+# Every checkpoint has at least this many, however few tokens its sentences have.
+MIN_POSITIONS = 32
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +31,7 @@ class TextEncoder(nn.Module):
                 # sentences from a grammar cannot be overfitted.
                 hidden_dropout_prob=0.0,
                 attention_probs_dropout_prob=0.0,
-                max_position_embeddings=max(config.max_tokens, MAX_TOKENS),
+                max_position_embeddings=max(config.max_tokens, MIN_POSITIONS),
                 attn_implementation="eager",
             ),
             add_pooling_layer=False,

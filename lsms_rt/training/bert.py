@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lsms_rt.errors import EngineInvalidError, InputError
-from lsms_rt.model.config import MAX_TOKENS, TextConfig
+from lsms_rt.model.config import TextConfig
 from lsms_rt.model.text import TextEncoder
 from lsms_rt.tokenizer import CLS, PAD, SEP, UNK, Tokenizer
 
@@ -99,7 +99,7 @@ def _renamed(folder: Path, weights: Mapping[str, Tensor], config: TextConfig) ->
         # Checkpoints of pretraining have a prefix, and old ones TensorFlow's names of a LayerNorm.
         short = name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
         if short in (POSITIONS, KINDS):
-            value = value[: MAX_TOKENS if short == POSITIONS else 2]
+            value = value[: config.max_tokens if short == POSITIONS else 2]
         state[f"bert.{short}"] = value.float()
     encoder = TextEncoder(config)
     expected = encoder.state_dict()
@@ -109,7 +109,7 @@ def _renamed(folder: Path, weights: Mapping[str, Tensor], config: TextConfig) ->
         actual = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"
         raise InputError(
             f"--text-encoder {folder}: {len(wrong)} tensors do not fit its {CONFIG}, {name} {actual}, needed is "
-            f"{tuple(expected[name].shape)}; give a BERT with {MAX_TOKENS} positions or more and two token types"
+            f"{tuple(expected[name].shape)}; give a BERT with {config.max_tokens} positions or more and two token types"
         )
     return {name: state[name] for name in expected}
 

@@ -86,8 +86,10 @@ def card(facts: Facts) -> str:
     start = run["starts"][-1]
     device = start["device"]["gpu"] or start["device"]["processor"]
     shape = f"preset {config.preset}, input {config.image_size}x{config.image_size}, crop {config.crop}"
+    words = config.text
     text = (
-        f"text encoder: {config.text.layers} layers of width {config.text.hidden_size}, {config.text.vocab_size} words"
+        f"text encoder: {words.layers} layers of width {words.hidden_size}, {words.vocab_size} words, "
+        f"sentences of at most {words.max_tokens} tokens"
     )
     silence = "-" if point["specificity"] is None else f"{point['specificity']:.1%}"
     remarks = "".join(f"\n{remark[0].upper()}{remark[1:]}.\n" for remark in facts.remarks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from lsms_rt.atomic import write_text
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.datasets.phantom import PHANTOM_VERSION
-from lsms_rt.model import TextConfig, preset
+from lsms_rt.model import preset
 from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler
@@ -25,7 +26,7 @@ from .phantom_slices import write_phantom_slices
 from .recipe import default_recipe
 from .run import STATE, Length, Run
 from .slices import Slices, read_slices
-from .start import from_checkpoint, new_model
+from .start import OWN_TEXT, from_checkpoint, new_model
 from .validation import Validation
 from .vocabulary import write_vocabulary
 
@@ -67,8 +68,8 @@ def train_demo(
             write_vocabulary(vocabulary)
         else:
             write_text(vocabulary, (init / "tokenizer.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer(vocabulary.read_bytes(), TextConfig.max_tokens)
-    text = TextConfig(vocab_size=tokenizer.vocab_size, hidden_size=128, layers=2, heads=2, intermediate_size=512)
+    tokenizer = Tokenizer(vocabulary.read_bytes(), OWN_TEXT.max_tokens)
+    text = replace(OWN_TEXT, vocab_size=tokenizer.vocab_size)
     config = preset("tiny", image_size=IMAGE_SIZE, text=text, presence=True, subpixel=2, crop="body")
     recipe = default_recipe(config, complete=True)
     torch.manual_seed(recipe.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import nn
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.errors import EngineInvalidError, InputError
 from lsms_rt.model import LSMS, LsmsConfig, TextConfig, preset
-from lsms_rt.model.config import MAX_TOKENS
+from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 from lsms_rt.model.lsms import TOKENIZER
 from lsms_rt.tokenizer import Tokenizer
 
@@ -24,7 +24,7 @@ from .recipe import Recipe
 from .vocabulary import vocabulary_of
 
 # The text encoder of a new network: small, since a data set's sentences have few words.
-OWN_TEXT = TextConfig(hidden_size=128, layers=2, heads=2, intermediate_size=512)
+OWN_TEXT = TextConfig(hidden_size=128, layers=2, heads=2, intermediate_size=512, max_tokens=OWN_TOKENS)
 
 
 def new_model(config: LsmsConfig, layer_scale: float) -> LSMS:
@@ -89,13 +89,16 @@ class Start:
     tokenizer: bytes
 
 
-def begin(options: TrainOptions, sentences: Iterable[str], status: Callable[[str], None]) -> Start:
+def begin(
+    options: TrainOptions, sentences: Collection[str], status: Callable[[str], None], *, held_out: Collection[str] = ()
+) -> Start:
     """Load the weights that a new run begins with, or make a new network.
 
     Args:
         options: of the training.
         sentences: of the training split; their words are the vocabulary of a new network without a text encoder.
         status: receives what was taken over.
+        held_out: of the validation split; such a network reads them too, however long they are.
 
     Raises:
         InputError: weights cannot be read or do not fit.
@@ -106,8 +109,7 @@ def begin(options: TrainOptions, sentences: Iterable[str], status: Callable[[str
     bert = None if options.text_encoder is None else read_bert(options.text_encoder)
     tensors = None if options.backbone is None else read_backbone(options.backbone)
     data = vocabulary_of(sentences).encode() if bert is None else bert.tokenizer
-    words = Tokenizer(data, MAX_TOKENS).vocab_size
-    text = replace(OWN_TEXT, vocab_size=words) if bert is None else bert.config
+    text = _own_text(data, {*sentences, *held_out}) if bert is None else bert.config
     config = preset(
         options.preset or DEFAULT_PRESET,
         image_size=options.image_size or DEFAULT_SIZE,
@@ -119,11 +121,19 @@ def begin(options: TrainOptions, sentences: Iterable[str], status: Callable[[str
     model = new_model(config, Recipe.layer_scale)
     if bert is not None:
         model.text_encoder.load_state_dict(bert.state)
-        status(f"--text-encoder: {text.layers} layers of width {text.hidden_size}, {text.vocab_size} words")
+        sizes = f"{text.layers} layers of width {text.hidden_size}, {text.vocab_size} words"
+        status(f"--text-encoder: {sizes}; sentences of at most {text.max_tokens} tokens")
     if tensors is not None and options.backbone is not None:
         for line in take_over(model.encoder, tensors, options.backbone).summary(options.backbone):
             status(line)
     return Start(model, data)
+
+
+def _own_text(data: bytes, sentences: Collection[str]) -> TextConfig:
+    tokenizer = Tokenizer(data, MAX_TOKENS)
+    longest = max(map(tokenizer.count, sentences), default=0)
+    tokens = OWN_TOKENS if longest <= OWN_TOKENS else MAX_TOKENS
+    return replace(OWN_TEXT, vocab_size=tokenizer.vocab_size, max_tokens=tokens)
 
 
 def _from_init(options: TrainOptions) -> Start:

@@ -132,7 +132,8 @@ def slice_size(config: LsmsConfig) -> int:
 
 def _start(options: TrainOptions, rows: Rows, recorded: dict[str, Any] | None, status: Callable[[str], None]) -> Start:
     if recorded is None or not (options.output / STATE).exists():
-        return begin(options, [row.sentence for row in rows.train], status)
+        said = [[row.sentence for row in part] for part in (rows.train, rows.validation)]
+        return begin(options, said[0], status, held_out=said[1])
     try:
         # The weights come from the state.
         model = LSMS(LsmsConfig.from_dict(recorded["config"]))

@@ -27,6 +27,7 @@ from lsms_rt.cli.bench import join_subcommand, print_record
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
 from lsms_rt.errors import InputError, MachineError
+from lsms_rt.model.config import TextConfig
 
 
 def test_two_words_are_one_command() -> None:
@@ -125,6 +126,8 @@ def test_goals_name_contenders() -> None:
     assert set(GOALS) <= {contender.row(form) for contender in CONTENDERS for form in contender.forms}
 
 
+# With the 64 tokens of BERT's vocabulary.
+SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
 NO_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 
@@ -140,12 +143,13 @@ def test_scaling_measures_every_point_and_draws_it(
     backend: str,
     precision: str,
 ) -> None:
-    """All points use one engine, because building takes most of the time."""
+    """All points use one engine, because building takes most of the time; tests/export compares it with PyTorch."""
     axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
     options = ScalingOptions(
-        backend=backend, precision=precision, image_size=64, sizes=(64,), batches=(1, 2), tokens=(32,), slices=(1, 3),
-        rounds=2, text=axes.SMALL_TEXT,
+        backend=backend, precision=precision, image_size=64, sizes=(64,), batches=(1, 2), tokens=(64,), slices=(1, 3),
+        rounds=2, text=SMALL_TEXT,
     )  # fmt: skip
+    monkeypatch.setattr(axes, "SMALL_TEXT", SMALL_TEXT)
     with ExitStack() as stack:
         build, built = axes._engine, {}
 
@@ -161,8 +165,9 @@ def test_scaling_measures_every_point_and_draws_it(
         "image size": [64],
         "batch": [1, 2],
         "slices": [1, 3],
-        "sentence, tokens of it": [32],
-        "sentence, tokens of the engine": [32],
+        "sentence, tokens of it": [64],
+        "sentence, tokens of the engine": [64],
+        "slice, tokens of the engine": [64],
     }
     assert all(point["count"] == 2 and point["p50"] > 0 for points in found["axes"].values() for point in points)
     assert all(point["cpu"]["count"] == 2 for points in found["axes"].values() for point in points)

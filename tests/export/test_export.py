@@ -24,6 +24,7 @@ from lsms_rt.export.references import of_engine, of_model
 from lsms_rt.export.verify import bundled_examples, compare, judge, phantom_examples
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.sentences import TABLE, default_contract, open_reader
+from lsms_rt.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.xdist_group("exports")
 
@@ -65,6 +66,25 @@ def test_the_bundled_engine_equals_pytorch(demo_engine: Path) -> None:
     assert parity.slices == 8
     assert parity.max_logit_difference < 3e-4
     assert parity.mask_agreement >= 0.9999
+
+
+@pytest.mark.slow
+def test_an_engine_reads_64_tokens_as_pytorch_does(tmp_path: Path, abdomen: np.ndarray) -> None:
+    """Random weights, the same as those of tests/bench/test_bench_run.py: a session exports them once."""
+    torch.manual_seed(0)
+    text = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
+    model = LSMS(preset("tiny", image_size=64, text=text)).eval()
+    model.save_pretrained(tmp_path / "mine", tokenizer=demo_checkpoint() / "tokenizer.json")
+    build_engine(BuildOptions(checkpoint=tmp_path / "mine", verify_slices=0), tmp_path / "mine.engine")
+    directory = open_directory(tmp_path / "mine.engine")
+    tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)
+    sentences = ["dark " * (count - 2) for count in (64, 47, 33, 3)]
+    assert [int(tokenizer(sentence).mask.sum()) for sentence in sentences] == [64, 47, 33, 3]
+    parity = compare(of_model(model), directory, [(abdomen, sentence) for sentence in sentences])
+    assert parity.slices == 4
+    assert parity.max_logit_difference < 3e-4
+    with pytest.raises(InputError, match="has 65 tokens and this engine reads at most 64; shorten it"):
+        tokenizer("dark " * 63)
 
 
 @pytest.mark.slow

@@ -39,12 +39,12 @@ from lsms_rt.model import folded, functional
 
 # Attention
 
-MASKS = {"whole": [32, 32], "short": [20, 3], "one": [1, 1], "none": [0, 7]}
+MASKS = {"whole": [32, 32], "short": [20, 3], "one": [1, 1], "none": [0, 7], "long": [47, 64]}
 # The last one has chunks of 32, the others of 16.
 SIZES = [(7, 9), (15, 15), (16, 16), (17, 31)]
 
 
-SENTENCES = [(32, "whole"), (32, "short"), (16, "short"), (16, "one"), (16, "none")]
+SENTENCES = [(32, "whole"), (32, "short"), (16, "short"), (16, "one"), (16, "none"), (64, "long")]
 # Every pair of size and sentence, with the types in turn: each type meets each size and each sentence.
 ATTENTION = [
     (*size, *sentence, ("fp16", "fp32")[(i + j) % 2])
@@ -55,18 +55,18 @@ ATTENTION = [
 
 @pytest.mark.parametrize(("height", "width", "tokens", "valid", "dtype"), ATTENTION)
 def test_attention_kernels(height: int, width: int, tokens: int, valid: str, dtype: str) -> None:
-    shape = Shape(64 if tokens == 32 else 32, height, width, tokens, dtype)
+    shape = Shape(32 if tokens == 16 else 64, height, width, tokens, dtype)
     tensors = block_tensors(shape, 2, [min(n, tokens) for n in MASKS[valid]])
     for module in registry.MODULES:
         if module not in (depthwise, depthwise_direct):
             agree(module, shape, tensors)
 
 
-@pytest.mark.parametrize("channels", [128, 160, 320])
-def test_attention_kernels_of_more_channels(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "tokens"), [(128, 32), (160, 32), (320, 64)])
+def test_attention_kernels_of_more_channels(channels: int, tokens: int) -> None:
     """Several blocks of channels; 160 is not a multiple of 64, and gate_mix supports at most 128."""
-    shape = Shape(channels, 9, 8)
-    tensors = block_tensors(shape, 2, [20, 3])
+    shape = Shape(channels, 9, 8, tokens)
+    tensors = block_tensors(shape, 2, [tokens - 12, 3])
     for module in registry.chain(shape)[1:]:
         agree(module, shape, tensors)
 
@@ -140,9 +140,11 @@ def interpreted(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: P
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
-@pytest.mark.parametrize(("channels", "height", "width", "tokens"), [(32, 15, 15, 9), (64, 9, 13, 1), (160, 7, 7, 20)])
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "tokens"), [(32, 15, 15, 9), (64, 9, 13, 1), (160, 7, 7, 20), (64, 7, 9, 33)]
+)
 def test_the_whole_block(channels: int, height: int, width: int, tokens: int, dtype: str) -> None:
-    """All launches in a row against the block's definition; 1, 9 and 20 tokens are padded."""
+    """All launches in a row against the block's definition; 1, 9, 20 and 33 tokens are padded."""
     w = random_weights(channels)
     x, keys, values, mask = random_inputs(1, channels, height, width, tokens)
     expected = functional.svla(x, keys, values, mask, w)
@@ -234,8 +236,8 @@ def test_wrong_tensors_are_rejected() -> None:
         mix.launch(shape)(1, x.transpose(2, 3), x, x, x, x)
     with pytest.raises(ValueError, match="bias is torch.float16 and contiguous; pass fp32"):
         mix.launch(shape)(1, x, x, x, x, x)
-    with pytest.raises(ValueError, match="33 tokens"):
-        svla.pad_tokens(torch.zeros(1, 33, 32), torch.zeros(1, 33, 32), torch.ones(1, 33))
+    with pytest.raises(ValueError, match="65 tokens; the kernels support up to 64"):
+        svla.pad_tokens(torch.zeros(1, 65, 32), torch.zeros(1, 65, 32), torch.ones(1, 65))
     for wrong in ({"channels": 48}, {"tokens": 20}, {"dtype": "bf16"}):
         with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
             replace(shape, **wrong)

@@ -12,7 +12,8 @@ from lsms_rt.kernels.launch import DTYPES
 from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape
 from lsms_rt.kernels.tensors import TENSORS, arguments, dtype_of, is_batched, size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
-from lsms_rt.model.config import MAX_TOKENS, TextConfig
+from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, TextConfig
+from lsms_rt.training.start import OWN_TEXT
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
@@ -66,4 +67,5 @@ def test_a_tensor_that_is_not_in_the_table_is_an_error() -> None:
 
 
 def test_the_number_of_tokens_has_one_home() -> None:
-    assert max(TOKEN_COUNTS) == MAX_TOKENS == TextConfig().max_tokens == Shape(32, 8, 8).tokens
+    assert max(TOKEN_COUNTS) == MAX_TOKENS == TextConfig().max_tokens == 64
+    assert OWN_TOKENS == OWN_TEXT.max_tokens == Shape(32, 8, 8).tokens == 32

@@ -19,6 +19,8 @@ from lsms_rt.training.validation import tokenize
 from lsms_rt.training.vocabulary import vocabulary_of
 
 SENTENCES = ("the cyst in the left lobe", "two dark lesions")
+# With the marks at its ends, 64 tokens.
+LONG = " ".join(["the cyst in the left lobe two dark lesions"] * 7)[: -len(" lesions")]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
@@ -29,7 +31,7 @@ def save(folder: Path, name: str = "BertModel", **changes: Any) -> Any:
     data = vocabulary_of(SENTENCES)
     words = len(json.loads(data)["model"]["vocab"])
     torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=words, max_position_embeddings=64, **(SIZES | changes))
+    config = transformers.BertConfig(vocab_size=words, max_position_embeddings=80, **(SIZES | changes))
     model = getattr(transformers, name)(config).eval()
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(data)
@@ -43,7 +45,9 @@ def test_the_hidden_states_are_those_of_transformers(tmp_path: Path, name: str) 
     assert (bert.config.layers, bert.config.heads, bert.config.hidden_size) == (2, 4, 32)
     ours = TextEncoder(bert.config).eval()
     ours.load_state_dict(bert.state)
-    ids, mask = tokenize(Tokenizer(bert.tokenizer, bert.config.max_tokens), SENTENCES)
+    assert bert.config.max_tokens == 64
+    ids, mask = tokenize(Tokenizer(bert.tokenizer, bert.config.max_tokens), (*SENTENCES, LONG))
+    assert mask.sum(1).tolist() == [8, 5, 64]
     base = theirs if name == "BertModel" else theirs.bert
     with torch.no_grad():
         wanted = base(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -77,7 +81,7 @@ def test_a_new_network_has_the_words_of_its_text_encoder(tmp_path: Path) -> None
     assert start.model.config.text == bert.config
     state = start.model.text_encoder.state_dict()
     assert all(torch.equal(state[name], value) for name, value in bert.state.items())
-    assert "2 layers of width 32" in said[0]
+    assert "2 layers of width 32" in said[0] and "at most 64 tokens" in said[0]
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:
@@ -108,9 +112,9 @@ def test_few_positions_are_refused(tmp_path: Path) -> None:
 
     save(tmp_path)
     words = read_bert(tmp_path).config.vocab_size
-    small = transformers.BertConfig(vocab_size=words, max_position_embeddings=16, **SIZES)
+    small = transformers.BertConfig(vocab_size=words, max_position_embeddings=63, **SIZES)
     transformers.BertModel(small).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="32 positions or more"):
+    with pytest.raises(InputError, match="64 positions or more"):
         read_bert(tmp_path)
 
 

@@ -82,6 +82,7 @@ def test_the_card_says_what_happened(trained: tuple[TrainOptions, list[str]]) ->
         "Not a medical device",
         "squares: train: 2 cases, 4 slices, 12 sentences; val: 1 case",
         "random weights",
+        "sentences of at most 32 tokens",
         "looks, sentence (the data set does not know attributes of lesions)",
         "2 updates",
     ):
@@ -153,6 +154,17 @@ def test_a_new_network_knows_the_words_of_the_data_set(data: Path) -> None:
     tokenizer = Tokenizer(start.tokenizer, 32)
     assert tokenizer("der dunkle Herd").unknown_words == ()
     assert tokenizer("der dunkle Fleck").unknown_words == ("Fleck",)
+
+
+@pytest.mark.parametrize(
+    ("words", "held_out", "tokens"), [(3, 3, 32), (30, 30, 32), (31, 3, 64), (3, 31, 64), (62, 3, 64), (70, 3, 64)]
+)
+def test_a_new_network_reads_the_longest_sentence(data: Path, words: int, held_out: int, tokens: int) -> None:
+    """Of both splits; with the marks at its ends a sentence has two tokens more than words."""
+    options = TrainOptions(dataset=data, output=data, init="none", image_size=64)
+    model = begin(options, ["dark " * words], print, held_out=["dark " * held_out]).model
+    assert model.config.text.max_tokens == tokens
+    assert len(model.text_encoder.bert.embeddings.position_embeddings.weight) == tokens
 
 
 def test_words_are_those_between_spaces() -> None:
