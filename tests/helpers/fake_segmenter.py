@@ -27,21 +27,23 @@ class Halves(OneByOne):
 
     def __init__(self, seconds: float = 0.0, broken: float | None = None) -> None:
         self.seconds, self.broken, self.calls = seconds, broken, 0
+        self.sizes: list[int] = []
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         return SentenceFeatures({"tokens": tokens}, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         self.calls += 1
+        self.sizes.append(len(images))
         time.sleep(self.seconds)
         if self.broken is not None and (images.mean(axis=(1, 2, 3)) > self.broken).any():
             raise EngineInvalidError("the engine returned NaN; build it again")
         logits = np.where(images[:, 0] > 0, 20.0, -20.0).astype(np.float32)
         half = logits.shape[-1] // 2
-        if int(np.sum(text.arrays["tokens"])) % 2:
-            logits[..., :half] = -20.0
-        else:
-            logits[..., half:] = -20.0
+        sentences = text.arrays["tokens"].sum(axis=1) % 2
+        for n, of_image in enumerate(logits):
+            other = slice(half) if sentences[n % len(text)] else slice(half, None)
+            of_image[:, other] = -20.0
         return logits
 
     def close(self) -> None:
@@ -54,8 +56,9 @@ _TOKENIZER = Tokenizer(_DEMO.read("tokenizer.json"), _DEMO.manifest.max_tokens)
 _MANIFEST = replace(_DEMO.manifest, image_size=64, crop="none", max_batch=2, confidence=0.5, threshold=0.5)
 
 
-def fake_segmenter(**options: Any) -> Segmenter:
-    segmenter = Segmenter.from_backend(Halves(**options), _MANIFEST, _TOKENIZER)
+def fake_segmenter(max_batch: int = 2, **options: Any) -> Segmenter:
+    manifest = replace(_MANIFEST, max_batch=max_batch)
+    segmenter = Segmenter.from_backend(Halves(**options), manifest, _TOKENIZER)
     segmenter.digest = "sha256:" + "0" * 64
     return segmenter
 
