@@ -48,6 +48,11 @@ class TorchBackend(OneByOne):
     def __init__(self, runner: TorchRunner) -> None:
         self.runner = runner
 
+    @property
+    def device(self) -> str:
+        device = self.runner.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else super().device
+
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         text = self.runner.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
         return TorchFeatures(dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask)

@@ -257,6 +257,16 @@ class Segmenter:
         warnings.warn("Segmenter.check_sentence is now Segmenter.prepare_sentence", DeprecationWarning, stacklevel=2)
         self.prepare_sentence(text)
 
+    @property
+    def device(self) -> str:
+        """The processor that the engine runs on, in words."""
+        return self._backend.device
+
+    @property
+    def backend_version(self) -> str:
+        """The version of the library that runs the engine."""
+        return self._backend.version
+
     def close(self) -> None:
         """Free the engine; later calls raise EngineInvalidError."""
         self._backend.close()

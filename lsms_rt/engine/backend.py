@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lsms_rt.machine.cpu import find as find_cpu
+
 STAGES = 4
 TEXT_INPUTS = ("tokens", "mask")
 FEATURES = tuple(f"{kind}{stage}" for kind in ("keys", "values") for stage in range(1, STAGES + 1))
@@ -42,9 +44,17 @@ class SentenceFeatures:
 
 
 class Backend(Protocol):
-    """Runs the two graphs of one engine; it may be used from several threads."""
+    """Runs the two graphs of one engine; it may be used from several threads.
+
+    Attributes:
+        version: of the library.
+    """
 
     version: str
+
+    @property
+    def device(self) -> str:
+        """The processor that it runs on, in words, e.g. "NVIDIA H100 PCIe"."""
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         """Encode a sentence: ``tokens`` int64 (1, T), ``mask`` float32 (1, T)."""
@@ -63,7 +73,11 @@ class Backend(Protocol):
 
 
 class OneByOne:
-    """Implements ``segment_many`` by ``segment``, without overlap."""
+    """Implements ``segment_many`` by ``segment``, without overlap; on the CPU, unless ``device`` says otherwise."""
+
+    @property
+    def device(self) -> str:
+        return find_cpu().name
 
     def segment_many(self: SegmentsOne, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
         return (self.segment(images, text) for images in batches)

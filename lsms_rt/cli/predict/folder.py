@@ -32,6 +32,7 @@ class OutputFolder:
     Attributes:
         path: the folder.
         kept: one message per file that was renamed.
+        started: when the folder's first run of this request began.
 
     Raises:
         InputError: the folder holds other files or results of another request, another run is writing to it, or it
@@ -47,6 +48,7 @@ class OutputFolder:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._journal = Journal(path, request)
+            self.started = self._journal.started
             self._replaces = self._path(RESULTS).exists()
             # Of a run that was killed while writing.
             for file in path.iterdir():

@@ -13,17 +13,15 @@ class Request:
     """Options of a prediction; the same for every slice of every input.
 
     Attributes:
-        text: the sentence.
         output: folder to write; None writes no files.
         series: which series to read, where an input holds several; None for the only one.
         stated: facts that the inputs do not hold.
-        batch: slices per call of the engine; None for the engine's largest batch.
+        batch: images per call of the engine, where a slice counts once per sentence; None for its largest batch.
         seg: whether to write a DICOM Segmentation of each input in which something was found.
         empty_seg: whether to write one of the other inputs, too.
         nifti: whether to write a mask volume of each input.
     """
 
-    text: str = field(repr=False)
     output: Path | None = field(default=None, repr=False)
     series: str | None = field(default=None, repr=False)
     stated: Stated = NOTHING

@@ -64,6 +64,7 @@ class TensorRtBackend:
             check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
         gpu = check_gpu(manifest, driver(), index, variant)
         self._device = device(index, gpu.integrated)
+        self._gpu_name = str(gpu.name)
         self._compiled: CompiledCache | None = None
         if variant.own_graphs:
             self._compiled = CompiledCache(engine.digest, f"{gpu.name} {self.version}", "code compiled for this GPU")
@@ -82,6 +83,10 @@ class TensorRtBackend:
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
                 self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
+
+    @property
+    def device(self) -> str:
+        return self._gpu_name
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         (outputs,) = self._run(TEXT_PLAN, [{"tokens": tokens, "mask": mask}], len(tokens))
