@@ -40,7 +40,7 @@ def check_header(result: Result) -> None:
     """Raise InputError unless the header has the attributes that a DICOM object needs, geometry aside."""
     source, header = result.ct.source, result.ct.header
     if header is None:
-        raise InputError(f"{source}: not a DICOM image, so a DICOM object cannot refer to it; write NIfTI or PNG instead")
+        raise InputError(f"{source}: not a DICOM image, so a DICOM object cannot refer to it; write NIfTI or PNG")
     wrong = [f"{name} is {why}" for name in UIDS if (why := _uid_problem(value_of(header, name)))]
     sides = [value_of(header, name) for name in ("Rows", "Columns")]
     wrong += [f"{name} is absent" for name, value in zip(("Rows", "Columns"), sides, strict=True) if not value]

@@ -102,4 +102,4 @@ def _turns(outline: Sequence[Corner]) -> NDArray[np.int64]:
     """Leave out the corners at which the outline goes straight on."""
     points = np.array(outline)
     before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
-    return points[(before != after).any(1)]
+    return np.asarray(points[(before != after).any(1)])

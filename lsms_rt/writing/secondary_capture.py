@@ -13,7 +13,7 @@ import numpy as np
 from lsms_rt.digest import sha256
 
 from .by_sentence import SentenceResults
-from .caption import SIDE_UNKNOWN, size_text
+from .caption import SIDE_UNKNOWN, count_text, size_text
 from .dicom_object import UTF8, Origin, making, new_object, save
 from .headers import LOSSY, is_enhanced, value_of
 from .measures import Measures, measures_of
@@ -92,7 +92,7 @@ def _lines(sentence: SentenceResults[Result], measures: Measures[Result], origin
     if measures.volume_ml is not None:
         sizes.append(f"{measures.volume_ml:.1f} ml")
     sizes.append(f"mean {measures.mean_hu:.0f} HU")
-    place = [f"found in {len(sentence.found)} of {len(sentence.results)} slices, this is the largest cross-section"]
+    place = []
     if (number := value_of(ct.header, "InstanceNumber")) is not None:
         place.append(f"image {int(number)}")
     if is_enhanced(ct.header):
@@ -100,7 +100,15 @@ def _lines(sentence: SentenceResults[Result], measures: Measures[Result], origin
     if ct.position_mm is not None:
         place.append(f"position {ct.position_mm:.1f} mm")
     side = "" if ct.side_known else SIDE_UNKNOWN
-    return [*filter(None, (f"{sentence.label}: {', '.join(sizes)}", text, ", ".join(place), origin.incomplete, side))]
+    lines = (
+        f"{sentence.label}: {', '.join(sizes)}",
+        text,
+        ": ".join(filter(None, ("Largest cross-section", ", ".join(place)))),
+        count_text(len(sentence.found), len(sentence.results)).capitalize(),
+        origin.incomplete.capitalize(),
+        side.capitalize(),
+    )
+    return [line for line in lines if line]
 
 
 def _picture(measures: Measures[Result], lines: Sequence[str]) -> NDArray[np.uint8]:

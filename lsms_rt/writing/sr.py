@@ -49,8 +49,8 @@ def write_sr(
     or "Not all ..." for an incomplete series: what was asked, and that nothing was found, which is not that nothing is
     there.
 
-    The report is unverified, preliminary, and partial if the series is incomplete; it says that it is not for diagnosis.
-    Its UIDs are derived from what it holds, as in :func:`lsms_rt.writing.seg.write_seg`.
+    The report is unverified, preliminary, and partial if the series is incomplete; it says that it is not for
+    diagnosis.  Its UIDs are derived from what it holds, as in :func:`lsms_rt.writing.seg.write_seg`.
 
     Args:
         results: Segmentations of DICOM slices, for one sentence or several.

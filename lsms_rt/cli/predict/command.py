@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lsms_rt.engine.manifest import MAX_BATCH
 from lsms_rt.reading.stated import Stated
+from lsms_rt.writing.seg import SEG_TYPES
 
 from ..arguments import (
     add_engine,
@@ -79,6 +80,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--empty-seg", action="store_true", help="write a DICOM Segmentation of every input, also if nothing was found"
     )
+    parser.add_argument(
+        "--seg-type", choices=SEG_TYPES, default="binary",
+        help="how the Segmentation holds its segments: binary, which every viewer reads, or labelmap, where they may not "
+        "overlap (default: binary)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sr", action="store_true",
+        help="write a DICOM report (TID 1500) of the measures of each input, and the Segmentation that it refers to",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sc", action="store_true",
+        help="write a key image (DICOM Secondary Capture) of the largest cross-section of what was found",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rtstruct", action="store_true", help="write a DICOM RT Structure Set of each input in which something was found"
+    )  # fmt: skip
     parser.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
     parser.add_argument(
         "--names", action="store_true",

@@ -25,7 +25,7 @@ from lsms_rt.writing.answer import Answer
 from ..terminal import about
 from .folder import OutputFolder
 from .masks import read_mask
-from .outputs import check_outputs, check_place, series_files, write_outputs
+from .outputs import check_outputs, check_place, is_series_file, write_outputs
 from .report import Report
 from .request import Request
 from .slices import own_error, results_of
@@ -133,10 +133,14 @@ class _Run:
     def _stays(self) -> Callable[[str], bool]:
         """Return which old files stay: those of inputs without results; pictures, unless everything has results."""
         answered = {row["input"] for row in self.report.series}
-        gone = {name for number in answered for name in series_files(self._start(number))}
-        series = {name for n in range(1, len(self.inputs) + 1) for name in series_files(self._start(n))}
         complete = self.report.is_complete and not self.report.not_written
-        return lambda name: name not in gone if name in series else not complete
+
+        def stays(name: str) -> bool:
+            numbers = range(1, len(self.inputs) + 1)
+            number = next((n for n in numbers if is_series_file(name, self._start(n))), None)
+            return not complete if number is None else number not in answered
+
+        return stays
 
     def _input(self, number: int, path: Path) -> None:
         report, left_out = self.report, LeftOut()

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.ct_slice import usual_step, wide_steps
+from lsms_rt.ct_slice import wide_steps
 from lsms_rt.reading.left_out import LeftOut
+from lsms_rt.writing import measures
 from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.caption import incomplete_text
 
@@ -57,20 +58,9 @@ def series_summary(
 
 
 def volume_ml(answers: Sequence[Answer]) -> float | None:
-    """Return the volume in ml: each slice's area times half the distance between its two neighbors.
-
-    Returns None if a spacing or a position is unknown, for fewer than two slices, and if over a tenth of the steps are
-    gaps: that is a series of two spacings.  Any other gap counts as a usual step.
-    """
-    steps, areas = _steps_mm(answers), [answer.record["area_mm2"] for answer in answers]
-    if steps is None or not len(steps) or None in areas:
-        return None
-    wide = wide_steps(steps)
-    if np.count_nonzero(wide) > max(1, len(steps) // 10):
-        return None
-    steps = np.where(wide, usual_step(steps), steps)
-    thickness = (np.r_[steps[:1], steps] + np.r_[steps, steps[-1:]]) / 2
-    return float(np.array(areas, float) @ thickness) / 1000
+    """Return the volume in ml, see :func:`lsms_rt.writing.measures.volume_ml`; None if it is unknown."""
+    positions = [answer.ct.position_mm for answer in answers]
+    return measures.volume_ml(positions, [answer.record["area_mm2"] for answer in answers])
 
 
 def gaps(answers: Sequence[Answer]) -> int | None:

@@ -167,7 +167,7 @@ def test_an_incomplete_series_says_so_wherever_it_goes(
     pytest.importorskip("highdicom")
     footers = []
     monkeypatch.setattr(
-        "lsms_rt.cli.predict.outputs.save_montage", lambda path, answers, footer: footers.append(footer)
+        "lsms_rt.cli.predict.outputs.save_montage", lambda path, answers, footer, names: footers.append(footer)
     )
     # At the end: no gap tells.
     last = sorted(series.iterdir())[-1]
