@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.cli.predict.jobs import jobs_of
 from lsms_rt.cli.predict.report import Report
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.cli.predict.run import run
@@ -24,6 +25,8 @@ LEFT, RIGHT = "the lesion in the left lobe of the liver", "the lesion in the rig
 
 class Halves(OneByOne):
     """Finds the bright pixels of one half; fails for a slice with a pixel that is ``broken``, in the model's range."""
+
+    version = "1.0"
 
     def __init__(self, seconds: float = 0.0, broken: float | None = None) -> None:
         self.seconds, self.broken, self.calls = seconds, broken, 0
@@ -63,11 +66,12 @@ def fake_segmenter(max_batch: int = 2, **options: Any) -> Segmenter:
     return segmenter
 
 
-def fake_run(inputs: list[Path], text: str = LEFT, output: Path | None = None, **options: Any) -> Report:
+def fake_run(inputs: list[Path], text: str | list[str] = LEFT, output: Path | None = None, **options: Any) -> Report:
     """Run predict on the fake engine; ``options`` of the request, or of ``Halves``."""
     own = {name: options.pop(name) for name in ("seconds", "broken") if name in options}
-    request = Request(text=text, output=output, **options)
-    return run(fake_segmenter(**own), inputs, request, lambda answers, total: answers)
+    texts = [text] if isinstance(text, str) else text
+    request = Request(output=output, **options)
+    return run(fake_segmenter(**own), jobs_of(inputs, texts), request, lambda answers, total: answers)
 
 
 def write_arrays(folder: Path, count: int) -> list[Path]:

@@ -16,6 +16,7 @@ from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
 from lsms_rt.segmenter import Segmentation, Segmenter
 from lsms_rt.writing.answer import Answer
+from lsms_rt.writing.caption import slice_name
 
 from .folder import OutputFolder
 from .jobs import Sentence
@@ -88,7 +89,7 @@ class Asking:
                 continue
             source = self._slices[n].source
             text = str(answer) if str(answer).startswith(source) else f"{source}: {answer}"
-            which = f"sentence {sentence.number}: " if sentence.prefix else ""
+            which = "" if sentence.alone else f"{sentence.name}: "
             self._failed(f"{self._prefix}{which}{text}", answer)
         if failed == MAX_FAILED and len(good) < len(asked):
             rest = f"{failed} slices failed, so the input's other slices without a result are not tried"
@@ -113,7 +114,10 @@ class Asking:
         record, _ = found
         # In this run the same pixels may have another label, and may come from a file that says more or less.
         notes = [*ct.notes, *sentence.reading.notes(names=names_shown())]
-        now = {"source": ct.source, "frame": ct.frame, "side_known": ct.side_known, "notes": notes}
+        now = {
+            "source": ct.source, "frame": ct.frame, "slice": slice_name(ct), "side_known": ct.side_known,
+            "notes": notes,
+        }  # fmt: skip
         return _answer(ct, mask, sentence, record | now)
 
     def _written(self, n: int, sentence: Sentence, result: Segmentation | LsmsError) -> Answer | LsmsError:
@@ -130,7 +134,7 @@ class Asking:
         names = self._names(n, sentence)
         record |= names
         key = self._key(self._folder, n, sentence, _digest(result.ct))
-        said = (self._prefix.removesuffix(": "), f"sentence {sentence.number}" if sentence.prefix else "")
+        said = (self._prefix.removesuffix(": "), sentence.name)
         with self._folder.new_files(*names.values(), key=key, record=record) as (overlay, mask):
             result.save_overlay(overlay, note=", ".join(filter(None, said)) or None, include_text=names_shown())
             result.save_mask(mask)
@@ -153,7 +157,7 @@ class Asking:
 
     def _names(self, n: int, sentence: Sentence) -> dict[str, str]:
         """Return the names of an answer's files, by their keys in its record."""
-        begin = f"{self._start}{self._first + n:04d}_{sentence.prefix}"
+        begin = f"{self._start}{self._first + n:04d}_{'' if sentence.alone else f'{sentence.number}_'}"
         return {kind: f"{begin}{kind}.png" for kind in ("overlay", "mask")}
 
 

@@ -122,6 +122,12 @@ class OutputFolder:
                 with suppress(OSError):
                     part.unlink(missing_ok=True)
 
+    def written(self, name: str) -> Path | None:
+        """Return where a file is that this run has written; None if it has not."""
+        if name not in self._current:
+            return None
+        return self._path(NEXT + name if name in self._waiting else name)
+
     def finish(self, results: str, stays: Callable[[str], bool]) -> None:
         """Put all new files in their places, write results.json, and delete files that are no longer part of it.
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsms_rt.errors import InputError, SentenceNotUnderstoodError
-from lsms_rt.segmenter import Segmenter
-from lsms_rt.sentences import Reading
 from lsms_rt.tokenizer import clean_sentence
+
+if TYPE_CHECKING:
+    from lsms_rt.segmenter import Segmenter
+    from lsms_rt.sentences import Reading
 
 EXAMPLE = '[{"input": "series1", "text": ["the cyst", "the largest lesion"]}]'
 KEYS = {"input", "text", "series"}
@@ -35,19 +37,24 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """A sentence of a run.
+    """A sentence that an input is asked.
 
     Attributes:
-        number: from 1, in the order in which sentences are first asked.
+        number: from 1, in the order of the input's sentences.
         text: the sentence, cleaned.
         reading: how the engine reads it.
-        prefix: beginning of the names of its files, after the input's; "" if the run has no other sentence.
+        alone: whether the input has no other sentence; messages and files then have no number of it.
     """
 
     number: int
     text: str = field(repr=False)
     reading: Reading = field(repr=False)
-    prefix: str
+    alone: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in messages: "sentence 2", or "" if it is alone."""
+        return "" if self.alone else f"sentence {self.number}"
 
 
 def jobs_of(inputs: Iterable[Path], texts: Sequence[str]) -> list[Job]:
@@ -103,26 +110,36 @@ def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(clean_sentence(text) for text in texts))
 
 
-def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> dict[str, Sentence]:
+def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sentence]]:
     """Read and encode all sentences of a run, before any input is read.
 
     Returns:
-        The sentences by their texts, in the order of their numbers.
+        The sentences of each job.
 
     Raises:
         SentenceNotUnderstoodError: one is not understood, and the segmenter refuses such.
         InputError: one cannot be used with this engine.
     """
-    texts = list(dict.fromkeys(text for job in jobs for text in job.texts))
-    sentences = {}
-    for number, text in enumerate(texts, 1):
-        where = "" if len(texts) == 1 else f"sentence {number}: "
-        try:
-            segmenter.prepare_sentence(text)
-        except SentenceNotUnderstoodError as error:
-            raise SentenceNotUnderstoodError(f"{where}{error}", error.reading) from error
-        except InputError as error:
-            raise InputError(f"{where}{error}") from error
-        prefix = "" if len(texts) == 1 else f"s{number}_"
-        sentences[text] = Sentence(number=number, text=text, reading=segmenter.read_sentence(text), prefix=prefix)
-    return sentences
+    # Jobs may share sentences, so each is read once.
+    readings: dict[str, Reading] = {}
+    several, found = len(jobs) > 1, []
+    for n, job in enumerate(jobs, 1):
+        alone, sentences = len(job.texts) == 1, list[Sentence]()
+        for number, text in enumerate(job.texts, 1):
+            if text not in readings:
+                same = all(other.texts == job.texts for other in jobs)
+                where = f"input {n}: " if several and not same else ""
+                readings[text] = _read(segmenter, text, where if alone else f"{where}sentence {number}: ")
+            sentences.append(Sentence(number=number, text=text, reading=readings[text], alone=alone))
+        found.append(sentences)
+    return found
+
+
+def _read(segmenter: Segmenter, text: str, where: str) -> Reading:
+    try:
+        segmenter.prepare_sentence(text)
+        return segmenter.read_sentence(text)
+    except SentenceNotUnderstoodError as error:
+        raise SentenceNotUnderstoodError(f"{where}{error}", error.reading) from error
+    except InputError as error:
+        raise InputError(f"{where}{error}") from error

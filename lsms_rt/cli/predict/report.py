@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,11 +29,11 @@ class Report:
         weights: the engine's note about its weights.
         precision: the engine's arithmetic, e.g. "fp32".
         gate: what the engine's accuracy gate said, see ``Manifest.gate_verdict``.
-        sentences: how each sentence is read: ``number``, ``understood``, ``unknown_words``, ``side``, ``notes``; its
-            words only if names are shown.
+        sentences: how each sentence of each input is read: ``input`` and ``sentence``, the numbers from 1 of both,
+            ``understood``, ``unknown_words``, ``side``, ``notes``; its words only if names are shown.
         inputs: number of inputs that were given.
-        results: one record per slice and sentence; ``input`` is the input's number, from 1, ``sentence`` the sentence's.
-        series: one summary per input and sentence that has results; ``input`` and ``sentence`` as in ``results``.
+        results: one record per slice and sentence; ``input`` and ``sentence`` as in ``sentences``.
+        series: one summary per input and sentence that has results; ``input`` and ``sentence`` likewise.
         not_read: one message per file or input that could not be read.
         not_computed: one message per slice or input that could be read and has no result.
         not_written: one message per file that could not be written.
@@ -60,16 +60,16 @@ class Report:
     error: Exception | None = None
 
     @classmethod
-    def of(cls, segmenter: Segmenter, sentences: Iterable[Sentence], inputs: int) -> Report:
-        """Return the report of a run that has not begun."""
+    def of(cls, segmenter: Segmenter, sentences: Sequence[Sequence[Sentence]]) -> Report:
+        """Return the report of a run that has not begun, with the sentences of each input."""
         manifest = segmenter.manifest
         return cls(
             engine=segmenter.digest,
             weights=manifest.weights_note,
             precision=segmenter.precision,
             gate=segmenter.gate,
-            sentences=[_reading_of(sentence) for sentence in sentences],
-            inputs=inputs,
+            sentences=[_reading_of(n, sentence) for n, row in enumerate(sentences, 1) for sentence in row],
+            inputs=len(sentences),
             run={
                 "backend": manifest.backend,
                 "backend_version": segmenter.backend_version,
@@ -123,12 +123,12 @@ class Report:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
 
-def _reading_of(sentence: Sentence) -> dict[str, Any]:
+def _reading_of(number: int, sentence: Sentence) -> dict[str, Any]:
     names = names_shown()
     text = {"text": sentence.text} if names else {}
     reading = sentence.reading
     words = reading.to_dict(include_text=names) | {"notes": list(reading.notes(names=names))}
-    return {"number": sentence.number} | text | words
+    return {"input": number, "sentence": sentence.number} | text | words
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -24,7 +24,7 @@ from ..terminal import about
 from .asking import Asking
 from .folder import OutputFolder
 from .jobs import Job, Sentence, read_sentences
-from .outputs import check_outputs, check_place, series_files, write_outputs
+from .outputs import check_outputs, check_place, is_series_file, write_outputs
 from .report import Report
 from .request import Request
 from .slices import own_error
@@ -68,13 +68,13 @@ class _Run:
     """One run: what it is asked for, what it has done, and its output folder once it is open."""
 
     def __init__(
-        self, segmenter: Segmenter, jobs: Sequence[Job], sentences: dict[str, Sentence], request: Request,
+        self, segmenter: Segmenter, jobs: Sequence[Job], sentences: Sequence[list[Sentence]], request: Request,
         progress: Progress, stack: ExitStack,
     ) -> None:  # fmt: skip
         self.segmenter, self.jobs, self.sentences, self.request = segmenter, jobs, sentences, request
         self.progress, self.stack = progress, stack
-        self.started, self.seconds = datetime.now().astimezone(), Counter[str]()
-        self.report = Report.of(segmenter, sentences.values(), len(jobs))
+        self.started, self.seconds = datetime.now().astimezone(), defaultdict[str, float](float)
+        self.report = Report.of(segmenter, sentences)
         self.folder: OutputFolder | None = None
         self.failures: list[LsmsError] = []
         # of slices so far, whether they have results or not
@@ -119,17 +119,17 @@ class _Run:
         """Return the beginning of the names of an input's files."""
         return "" if len(self.jobs) == 1 else f"input{number}_"
 
-    def _sentences(self, job: Job) -> list[Sentence]:
-        return [self.sentences[text] for text in job.texts]
-
     def _stays(self) -> Callable[[str], bool]:
         """Return which old files stay: those of inputs without results; pictures, unless everything has results."""
-        files = {n: series_files(self._start(n), self._sentences(job)) for n, job in enumerate(self.jobs, 1)}
         answered = {row["input"] for row in self.report.series}
-        gone = {name for number in answered for name in files[number]}
-        series = {name for names in files.values() for name in names}
         complete = self.report.is_complete and not self.report.not_written
-        return lambda name: name not in gone if name in series else not complete
+
+        def stays(name: str) -> bool:
+            numbers = range(1, len(self.jobs) + 1)
+            number = next((n for n in numbers if is_series_file(name, self._start(n))), None)
+            return not complete if number is None else number not in answered
+
+        return stays
 
     def _input(self, number: int, job: Job) -> None:
         report, left_out = self.report, LeftOut()
@@ -140,7 +140,7 @@ class _Run:
         if self.request.output is not None and self.folder is None:
             self.folder = self.stack.enter_context(OutputFolder(self.request.output, self._identity()))
             self.started = self.folder.started
-        sentences, answers = self._sentences(job), list[Answer]()
+        sentences, answers = self.sentences[number - 1], list[Answer]()
         first, self.count = self.count, self.count + len(slices)
         asking = Asking(
             self.segmenter, self.folder, slices, sentences, batch=self.request.batch, number=number, first=first,
@@ -184,10 +184,13 @@ class _Run:
             own = [answer for answer in answers if answer.text == sentence.text]
             if own:
                 rows.append(series_summary(number, own, left_out, slices - len(own), sentence=sentence.number))
-        if self.folder is not None:
+        if self.folder is not None and len(rows) < len(sentences):
+            missing = "a sentence has no answers, so the files of all slices are left out"
+            self.report.not_written.append(self._prefix(number) + missing)
+        elif self.folder is not None:
             incomplete = max(row["incomplete"] for row in rows)
             failed = write_outputs(
-                answers, sentences, self.request, self.folder, self._start(number), self.report.engine, incomplete
+                answers, self.request, self.folder, self._start(number), self.report.engine, incomplete, self.started
             )
             self.report.not_written += [self._prefix(number) + reason for reason in failed]
         self.report.series += rows
