@@ -31,9 +31,10 @@ check: $(DEV)/.done  ## check style, types and spelling
 bench: $(DEV)/.done  ## measure the bundled engine on this machine: latency, throughput, cold start, memory
 	$(DEV)/bin/lsms-rt bench demo
 
-tables: $(DEV)/.done  ## write the generated parts of README.md and docs/: tables of results, API reference
+tables: $(DEV)/.done  ## write the generated parts of README.md and docs/: tables of results, API reference, the bundled table of words
 	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md docs/cpu.md docs/int8.md docs/training.md
 	$(DEV)/bin/python tests/helpers/api_reference.py
+	$(DEV)/bin/python tests/helpers/bundled_table.py
 
 aot: $(DEV)/.done  ## compile all kernels for all architectures (minutes, no GPU) and write the committed report
 	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json

@@ -13,9 +13,11 @@ from .parser import Command
 if TYPE_CHECKING:
     from lsms_rt.sentences import Reading
 
+BROADER = "broader"
 HEADINGS = {
     "lesion": "a lesion",
     "type": "its type",
+    BROADER: "by a broader term",
     "nature": "its nature",
     "density": "its density",
     "enhancement": "its enhancement",
@@ -25,7 +27,9 @@ HEADINGS = {
     "place": "where it is",
     "command": "what to do",
 }
-WIDTH, INDENT = 110, 20
+WIDTH, INDENT = 110, 21
+# Of the words that are left out, every so many is shown.
+LEFT_OUT = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,15 +81,23 @@ def _lines(reading: Reading, limit: int) -> str:
 def _listing(words: dict[str, Any], limit: int) -> str:
     lines = [f"what may be said to this engine, in {words['language']}, in at most {limit} tokens:"]
     for category, groups in words["groups"].items():
+        if category == BROADER:
+            continue
         said = ", ".join(" = ".join(group["known"]) for group in groups)
         lines.append(_row(HEADINGS.get(category, category), said))
-    also = [f"{', '.join(g['also'])} ({g['known'][0]})" for groups in words["groups"].values() for g in groups]
-    also = [text for text in also if not text.startswith(" (")]
-    lines.append(_row("also read", "; ".join(also)))
+    lines += ["", "words on the right are read as the one on the left:"]
+    for category, groups in words["groups"].items():
+        replaced = [(group["known"][0], group["also"]) for group in groups if group["also"]]
+        if replaced:
+            lines += [HEADINGS.get(category, category), *(_row(f"  {one}", ", ".join(also)) for one, also in replaced)]
+    lines += ["", "besides:"]
     if words["segments"]:
         lines.append(_row("read as a lobe", words["segments"]))
     if words["open"]:
         lines.append(_row("and", "any other word: its vocabulary is open, so misspelled words are not found"))
+    if words["left_out"]:
+        said = f"{', '.join(words['left_out'][::LEFT_OUT])} ... (all {len(words['left_out'])}: --json)"
+        lines.append(_row("left out, with a note", said))
     lines += [_row(f"refused: {kind}", ", ".join(said)) for kind, said in words["refused"].items()]
     return "\n".join(lines)
 

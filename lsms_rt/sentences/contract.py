@@ -35,9 +35,11 @@ class Contract:
     Attributes:
         language: the language that the engine was taught, in English.
         groups: category -> groups of words that mean the same; one that the engine does not know is read as the first
-            of its group that it knows.
+            of its group that it knows, which under "broader" is a broader term.
         function: words that change nothing if they are left out.
         context: words about the examination, not about a lesion; left out, too.
+        harmless: words and phrases that do not say which lesion is meant; they may be left out wherever they stand.
+        headings: of a report's parts; left out before a colon.
         always: what no mask can answer, "negation", "exception" and "question", whatever the engine's vocabulary.
         lost: what would be lost, and a wrong lesion found, if the engine does not know it: "side", "position", "organ",
             "type", "order".
@@ -57,6 +59,8 @@ class Contract:
     groups: dict[str, tuple[tuple[str, ...], ...]]
     function: frozenset[str]
     context: frozenset[str]
+    harmless: Phrases
+    headings: frozenset[str]
     always: dict[str, Phrases]
     lost: dict[str, Phrases]
     not_negation: Phrases
@@ -73,12 +77,20 @@ class Contract:
     @cached_property
     def nouns(self) -> frozenset[str]:
         """Words that name a lesion."""
-        return self._last_words("lesion", "type")
+        return self._last_words("lesion", "type", "broader")
 
     @cached_property
     def looks(self) -> frozenset[str]:
         """Words that describe a lesion."""
         return self._last_words("density", "enhancement", "size", "order", "nature")
+
+    @cached_property
+    def plain(self) -> frozenset[str]:
+        """Words that a misspelled one may be taken for: those of lesions, but of no rank, and single ones of places."""
+        places = {keys_of(text) for row in self.groups.get("place", ()) for text in row}
+        return self._last_words("lesion", "type", "nature", "density", "enhancement", "size") | {
+            keys[0] for keys in places if len(keys) == 1
+        }
 
     @cached_property
     def places(self) -> frozenset[str]:
@@ -199,6 +211,7 @@ def _parsed(table: dict[str, Any]) -> Contract:
         "lost": {
             name: phrases_of(_texts(table["lost"][name])) for name in ("side", "position", "organ", "type", "order")
         },
+        "harmless": phrases_of(_texts(table["harmless"])),
         "not_negation": phrases_of(_texts(table["not_negation"])),
         "negation_prefixes": tuple(_texts(table["negation_prefixes"])),
         "segment_words": _words(segments["words"]),

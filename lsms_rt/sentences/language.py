@@ -26,7 +26,10 @@ def other_language(words: Sequence[Word], contract: Contract, lexicon: Lexicon) 
     # Accented words of a language that the table does not hold.
     accented = sum(not word.text.isascii() for word in strange if not lexicon.knows(word))
     own = any(word.key in contract.function for word in words)
-    alone = accented or any(len(key) > 3 for key in keys & contract.foreign.get(language, frozenset()))
+    # A single one may be misspelled: "hypodens".
+    alone = accented or any(
+        len(key) > 3 and not lexicon.is_slip(key) for key in keys & contract.foreign.get(language, frozenset())
+    )
     if count + accented >= 2 or (count + accented == 1 and alone and not own):
         return [_reason(language if count else "another language", contract)]
     return []

@@ -57,6 +57,10 @@ class Lexicon:
         """Whether a word is one, also where an open vocabulary would spell anything."""
         return self._tokenizer.is_whole(word.text) if self.is_open else self.knows(word)
 
+    def is_slip(self, key: str) -> bool:
+        """Whether a word is one letter away from a known one of a closed vocabulary."""
+        return not self.is_open and any(one_edit(key, word) for word in self._suggested)
+
     def nearest(self, key: str) -> str | None:
         """Return the known word that is most like ``key``; None if none is, or if the vocabulary is open."""
         if self.is_open or not 3 < len(key) <= MAX_LETTERS:

@@ -17,7 +17,8 @@ def words_of(reader: Reader) -> dict[str, Any]:
     Returns:
         ``language``; ``open``, whether its vocabulary takes other words, too; ``groups``: category -> groups of words
         that mean the same, each with those that are ``known`` and those that are read as the first of them (``also``);
-        ``segments``, how segments are read, "" where the engine knows them; ``refused``: examples of words that are.
+        ``segments``, how segments are read, "" where the engine knows them; ``left_out``: words that
+        are, since they do not say which lesion is meant; ``refused``: examples of words that are.
     """
     contract, lexicon = reader.contract, reader.lexicon
     groups: dict[str, list[dict[str, list[str]]]] = {}
@@ -32,6 +33,7 @@ def words_of(reader: Reader) -> dict[str, Any]:
         "open": lexicon.is_open,
         "groups": groups,
         "segments": "" if reader.knows_segments else "segments II to IV: left lobe; V to VIII: right lobe",
+        "left_out": [] if lexicon.is_open else _examples(contract.harmless, None),
         "refused": {kind: _examples(phrases) for kind, phrases in (contract.always | _unknown(reader)).items()},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .contract import Contract
 from .lexicon import Lexicon
+from .numbers import is_number
 from .reading import Reason
 from .segments import PREPOSITIONS
 from .sides import parts_of
@@ -28,11 +29,6 @@ def meaning(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list
     if any(is_number(word, contract) and not lexicon.knows(word) for word in words):
         reasons.append(Reason("number", "numbers, counts and measures are not used", refuses=False))
     return reasons
-
-
-def is_number(word: Word, contract: Contract) -> bool:
-    """Whether a word is a number, a count or a measure."""
-    return word.key[0].isdecimal() or word.key in contract.numbers or word.key in contract.units
 
 
 def _lesion(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:

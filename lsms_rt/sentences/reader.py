@@ -9,14 +9,17 @@ from lsms_rt.errors import SentenceNotUnderstoodError
 from lsms_rt.privacy import names_shown
 from lsms_rt.tokenizer import Tokenizer, clean_sentence
 
+from .asides import without_asides
 from .contract import TABLE, Contract, contract_of, default_contract
 from .language import other_language
 from .lexicon import MAX_LOOKED_UP, Lexicon
-from .meaning import is_number, meaning
+from .meaning import meaning
+from .numbers import is_number
 from .reading import Reading, Reason, Understood, UnknownWord
 from .refusals import refusals, signs
 from .segments import Segments
 from .sides import side_of, side_problems
+from .structure import lost_meaning, unneeded_places
 from .synonyms import Synonyms
 from .words import Word, joined, split, without_gaps
 
@@ -64,16 +67,17 @@ class Reader:
         """
         sentence = clean_sentence(text)
         said, end = split(sentence)
-        named, reasons = self._segments.replaced(said)
+        named, reasons = self._segments.replaced(without_asides(said, self.contract))
         reasons += signs(sentence)
         # Before "on the left" becomes a lobe, whatever it is the left of.
         reasons += side_problems(named, self.contract, self.lexicon.is_open)
-        words = self._synonyms.replaced(named)
+        # An open vocabulary knows other words than the table's, and was trained with the mark of an unknown one.
+        words, broader = (named, []) if self.lexicon.is_open else self._synonyms.replaced(named)
+        reasons += broader
         dropped = [word for word in words if not self.lexicon.knows(word)]
         reasons += self._reasons(words, dropped)
-        # An open vocabulary was trained with the mark of an unknown word.
         left = list(words) if self.lexicon.is_open else [word for word in words if word not in dropped]
-        read_as = joined(said, end) if left == said else without_gaps(words, left)
+        read_as = joined(said, end) if self.lexicon.is_open or left == said else without_gaps(words, left)
         content = [word for word in words if word not in dropped and not self._is_small(word)]
         return Reading(
             text=sentence,
@@ -92,7 +96,10 @@ class Reader:
             return language
         reasons = refusals(words, self.contract, self.lexicon)
         reasons += side_problems(words, self.contract, self.lexicon.is_open)
-        counted = [word for word in words if not is_number(word, self.contract)]
+        if not any(reason.refuses for reason in reasons):
+            reasons += lost_meaning(words, self.contract, self.lexicon)
+        unneeded = unneeded_places(words, self.contract, self.lexicon)
+        counted = [word for at, word in enumerate(words) if at not in unneeded]
         unknown = [word for word in counted if word in dropped and not self._is_small(word)]
         if len(unknown) > MAX_UNKNOWN * len(counted) and not reasons:
             reasons.append(Reason("unknown", f"{len(unknown)} of its {len(counted)} words are not known"))

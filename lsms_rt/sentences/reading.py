@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Understood = Literal["yes", "partly", "no"]
 UNKNOWN_WORDS = "words not in this engine's vocabulary"
+# Words that a message lists, at most.
+LISTED = 8
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words for a message: all of them, or the first ones and how many more there are."""
+    more = len(words) - LISTED
+    return ", ".join(words[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,7 @@ class Reason:
 
     Attributes:
         kind: "negation", "exception", "question", "side", "position", "segment", "organ", "type", "order", "language",
-            "unknown", "no lesion", "number", "several" or "contradiction".
+            "unknown", "no lesion", "number", "several", "broader" or "contradiction".
         text: in words; it holds words of tables, none of the sentence that may be a name.
         refuses: whether the sentence is not understood; else it is partly.
     """
@@ -83,8 +92,8 @@ class Reading:
         Args:
             names: show unknown words, which may be a patient's name; else their numbers.
         """
-        said = dict.fromkeys(word.said(names) for word in self.unknown)
-        unknown = (f"{UNKNOWN_WORDS}: {', '.join(said)}",) if said else ()
+        said = list(dict.fromkeys(word.said(names) for word in self.unknown))
+        unknown = (f"{UNKNOWN_WORDS}: {listed(said)}",) if said else ()
         return (*(reason.text for reason in self.reasons), *unknown)
 
     def to_dict(self, *, include_text: bool = False) -> dict[str, Any]:

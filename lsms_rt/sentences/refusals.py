@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from .contract import SIDES, Contract
 from .lexicon import Lexicon, one_edit
-from .reading import Reason
+from .numbers import is_bound
+from .reading import Reason, listed
 from .segments import PREPOSITIONS
 from .words import Word, places_of, stands_at
 
@@ -23,8 +24,6 @@ _LOST = {
     "type": "this engine does not know the type",
     "order": "the order would be lost",
 }
-# What a measure may be bound by; of an organ or a type, a size follows only in report style: "left kidney: 3 cm cyst".
-_BOUNDS = {"above", "below", "under", "least", "most"}
 # What negates without a word: signs of mathematics, crosses, strokes through letters; "!" or "-" before a word, "(-)",
 # "= 0", a part of "don't".
 _SIGNS = re.compile(
@@ -51,7 +50,7 @@ def refusals(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> lis
         if found or negated:
             reasons.append(Reason(kind, _with_words(text, words, {*found, *negated})))
     for kind, text in _LOST.items():
-        lost = {at for at in places_of(words, contract.lost[kind]) if not _is_measure(words, at, contract)}
+        lost = {at for at in places_of(words, contract.lost[kind]) if not is_bound(words, at, contract)}
         unknown = {at for at in lost if not lexicon.knows(words[at])}
         # All words of a phrase, where one of them is unknown: "other lobe".
         if unknown:
@@ -74,15 +73,6 @@ def _negated(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set
 def _is_taught(word: Word, lexicon: Lexicon) -> bool:
     """Whether a closed vocabulary holds the word itself; an open one would spell it."""
     return not lexicon.is_open and lexicon.knows(word)
-
-
-def _is_measure(words: Sequence[Word], at: int, contract: Contract) -> bool:
-    """Whether a word is a bound of a measure: "under 2 cm"."""
-    after = [word.key for word in words[at + 1 : at + 3]]
-    if words[at].key not in _BOUNDS or not after or not after[0][0].isdecimal():
-        return False
-    # "2cm", or "2" and "cm"
-    return (after[0].lstrip("0123456789.,") or "".join(after[1:])) in contract.units
 
 
 def signs(sentence: str) -> list[Reason]:
@@ -145,4 +135,4 @@ def _with_words(text: str, words: Sequence[Word], places: Iterable[int]) -> str:
         else:
             said.append(words[at].key)
         last = at
-    return f"{text}: " + ", ".join(f'"{one}"' for one in dict.fromkeys(said))
+    return f"{text}: " + listed([f'"{one}"' for one in dict.fromkeys(said)])

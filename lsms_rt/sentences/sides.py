@@ -50,15 +50,19 @@ def side_problems(words: Sequence[Word], contract: Contract, is_open: bool) -> l
             return [Reason("side", f'"{key}" of something other than the liver is not understood')]
         if key in SIDES and _is_beside_picture(keys, at):
             return [Reason("side", f'"{key}" of a picture may be the patient\'s other side; say "{key} lobe"')]
-        if (
-            key == "right"
-            and _ADVERB_OF & set(keys[at + 1 : at + 2])
-            and not _NOUN_AFTER & set(keys[max(0, at - 1) : at])
-        ):
+        if key == "right" and _may_be_no_side(words, at):
             return [Reason("side", '"right" may be no side here; leave it out, or say "right lobe"')]
         if key in SIDES and _is_compared(words, at):
             return [Reason("side", f'"{key}" as a rank, or of something other than the liver, is not understood')]
     return []
+
+
+def _may_be_no_side(words: Sequence[Word], at: int) -> bool:
+    """Whether a "right" may mean something else: "right, find the cyst", "right behind the cyst"."""
+    after, before = words[at + 1 : at + 2], words[max(0, at - 1) : at]
+    if not before and after and after[0].before.startswith(","):
+        return True
+    return bool(_ADVERB_OF & {word.key for word in after}) and not _NOUN_AFTER & {word.key for word in before}
 
 
 def _is_beside_picture(keys: Sequence[str], at: int) -> bool:

@@ -15,22 +15,32 @@ def test_the_words_of_an_engine_are_listed(capsys: pytest.CaptureFixture[str]) -
     assert "what may be said to this engine, in English, in at most 32 tokens" in out
     assert "cyst, cysts" in out and "hemangioma = haemangioma" in out
     assert "left-sided" in out and "segments II to IV: left lobe" in out
-    assert "refused: negation    no," in out
+    assert "refused: negation     no," in out
+    assert max(map(len, out.splitlines())) <= 110
+
+
+def test_words_for_others_stand_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "words", "demo")
+    rows = out.splitlines()
+    assert rows[rows.index("by a broader term") + 1] == "  tumor               cancer, malignancy"
+    assert "  focus               spot" in rows
+    assert any(row.startswith("left out, with a note ") for row in rows)
 
 
 def test_the_words_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "words", "demo", "--json")
     words = json.loads(out)
     assert (code, words["max_tokens"], words["language"], words["open"]) == (0, 32, "English", False)
-    assert {"known": ["mass", "tumor", "tumour"], "also": ["neoplasm", "growth"]} in words["groups"]["lesion"]
+    assert {"known": ["mass", "tumor", "tumour"], "also": ["neoplasm", "growth", "lump"]} in words["groups"]["lesion"]
     assert "spleen" in words["refused"]["organ"]
+    assert "well defined" in words["left_out"] and len(words["left_out"]) > 200
 
 
 def test_a_sentence_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "words", "demo", "the leison on the left")
     assert (code, err) == (0, "")
     rows = [line.split(maxsplit=1) for line in out.splitlines()]
-    assert rows[:3] == [["understood", "no"], ["read", "as              the in the left lobe"], ["side", "left"]]
+    assert rows[:3] == [["understood", "no"], ["read", "as               the in the left lobe"], ["side", "left"]]
     assert rows[3] == ["tokens", "7 of 32"]
     assert "leison -> lesion?" in out
 

@@ -68,15 +68,18 @@ def wrapped(line: str, width: int = 120) -> str:
 
 
 def runtime() -> str:
-    """The names that ``import lsms_rt`` offers, errors apart."""
+    """The names that ``import lsms_rt`` offers, errors apart, and the records of how a sentence is read."""
     import lsms_rt
     from lsms_rt.errors import LsmsError
+    from lsms_rt.sentences.reading import Reading, Reason, UnknownWord
 
     lines: list[str] = []
     for name in sorted(lsms_rt.__all__, key=lambda name: (name != "Segmenter", name.startswith("_"), name)):
         thing = getattr(lsms_rt, name)
         if isinstance(thing, type) and not issubclass(thing, LsmsError):
             lines += class_lines(thing, constructor=name == "Segmenter")
+    for record in (Reading, Reason, UnknownWord):
+        lines += class_lines(record, constructor=False)
     functions = [name for name in lsms_rt.__all__ if inspect.isfunction(getattr(lsms_rt, name))]
     lines += ["### Functions\n", *(function_line(name, getattr(lsms_rt, name)) for name in functions)]
     return "\n".join(lines)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundled_table import write_table
 
 from lsms_rt import Segmenter
-from lsms_rt.digest import sha256
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.errors import EngineFormatError, EngineInvalidError, InputError, SentenceNotUnderstoodError
@@ -23,15 +23,17 @@ from lsms_rt.tokenizer import Tokenizer
 def with_table(demo: Path, folder: Path, **changes: Any) -> Path:
     """A copy of the bundled engine with a table of its own."""
     shutil.copytree(demo, folder)
-    data = json.dumps(default_table() | changes).encode()
-    (folder / TABLE).write_bytes(data)
-    manifest = open_directory(demo).manifest
-    write_manifest(folder, replace(manifest, files=manifest.files | {TABLE: sha256(data)}))
+    write_table(folder, json.dumps(default_table() | changes).encode())
     return folder
 
 
 def test_the_default_is_a_valid_table() -> None:
     assert contract_of(json.dumps(default_table()).encode()) == default_contract()
+
+
+def test_the_bundled_engine_holds_the_packages_table(demo_engine: Path, tmp_path: Path) -> None:
+    """python tests/helpers/bundled_table.py writes it."""
+    assert (demo_engine / TABLE).read_bytes() == table_of(tmp_path)
 
 
 def test_an_engine_without_a_table_is_read_by_the_default(demo_engine: Path, tmp_path: Path) -> None:
@@ -71,6 +73,9 @@ def test_an_engine_is_read_by_its_own_table(demo_engine: Path, tmp_path: Path) -
         {"negation_prefixes": [3]},
         {"foreign": {"German": {"der": {"die": {"das": {"x": "y"}}}}}},
         {"segments": {}},
+        {"harmless": {}},
+        {"harmless": [["known"]]},
+        {"headings": "findings"},
         {"format": "1"},
         {"language": None},
     ],
