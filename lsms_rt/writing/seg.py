@@ -104,16 +104,8 @@ def _object(
             segment.SegmentDescription = text
     labels = [segment.SegmentLabel for segment in segments]
     pixels = sha256(np.packbits(masks).tobytes())
-    content = [
-        origin.engine_digest,
-        seg_type,
-        labels,
-        texts,
-        origin.incomplete,
-        sources.uids,
-        list(masks.shape),
-        pixels,
-    ]
+    texts_of = [labels, texts, origin.incomplete]
+    content = [origin.engine_digest, seg_type, *texts_of, sources.uids, list(masks.shape), pixels]
     # An object needs at least one frame.
     if not masks.any():
         masks = masks[:1]

@@ -104,7 +104,6 @@ def _group(highdicom: Any, sources: Sources, n: int, origin: Origin, seg: Datase
         version=__version__,
         parameters=[f"engine {origin.engine_digest}"] if origin.engine_digest else None,
         family=codes.DCM.ArtificialIntelligence,
-        manufacturer=MAKER,
     )
     same: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=sentence.name),
@@ -203,8 +202,6 @@ def _report(
     content = [
         origin.engine_digest, origin.not_read, texts, sources.uids, report[0].to_json_dict(suppress_invalid_tags=True),
     ]  # fmt: skip
-    # ASCII is the default, which every reader supports.
-    characters = None if sources.is_ascii(*texts) else UTF8
     made = sr.Comprehensive3DSR(
         evidence=evidence,
         content=report[0],
@@ -220,9 +217,11 @@ def _report(
         is_complete=not origin.not_read,
         is_final=False,
         is_verified=False,
-        specific_character_set=characters,
     )
     if origin.incomplete:
         made.CompletionFlagDescription = origin.incomplete
+    # ASCII is the default, which every reader supports.
+    if not sources.is_ascii(*texts):
+        made.SpecificCharacterSet = UTF8
     origin.date(made)
     return made
