@@ -71,7 +71,7 @@ def write_seg(
     """
     if seg_type not in SEG_TYPES:
         raise InputError(f"a DICOM SEG of another type; choose {' or '.join(SEG_TYPES)}")
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when)
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     # Messages of pydicom and highdicom contain names and UIDs.
     with making("a DICOM SEG"):
         sources = sources_of(list(results))

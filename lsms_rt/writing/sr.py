@@ -67,7 +67,7 @@ def write_sr(
         MachineError: the machine failed while writing (disk full).
         MissingDependencyError: highdicom is not installed.
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when)
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM SR"):
         sources = sources_of(list(results))
         texts = [sentence.description(include_text, MAX_TEXT) for sentence in sources.sentences]
@@ -103,7 +103,6 @@ def _group(highdicom: Any, sources: Sources, n: int, origin: Origin, seg: Datase
         name=MAKER,
         version=__version__,
         parameters=[f"engine {origin.engine_digest}"] if origin.engine_digest else None,
-        family=codes.DCM.ArtificialIntelligence,
     )
     same: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=sentence.name),

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import dciodvfy
+import numpy as np
 import pydicom
 import pytest
 from fake_dicom import enhanced
-from fake_results import DIGEST, EMPTY_ALLOWED, TEXT, UIDS, along_z, answer, answers
+from fake_results import DIGEST, EMPTY_ALLOWED, TEXT, UIDS, along_z, answer, answer_with, answers
 from pydicom.sr.codedict import codes
 
 from lsms_rt.errors import InputError, MachineError
@@ -29,10 +30,11 @@ SUMMARY = codes.DCM.CADProcessingAndFindingsSummary
 
 
 def asked(*found: bool) -> list[Segmentation]:
-    """Noise on three slices for each sentence."""
-    slices = answers(along_z(0, 3, 6))
+    """Noise in a corner of three slices for each sentence."""
+    slices, corner = answers(along_z(0, 3, 6)), np.zeros((37, 101), bool)
+    corner[:15, :20] = True
     return [
-        answer(result.ct, 10 * n + m, found=there, text=f"{TEXT} {n}")
+        answer_with(result.ct, answer(result.ct, 10 * n + m, found=there).mask & corner, f"{TEXT} {n}")
         for n, there in enumerate(found, 1)
         for m, result in enumerate(slices)
     ]

@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
-from fake_results import DIGEST, along_z, answer, answers
+from fake_results import DIGEST, along_z, answers
 from predictions import TEXT, predict
 
 from lsms_rt.cli.predict import outputs
@@ -70,11 +71,12 @@ def test_a_report_without_its_segmentation_is_not_written(
 
 def kept(text: str, found: tuple[bool, ...]) -> list[Answer]:
     """Answers as a run keeps them, of one series."""
-    slices = [result.ct for result in answers(along_z(0, 3), SeriesInstanceUID="1.2.77.3")]
-    results = [answer(ct, n, found=there, text=text) for n, (ct, there) in enumerate(zip(slices, found, strict=True))]
+    results, corner = answers(along_z(0, 3)), np.zeros((37, 101), bool)
+    corner[3:8, 5:12] = True
     return [
-        Answer(r.ct, r.mask, r.text, {"number": n, "area_mm2": 1.0, "pixels": 1}) for n, r in enumerate(results)
-    ]  # fmt: skip
+        Answer(result.ct, corner & there, text, {"number": n, "area_mm2": 1.0, "pixels": 1})
+        for n, (result, there) in enumerate(zip(results, found, strict=True))
+    ]
 
 
 def of_three_sentences() -> list[Answer]:
@@ -127,8 +129,6 @@ def test_files_need_a_folder(series: Path, capsys: pytest.CaptureFixture[str], o
 
 
 def test_an_input_that_is_not_dicom_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], abdomen: Any) -> None:
-    import numpy as np
-
     np.save(tmp_path / "a.npy", abdomen)
     code = predict(tmp_path / "a.npy", "--text", TEXT, "-o", tmp_path / "out", "--sc", "--rtstruct", "--seg", "--sr")
     err = capsys.readouterr().err
