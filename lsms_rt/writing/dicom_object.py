@@ -41,12 +41,12 @@ class Origin:
     Attributes:
         engine_digest: "sha256:HEX" of the engine; "" if unknown.
         not_read: number of images of the series without a result.
-        when: the start of the run, in the time zone whose clock the object shows; None for now.
+        when: the start of the run, in the time zone whose clock the object shows.
     """
 
     engine_digest: str
-    not_read: int = 0
-    when: datetime | None = None
+    not_read: int
+    when: datetime
 
     @property
     def incomplete(self) -> str:
@@ -80,13 +80,12 @@ class Origin:
 
     def date(self, ds: Dataset) -> None:
         """Set when the object, its series and its content were made: at the start of the run."""
-        when = self.when or datetime.now()
         for name in ("InstanceCreation", "Content", "Series"):
-            setattr(ds, f"{name}Date", when.strftime("%Y%m%d"))
-            setattr(ds, f"{name}Time", when.strftime("%H%M%S"))
+            setattr(ds, f"{name}Date", self.when.strftime("%Y%m%d"))
+            setattr(ds, f"{name}Time", self.when.strftime("%H%M%S"))
         # highdicom adds itself, and the current time.
         for item in ds.get("ContributingEquipmentSequence", ()):
-            item.ContributionDateTime = when.strftime("%Y%m%d%H%M%S")
+            item.ContributionDateTime = self.when.strftime("%Y%m%d%H%M%S")
 
 
 def derived_uid(kind: str, *content: Any) -> str:

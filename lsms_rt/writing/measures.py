@@ -78,7 +78,8 @@ def diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> flo
     """
     longest = 0.0
     for ring in rings(mask):
-        if is_hole(ring):
+        # No diameter is longer than the diagonal of the box around its part.
+        if is_hole(ring) or np.hypot(*(np.ptp(ring, 0) * spacing_mm)) <= longest:
             continue
         # Twice the middle of each edge, in whole numbers.
         twice = ring + np.roll(ring, -1, 0)

@@ -60,7 +60,7 @@ def write_rtstruct(
             or a file that cannot be written.
         MachineError: the machine failed while writing (disk full).
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when)
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM RT Structure Set"):
         sources = sources_of(list(results))
         if not sources.masks.any():

@@ -17,6 +17,7 @@ from .caption import SIDE_UNKNOWN, count_text, size_text
 from .dicom_object import UTF8, Origin, making, new_object, save
 from .headers import LOSSY, is_enhanced, value_of
 from .measures import Measures, measures_of
+from .outline import is_hole, rings
 from .overlay import marked_slice
 from .result import Result
 from .sources import Sources, sources_of
@@ -67,7 +68,7 @@ def write_sc(
             or a file that cannot be written.
         MachineError: the machine failed while writing (disk full).
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when)
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM Secondary Capture"):
         sources = sources_of(list(results))
         found = [sentence for sentence in sources.sentences if sentence.found]
@@ -86,7 +87,9 @@ def write_sc(
 def _lines(sentence: SentenceResults[Result], measures: Measures[Result], origin: Origin, text: str) -> list[str]:
     """Return what is told below the picture, but for the warning."""
     ct = measures.largest.ct
-    sizes = [size_text(int(measures.largest.mask.sum()), measures.area_mm2)]
+    mask = measures.largest.mask
+    parts = sum(not is_hole(ring) for ring in rings(mask))
+    sizes = [size_text(int(mask.sum()), measures.area_mm2) + (f" in {parts} parts" if parts > 1 else "")]
     if measures.diameter_mm is not None:
         sizes.append(f"long axis {measures.diameter_mm:.0f} mm")
     if measures.volume_ml is not None:

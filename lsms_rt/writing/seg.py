@@ -71,7 +71,7 @@ def write_seg(
     """
     if seg_type not in SEG_TYPES:
         raise InputError(f"a DICOM SEG of another type; choose {' or '.join(SEG_TYPES)}")
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when)
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     # Messages of pydicom and highdicom contain names and UIDs.
     with making("a DICOM SEG"):
         sources = sources_of(list(results))
@@ -104,16 +104,8 @@ def _object(
             segment.SegmentDescription = text
     labels = [segment.SegmentLabel for segment in segments]
     pixels = sha256(np.packbits(masks).tobytes())
-    content = [
-        origin.engine_digest,
-        seg_type,
-        labels,
-        texts,
-        origin.incomplete,
-        sources.uids,
-        list(masks.shape),
-        pixels,
-    ]
+    texts_of = [labels, texts, origin.incomplete]
+    content = [origin.engine_digest, seg_type, *texts_of, sources.uids, list(masks.shape), pixels]
     # An object needs at least one frame.
     if not masks.any():
         masks = masks[:1]

@@ -67,7 +67,7 @@ def write_sr(
         MachineError: the machine failed while writing (disk full).
         MissingDependencyError: highdicom is not installed.
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when)
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM SR"):
         sources = sources_of(list(results))
         texts = [sentence.description(include_text, MAX_TEXT) for sentence in sources.sentences]
@@ -103,8 +103,6 @@ def _group(highdicom: Any, sources: Sources, n: int, origin: Origin, seg: Datase
         name=MAKER,
         version=__version__,
         parameters=[f"engine {origin.engine_digest}"] if origin.engine_digest else None,
-        family=codes.DCM.ArtificialIntelligence,
-        manufacturer=MAKER,
     )
     same: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=sentence.name),
@@ -203,8 +201,6 @@ def _report(
     content = [
         origin.engine_digest, origin.not_read, texts, sources.uids, report[0].to_json_dict(suppress_invalid_tags=True),
     ]  # fmt: skip
-    # ASCII is the default, which every reader supports.
-    characters = None if sources.is_ascii(*texts) else UTF8
     made = sr.Comprehensive3DSR(
         evidence=evidence,
         content=report[0],
@@ -220,9 +216,11 @@ def _report(
         is_complete=not origin.not_read,
         is_final=False,
         is_verified=False,
-        specific_character_set=characters,
     )
     if origin.incomplete:
         made.CompletionFlagDescription = origin.incomplete
+    # ASCII is the default, which every reader supports.
+    if not sources.is_ascii(*texts):
+        made.SpecificCharacterSet = UTF8
     origin.date(made)
     return made

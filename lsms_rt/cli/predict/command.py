@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seg-type", choices=SEG_TYPES, default="binary",
-        help="how the Segmentation holds its segments: binary, which every viewer reads, or labelmap, where they may not "
-        "overlap (default: binary)",
+        help="how the Segmentation holds its segments: binary, which every viewer reads, or labelmap, where they must "
+        "not overlap (default: binary)",
     )  # fmt: skip
     parser.add_argument(
         "--sr", action="store_true",
@@ -105,7 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a key image (DICOM Secondary Capture) of the largest cross-section of what was found",
     )  # fmt: skip
     parser.add_argument(
-        "--rtstruct", action="store_true", help="write a DICOM RT Structure Set of each input in which something was found"
+        "--rtstruct", action="store_true",
+        help="write a DICOM RT Structure Set of each input in which something was found",
     )  # fmt: skip
     parser.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
     parser.add_argument(
