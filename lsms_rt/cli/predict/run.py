@@ -189,6 +189,8 @@ class _Run:
             self.report.not_written.append(self._prefix(number) + missing)
         elif self.folder is not None:
             incomplete = max(row["incomplete"] for row in rows)
+            # Writers number sentences by their first answers, and a slice may lack one.
+            answers = sorted(answers, key=lambda answer: int(answer.record["sentence"]))
             failed = write_outputs(
                 answers, self.request, self.folder, self._start(number), self.report.engine, incomplete, self.started
             )

@@ -93,7 +93,7 @@ def of_three_sentences() -> list[Answer]:
 def test_files_of_several_sentences(tmp_path: Path, prefix: str) -> None:
     for module in ("highdicom", "nibabel"):
         pytest.importorskip(module)
-    request = Request(text="one", sr=True, sc=True, rtstruct=True, nifti=True)
+    request = Request(sr=True, sc=True, rtstruct=True, nifti=True)
     with OutputFolder(tmp_path / "out", []) as folder:
         assert outputs.write_outputs(of_three_sentences(), request, folder, prefix, DIGEST, 0, WHEN) == []
     names = {path.name for path in (tmp_path / "out").iterdir() if path.name != "progress.jsonl"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 from fake_segmenter import LEFT, RIGHT, fake_run, fake_segmenter, write_arrays
 from predictions import opened, predict, without_times
 
+from lsms_rt.cli.predict import outputs, slices
+from lsms_rt.cli.predict import run as run_module
 from lsms_rt.cli.predict.jobs import Job, jobs_of, read_jobs
 from lsms_rt.cli.predict.journal import NAME
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.cli.predict.run import run
-from lsms_rt.errors import InputError, SentenceNotUnderstoodError
+from lsms_rt.ct_slice import slice_from_array
+from lsms_rt.errors import EngineInvalidError, InputError, SentenceNotUnderstoodError
+from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing import overlay
 
 NOTHING = "the lesion in segment 7"
@@ -114,6 +119,38 @@ def test_a_slice_that_fails_is_told_for_each_sentence(tmp_path: Path) -> None:
     assert len(report.results) == 2
     wanted = [f"input 2: sentence {n}: the file: the engine returned NaN; build it again" for n in (1, 2)]
     assert report.not_computed == wanted
+
+
+def test_sentences_keep_their_numbers_where_an_answer_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first slice has no answer for the first sentence: the second one's mask must not take its place."""
+    plain = slices._result_or_error
+
+    def lost(segmenter: Segmenter, ct: Any, text: str) -> Any:
+        return EngineInvalidError("lost") if text == LEFT and ct is loaded[0] else plain(segmenter, ct, text)
+
+    def batches(*_: Any, **__: Any) -> Any:
+        raise EngineInvalidError("one by one")
+
+    loaded = [slice_from_array(np.load(path)) for path in write_arrays(tmp_path / "in", 3)]
+    loaded = [replace(ct, position_mm=float(n)) for n, ct in enumerate(loaded)]
+    monkeypatch.setattr(slices, "_result_or_error", lost)
+    monkeypatch.setattr(Segmenter, "predict_series", batches)
+    monkeypatch.setattr(run_module, "load_slices", lambda *_, **__: loaded)
+    montages: list[Any] = []
+    monkeypatch.setattr(outputs, "save_montage", lambda path, *given: montages.append(given) or path.touch())
+    report = fake_run([tmp_path / "in"], [LEFT, RIGHT], tmp_path / "out")
+    assert [(record["index"], record["sentence"]) for record in report.results] == [
+        (0, 2),
+        (1, 1),
+        (1, 2),
+        (2, 1),
+        (2, 2),
+    ]
+    assert [(row["sentence"], row["incomplete"]) for row in report.series] == [(1, 1), (2, 0)]
+    (montage,) = montages
+    assert montage[2] == {LEFT: "Lesion 1", RIGHT: "Lesion 2"}
 
 
 def test_remarks_name_the_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
