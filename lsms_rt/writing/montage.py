@@ -20,7 +20,7 @@ SIDE, GAP, LINE = 256, 6, 20
 
 
 def save_montage(path: Path, answers: Sequence[Answer], footer: str, names: Mapping[str, str] | None = None) -> None:
-    """Write a PNG of up to ``MAX_TILES`` slices, each with its number, position and area.
+    """Write a PNG of up to ``MAX_TILES`` slices, each with its name and area.
 
     Args:
         path: the file to write.
@@ -56,10 +56,8 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str, names: Mapp
 
 
 def _caption(answer: Answer, names: Mapping[str, str] | None) -> str:
-    record, position = answer.record, answer.ct.position_mm
+    record = answer.record
     parts = [slice_name(answer.ct) or answer.ct.source, size_text(record["pixels"], record["area_mm2"])]
-    if position is not None:
-        parts.insert(1, f"{position:.1f} mm")
     if names is not None:
         parts.insert(0, names[answer.text])
     return ", ".join(parts)

@@ -41,11 +41,11 @@ def _of_sentence(records: Sequence[dict[str, Any]], row: dict[str, Any]) -> Iter
             yield f"{_slice_name(record, series)}: {_finding(record)}"
     others = [record for record in records if not record["found"]]
     if others and not series:
-        yield f"{_slice_name(others[0], series)}: {_nothing(others)}"
-    elif others:
-        yield f"{len(others)} {'other ' if row['found'] else ''}slices: {_nothing(others)}"
+        yield f"{_slice_name(others[0], series)}: {NOTHING_FOUND}{_why(others)}"
+    elif others and row["found"]:
+        yield f"{len(others)} other {'slice' if len(others) == 1 else 'slices'}: {NOTHING_FOUND}{_why(others)}"
     if series or row["incomplete"]:
-        yield _series_line(row)
+        yield _series_line(row, others)
 
 
 def _slice_name(record: dict[str, Any], series: bool) -> str:
@@ -60,20 +60,21 @@ def _finding(record: dict[str, Any]) -> str:
     return f"found, {size}, mean {record['mean_hu']:.0f} HU, score {record['score']:.2f}, box {record['bbox']}"
 
 
-def _nothing(records: Sequence[dict[str, Any]]) -> str:
+def _why(records: Sequence[dict[str, Any]]) -> str:
     # It was found on the network's grid, which is finer than the image's.
     lost = sum(record["score"] >= record["confidence"] for record in records)
     if lost == len(records):
-        return f"{NOTHING_FOUND} ({LOST})"
+        return f" ({LOST})"
     score, threshold = max(record["score"] for record in records), records[0]["confidence"]
     also = f"; in {lost} of them {LOST}" if lost else ""
-    return f"{NOTHING_FOUND} (highest probability {score:.4f}, threshold {threshold:.4f}{also})"
+    return f" (highest probability {score:.4f}, threshold {threshold:.4f}{also})"
 
 
-def _series_line(row: dict[str, Any]) -> str:
+def _series_line(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:
     end = f"; {incomplete_text(row['incomplete'])}" if row["incomplete"] else ""
     if not row["found"]:
-        return f"{NOTHING_FOUND} in {row['slices']} {'slice' if row['slices'] == 1 else 'slices'}{end}"
+        why = _why(others) if others and row["slices"] > 1 else ""
+        return f"{NOTHING_FOUND} in {row['slices']} {'slice' if row['slices'] == 1 else 'slices'}{why}{end}"
     volume = "" if row["volume_ml"] is None else f", {row['volume_ml']:.2f} ml"
     largest = f"largest cross-section in {row['largest_slice'] or row['largest_source']}"
     return f"found in {row['found']} of {row['slices']} slices{volume}, {largest}{end}"

@@ -57,9 +57,8 @@ def test_lines_of_a_series_name_what_was_found_and_count_the_rest() -> None:
         "40 other slices: nothing found (highest probability 0.3900, threshold 0.5000)",
         "found in 1 of 41 slices, 1.50 ml, largest cross-section in image 7, -12.0 mm",
     ]
-    lost = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}])
-    assert lost[0].startswith("3 slices: nothing found") and "in 1 of them smaller than a pixel" in lost[0]
-    assert lost[1] == "nothing found in 3 slices"
+    (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}])
+    assert lost.startswith("nothing found in 3 slices (highest") and "in 1 of them smaller than a pixel" in lost
     second = row | {"input": 2, "found": 0, "incomplete": 2}
     assert lines([], [row, second], True)[1] == ("input 2: nothing found in 41 slices; incomplete: 2 images not read")
     # an array in a list has no other name
