@@ -7,10 +7,6 @@ from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lsms_rt.digest import sha256
-
 from .dicom_object import MAKER, UTF8, Origin, making, new_object, save
 from .headers import is_enhanced
 from .outline import polygons
@@ -75,8 +71,8 @@ def _object(sources: Sources, origin: Origin, include_text: bool) -> Dataset:
 
     found = [sentence for sentence in sources.sentences if sentence.found]
     texts = [sentence.description(include_text, MAX_TEXT) for sentence in found]
-    pixels = sha256(np.packbits(sources.masks).tobytes())
-    content = [origin.not_read, sources.uids, list(sources.masks.shape), pixels, [s.label for s in found], texts]
+    pixels = [list(sources.masks.shape), *map(sources.digest, range(len(sources.sentences)))]
+    content = [origin.not_read, sources.uids, pixels, [sentence.label for sentence in found], texts]
     ds = new_object(sources, origin, RTSTRUCT, "RTSTRUCT", series=content, instance=content)
     ds.StructureSetLabel, ds.StructureSetName = MAKER, origin.statement
     ds.StructureSetDate, ds.StructureSetTime = ds.ContentDate, ds.ContentTime

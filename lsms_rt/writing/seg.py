@@ -8,10 +8,7 @@ from itertools import combinations
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
 from lsms_rt import __version__
-from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 
 from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, making, save
@@ -87,8 +84,7 @@ def write_seg(
 
 def tracking_uid(sources: Sources, n: int, engine_digest: str) -> str:
     """Return the TrackingUID of what was found for sentence ``n``, from 0: equal in all objects of these results."""
-    pixels = sha256(np.packbits(sources.masks[..., n]).tobytes())
-    return derived_uid("tracking", engine_digest, sources.sentences[n].number, sources.uids, pixels)
+    return derived_uid("tracking", engine_digest, sources.sentences[n].number, sources.uids, sources.digest(n))
 
 
 def _object(
@@ -103,9 +99,9 @@ def _object(
         if text:
             segment.SegmentDescription = text
     labels = [segment.SegmentLabel for segment in segments]
-    pixels = sha256(np.packbits(masks).tobytes())
+    pixels = [list(masks.shape), *map(sources.digest, chosen)]
     texts_of = [labels, texts, origin.incomplete]
-    content = [origin.engine_digest, seg_type, *texts_of, sources.uids, list(masks.shape), pixels]
+    content = [origin.engine_digest, seg_type, *texts_of, sources.uids, pixels]
     # An object needs at least one frame.
     if not masks.any():
         masks = masks[:1]

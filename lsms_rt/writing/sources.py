@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN, SAME_POSITION_MM
 
@@ -40,6 +41,10 @@ class Sources:
     def uids(self) -> list[list[str]]:
         """Instance and series of each image: with the masks, what makes one object differ from another."""
         return [[str(image.SOPInstanceUID), str(image.SeriesInstanceUID)] for image in self.images]
+
+    def digest(self, n: int) -> str:
+        """Return a digest of the masks of sentence ``n``, from 0."""
+        return sha256(np.packbits(self.masks[..., n]).tobytes())
 
     def is_ascii(self, *others: str) -> bool:
         """Return whether all text that is copied from the header, and ``others``, are ASCII."""
@@ -108,11 +113,12 @@ def _of_enhanced(sentences: list[SentenceResults[Result]]) -> Sources:
 
 def _masks(sentences: list[SentenceResults[Result]], frames: int, place_of: Callable[[Result], int]) -> np.ndarray:
     """Put all masks into one array; ``place_of`` returns the number of a result's frame."""
-    masks = np.zeros((frames, *sentences[0].results[0].mask.shape, len(sentences)), bool)
-    for n, sentence in enumerate(sentences):
+    # in memory sentence by sentence, which is several times faster to fill and to read
+    masks = np.zeros((len(sentences), frames, *sentences[0].results[0].mask.shape), bool)
+    for own, sentence in zip(masks, sentences, strict=True):
         for result in sentence.results:
-            masks[place_of(result), ..., n] = result.mask
-    return masks
+            own[place_of(result)] = result.mask
+    return np.moveaxis(masks, 0, -1)
 
 
 def _multi_frame(header: Any, positions: Sequence[FramePosition]) -> Dataset:
