@@ -20,7 +20,7 @@ NOT_FOR_DIAGNOSIS = "research, not for diagnosis"
 
 
 def slice_name(ct: CtSlice) -> str:
-    """Return how other systems name a slice, "image 35, -120.0 mm": its InstanceNumber, and its frame or index.
+    """Return how other systems name a slice, "image 35 at -120.0 mm": its InstanceNumber, and its frame or index.
 
     The index of a slice of a volume counts from 0, as arrays do, a frame from 1.  "" for an image without any of it.
     """
@@ -30,7 +30,7 @@ def slice_name(ct: CtSlice) -> str:
         number, frames = (_whole(ct.header, key) for key in ("InstanceNumber", "NumberOfFrames"))
         parts = ["" if number is None else f"image {number}", f"frame {ct.frame + 1}" if (frames or 1) > 1 else ""]
         name = ", ".join(filter(None, parts))
-    return ", ".join(filter(None, (name, "" if ct.position_mm is None else f"{ct.position_mm:.1f} mm")))
+    return " ".join(filter(None, (name, "" if ct.position_mm is None else f"at {ct.position_mm:.1f} mm")))
 
 
 def _whole(header: Any, key: str) -> int | None:

@@ -67,7 +67,13 @@ def measures_of(results: Sequence[R], *, complete: bool = True) -> Measures[R]:
 
 
 def diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> float:
-    """Return the largest diameter of a mask: the longest distance between two points of the outline of one part.
+    """Return the length of :func:`longest_line` in mm."""
+    start, end = longest_line(mask, spacing_mm)
+    return float(np.hypot(*((start - end) * spacing_mm)))
+
+
+def longest_line(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the largest diameter of a mask: the line between the two most distant points of the outline of one part.
 
     The outline passes through the middle of every edge between a pixel of the mask and one outside, so the diameter of
     a single row of pixels is its length.  Parts that do not touch each other are never measured across.
@@ -75,8 +81,11 @@ def diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> flo
     Args:
         mask: bool (H, W), not empty.
         spacing_mm: (between rows, between columns).
+
+    Returns:
+        float64 (2, 2): row and column of both ends, in pixels from the upper left corner of the first pixel.
     """
-    longest = 0.0
+    longest, line = 0.0, np.zeros((2, 2))
     for ring in rings(mask):
         # No diameter is longer than the diagonal of the box around its part.
         if is_hole(ring) or np.hypot(*(np.ptp(ring, 0) * spacing_mm)) <= longest:
@@ -90,10 +99,14 @@ def diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> flo
         np.maximum.at(right, twice[:, 0] - top, twice[:, 1])
         # The ends of the longest distance are the first or the last point of their rows.
         (rows,) = np.nonzero(left <= right)
-        y = np.concatenate([rows, rows]) * (spacing_mm[0] / 2)
-        x = np.concatenate([left[rows], right[rows]]) * (spacing_mm[1] / 2)
-        longest = max(longest, *(float(np.hypot(y - b, x - a).max()) for b, a in zip(y, x, strict=True)))
-    return longest
+        points = np.stack([np.concatenate([rows, rows]) + top, np.concatenate([left[rows], right[rows]])], 1) / 2
+        y, x = (points * spacing_mm).T
+        for n, (b, a) in enumerate(zip(y, x, strict=True)):
+            distances = np.hypot(y - b, x - a)
+            farthest = int(distances.argmax())
+            if distances[farthest] > longest:
+                longest, line = float(distances[farthest]), points[[n, farthest]]
+    return line
 
 
 def volume_ml(positions_mm: Sequence[float | None], areas_mm2: Sequence[float | None]) -> float | None:

@@ -13,9 +13,9 @@ import numpy as np
 from lsms_rt.digest import sha256
 
 from .by_sentence import SentenceResults
-from .caption import SIDE_UNKNOWN, count_text, size_text
+from .caption import SIDE_UNKNOWN, count_text, size_text, slice_name
 from .dicom_object import UTF8, Origin, making, new_object, save
-from .headers import LOSSY, is_enhanced, value_of
+from .headers import LOSSY, is_enhanced
 from .measures import Measures, measures_of
 from .outline import is_hole, rings
 from .overlay import marked_slice
@@ -95,18 +95,11 @@ def _lines(sentence: SentenceResults[Result], measures: Measures[Result], origin
     if measures.volume_ml is not None:
         sizes.append(f"{measures.volume_ml:.1f} ml")
     sizes.append(f"mean {measures.mean_hu:.0f} HU")
-    place = []
-    if (number := value_of(ct.header, "InstanceNumber")) is not None:
-        place.append(f"image {int(number)}")
-    if is_enhanced(ct.header):
-        place.append(f"frame {ct.frame + 1}")
-    if ct.position_mm is not None:
-        place.append(f"position {ct.position_mm:.1f} mm")
     side = "" if ct.side_known else SIDE_UNKNOWN
     lines = (
         f"{sentence.label}: {', '.join(sizes)}",
         text,
-        ": ".join(filter(None, ("Largest cross-section", ", ".join(place)))),
+        ": ".join(filter(None, ("Largest cross-section", slice_name(ct)))),
         count_text(len(sentence.found), len(sentence.results)).capitalize(),
         origin.incomplete.capitalize(),
         side.capitalize(),

@@ -7,16 +7,21 @@ from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lsms_rt import __version__
 from lsms_rt.errors import InputError
 
+from .caption import NOTHING_FOUND
 from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, making, save
 from .headers import is_enhanced
-from .measures import measures_of
+from .measures import Measures, longest_line, measures_of
+from .outline import polygons
 from .seg import tracking_uid
 from .sources import Sources, sources_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pydicom import Dataset
 
     from .result import Result
@@ -38,16 +43,16 @@ def write_sr(
     not_read: int = 0,
     when: datetime | None = None,
 ) -> None:
-    """Write a report with one measurement group per sentence.
+    """Write a report with one measurement group for each sentence for which something was found.
 
-    A group of a sentence for which something was found has the finding "Lesion", a reference to its segment and to the
-    slices, and the measures of :func:`lsms_rt.writing.measures.measures_of`: volume (where it is known), largest
-    diameter within a slice ("Long Axis"), area of the largest cross-section, and mean HU.  It has the tracking
-    identifier and UID of the segment.
+    A group has the finding "Lesion", a reference to its segment and to the slices, and the measures of
+    :func:`lsms_rt.writing.measures.measures_of`: volume (where it is known), largest diameter within a slice ("Long
+    Axis"), area of the largest cross-section, and mean HU; the diameter's line and the cross-section's outline are in
+    it, since viewers draw them.  It has the tracking identifier and UID of the segment.
 
-    A group of another sentence has no finding and no measure, but states "All algorithms succeeded; without findings",
-    or "Not all ..." for an incomplete series: what was asked, and that nothing was found, which is not that nothing is
-    there.
+    Of another sentence, a qualitative evaluation states "All algorithms succeeded; without findings", or "Not all ..."
+    for an incomplete series: what was asked, and that nothing was found, which is not that nothing is there.  It is no
+    measurement group: OHIF shows no group at all of a report in which one has no coordinates.
 
     The report is unverified, preliminary, and partial if the series is incomplete; it says that it is not for
     diagnosis.  Its UIDs are derived from what it holds, as in :func:`lsms_rt.writing.seg.write_seg`.
@@ -73,8 +78,7 @@ def write_sr(
         texts = [sentence.description(include_text, MAX_TEXT) for sentence in sources.sentences]
         highdicom = highdicom_for("a DICOM SR")
         segmentation = None if seg is None else _read_seg(seg)
-        groups = [_group(highdicom, sources, n, origin, segmentation, text) for n, text in enumerate(texts)]
-        save(_report(highdicom, sources, origin, segmentation, groups, texts), path)
+        save(_report(highdicom, sources, origin, segmentation, texts), path)
 
 
 def _read_seg(path: str | PathLike[str]) -> Dataset:
@@ -93,43 +97,68 @@ def _read_seg(path: str | PathLike[str]) -> Dataset:
     return seg
 
 
-def _group(highdicom: Any, sources: Sources, n: int, origin: Origin, seg: Dataset | None, text: str) -> Any:
+def _group(sr: Any, sources: Sources, n: int, origin: Origin, seg: Dataset | None, text: str) -> Any:
     """Build the measurement group of sentence ``n``; ``text`` is told of the sentence."""
     from pydicom.sr.codedict import codes
 
-    sr, sentence = highdicom.sr, sources.sentences[n]
+    sentence = sources.sentences[n]
     uid = tracking_uid(sources, n, origin.engine_digest)
     algorithm = sr.AlgorithmIdentification(
         name=MAKER,
         version=__version__,
         parameters=[f"engine {origin.engine_digest}"] if origin.engine_digest else None,
     )
-    same: dict[str, Any] = {
-        "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=sentence.name),
-        "algorithm_id": algorithm,
-    }
-    if sentence.found:
-        segment = _segment_number(seg, uid)
-        assert seg is not None
-        images = [sr.SourceImageForSegmentation(*_reference(result)) for result in sentence.found]
-        group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_segment=sr.ReferencedSegment(
-                seg.SOPClassUID, seg.SOPInstanceUID, segment_number=segment, source_images=images
-            ),
-            finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-            finding_type=codes.SCT.Lesion,
-            measurements=_measurements(sr, sentence.results, complete=not origin.not_read),
-            **same,
-        )
-    else:
-        summary = codes.DCM.AllAlgorithmsSucceededWithoutFindings
-        if origin.not_read:
-            summary = codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
-        nothing = sr.QualitativeEvaluation(codes.DCM.CADProcessingAndFindingsSummary, summary)
-        group = sr.MeasurementsAndQualitativeEvaluations(qualitative_evaluations=[nothing], **same)
-    if text:
-        group[0].ContentSequence.append(_comment(sr, text))
+    segment = _segment_number(seg, uid)
+    assert seg is not None
+    measured = _measurements(sr, sentence.results, complete=not origin.not_read)
+    images = [sr.SourceImageForSegmentation(*_reference(result)) for result in sentence.found]
+    group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=uid, identifier=sentence.name),
+        referenced_segment=sr.ReferencedSegment(
+            seg.SOPClassUID, seg.SOPInstanceUID, segment_number=segment, source_images=images
+        ),
+        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
+        finding_type=codes.SCT.Lesion,
+        algorithm_id=algorithm,
+        measurements=[measurement for measurement, _ in measured],
+    )
+    # The template of a segmented region has no place for them, but it is extensible, and highdicom only refuses them
+    # while a group is made.
+    for measurement, lines in measured:
+        if lines:
+            # It has items already: its derivation.
+            measurement[0].ContentSequence.extend(lines)
+    # Viewers show it as the group's title.
+    group[0].ContentSequence.append(_comment(sr, ": ".join(filter(None, (sentence.name, text)))))
     return group
+
+
+def _no_group(sr: Any) -> Any:
+    """Build a group of nothing, in the place of one that highdicom asks for."""
+    nothing = sr.TrackingIdentifier(uid="2.25.0", identifier="nothing")
+    return sr.MeasurementsAndQualitativeEvaluations(tracking_identifier=nothing)
+
+
+def _nothing_found(sr: Any, sources: Sources, origin: Origin, texts: Sequence[str]) -> Any:
+    """Build the container of qualitative evaluations: a summary and a comment per sentence without a finding."""
+    from pydicom.sr.codedict import codes
+
+    summary = codes.DCM.AllAlgorithmsSucceededWithoutFindings
+    if origin.not_read:
+        summary = codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
+    container = sr.ContainerContentItem(
+        sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations"), relationship_type="CONTAINS"
+    )
+    container.ContentSequence = sr.ContentSequence()
+    for sentence, text in zip(sources.sentences, texts, strict=True):
+        if sentence.found:
+            continue
+        name = f"{sentence.name}, {NOTHING_FOUND}"
+        container.ContentSequence += [
+            sr.CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, summary, relationship_type="CONTAINS"),
+            _comment(sr, ": ".join(filter(None, (name, text)))),
+        ]
+    return container
 
 
 def _segment_number(seg: Dataset | None, uid: str) -> int:
@@ -142,26 +171,46 @@ def _segment_number(seg: Dataset | None, uid: str) -> int:
     raise InputError("the DICOM SEG is of other results; give the file that write_seg wrote of the same ones")
 
 
-def _measurements(sr: Any, results: Sequence[Result], complete: bool) -> list[Any]:
+def _measurements(sr: Any, results: Sequence[Result], complete: bool) -> list[tuple[Any, list[Any]]]:
+    """Return the measurements, each with the lines in an image that it was measured on."""
     from pydicom.sr.codedict import codes
 
     measures = measures_of(results, complete=complete)
-    largest, longest = (
-        [sr.SourceImageForMeasurement(*_reference(result))] for result in (measures.largest, measures.longest)
-    )
     unit, maximum = codes.UCUM, codes.SCT.Maximum
     # a cm3 is a ml
-    rows: list[tuple[Any, float | None, Any, Any, Any]] = [
-        (codes.SCT.Volume, measures.volume_ml, unit.CubicCentimeter, None, None),
-        (codes.SCT.LongAxis, measures.diameter_mm, unit.Millimeter, maximum, longest),
-        (codes.SCT.Area, measures.area_mm2, unit.SquareMillimeter, maximum, largest),
-        (codes.DCM.AttenuationCoefficient, measures.mean_hu, unit.HounsfieldUnit, codes.SCT.Mean, None),
+    rows: list[tuple[Any, float | None, Any, Any, list[Any]]] = [
+        (codes.SCT.Volume, measures.volume_ml, unit.CubicCentimeter, None, []),
+        (codes.SCT.LongAxis, measures.diameter_mm, unit.Millimeter, maximum, _diameter(sr, measures)),
+        (codes.SCT.Area, measures.area_mm2, unit.SquareMillimeter, maximum, _outlines(sr, measures)),
+        (codes.DCM.AttenuationCoefficient, measures.mean_hu, unit.HounsfieldUnit, codes.SCT.Mean, []),
     ]
     return [
-        sr.Measurement(name, round(value, DECIMALS), unit, derivation=derivation, referenced_images=images)
-        for name, value, unit, derivation, images in rows
+        (sr.Measurement(name, round(value, DECIMALS), unit, derivation=derivation), lines)
+        for name, value, unit, derivation, lines in rows
         if value is not None
     ]
+
+
+def _diameter(sr: Any, measures: Measures[Result]) -> list[Any]:
+    """Return the line of the largest diameter, in its image; none if it is unknown."""
+    ct = measures.longest.ct
+    if ct.spacing_mm is None:
+        return []
+    dy, dx = ct.spacing_mm
+    line = longest_line(measures.longest.mask, (dx, dy) if ct.transposed else (dy, dx))
+    return [_polyline(sr, measures.longest, line)]
+
+
+def _outlines(sr: Any, measures: Measures[Result]) -> list[Any]:
+    """Return the closed outlines of all parts of the largest cross-section, in its image."""
+    closed = (np.concatenate([corners, corners[:1]]) for corners in polygons(measures.largest.mask))
+    return [_polyline(sr, measures.largest, corners) for corners in closed]
+
+
+def _polyline(sr: Any, result: Result, points: NDArray[Any]) -> Any:
+    """Return points (N, 2) of an image, row and column from the upper left corner of its first pixel."""
+    image = sr.SourceImageForRegion(*_reference(result))
+    return sr.CoordinatesForMeasurement("POLYLINE", points[:, ::-1].astype(np.float64), image)
 
 
 def _reference(result: Result) -> tuple[str, str, list[int] | None]:
@@ -177,9 +226,7 @@ def _comment(sr: Any, text: str) -> Any:
     return sr.TextContentItem(name=codes.DCM.Comment, value=text, relationship_type="CONTAINS")
 
 
-def _report(
-    highdicom: Any, sources: Sources, origin: Origin, seg: Dataset | None, groups: list[Any], texts: list[str]
-) -> Any:  # fmt: skip
+def _report(highdicom: Any, sources: Sources, origin: Origin, seg: Dataset | None, texts: list[str]) -> Any:
     from pydicom.sr.codedict import codes
 
     sr = highdicom.sr
@@ -191,22 +238,29 @@ def _report(
         serial_number=origin.serial_number,
     )
     observer = sr.ObserverContext(codes.DCM.Device, device)
+    found = [n for n, sentence in enumerate(sources.sentences) if sentence.found]
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
-        imaging_measurements=groups,
+        imaging_measurements=[_group(sr, sources, n, origin, seg, texts[n]) for n in found] or [_no_group(sr)],
     )
-    report[0].ContentSequence.append(_comment(sr, origin.statement))
+    content = report[0].ContentSequence
+    if not found:
+        # The template allows a report of evaluations alone, highdicom does not.
+        del content[[item.name for item in content].index(codes.DCM.ImagingMeasurements)]
+    if len(found) < len(sources.sentences):
+        content.append(_nothing_found(sr, sources, origin, texts))
+    content.append(_comment(sr, origin.statement))
     evidence = [*sources.images, *([] if seg is None else [seg])]
-    content = [
+    identity = [
         origin.engine_digest, origin.not_read, texts, sources.uids, report[0].to_json_dict(suppress_invalid_tags=True),
     ]  # fmt: skip
     made = sr.Comprehensive3DSR(
         evidence=evidence,
         content=report[0],
-        series_instance_uid=derived_uid("SR series", *content),
+        series_instance_uid=derived_uid("SR series", *identity),
         series_number=SERIES_NUMBERS["SR"],
-        sop_instance_uid=derived_uid("SR instance", *content),
+        sop_instance_uid=derived_uid("SR instance", *identity),
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=MAKER,

@@ -97,7 +97,7 @@ def test_what_stands_in_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     seen, results = lines_of(monkeypatch), lesion((3, 9), PixelSpacing=[0.5, 0.5], InstanceNumber=17)
     written(results, tmp_path)
     assert seen[0][0].startswith("Lesion: 20 mm2, long axis 6 mm, 0.1 ml, mean ")
-    assert seen[0][1:] == ["Largest cross-section: image 17, position 3.0 mm", "Found in 2 of 2 slices"]
+    assert seen[0][1:] == ["Largest cross-section: image 17 at 3.0 mm", "Found in 2 of 2 slices"]
     results[1].mask[30, 90] = True
     written(results, tmp_path, include_text=True, not_read=1)
     assert " in 2 parts, long axis 6 mm, mean " in seen[1][0]

@@ -78,9 +78,41 @@ def test_a_lesion_has_its_measures_and_its_segment(tmp_path: Path) -> None:
             "Area": (pytest.approx(measures.area_mm2, abs=0.01), "mm2"),
             "Attenuation Coefficient": (pytest.approx(measures.mean_hu, abs=0.01), "[hnsf'U]"),
         }
-        shown = {m.name.meaning: m.referenced_images for m in group.get_measurements()}
-        assert shown["Area"][0].referenced_sop_instance_uid == measures.largest.ct.sop_instance_uid
-        assert shown["Long axis"][0].referenced_sop_instance_uid == measures.longest.ct.sop_instance_uid
+        ends, image = line_of(group, "Long axis")
+        assert image == measures.longest.ct.sop_instance_uid
+        dy, dx = measures.longest.ct.spacing_mm
+        assert np.hypot(*((ends[0] - ends[1]) * (dx, dy))) == pytest.approx(measures.diameter_mm)
+        outline, image = line_of(group, "Area")
+        assert image == measures.largest.ct.sop_instance_uid
+        np.testing.assert_array_equal(outline[0], outline[-1])
+        x, y = outline.T
+        enclosed = abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
+        mask = measures.largest.mask
+        assert 0 < enclosed <= mask.sum() and (outline >= 0).all() and (outline <= mask.shape[::-1]).all()
+
+
+def line_of(group: Any, name: str) -> tuple[np.ndarray, str]:
+    """The first line that a measurement was made on, (column, row) of its points, and the UID of its image."""
+    (found,) = (m for m in group.get_measurements() if m.name.meaning == name)
+    line = next(item for item in found[0].ContentSequence if item.ValueType == "SCOORD")
+    assert (line.RelationshipType, line.GraphicType) == ("INFERRED FROM", "POLYLINE")
+    (image,) = line.ContentSequence
+    uid = str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+    return np.reshape(line.GraphicData, (-1, 2)), uid
+
+
+def test_the_lines_lie_on_the_lesion_in_the_images_own_grid(tmp_path: Path) -> None:
+    """An oblong of 3 x 20 pixels: its diameter is from corner to corner, its outline around it, whatever the view."""
+    results = asked(True)
+    for result in results:
+        result.mask[:] = False
+    results[1].mask[10:13, 30:50] = True
+    (group,) = written(results, tmp_path).content.get_volumetric_roi_measurement_groups()
+    outline, image = line_of(group, "Area")
+    assert image == results[1].ct.sop_instance_uid
+    assert sorted({tuple(point) for point in outline.tolist()}) == [(30, 10), (30, 13), (50, 10), (50, 13)]
+    ends, _ = line_of(group, "Long axis")
+    assert sorted(ends[:, 0].tolist()) == [30, 50] and set(ends[:, 1].tolist()) <= {10.5, 11.5, 12.5}
 
 
 def test_a_report_says_what_it_is_of(tmp_path: Path) -> None:
@@ -104,14 +136,24 @@ def test_a_report_says_what_it_is_of(tmp_path: Path) -> None:
     assert evidence == images | {(seg.SeriesInstanceUID, seg.SOPInstanceUID)}
 
 
+def evaluations(report: Any) -> tuple[Any, str]:
+    """Summary and comment of the one sentence without a finding."""
+    (container,) = (item for item in report.ContentSequence if item.name.meaning == "Qualitative Evaluations")
+    summary, comment = container.ContentSequence
+    assert summary.name == SUMMARY
+    return summary.value, str(comment.TextValue)
+
+
 def test_nothing_found_is_no_lesion(tmp_path: Path) -> None:
     for found in ((False,), (True, False)):
         report = written(asked(*found), tmp_path)
-        (group,) = report.content.get_image_measurement_groups()
-        assert group.tracking_identifier == ("Lesion" if len(found) == 1 else "Lesion 2")
-        assert group.finding_type is None and group.get_measurements() == []
-        (summary,) = group.get_qualitative_evaluations(SUMMARY)
-        assert summary.value == codes.DCM.AllAlgorithmsSucceededWithoutFindings
+        summary, comment = evaluations(report)
+        assert summary == codes.DCM.AllAlgorithmsSucceededWithoutFindings
+        assert comment == ("Lesion, nothing found" if len(found) == 1 else "Lesion 2, nothing found")
+        groups = [item for item in report.ContentSequence if item.name == codes.DCM.ImagingMeasurements]
+        assert len(groups) == len(found) - 1
+        # A viewer that draws what it finds in groups must find none of it.
+        assert report.content.get_image_measurement_groups() == []
         assert len(report.content.get_volumetric_roi_measurement_groups()) == len(found) - 1
         (tmp_path / "seg.dcm").unlink(missing_ok=True)
 
@@ -121,9 +163,7 @@ def test_an_incomplete_series_says_so(tmp_path: Path) -> None:
     assert (report.CompletionFlag, report.CompletionFlagDescription) == ("PARTIAL", "incomplete: 2 images not read")
     (lesion,) = report.content.get_volumetric_roi_measurement_groups()
     assert "Volume" not in values(lesion) and "Area" in values(lesion)
-    (nothing,) = report.content.get_image_measurement_groups()
-    (summary,) = nothing.get_qualitative_evaluations(SUMMARY)
-    assert summary.value == codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
+    assert evaluations(report)[0] == codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
     assert "incomplete: 2 images not read; research, not for diagnosis" in texts_of(report)
 
 
@@ -133,9 +173,11 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
     results = [*results[:3], *(replace(result, reading=reading) for result in results[3:])]
     report = written(results, tmp_path)
     assert TEXT.encode() not in (tmp_path / "sr.dcm").read_bytes()
-    assert "sentence not understood" in texts_of(report)
+    assert "Lesion 2, nothing found: sentence not understood" in texts_of(report)
+    assert "Lesion 1" in texts_of(report)
     said = texts_of(written(results, tmp_path, include_text=True))
-    assert f"{TEXT} 1" in said and f"{TEXT} 2; read as: the lesion; sentence not understood" in said
+    assert f"Lesion 1: {TEXT} 1" in said
+    assert f"Lesion 2, nothing found: {TEXT} 2; read as: the lesion; sentence not understood" in said
 
 
 def test_written_again_it_is_the_same(tmp_path: Path) -> None:
@@ -182,7 +224,7 @@ def test_names_in_other_character_sets(tmp_path: Path) -> None:
     results = answers(along_z(0, 3), PatientName="Jörg^北", SpecificCharacterSet="ISO_IR 192")
     results = [replace(result, text="größte Läsion 北") for result in results]
     report = written(results, tmp_path, include_text=True)
-    assert str(report.PatientName) == "Jörg^北" and "größte Läsion 北" in texts_of(report)
+    assert str(report.PatientName) == "Jörg^北" and "Lesion: größte Läsion 北" in texts_of(report)
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

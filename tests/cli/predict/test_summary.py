@@ -30,13 +30,13 @@ def test_volume_of_a_series() -> None:
 
 
 RECORD = {
-    "input": 1, "sentence": 1, "number": 0, "source": "the file", "frame": None, "slice": "image 7, -12.0 mm",
+    "input": 1, "sentence": 1, "number": 0, "source": "the file", "frame": None, "slice": "image 7 at -12.0 mm",
     "found": True, "score": 0.75, "confidence": 0.5, "area_mm2": 21.4, "pixels": 3, "mean_hu": 40.2,
     "bbox": [1, 2, 3, 4],
 }  # fmt: skip
 ROW = {
     "input": 1, "sentence": 1, "slices": 1, "found": 1, "volume_ml": None, "largest": 0, "largest_source": "the file",
-    "largest_slice": "image 7, -12.0 mm", "incomplete": 0,
+    "largest_slice": "image 7 at -12.0 mm", "incomplete": 0,
 }  # fmt: skip
 
 
@@ -53,9 +53,9 @@ def test_lines_of_a_series_name_what_was_found_and_count_the_rest() -> None:
     others = [RECORD | {"found": False, "slice": f"image {n}", "score": n / 100} for n in range(40)]
     row = ROW | {"slices": 41, "volume_ml": 1.5}
     assert lines([*others, RECORD], [row]) == [
-        "image 7, -12.0 mm: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]",
+        "image 7 at -12.0 mm: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]",
         "40 other slices: nothing found (highest probability 0.3900, threshold 0.5000)",
-        "found in 1 of 41 slices, 1.50 ml, largest cross-section in image 7, -12.0 mm",
+        "found in 1 of 41 slices, 1.50 ml, largest cross-section in image 7 at -12.0 mm",
     ]
     (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}])
     assert lost.startswith("nothing found in 3 slices (highest") and "in 1 of them smaller than a pixel" in lost
@@ -74,6 +74,6 @@ def test_lines_name_files_with_names_only() -> None:
     row = ROW | {"slices": 2}
     show_names(True)
     try:
-        assert lines([RECORD], [row])[0].startswith("image 7, -12.0 mm (the file): found")
+        assert lines([RECORD], [row])[0].startswith("image 7 at -12.0 mm (the file): found")
     finally:
         show_names(False)
