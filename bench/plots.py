@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import style
+from .plots_probes import draw_probes
 from .plots_scaling import draw_scaling
-from .records import ENGINES, PEERS, SCALING, Record, digest, origin
+from .records import ENGINES, PEERS, PROBES, SCALING, Record, digest, origin
 from .tables import LATENCIES
 from .values import is_ours
 
@@ -21,6 +22,8 @@ def draw(record: Record, stem: Path) -> list[Path]:
         return [_save(_peers(record), record, path)]
     if record["kind"] == SCALING:
         return [_save(draw_scaling(record), record, path)]
+    if record["kind"] == PROBES:
+        return [_save(draw_probes(record), record, path)]
     if record["kind"] != ENGINES:
         return []
     names = list(record["engines"])

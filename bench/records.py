@@ -17,6 +17,7 @@ ENGINES, PEERS, SCALING = "engines", "peers", "scaling"
 ACCURACY, INT8, HALF_PRECISION, PLANS = "accuracy", "int8", "half_precision", "plans"
 GATE = "gate"
 SENTENCES = "sentences"
+GATE, PROBES = "gate", "probes"
 ROOFLINE, AOT = "roofline", "kernels_compiled"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
@@ -28,6 +29,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     SCALING: (),
     ACCURACY: (),
     INT8: ("name",),
+    PROBES: ("attribute", "true_of"),
     GATE: ("lesions", "lost", "noise"),
     SENTENCES: ("input", "sentences"),
     HALF_PRECISION: ("case",),

@@ -7,9 +7,11 @@ from typing import Any
 
 from .cells import number
 from .compare import Difference
-from .records import ACCURACY, ENGINES, GATE, INT8, KINDS, PEERS, SCALING, Record, origin, rows_of
+from .records import ACCURACY, ENGINES, GATE, INT8, KINDS, PEERS, PROBES, SCALING, Record, origin, rows_of
 from .samples import Samples
+from .tables_accuracy import accuracy_table
 from .tables_peers import peers_table
+from .tables_probes import probes_table
 from .tables_scaling import scaling_table
 from .values import row_values, without_name
 
@@ -25,7 +27,7 @@ def markdown(record: Record) -> str:
     """Return all of a record, and its provenance."""
     tables = {
         ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table, ACCURACY: accuracy_table, INT8: int8_table,
-        GATE: gate_table,
+        GATE: gate_table, PROBES: probes_table,
     }  # fmt: skip
     table = tables.get(record["kind"], rows_table)
     title = f"{record['what']}.\n\n" if "what" in record else ""
@@ -53,50 +55,6 @@ def _cell(value: Samples | float | str | None) -> str:
     if isinstance(value, Samples):
         return f"{value.median:.4g} {value.unit}"
     return f"{value:.6g}" if isinstance(value, float) else value or ""
-
-
-def accuracy_table(record: Record) -> str:
-    """Return one line per figure of accuracy, then the tables by kind of sentence and named type, where recorded."""
-    figures = record["accuracy"]
-    names = {
-        "dice": "mean Dice, true sentences",
-        "dice_other": "mean Dice where another lesion of the same slice is named",
-        "silence": "specificity: false sentences with an empty mask",
-        "missed": "missed: true sentences with an empty mask",
-        "paraphrase_dice": "mean Dice between the masks of two wordings of one meaning",
-        "on_target": "share of a mask on what is meant",
-        "on_others": "share of a mask on other lesions",
-        "told_apart": "pairs of lesions of a slice told apart",
-    }
-    intervals = figures.get("intervals", {})
-    lines = [f"{figures['sentences']} sentences on {figures['slices']} slices of {figures['cases']} cases.", ""]
-    lines += ["| figure | | 95 % interval |", "|---|---|---|"]
-    lines += [
-        f"| {words} | {number(figures[name], 3)} | {_interval(intervals.get(name))} |"
-        for name, words in names.items()
-        if name in figures
-    ]
-    by_diameter = figures["dice_by_diameter_mm"] or {}
-    lines += [f"| mean Dice, lesions of {mm} mm | {value:.3f} | |" for mm, value in by_diameter.items()]
-    if figures.get("presence"):
-        presence = figures["presence"]
-        lines.append(f"| area under the ROC curve of the score | {presence['auroc']:.3f} | |")
-        for share, dice in presence["dice_at_silence"].items():
-            lines.append(f"| mean Dice at specificity {share} | {dice:.3f} | |")
-    if "reference_lines" in record:
-        lines += ["", "| perfect outlines, of these words only | mean Dice | specificity |", "|---|---|---|"]
-        for name, line in record["reference_lines"].items():
-            lines.append(f"| {name} | {number(line['dice'], 3)} | {number(line['silence'], 3)} |")
-    for name, table in figures.get("tables", {}).items():
-        lines += ["", f"| by {name} | true | mean Dice | missed | false | specificity |", "|---|---|---|---|---|---|"]
-        for key, row in table.items():
-            cells = (row["true"], *(number(row[k], 2) for k in ("dice", "missed")), row["false"])
-            lines.append(f"| {key} | " + " | ".join(map(str, cells)) + f" | {number(row['silence'], 2)} |")
-    return "\n".join(lines)
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def int8_table(record: Record) -> str:

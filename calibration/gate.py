@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsms_rt.datasets.choose import record, sample
+from lsms_rt.datasets.matching import Matched, match_lesions
 from lsms_rt.datasets.phantom.spec import MAX_SEED, PhantomSpec
 from lsms_rt.datasets.questions import Answer, Predicts, Question, answer_of, check_images, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
@@ -18,6 +19,7 @@ from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import names_shown
 
+from .lesions import LesionsCompared, lesion_wise
 from .policy import MIN_CASES, cannot_judge, failures, unchecked
 from .statistics import Comparison, compare_answers
 
@@ -91,6 +93,7 @@ class GateResult:
         unchecked: what could not be checked, one line each.
         worst: the answers that lost most Dice, worst first.
         answers: (reference, engine) for every sentence.
+        lesions: figures per lesion, which are reported and not judged.
     """
 
     comparison: Comparison
@@ -99,6 +102,7 @@ class GateResult:
     unchecked: list[str]
     worst: list[GateCase]
     answers: list[tuple[Answer, Answer]] = field(repr=False)
+    lesions: LesionsCompared
 
     @property
     def passed(self) -> bool:
@@ -112,6 +116,7 @@ class GateResult:
             "unjudged": self.unjudged or None,
             "unchecked": self.unchecked,
             **self.comparison.to_dict(),
+            "lesions": self.lesions.to_dict(),
         }
 
 
@@ -162,17 +167,23 @@ def run_gate(reference: Predicts, engine: Predicts, data: GateData, max_dice_dro
     # np.packbits stores one bit per pixel.
     expected = {i: np.packbits(mask) for i, _, mask in _masks(reference, data, rejected, "gate: reference")}
     pairs: list[tuple[Answer, Answer]] = []
+    matches: list[tuple[Matched, Matched]] = []
     worst: list[GateCase] = []
     for i, question, mask in _masks(engine, data, rejected, "gate: engine"):
         other = np.unpackbits(expected[i], count=mask.size).astype(bool).reshape(mask.shape)
         case = GateCase(question, answer_of(question, other), answer_of(question, mask), other, mask)
         pairs.append((case.reference, case.engine))
+        matches.append((match_lesions(other, question.truth), match_lesions(mask, question.truth)))
         worst = sorted([*worst, case], key=lambda case: -case.dice_loss)[:MAX_WORST]
     comparison = compare_answers([a for a, _ in pairs], [b for _, b in pairs])
+    lesions = LesionsCompared(
+        reference=lesion_wise([a for a, _ in pairs], [a for a, _ in matches]),
+        engine=lesion_wise([b for _, b in pairs], [b for _, b in matches]),
+    )
     unjudged, open_points = _open_points(comparison, max_dice_drop, data, rejected, asked=len(pairs))
     return GateResult(
         comparison, failures(comparison, max_dice_drop), unjudged, open_points, [c for c in worst if c.dice_loss > 0],
-        pairs,
+        pairs, lesions,
     )  # fmt: skip
 
 

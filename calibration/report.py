@@ -9,10 +9,13 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
+from lsms_rt.datasets.matching import MATCH_DICE
+
 from .gate import GateData, GateResult
+from .lesions import LesionsCompared
 from .pictures import agreement_picture, worst_picture
 from .policy import FALSE_POSITIVES, MIN_SMALL, MIN_SMALL_MISSED, MISSED, SMALL_MISSED, allowed
-from .statistics import SMALL_MM, Comparison, FoundLesions, Pairs, new_false_positives, newly_missed
+from .statistics import FOUND_DICE, SMALL_MM, FoundLesions, Pairs, new_false_positives, newly_missed
 
 NUMBER = re.compile(r"[+-]?[\d.]+( |%|$)")
 STYLE = """
@@ -55,7 +58,7 @@ def gate_report(
         f"{comparison.positive_cases} of them with positive sentences. None of their slices was used for calibration. "
         f"SHA-256 of the rows: <code>{data.digest[:16]}</code>.</p>",
         "<h2>Figures</h2>",
-        _figures(comparison, max_dice_drop),
+        _figures(result, max_dice_drop),
         "<h2>Agreement with the reference</h2>",
         _picture(agreement_picture(result.answers)),
         _agreement(result),
@@ -93,7 +96,8 @@ def _list(points: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(point)}</li>" for point in points) + "</ul>" if points else ""
 
 
-def _figures(comparison: Comparison, max_dice_drop: float) -> str:
+def _figures(result: GateResult, max_dice_drop: float) -> str:
+    comparison = result.comparison
     rows: list[tuple[str, ...]] = []
     small = f"lesions below {SMALL_MM:.0f} mm"
     for name, dice in (("mean Dice", comparison.dice), (f"mean Dice, {small}", comparison.small)):
@@ -125,13 +129,32 @@ def _figures(comparison: Comparison, max_dice_drop: float) -> str:
     if comparison.missed_reference is not None and comparison.missed_engine is not None:
         missed = (comparison.missed_reference, comparison.missed_engine)
         rows.append(("missed: positive sentences with an empty mask", f"{missed[0]:.1%}", f"{missed[1]:.1%}", "", ""))
+    rows += _per_lesion(result.lesions)
     note = (
         "<p>A loss is allowed only if the data exclude a greater one: the end of the interval, or the one-sided 95 % "
         f"upper bound (Clopper-Pearson), is judged; of fewer than {MIN_SMALL} small lesions, the share that is newly "
         f"missed, from {MIN_SMALL_MISSED} on. A lesion is one true mask in one image, however many sentences ask for "
-        "it; every negative sentence counts. p is of McNemar's exact test.</p>"
+        "it; every negative sentence counts. p is of McNemar's exact test. What stands per lesion is reported and not "
+        f"judged: connected pieces of the masks of all sentences, matched one to one from a Dice of {MATCH_DICE} on."
+        "</p>"
     )
     return _table([("figure", "reference", "engine", "change", "allowed")], rows) + note
+
+
+def _per_lesion(lesions: LesionsCompared) -> list[tuple[str, ...]]:
+    names = {
+        "hit_rate": f"hit rate: positive sentences with a Dice of at least {FOUND_DICE}",
+        "precision": "precision per lesion",
+        "recall": "recall per lesion",
+        "f1": "F1 per lesion",
+    }
+    rows: list[tuple[str, ...]] = []
+    for name, words in names.items():
+        a, b = getattr(lesions.reference, name), getattr(lesions.engine, name)
+        known = a is not None and b is not None
+        rows.append((words, *((f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}") if known else ("none", "none", "")), ""))
+    false = lesions.reference.false, lesions.engine.false
+    return [*rows, ("predicted lesions that match none", f"{false[0]}", f"{false[1]}", f"{false[1] - false[0]:+d}", "")]
 
 
 def _lesions_row(name: str, lesions: FoundLesions, share: float) -> tuple[str, ...]:

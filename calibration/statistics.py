@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.datasets.matching import FOUND_DICE as FOUND_DICE
 from lsms_rt.datasets.questions import Answer
 
 from .bounds import interval_by_case, mcnemar, upper_bound
 
 # A lesion is small if a disc of its area has a smaller diameter.
 SMALL_MM = 10.0
-# A lesion is found if Dice is at least this.
-FOUND_DICE = 0.1
 # (reference, engine)
 Pair = tuple[Answer, Answer]
 Pairs = Sequence[Pair]

@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.calibration.bounds import interval_by_case
+from lsms_rt.datasets.matching import FOUND_DICE
 from lsms_rt.datasets.questions import Predicts, Question, errors_of, questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.errors import SentenceNotUnderstoodError, chain_cut
 from lsms_rt.postprocess import dice
 
 from .judged import Judged, judge
+from .lesions import LesionFigures, lesion_figures
+from .measured import Measured, measured_with
 from .presence import Presence, presence_of
+from .surface import SurfaceFigures, surface_figures
 from .tables import Table, tables
 
 DIAMETERS_MM = (0, 8, 15, 30, 300)
@@ -42,6 +46,7 @@ class Accuracy:
         dice_other: Dice of those that name another lesion than the first sentence of the slice does.
         silence: the specificity: the share of false sentences with an empty mask.
         missed: the share of true sentences with an empty mask.
+        hit_rate: the share of true sentences with a Dice of at least 0.1.
         paraphrase_dice: Dice between the masks of two wordings of one meaning, where at least one is not empty.
         paraphrase_flips: the share of such pairs of which exactly one mask is empty, among all pairs.
         told_apart: the share of pairs of sentences about different lesions of a slice whose masks fit their own lesions
@@ -51,9 +56,12 @@ class Accuracy:
         elsewhere: the mean share on no lesion.
         wrong_lesion: the share of non-empty masks of true sentences that cover more of other lesions than of the meant.
         dice_by_diameter_mm: ``dice`` by the diameter of a disc with the area of the true mask, if the spacing is known.
-        intervals: 95 % intervals of ``dice``, ``silence`` and ``missed`` by resampling cases.
+        intervals: 95 % intervals of ``dice``, ``silence``, ``missed`` and ``hit_rate`` by resampling cases.
         presence: the scores as a classifier of true and false sentences; None if the model gives none.
         tables: by kind of sentence and by named type; empty for data sets that record no meanings.
+        lesions: figures per lesion; None if they were not measured.
+        surface: distance of the outlines; None if it was not measured.
+        left_out: what was not measured and why; "" if all was.
     """
 
     cases: int
@@ -67,6 +75,7 @@ class Accuracy:
     dice_other: float | None
     silence: float | None
     missed: float | None
+    hit_rate: float | None
     paraphrase_dice: float | None
     paraphrase_flips: float | None
     told_apart: float | None
@@ -78,6 +87,9 @@ class Accuracy:
     intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     presence: Presence | None = None
     tables: dict[str, Table] = field(default_factory=dict)
+    lesions: LesionFigures | None = None
+    surface: SurfaceFigures | None = None
+    left_out: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, ready for JSON."""
@@ -85,12 +97,16 @@ class Accuracy:
 
 
 @chain_cut
-def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, list[Judged]]:
+def evaluate(
+    model: Predicts, rows: Iterable[Annotation], tolerance_mm: float | None = None
+) -> tuple[Accuracy, list[Judged]]:
     """Predict every sentence, slice by slice.
 
     Args:
         model: a Segmenter, or anything else with its ``predict``.
         rows: sentences with their slices and true masks.
+        tolerance_mm: for the normalized surface distance; None for 2 mm, where the packages that it needs are
+            installed.
 
     Returns:
         The means, and one judged answer per sentence.
@@ -98,10 +114,11 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
     Raises:
         InputError: a mask has another grid than its slice, or the model rejects an image or a sentence, which is too
             long; the message names the row's line.
+        MissingDependencyError: a tolerance is given, and a package that it needs is not installed.
     """
     from tqdm import tqdm
 
-    rows = list(rows)
+    rows, measured = list(rows), measured_with(tolerance_mm)
     # None for a model that has no threshold of its own
     threshold = getattr(getattr(model, "manifest", None), "threshold", None)
     judged: list[Judged] = []
@@ -117,11 +134,11 @@ def evaluate(model: Predicts, rows: Iterable[Annotation]) -> tuple[Accuracy, lis
                         result = model.predict(question.ct, question.row.sentence)
                 except SentenceNotUnderstoodError:
                     continue
-                judged.append(judge(question, result, regions, threshold))
+                judged.append(judge(question, result, regions, threshold, measured))
                 answered.append(question)
                 masks.append(result.mask)
             pairs.add(answered, masks)
-    return _accuracy(rows, judged, pairs), judged
+    return _accuracy(rows, judged, pairs, measured), judged
 
 
 def _by_slice(rows: list[Annotation]) -> Iterator[list[Question]]:
@@ -163,17 +180,18 @@ class _Pairs:
                 self.told_apart.append(own > dice(mask_a, b.truth) + dice(mask_b, a.truth))
 
 
-def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Accuracy:
+def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs, measured: Measured) -> Accuracy:
     understood = Counter(one.understood for one in judged)
     true = [one for one in judged if one.answer.target_nonempty]
     false = [one for one in judged if not one.answer.target_nonempty]
     painted = [one for one in true if one.on_target is not None]
-    measured = {
+    values = {
         "dice": [(one.answer.row.case_id, one.answer.dice) for one in true],
         "silence": [(one.answer.row.case_id, float(not one.answer.predicted_nonempty)) for one in false],
         "missed": [(one.answer.row.case_id, float(not one.answer.predicted_nonempty)) for one in true],
+        "hit_rate": [(one.answer.row.case_id, float(one.answer.dice >= FOUND_DICE)) for one in true],
     }
-    means = {name: mean([value for _, value in values]) for name, values in measured.items()}
+    means = {name: mean([value for _, value in group]) for name, group in values.items()}
     return Accuracy(
         cases=len({row.case_id for row in rows}),
         slices=len({row.image for row in rows}),
@@ -186,6 +204,7 @@ def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Ac
         dice_other=mean(pairs.others),
         silence=means["silence"],
         missed=means["missed"],
+        hit_rate=means["hit_rate"],
         paraphrase_dice=mean(pairs.paraphrases),
         paraphrase_flips=mean(pairs.flips),
         told_apart=mean(pairs.told_apart),
@@ -194,9 +213,12 @@ def _accuracy(rows: list[Annotation], judged: list[Judged], pairs: _Pairs) -> Ac
         elsewhere=mean([one.elsewhere or 0.0 for one in painted]),
         wrong_lesion=mean([(one.on_others or 0.0) > (one.on_target or 0.0) for one in painted]),
         dice_by_diameter_mm=_by_diameter(true),
-        intervals={name: interval_by_case(values) for name, values in measured.items()},
+        intervals={name: interval_by_case(group) for name, group in values.items()},
         presence=presence_of(true, false),
         tables=tables(judged),
+        lesions=lesion_figures(judged),
+        surface=None if measured.tolerance_mm is None else surface_figures(true, measured.tolerance_mm),
+        left_out=measured.left_out,
     )
 
 

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lsms_rt.datasets.matching import Matched, match_lesions
 from lsms_rt.datasets.questions import Answer, Question, answer_of
 from lsms_rt.postprocess import dice
+
+from .measured import Measured
+from .surface import Surface, surface_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +31,9 @@ class Judged:
         on_others: share on other regions of the slice, which other sentences mean.
         meant: number of pixels of the true mask.
         understood: whether the model understands the sentence: "yes", "partly" or "no".
+        lesions: the lesions of both masks, matched; None if that was not asked for.
+        surface: agreement of the outlines; None if a mask is empty, the pixel spacing is unknown, or it was not asked
+            for.
     """
 
     answer: Answer
@@ -36,6 +43,8 @@ class Judged:
     on_others: float | None
     meant: int
     understood: str = "yes"
+    lesions: Matched | None = None
+    surface: Surface | None = None
 
     @property
     def elsewhere(self) -> float | None:
@@ -45,7 +54,9 @@ class Judged:
         return 1.0 - self.on_target - self.on_others
 
 
-def judge(question: Question, result: Any, regions: NDArray[np.bool_], threshold: float | None) -> Judged:
+def judge(
+    question: Question, result: Any, regions: NDArray[np.bool_], threshold: float | None, measured: Measured
+) -> Judged:
     """Judge a result.
 
     Args:
@@ -53,6 +64,7 @@ def judge(question: Question, result: Any, regions: NDArray[np.bool_], threshold
         result: a ``Segmentation``, or anything else with a ``mask``.
         regions: bool (H, W), all regions of the slice that a sentence means.
         threshold: the probability from which a pixel belongs to the mask; None if the model has none.
+        measured: what is measured beyond Dice.
     """
     mask = result.mask
     pixels = int(np.count_nonzero(mask))
@@ -65,4 +77,8 @@ def judge(question: Question, result: Any, regions: NDArray[np.bool_], threshold
         on_others=np.count_nonzero(mask & regions & ~question.truth) / pixels if pixels else None,
         meant=int(np.count_nonzero(question.truth)),
         understood=getattr(result, "understood", "yes"),
+        lesions=match_lesions(mask, question.truth) if measured.lesions else None,
+        surface=surface_of(mask, question.truth, question.ct, measured.tolerance_mm)
+        if measured.tolerance_mm is not None
+        else None,
     )

@@ -5,7 +5,6 @@ Without them a Dice says little: to paint every lesion, whatever is asked, alrea
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,9 +17,9 @@ from lsms_rt.datasets.questions import Question, questions
 from lsms_rt.datasets.refhl import Annotation
 from lsms_rt.postprocess import dice
 
+from .described import masks_by_lesion, read_lesions
 from .kinds import words_of
 
-LESIONS = "lesions.csv"
 # attribute of a lesion in lesions.csv -> the words of a meaning that are about it
 VALUES = {"lobe": ("left", "right"), "density": ("low", "high"), "lesion_type": TYPES}
 # the attributes whose words a model obeys
@@ -28,8 +27,6 @@ OBEYED = {
     "lobe and density": ("lobe", "density"),
     "lobe, density and type": ("lobe", "density", "lesion_type"),
 }
-# attributes by lesion number, for every slice of a case
-Lesions = dict[tuple[str, str], dict[int, dict[str, str]]]
 
 
 @dataclass(kw_only=True)
@@ -72,13 +69,13 @@ def reference_lines(folder: Path, rows: Iterable[Annotation]) -> dict[str, dict[
     Raises:
         InputError: an image or a mask cannot be used.
     """
-    lesions = _lesions(folder / LESIONS)
+    lesions = read_lesions(folder)
     names = ("every lesion", *OBEYED) if lesions else ("every lesion",)
     lines = {name: Line() for name in names}
     for _, group in groupby(questions(rows), lambda question: question.row.image):
         asked = list(group)
         every = np.logical_or.reduce([question.truth for question in asked])
-        single = _masks_by_lesion(asked) if lesions else {}
+        single = masks_by_lesion(asked) if lesions else {}
         for question in asked:
             lines["every lesion"].add(question, every)
             known = lesions.get((question.row.case_id, question.row.slice_id), {})
@@ -89,40 +86,7 @@ def reference_lines(folder: Path, rows: Iterable[Annotation]) -> dict[str, dict[
     return {name: line.to_dict() for name, line in lines.items()}
 
 
-def _lesions(path: Path) -> Lesions:
-    if not path.is_file():
-        return {}
-    found: Lesions = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found.setdefault((row["case_id"], row["slice_id"]), {})[int(row["lesion"])] = row
-    return found
-
-
 def _matches(query: str, attributes: tuple[str, ...]) -> Callable[[dict[str, str]], bool]:
     """Return whether a lesion has the values of ``attributes`` that a meaning names."""
     named = {name: [word for word in words_of(query) if word in VALUES[name]] for name in attributes}
     return lambda lesion: all(lesion[name] in words for name, words in named.items() if words)
-
-
-def _masks_by_lesion(asked: list[Question]) -> dict[int, np.ndarray]:
-    """The mask of every lesion, from those of the sentences, whose files are named after the lesions in them.
-
-    A lesion that no sentence tells from its neighbor shares one with it.
-    """
-    masks = {question.row.mask.name: (_numbers(question.row.mask), question.truth) for question in asked}
-    known = list(masks.values())
-    found = {}
-    for number in {number for numbers, _ in known for number in numbers}:
-        mask = np.logical_and.reduce([mask for numbers, mask in known if number in numbers])
-        for numbers, other in known:
-            if number not in numbers:
-                mask = mask & ~other
-        found[number] = mask
-    return found
-
-
-def _numbers(mask: Path) -> tuple[int, ...]:
-    """The lesions in a mask: "003_1-4.png" holds 1 and 4, "003_none.png" none."""
-    last = mask.stem.rpartition("_")[2]
-    return tuple(int(number) for number in last.split("-")) if last[:1].isdigit() else ()

@@ -1,4 +1,4 @@
-"""``lsms-rt evaluate``: measure an engine's accuracy on a data set."""
+"""``lsms-rt evaluate``: measure an engine's accuracy on a data set, or which words of its sentences matter."""
 
 from __future__ import annotations
 
@@ -7,52 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsms_rt.atomic import write_text
+from lsms_rt.errors import InputError
 
 from .arguments import add_dataset, add_engine, add_json, add_names, add_runtime, runtime_options, whole_number
+from .evaluate_texts import accuracy_text
 from .parser import Command
+from .probe_texts import probes_text
 
 if TYPE_CHECKING:
-    from lsms_rt.bench.accuracy.evaluate import Accuracy
-
-# printed in this order: (heading, [(figure, its text)])
-FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    (
-        "",
-        (
-            ("cases", "cases"),
-            ("slices", "slices"),
-            ("sentences", "sentences"),
-            ("partly_understood", "sentences that are understood in part"),
-            ("not_understood", "sentences that are not understood, asked all the same"),
-            ("unanswered", "other sentences, left out: the engine knows no word of them"),
-        ),
-    ),
-    (
-        "true sentences (the slice holds what they mean)",
-        (
-            ("dice", "mean Dice"),
-            ("dice_by_meaning", "mean Dice, wordings of one meaning counted once"),
-            ("dice_other", "mean Dice of another lesion than the slice's first sentence means"),
-            ("missed", "missed: share with an empty mask"),
-        ),
-    ),
-    ("false sentences (it does not)", (("silence", "specificity: share with an empty mask"),)),
-    (
-        "where the mask lies (share of its pixels)",
-        (
-            ("on_target", "on what is meant"),
-            ("on_others", "on other lesions"),
-            ("elsewhere", "elsewhere"),
-            ("wrong_lesion", "masks more on other lesions than on what is meant"),
-            ("told_apart", "pairs of lesions of a slice told apart"),
-        ),
-    ),
-    (
-        "two wordings of one meaning",
-        (("paraphrase_dice", "mean Dice of their masks"), ("paraphrase_flips", "share with exactly one mask empty")),
-    ),
-)
+    from lsms_rt.datasets.refhl import Annotation
+    from lsms_rt.segmenter import Segmenter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--answers", type=Path, metavar="FILE", help="write a CSV with one line per sentence (default: none)"
     )
     parser.add_argument(
+        "--tolerance", type=_millimeters, metavar="MM",
+        help="distance up to which outlines agree, for the normalized surface distance (default: 2, where the extra "
+        "metrics is installed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--probe-words", action="store_true",
+        help="instead of accuracy, measure which words matter: replace each attribute of a sentence (side, density, "
+        "type, size, enhancement, order, relation) by one that is true of another lesion, and by one that is true of "
+        "nothing, and compare the masks",
+    )  # fmt: skip
+    parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE.json",
         help="write a record for lsms-rt bench report (default: none)",
     )  # fmt: skip
@@ -75,84 +50,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from lsms_rt.bench.accuracy.answers import save_answers
-    from lsms_rt.bench.accuracy.evaluate import evaluate
-    from lsms_rt.bench.accuracy.lines import reference_lines
-    from lsms_rt.bench.records import ACCURACY, record_of
+    from lsms_rt.bench.records import write
     from lsms_rt.datasets.refhl import read_annotations
     from lsms_rt.segmenter import Segmenter
 
+    if arguments.probe_words and (arguments.answers is not None or arguments.tolerance is not None):
+        raise InputError("--probe-words writes no answers and measures no outlines; omit --answers and --tolerance")
     rows = read_annotations(arguments.dataset, arguments.split)[: arguments.limit]
     # Sentences that are not understood are counted; they do not end the run.
     options = runtime_options(arguments) | {"on_unknown": "warn"}
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
-        accuracy, judged = evaluate(segmenter, rows)
-        digest, manifest = segmenter.digest, segmenter.manifest
+        measure = _probes if arguments.probe_words else _accuracy
+        record, figures, text = measure(segmenter, rows, arguments)
+    if arguments.output is not None:
+        write(arguments.output, record)
+    if arguments.json:
+        about = {"engine": record["engine"], "split": arguments.split}
+        print(json.dumps(about | figures, indent=2, allow_nan=False))
+    else:
+        print(text)
+
+
+def _accuracy(
+    segmenter: Segmenter, rows: list[Annotation], arguments: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the record, the figures for --json, and the text."""
+    from lsms_rt.bench.accuracy.answers import save_answers
+    from lsms_rt.bench.accuracy.evaluate import evaluate
+    from lsms_rt.bench.accuracy.lines import reference_lines
+    from lsms_rt.bench.records import ACCURACY
+
+    accuracy, judged = evaluate(segmenter, rows, arguments.tolerance)
     if arguments.answers is not None:
         save_answers(arguments.answers, judged, arguments.names)
-    lines = reference_lines(arguments.dataset, rows)
-    if arguments.output is not None:
-        what = f"{manifest.weights_note}: an engine of {manifest.backend} in {manifest.precision}"
-        record = record_of(
-            ACCURACY,
-            (manifest.backend,),
-            what=f"{what}; {f'split {arguments.split}' if arguments.split else 'all splits'}",
-            engine=digest,
-            accuracy=accuracy.to_dict(),
-            reference_lines=lines,
-        )
-        write_text(arguments.output, json.dumps(record, indent=2) + "\n")
-    if arguments.json:
-        figures = accuracy.to_dict() | {"reference_lines": lines}
-        print(json.dumps({"engine": digest, "split": arguments.split} | figures, indent=2, allow_nan=False))
-        return
-    print("\n".join([*_figures(accuracy), *_lines(lines), *_tables(accuracy)]))
+    lines, values = reference_lines(arguments.dataset, rows), accuracy.to_dict()
+    record = _record(ACCURACY, segmenter, arguments, accuracy=values, reference_lines=lines)
+    return record, values | {"reference_lines": lines}, accuracy_text(accuracy, lines)
 
 
-def _figures(accuracy: Accuracy) -> list[str]:
-    values = accuracy.to_dict()
-    text = []
-    for heading, figures in FIGURES:
-        text += [heading] if heading else []
-        for name, what in figures:
-            text.append(f"  {what:72} {_number(values[name])}{_interval(accuracy.intervals.get(name))}")
-    if accuracy.dice_by_diameter_mm:
-        text.append("mean Dice by diameter")
-        text += [f"  {f'{bin_} mm':72} {_number(dice)}" for bin_, dice in accuracy.dice_by_diameter_mm.items()]
-    if accuracy.presence is not None:
-        presence = accuracy.presence
-        text.append("the score as a classifier of true and false sentences")
-        text.append(f"  {'area under the ROC curve':72} {_number(presence.auroc)}")
-        for share, dice in presence.dice_at_silence.items():
-            missed = presence.missed_at_silence[share]
-            text.append(f"  {f'mean Dice at specificity {share} (missed: {missed:.3f})':72} {_number(dice)}")
-        text.append(f"  {'calibration error':72} {_number(presence.calibration_error)}")
-    return text
+def _probes(
+    segmenter: Segmenter, rows: list[Annotation], arguments: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the record, the figures for --json, and the text."""
+    from lsms_rt.bench.probes.ask import probe_words
+    from lsms_rt.bench.probes.figures import probe_figures
+    from lsms_rt.bench.records import PROBES
+
+    figures = probe_figures(rows, probe_words(segmenter, arguments.dataset, rows))
+    return _record(PROBES, segmenter, arguments, **figures), figures, probes_text(figures)
 
 
-def _lines(lines: dict[str, dict[str, float | None]]) -> list[str]:
-    text = ["reference: perfect outlines, of these words only (mean Dice, specificity)"]
-    return text + [f"  {name:72} {_number(line['dice'])}  {_number(line['silence'])}" for name, line in lines.items()]
+def _record(kind: str, segmenter: Segmenter, arguments: argparse.Namespace, **figures: Any) -> dict[str, Any]:
+    from lsms_rt.bench.records import record_of
+
+    manifest = segmenter.manifest
+    split = f"split {arguments.split}" if arguments.split else "all splits"
+    limit = f", its first {arguments.limit} sentences" if arguments.limit else ""
+    what = f"{manifest.weights_note}: an engine of {manifest.backend} in {manifest.precision}; {split}{limit}"
+    return record_of(kind, (manifest.backend, "surface-distance"), what=what, engine=segmenter.digest, **figures)
 
 
-def _tables(accuracy: Accuracy) -> list[str]:
-    text = []
-    for name, table in accuracy.tables.items():
-        heads = ("true", "Dice", "missed", "Dice where not empty", "false", "specificity")
-        text.append(f"{f'by {name}':32}" + "".join(f"{head:>{max(8, len(head) + 2)}}" for head in heads))
-        for key, row in table.items():
-            values = (row.true, row.dice, row.missed, row.dice_where_painted, row.false, row.silence)
-            cells = (f"{_number(v):>{max(8, len(head) + 2)}}" for head, v in zip(heads, values, strict=True))
-            text.append(f"  {key:30}" + "".join(cells))
-    return text
-
-
-def _number(value: Any) -> str:
-    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"  (95 %: {interval[0]:.3f} to {interval[1]:.3f})"
+def _millimeters(text: str) -> float:
+    """Parse a distance (an argparse type); what is in its range is ``bench``'s to say."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("the value is not a number of millimeters") from None
 
 
 COMMAND = Command(

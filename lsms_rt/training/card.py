@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lsms_rt
+from lsms_rt.datasets.matching import FOUND_DICE
 from lsms_rt.model import LsmsConfig
 
 from .slices import Slices
@@ -107,13 +108,15 @@ LSMS (arXiv 2408.17347, reconstructed), trained with `lsms-rt train`. **Not a me
 | lsms-rt, date | {lsms_rt.__version__}, {start["date"]} |
 {remarks}
 On {point["sentences"]} sentences of the validation split, on which weights and thresholds were chosen (a test split
-gives a fair figure: `lsms-rt evaluate ENGINE DATASET --split test`):
+gives a fair figure, also per lesion and for outlines: `lsms-rt evaluate ENGINE DATASET --split test`, and with
+`--probe-words` which words matter):
 
 | figure | |
 |---|---|
 | threshold, confidence | {config.threshold}, {config.confidence:.4f} |
 | mean Dice, sentences that are true of something | {point["dice"]:.3f} |
 | missed: true sentences that get an empty mask | {point["missed"]:.1%} |
+| hit rate: true sentences with a Dice of at least {FOUND_DICE} | {point["hit_rate"]:.1%} |
 | specificity: false sentences that get an empty mask | {silence} |
 
 ![Curves](curves.png)

@@ -19,6 +19,7 @@ from lsms_rt.atomic import write_text
 from lsms_rt.bench.accuracy.answers import save_answers
 from lsms_rt.bench.accuracy.evaluate import evaluate
 from lsms_rt.bench.accuracy.lines import reference_lines
+from lsms_rt.bench.accuracy.surface import TOLERANCE_MM
 from lsms_rt.bench.records import ACCURACY, record_of
 from lsms_rt.data import DATA, demo_checkpoint, demo_engine
 from lsms_rt.datasets.phantom.dataset import write_phantom
@@ -64,13 +65,13 @@ def measure(phantom: Path, limit: int | None, training: dict[str, Any]) -> dict[
         write_phantom(phantom, PhantomSpec())
     with Segmenter(demo_engine()) as segmenter:
         rows = read_annotations(phantom, "test")[:limit]
-        accuracy, judged = evaluate(segmenter, rows)
+        accuracy, judged = evaluate(segmenter, rows, TOLERANCE_MM)
         parity = segmenter.manifest.accuracy
         draw_answers(segmenter, [one.answer for one in judged], RESULTS / "demo_answers.png")
     save_answers(RESULTS / "demo_answers.csv", judged)
     record = record_of(
         ACCURACY,
-        ("torch", "onnxruntime"),
+        ("torch", "onnxruntime", "surface-distance"),
         what="demo weights on RefHL-Phantom, seed 0, test split (held-out cases), through the bundled engine",
         accuracy=accuracy.to_dict(),
         reference_lines=reference_lines(phantom, rows),
@@ -114,6 +115,7 @@ def history(log: Path) -> dict[str, Any]:
 
 def _card(record: dict[str, Any]) -> str:
     figures, training = record["accuracy"], record["training"]
+    lesions, surface = figures["lesions"], figures["surface"]
     remarks = "".join(f"\n{remark}\n" for remark in training["remarks"])
     commits = ", ".join(dict.fromkeys(start["commit"] for start in training["starts"]))
     last = training["starts"][-1]
@@ -141,7 +143,14 @@ Measured on the test split of RefHL-Phantom (seed 0): {figures["cases"]} held-ou
 | mean Dice when another lesion of the same slice is named | {figures["dice_other"]:.3f} |
 | specificity: false sentences that get an empty mask | {figures["silence"]:.1%} |
 | missed: true sentences that get an empty mask | {figures["missed"]:.1%} |
+| hit rate: true sentences with a Dice of at least 0.1 | {figures["hit_rate"]:.1%} |
+| precision, recall, F1 per lesion | {lesions["precision"]:.3f}, {lesions["recall"]:.3f}, {lesions["f1"]:.3f} |
+| false positives per slice and sentence | {lesions["false_positives_per_slice"]:.3f} |
+| normalized surface distance within {surface["tolerance_mm"]:g} mm, masks that are not empty | {surface["nsd"]:.3f} |
+| HD95 of the same: mean, median | {surface["hd95_mm"]:.1f} mm, {surface["hd95_median_mm"]:.1f} mm |
 | mean Dice between the answers to two wordings of one meaning | {figures["paraphrase_dice"]:.3f} |
+
+Which words matter: `lsms-rt evaluate demo DATASET --probe-words`, measured in `bench/results/cpu/demo_probes.json`.
 """
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lsms_rt.datasets.matching import FOUND_DICE
 from lsms_rt.datasets.phantom.sentences import slice_sentences
 from lsms_rt.model import LSMS
 from lsms_rt.tokenizer import Tokenizer
@@ -177,6 +178,7 @@ def choose_operating_point(scores: Scores, specificity: float) -> dict[str, Any]
         "confidence_logit": limit,
         "dice": _mean(scores.dice[meant, best] * (score[meant] > limit)),
         "missed": _mean(score[meant] <= limit),
+        "hit_rate": _mean((scores.dice[meant, best] >= FOUND_DICE) & (score[meant] > limit)),
         "specificity": float((score[~meant] <= limit).mean()) if (~meant).any() else None,
         "sentences": len(meant),
     }

@@ -75,7 +75,13 @@ def test_accuracy_by_hand(dataset: Path, tmp_path: Path) -> None:
     assert (deaf.dice_by_meaning, deaf.paraphrase_flips) == (0.5, 0)
     # Arrays have no spacing, one case has no interval, the oracle gives no scores.
     assert deaf.dice_by_diameter_mm is None
-    assert deaf.intervals == {"dice": None, "silence": None, "missed": None}
+    assert deaf.intervals == {"dice": None, "silence": None, "missed": None, "hit_rate": None}
+    assert (perfect.hit_rate, deaf.hit_rate) == (1, pytest.approx(2 / 3))
+    # Its left lesion is found for two of three true sentences, and is a false positive for the others.
+    assert deaf.lesions is not None
+    assert (deaf.lesions.meant, deaf.lesions.predicted, deaf.lesions.found) == (3, 5, 2)
+    assert deaf.surface is not None
+    assert (deaf.surface.measured, deaf.surface.without_spacing) == (0, 3)
     assert deaf.presence is None
     save_answers(tmp_path / "answers.csv", answers)
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 6

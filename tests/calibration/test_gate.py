@@ -160,6 +160,13 @@ def test_the_report_shows_the_result(data: GateData) -> None:
     assert not re.search(r"(?:src|href)=['\"]https?:", page)
     assert f"{rejected.comparison.dice.engine:.4f}" in page  # type: ignore[union-attr]
     assert "New false positives: only the engine predicts a mask" in page
+    # Of lesions, the report and the manifest show what the verdict does not use.
+    lesions = rejected.to_dict()["lesions"]
+    assert lesions["reference"]["f1"] == lesions["reference"]["hit_rate"] == 1
+    assert lesions["engine"]["precision"] < lesions["engine"]["recall"] <= 1
+    assert f"<td>F1 per lesion</td><td class=n>1.0000</td><td class=n>{lesions['engine']['f1']:.4f}</td>" in page
+    false = lesions["engine"]["false"]
+    assert f"<td>predicted lesions that match none</td><td class=n>0</td><td class=n>{false}</td>" in page
     # Rows of a user's data set are called by their lines, unless names are shown.
     assert "case 7" not in page and data.rows[0].sentence not in page
     passed = gate_report(engine, data, run_gate(Oracle(data), Oracle(data), data, 0.1), 0.1, accepted=False)

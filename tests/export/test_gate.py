@@ -9,6 +9,7 @@ from fake_answers import answer, compared
 from small_dataset import write_dataset
 
 from lsms_rt.calibration.gate import PER_CASE, GateResult, gate_data
+from lsms_rt.calibration.lesions import LesionsCompared, lesion_wise
 from lsms_rt.calibration.policy import MIN_CASES, failures
 from lsms_rt.calibration.recipe import Recipe, case_digest
 from lsms_rt.errors import InputError
@@ -62,7 +63,9 @@ def test_a_refusal_leaves_the_report_of_the_engine_that_passed(tmp_path: Path) -
 def test_a_refusal_advises_more_sentences_where_they_may_help(lost: int, advised: bool) -> None:
     pairs = [(answer(i, 0.5), answer(i, 0.0 if i < lost else 0.5)) for i in range(100)]
     comparison = compared(*pairs)
-    result = GateResult(comparison, failures(comparison, 0.01), "", [], [], pairs)
+    none = lesion_wise([], [])
+    lesions = LesionsCompared(reference=none, engine=none)
+    result = GateResult(comparison, failures(comparison, 0.01), "", [], [], pairs, lesions)
     assert ("ask more sentences (--gate-sentences)" in _refusal(result, "fp16", 0.01, Path("x.html"))) == advised
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from .lesion import Lesion, enhancement_class, possible_densities, possible_enhancements, possible_types
+from .lesion import ENHANCEMENTS, Lesion, enhancement_class, possible_densities, possible_enhancements, possible_types
 from .lesion_types import LESION_TYPES
 
 SMALL_MM, LARGE_MM = 10.0, 30.0
@@ -15,6 +17,19 @@ MARGIN = 1.15
 APART_MM = 5.0
 ORDERS = ("largest", "smallest", "most anterior", "most posterior")
 RELATIONS = ("closest to", "anterior to", "posterior to")
+_RELATION = re.compile(rf"\+?({'|'.join(RELATIONS).replace(' ', '-')})\((.*)\)$")
+_ORDER = re.compile(rf"(\d)-({'|'.join(ORDERS).replace(' ', '-')})")
+# Word of a key -> its field.
+_FIELDS = {
+    "small": "size",
+    "large": "size",
+    "low": "density",
+    "high": "density",
+    "left": "lobe",
+    "right": "lobe",
+    **{f"enh-{word}": "enhancement" for word in ENHANCEMENTS},
+    **dict.fromkeys(LESION_TYPES, "type"),
+}
 # The other types look alike without contrast medium.
 VISIBLE_WITHOUT_CONTRAST = tuple(name for name, one in LESION_TYPES.items() if one.plain)
 
@@ -54,6 +69,29 @@ class Query:
         if self.relation and self.anchor:
             parts.append(f"{self.relation}({self.anchor.key()})".replace(" ", "-"))
         return "+".join(part for part in parts if part) or "any"
+
+
+def query_of(key: str) -> Query:
+    """Return the query with this ``key()``.
+
+    Raises:
+        ValueError: no query has it.
+    """
+    relation = _RELATION.search(key)
+    words = key[: relation.start()] if relation else key
+    fields: dict[str, Any] = {}
+    for word in words.split("+"):
+        if order := _ORDER.fullmatch(word):
+            fields |= {"rank": int(order[1]), "order": order[2].replace("-", " ")}
+        elif word in _FIELDS:
+            fields[_FIELDS[word]] = word.removeprefix("enh-")
+    if relation:
+        fields |= {"relation": relation[1].replace("-", " "), "anchor": query_of(relation[2])}
+    query = Query(**fields)
+    if query.key() != key:
+        # Not the text itself: it comes from a file.
+        raise ValueError(f"{len(key)} characters that are no meaning of the grammar")
+    return query
 
 
 class Ambiguous(Exception):
