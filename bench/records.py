@@ -15,9 +15,7 @@ from .provenance import provenance
 
 ENGINES, PEERS, SCALING = "engines", "peers", "scaling"
 ACCURACY, INT8, HALF_PRECISION, PLANS = "accuracy", "int8", "half_precision", "plans"
-GATE = "gate"
-SENTENCES = "sentences"
-GATE, PROBES = "gate", "probes"
+GATE, PROBES, SENTENCES = "gate", "probes", "sentences"
 ROOFLINE, AOT = "roofline", "kernels_compiled"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
