@@ -15,7 +15,7 @@ from .provenance import provenance
 
 ENGINES, PEERS, SCALING = "engines", "peers", "scaling"
 ACCURACY, INT8, HALF_PRECISION, PLANS = "accuracy", "int8", "half_precision", "plans"
-GATE, PROBES = "gate", "probes"
+GATE, PROBES, SENTENCES = "gate", "probes", "sentences"
 ROOFLINE, AOT = "roofline", "kernels_compiled"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     INT8: ("name",),
     PROBES: ("attribute", "true_of"),
     GATE: ("lesions", "lost", "noise"),
+    SENTENCES: ("input", "sentences"),
     HALF_PRECISION: ("case",),
     PLANS: ("preset", "precision", "image_size", "max_batch"),
     ROOFLINE: ("preset", "stage", "batch", "gpu"),

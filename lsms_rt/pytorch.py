@@ -10,6 +10,7 @@ Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,14 @@ from .sentences.contract import contract_of, table_of
 from .tokenizer import Tokenizer
 
 
+class TorchFeatures(SentenceFeatures):
+    """Sentence features whose arrays are tensors."""
+
+    @staticmethod
+    def _concatenated(arrays: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(arrays))
+
+
 class TorchBackend(OneByOne):
     """An engine backend (``engine.backend.Backend``) that runs a ``TorchRunner``; features stay on its device."""
 
@@ -39,11 +48,14 @@ class TorchBackend(OneByOne):
     def __init__(self, runner: TorchRunner) -> None:
         self.runner = runner
 
+    @property
+    def device(self) -> str:
+        device = self.runner.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else super().device
+
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         text = self.runner.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
-        return SentenceFeatures(
-            dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask
-        )
+        return TorchFeatures(dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         arrays = [text.arrays[name] for name in FEATURES]

@@ -15,6 +15,7 @@ from .errors import chain_cut
 from .postprocess import area_mm2, bbox
 from .sentences import Reading
 from .sentences.reading import Understood
+from .writing.caption import slice_name
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,6 +117,8 @@ class Segmentation:
             "index": self.index,
             "source": self.ct.source,
             "frame": self.ct.frame,
+            "slice": slice_name(self.ct),
+            "position_mm": None if self.ct.position_mm is None else round(self.ct.position_mm, 3),
             **({"text": self.text} if include_text else {}),
             **({} if self.reading is None else self.reading.to_dict(include_text=include_text)),
             "found": self.found,

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-import time
 import warnings
-from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
-import numpy as np
-
+from .answers import answers, timed
 from .ct_slice import CtSlice
-from .engine import Backend, Manifest, SentenceFeatures, open_backend, open_directory
+from .encoded import Encoded, EncodedSentences
+from .engine import Backend, Manifest, open_backend, open_directory
 from .engine.gate import warn_of_gate
 from .engine.process import Home
-from .errors import InputError, brief, chain_cut
-from .postprocess import highest_probability, probability_in_grid
-from .preprocess import Placement, to_tensor
+from .errors import InputError, SentenceNotUnderstoodError, brief, chain_cut
 from .reading.load import load_series, load_slice
 from .reading.stated import Stated
 from .segmentation import Segmentation as Segmentation
 from .sentences import Contract, Reader, Reading, open_reader
-from .sentences.reader import refuse, refuse_unanswerable
-from .tokenizer import Tokenizer, clean_sentence
+from .tokenizer import Tokenizer
 
-# A sentence's features are about half a megabyte (tiny) to two (large).
-CACHED_SENTENCES = 64
 REFUSE, WARN = ON_UNKNOWN = ("refuse", "warn")
-
-
-@dataclass(frozen=True)
-class _Sentence:
-    """The encoded sentence: computed once, used for every slice."""
-
-    features: SentenceFeatures
-    reading: Reading
 
 
 class Segmenter:
@@ -126,84 +108,120 @@ class Segmenter:
         self.precision, self.gate = manifest.precision, manifest.gate_verdict
         self.digest = ""
         self._home = Home(self)
-        self._backend, self._reader, self._on_unknown = backend, reader, on_unknown
-        self._cache: OrderedDict[str, _Sentence] = OrderedDict()
-        self._lock = threading.Lock()
+        self._backend, self._reader = backend, reader
+        self._sentences = EncodedSentences(backend, reader, refuses=on_unknown == REFUSE, home=self._home)
+
+    @overload
+    def predict(
+        self, img: Any, text: str, *, window: tuple[float, float] | None = None, orientation: str | None = None,
+        rescale: tuple[float, float] | None = None, spacing: tuple[float, float] | None = None,
+    ) -> Segmentation: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, img: Any, text: Sequence[str], *, window: tuple[float, float] | None = None,
+        orientation: str | None = None, rescale: tuple[float, float] | None = None,
+        spacing: tuple[float, float] | None = None,
+    ) -> list[Segmentation]: ...  # fmt: skip
 
     @chain_cut
     def predict(
-        self, img: Any, text: str, *, window: tuple[float, float] | None = None, orientation: str | None = None,
-        rescale: tuple[float, float] | None = None,
-    ) -> Segmentation:  # fmt: skip
-        """Segment the lesion that a sentence describes in one slice.
+        self, img: Any, text: str | Sequence[str], *, window: tuple[float, float] | None = None,
+        orientation: str | None = None, rescale: tuple[float, float] | None = None,
+        spacing: tuple[float, float] | None = None,
+    ) -> Segmentation | list[Segmentation]:  # fmt: skip
+        """Segment the lesion that a sentence describes in one slice, or those of several sentences.
 
         Args:
             img: a path (DICOM, NPY, PNG, NIfTI), a pydicom Dataset, an array (H, W) in HU, or a ``CtSlice``.  An array
                 must be in the usual axial view, the patient's right at the left edge; it does not show whether it is,
                 so its result's ``ct.side_known`` is False, unless ``orientation`` states it.
-            text: the sentence, in English.
+            text: the sentence, in English; or several, for which the image is read once.
             window: (level, width) in HU that an 8-bit image shows; required for one.
             orientation: "axial" states that an image which does not hold its orientation is in the usual axial view.
             rescale: (slope, intercept) from stored values to HU, for a DICOM image that lacks them.
+            spacing: (between rows, between columns) in mm, for an image that does not hold it.  Without it areas in mm2
+                are unknown, and pixels are taken as square.
 
         Returns:
-            The result.  If nothing matches the sentence, its ``found`` is False; this is not an error.
+            The result; for several sentences one for each, in their order.  If nothing matches a sentence, the
+            result's ``found`` is False; this is not an error.
 
         Raises:
-            SentenceNotUnderstoodError: the sentence is not understood, and ``on_unknown`` is "refuse".
-            InputError: the image or the sentence cannot be used.
+            SentenceNotUnderstoodError: a sentence is not understood, and ``on_unknown`` is "refuse".
+            InputError: the image or a sentence cannot be used.
         """
-        stated = Stated(window=window, orientation=orientation, rescale=rescale)
+        stated = Stated(window=window, orientation=orientation, rescale=rescale, spacing=spacing)
         timings: dict[str, float] = {}
-        with _timed(timings, "total"):
+        with timed(timings, "total"):
             # First, so that a wrong sentence is reported before a large file is read.
-            with _timed(timings, "text"):
-                sentence = self._sentence(text)
-            with _timed(timings, "read"):
+            with timed(timings, "text"):
+                sentences = self._encoded(text)
+            with timed(timings, "read"):
                 ct = load_slice(img, stated=stated)
-            images, placements = self._prepare([ct], timings)
-            with _timed(timings, "image"):
-                logits = self._backend.segment(images, sentence.features)
-            result = self._results([ct], placements, logits, text, sentence, timings)[0]
-        result.timings.update(timings)
-        return result
+            (results,) = self._asked([ct], sentences, self.manifest.max_batch)
+        shares = {name: value / len(sentences) for name, value in timings.items()}
+        for result in results:
+            result.timings.update(shares)
+        return results if _is_list(text) else results[0]
 
-    @chain_cut
+    @overload
     def predict_series(
         self, images: Any, text: str, *, batch: int | None = None, series: str | int | None = None,
         window: tuple[float, float] | None = None, orientation: str | None = None,
-        rescale: tuple[float, float] | None = None, as_one_series: bool = False,
-    ) -> Iterator[Segmentation]:  # fmt: skip
+        rescale: tuple[float, float] | None = None, spacing: tuple[float, float] | None = None,
+        as_one_series: bool = False,
+    ) -> Iterator[Segmentation]: ...  # fmt: skip
+
+    @overload
+    def predict_series(
+        self, images: Any, text: Sequence[str], *, batch: int | None = None, series: str | int | None = None,
+        window: tuple[float, float] | None = None, orientation: str | None = None,
+        rescale: tuple[float, float] | None = None, spacing: tuple[float, float] | None = None,
+        as_one_series: bool = False,
+    ) -> Iterator[list[Segmentation]]: ...  # fmt: skip
+
+    @chain_cut
+    def predict_series(
+        self, images: Any, text: str | Sequence[str], *, batch: int | None = None, series: str | int | None = None,
+        window: tuple[float, float] | None = None, orientation: str | None = None,
+        rescale: tuple[float, float] | None = None, spacing: tuple[float, float] | None = None,
+        as_one_series: bool = False,
+    ) -> Iterator[Segmentation] | Iterator[list[Segmentation]]:  # fmt: skip
         """Segment every slice of a series.
+
+        The image graph computes a slice once per sentence: language enters every block, so sentences share reading and
+        preprocessing, not the network.
 
         Args:
             images: a folder, DICOMDIR or ZIP archive with a DICOM series, a multi-frame or NIfTI file, or an iterable
                 of inputs as for ``predict``.
-            text: the sentence, in English.
-            batch: slices per batch; None uses the engine's maximum.
+            text: the sentence, in English; or several.
+            batch: images per call of the engine, where a slice counts once per sentence; None uses the engine's
+                maximum.
             series: which one of several DICOM series, as listed in the error message without it.
             window: as for ``predict``.
             orientation: as for ``predict``.
             rescale: as for ``predict``.
+            spacing: as for ``predict``.
             as_one_series: take DICOM files without a SeriesInstanceUID as one series.
 
         Returns:
             An iterator over the results: those of an iterable in its order, one for each of its inputs; those of one
-            input from feet to head.  ``index`` of each counts from 0.
+            input from feet to head.  ``index`` of each counts slices from 0.  For several sentences, an iterator over
+            lists: a slice's results, in the order of the sentences.
 
         Raises:
-            SentenceNotUnderstoodError: the sentence is not understood, and ``on_unknown`` is "refuse".
-            InputError: the images, the sentence or the batch size cannot be used.
+            SentenceNotUnderstoodError: a sentence is not understood, and ``on_unknown`` is "refuse".
+            InputError: the images, a sentence or the batch size cannot be used.
         """
-        stated = Stated(window=window, orientation=orientation, rescale=rescale, as_one_series=as_one_series)
-        given: Any = batch
-        if given is not None and not isinstance(given, Integral):
-            raise InputError(f"batch is a {type(given).__name__}; give a number from 1 to {self.manifest.max_batch}")
-        size = self.manifest.max_batch if given is None else int(given)
-        if not 1 <= size <= self.manifest.max_batch:
-            raise InputError(f"batch is {size}; this engine supports 1 to {self.manifest.max_batch}")
-        sentence = self._sentence(text)
-        return self._series(load_series(images, series=series, stated=stated), text, sentence, size)
+        stated = Stated(
+            window=window, orientation=orientation, rescale=rescale, spacing=spacing, as_one_series=as_one_series
+        )
+        size = self._batch_size(batch)
+        sentences = self._encoded(text)
+        asked = self._asked(load_series(images, series=series, stated=stated), sentences, size)
+        return asked if _is_list(text) else (results[0] for results in asked)
 
     @chain_cut
     def prepare_sentence(self, text: str) -> tuple[str, ...]:
@@ -219,7 +237,7 @@ class Segmenter:
             SentenceNotUnderstoodError: it is not understood, and ``on_unknown`` is "refuse".
             InputError: it cannot be used with this engine: it is empty or too long.
         """
-        return self._sentence(text).reading.unknown_words
+        return self._sentences.get(text).reading.unknown_words
 
     @chain_cut
     def read_sentence(self, text: str) -> Reading:
@@ -239,6 +257,16 @@ class Segmenter:
         warnings.warn("Segmenter.check_sentence is now Segmenter.prepare_sentence", DeprecationWarning, stacklevel=2)
         self.prepare_sentence(text)
 
+    @property
+    def device(self) -> str:
+        """The processor that the engine runs on, in words."""
+        return self._backend.device
+
+    @property
+    def backend_version(self) -> str:
+        """The version of the library that runs the engine."""
+        return self._backend.version
+
     def close(self) -> None:
         """Free the engine; later calls raise EngineInvalidError."""
         self._backend.close()
@@ -251,121 +279,46 @@ class Segmenter:
     ) -> None:
         self.close()
 
+    def _encoded(self, text: Any) -> list[Encoded]:
+        if not _is_list(text):
+            return [self._sentences.get(text)]
+        if not text:
+            raise InputError("text is an empty list; give a sentence, or a list of sentences")
+        sentences = []
+        for n, one in enumerate(text):
+            try:
+                sentences.append(self._sentences.get(one))
+            except SentenceNotUnderstoodError as error:
+                raise SentenceNotUnderstoodError(f"text[{n}]: {error}", error.reading) from error
+            except InputError as error:
+                raise InputError(f"text[{n}]: {error}") from error
+        return sentences
+
+    def _batch_size(self, batch: Any) -> int:
+        largest = self.manifest.max_batch
+        if batch is None:
+            return largest
+        if not isinstance(batch, Integral):
+            raise InputError(f"batch is a {type(batch).__name__}; give a number from 1 to {largest}")
+        size = int(batch)
+        if not 1 <= size <= largest:
+            raise InputError(f"batch is {size}; this engine supports 1 to {largest}")
+        return size
+
     @chain_cut
-    def _series(self, slices: Sequence[CtSlice], text: str, sentence: _Sentence, size: int) -> Iterator[Segmentation]:
-        """Segment batches; they are preprocessed lazily, one batch ahead of the GPU."""
-        pending: deque[tuple[int, list[Placement], dict[str, float]]] = deque()
+    def _asked(self, slices: Sequence[CtSlice], sentences: list[Encoded], size: int) -> Iterator[list[Segmentation]]:
+        """Yield a list per slice: its results, one per sentence."""
+        for results in answers(self._backend, self.manifest, slices, sentences, size):
+            yield results
+            # The caller may have forked in the meantime.
+            self._home.check()
 
-        def tensors() -> Iterator[np.ndarray]:
-            for start in range(0, len(slices), size):
-                part, timings = slices[start : start + size], dict[str, float]()
-                images, placements = self._prepare(part, timings)
-                prepared.append(timings["prepare"])
-                pending.append((start, placements, timings))
-                yield images
 
-        # ms of all preprocessing since the last result, which is not part of the wait for the next one
-        prepared: list[float] = []
-        with _closed(self._backend.segment_many(tensors(), sentence.features)) as batches:
-            begin = time.perf_counter()
-            for logits in batches:
-                start, placements, timings = pending.popleft()
-                timings["image"] = (time.perf_counter() - begin) * 1000 - sum(prepared)
-                prepared.clear()
-                part = slices[start : start + size]
-                for result in self._results(part, placements, logits, text, sentence, timings, start):
-                    result.timings["total"] = sum(result.timings.values())
-                    yield result
-                    # The caller may have forked in the meantime.
-                    self._home.check()
-                begin = time.perf_counter()
-
-    def _prepare(self, slices: Sequence[CtSlice], timings: dict[str, float]) -> tuple[np.ndarray, list[Placement]]:
-        with _timed(timings, "prepare"):
-            manifest = self.manifest
-            placed = [to_tensor(ct, manifest.image_size, manifest.hu_window, manifest.crop) for ct in slices]
-            return np.concatenate([tensor for tensor, _ in placed]), [placement for _, placement in placed]
-
-    def _results(
-        self,
-        slices: Sequence[CtSlice],
-        placements: list[Placement],
-        logits: np.ndarray,
-        text: str,
-        sentence: _Sentence,
-        timings: dict[str, float],
-        first: int = 0,
-    ) -> list[Segmentation]:
-        """Return the results of a batch, whose first slice has the index ``first``."""
-        with _timed(timings, "mask"):
-            results = [
-                self._result(index, ct, placement, values, text, sentence.reading)
-                for index, (ct, placement, values) in enumerate(zip(slices, placements, logits, strict=True), first)
-            ]
-        for result in results:
-            result.timings.update({name: value / len(slices) for name, value in timings.items()})
-        return results
-
-    def _result(
-        self, index: int, ct: CtSlice, placement: Placement, logits: np.ndarray, text: str, reading: Reading
-    ) -> Segmentation:
-        probability = probability_in_grid(logits, placement, ct)
-        score = highest_probability(logits, placement)
-        mask = probability > self.manifest.threshold
-        if score < self.manifest.confidence:
-            mask = np.zeros_like(mask)
-        return Segmentation(
-            mask=mask,
-            probability=probability,
-            text=text,
-            score=score,
-            ct=ct,
-            weights_note=self.manifest.weights_note,
-            confidence=self.manifest.confidence,
-            reading=reading,
-            index=index,
-        )
-
-    def _sentence(self, text: str) -> _Sentence:
-        """Read and encode a sentence, or take it from the cache."""
-        # First: in another process the lock may be held by a thread that is not there.
-        self._home.check()
-        key = clean_sentence(text)
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        reading = self._reader.read(key)
-        refuse_unanswerable(reading)
-        if self._on_unknown == REFUSE:
-            refuse(reading)
-        tokens = self._reader.tokenizer(reading.read_as)
-        sentence = _Sentence(self._backend.encode_text(tokens.ids, tokens.mask), reading)
-        with self._lock:
-            self._cache[key] = sentence
-            while len(self._cache) > CACHED_SENTENCES:
-                self._cache.popitem(last=False)
-        return sentence
+def _is_list(text: object) -> bool:
+    """Whether several sentences are asked; anything else that is no string is reported as a wrong sentence."""
+    return isinstance(text, (list, tuple))
 
 
 def _check_on_unknown(on_unknown: str) -> None:
     if on_unknown not in ON_UNKNOWN:
         raise InputError(f'on_unknown is {brief(on_unknown, 20)!r}; give "refuse" or "warn"')
-
-
-@contextmanager
-def _closed(batches: Iterator[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
-    """Close a backend's generator at the end: it holds a lane of the GPU, also where nothing collects garbage soon."""
-    try:
-        yield batches
-    finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
-
-
-@contextmanager
-def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    timings[name] = (time.perf_counter() - begin) * 1000

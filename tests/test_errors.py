@@ -94,8 +94,8 @@ def test_every_public_call_cuts_the_chain_of_its_errors() -> None:
         if isinstance(owner, type) and not issubclass(owner, Exception):
             public = {n: v for n, v in vars(owner).items() if not n.startswith("_") and callable(v)}
             calls |= {f"{owner.__name__}.{n}": v for n, v in public.items()}
-    calls["Segmenter.__init__"], calls["Segmenter._series"] = (
-        vars(lsms_rt.Segmenter)[name] for name in ("__init__", "_series")
+    calls["Segmenter.__init__"], calls["Segmenter._asked"] = (
+        vars(lsms_rt.Segmenter)[name] for name in ("__init__", "_asked")
     )
     left = {n for n, v in calls.items() if not hasattr(v, "__wrapped__") and n.rpartition(".")[2] not in PLAIN}
     assert not left

@@ -261,7 +261,7 @@ def test_names_of_version_0_1(demo_engine: Path, abdomen: np.ndarray) -> None:
 def test_a_prepared_sentence_is_encoded_once(demo_engine: Path) -> None:
     with Segmenter(demo_engine) as segmenter:
         assert segmenter.prepare_sentence("the cyst of xqzv") == ("xqzv",)
-        assert list(segmenter._cache) == ["the cyst of xqzv"]
+        assert list(segmenter._sentences._kept) == ["the cyst of xqzv"]
         with pytest.raises(InputError, match="the sentence is empty"):
             segmenter.prepare_sentence(" ")
 

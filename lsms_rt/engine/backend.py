@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from lsms_rt.machine.cpu import find as find_cpu
 
 STAGES = 4
 TEXT_INPUTS = ("tokens", "mask")
@@ -15,28 +17,53 @@ FEATURES = tuple(f"{kind}{stage}" for kind in ("keys", "values") for stage in ra
 
 @dataclass(frozen=True)
 class SentenceFeatures:
-    """The encoded sentence, input of the image graph: computed once, used for every slice.
+    """Encoded sentences, input of the image graph: computed once, used for every slice.
 
     Attributes:
-        arrays: ``keys1`` ... ``values4``, each (1, depth, T, C), as the backend stores them: NumPy float32, or on its
-            device.
-        mask: float32 (1, T).
+        arrays: ``keys1`` ... ``values4``, each (N, depth, T, C) for N sentences, as the backend stores them: NumPy
+            float32, or on its device.
+        mask: float32 (N, T).
     """
 
     arrays: dict[str, Any]
     mask: np.ndarray
 
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.mask)
+
+    @classmethod
+    def joined(cls, parts: Sequence[SentenceFeatures]) -> SentenceFeatures:
+        """Return the sentences of all ``parts``, in order."""
+        arrays = {name: cls._concatenated([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+        return cls(arrays, np.concatenate([part.mask for part in parts]))
+
+    @staticmethod
+    def _concatenated(arrays: Sequence[Any]) -> Any:
+        return np.concatenate(arrays)
+
 
 class Backend(Protocol):
-    """Runs the two graphs of one engine; it may be used from several threads."""
+    """Runs the two graphs of one engine; it may be used from several threads.
+
+    Attributes:
+        version: of the library.
+    """
 
     version: str
+
+    @property
+    def device(self) -> str:
+        """The processor that it runs on, in words, e.g. "NVIDIA H100 PCIe"."""
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         """Encode a sentence: ``tokens`` int64 (1, T), ``mask`` float32 (1, T)."""
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-        """Segment ``images``, float32 (B, 1, S, S) in [-1, 1] with 1 <= B <= max_batch; returns float32 (B, S, S)."""
+        """Segment ``images``, float32 (B, 1, S, S) in [-1, 1] with 1 <= B <= max_batch; returns float32 (B, S, S).
+
+        Of N sentences in ``text``, image i is asked for sentence i modulo N; N divides B.
+        """
 
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
         """Segment every batch, in order; on a GPU, copies of one batch overlap with the computation of another."""
@@ -46,7 +73,11 @@ class Backend(Protocol):
 
 
 class OneByOne:
-    """Implements ``segment_many`` by ``segment``, without overlap."""
+    """Implements ``segment_many`` by ``segment``, without overlap; on the CPU, unless ``device`` says otherwise."""
+
+    @property
+    def device(self) -> str:
+        return find_cpu().name
 
     def segment_many(self: SegmentsOne, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
         return (self.segment(images, text) for images in batches)

@@ -53,7 +53,8 @@ class GraphBackend(OneByOne):
             return super().segment_many(batches, text)
         # raises if the engine has been closed
         self._opened(IMAGE_GRAPH)
-        return self._pool.run(batches, lambda run, image: _logits(run, image, text))
+        sentences = [_row(text, n) for n in range(len(text))]
+        return self._pool.run(batches, lambda run, image, n: _logits(run, image, sentences[n % len(sentences)]))
 
     def close(self) -> None:
         if not self._home.here:
@@ -114,5 +115,12 @@ def _logits(run: Run, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
     return logits[:, 0]
 
 
+def _row(text: SentenceFeatures, n: int) -> SentenceFeatures:
+    """Return the sentence that image ``n`` of a batch is asked for."""
+    row = slice(n % len(text), n % len(text) + 1)
+    return SentenceFeatures({name: array[row] for name, array in text.arrays.items()}, text.mask[row])
+
+
 def _rows(array: np.ndarray, batch: int) -> np.ndarray:
-    return array if batch == len(array) else np.repeat(array, batch, axis=0)
+    """Repeat sentences for the images of a batch."""
+    return array if batch == len(array) else np.concatenate([array] * (batch // len(array)))

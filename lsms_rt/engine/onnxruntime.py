@@ -56,6 +56,11 @@ class OnnxRuntimeBackend(GraphBackend):
             pool = SlicePool(count, lambda: opened(IMAGE_GRAPH, 1))
         super().__init__(graphs, pool)
 
+    @property
+    def device(self) -> str:
+        first = self.providers[0]
+        return super().device if isinstance(first, str) else f"GPU {first[1]['device_id']} by {first[0]}"
+
 
 def _run(session: Any, graph: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:

@@ -15,8 +15,8 @@ from lsms_rt.errors import EngineInvalidError
 from .process import Home
 
 CLOSED = "this engine has been closed; open a new Segmenter"
-# runs a session on one image (1, 1, S, S)
-Compute = Callable[[Any, np.ndarray], np.ndarray]
+# runs a session on one image (1, 1, S, S), with its number in its batch
+Compute = Callable[[Any, np.ndarray, int], np.ndarray]
 
 
 class SlicePool:
@@ -65,7 +65,8 @@ class SlicePool:
             if self._executor is None:
                 self._session = self._open()
                 self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="lsms-slice")
-            return [self._executor.submit(compute, self._session, image[None]) for image in images]
+            submit, session = self._executor.submit, self._session
+            return [submit(compute, session, image[None], n) for n, image in enumerate(images)]
 
 
 def _gathered(batch: list[Future[np.ndarray]]) -> np.ndarray:

@@ -94,7 +94,9 @@ class TorchRunner:
 
     @torch.inference_mode()
     def segment(self, images: Tensor, text: TextFeatures) -> Tensor:
-        """``images`` (B, 1, S, S) in [-1, 1] on any device, ``text`` of one sentence -> logits float32 (B, S, S).
+        """``images`` (B, 1, S, S) in [-1, 1] on any device, ``text`` of N sentences -> logits float32 (B, S, S).
+
+        Image i is asked for sentence i modulo N; N divides B.
 
         The result is on the device and may not be ready yet; ``.cpu()`` waits for it.
         """
@@ -188,8 +190,10 @@ def _static(text: TextFeatures) -> TextFeatures:
 
 
 def _rows(text: TextFeatures, batch: int) -> TextFeatures:
-    """Repeat one sentence for every image of a batch."""
-    return _map(text, lambda t: t if len(t) == batch else t.expand(batch, *t.shape[1:]))
+    """Repeat sentences for the images of a batch."""
+    if len(text.mask) == 1:
+        return _map(text, lambda t: t.expand(batch, *t.shape[1:]))
+    return _map(text, lambda t: t.repeat(batch // len(t), *[1] * (t.dim() - 1)))
 
 
 def _copy(target: TextFeatures, source: TextFeatures) -> None:

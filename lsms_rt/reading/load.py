@@ -60,7 +60,7 @@ def load_slices(
     if isinstance(img, (str, os.PathLike)):
         slices = _load_path(Path(os.fsdecode(img)), series, stated, left_out)
     elif isinstance(img, np.ndarray):
-        slices = [slice_from_array(img, side_known=stated.side_known)]
+        slices = [slice_from_array(img, spacing_mm=stated.spacing, side_known=stated.side_known)]
     elif _is_dataset(img):
         slices = slices_of_file(img, "Dataset", stated=stated)
     else:

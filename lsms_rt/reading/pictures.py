@@ -40,7 +40,7 @@ def read_npy(path: Path, name: str, stated: Stated = NOTHING) -> CtSlice:
         # A hostile header raises ValueError, TypeError, OverflowError, errors of tokenize ...
         kind = type(error).__name__
         raise InputError(f"{name}: not a readable .npy file ({kind}); save it with numpy.save(path, hu)") from error
-    return slice_from_array(a, name, side_known=stated.side_known)
+    return _stated_slice(a, name, stated)
 
 
 def _npy_array(file: BinaryIO, name: str) -> NDArray[Any]:
@@ -95,16 +95,20 @@ def read_image(path: Path, name: str, stated: Stated = NOTHING) -> CtSlice:
         level, width = stated.window
         note = f"an 8-bit image is assumed to show level {level:g}, width {width:g} HU, as given"
         hu = level - width / 2 + a.astype(np.float32) * (width / 255)
-        return slice_from_array(hu, name, notes=(note,), side_known=stated.side_known)
+        return _stated_slice(hu, name, stated, note)
     if mode.startswith("I"):
         low, high = int(a.min()), int(a.max())
         if low < 0 or high > _MAX_STORED:
             what = f"values from {low} to {high} are not HU + 1024"
             raise InputError(f"{name}: {what}; if they are HU, save them with numpy.save('slice.npy', hu)")
         note = "a 16-bit image is assumed to contain HU + 1024"
-        return slice_from_array(a.astype(np.float32) - 1024, name, notes=(note,), side_known=stated.side_known)
+        return _stated_slice(a.astype(np.float32) - 1024, name, stated, note)
     fix = "save it as 16-bit gray (HU + 1024), or HU with numpy.save('slice.npy', hu)"
     raise InputError(f"{name}: an image of mode {mode}; {fix}")
+
+
+def _stated_slice(hu: NDArray[Any], name: str, stated: Stated, *notes: str) -> CtSlice:
+    return slice_from_array(hu, name, notes=notes, spacing_mm=stated.spacing, side_known=stated.side_known)
 
 
 def _has_pages(image: Any) -> bool:

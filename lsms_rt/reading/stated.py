@@ -9,6 +9,8 @@ import numpy as np
 
 from lsms_rt.errors import InputError
 
+from .limits import check_spacing
+
 # (level, width) in HU
 Window = tuple[float, float]
 
@@ -22,6 +24,7 @@ class Stated:
         orientation: "axial": the input is in the usual axial view, the patient's right at the left edge and the front
             at the top.
         rescale: (slope, intercept) that turn stored values into HU.
+        spacing: (between rows, between columns) in mm.
         as_one_series: whether DICOM files without a SeriesInstanceUID are slices of one series.
 
     An input that states one of these facts itself ignores what is stated here.
@@ -30,6 +33,7 @@ class Stated:
     window: Window | None = None
     orientation: str | None = None
     rescale: tuple[float, float] | None = None
+    spacing: tuple[float, float] | None = None
     as_one_series: bool = False
 
     @property
@@ -50,6 +54,9 @@ class Stated:
             slope, intercept = _pair(self.rescale, "rescale", "slope and intercept, e.g. 1 -1024")
             if not (np.isfinite(slope) and np.isfinite(intercept) and slope != 0):
                 raise InputError(f"rescale is {slope:g}, {intercept:g}; give slope and intercept, e.g. 1 -1024")
+        if self.spacing is not None:
+            fix = "mm between rows and between columns, e.g. 0.7 0.7"
+            check_spacing(_pair(self.spacing, "spacing", fix), "its spacing", "what is stated", f"give {fix}")
 
 
 def _pair(value: object, name: str, fix: str) -> tuple[float, float]:

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 
+from lsms_rt.ct_slice import CtSlice
 from lsms_rt.postprocess import verdict
 
+from .headers import value_of
 from .result import MeasuredResult
 
 NOTHING_FOUND = "nothing found"
 SIDE_UNKNOWN = "left and right not stated by the input"
 # In files that others than the caller open.
 NOT_FOR_DIAGNOSIS = "research, not for diagnosis"
+
+
+def slice_name(ct: CtSlice) -> str:
+    """Return how other systems name a slice, "image 35 at -120.0 mm": its InstanceNumber, and its frame or index.
+
+    The index of a slice of a volume counts from 0, as arrays do, a frame from 1.  "" for an image without any of it.
+    """
+    if ct.header is None:
+        name = "" if ct.grid is None else f"slice {ct.frame}"
+    else:
+        number, frames = (_whole(ct.header, key) for key in ("InstanceNumber", "NumberOfFrames"))
+        parts = ["" if number is None else f"image {number}", f"frame {ct.frame + 1}" if (frames or 1) > 1 else ""]
+        name = ", ".join(filter(None, parts))
+    return " ".join(filter(None, (name, "" if ct.position_mm is None else f"at {ct.position_mm:.1f} mm")))
+
+
+def _whole(header: Any, key: str) -> int | None:
+    """Return an attribute as a number; None for anything else, which may be a name."""
+    value = value_of(header, key)
+    return int(value) if re.fullmatch(r"\d{1,9}", str(value)) else None
 
 
 def size_text(pixels: int, area_mm2: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The attributes that a DICOM Segmentation copies from an image's header: checked, then copied, never changed."""
+"""The attributes that a DICOM object copies from an image's header: checked, then copied, never changed."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompr
 
 
 def check_header(result: Result) -> None:
-    """Raise InputError unless the header has the attributes that a Segmentation needs, geometry aside."""
+    """Raise InputError unless the header has the attributes that a DICOM object needs, geometry aside."""
     source, header = result.ct.source, result.ct.header
     if header is None:
-        raise InputError(f"{source}: not a DICOM image, so a DICOM SEG cannot refer to it; write NIfTI or PNG instead")
+        raise InputError(f"{source}: not a DICOM image, so a DICOM object cannot refer to it; write NIfTI or PNG")
     wrong = [f"{name} is {why}" for name in UIDS if (why := _uid_problem(value_of(header, name)))]
     sides = [value_of(header, name) for name in ("Rows", "Columns")]
     wrong += [f"{name} is absent" for name, value in zip(("Rows", "Columns"), sides, strict=True) if not value]
     if wrong:
-        raise InputError(f"{source}: {', '.join(wrong)}, which a DICOM SEG needs; {EXPORT_AGAIN}")
+        raise InputError(f"{source}: {', '.join(wrong)}, which a DICOM object needs; {EXPORT_AGAIN}")
     if value_of(header, "SOPClassUID") not in (CT, *ENHANCED):
         raise InputError(f"{source}: SOPClassUID is not that of a CT image; give the original CT image")
     if tuple(sides) != result.mask.shape:
@@ -55,15 +55,12 @@ def check_header(result: Result) -> None:
 
 
 def check_one_series(results: Sequence[Result]) -> None:
-    """Raise InputError unless all results are of one series, in one frame of reference, for one sentence."""
+    """Raise InputError unless all results are of one series, in one frame of reference."""
     check_one_origin([result.ct.header for result in results])
     for name in ("Rows", "Columns", "SOPClassUID"):
         count = len({str(value_of(result.ct.header, name)) for result in results})
         if count > 1:
             raise InputError(f"{len(results)} results with {count} different {name}; write each series separately")
-    sentences = len({result.text for result in results})
-    if sentences > 1:
-        raise InputError(f"results for {sentences} sentences; write one DICOM SEG per sentence")
 
 
 def check_one_origin(headers: Sequence[Any]) -> None:

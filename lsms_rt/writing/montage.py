@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .answer import Answer
-from .caption import SIDE_UNKNOWN, size_text
+from .caption import SIDE_UNKNOWN, size_text, slice_name
 from .overlay import marked_slice
 
 # of more slices, evenly spaced ones are shown
@@ -19,13 +19,14 @@ MAX_TILES = 25
 SIDE, GAP, LINE = 256, 6, 20
 
 
-def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
-    """Write a PNG of up to ``MAX_TILES`` slices, each with its number, position and area.
+def save_montage(path: Path, answers: Sequence[Answer], footer: str, names: Mapping[str, str] | None = None) -> None:
+    """Write a PNG of up to ``MAX_TILES`` slices, each with its name and area.
 
     Args:
         path: the file to write.
         answers: results of the slices to show, from feet to head.
         footer: drawn below the tiles.
+        names: what to call the answers of each sentence, of several; None for one.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -48,15 +49,15 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str) -> None:
         if ct.side_known:
             # the patient's right
             draw.text((left + 4, top + SIDE // 2), "R", font=font, fill=(235, 235, 235))
-        draw.text((left + 4, top + SIDE + 2), _caption(answer), font=font, fill=(235, 235, 235))
+        draw.text((left + 4, top + SIDE + 2), _caption(answer, names), font=font, fill=(235, 235, 235))
     for number, line in enumerate(footer_lines):
         draw.text((4, top_of_footer + number * LINE), line, font=font, fill=(150, 150, 150))
     canvas.save(path, format="PNG")
 
 
-def _caption(answer: Answer) -> str:
-    record, position = answer.record, answer.ct.position_mm
-    parts = [f"slice {record['number']}", size_text(record["pixels"], record["area_mm2"])]
-    if position is not None:
-        parts.insert(1, f"{position:.1f} mm")
+def _caption(answer: Answer, names: Mapping[str, str] | None) -> str:
+    record = answer.record
+    parts = [slice_name(answer.ct) or answer.ct.source, size_text(record["pixels"], record["area_mm2"])]
+    if names is not None:
+        parts.insert(0, names[answer.text])
     return ", ".join(parts)

@@ -12,6 +12,7 @@ import numpy as np
 from lsms_rt.atomic import atomic_file
 from lsms_rt.errors import InputError, MissingDependencyError
 
+from .by_sentence import by_sentence
 from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
 from .headers import check_one_origin
 from .positions import check_one_stack, position_of
@@ -34,7 +35,7 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str], *, not_rea
     has the axes (column, row, slice from feet to head) and an affine from the headers; a tilted gantry becomes a shear.
 
     Args:
-        results: Segmentations of NIfTI or DICOM slices.
+        results: Segmentations of NIfTI or DICOM slices, for one sentence.
         path: the file to write, .nii or .nii.gz.
         not_read: number of images of the series without a result; the header's description states that it is
             incomplete.
@@ -47,8 +48,9 @@ def write_nifti(results: Sequence[Result], path: str | PathLike[str], *, not_rea
     results = list(results)
     if not fspath(path).lower().endswith((".nii", ".nii.gz")):
         raise InputError("the output's name does not end in .nii or .nii.gz; rename it")
-    if not results:
-        raise InputError("there are no results to write; give at least one")
+    sentences = len(by_sentence(results))
+    if sentences > 1:
+        raise InputError(f"results for {sentences} sentences, a mask volume holds one; write each sentence separately")
     volume, affine = _into_grid(results) if _are_nifti(results) else _stacked(results)
     try:
         nibabel: Any = importlib.import_module("nibabel")

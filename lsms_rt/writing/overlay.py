@@ -116,14 +116,14 @@ def draw_overlay(
 
 def marked_slice(
     hu: NDArray[Any], mask: NDArray[np.bool_], spacing_mm: tuple[float, float] | None, side: int,
-    window: tuple[float, float] = WINDOW,
+    window: tuple[float, float] = WINDOW, tint: float = _TINT,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw the slice with the mask alone, as for :func:`draw_overlay`.
+    """Draw the slice with the mask alone, as for :func:`draw_overlay`; with a ``tint`` of 0, its outline only.
 
     Returns:
         uint8 (rows, columns, 3), ``side`` pixels along its longer side.
     """
-    return _halves(hu, mask.astype(bool), None, window, _proportions(hu.shape, spacing_mm, side))[1]
+    return _halves(hu, mask.astype(bool), None, window, _proportions(hu.shape, spacing_mm, side), tint)[1]
 
 
 def _size(shape: tuple[int, ...], spacing: tuple[float, float] | None) -> tuple[int, int]:
@@ -145,6 +145,7 @@ def _halves(
     truth: NDArray[np.bool_] | None,
     window: tuple[float, float],
     size: tuple[int, int],
+    tint: float = _TINT,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw the plain and the marked slice, both uint8 (rows, columns, 3) of ``size``."""
     from PIL import Image
@@ -159,7 +160,7 @@ def _halves(
         return np.asarray(Image.fromarray(a).resize(size[::-1], Image.Resampling.NEAREST))
 
     predicted = enlarged(mask)
-    marked = np.where(predicted[..., None], plain * (1 - _TINT) + _RED * _TINT, plain)
+    marked = np.where(predicted[..., None], plain * (1 - tint) + _RED * tint, plain)
     # The outline is drawn after enlarging, so that it stays thin.
     marked[predicted & ~_eroded(predicted, _EDGE)] = _RED
     if truth is not None:

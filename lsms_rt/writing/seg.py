@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
-import uuid
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import combinations
 from os import PathLike
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lsms_rt import __version__
-from lsms_rt.atomic import atomic_file
-from lsms_rt.digest import sha256, sha256_of_json
-from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
-from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
-from lsms_rt.reading.quiet import quiet_pydicom
+from lsms_rt.errors import InputError
 
-from .caption import NOT_FOR_DIAGNOSIS, incomplete_text, understood_text
-from .headers import TEXTS
+from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, making, save
 from .sources import Sources, sources_of
 
 if TYPE_CHECKING:
     from .result import Result
 
-# above the numbers that scanners use
-SERIES_NUMBER = 1000
+SegType = Literal["binary", "labelmap"]
+SEG_TYPES: tuple[str, ...] = get_args(SegType)
 # characters of SegmentDescription, an ST
 MAX_TEXT = 1024
-# of the UIDs that are derived from content
-NAMESPACE = uuid.UUID("6b6f3e0c-5f0e-4c0a-9a4e-0d5d9b6c7a21")
 
 
 def write_seg(
@@ -40,70 +31,77 @@ def write_seg(
     include_text: bool = False,
     write_empty: bool = False,
     not_read: int = 0,
+    seg_type: SegType = "binary",
+    when: datetime | None = None,
 ) -> bool:
-    """Write the masks of one series, for one sentence, as a binary SEG with one segment.
+    """Write the masks of one series as a SEG, with one segment per sentence for which something was found.
 
-    The object refers to all slices of ``results`` and has one frame per slice in which something was found.  Patient
-    and study are those of the images.  Its UIDs are derived from what it holds: the same results give the same UIDs, so
-    that an archive does not collect duplicates.
+    The object refers to all slices of ``results`` and has one frame per segment and slice in which something was found.
+    Patient and study are those of the images.  Its UIDs are derived from what it holds: the same results give the same
+    UIDs, so that an archive does not collect duplicates; with the same ``when``, they give the same file.
+
+    Segments are numbered from 1 in the order of their sentences.  The one of a single sentence is labeled "Lesion"; of
+    several, "Lesion 2" is the second sentence's, also where the first one has no segment.  TrackingID is that name,
+    TrackingUID is the same in :func:`write_sr`.
 
     Args:
-        results: Segmentations of DICOM slices.
+        results: Segmentations of DICOM slices, for one sentence or several.
         path: the file to write.
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
-        include_text: write the sentence, and how it is read, into SegmentDescription; it may contain a patient's data.
-            That a sentence is not wholly understood stands in SegmentLabel and SegmentDescription anyway.
-        write_empty: if nothing was found, write an object with one empty frame, of the first slice.
+        include_text: write the sentences, and how they are read, into SegmentDescription; they may contain a patient's
+            data.  That a sentence is not wholly understood stands in SegmentLabel and SegmentDescription anyway.
+        write_empty: sentences for which nothing was found have a segment, too, labeled "nothing found", without frames.
+            If nothing was found at all, each has one empty frame, of the first slice.
         not_read: number of images of the series without a result; ContentDescription and SeriesDescription state that
             the object is incomplete.
+        seg_type: "binary", which every viewer reads and where segments may overlap; "labelmap", one frame per slice.
+        when: the start of the run: dates and times of the object, in the zone's own clock.  None for now.
 
     Returns:
         Whether the file was written: not if nothing was found, without ``write_empty``.
 
     Raises:
         InputError: images that are not DICOM, headers without required attributes, results that do not belong together,
-            or a file that cannot be written.
+            segments of a label map that overlap, or a file that cannot be written.
         MachineError: the machine failed while writing (disk full).
         MissingDependencyError: highdicom is not installed.
     """
-    results = list(results)
+    if seg_type not in SEG_TYPES:
+        raise InputError(f"a DICOM SEG of another type; choose {' or '.join(SEG_TYPES)}")
+    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     # Messages of pydicom and highdicom contain names and UIDs.
-    with quiet_pydicom("highdicom"):
-        sources = sources_of(results)
-    text = _description(results[0], include_text)
-    if not (sources.masks.any() or write_empty):
-        return False
-    try:
-        highdicom: Any = importlib.import_module("highdicom")
-    except ImportError as error:
-        message = "writing a DICOM SEG needs highdicom; pip install 'lsms-rt[seg]', or write NIfTI or PNG"
-        raise MissingDependencyError(message) from error
-    with quiet_pydicom("highdicom"):
-        try:
-            understood = understood_text(results[0].understood)
-            seg = _object(highdicom, sources, engine_digest.removeprefix("sha256:"), text, not_read, understood)
-            with atomic_file(path, durable=True) as part:
-                seg.save_as(part, enforce_file_format=True)
-        except (LsmsError, MemoryError):
-            raise
-        except Exception as error:
-            # Headers were checked, so this is rare; texts of highdicom and pydicom contain values.
-            kind = type(error).__name__
-            message = f"a DICOM SEG cannot be made from these headers ({kind}); {EXPORT_AGAIN}, or write NIfTI"
-            raise InputError(message) from error
+    with making("a DICOM SEG"):
+        sources = sources_of(list(results))
+        chosen = [n for n, sentence in enumerate(sources.sentences) if sentence.found or write_empty]
+        texts = [sources.sentences[n].description(include_text, MAX_TEXT) for n in chosen]
+        if not chosen:
+            return False
+        if seg_type == "labelmap":
+            _check_overlap(sources, chosen)
+        save(_object(highdicom_for("a DICOM SEG"), sources, origin, chosen, texts, seg_type), path)
     return True
 
 
+def tracking_uid(sources: Sources, n: int, engine_digest: str) -> str:
+    """Return the TrackingUID of what was found for sentence ``n``, from 0: equal in all objects of these results."""
+    return derived_uid("tracking", engine_digest, sources.sentences[n].number, sources.uids, sources.digest(n))
+
+
 def _object(
-    highdicom: Any, sources: Sources, digest: str, text: str | None, not_read: int, understood: str
+    highdicom: Any, sources: Sources, origin: Origin, chosen: list[int], texts: list[str], seg_type: SegType
 ) -> Any:  # fmt: skip
-    """Build the object in memory; ``digest`` in hexadecimal."""
-    incomplete = incomplete_text(not_read)
-    content = _content_of(sources, digest, text, incomplete)
-    segment = _segment(highdicom, digest, understood)
-    if text is not None:
-        segment.SegmentDescription = text
-    masks, positions = sources.masks, None
+    """Build the object, with segments of the ``chosen`` sentences, in memory."""
+    # without a copy, if it can be
+    masks = sources.masks if len(chosen) == len(sources.sentences) else sources.masks[..., chosen]
+    positions = None
+    segments = [_segment(highdicom, sources, n, number, origin) for number, n in enumerate(chosen, 1)]
+    for segment, text in zip(segments, texts, strict=True):
+        if text:
+            segment.SegmentDescription = text
+    labels = [segment.SegmentLabel for segment in segments]
+    pixels = [list(masks.shape), *map(sources.digest, chosen)]
+    texts_of = [labels, texts, origin.incomplete]
+    content = [origin.engine_digest, seg_type, *texts_of, sources.uids, pixels]
     # An object needs at least one frame.
     if not masks.any():
         masks = masks[:1]
@@ -111,82 +109,65 @@ def _object(
     seg = highdicom.seg.Segmentation(
         sources.images,
         masks,
-        segmentation_type="BINARY",
-        segment_descriptions=[segment],
-        series_instance_uid=_uid("series", content),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=_uid("instance", content),
+        segmentation_type=seg_type.upper(),
+        segment_descriptions=segments,
+        series_instance_uid=derived_uid("series", *content),
+        series_number=SERIES_NUMBERS["SEG"],
+        sop_instance_uid=derived_uid("instance", *content),
         instance_number=1,
-        manufacturer="lsms-rt",
-        manufacturer_model_name="lsms-rt",
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
         software_versions=__version__,
-        # an LO has 64 characters, which a SHA-256 fits
-        device_serial_number=digest[:64] or "unknown",
+        device_serial_number=origin.serial_number,
         plane_positions=positions,
         omit_empty_frames=True,
         content_label="LESION",
-        # an LO, too
-        content_description="; ".join(filter(None, (incomplete, NOT_FOR_DIAGNOSIS))),
-        series_description=", ".join(("lsms-rt", *(("incomplete",) if incomplete else ()), NOT_FOR_DIAGNOSIS)),
+        content_description=origin.statement,
+        series_description=origin.series_description,
     )
-    dimensions = _uid("dimensions", content)
+    origin.date(seg)
+    dimensions = derived_uid("dimensions", *content)
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
-    # UTF-8; ASCII is the default, which every reader supports.
-    if not _is_ascii(sources, text):
-        seg.SpecificCharacterSet = "ISO_IR 192"
+    # ASCII is the default, which every reader supports.
+    if not sources.is_ascii(*texts):
+        seg.SpecificCharacterSet = UTF8
     return seg
 
 
-def _content_of(sources: Sources, digest: str, text: str | None, incomplete: str) -> str:
-    """Return a digest of all that makes one object differ from another; of the sentence, only what is in the object."""
-    images = [(str(image.SOPInstanceUID), str(image.SeriesInstanceUID)) for image in sources.images]
-    pixels = sha256(np.packbits(sources.masks).tobytes())
-    return sha256_of_json([__version__, digest, text, incomplete, images, list(sources.masks.shape), pixels])
-
-
-def _uid(kind: str, content: str) -> str:
-    """Return a UID derived from a UUID, as the standard describes them (PS3.5, B.2)."""
-    return f"2.25.{uuid.uuid5(NAMESPACE, f'{kind} {content}').int}"
-
-
-def _segment(highdicom: Any, digest: str, understood: str) -> Any:
+def _segment(highdicom: Any, sources: Sources, n: int, number: int, origin: Origin) -> Any:
+    """Describe segment ``number``, of sentence ``n``."""
     from pydicom.sr.codedict import codes
 
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="lsms-rt",
+        name=MAKER,
         family=codes.DCM.ArtificialIntelligence,
         version=__version__,
-        source="lsms-rt",
-        parameters={"engine": f"sha256:{digest}"} if digest else None,
+        source=MAKER,
+        parameters={"engine": origin.engine_digest} if origin.engine_digest else None,
     )
+    sentence = sources.sentences[n]
     return highdicom.seg.SegmentDescription(
-        segment_number=1,
+        segment_number=number,
         # Viewers show it.
-        segment_label=", ".join(filter(None, ("Lesion", understood))),
+        segment_label=sentence.label,
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=codes.SCT.Lesion,
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
+        tracking_id=sentence.name,
+        tracking_uid=tracking_uid(sources, n, origin.engine_digest),
     )
 
 
-def _description(result: Result, include_text: bool) -> str | None:
-    """Return the sentence and how it is read, in one line; InputError if it is too long for the attribute."""
-    sentence, read_as = " ".join(result.text.split()), result.read_as
-    parts = [understood_text(result.understood)]
-    if include_text:
-        parts = [sentence, *([f"read as: {read_as}"] if read_as not in (sentence, "") else []), *parts]
-    line = "; ".join(filter(None, parts))
-    if not line:
-        return None
-    if len(line) > MAX_TEXT:
-        limit = f"SegmentDescription holds at most {MAX_TEXT} characters"
-        raise InputError(f"a sentence of {len(line)} characters, and {limit}; omit the sentence")
-    return line
-
-
-def _is_ascii(sources: Sources, text: str | None) -> bool:
-    """Return whether all copied text and the sentence are ASCII; other text in the object is."""
-    texts = (str(sources.images[0].get(name, "")) for name in TEXTS)
-    return "".join((*texts, text or "")).isascii()
+def _check_overlap(sources: Sources, chosen: list[int]) -> None:
+    """Raise InputError if any two segments share a pixel."""
+    for one, other in combinations(chosen, 2):
+        both = sources.masks[..., one] & sources.masks[..., other]
+        if both.any():
+            names = [sources.sentences[n].name for n in (one, other)]
+            slices = int(both.any((1, 2)).sum())
+            raise InputError(
+                f"{names[0]} and {names[1]} overlap in {slices} slice{'s' * (slices > 1)}, which a label map "
+                "cannot hold; write a binary DICOM SEG"
+            )

@@ -1,23 +1,24 @@
-"""Prepare the images that a DICOM Segmentation refers to, in highdicom's form, with one mask per frame."""
+"""Prepare the images that a DICOM object refers to, in highdicom's form, with the masks of each of their frames."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError
-from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
+from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN, SAME_POSITION_MM
 
-from .headers import check_header, check_one_series, is_enhanced, without_geometry
+from .by_sentence import SentenceResults, by_sentence
+from .headers import TEXTS, check_header, check_one_series, is_enhanced, without_geometry
 from .positions import FramePosition, check_one_stack, position_of, thickness_of
+from .result import Result
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-    from .result import Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,31 +27,50 @@ class Sources:
 
     Attributes:
         images: one Dataset per slice, or one for a multi-frame file.
-        masks: bool (N, H, W), one per frame of ``images``.
+        masks: bool (N, H, W, sentences), one per frame of ``images``; empty where a sentence has no result.
         position: that of the first result.
+        sentences: the sentences, in the order of the last axis of ``masks``.
     """
 
     images: list[Dataset]
     masks: np.ndarray
     position: FramePosition
+    sentences: list[SentenceResults[Result]]
+
+    @property
+    def uids(self) -> list[list[str]]:
+        """Instance and series of each image: with the masks, what makes one object differ from another."""
+        return [[str(image.SOPInstanceUID), str(image.SeriesInstanceUID)] for image in self.images]
+
+    def digest(self, n: int) -> str:
+        """Return a digest of the masks of sentence ``n``, from 0."""
+        return sha256(np.packbits(self.masks[..., n]).tobytes())
+
+    def is_ascii(self, *others: str) -> bool:
+        """Return whether all text that is copied from the header, and ``others``, are ASCII."""
+        return "".join((*(str(self.images[0].get(name, "")) for name in TEXTS), *others)).isascii()
 
 
 def sources_of(results: Sequence[Result]) -> Sources:
-    """Check and prepare all results; InputError if a Segmentation cannot represent them.  Headers are not changed."""
-    if not results:
-        raise InputError("there are no results to write; give at least one")
+    """Check and prepare all results; InputError if a DICOM object cannot represent them.  Headers are not changed."""
+    sentences = by_sentence(results)
     for result in results:
         check_header(result)
     check_one_series(results)
-    return _of_enhanced(results) if is_enhanced(results[0].ct.header) else _of_single_frames(results)
+    return (_of_enhanced if is_enhanced(results[0].ct.header) else _of_single_frames)(sentences)
 
 
-def _of_single_frames(results: Sequence[Result]) -> Sources:
-    slices = [result.ct for result in results]
+def _of_single_frames(sentences: list[SentenceResults[Result]]) -> Sources:
+    first: dict[str, Result] = {}
+    for sentence in sentences:
+        uids = [str(result.ct.header.SOPInstanceUID) for result in sentence.results]
+        if len(set(uids)) < len(uids):
+            raise InputError(f"{len(uids)} slices, some with the same SOPInstanceUID; {EXPORT_AGAIN}")
+        for uid, result in zip(uids, sentence.results, strict=True):
+            _check_same_place(first.setdefault(uid, result), result)
+    slices = [result.ct for result in first.values()]
     positions = [position_of(ct.header, ct.frame, ct.source) for ct in slices]
     check_one_stack(positions)
-    if len({str(ct.header.SOPInstanceUID) for ct in slices}) < len(slices):
-        raise InputError(f"{len(slices)} slices, some with the same SOPInstanceUID; {EXPORT_AGAIN}")
     images, thickness = [], thickness_of(positions)
     for ct, position in zip(slices, positions, strict=True):
         image = without_geometry(ct.header)
@@ -59,25 +79,46 @@ def _of_single_frames(results: Sequence[Result]) -> Sources:
         image.ImageOrientationPatient = positions[0].cosines.tolist()
         image.PixelSpacing, image.SliceThickness = list(positions[0].spacing_mm), thickness
         images.append(image)
-    return Sources(images, np.stack([result.mask for result in results]), positions[0])
+    place = {uid: n for n, uid in enumerate(first)}
+    masks = _masks(sentences, len(images), lambda result: place[str(result.ct.header.SOPInstanceUID)])
+    return Sources(images, masks, positions[0], sentences)
 
 
-def _of_enhanced(results: Sequence[Result]) -> Sources:
+def _check_same_place(one: Result, other: Result) -> None:
+    """Raise InputError if two results, which have the same SOPInstanceUID, are of different slices."""
+    if one.ct is other.ct or one.ct.header is other.ct.header:
+        return
+    a, b = (position_of(result.ct.header, result.ct.frame, result.ct.source) for result in (one, other))
+    if np.abs(a.origin - b.origin).max() > SAME_POSITION_MM:
+        raise InputError(f"different slices with the same SOPInstanceUID; {EXPORT_AGAIN}")
+
+
+def _of_enhanced(sentences: list[SentenceResults[Result]]) -> Sources:
     """Prepare one image with all frames of the file, since frames are numbered; masks without a result are empty."""
+    results = [result for sentence in sentences for result in sentence.results]
     header, source = results[0].ct.header, results[0].ct.source
     frames, files = int(header.get("NumberOfFrames") or 1), {str(r.ct.header.SOPInstanceUID) for r in results}
     if len(files) > 1:
-        raise InputError(f"results of {len(files)} multi-frame files; write one DICOM SEG per file")
-    numbers = [result.ct.frame for result in results]
-    if len(set(numbers)) < len(numbers) or not 0 <= min(numbers) <= max(numbers) < frames:
-        what = f"{len(numbers)} results whose frames are not distinct frames of its {frames}"
-        raise InputError(f"{source}: {what}; give one result per frame")
+        raise InputError(f"results of {len(files)} multi-frame files; write one DICOM object per file")
+    for sentence in sentences:
+        numbers = [result.ct.frame for result in sentence.results]
+        if len(set(numbers)) < len(numbers) or not 0 <= min(numbers) <= max(numbers) < frames:
+            what = f"{len(numbers)} results whose frames are not distinct frames of its {frames}"
+            raise InputError(f"{source}: {what}; give one result per frame")
     positions = [position_of(header, n, source) for n in range(frames)]
     check_one_stack(positions)
-    masks = np.zeros((frames, *results[0].mask.shape), bool)
-    for result in results:
-        masks[result.ct.frame] = result.mask
-    return Sources([_multi_frame(header, positions)], masks, positions[numbers[0]])
+    masks = _masks(sentences, frames, lambda result: result.ct.frame)
+    return Sources([_multi_frame(header, positions)], masks, positions[results[0].ct.frame], sentences)
+
+
+def _masks(sentences: list[SentenceResults[Result]], frames: int, place_of: Callable[[Result], int]) -> np.ndarray:
+    """Put all masks into one array; ``place_of`` returns the number of a result's frame."""
+    # in memory sentence by sentence, which is several times faster to fill and to read
+    masks = np.zeros((len(sentences), frames, *sentences[0].results[0].mask.shape), bool)
+    for own, sentence in zip(masks, sentences, strict=True):
+        for result in sentence.results:
+            own[place_of(result)] = result.mask
+    return np.moveaxis(masks, 0, -1)
 
 
 def _multi_frame(header: Any, positions: Sequence[FramePosition]) -> Dataset:

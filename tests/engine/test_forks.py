@@ -178,8 +178,8 @@ def test_a_pool_of_the_parent_gives_an_error() -> None:
     from lsms_rt.engine.slice_pool import SlicePool
 
     pool = SlicePool(2, lambda: None)
-    list(pool.run(slices(2), lambda session, image: image))
-    assert "forked" in in_child(lambda: list(pool.run(slices(2), lambda session, image: image)))
+    list(pool.run(slices(2), lambda session, image, n: image))
+    assert "forked" in in_child(lambda: list(pool.run(slices(2), lambda session, image, n: image)))
     pool.close()
 
 

@@ -22,7 +22,7 @@ def batches(*sizes: int) -> Iterator[np.ndarray]:
         yield np.array([[next(numbers)] for _ in range(size)])
 
 
-def slow(session: str, image: np.ndarray) -> np.ndarray:
+def slow(session: str, image: np.ndarray, n: int) -> np.ndarray:
     time.sleep(random.Random(int(image[0, 0])).uniform(0, 0.01))
     assert session == "session"
     return image[0]
@@ -44,7 +44,7 @@ def test_no_thread_waits_between_two_batches() -> None:
     """Batches of one on two threads: two slices are under way at a time."""
     together = threading.Barrier(2, timeout=10)
 
-    def meet(_: str, image: np.ndarray) -> np.ndarray:
+    def meet(_: str, image: np.ndarray, n: int) -> np.ndarray:
         together.wait()
         return image[0]
 
@@ -54,7 +54,7 @@ def test_no_thread_waits_between_two_batches() -> None:
 
 
 def test_an_error_reaches_the_caller_and_the_pool_goes_on() -> None:
-    def fail(_: str, image: np.ndarray) -> np.ndarray:
+    def fail(_: str, image: np.ndarray, n: int) -> np.ndarray:
         if image[0, 0] == 2:
             raise EngineInvalidError("slice 2")
         return image[0]
@@ -79,7 +79,7 @@ def test_a_closed_pool_stays_closed() -> None:
 def test_closing_during_the_last_batch_is_said_too() -> None:
     started, go_on = threading.Event(), threading.Event()
 
-    def wait(_: str, image: np.ndarray) -> np.ndarray:
+    def wait(_: str, image: np.ndarray, n: int) -> np.ndarray:
         started.set()
         go_on.wait(10)
         return image[0]
@@ -104,7 +104,7 @@ def test_closing_during_the_handover_raises_no_other_error() -> None:
             started = threading.Event()
             pool = SlicePool(2, lambda: "session")
 
-            def answer(_: str, image: np.ndarray, started: threading.Event = started) -> np.ndarray:
+            def answer(_: str, image: np.ndarray, n: int, started: threading.Event = started) -> np.ndarray:
                 started.set()
                 return image[0]
 

@@ -211,6 +211,21 @@ def test_a_series_runs_in_the_memory_of_one_lane(opened: Any) -> None:
     assert all(buffer.freed for buffer in device.memory_map.values())
 
 
+@pytest.mark.parametrize("sizes", [[4, 4, 2], [2, 4], [2]])
+def test_images_of_a_batch_are_asked_for_several_sentences(opened: Any, sizes: list[int]) -> None:
+    """Image i for sentence i modulo their number, also in a smaller or a larger batch than the first."""
+    backend, _, _ = opened()
+    texts = [sentence(backend, seed) for seed in (1, 2)]
+    images = [some(size, seed) for seed, size in enumerate(sizes)]
+    for answers in (
+        list(backend.segment_many(images, type(texts[0]).joined(texts))),
+        [backend.segment(batch, type(texts[0]).joined(texts)) for batch in images],
+    ):
+        for batch, logits in zip(images, answers, strict=True):
+            for n, image in enumerate(batch):
+                np.testing.assert_allclose(logits[n : n + 1], wanted(image[None], texts[n % 2]), rtol=1e-5)
+
+
 def test_a_closed_engine_holds_nothing(opened: Any) -> None:
     backend, _, _ = opened()
     backend.segment(some(1), sentence(backend, 1))

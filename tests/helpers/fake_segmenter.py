@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt.cli.predict.jobs import jobs_of
 from lsms_rt.cli.predict.report import Report
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.cli.predict.run import run
@@ -25,23 +26,27 @@ LEFT, RIGHT = "the lesion in the left lobe of the liver", "the lesion in the rig
 class Halves(OneByOne):
     """Finds the bright pixels of one half; fails for a slice with a pixel that is ``broken``, in the model's range."""
 
+    version = "1.0"
+
     def __init__(self, seconds: float = 0.0, broken: float | None = None) -> None:
         self.seconds, self.broken, self.calls = seconds, broken, 0
+        self.sizes: list[int] = []
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         return SentenceFeatures({"tokens": tokens}, mask)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         self.calls += 1
+        self.sizes.append(len(images))
         time.sleep(self.seconds)
         if self.broken is not None and (images.mean(axis=(1, 2, 3)) > self.broken).any():
             raise EngineInvalidError("the engine returned NaN; build it again")
         logits = np.where(images[:, 0] > 0, 20.0, -20.0).astype(np.float32)
         half = logits.shape[-1] // 2
-        if int(np.sum(text.arrays["tokens"])) % 2:
-            logits[..., :half] = -20.0
-        else:
-            logits[..., half:] = -20.0
+        sentences = text.arrays["tokens"].sum(axis=1) % 2
+        for n, of_image in enumerate(logits):
+            other = slice(half) if sentences[n % len(text)] else slice(half, None)
+            of_image[:, other] = -20.0
         return logits
 
     def close(self) -> None:
@@ -54,17 +59,19 @@ _TOKENIZER = Tokenizer(_DEMO.read("tokenizer.json"), _DEMO.manifest.max_tokens)
 _MANIFEST = replace(_DEMO.manifest, image_size=64, crop="none", max_batch=2, confidence=0.5, threshold=0.5)
 
 
-def fake_segmenter(**options: Any) -> Segmenter:
-    segmenter = Segmenter.from_backend(Halves(**options), _MANIFEST, _TOKENIZER)
+def fake_segmenter(max_batch: int = 2, **options: Any) -> Segmenter:
+    manifest = replace(_MANIFEST, max_batch=max_batch)
+    segmenter = Segmenter.from_backend(Halves(**options), manifest, _TOKENIZER)
     segmenter.digest = "sha256:" + "0" * 64
     return segmenter
 
 
-def fake_run(inputs: list[Path], text: str = LEFT, output: Path | None = None, **options: Any) -> Report:
+def fake_run(inputs: list[Path], text: str | list[str] = LEFT, output: Path | None = None, **options: Any) -> Report:
     """Run predict on the fake engine; ``options`` of the request, or of ``Halves``."""
     own = {name: options.pop(name) for name in ("seconds", "broken") if name in options}
-    request = Request(text=text, output=output, **options)
-    return run(fake_segmenter(**own), inputs, request, lambda answers, total: answers)
+    texts = [text] if isinstance(text, str) else text
+    request = Request(output=output, **options)
+    return run(fake_segmenter(**own), jobs_of(inputs, texts), request, lambda answers, total: answers)
 
 
 def write_arrays(folder: Path, count: int) -> list[Path]:

@@ -46,11 +46,15 @@ class CountedSlices:
 
 
 def without_times(document: dict[str, Any]) -> dict[str, Any]:
-    return document | {"results": [{k: v for k, v in r.items() if k != "timings_ms"} for r in document["results"]]}
+    """Leave out when a run was, how long it took, and how much of it was done before."""
+    results = [{k: v for k, v in r.items() if k != "timings_ms"} for r in document["results"]]
+    run = {k: v for k, v in document["run"].items() if k not in ("started", "seconds", "resumed")}
+    return document | {"results": results, "run": run}
 
 
 def answer(area: float | None, position: float | None, number: int = 0, pixels: int = 3) -> Answer:
     mask = np.zeros((20, 31), bool)
     mask.flat[:pixels] = True
     ct = CtSlice(np.zeros((20, 31), np.float32), position_mm=position)
-    return Answer(ct, mask, "", {"area_mm2": area, "number": number, "score": 0.5, "pixels": pixels})
+    record = {"area_mm2": area, "number": number, "score": 0.5, "pixels": pixels, "slice": f"image {number}"}
+    return Answer(ct, mask, "", record)

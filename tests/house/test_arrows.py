@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
-    "atomic", "body", "cli", "ct_slice", "data", "digest", "engine", "errors", "machine", "postprocess", "preprocess",
+    "answers", "atomic", "body", "cli", "ct_slice", "data", "digest", "encoded", "engine", "errors", "machine",
+    "postprocess", "preprocess",
     "privacy", "reading", "segmentation", "segmenter", "sentences", "tokenizer", "writing",
 }  # fmt: skip
 # package or module -> those it may import from, at the top of a file or inside a function
@@ -34,9 +35,10 @@ ARROWS = {
     "engine": {"atomic", "body", "digest", "errors", "machine"},
     "sentences": {"engine", "errors", "privacy", "tokenizer"},
     "segmentation": {"atomic", "ct_slice", "errors", "postprocess", "sentences", "writing"},
+    "encoded": {"engine", "sentences", "tokenizer"},
+    "answers": {"ct_slice", "encoded", "engine", "postprocess", "preprocess", "segmentation"},
     "segmenter": {
-        "ct_slice", "engine", "errors", "postprocess", "preprocess", "reading", "segmentation", "sentences",
-        "tokenizer",
+        "answers", "ct_slice", "encoded", "engine", "errors", "reading", "segmentation", "sentences", "tokenizer",
     },
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},

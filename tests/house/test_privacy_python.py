@@ -21,6 +21,7 @@ from small_dataset import read_table, write_dataset, write_table
 import lsms_rt
 from lsms_rt.calibration import calibrate
 from lsms_rt.cli.main import main
+from lsms_rt.cli.predict.jobs import jobs_of
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.datasets.questions import answer_of, questions
@@ -136,8 +137,8 @@ def test_no_repr_tells_whose_it_is(file: Path, tmp_path: Path) -> None:
         result = segmenter.predict(file, TEXT)
     (question, *_) = questions(read_annotations(marked_dataset(tmp_path / "d"), "val"))
     answer = answer_of(question, question.truth)
-    request = Request(text=TEXT, output=file.parent, series=UID)
-    for thing in (ct, header, header.key, result, question, question.row, answer, request, LeftOut(), segmenter):  # type: ignore[union-attr]
+    request, (job,) = Request(output=file.parent, series=UID), jobs_of([file], [TEXT])
+    for thing in (ct, header, header.key, result, question, question.row, answer, request, job, LeftOut(), segmenter):  # type: ignore[union-attr]
         text = repr(thing)
         assert hidden(text), text
         assert "array(" not in text and len(text) < 1000

@@ -160,4 +160,4 @@ def test_a_reading_computes_nothing(demo_engine: Path) -> None:
     with Segmenter(demo_engine) as segmenter:
         reading = segmenter.read_sentence("the left-sided cyst")
         assert (reading.read_as, reading.side, reading.understood) == ("the left-lobe cyst", "left", "yes")
-        assert not segmenter._cache
+        assert not segmenter._sentences._kept

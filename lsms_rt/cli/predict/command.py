@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lsms_rt.engine.manifest import MAX_BATCH
+from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
+from lsms_rt.writing.seg import SEG_TYPES
 
 from ..arguments import (
     add_engine,
@@ -22,6 +25,7 @@ from ..arguments import (
 from ..exit_codes import ExitCode
 from ..parser import Command
 from ..terminal import progress_bar, status
+from .jobs import EXAMPLE, Job, jobs_of, read_jobs
 from .request import Request
 
 if TYPE_CHECKING:
@@ -33,15 +37,18 @@ UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     parser.add_argument(
-        "input", nargs="+", type=Path, metavar="INPUT",
+        "input", nargs="*", type=Path, metavar="INPUT",
         help="DICOM file, folder, DICOMDIR or ZIP; NIfTI; NPY in HU; PNG",
     )  # fmt: skip
     parser.add_argument(
-        "--text",
-        required=True,
-        metavar="SENTENCE",
-        help='what to segment, e.g. "the cyst in the left lobe of the liver"',
-    )
+        "--text", action="append", default=[], metavar="SENTENCE",
+        help='what to segment, e.g. "the cyst in the left lobe of the liver"; repeat it to ask for several lesions of '
+        "every input",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=Path, metavar="FILE.json",
+        help=f"inputs and sentences, in the place of INPUT and --text (default: none): {EXAMPLE}",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR",
         help="write overlays, masks, a montage and results.json; resumes if it exists (default: print only)",
@@ -65,13 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="HU = SLOPE * stored value + INTERCEPT, for DICOM files that lack them (default: reject such files)",
     )  # fmt: skip
     parser.add_argument(
+        "--spacing", type=float, nargs=2, metavar=("DY", "DX"),
+        help="mm between rows and between columns, for inputs that do not hold it (default: areas in mm2 are unknown)",
+    )  # fmt: skip
+    parser.add_argument(
         "--as-one-series",
         action="store_true",
         help="take DICOM files without a SeriesInstanceUID as one series (default: only if all else agrees)",
     )
     parser.add_argument(
         "--batch", type=whole_number(1, MAX_BATCH), metavar="N",
-        help="slices per call of the engine (default: the engine's largest batch)",
+        help="images per call of the engine, where a slice counts once per sentence (default: the engine's largest "
+        "batch)",
     )  # fmt: skip
     parser.add_argument(
         "--seg", action="store_true", help="write a DICOM Segmentation of each input in which something was found"
@@ -79,6 +91,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--empty-seg", action="store_true", help="write a DICOM Segmentation of every input, also if nothing was found"
     )
+    parser.add_argument(
+        "--seg-type", choices=SEG_TYPES, default="binary",
+        help="how the Segmentation holds its segments: binary, which every viewer reads, or labelmap, where they must "
+        "not overlap (default: binary)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sr", action="store_true",
+        help="write a DICOM report (TID 1500) of the measures of each input, and the Segmentation that it refers to",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sc", action="store_true",
+        help="write a key image (DICOM Secondary Capture) of the largest cross-section of what was found",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rtstruct", action="store_true",
+        help="write a DICOM RT Structure Set of each input in which something was found",
+    )  # fmt: skip
     parser.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
     parser.add_argument(
         "--names", action="store_true",
@@ -94,10 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from . import run as inputs
 
+    jobs = _jobs(arguments)
     request = options_from(Request, arguments, stated=options_from(Stated, arguments))
     options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
-        report = inputs.run(segmenter, arguments.input, request, progress_bar)
+        report = inputs.run(segmenter, jobs, request, progress_bar)
     _print_results(report, arguments.json)
     _print_remarks(report)
     if request.output is not None and not arguments.json:
@@ -108,8 +138,18 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE if report.is_complete and not report.not_written else ExitCode.PARTIAL
 
 
+def _jobs(arguments: argparse.Namespace) -> list[Job]:
+    if arguments.jobs is not None:
+        if arguments.input or arguments.text:
+            raise InputError("--jobs holds the inputs and their sentences; leave INPUT and --text out")
+        return read_jobs(arguments.jobs)
+    if not arguments.input or not arguments.text:
+        raise InputError(f"no {'--text' if arguments.input else 'INPUT'} is given; give INPUT and --text, or --jobs")
+    return jobs_of(arguments.input, arguments.text)
+
+
 def _print_results(report: Report, as_json: bool) -> None:
-    from .summary import lines
+    from .lines import lines
 
     if as_json:
         print(report.to_json())
@@ -120,13 +160,8 @@ def _print_results(report: Report, as_json: bool) -> None:
 
 def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
-    sentence = report.sentence
-    if sentence["understood"] != "yes":
-        status(f"warning: the sentence is {UNDERSTOOD[sentence['understood']]}")
-    for note in sentence["notes"]:
-        status(f"warning: {note}")
-    if "read_as" in sentence and sentence["read_as"] != sentence["text"]:
-        status(f"the sentence is read as: {sentence['read_as']}")
+    for line in dict.fromkeys(line for name, sentence in _named(report) for line in _reading(name, sentence)):
+        status(line)
     for reason in report.not_read:
         status(f"not read: {reason}")
     for reason in report.not_computed:
@@ -136,7 +171,36 @@ def _print_remarks(report: Report) -> None:
     for message in report.kept:
         status(f"warning: {message}")
     if report.resumed:
-        status(f"{report.resumed} slices already done, skipped")
+        status(f"{report.resumed} {'slices' if _single(report) else 'answers'} already done, skipped")
+
+
+def _single(report: Report) -> bool:
+    """Whether all inputs are asked one sentence each."""
+    return all(sentence["sentence"] == 1 for sentence in report.sentences)
+
+
+def _named(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every sentence with its name, "sentence 2"; of inputs that are asked the same, once."""
+    asked = [[s for s in report.sentences if s["input"] == n] for n in range(1, report.inputs + 1)]
+    words = [[{**s, "input": 0} for s in row] for row in asked]
+    same = all(row == words[0] for row in words)
+    for n, row in enumerate(asked[:1] if same else asked, 1):
+        for sentence in row:
+            parts = ([] if same else [f"input {n}"]) + ([f"sentence {sentence['sentence']}"] if len(row) > 1 else [])
+            yield ", ".join(parts), sentence
+
+
+def _reading(name: str, sentence: dict[str, Any]) -> Iterator[str]:
+    """Yield how a sentence is read, as far as that is not as it was written."""
+    where = f"{name}: " if name else ""
+    if sentence["understood"] != "yes":
+        yield f"warning: {where}the sentence is {UNDERSTOOD[sentence['understood']]}"
+    for note in sentence["notes"]:
+        yield f"warning: {where}{note}"
+    if "read_as" in sentence and sentence["read_as"] != sentence["text"]:
+        yield f"{where}the sentence is read as: {sentence['read_as']}"
+    elif name and "text" in sentence:
+        yield f"{where}{sentence['text']}"
 
 
 COMMAND = Command(

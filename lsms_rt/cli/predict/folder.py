@@ -32,6 +32,7 @@ class OutputFolder:
     Attributes:
         path: the folder.
         kept: one message per file that was renamed.
+        started: when the folder's first run of this request began.
 
     Raises:
         InputError: the folder holds other files or results of another request, another run is writing to it, or it
@@ -47,6 +48,7 @@ class OutputFolder:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._journal = Journal(path, request)
+            self.started = self._journal.started
             self._replaces = self._path(RESULTS).exists()
             # Of a run that was killed while writing.
             for file in path.iterdir():
@@ -119,6 +121,12 @@ class OutputFolder:
             for part in parts.values():
                 with suppress(OSError):
                     part.unlink(missing_ok=True)
+
+    def written(self, name: str) -> Path | None:
+        """Return where a file is that this run has written; None if it has not."""
+        if name not in self._current:
+            return None
+        return self._path(NEXT + name if name in self._waiting else name)
 
     def finish(self, results: str, stays: Callable[[str], bool]) -> None:
         """Put all new files in their places, write results.json, and delete files that are no longer part of it.

@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lsms_rt.errors import InputError
 from .lock import LOCK_FILE, lock
 
 NAME = "progress.jsonl"
-FORMAT = 2
+FORMAT = 3
 # The header is shorter.
 HEAD_BYTES = 4096
 # Makes it slow to guess the sentence and the paths from the request's digest.
@@ -38,6 +39,8 @@ class Journal:
 
     Attributes:
         salt: of the folder's digests.
+        started: when the journal was created, with the time zone of that place: what is written again for the same
+            request has the same dates.
         digests: name of a file -> all digests that files of this name had.
 
     Raises:
@@ -69,18 +72,21 @@ class Journal:
                 raise InputError(FOREIGN)
             self.salt = secrets.token_hex(16)
             self._request = _request_digest(self.salt, request)
-            self._append({"format": FORMAT, "salt": self.salt})
+            self.started = datetime.now().astimezone().replace(microsecond=0)
+            self._append({"format": FORMAT, "salt": self.salt, "started": self.started.isoformat()})
             sync(folder / NAME)
             sync(folder)
             return
         head = _parsed(first.partition(b"\n")[0].decode("utf-8", "replace"))
         self.salt = str(head.get("salt"))
         self._request = _request_digest(self.salt, request)
-        if head.get("request") != self._request or head.get("format") != FORMAT:
+        started = _time(head.get("started"))
+        if head.get("request") != self._request or head.get("format") != FORMAT or started is None:
             raise InputError(
                 "the output folder holds results of another input, sentence, engine, window, version or --names "
                 "setting; choose another folder with -o"
             )
+        self.started = started
         _, *lines = (first + self._file.readall()).decode("utf-8", "replace").split("\n")
         for line in lines:
             self._take(_parsed(line))
@@ -162,6 +168,15 @@ def _request_digest(salt: str, request: Sequence[object]) -> str:
     It is salted and slow: neither equal requests of two folders nor a list of names are found out from it.
     """
     return hashlib.pbkdf2_hmac("sha256", json.dumps(request, default=str).encode(), salt.encode(), ROUNDS).hex()
+
+
+def _time(text: Any) -> datetime | None:
+    """Parse when a journal was created; None in a head that this command did not write."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of an input as a whole: a montage, a mask volume, a DICOM Segmentation.
+"""Files of an input as a whole: a montage, mask volumes, DICOM objects.
 
 To add a format: a row of ``OUTPUTS``, a field of ``Request``, and its argument in ``command``.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from lsms_rt.errors import InputError, LsmsError, MissingDependencyError
 from lsms_rt.privacy import names_shown
 from lsms_rt.writing.answer import Answer
+from lsms_rt.writing.by_sentence import by_sentence
 from lsms_rt.writing.caption import count_text, incomplete_text
 from lsms_rt.writing.montage import save_montage
 
@@ -23,58 +27,127 @@ from .slices import own_error
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputAnswers:
+    """What there is to write of an input.
+
+    Attributes:
+        answers: of all slices, from feet to head, and sentences.
+        request: what to write.
+        engine: the engine's digest.
+        not_read: number of the input's images without an answer.
+        when: the start of the run; None for now.
+        written: returns where an output's file is that was written before; None if it was not.
+    """
+
+    answers: Sequence[Answer]
+    request: Request
+    engine: str
+    not_read: int
+    when: datetime | None
+    written: Callable[[str], Path | None]
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Arguments that all writers of DICOM objects have."""
+        return {
+            "engine_digest": self.engine,
+            "include_text": names_shown(),
+            "not_read": self.not_read,
+            "when": self.when,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeriesOutput:
-    """A file that is written per input.
+    """A file that is written per input, or per sentence of an input.
 
     Attributes:
         file: its name.
+        per_sentence: whether there is one for each sentence; of several, the second one's is "NAME_2.EXTENSION".
         requested: whether a request asks for it.
         option: the option by which a request asks for it; "" if it is written without one.
         applies: whether there is something to write for an input's answers.
-        write: writes it: answers, path, request, digest of the engine, number of the input's images without an answer.
+        write: writes it, or those of each sentence; a file for which there is nothing to write is left out.
         extra: the package's extra that installs what it needs; "" if nothing is needed.
         module: the module that it needs; "" if none.
     """
 
     file: str
+    per_sentence: bool = False
     requested: Callable[[Request], bool]
     option: Callable[[Request], str] = lambda request: ""
     applies: Callable[[Sequence[Answer]], bool] = lambda answers: True
-    write: Callable[[Sequence[Answer], Path, Request, str, int], object]
+    write: Callable[[InputAnswers, Sequence[Path]], object]
     extra: str = ""
     module: str = ""
 
+    def files(self, sentences: int) -> list[str]:
+        """Return the names of its files, for a number of sentences."""
+        if not self.per_sentence or sentences == 1:
+            return [self.file]
+        stem, _, extension = self.file.partition(".")
+        return [f"{stem}_{number}.{extension}" for number in range(1, sentences + 1)]
 
-def _write_montage(answers: Sequence[Answer], path: Path, request: Request, engine: str, not_read: int) -> None:
-    found = [answer for answer in answers if answer.found]
-    texts = (incomplete_text(not_read), count_text(len(found), len(answers)), "not for diagnosis")
-    save_montage(path, found, "; ".join(filter(None, texts)))
+    def is_file(self, name: str) -> bool:
+        """Return whether a file of this name is one of its files, for any number of sentences."""
+        stem, _, extension = self.file.partition(".")
+        number = r"(_[1-9][0-9]*)?" if self.per_sentence else ""
+        return re.fullmatch(rf"{re.escape(stem)}{number}\.{re.escape(extension)}", name) is not None
 
 
-def _write_nifti(answers: Sequence[Answer], path: Path, request: Request, engine: str, not_read: int) -> None:
+def _write_montage(given: InputAnswers, paths: Sequence[Path]) -> None:
+    found = [answer for answer in given.answers if answer.found]
+    # of several sentences, each slice once
+    slices = len({id(answer.ct) for answer in given.answers})
+    in_slices = len({id(answer.ct) for answer in found})
+    texts = (incomplete_text(given.not_read), count_text(in_slices, slices), "not for diagnosis")
+    names = {sentence.results[0].text: sentence.name for sentence in by_sentence(given.answers)}
+    save_montage(paths[0], found, "; ".join(filter(None, texts)), names if len(names) > 1 else None)
+
+
+def _write_nifti(given: InputAnswers, paths: Sequence[Path]) -> None:
     from lsms_rt.writing.nifti import write_nifti
 
-    write_nifti(answers, path, not_read=not_read)
+    for sentence, path in zip(by_sentence(given.answers), paths, strict=True):
+        write_nifti(sentence.results, path, not_read=given.not_read)
 
 
-def _write_seg(answers: Sequence[Answer], path: Path, request: Request, engine: str, not_read: int) -> None:
+def _write_seg(given: InputAnswers, paths: Sequence[Path]) -> None:
     from lsms_rt.writing.seg import write_seg
 
-    write_seg(
-        answers, path, engine_digest=engine, include_text=names_shown(), write_empty=request.empty_seg,
-        not_read=not_read,
-    )  # fmt: skip
+    request = given.request
+    write_seg(given.answers, paths[0], write_empty=request.empty_seg, seg_type=request.seg_type, **given.origin)
 
 
+def _write_sr(given: InputAnswers, paths: Sequence[Path]) -> None:
+    from lsms_rt.writing.sr import write_sr
+
+    write_sr(given.answers, paths[0], seg=given.written(SEG), **given.origin)
+
+
+def _write_sc(given: InputAnswers, paths: Sequence[Path]) -> None:
+    from lsms_rt.writing.secondary_capture import write_sc
+
+    write_sc(given.answers, lambda number: paths[number - 1], **given.origin)
+
+
+def _write_rtstruct(given: InputAnswers, paths: Sequence[Path]) -> None:
+    from lsms_rt.writing.rtstruct import write_rtstruct
+
+    write_rtstruct(given.answers, paths[0], **given.origin)
+
+
+SEG = "segmentation.dcm"
 OUTPUTS = (
     SeriesOutput(
         file="montage.png",
         requested=lambda request: True,
-        applies=lambda answers: len(answers) > 1 and any(answer.found for answer in answers),
+        applies=lambda answers: len({id(answer.ct) for answer in answers}) > 1 and any(a.found for a in answers),
         write=_write_montage,
     ),
     SeriesOutput(
         file="mask.nii.gz",
+        per_sentence=True,
         requested=lambda request: request.nifti,
         option=lambda request: "--nifti",
         write=_write_nifti,
@@ -82,12 +155,34 @@ OUTPUTS = (
         module="nibabel",
     ),
     SeriesOutput(
-        file="segmentation.dcm",
+        file=SEG,
         requested=lambda request: request.needs_seg,
-        option=lambda request: "--seg" if request.seg else "--empty-seg",
+        option=lambda request: "--seg" if request.seg else "--empty-seg" if request.empty_seg else "--sr",
         write=_write_seg,
         extra="seg",
         module="highdicom",
+    ),
+    # after the Segmentation, to which it refers
+    SeriesOutput(
+        file="report.dcm",
+        requested=lambda request: request.sr,
+        option=lambda request: "--sr",
+        write=_write_sr,
+        extra="seg",
+        module="highdicom",
+    ),
+    SeriesOutput(
+        file="key.dcm",
+        per_sentence=True,
+        requested=lambda request: request.sc,
+        option=lambda request: "--sc",
+        write=_write_sc,
+    ),
+    SeriesOutput(
+        file="rtstruct.dcm",
+        requested=lambda request: request.rtstruct,
+        option=lambda request: "--rtstruct",
+        write=_write_rtstruct,
     ),
 )
 
@@ -95,9 +190,11 @@ OUTPUTS = (
 def check_outputs(request: Request) -> None:
     """Raise if a requested file cannot be written, before a series is computed for it."""
     requested = [output for output in OUTPUTS if output.option(request) and output.requested(request)]
+    options = list(dict.fromkeys(output.option(request) for output in requested))
     if requested and request.output is None:
-        options = " and ".join(output.option(request) for output in requested)
-        raise InputError(f"{options} {'writes' if len(requested) == 1 else 'write'} files; add -o DIR")
+        raise InputError(f"{' and '.join(options)} {'writes' if len(options) == 1 else 'write'} files; add -o DIR")
+    if request.seg_type != "binary" and not request.needs_seg:
+        raise InputError(f"--seg-type {request.seg_type} is of a DICOM SEG, which is not asked for; add --seg")
     for output in requested:
         if output.module and importlib.util.find_spec(output.module) is None:
             raise MissingDependencyError(
@@ -116,36 +213,43 @@ def check_place(output: Path | None, inputs: Sequence[Path]) -> None:
             raise InputError(f"the output folder lies in {name}, where it would be read; choose another one with -o")
 
 
-def series_files(prefix: str) -> list[str]:
-    """Return the names of all files of an input as a whole."""
-    return [f"{prefix}{output.file}" for output in OUTPUTS]
+def is_series_file(name: str, prefix: str) -> bool:
+    """Return whether a name, which begins with an input's ``prefix``, is that of a file of the input as a whole."""
+    return name.startswith(prefix) and any(output.is_file(name[len(prefix) :]) for output in OUTPUTS)
 
 
 def write_outputs(
-    answers: Sequence[Answer], request: Request, folder: OutputFolder, prefix: str, engine: str, not_read: int
-) -> list[str]:
+    answers: Sequence[Answer], request: Request, folder: OutputFolder, prefix: str, engine: str, not_read: int,
+    when: datetime | None = None,
+) -> list[str]:  # fmt: skip
     """Write the requested files of one input.
 
     A failing output does not prevent the others: a mask volume cannot hold a gap, a Segmentation needs DICOM.
 
     Args:
-        answers: the input's answers, from feet to head.
+        answers: the input's answers, from feet to head, for all sentences.
         request: what to write.
         folder: where to write it.
         prefix: beginning of the file names.
         engine: the engine's digest.
         not_read: number of the input's images without an answer.
+        when: the start of the run, which DICOM objects tell; None for now.
 
     Returns:
         One message per file that could not be written.
     """
-    failures = []
+    given = InputAnswers(
+        answers=answers, request=request, engine=engine, not_read=not_read, when=when,
+        written=lambda file: folder.written(f"{prefix}{file}"),
+    )  # fmt: skip
+    sentences, failures = len(by_sentence(answers)), []
     for output in OUTPUTS:
         if not output.requested(request) or not output.applies(answers):
             continue
         try:
-            with folder.new_files(f"{prefix}{output.file}", durable=True) as (part,):
-                output.write(answers, part, request, engine, not_read)
+            names = [f"{prefix}{file}" for file in output.files(sentences)]
+            with folder.new_files(*names, durable=True) as parts:
+                output.write(given, parts)
         except (LsmsError, MemoryError) as error:
             failures.append(f"{output.file}: {own_error(error)}")
     return failures

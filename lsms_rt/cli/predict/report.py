@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lsms_rt import __version__
+from lsms_rt.privacy import names_shown
+from lsms_rt.segmenter import Segmenter
+
+from .jobs import Sentence
+
+# Packages that what is read and written depends on.
+PACKAGES = ("numpy", "pydicom", "pillow", "tokenizers", "nibabel", "highdicom", "pylibjpeg", "pyjpegls", "python-gdcm")
 
 
 @dataclass(kw_only=True)
@@ -18,15 +29,16 @@ class Report:
         weights: the engine's note about its weights.
         precision: the engine's arithmetic, e.g. "fp32".
         gate: what the engine's accuracy gate said, see ``Manifest.gate_verdict``.
-        sentence: how the sentence is read: ``understood``, ``unknown_words``, ``side``, ``notes``; its words only if
-            names are shown.
+        sentences: how each sentence of each input is read: ``input`` and ``sentence``, the numbers from 1 of both,
+            ``understood``, ``unknown_words``, ``side``, ``notes``; its words only if names are shown.
         inputs: number of inputs that were given.
-        results: one record per slice; ``input`` is the input's number, from 1.
-        series: one summary per input that has results; ``input`` as in ``results``.
+        results: one record per slice and sentence; ``input`` and ``sentence`` as in ``sentences``.
+        series: one summary per input and sentence that has results; ``input`` and ``sentence`` likewise.
         not_read: one message per file or input that could not be read.
         not_computed: one message per slice or input that could be read and has no result.
         not_written: one message per file that could not be written.
-        resumed: number of slices that an earlier run had finished.
+        resumed: number of answers that an earlier run had finished.
+        run: when and where it ran: see :meth:`add_run`.
         kept: one message per file that was changed by hand, and renamed.
         error: the first unexpected error, to be raised once the rest is reported; None if there was none.
     """
@@ -35,7 +47,7 @@ class Report:
     weights: str
     precision: str = ""
     gate: str = ""
-    sentence: dict[str, Any] = field(default_factory=dict)
+    sentences: list[dict[str, Any]] = field(default_factory=list)
     inputs: int = 1
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
@@ -43,8 +55,45 @@ class Report:
     not_computed: list[str] = field(default_factory=list)
     not_written: list[str] = field(default_factory=list)
     resumed: int = 0
+    run: dict[str, Any] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
     error: Exception | None = None
+
+    @classmethod
+    def of(cls, segmenter: Segmenter, sentences: Sequence[Sequence[Sentence]]) -> Report:
+        """Return the report of a run that has not begun, with the sentences of each input."""
+        manifest = segmenter.manifest
+        return cls(
+            engine=segmenter.digest,
+            weights=manifest.weights_note,
+            precision=segmenter.precision,
+            gate=segmenter.gate,
+            sentences=[_reading_of(n, sentence) for n, row in enumerate(sentences, 1) for sentence in row],
+            inputs=len(sentences),
+            run={
+                "backend": manifest.backend,
+                "backend_version": segmenter.backend_version,
+                "device": segmenter.device,
+                "versions": versions(),
+            },
+        )
+
+    def add_run(self, started: datetime, seconds: Mapping[str, float], slices: int) -> None:
+        """Add what is known at the end.
+
+        Args:
+            started: when the run began that first wrote to the output folder.
+            seconds: time of each step, and in all, of this run.
+            slices: number of slices that were read.
+        """
+        self.run = {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": {step: round(value, 3) for step, value in seconds.items()},
+            "slices": slices,
+            "answers": len(self.results),
+            "found": sum(bool(record["found"]) for record in self.results),
+            "resumed": self.resumed,
+        } | self.run
 
     @property
     def is_complete(self) -> bool:
@@ -59,7 +108,8 @@ class Report:
             "weights": self.weights,
             "precision": self.precision,
             "gate": self.gate,
-            "sentence": self.sentence,
+            "run": self.run,
+            "sentences": self.sentences,
             "inputs": self.inputs,
             "results": self.results,
             "series": self.series,
@@ -71,3 +121,22 @@ class Report:
     def to_json(self) -> str:
         """Return :meth:`to_dict` as JSON, without NaN and Infinity, which are none."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+
+def _reading_of(number: int, sentence: Sentence) -> dict[str, Any]:
+    names = names_shown()
+    text = {"text": sentence.text} if names else {}
+    reading = sentence.reading
+    words = reading.to_dict(include_text=names) | {"notes": list(reading.notes(names=names))}
+    return {"input": number, "sentence": sentence.number} | text | words
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of those of ``PACKAGES`` that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -25,31 +25,34 @@ def own_error(error: LsmsError | MemoryError | OSError) -> LsmsError:
 
 
 def results_of(
-    segmenter: Segmenter, slices: Sequence[CtSlice], text: str, batch: int | None
-) -> Generator[Segmentation | LsmsError, None, None]:
-    """Yield the result of each slice, or why it has none.
+    segmenter: Segmenter, slices: Sequence[CtSlice], texts: Sequence[str], batch: int | None
+) -> Generator[list[Segmentation | LsmsError], None, None]:
+    """Yield the results of each slice, one per sentence, or why there is none.
 
-    A batch that fails is computed again slice by slice, which a warning tells.
+    A batch that fails is computed again, slice by slice and sentence by sentence, which a warning tells.
 
     Args:
         segmenter: the engine.
         slices: the slices.
-        text: the sentence.
-        batch: slices per call of the engine; None for the engine's largest batch.
+        texts: the sentences.
+        batch: images per call of the engine, see ``Segmenter.predict_series``; None for the engine's largest batch.
     """
     done, size = 0, batch or segmenter.manifest.max_batch
     while done < len(slices):
         try:
-            for result in segmenter.predict_series(slices[done:], text, batch=batch):
-                yield result
+            for results in segmenter.predict_series(slices[done:], texts, batch=batch):
+                yield list(results)
                 done += 1
             return
         except (LsmsError, MemoryError) as error:
             _log.warning("a batch failed, its slices are computed one by one: %s", own_error(error))
-        for ct in slices[done : done + size]:
-            try:
-                result_or_error: Segmentation | LsmsError = segmenter.predict(ct, text)
-            except (LsmsError, MemoryError) as error:
-                result_or_error = own_error(error)
+        for ct in slices[done : done + max(1, size // len(texts))]:
             done += 1
-            yield result_or_error
+            yield [_result_or_error(segmenter, ct, text) for text in texts]
+
+
+def _result_or_error(segmenter: Segmenter, ct: CtSlice, text: str) -> Segmentation | LsmsError:
+    try:
+        return segmenter.predict(ct, text)
+    except (LsmsError, MemoryError) as error:
+        return own_error(error)

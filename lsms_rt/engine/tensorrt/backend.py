@@ -64,6 +64,7 @@ class TensorRtBackend:
             check_header(manifest, read_header(raw, str(engine.path / name)), variant, str(engine.path / name))
         gpu = check_gpu(manifest, driver(), index, variant)
         self._device = device(index, gpu.integrated)
+        self._gpu_name = str(gpu.name)
         self._compiled: CompiledCache | None = None
         if variant.own_graphs:
             self._compiled = CompiledCache(engine.digest, f"{gpu.name} {self.version}", "code compiled for this GPU")
@@ -83,6 +84,10 @@ class TensorRtBackend:
                 self._plans[name] = plan
                 self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
 
+    @property
+    def device(self) -> str:
+        return self._gpu_name
+
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         (outputs,) = self._run(TEXT_PLAN, [{"tokens": tokens, "mask": mask}], len(tokens))
         features = {name: outputs[name] for name in FEATURES}
@@ -100,15 +105,19 @@ class TensorRtBackend:
 
         A smaller last batch is padded, which costs less than another lane.
         """
-        sentence, sizes, largest = text.arrays | {"mask": text.mask}, deque[int](), 0
+        sentences, sizes, largest = text.arrays | {"mask": text.mask}, deque[int](), 0
+        # of the last size: lanes recognize arrays by their id
+        rows: dict[str, np.ndarray] = {}
 
         def inputs() -> Iterator[dict[str, np.ndarray]]:
-            nonlocal largest
+            nonlocal largest, rows
             for images in batches:
                 sizes.append(len(images))
-                largest = max(largest, len(images))
+                if len(images) > largest:
+                    largest = len(images)
+                    rows = {name: _rows(array, largest) for name, array in sentences.items()}
                 padding = np.repeat(images[-1:], largest - len(images), 0)
-                yield {"image": np.concatenate([images, padding]) if len(padding) else images} | sentence
+                yield {"image": np.concatenate([images, padding]) if len(padding) else images} | rows
 
         return (outputs["logits"][: sizes.popleft(), 0] for outputs in self._run(IMAGE_PLAN, inputs()))
 
@@ -183,6 +192,11 @@ class TensorRtBackend:
             result = pending[0].result()
             lanes.release(pending.popleft())
         return result
+
+
+def _rows(array: np.ndarray, batch: int) -> np.ndarray:
+    """Repeat several sentences for the images of a batch; a lane does it for one."""
+    return array if len(array) in (1, batch) else np.concatenate([array] * (batch // len(array)))
 
 
 def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Callable[[int], Lane]:

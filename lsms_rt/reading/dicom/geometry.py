@@ -111,17 +111,26 @@ def image_position(ds: Dataset, n: int, source: str) -> list[float] | None:
     return position
 
 
-def spacing_of(ds: Dataset, n: int, source: str, notes: list[str]) -> list[float] | None:
-    """Return PixelSpacing (between rows, between columns) of frame ``n`` in mm; None, with a note, if absent.
+def spacing_of(ds: Dataset, n: int, source: str, stated: Stated, notes: list[str]) -> list[float] | None:
+    """Return PixelSpacing (between rows, between columns) of frame ``n`` in mm.
+
+    If it is absent, it is what is ``stated``, or else None, with a note.
 
     Raises:
-        InputError: it is implausible; or it is absent and the pixels are not square.
+        InputError: it is implausible; or it is absent and PixelAspectRatio contradicts square or the stated pixels.
     """
     spacing = numbers(functional_group(ds, n, "PixelMeasuresSequence"), "PixelSpacing", 2, source)
     if spacing is not None:
         check_spacing(spacing, "PixelSpacing", source, EXPORT_AGAIN)
         return spacing
     aspect = numbers(ds, "PixelAspectRatio", 2, source)
+    if stated.spacing is not None:
+        height, width = stated.spacing
+        if aspect is not None and abs(aspect[0] * width - aspect[1] * height) > 0.01 * aspect[1] * height:
+            what = f"PixelAspectRatio is {aspect[0]:g}:{aspect[1]:g}, which contradicts the stated spacing"
+            raise InputError(f"{source}: {what}; {EXPORT_AGAIN} with PixelSpacing")
+        notes.append("PixelSpacing is missing: the stated spacing is used")
+        return [height, width]
     if aspect is not None and aspect[0] != aspect[1]:
         what = f"PixelSpacing is missing, and PixelAspectRatio is {aspect[0]:g}:{aspect[1]:g}, not 1:1"
         raise InputError(f"{source}: {what}; {EXPORT_AGAIN} with PixelSpacing")

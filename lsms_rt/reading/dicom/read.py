@@ -225,7 +225,7 @@ def _slice(
     hu = hounsfield(ds, n, raw, source, stated, notes)
     orientation = orientation_of(ds, n, source, stated, notes)
     position = image_position(ds, n, source)
-    spacing = spacing_of(ds, n, source, notes)
+    spacing = spacing_of(ds, n, source, stated, notes)
     flips, transposed, normal = to_axial(orientation, source)
     if spacing and transposed:
         spacing.reverse()

@@ -18,7 +18,7 @@ from lsms_rt.datasets.phantom.dicom import write_slice
 def test_predict_prints_a_line_and_writes_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, "predict", "demo", SLICE, "--text", TEXT, "-o", str(tmp_path / "out"))
     assert (code, err) == (0, "")
-    assert out.startswith("   0  the file: ")
+    assert out.startswith("the file: ")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "0000_mask.png", "0000_overlay.png", "progress.jsonl", "results.json",
     ]  # fmt: skip
@@ -43,11 +43,11 @@ def test_not_found_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 def test_words_that_the_engine_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     text = "the spiculated lesion of the liver"
     code, out, err = run(capsys, "predict", "demo", SLICE, "--text", text)
-    assert (code, out[:14]) == (0, "   0  the file")
+    assert (code, out[:8]) == (0, "the file")
     partly = "warning: the sentence is partly understood\nwarning: words not in this engine's vocabulary: "
     assert err == f"{partly}word 2\n"
     code, out, err = run(capsys, "predict", "demo", SLICE, "--text", text, "--names")
-    assert (code, out[:19]) == (0, "   0  phantom_1.dcm")
+    assert (code, out[:13]) == (0, "phantom_1.dcm")
     assert err == f"{partly}spiculated\nthe sentence is read as: the lesion of the liver\n"
 
 
@@ -68,7 +68,7 @@ def test_a_lenient_answer_says_what_it_is_worth(capsys: pytest.CaptureFixture[st
     assert "the sentence is not understood, and the answer may be another lesion's" in err
     report = json.loads((tmp_path / "results.json").read_text())
     (record,) = report["results"]
-    for part in (record, report["sentence"]):
+    for part in (record, *report["sentences"]):
         assert (part["understood"], part["unknown_words"], part["side"]) == ("no", 2, "left")
         assert any('"segment 2" is read as the left lobe' in note for note in part["notes"])
         assert "read_as" not in part and "text" not in part
@@ -78,7 +78,7 @@ def test_a_lenient_answer_says_what_it_is_worth(capsys: pytest.CaptureFixture[st
 def test_names_show_how_a_sentence_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "predict", "demo", SLICE, "--text", "the left-sided oval cyst", "--names", "--json")
     report = json.loads(out)
-    for part in (report["results"][0], report["sentence"]):
+    for part in (report["results"][0], *report["sentences"]):
         assert (part["understood"], part["read_as"]) == ("partly", "the left-lobe cyst")
         assert (code, part["unknown_words"]) == (0, ["oval"])
 

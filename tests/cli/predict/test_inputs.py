@@ -12,9 +12,10 @@ import pytest
 from fake_segmenter import fake_run, write_arrays
 from predictions import SLICES, TEXT, predict
 
+from lsms_rt.cli.predict import asking as asking_module
 from lsms_rt.cli.predict import run as run_module
 from lsms_rt.cli.predict import slices as slices_module
-from lsms_rt.cli.predict.summary import lines
+from lsms_rt.cli.predict.lines import lines
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.segmentation import Segmentation
 
@@ -31,11 +32,11 @@ def test_every_result_names_its_input(tmp_path: Path) -> None:
     assert [row["input"] for row in document["series"]] == [2, 3]
     assert [record["mask"] for record in document["results"]] == ["input2_0000_mask.png", "input3_0001_mask.png"]
     text = lines(report.results, report.series, True)
-    assert [line.partition(":")[0] for line in text] == ["input 2", "input 3"] * 2
+    assert [line.partition(":")[0] for line in text] == ["input 2", "input 3"]
     # also where one is left, and where what was done is not done again
     report = fake_run(paths[:2], output=tmp_path / "two")
     assert [record["input"] for record in fake_run(paths[:2], output=tmp_path / "two").results] == [2]
-    assert report.inputs == 2 and lines(report.results, report.series, True)[0].startswith("input 2:    0  the file")
+    assert report.inputs == 2 and lines(report.results, report.series, True)[0].startswith("input 2: the file: ")
 
 
 def test_lines_name_their_input_if_only_one_could_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +92,7 @@ def test_an_input_of_bad_slices_is_given_up(tmp_path: Path, monkeypatch: pytest.
     paths = volumes(tmp_path / "in", monkeypatch, None, 40)
     report = fake_run(paths, output=tmp_path / "out", broken=0.9)
     assert [record["input"] for record in report.results] == [2]
-    assert len(report.not_computed) == run_module.MAX_FAILED + 1 and "not tried" in report.not_computed[-1]
+    assert len(report.not_computed) == asking_module.MAX_FAILED + 1 and "not tried" in report.not_computed[-1]
     with pytest.raises(EngineError, match="nothing could be computed"):
         fake_run(paths[:1], output=tmp_path / "none", broken=0.9)
     assert not (tmp_path / "none" / "results.json").exists()
@@ -167,7 +168,7 @@ def test_an_incomplete_series_says_so_wherever_it_goes(
     pytest.importorskip("highdicom")
     footers = []
     monkeypatch.setattr(
-        "lsms_rt.cli.predict.outputs.save_montage", lambda path, answers, footer: footers.append(footer)
+        "lsms_rt.cli.predict.outputs.save_montage", lambda path, answers, footer, names: footers.append(footer)
     )
     # At the end: no gap tells.
     last = sorted(series.iterdir())[-1]

@@ -162,5 +162,5 @@ def test_a_format_that_needs_no_library_needs_a_folder_too(monkeypatch: pytest.M
     )
     monkeypatch.setattr(outputs, "OUTPUTS", (row,))
     with pytest.raises(InputError, match="--rtstruct writes files; add -o DIR"):
-        outputs.check_outputs(Request(text=TEXT))
-    outputs.check_outputs(Request(text=TEXT, output=Path("out")))
+        outputs.check_outputs(Request())
+    outputs.check_outputs(Request(output=Path("out")))

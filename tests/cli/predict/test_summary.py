@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from predictions import answer
 
-from lsms_rt.cli.predict.summary import MAX_LISTED, lines, series_summary, volume_ml
+from lsms_rt.cli.predict.lines import lines
+from lsms_rt.cli.predict.summary import series_summary, volume_ml
+from lsms_rt.privacy import show_names
 
 
 def test_volume_of_a_series() -> None:
@@ -27,23 +29,51 @@ def test_volume_of_a_series() -> None:
     assert series_summary(1, gap)["gaps"] == 1 and series_summary(1, [answer(1.0, None)])["gaps"] is None
 
 
-def test_lines_of_a_report() -> None:
-    record = {"number": 0, "source": "the file", "frame": None, "found": True, "score": 0.75, "confidence": 0.5,
-              "area_mm2": 21.4, "pixels": 3, "mean_hu": 40.2, "bbox": [1, 2, 3, 4]}  # fmt: skip
-    (line,) = lines([record], [])
-    assert line == "   0  the file: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]"
-    assert "found, 3 pixels," in lines([record | {"area_mm2": None}], [])[0]
-    assert (
-        "nothing found (highest probability 0.2500, threshold 0.5000)"
-        in lines([record | {"found": False, "score": 0.25}], [])[0]
-    )
-    assert "lost when resampled" in lines([record | {"found": False}], [])[0]
-    missed = [record | {"found": False, "number": n} for n in range(MAX_LISTED)]
-    row = {"input": 1, "slices": MAX_LISTED + 1, "found": 1, "volume_ml": 1.5, "largest": 20, "largest_source": "x",
-           "incomplete": 0}  # fmt: skip
-    assert lines([*missed, record], [row])[1:] == [
-        f"found in 1 of {MAX_LISTED + 1} slices, 1.50 ml, largest cross-section in slice 20 (x)"
+RECORD = {
+    "input": 1, "sentence": 1, "number": 0, "source": "the file", "frame": None, "slice": "image 7 at -12.0 mm",
+    "found": True, "score": 0.75, "confidence": 0.5, "area_mm2": 21.4, "pixels": 3, "mean_hu": 40.2,
+    "bbox": [1, 2, 3, 4],
+}  # fmt: skip
+ROW = {
+    "input": 1, "sentence": 1, "slices": 1, "found": 1, "volume_ml": None, "largest": 0, "largest_source": "the file",
+    "largest_slice": "image 7 at -12.0 mm", "incomplete": 0,
+}  # fmt: skip
+
+
+def test_lines_of_a_file() -> None:
+    assert lines([RECORD], [ROW]) == ["the file: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]"]
+    assert "found, 3 pixels," in lines([RECORD | {"area_mm2": None}], [ROW])[0]
+    nothing = ROW | {"found": 0}
+    (line,) = lines([RECORD | {"found": False, "score": 0.25}], [nothing])
+    assert line == "the file: nothing found (highest probability 0.2500, threshold 0.5000)"
+    assert "lost when resampled" in lines([RECORD | {"found": False}], [nothing])[0]
+
+
+def test_lines_of_a_series_name_what_was_found_and_count_the_rest() -> None:
+    others = [RECORD | {"found": False, "slice": f"image {n}", "score": n / 100} for n in range(40)]
+    row = ROW | {"slices": 41, "volume_ml": 1.5}
+    assert lines([*others, RECORD], [row]) == [
+        "image 7 at -12.0 mm: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]",
+        "40 other slices: nothing found (highest probability 0.3900, threshold 0.5000)",
+        "found in 1 of 41 slices, 1.50 ml, largest cross-section in image 7 at -12.0 mm",
     ]
-    second = row | {"input": 2, "found": 0}
-    assert lines([], [row, second], True)[1] == f"input 2: nothing found in {MAX_LISTED + 1} slices"
-    assert lines([], [second | {"incomplete": 2}])[0].endswith("slices; incomplete: 2 images not read")
+    (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}])
+    assert lost.startswith("nothing found in 3 slices (highest") and "in 1 of them smaller than a pixel" in lost
+    second = row | {"input": 2, "found": 0, "incomplete": 2}
+    assert lines([], [row, second], True)[1] == ("input 2: nothing found in 41 slices; incomplete: 2 images not read")
+    # an array in a list has no other name
+    assert lines([RECORD | {"slice": ""}], [row])[0].startswith("the file: ")
+
+
+def test_lines_of_several_sentences_say_which() -> None:
+    text = lines([RECORD, RECORD | {"sentence": 2, "found": False}], [ROW, ROW | {"sentence": 2, "found": 0}], True)
+    assert [line.partition(": ")[0] for line in text] == ["input 1, sentence 1", "input 1, sentence 2"]
+
+
+def test_lines_name_files_with_names_only() -> None:
+    row = ROW | {"slices": 2}
+    show_names(True)
+    try:
+        assert lines([RECORD], [row])[0].startswith("image 7 at -12.0 mm (the file): found")
+    finally:
+        show_names(False)

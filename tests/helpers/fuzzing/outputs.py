@@ -33,8 +33,7 @@ def segmenter() -> Any:
 
 def answer_and_write(slices: list[Any], messages: list[str]) -> None:
     """Segment the slices, write all kinds of outputs, and look at them."""
-    from lsms_rt.writing.nifti import write_nifti
-    from lsms_rt.writing.seg import write_seg
+    from lsms_rt.writing import write_nifti, write_rtstruct, write_sc, write_seg, write_sr
 
     engine = segmenter()
     asked = slices[:MOST_SLICES]
@@ -47,15 +46,21 @@ def answer_and_write(slices: list[Any], messages: list[str]) -> None:
         folder = Path(name)
         results[0].save_overlay(folder / "overlay.png", include_text=False)
         results[0].save_mask(folder / "mask.png")
-        seg = functools.partial(write_seg, engine_digest=engine.digest, write_empty=True)
+        digest, seg = {"engine_digest": engine.digest}, folder / "seg.dcm"
+        writers: dict[str, Callable[..., Any]] = {
+            "seg.dcm": functools.partial(write_seg, write_empty=True, **digest),
+            "sr.dcm": functools.partial(write_sr, seg=seg, **digest),
+            "key.dcm": lambda results, path: write_sc(results, lambda number: path, **digest),
+            "rtstruct.dcm": functools.partial(write_rtstruct, **digest),
+            "mask.nii": write_nifti,
+        }
         written = {"mask.png", "overlay.png"}
-        written |= {"seg.dcm"} if _done(seg, results, folder / "seg.dcm", messages) else set()
-        written |= {"mask.nii"} if _done(write_nifti, results, folder / "mask.nii", messages) else set()
+        written |= {name for name, write in writers.items() if _done(write, results, folder / name, messages)}
         _check_files(folder, written, results)
 
 
 def _done(write: Callable[..., Any], results: list[Any], path: Path, messages: list[str]) -> bool:
-    """Whether the file was written; a refusal is a message."""
+    """Whether there is a file now; a refusal is a message."""
     from lsms_rt.errors import InputError
 
     try:
@@ -63,7 +68,7 @@ def _done(write: Callable[..., Any], results: list[Any], path: Path, messages: l
     except InputError as error:
         messages.append(str(error))
         return False
-    return True
+    return path.exists()
 
 
 def _check(result: Any) -> None:
@@ -85,8 +90,9 @@ def _check_files(folder: Path, written: set[str], results: list[Any]) -> None:
     found = {path.name for path in folder.iterdir()}
     if found != written:
         raise Wrong(f"files {sorted(found)} instead of {sorted(written)}")
-    for name in written - {"seg.dcm"}:
-        if MARKER.encode() in (folder / name).read_bytes():
+    for name in written:
+        # DICOM objects are of a patient.
+        if not name.endswith(".dcm") and MARKER.encode() in (folder / name).read_bytes():
             raise Wrong(f"{name} holds a value of the file")
     if "seg.dcm" in written:
         seg = dcmread(folder / "seg.dcm")

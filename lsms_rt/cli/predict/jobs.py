@@ -1,0 +1,145 @@
+"""What is asked: inputs, and the sentences of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsms_rt.errors import InputError, SentenceNotUnderstoodError
+from lsms_rt.tokenizer import clean_sentence
+
+if TYPE_CHECKING:
+    from lsms_rt.segmenter import Segmenter
+    from lsms_rt.sentences import Reading
+
+EXAMPLE = '[{"input": "series1", "text": ["the cyst", "the largest lesion"]}]'
+KEYS = {"input", "text", "series"}
+MAX_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One input and what it is asked.
+
+    Attributes:
+        path: the input.
+        texts: the sentences, cleaned, each once.
+        series: which series of the input to read; None for the request's.
+    """
+
+    path: Path = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
+    series: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """A sentence that an input is asked.
+
+    Attributes:
+        number: from 1, in the order of the input's sentences.
+        text: the sentence, cleaned.
+        reading: how the engine reads it.
+        alone: whether the input has no other sentence; messages and files then have no number of it.
+    """
+
+    number: int
+    text: str = field(repr=False)
+    reading: Reading = field(repr=False)
+    alone: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in messages: "sentence 2", or "" if it is alone."""
+        return "" if self.alone else f"sentence {self.number}"
+
+
+def jobs_of(inputs: Iterable[Path], texts: Sequence[str]) -> list[Job]:
+    """Return a job per input, each with all sentences.
+
+    Raises:
+        InputError: a sentence is empty or too long.
+    """
+    return [Job(path=path, texts=_cleaned(texts)) for path in inputs]
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """Read a file of jobs: a JSON list of objects with ``input``, ``text`` (one sentence or a list) and ``series``.
+
+    Inputs that are no absolute paths are relative to the file's folder.
+
+    Raises:
+        InputError: it cannot be read, or is something else; messages name the entry, from 1, and repeat none of it.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"--jobs: the file is larger than {MAX_BYTES >> 20} MiB; give several runs")
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--jobs: the file cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--jobs: the file is not JSON in UTF-8; write e.g. {EXAMPLE}") from error
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"--jobs: the file holds no list of inputs; write e.g. {EXAMPLE}")
+    return [_job(row, number, path.parent) for number, row in enumerate(rows, 1)]
+
+
+def _job(row: Any, number: int, folder: Path) -> Job:
+    where = f"--jobs, entry {number}"
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not an object; write e.g. {EXAMPLE}")
+    unknown, missing = len(set(row) - KEYS), [key for key in ("input", "text") if key not in row]
+    if unknown or missing:
+        what = f"{unknown} unknown keys" if unknown else f"no {missing[0]!r}"
+        raise InputError(f"{where}: {what}; give input, text, and if needed series")
+    texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
+    series = row.get("series")
+    if not isinstance(row["input"], str) or not isinstance(series, (str, int, type(None))) or not texts:
+        raise InputError(f"{where}: input is a path, text a sentence or a list of them, series a text or number")
+    try:
+        cleaned = _cleaned(texts)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return Job(path=folder / row["input"], texts=cleaned, series=None if series is None else str(series))
+
+
+def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(clean_sentence(text) for text in texts))
+
+
+def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sentence]]:
+    """Read and encode all sentences of a run, before any input is read.
+
+    Returns:
+        The sentences of each job.
+
+    Raises:
+        SentenceNotUnderstoodError: one is not understood, and the segmenter refuses such.
+        InputError: one cannot be used with this engine.
+    """
+    # Jobs may share sentences, so each is read once.
+    readings: dict[str, Reading] = {}
+    several, found = len(jobs) > 1, []
+    for n, job in enumerate(jobs, 1):
+        alone, sentences = len(job.texts) == 1, list[Sentence]()
+        for number, text in enumerate(job.texts, 1):
+            if text not in readings:
+                same = all(other.texts == job.texts for other in jobs)
+                where = f"input {n}: " if several and not same else ""
+                readings[text] = _read(segmenter, text, where if alone else f"{where}sentence {number}: ")
+            sentences.append(Sentence(number=number, text=text, reading=readings[text], alone=alone))
+        found.append(sentences)
+    return found
+
+
+def _read(segmenter: Segmenter, text: str, where: str) -> Reading:
+    try:
+        segmenter.prepare_sentence(text)
+        return segmenter.read_sentence(text)
+    except SentenceNotUnderstoodError as error:
+        raise SentenceNotUnderstoodError(f"{where}{error}", error.reading) from error
+    except InputError as error:
+        raise InputError(f"{where}{error}") from error
