@@ -14,9 +14,9 @@ from .page import NotShown, Viewer
 from .written import SliceShown, measures
 
 # Difference of the largest and the smallest of red, green and blue: of a gray pixel, of a pixel under a mask.
-MAX_GRAY, MIN_COLOR = 12, 40
+MAX_GRAY, MIN_COLOR = 12, 20
 # Distance of two colors.
-MIN_DISTANCE = 30
+MIN_DISTANCE = 25
 # Share of sampled points that must be as expected, and the mean difference of an image of a key image, of 255.
 MIN_SHARE, MAX_DIFFERENCE = 0.98, 12
 

@@ -34,13 +34,13 @@ from viewer.written import busiest_slice, found_sentences, run_manifest
 
 DEBIAN = {"/usr/sbin/Orthanc": "orthanc", "/usr/bin/chromium": "chromium"}
 DEBIAN["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"] = "orthanc-dicomweb"
-# The third mask overlaps the first two; for the last sentence nothing is found.
+# The third mask is a part of the second one; for the last sentence nothing is found.
 SEED, SLICES, MATRIX = 7009, 10, 512
 SENTENCES = (
     "the lesion in the left lobe",
     "the lesion in the right lobe",
-    "the lesion in the liver",
-    "the calcification in the right lobe",
+    "the large lesion in the right lobe",
+    "the hemangioma in the right lobe",
 )
 HELD_S = 3600
 

@@ -65,6 +65,8 @@ def _slice(image: Dataset, results: Path, rows: list[dict[str, Any]]) -> SliceSh
     for row in rows:
         code |= np.where(np.asarray(Image.open(results / row["mask"])) > 0, 1 << row["sentence"], 0)
     inside = _all_equal_around(code)
+    # Around the masks: tissue, not air, which is black with any opacity.
+    inside &= (code > 0) | (image.pixel_array * image.RescaleSlope + image.RescaleIntercept > 0)
     regions = []
     for value in np.unique(code):
         points = np.argwhere(inside & (code == value))
