@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 START_S, STOP_S, REQUEST_S = 30, 10, 60
+# A proxy of the environment is not for this machine's own servers.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Archive:
@@ -29,7 +31,7 @@ class Archive:
     def request(self, path: str, body: bytes | None = None) -> Any:
         """Return the JSON that Orthanc answers: to a GET, or to a POST of ``body``."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body)
-        with urllib.request.urlopen(request, timeout=REQUEST_S) as answer:
+        with DIRECT.open(request, timeout=REQUEST_S) as answer:
             return json.loads(answer.read())
 
     def store(self, path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from .page import NotShown, Viewer
-from .written import SliceShown, measures
+from .written import Measured, SliceShown, measured
 
 # Difference of the largest and the smallest of red, green and blue: of a gray pixel, of a pixel under a mask.
 MAX_GRAY, MIN_COLOR = 12, 20
@@ -19,6 +19,11 @@ MAX_GRAY, MIN_COLOR = 12, 20
 MIN_DISTANCE = 25
 # Share of sampled points that must be as expected, and the mean difference of an image of a key image, of 255.
 MIN_SHARE, MAX_DIFFERENCE = 0.98, 12
+
+# Of a line in a color; pixels of all contours of a slice.
+MIN_LINE_COLOR, MIN_LINE = 100, 100
+# Volume and diameter.
+MIN_MEASURES = 2
 
 
 def check_masks(viewer: Viewer, labels: list[str], shown: SliceShown) -> dict[str, Any]:
@@ -61,22 +66,45 @@ def check_panel(viewer: Viewer, labels: list[str]) -> None:
     viewer.wait(lambda: all(label in viewer.text() for label in labels), "labels in the panel of segmentations")
 
 
+def check_contours(viewer: Viewer, labels: list[str], shown: SliceShown) -> dict[str, Any]:
+    """Check that all structures are loaded, and that lines in colors are drawn."""
+    viewer.wait(lambda: sorted(viewer.segments()) == sorted(labels), f"{len(labels)} structures with their names")
+    viewer.scroll_to(shown.instance)
+    seen = {"structures": viewer.segments(), "slice": shown.instance, "pixels_in_color": 0}
+
+    def drawn() -> bool:
+        seen["pixels_in_color"] = int((np.ptp(viewer.canvas(), axis=2) >= MIN_LINE_COLOR).sum())
+        return seen["pixels_in_color"] >= MIN_LINE
+
+    viewer.wait(drawn, "contours in colors")
+    return seen
+
+
 def check_report(viewer: Viewer, report: Path) -> dict[str, Any]:
     """Check that the page shows the measures of every group of a report; at least volume and diameter."""
-    seen = []
-    for group in measures(report):
-        if seen:
-            viewer.page.locator('[data-cy="viewport-action-arrows-right"]').click()
-        first = next(iter(group.values()))
-        viewer.wait(lambda value=first: value in viewer.text(), f"measures of group {len(seen) + 1} of the report")  # type: ignore[misc]
-        text = viewer.text()
-        row = {name: f"{name}: {value}" in text for name, value in group.items()}
-        if not sum(row.values()) >= 2:
-            raise NotShown(f"at least two measures of group {len(seen) + 1} of the report: {row}")
-        seen.append(row)
-    if not seen:
+    groups = measured(report)
+    if not groups:
         raise NotShown("a measurement group in the report")
+    seen = [_group(viewer, group, number) for number, group in enumerate(groups)]
+    for _ in seen[1:]:
+        viewer.page.locator('[data-cy="viewport-action-arrows-left"]').click()
     return {"shown": seen}
+
+
+def _group(viewer: Viewer, group: Measured, number: int) -> dict[str, bool]:
+    """Check one group of a report, to which the page goes from the one before."""
+    what = f"group {number + 1} of the report"
+    if len(group.images) != 1:
+        raise NotShown(f"{what}: coordinates of {len(group.images)} images, which OHIF draws on one")
+    if number:
+        viewer.page.locator('[data-cy="viewport-action-arrows-right"]').click()
+
+    def shown() -> dict[str, bool]:
+        text = viewer.text()
+        return {name: f"{name}: {value}" in text for name, value in group.values.items()}
+
+    viewer.wait(lambda: sum(shown().values()) >= MIN_MEASURES, f"{MIN_MEASURES} measures of {what}")
+    return shown()
 
 
 def check_key_image(viewer: Viewer, image: Path) -> dict[str, Any]:
@@ -85,17 +113,14 @@ def check_key_image(viewer: Viewer, image: Path) -> dict[str, Any]:
     seen = {"difference": 255.0}
 
     def drawn() -> bool:
-        canvas = viewer.page.locator('[data-cy="viewport-pane"] canvas').first
-        if not canvas.count():
-            return False
-        box = canvas.bounding_box()
-        assert box is not None
-        left, top, width, height = (round(box[name]) for name in ("x", "y", "width", "height"))
-        scale = min(width / expected.width, height / expected.height)
-        size = round(expected.width * scale), round(expected.height * scale)
-        corner = left + (width - size[0]) // 2, top + (height - size[1]) // 2
-        part = viewer.picture()[corner[1] : corner[1] + size[1], corner[0] : corner[0] + size[0]].astype(float)
-        seen["difference"] = round(float(np.abs(part - np.asarray(expected.resize(size), float)).mean()), 2)
+        canvas = viewer.canvas()
+        # As large as the viewport allows, in its middle.
+        scale = min(canvas.shape[0] / expected.height, canvas.shape[1] / expected.width)
+        height, width = round(expected.height * scale), round(expected.width * scale)
+        top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
+        part = canvas[top : top + height, left : left + width].astype(float)
+        if part.size:
+            seen["difference"] = round(float(np.abs(part - np.asarray(expected.resize((width, height)))).mean()), 2)
         return seen["difference"] <= MAX_DIFFERENCE
 
     try:

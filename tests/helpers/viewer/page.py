@@ -17,7 +17,7 @@ CHROMIUM = "/usr/bin/chromium"
 # Software rendering, and nothing that asks for other machines.
 FLAGS = (
     "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
 )  # fmt: skip
 SIZE = {"width": 1440, "height": 900}
 WAIT_S, STEP_S = 60, 0.5
@@ -79,15 +79,23 @@ class Viewer:
         """Return the page as it is drawn: uint8 (H, W, 3)."""
         return np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"))
 
+    def canvas(self) -> np.ndarray:
+        """Return the viewport as it is drawn: uint8 (H, W, 3); empty while there is none."""
+        canvas = self.page.locator('[data-cy="viewport-pane"] canvas').first
+        box = canvas.bounding_box() if canvas.count() else None
+        if box is None:
+            return np.zeros((0, 0, 3), np.uint8)
+        left, top, width, height = (round(box[name]) for name in ("x", "y", "width", "height"))
+        return self.picture()[top : top + height, left : left + width]
+
     def colors(self, points: np.ndarray) -> np.ndarray:
         """Return what is drawn at positions (N, 3) in the patient: float (N, 3), red, green and blue, 0 to 255."""
         places = np.rint(np.array(self.page.evaluate(TO_PAGE, points.tolist()))).astype(int)
         return self.picture()[places[:, 1], places[:, 0]].astype(float)
 
     def save(self, path: Path) -> None:
-        """Save a picture of the page, in few colors so that it stays small."""
-        picture = Image.fromarray(self.picture())
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        """Save a picture of the page, with colors in steps of 4 so that it stays small."""
+        Image.fromarray(self.picture() & 0xFC).save(path, optimize=True)
 
 
 class Browser:

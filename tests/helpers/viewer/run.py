@@ -9,6 +9,7 @@ and checks it.  Ends with status 1 if something is not seen.  DIR/viewer.json ha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -27,7 +28,7 @@ from pydicom import dcmread
 
 from viewer import ohif
 from viewer.archive import Archive, orthanc
-from viewer.checks import check_key_image, check_masks, check_panel, check_report
+from viewer.checks import check_contours, check_key_image, check_masks, check_panel, check_report
 from viewer.page import Browser, NotShown, Viewer, browser
 from viewer.site import DICOMWEB, site
 from viewer.written import busiest_slice, found_sentences, run_manifest
@@ -67,8 +68,9 @@ def main() -> int:
                 report |= see(chromium, images, results, arguments.output)
             (arguments.output / "viewer.json").write_text(json.dumps(report, indent=2) + "\n")
             if arguments.keep:
-                print(f"{address} shows the study")
-                time.sleep(HELD_S)
+                print(f"{address} shows the study", flush=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    time.sleep(HELD_S)
     for name, seen in report["seen"].items():
         print(f"{name}: {seen.get('not_shown') or 'shown'}")
     return int(any("not_shown" in seen for seen in report["seen"].values()))
@@ -123,7 +125,8 @@ def see(chromium: Browser, images: Path, results: Path, pictures: Path) -> dict[
     found = found_sentences(manifest)
     if len(found) < 2 or len(labels) != len(found):
         raise SystemExit(f"{len(labels)} segments of {len(found)} sentences with a finding; at least two are needed")
-    key = min(results.glob("key*.dcm"))
+    key, contours = min(results.glob("key*.dcm")), results / "rtstruct.dcm"
+    names = [str(structure.ROIName) for structure in dcmread(contours).StructureSetROISequence]
 
     def masks(viewer: Viewer) -> dict[str, Any]:
         seen = check_masks(viewer, labels, shown)
@@ -134,6 +137,7 @@ def see(chromium: Browser, images: Path, results: Path, pictures: Path) -> dict[
         "seg": (results / "segmentation.dcm", masks),
         "sr": (results / "report.dcm", lambda viewer: check_report(viewer, results / "report.dcm")),
         "sc": (key, lambda viewer: check_key_image(viewer, key)),
+        "rtstruct": (contours, lambda viewer: check_contours(viewer, names, shown)),
     }
     seen: dict[str, Any] = {}
     for name, (path, check) in objects.items():

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-TIMEOUT_S = 60
+from .archive import DIRECT, REQUEST_S
+
 DICOMWEB = "/dicom-web"
 # Orthanc writes addresses into its answers by the host that it was asked for.
 _PASSED_ON = ("Accept", "Content-Type")
@@ -49,7 +50,7 @@ def site(pages: Path, config: str, archive_port: int) -> Iterator[str]:
             headers["Host"] = self.headers["Host"]
             request = urllib.request.Request(f"http://127.0.0.1:{archive_port}{self.path}", headers=headers)
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                with DIRECT.open(request, timeout=REQUEST_S) as answer:
                     self._answer(answer.status, answer.headers["Content-Type"], answer.read())
             except urllib.error.HTTPError as error:
                 self._answer(error.code, error.headers["Content-Type"], error.read())

@@ -94,14 +94,23 @@ def _positions(image: Dataset, pixels: np.ndarray) -> np.ndarray:
     return positions
 
 
-def measures(report: Path) -> list[dict[str, str]]:
-    """Return name and value, with two decimals, of all measures of a report, by measurement group."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A measurement group of a report.
+
+    Attributes:
+        values: by name, with two decimals.
+        images: UIDs of the images that its coordinates are of.
+    """
+
+    values: dict[str, str]
+    images: frozenset[str]
+
+
+def measured(report: Path) -> list[Measured]:
+    """Return the measurement groups of a report."""
     return [
-        {
-            item.ConceptNameCodeSequence[0].CodeMeaning: f"{item.MeasuredValueSequence[0].NumericValue:.2f}"
-            for item in group.ContentSequence
-            if item.ValueType == "NUM"
-        }
+        _measured(group)
         for container in dcmread(report).ContentSequence
         if _code(container) == IMAGING_MEASUREMENTS
         for group in container.ContentSequence
@@ -109,5 +118,24 @@ def measures(report: Path) -> list[dict[str, str]]:
     ]
 
 
+def _measured(group: Dataset) -> Measured:
+    numbers = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    coordinates = [
+        item for number in numbers for item in number.get("ContentSequence", ()) if item.ValueType == "SCOORD"
+    ]
+    return Measured(
+        values={_name(item): f"{item.MeasuredValueSequence[0].NumericValue:.2f}" for item in numbers},
+        images=frozenset(
+            str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+            for item in coordinates
+            for image in item.ContentSequence
+        ),
+    )
+
+
 def _code(item: Dataset) -> str:
     return str(item.ConceptNameCodeSequence[0].CodeValue) if "ConceptNameCodeSequence" in item else ""
+
+
+def _name(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
