@@ -85,25 +85,28 @@ def check_report(viewer: Viewer, report: Path) -> dict[str, Any]:
     groups = measured(report)
     if not groups:
         raise NotShown("a measurement group in the report")
-    seen = [_group(viewer, group, number) for number, group in enumerate(groups)]
-    for _ in seen[1:]:
+    seen = []
+    for number, group in enumerate(groups, start=1):
+        if len(group.images) != 1:
+            what = f"group {number} of the report: coordinates of {len(group.images)} images"
+            raise NotShown(f"{what}, all of which OHIF draws on one")
+        if number > 1:
+            viewer.page.locator('[data-cy="viewport-action-arrows-right"]').click()
+        seen.append(_group(viewer, group, f"measures of group {number} of the report"))
+    for _ in groups[1:]:
         viewer.page.locator('[data-cy="viewport-action-arrows-left"]').click()
+    _group(viewer, groups[0], "measures of group 1 of the report, again")
     return {"shown": seen}
 
 
-def _group(viewer: Viewer, group: Measured, number: int) -> dict[str, bool]:
-    """Check one group of a report, to which the page goes from the one before."""
-    what = f"group {number + 1} of the report"
-    if len(group.images) != 1:
-        raise NotShown(f"{what}: coordinates of {len(group.images)} images, which OHIF draws on one")
-    if number:
-        viewer.page.locator('[data-cy="viewport-action-arrows-right"]').click()
+def _group(viewer: Viewer, group: Measured, what: str) -> dict[str, bool]:
+    """Wait until the page shows a group of a report; return which of its measures."""
 
     def shown() -> dict[str, bool]:
         text = viewer.text()
         return {name: f"{name}: {value}" in text for name, value in group.values.items()}
 
-    viewer.wait(lambda: sum(shown().values()) >= MIN_MEASURES, f"{MIN_MEASURES} measures of {what}")
+    viewer.wait(lambda: sum(shown().values()) >= MIN_MEASURES, what)
     return shown()
 
 
