@@ -2,13 +2,14 @@
 PYTHON ?= python3
 DEV := .venv
 RUN := .venv-run
+VIEW := .venv-viewer
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
 # Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench tables aot roofline gpu-check train-demo wheel clean
+.PHONY: help demo test test-fast check bench tables aot roofline gpu-check train-demo viewer wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -49,6 +50,9 @@ train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores, resumes
 	$(DEV)/bin/python -m lsms_rt.training.demo --out runs/demo
 	$(DEV)/bin/python -m lsms_rt.training.release --run runs/demo
 
+viewer: $(VIEW)/.done  ## check in OHIF (Orthanc, Chromium; Debian) what predict writes, and save pictures to out/viewer
+	$(VIEW)/bin/python tests/helpers/viewer/run.py -o $(OUT)/viewer
+
 wheel: $(DEV)/.done  ## build the wheel into dist/
 	rm -rf build/lib build/bdist.*  # a removed module must not be shipped again
 	$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
@@ -65,5 +69,10 @@ $(RUN)/.done: pyproject.toml
 	$(RUN)/bin/python $(PIP) -e .
 	touch $@
 
+$(VIEW)/.done: pyproject.toml
+	$(PYTHON) -m venv $(VIEW)
+	$(VIEW)/bin/python $(PIP) -e '.[phantom,seg]' playwright==1.65.2
+	touch $@
+
 clean:  ## remove environments, builds and outputs
-	rm -rf $(DEV) $(RUN) build dist $(OUT) *.egg-info
+	rm -rf $(DEV) $(RUN) $(VIEW) build dist $(OUT) *.egg-info
