@@ -36,7 +36,7 @@ def answers(
     """
     parts = [sentences[n : n + size] for n in range(0, len(sentences), size)]
     groups = [(part, joined(part)) for part in parts]
-    together = len(slices) if len(groups) == 1 else size
+    together = slices_together(len(sentences), size) if len(groups) > 1 else len(slices)
     for start in range(0, len(slices), max(1, together)):
         block = slices[start : start + together]
         answered = [_of_group(backend, manifest, block, start, group, text, size) for group, text in groups]
@@ -45,6 +45,12 @@ def answers(
         else:
             for of_slice in zip(*map(list, answered), strict=True):
                 yield [result for results in of_slice for result in results]
+
+
+def slices_together(sentences: int, size: int) -> int:
+    """Return how many slices are computed before the first has all its answers, for ``size`` images per batch."""
+    groups = -(-sentences // size)
+    return max(1, size // (sentences if groups == 1 else groups))
 
 
 def _of_group(

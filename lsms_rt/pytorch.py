@@ -11,8 +11,9 @@ Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,12 +33,19 @@ from .sentences.contract import contract_of, table_of
 from .tokenizer import Tokenizer
 
 
+@dataclass(frozen=True)
 class TorchFeatures(SentenceFeatures):
-    """Sentence features whose arrays are tensors."""
+    """Sentence features whose arrays are tensors of a runner."""
 
-    @staticmethod
-    def _concatenated(arrays: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(list(arrays))
+    runner: TorchRunner
+
+    @classmethod
+    def joined(cls, parts: Sequence[SentenceFeatures]) -> SentenceFeatures:
+        runner = cast(TorchFeatures, parts[0]).runner
+        # Another thread's stream may still compute them.
+        with runner.turn():
+            arrays = {name: torch.cat([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+        return cls(arrays, np.concatenate([part.mask for part in parts]), runner)
 
 
 class TorchBackend(OneByOne):
@@ -55,7 +63,8 @@ class TorchBackend(OneByOne):
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         text = self.runner.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
-        return TorchFeatures(dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}, mask)
+        arrays = dict(zip(FEATURES, (*text.keys, *text.values), strict=True)) | {"mask": text.mask}
+        return TorchFeatures(arrays, mask, self.runner)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
         arrays = [text.arrays[name] for name in FEATURES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from fake_segmenter import LEFT, RIGHT, fake_segmenter, write_arrays
 
 from lsms_rt import InputError, Segmenter, SentenceNotUnderstoodError
+from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.data import DATA
 from lsms_rt.pytorch import open_checkpoint
 
@@ -148,7 +150,23 @@ def test_pixels_that_are_not_square_are_seen_as_such() -> None:
     assert heights[1] == pytest.approx(4 * widths[1], abs=3)
 
 
-@pytest.mark.parametrize("spacing", [(0, 1), (0.5,), 0.5, "0.5 0.5", (float("nan"), 1), (30, 30), (0.1, 5), (-1, -1)])
+@pytest.mark.parametrize(
+    "spacing",
+    [
+        (0, 1),
+        (0.5,),
+        0.5,
+        "0.5 0.5",
+        (float("nan"), 1),
+        (30, 30),
+        (0.1, 5),
+        (-1, -1),
+        (True, True),
+        (1j, 1),
+        (10**400, 1),
+        np.array([1.0, np.inf]),
+    ],
+)
 def test_an_impossible_spacing_is_refused(spacing: Any) -> None:
     with fake_segmenter() as segmenter, pytest.raises(InputError, match="spacing"):
         segmenter.predict(tall(), LEFT, spacing=spacing)
@@ -176,3 +194,30 @@ def test_a_dicom_file_without_spacing_takes_the_stated_one(tmp_path: Path) -> No
         ds.PixelAspectRatio = [4, 1]
         with pytest.raises(InputError, match="contradicts the stated spacing"):
             segmenter.predict(ds, LEFT, spacing=(0.5, 2.0))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.float16, np.float64, int])
+def test_a_spacing_of_any_type_means_the_same(kind: Any) -> None:
+    """Small integers would overflow in what is computed of them."""
+    with fake_segmenter() as segmenter:
+        for spacing in ((kind(16), kind(18)), np.array([16, 18], kind)):
+            result = segmenter.predict(tall(), LEFT, spacing=spacing)
+            assert result.ct.spacing_mm == (16.0, 18.0) and {type(v) for v in result.ct.spacing_mm} == {float}
+            assert result.area_mm2 == pytest.approx(int(result.mask.sum()) * 288.0)
+
+
+def test_a_slice_without_spacing_takes_the_stated_one() -> None:
+    with fake_segmenter() as segmenter:
+        for transposed, wanted in ((False, (0.5, 2.0)), (True, (2.0, 0.5))):
+            ct = replace(slice_from_array(tall()), transposed=transposed)
+            assert segmenter.predict(ct, LEFT, spacing=(0.5, 2.0)).ct.spacing_mm == wanted
+        own = replace(slice_from_array(tall()), spacing_mm=(1.0, 1.0))
+        assert segmenter.predict(own, LEFT, spacing=(0.5, 2.0)).ct.spacing_mm == (1.0, 1.0)
+
+
+def test_images_that_no_number_of_sentences_divides_are_refused(segmenter: Segmenter) -> None:
+    features = [segmenter._sentences.get(text).features for text in TEXTS[:2]]
+    two = type(features[0]).joined(features)
+    assert len(two.repeated(4)) == 4 and two.repeated(2) is two
+    with pytest.raises(ValueError, match="3 images for 2 sentences"):
+        two.repeated(3)

@@ -35,12 +35,19 @@ class SentenceFeatures:
     @classmethod
     def joined(cls, parts: Sequence[SentenceFeatures]) -> SentenceFeatures:
         """Return the sentences of all ``parts``, in order."""
-        arrays = {name: cls._concatenated([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+        arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
         return cls(arrays, np.concatenate([part.mask for part in parts]))
 
-    @staticmethod
-    def _concatenated(arrays: Sequence[Any]) -> Any:
-        return np.concatenate(arrays)
+    def repeated(self, batch: int) -> SentenceFeatures:
+        """Return the sentences of a batch, one row per image: image i is asked for sentence i modulo N.
+
+        Raises:
+            ValueError: N does not divide the number of images.
+        """
+        times, rest = divmod(batch, len(self))
+        if rest:
+            raise ValueError(f"{batch} images for {len(self)} sentences; give a multiple of the sentences")
+        return self if times == 1 else self.joined([self] * times)
 
 
 class Backend(Protocol):

@@ -50,11 +50,18 @@ class GraphBackend(OneByOne):
 
     def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
         if self._pool is None:
-            return super().segment_many(batches, text)
+            return self._in_turn(batches, text)
         # raises if the engine has been closed
         self._opened(IMAGE_GRAPH)
         sentences = [_row(text, n) for n in range(len(text))]
         return self._pool.run(batches, lambda run, image, n: _logits(run, image, sentences[n % len(sentences)]))
+
+    def _in_turn(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        rows = text
+        for images in batches:
+            # of the last size
+            rows = rows if len(rows) == len(images) else text.repeated(len(images))
+            yield self.segment(images, rows)
 
     def close(self) -> None:
         if not self._home.here:
@@ -108,8 +115,8 @@ def check_inputs(engine: EngineDirectory, name: str, shapes: Mapping[str, Sequen
 
 
 def _logits(run: Run, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
-    feeds = {name: _rows(array, len(images)) for name, array in (text.arrays | {"mask": text.mask}).items()}
-    (logits,) = run(feeds | {"image": images})
+    rows = text.repeated(len(images))
+    (logits,) = run(rows.arrays | {"mask": rows.mask, "image": images})
     if logits.ndim != 4:
         raise EngineInvalidError(f"{IMAGE_GRAPH} gives logits of {logits.ndim} dimensions, not 4; rebuild the engine")
     return logits[:, 0]
@@ -119,8 +126,3 @@ def _row(text: SentenceFeatures, n: int) -> SentenceFeatures:
     """Return the sentence that image ``n`` of a batch is asked for."""
     row = slice(n % len(text), n % len(text) + 1)
     return SentenceFeatures({name: array[row] for name, array in text.arrays.items()}, text.mask[row])
-
-
-def _rows(array: np.ndarray, batch: int) -> np.ndarray:
-    """Repeat sentences for the images of a batch."""
-    return array if batch == len(array) else np.concatenate([array] * (batch // len(array)))

@@ -142,7 +142,8 @@ def _text_from(values: Any) -> TextConfig:
     known = TextConfig.__dataclass_fields__
     if not isinstance(values, dict) or not set(values) <= set(known):
         raise ValueError(f"text holds something other than the sizes {sorted(known)}")
-    return TextConfig(**values)
+    # Before it could be another, it was left out of some.
+    return TextConfig(**{"max_tokens": OWN_TOKENS} | values)
 
 
 PRESETS: dict[str, LsmsConfig] = {

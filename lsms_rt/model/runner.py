@@ -89,7 +89,7 @@ class TorchRunner:
     @torch.inference_mode()
     def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
         """``tokens`` (1, T) int64, ``mask`` (1, T) -> the sentence's features for the image half, on the device."""
-        with self._turn():
+        with self.turn():
             return self.model.encode_text(tokens.to(self.device), mask.to(self.device, self.dtype))
 
     @torch.inference_mode()
@@ -100,7 +100,7 @@ class TorchRunner:
 
         The result is on the device and may not be ready yet; ``.cpu()`` waits for it.
         """
-        with self._turn():
+        with self.turn():
             self._prepare(images, text)
             if not self.graphs:
                 logits = self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
@@ -115,7 +115,7 @@ class TorchRunner:
             return captured.logits[:, 0].to(torch.float32, copy=True)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
         """Let one caller in at a time; on a GPU also in the order of the calls, whatever streams the callers use."""
         with self._lock:
             if self._closed:
@@ -193,7 +193,10 @@ def _rows(text: TextFeatures, batch: int) -> TextFeatures:
     """Repeat sentences for the images of a batch."""
     if len(text.mask) == 1:
         return _map(text, lambda t: t.expand(batch, *t.shape[1:]))
-    return _map(text, lambda t: t.repeat(batch // len(t), *[1] * (t.dim() - 1)))
+    times, rest = divmod(batch, len(text.mask))
+    if rest:
+        raise ValueError(f"{batch} images for {len(text.mask)} sentences; give a multiple of the sentences")
+    return _map(text, lambda t: t.repeat(times, *[1] * (t.dim() - 1)))
 
 
 def _copy(target: TextFeatures, source: TextFeatures) -> None:

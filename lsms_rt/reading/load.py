@@ -56,8 +56,11 @@ def load_slices(
         MachineError: a library or decoder is missing.
     """
     if isinstance(img, CtSlice):
-        return [replace(img, side_known=True) if stated.side_known else img]
+        return [_with_stated(img, stated)]
     if isinstance(img, (str, os.PathLike)):
+        if not os.fspath(img):
+            # As a path it would be the current folder.
+            raise InputError("the path of the image is empty; give a file, a folder or an archive")
         slices = _load_path(Path(os.fsdecode(img)), series, stated, left_out)
     elif isinstance(img, np.ndarray):
         slices = [slice_from_array(img, spacing_mm=stated.spacing, side_known=stated.side_known)]
@@ -67,6 +70,14 @@ def load_slices(
         raise InputError(f"an image of type {type(img).__name__}; give a path, a Dataset or an array in HU")
     log_notes(slices)
     return slices
+
+
+def _with_stated(ct: CtSlice, stated: Stated) -> CtSlice:
+    """Return a slice with what is stated of it, as far as it does not hold it."""
+    if ct.spacing_mm is None and stated.spacing is not None:
+        height, width = stated.spacing
+        ct = replace(ct, spacing_mm=(width, height) if ct.transposed else (height, width))
+    return replace(ct, side_known=True) if stated.side_known else ct
 
 
 @chain_cut

@@ -44,6 +44,7 @@ class Stated:
     def __post_init__(self) -> None:
         if self.window is not None:
             level, width = _pair(self.window, "window", "level and width in HU, e.g. 50 350")
+            object.__setattr__(self, "window", (level, width))
             if not (np.isfinite(level) and np.isfinite(width) and width > 0):
                 raise InputError(
                     f"window is {level:g}, {width:g}; give level and width in HU, width above 0, e.g. 50 350"
@@ -52,19 +53,30 @@ class Stated:
             raise InputError('orientation is none of "axial"; give "axial", or leave it out')
         if self.rescale is not None:
             slope, intercept = _pair(self.rescale, "rescale", "slope and intercept, e.g. 1 -1024")
+            object.__setattr__(self, "rescale", (slope, intercept))
             if not (np.isfinite(slope) and np.isfinite(intercept) and slope != 0):
                 raise InputError(f"rescale is {slope:g}, {intercept:g}; give slope and intercept, e.g. 1 -1024")
         if self.spacing is not None:
             fix = "mm between rows and between columns, e.g. 0.7 0.7"
-            check_spacing(_pair(self.spacing, "spacing", fix), "its spacing", "what is stated", f"give {fix}")
+            spacing = _pair(self.spacing, "spacing", fix)
+            check_spacing(spacing, "its spacing", "what is stated", f"give {fix}")
+            object.__setattr__(self, "spacing", spacing)
 
 
 def _pair(value: object, name: str, fix: str) -> tuple[float, float]:
-    """Return two numbers, as they were given; InputError for anything else."""
+    """Return two numbers as floats; InputError for anything else."""
     values = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
-    if len(values) != 2 or not all(isinstance(number, (Real, np.number)) for number in values):
-        raise InputError(f"{name} is not two numbers; give {fix}")
-    return values[0], values[1]
+    try:
+        if len(values) != 2 or not all(_is_number(number) for number in values):
+            raise ValueError
+        # Small integers and half floats would overflow in what is computed of them.
+        return float(values[0]), float(values[1])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{name} is not two numbers; give {fix}") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (Real, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
 
 
 NOTHING = Stated()

@@ -67,7 +67,8 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors",
+        "answers", "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine",
+        "errors",
         "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation",
         "segmenter", "sentences", "tokenizer", "training", "writing",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -61,7 +62,7 @@ class Asking:
         """Yield a list per slice: its answers in the order of the sentences, without those that cannot be computed."""
         known = [self._known(n) for n in range(len(self._slices))]
         self.resumed = sum(answer is not None for of_slice in known for answer in of_slice)
-        failed = 0
+        failed: Counter[int] = Counter()
         # Slices that are asked the same sentences are computed together.
         for missing, numbers in groupby(range(len(known)), lambda n: tuple(a is None for a in known[n])):
             part = list(numbers)
@@ -71,29 +72,30 @@ class Asking:
             with closing(results_of(self._segmenter, slices, texts, self._batch)) as results:
                 for n in part:
                     new: dict[int, Answer] = {}
-                    if asked and failed < MAX_FAILED:
-                        answered = [self._written(n, s, r) for s, r in zip(asked, next(results), strict=True)]
-                        failed += any(isinstance(answer, LsmsError) for answer in answered)
-                        new = self._good(n, asked, answered, failed)
+                    if any(failed[sentence.number] < MAX_FAILED for sentence in asked):
+                        new = self._new(n, asked, next(results), failed)
                     both = zip(self._sentences, known[n], strict=True)
                     yield [a for s, old in both if (a := old or new.get(s.number)) is not None]
 
-    def _good(
-        self, n: int, asked: Sequence[Sentence], answered: Sequence[Answer | LsmsError], failed: int
+    def _new(
+        self, n: int, asked: Sequence[Sentence], results: Sequence[Segmentation | LsmsError], failed: Counter[int]
     ) -> dict[int, Answer]:
-        """Report a slice's errors; return its answers by the numbers of their sentences."""
-        good = {}
-        for sentence, answer in zip(asked, answered, strict=True):
+        """Write a slice's new answers, and report its errors; return the answers by the numbers of their sentences."""
+        good, image = {}, "" if self._folder is None else _digest(self._slices[n])
+        for sentence, result in zip(asked, results, strict=True):
+            if failed[sentence.number] == MAX_FAILED:
+                continue
+            answer = self._written(n, sentence, result, image)
             if isinstance(answer, Answer):
                 good[sentence.number] = answer
                 continue
-            source = self._slices[n].source
+            failed[sentence.number] += 1
+            source, which = self._slices[n].source, "" if sentence.alone else f"{sentence.name}: "
             text = str(answer) if str(answer).startswith(source) else f"{source}: {answer}"
-            which = "" if sentence.alone else f"{sentence.name}: "
             self._failed(f"{self._prefix}{which}{text}", answer)
-        if failed == MAX_FAILED and len(good) < len(asked):
-            rest = f"{failed} slices failed, so the input's other slices without a result are not tried"
-            self._failed(f"{self._prefix}{rest}", None)
+            if failed[sentence.number] == MAX_FAILED:
+                rest = f"{MAX_FAILED} slices failed, so the input's other slices without a result are not tried"
+                self._failed(f"{self._prefix}{which}{rest}", None)
         return good
 
     def _known(self, n: int) -> list[Answer | None]:
@@ -120,7 +122,9 @@ class Asking:
         }  # fmt: skip
         return _answer(ct, mask, sentence, record | now)
 
-    def _written(self, n: int, sentence: Sentence, result: Segmentation | LsmsError) -> Answer | LsmsError:
+    def _written(
+        self, n: int, sentence: Sentence, result: Segmentation | LsmsError, image: str
+    ) -> Answer | LsmsError:  # fmt: skip
         """Write the files of a new result; return what is kept of it, or why there is none."""
         if isinstance(result, LsmsError):
             return result
@@ -133,7 +137,7 @@ class Asking:
             return answer
         names = self._names(n, sentence)
         record |= names
-        key = self._key(self._folder, n, sentence, _digest(result.ct))
+        key = self._key(self._folder, n, sentence, image)
         said = (self._prefix.removesuffix(": "), sentence.name)
         with self._folder.new_files(*names.values(), key=key, record=record) as (overlay, mask):
             result.save_overlay(overlay, note=", ".join(filter(None, said)) or None, include_text=names_shown())

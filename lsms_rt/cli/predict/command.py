@@ -37,7 +37,7 @@ UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     parser.add_argument(
-        "input", nargs="*", type=Path, metavar="INPUT",
+        "input", nargs="*", type=_path, metavar="INPUT",
         help="DICOM file, folder, DICOMDIR or ZIP; NIfTI; NPY in HU; PNG",
     )  # fmt: skip
     parser.add_argument(
@@ -118,6 +118,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def _path(text: str) -> Path:
+    """Parse a path (an argparse type); an empty one would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
     from lsms_rt.segmenter import Segmenter
 
@@ -154,7 +161,7 @@ def _print_results(report: Report, as_json: bool) -> None:
     if as_json:
         print(report.to_json())
         return
-    for line in lines(report.results, report.series, report.inputs > 1):
+    for line in lines(report.results, report.series, report.sentences, report.inputs > 1):
         print(line)
 
 

@@ -77,7 +77,10 @@ def read_jobs(path: Path) -> list[Job]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"--jobs: the file is larger than {MAX_BYTES >> 20} MiB; give several runs")
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        # Windows puts a mark before UTF-8.
+        rows = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repetition)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"--jobs: the file cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:
@@ -85,6 +88,13 @@ def read_jobs(path: Path) -> list[Job]:
     if not isinstance(rows, list) or not rows:
         raise InputError(f"--jobs: the file holds no list of inputs; write e.g. {EXAMPLE}")
     return [_job(row, number, path.parent) for number, row in enumerate(rows, 1)]
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; InputError if it has a key twice, of which one would be lost."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise InputError('--jobs: an object has a key twice; several sentences are a list: "text": [...]')
+    return dict(pairs)
 
 
 def _job(row: Any, number: int, folder: Path) -> Job:
@@ -97,8 +107,12 @@ def _job(row: Any, number: int, folder: Path) -> Job:
         raise InputError(f"{where}: {what}; give input, text, and if needed series")
     texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
     series = row.get("series")
-    if not isinstance(row["input"], str) or not isinstance(series, (str, int, type(None))) or not texts:
+    named = series is None or (isinstance(series, (str, int)) and not isinstance(series, bool) and series != "")
+    if not isinstance(row["input"], str) or not named or not texts:
         raise InputError(f"{where}: input is a path, text a sentence or a list of them, series a text or number")
+    # It would be the folder of the file, so whatever images lie there.
+    if not row["input"].strip():
+        raise InputError(f"{where}: input is empty; give a path")
     try:
         cleaned = _cleaned(texts)
     except InputError as error:
@@ -107,7 +121,11 @@ def _job(row: Any, number: int, folder: Path) -> Job:
 
 
 def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(clean_sentence(text) for text in texts))
+    once: dict[str, str] = {}
+    for text in map(clean_sentence, texts):
+        # Tokenizers ignore case.
+        once.setdefault(text.casefold(), text)
+    return tuple(once.values())
 
 
 def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sentence]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,20 +12,26 @@ from lsms_rt.writing.caption import NOTHING_FOUND, incomplete_text, size_text
 LOST = "smaller than a pixel, lost when resampled"
 
 
-def lines(results: Sequence[dict[str, Any]], series: Sequence[dict[str, Any]], several: bool = False) -> list[str]:
+def lines(
+    results: Sequence[dict[str, Any]], series: Sequence[dict[str, Any]], sentences: Sequence[dict[str, Any]],
+    several: bool = False,
+) -> list[str]:  # fmt: skip
     """Return the lines of a run: for each input and sentence the slices with a finding, and the number of the others.
 
     Args:
         results: records of slices, in results.json.
         series: rows of ``summary.series_summary``.
+        sentences: what was asked, in results.json; of an input with several, every line names its sentence.
         several: whether several inputs were given; every line then begins with the number of its input.
     """
+    asked = Counter(sentence["input"] for sentence in sentences)
+    own: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for record in results:
+        own[record["input"], record["sentence"]].append(record)
     text = []
     for row in series:
-        sentences = {record["sentence"] for record in results if record["input"] == row["input"]}
-        name = _name(row, several, len(sentences) > 1)
-        own = [r for r in results if (r["input"], r["sentence"]) == (row["input"], row["sentence"])]
-        text += [f"{name}{line}" for line in _of_sentence(own, row)]
+        name = _name(row, several, asked[row["input"]] > 1)
+        text += [f"{name}{line}" for line in _of_sentence(own[row["input"], row["sentence"]], row)]
     return text
 
 

@@ -77,6 +77,8 @@ class _Run:
         self.report = Report.of(segmenter, sentences)
         self.folder: OutputFolder | None = None
         self.failures: list[LsmsError] = []
+        # numbers of the inputs whose own files were written
+        self.finished: set[int] = set()
         # of slices so far, whether they have results or not
         self.count = 0
 
@@ -120,14 +122,13 @@ class _Run:
         return "" if len(self.jobs) == 1 else f"input{number}_"
 
     def _stays(self) -> Callable[[str], bool]:
-        """Return which old files stay: those of inputs without results; pictures, unless everything has results."""
-        answered = {row["input"] for row in self.report.series}
+        """Return which old files stay: those of inputs without new ones; pictures, unless everything has results."""
         complete = self.report.is_complete and not self.report.not_written
 
         def stays(name: str) -> bool:
             numbers = range(1, len(self.jobs) + 1)
             number = next((n for n in numbers if is_series_file(name, self._start(n))), None)
-            return not complete if number is None else number not in answered
+            return not complete if number is None else number not in self.finished
 
         return stays
 
@@ -188,12 +189,15 @@ class _Run:
             missing = "a sentence has no answers, so the files of all slices are left out"
             self.report.not_written.append(self._prefix(number) + missing)
         elif self.folder is not None:
-            incomplete = max(row["incomplete"] for row in rows)
+            # Writers count for themselves the slices that only some sentences have answers for.
+            without = slices - len({answer.record["number"] for answer in answers})
             # Writers number sentences by their first answers, and a slice may lack one.
             answers = sorted(answers, key=lambda answer: int(answer.record["sentence"]))
             failed = write_outputs(
-                answers, self.request, self.folder, self._start(number), self.report.engine, incomplete, self.started
-            )
+                answers, self.request, self.folder, self._start(number), self.report.engine,
+                len(left_out.damaged) + without, self.started,
+            )  # fmt: skip
+            self.finished.add(number)
             self.report.not_written += [self._prefix(number) + reason for reason in failed]
         self.report.series += rows
 

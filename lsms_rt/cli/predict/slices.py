@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Sequence
 
+from lsms_rt.answers import slices_together
 from lsms_rt.atomic import MACHINE_FAILURES
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError, MachineError
@@ -46,7 +47,7 @@ def results_of(
             return
         except (LsmsError, MemoryError) as error:
             _log.warning("a batch failed, its slices are computed one by one: %s", own_error(error))
-        for ct in slices[done : done + max(1, size // len(texts))]:
+        for ct in slices[done : done + slices_together(len(texts), size)]:
             done += 1
             yield [_result_or_error(segmenter, ct, text) for text in texts]
 

@@ -105,9 +105,9 @@ class TensorRtBackend:
 
         A smaller last batch is padded, which costs less than another lane.
         """
-        sentences, sizes, largest = text.arrays | {"mask": text.mask}, deque[int](), 0
-        # of the last size: lanes recognize arrays by their id
-        rows: dict[str, np.ndarray] = {}
+        sizes, largest = deque[int](), 0
+        # of the largest size: lanes recognize arrays by their id
+        rows = text
 
         def inputs() -> Iterator[dict[str, np.ndarray]]:
             nonlocal largest, rows
@@ -115,9 +115,11 @@ class TensorRtBackend:
                 sizes.append(len(images))
                 if len(images) > largest:
                     largest = len(images)
-                    rows = {name: _rows(array, largest) for name, array in sentences.items()}
+                    # A lane repeats a single one.
+                    rows = text if len(text) == 1 else text.repeated(largest)
+                named = rows.arrays | {"mask": rows.mask}
                 padding = np.repeat(images[-1:], largest - len(images), 0)
-                yield {"image": np.concatenate([images, padding]) if len(padding) else images} | rows
+                yield {"image": np.concatenate([images, padding]) if len(padding) else images} | named
 
         return (outputs["logits"][: sizes.popleft(), 0] for outputs in self._run(IMAGE_PLAN, inputs()))
 
@@ -192,11 +194,6 @@ class TensorRtBackend:
             result = pending[0].result()
             lanes.release(pending.popleft())
         return result
-
-
-def _rows(array: np.ndarray, batch: int) -> np.ndarray:
-    """Repeat several sentences for the images of a batch; a lane does it for one."""
-    return array if len(array) in (1, batch) else np.concatenate([array] * (batch // len(array)))
 
 
 def _maker(plan: Plan, device: Any, graphs: bool, sticky: frozenset[str]) -> Callable[[int], Lane]:

@@ -31,12 +31,14 @@ def test_every_result_names_its_input(tmp_path: Path) -> None:
     assert [record["input"] for record in document["results"]] == [2, 3]
     assert [row["input"] for row in document["series"]] == [2, 3]
     assert [record["mask"] for record in document["results"]] == ["input2_0000_mask.png", "input3_0001_mask.png"]
-    text = lines(report.results, report.series, True)
+    text = lines(report.results, report.series, report.sentences, True)
     assert [line.partition(":")[0] for line in text] == ["input 2", "input 3"]
     # also where one is left, and where what was done is not done again
     report = fake_run(paths[:2], output=tmp_path / "two")
     assert [record["input"] for record in fake_run(paths[:2], output=tmp_path / "two").results] == [2]
-    assert report.inputs == 2 and lines(report.results, report.series, True)[0].startswith("input 2: the file: ")
+    assert report.inputs == 2 and lines(report.results, report.series, report.sentences, True)[0].startswith(
+        "input 2: the file: "
+    )
 
 
 def test_lines_name_their_input_if_only_one_could_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fake_segmenter import LEFT, RIGHT, fake_run, fake_segmenter, write_arrays
 from predictions import opened, predict, without_times
 
-from lsms_rt.cli.predict import outputs, slices
+from lsms_rt.cli.predict import asking, outputs, slices
 from lsms_rt.cli.predict import run as run_module
 from lsms_rt.cli.predict.jobs import Job, jobs_of, read_jobs
 from lsms_rt.cli.predict.journal import NAME
@@ -102,7 +102,7 @@ def test_other_sentences_are_another_request(tmp_path: Path) -> None:
 
 
 def test_the_same_sentence_twice_is_asked_once(tmp_path: Path) -> None:
-    report = fake_run(write_arrays(tmp_path, 1), [LEFT, f"  {LEFT} ", LEFT])
+    report = fake_run(write_arrays(tmp_path, 1), [LEFT, f"  {LEFT} ", LEFT.upper()])
     assert [row["sentence"] for row in report.results] == [1]
 
 
@@ -211,6 +211,10 @@ def test_a_series_is_chosen_per_input(tmp_path: Path) -> None:
         ([{"input": "a", "text": ["Meyer", 3]}], "entry 1: the sentence is a int"),
         ([{"input": "a", "text": "  "}], "entry 1: the sentence is empty"),
         ([{"input": "a", "text": "Meyer", "series": [1]}], "entry 1: input is a path"),
+        ([{"input": "a", "text": "Meyer", "series": True}], "entry 1: input is a path"),
+        ([{"input": "a", "text": "Meyer", "series": ""}], "entry 1: input is a path"),
+        ([{"input": " ", "text": "Meyer"}], "entry 1: input is empty"),
+        ('[{"input": "a", "text": "Meyer", "text": "the cyst"}]', "a key twice"),
     ],
 )
 def test_a_file_that_is_no_file_of_jobs_is_refused(tmp_path: Path, rows: object, words: str) -> None:
@@ -218,6 +222,40 @@ def test_a_file_that_is_no_file_of_jobs_is_refused(tmp_path: Path, rows: object,
         read_jobs(write_jobs(tmp_path, rows))
     assert "--jobs" in str(caught.value)
     assert "Meyer" not in str(caught.value)
+
+
+def test_a_file_of_jobs_may_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_bytes(b"\xef\xbb\xbf" + json.dumps([{"input": "a", "text": LEFT}]).encode())
+    assert read_jobs(tmp_path / "jobs.json")[0].texts == (LEFT,)
+
+
+def test_an_empty_path_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the current one, with whatever lies there."""
+    write_arrays(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        predict("", "--text", LEFT)
+    with pytest.raises(InputError, match="path of the image is empty"):
+        fake_segmenter().predict("", LEFT)
+
+
+def test_a_sentence_that_always_fails_does_not_end_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(segmenter: Segmenter, ct: Any, text: str) -> Any:
+        return EngineInvalidError("lost") if text == LEFT else plain(segmenter, ct, text)
+
+    def batches(*_: Any, **__: Any) -> Any:
+        raise EngineInvalidError("one by one")
+
+    plain, count = slices._result_or_error, asking.MAX_FAILED + 3
+    loaded = [slice_from_array(np.full((64, 64), 100)) for _ in range(count)]
+    monkeypatch.setattr(slices, "_result_or_error", lost)
+    monkeypatch.setattr(Segmenter, "predict_series", batches)
+    monkeypatch.setattr(run_module, "load_slices", lambda *_, **__: loaded)
+    report = fake_run([tmp_path / "in"], [LEFT, RIGHT], tmp_path / "out")
+    assert [record["sentence"] for record in report.results] == [2] * count
+    assert len(report.not_computed) == asking.MAX_FAILED + 1
+    assert report.not_computed[-1].startswith("sentence 1: 10 slices failed")
+    assert report.not_written == ["a sentence has no answers, so the files of all slices are left out"]
 
 
 def test_a_file_of_jobs_that_is_absent_is_refused(tmp_path: Path) -> None:

@@ -40,40 +40,50 @@ ROW = {
 }  # fmt: skip
 
 
+ASKED = [{"input": 1, "sentence": 1}, {"input": 2, "sentence": 1}]
+
+
 def test_lines_of_a_file() -> None:
-    assert lines([RECORD], [ROW]) == ["the file: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]"]
-    assert "found, 3 pixels," in lines([RECORD | {"area_mm2": None}], [ROW])[0]
+    assert lines([RECORD], [ROW], ASKED) == ["the file: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]"]
+    assert "found, 3 pixels," in lines([RECORD | {"area_mm2": None}], [ROW], ASKED)[0]
     nothing = ROW | {"found": 0}
-    (line,) = lines([RECORD | {"found": False, "score": 0.25}], [nothing])
+    (line,) = lines([RECORD | {"found": False, "score": 0.25}], [nothing], ASKED)
     assert line == "the file: nothing found (highest probability 0.2500, threshold 0.5000)"
-    assert "lost when resampled" in lines([RECORD | {"found": False}], [nothing])[0]
+    assert "lost when resampled" in lines([RECORD | {"found": False}], [nothing], ASKED)[0]
 
 
 def test_lines_of_a_series_name_what_was_found_and_count_the_rest() -> None:
     others = [RECORD | {"found": False, "slice": f"image {n}", "score": n / 100} for n in range(40)]
     row = ROW | {"slices": 41, "volume_ml": 1.5}
-    assert lines([*others, RECORD], [row]) == [
+    assert lines([*others, RECORD], [row], ASKED) == [
         "image 7 at -12.0 mm: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]",
         "40 other slices: nothing found (highest probability 0.3900, threshold 0.5000)",
         "found in 1 of 41 slices, 1.50 ml, largest cross-section in image 7 at -12.0 mm",
     ]
-    (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}])
+    (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}], ASKED)
     assert lost.startswith("nothing found in 3 slices (highest") and "in 1 of them smaller than a pixel" in lost
     second = row | {"input": 2, "found": 0, "incomplete": 2}
-    assert lines([], [row, second], True)[1] == ("input 2: nothing found in 41 slices; incomplete: 2 images not read")
+    assert lines([], [row, second], ASKED, True)[1] == (
+        "input 2: nothing found in 41 slices; incomplete: 2 images not read"
+    )
     # an array in a list has no other name
-    assert lines([RECORD | {"slice": ""}], [row])[0].startswith("the file: ")
+    assert lines([RECORD | {"slice": ""}], [row], ASKED)[0].startswith("the file: ")
 
 
 def test_lines_of_several_sentences_say_which() -> None:
-    text = lines([RECORD, RECORD | {"sentence": 2, "found": False}], [ROW, ROW | {"sentence": 2, "found": 0}], True)
+    both = [{"input": 1, "sentence": n} for n in (1, 2)]
+    second = RECORD | {"sentence": 2, "found": False}
+    text = lines([RECORD, second], [ROW, ROW | {"sentence": 2, "found": 0}], both, True)
     assert [line.partition(": ")[0] for line in text] == ["input 1, sentence 1", "input 1, sentence 2"]
+    # also where the other sentence has no answer
+    (line,) = lines([second], [ROW | {"sentence": 2, "found": 0}], both)
+    assert line.startswith("sentence 2: the file: nothing found")
 
 
 def test_lines_name_files_with_names_only() -> None:
     row = ROW | {"slices": 2}
     show_names(True)
     try:
-        assert lines([RECORD], [row])[0].startswith("image 7 at -12.0 mm (the file): found")
+        assert lines([RECORD], [row], ASKED)[0].startswith("image 7 at -12.0 mm (the file): found")
     finally:
         show_names(False)
