@@ -144,7 +144,8 @@ def check_shape(rows: int, columns: int, source: str) -> None:
 def check_array(shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> None:
     """Raise InputError for arrays that are not one slice of numbers, before their values are read."""
     if len(shape) != 2:
-        raise InputError(f"{source}: shape {shape} has {len(shape)} axes; give one slice (H, W) in HU")
+        several = ", or a volume as a list of slices" if len(shape) == 3 else ""
+        raise InputError(f"{source}: shape {shape} has {len(shape)} axes; give one slice (H, W) in HU{several}")
     if dtype.kind not in "iuf":
         raise InputError(f"{source}: dtype {dtype} is not a CT image; give integers or floats in HU")
     check_shape(shape[0], shape[1], source)

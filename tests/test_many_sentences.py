@@ -206,6 +206,15 @@ def test_a_spacing_of_any_type_means_the_same(kind: Any) -> None:
             assert result.area_mm2 == pytest.approx(int(result.mask.sum()) * 288.0)
 
 
+def test_the_spacing_of_a_header_can_be_stated() -> None:
+    import pydicom
+
+    ds = pydicom.dcmread(examples(1)[0])
+    with fake_segmenter() as segmenter:
+        result = segmenter.predict(tall(), LEFT, spacing=ds.PixelSpacing)
+        assert result.ct.spacing_mm == tuple(map(float, ds.PixelSpacing))
+
+
 def test_a_slice_without_spacing_takes_the_stated_one() -> None:
     with fake_segmenter() as segmenter:
         for transposed, wanted in ((False, (0.5, 2.0)), (True, (2.0, 0.5))):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Commands that read patients' files have the option, and hide names without it.
     names = getattr(arguments, "names", True)
     show_names(names)
-    with _pipes_may_close(), _logging_to_stderr(arguments.log_level):
+    with _pipes_may_close(), _terminated_like_interrupted(), _logging_to_stderr(arguments.log_level):
         try:
             code = arguments.run(arguments) or ExitCode.DONE
             sys.stdout.flush()
@@ -120,6 +122,24 @@ def _pipes_may_close() -> Iterator[None]:
         with suppress(OSError):
             sys.stdout.flush()
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """End by SIGTERM, which containers and services send, as by Ctrl-C: files are closed, and the exit code says it."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 
 import numpy as np
@@ -65,7 +67,8 @@ class Stated:
 
 def _pair(value: object, name: str, fix: str) -> tuple[float, float]:
     """Return two numbers as floats; InputError for anything else."""
-    values = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
+    # also the list of numbers of a DICOM header
+    values = list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)) else []
     try:
         if len(values) != 2 or not all(_is_number(number) for number in values):
             raise ValueError
@@ -76,7 +79,7 @@ def _pair(value: object, name: str, fix: str) -> tuple[float, float]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (Real, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+    return isinstance(value, (Real, Decimal, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
 
 
 NOTHING = Stated()

@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seg-type", choices=SEG_TYPES, default="binary",
-        help="how the Segmentation holds its segments: binary, which every viewer reads, or labelmap, where they must "
-        "not overlap (default: binary)",
+        help="how the Segmentation holds its segments: binary, the older form, which more viewers read, or labelmap, "
+        "where they must not overlap (default: binary)",
     )  # fmt: skip
     parser.add_argument(
         "--sr", action="store_true",
@@ -134,7 +134,12 @@ def run(arguments: argparse.Namespace) -> int:
     request = options_from(Request, arguments, stated=options_from(Stated, arguments))
     options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
-        report = inputs.run(segmenter, jobs, request, progress_bar)
+        try:
+            report = inputs.run(segmenter, jobs, request, progress_bar)
+        except KeyboardInterrupt:
+            if request.output is not None:
+                status("what is done is kept; the same command goes on from there")
+            raise
     _print_results(report, arguments.json)
     _print_remarks(report)
     if request.output is not None and not arguments.json:

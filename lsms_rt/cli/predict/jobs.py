@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         path: the input.
-        texts: the sentences, cleaned, each once.
+        texts: the sentences, cleaned, no two of them the same.
         series: which series of the input to read; None for the request's.
     """
 
@@ -61,9 +61,10 @@ def jobs_of(inputs: Iterable[Path], texts: Sequence[str]) -> list[Job]:
     """Return a job per input, each with all sentences.
 
     Raises:
-        InputError: a sentence is empty or too long.
+        InputError: a sentence is empty or too long, or given twice.
     """
-    return [Job(path=path, texts=_cleaned(texts)) for path in inputs]
+    cleaned = _cleaned(texts)
+    return [Job(path=path, texts=cleaned) for path in inputs]
 
 
 def read_jobs(path: Path) -> list[Job]:
@@ -84,7 +85,8 @@ def read_jobs(path: Path) -> list[Job]:
     except OSError as error:
         raise InputError(f"--jobs: the file cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"--jobs: the file is not JSON in UTF-8; write e.g. {EXAMPLE}") from error
+        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"--jobs: the file is not JSON in UTF-8{place}; write e.g. {EXAMPLE}") from error
     if not isinstance(rows, list) or not rows:
         raise InputError(f"--jobs: the file holds no list of inputs; write e.g. {EXAMPLE}")
     return [_job(row, number, path.parent) for number, row in enumerate(rows, 1)]
@@ -103,12 +105,14 @@ def _job(row: Any, number: int, folder: Path) -> Job:
         raise InputError(f"{where}: not an object; write e.g. {EXAMPLE}")
     unknown, missing = len(set(row) - KEYS), [key for key in ("input", "text") if key not in row]
     if unknown or missing:
-        what = f"{unknown} unknown keys" if unknown else f"no {missing[0]!r}"
+        what = f"no {missing[0]!r}" if missing else f"{unknown} unknown {'key' if unknown == 1 else 'keys'}"
         raise InputError(f"{where}: {what}; give input, text, and if needed series")
     texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
     series = row.get("series")
     named = series is None or (isinstance(series, (str, int)) and not isinstance(series, bool) and series != "")
-    if not isinstance(row["input"], str) or not named or not texts:
+    if not texts:
+        raise InputError(f"{where}: text is an empty list; give at least one sentence")
+    if not isinstance(row["input"], str) or not named:
         raise InputError(f"{where}: input is a path, text a sentence or a list of them, series a text or number")
     # It would be the folder of the file, so whatever images lie there.
     if not row["input"].strip():
@@ -121,11 +125,16 @@ def _job(row: Any, number: int, folder: Path) -> Job:
 
 
 def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
-    once: dict[str, str] = {}
-    for text in map(clean_sentence, texts):
+    cleaned: list[str] = []
+    numbers: dict[str, int] = {}
+    for number, text in enumerate(map(clean_sentence, texts), 1):
         # Tokenizers ignore case.
-        once.setdefault(text.casefold(), text)
-    return tuple(once.values())
+        same = numbers.setdefault(text.casefold(), number)
+        if same != number:
+            # Left out, it would change the numbers of those after it.
+            raise InputError(f"sentences {same} and {number} are the same; give each sentence once")
+        cleaned.append(text)
+    return tuple(cleaned)
 
 
 def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sentence]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,9 +103,31 @@ def test_other_sentences_are_another_request(tmp_path: Path) -> None:
             fake_run(paths, texts, out)
 
 
-def test_the_same_sentence_twice_is_asked_once(tmp_path: Path) -> None:
-    report = fake_run(write_arrays(tmp_path, 1), [LEFT, f"  {LEFT} ", LEFT.upper()])
-    assert [row["sentence"] for row in report.results] == [1]
+def test_the_same_sentence_twice_is_refused(tmp_path: Path) -> None:
+    """Left out, it would change the numbers of those after it."""
+    paths = write_arrays(tmp_path, 1)
+    with pytest.raises(InputError, match="sentences 1 and 3 are the same"):
+        fake_run(paths, [LEFT, RIGHT, f"  {LEFT.upper()} "])
+    with pytest.raises(InputError, match="entry 1: sentences 1 and 2 are the same"):
+        read_jobs(write_jobs(tmp_path, [{"input": "a", "text": [LEFT, LEFT]}]))
+
+
+def test_a_run_that_is_terminated_says_how_it_goes_on(tmp_path: Path) -> None:
+    """As services and containers end it."""
+    paths = write_arrays(tmp_path / "in", 1)
+    code = """
+import os, signal, sys
+from lsms_rt.cli.main import main
+from lsms_rt.cli.predict import run
+run.load_slices = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(main(sys.argv[1:]))
+"""
+    arguments = ["predict", "demo", str(paths[0]), "--text", LEFT, "-o", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == [
+        "what is done is kept; the same command goes on from there", "error: interrupted",
+    ]  # fmt: skip
 
 
 def test_a_sentence_that_is_not_understood_is_named_before_anything_is_read(tmp_path: Path) -> None:
@@ -199,15 +223,16 @@ def test_a_series_is_chosen_per_input(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         ("not json", "not JSON"),
+        ('[{"input": "Meyer",}]', r"not JSON in UTF-8 \(line 1, column"),
         ("[" * 100_000, "not JSON"),
         ({}, "no list of inputs"),
         ([], "no list of inputs"),
         (["Meyer"], "entry 1: not an object"),
         ([{"input": "a", "text": "x"}, {"input": "a"}], "entry 2: no 'text'"),
         ([{"text": "Meyer"}], "entry 1: no 'input'"),
-        ([{"input": "a", "text": "Meyer", "Meyer": 1}], "entry 1: 1 unknown keys"),
+        ([{"input": "a", "text": "Meyer", "Meyer": 1}], "entry 1: 1 unknown key;"),
         ([{"input": 3, "text": "Meyer"}], "entry 1: input is a path"),
-        ([{"input": "a", "text": []}], "entry 1: input is a path, text a sentence or a list"),
+        ([{"input": "a", "text": []}], "entry 1: text is an empty list"),
         ([{"input": "a", "text": ["Meyer", 3]}], "entry 1: the sentence is a int"),
         ([{"input": "a", "text": "  "}], "entry 1: the sentence is empty"),
         ([{"input": "a", "text": "Meyer", "series": [1]}], "entry 1: input is a path"),
