@@ -45,9 +45,9 @@ def test_the_prediction_lines_run(
     lines = [line for block in blocks(README, "bash") for line in block.splitlines()]
     lines = [line for line in lines if line.startswith("lsms-rt predict")]
     assert lines
-    for line in lines:
+    for number, line in enumerate(lines):
         words = shlex.split(line.partition("#")[0])[1:]
-        words[words.index("-o") + 1] = str(tmp_path / "out")
+        words[words.index("-o") + 1] = str(tmp_path / f"out{number}")
         assert main(words) == 0, capsys.readouterr().err
 
 
