@@ -11,8 +11,8 @@ import dciodvfy
 import numpy as np
 import pydicom
 import pytest
-from PIL import ImageFont
 from fake_results import DIGEST, EMPTY_ALLOWED, ORIENTATIONS, TEXT, UIDS, along_z, answer_with, answers
+from PIL import ImageFont
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.load import load_slice

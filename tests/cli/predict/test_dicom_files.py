@@ -17,6 +17,7 @@ from lsms_rt.cli.predict import outputs
 from lsms_rt.cli.predict.folder import OutputFolder
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
+from lsms_rt.writing import nifti
 from lsms_rt.writing.answer import Answer
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
@@ -86,7 +87,7 @@ def test_each_sentence_has_its_own_volume(tmp_path: Path, monkeypatch: pytest.Mo
     given = [*kept("one", (True, True)), *kept("two", (True, True))]
     with OutputFolder(tmp_path / "out", []) as folder:
         request = Request(output=tmp_path / "out", nifti=True)
-        failed = write_outputs(given, request, folder, "", DIGEST, 0)
+        failed = outputs.write_outputs(given, request, folder, "", DIGEST, 0)
         assert failed == ["mask_1.nii.gz: no"] and folder.written("mask_2.nii.gz")
 
 
