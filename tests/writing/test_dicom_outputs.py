@@ -318,7 +318,7 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
     assert seg.SegmentSequence[0].SegmentDescription == TEXT and "SpecificCharacterSet" not in seg
 
 
-@pytest.mark.parametrize(("length", "end"), [(1000, "x; "), (950, "x; "), (20, "x; read as: "), (2000, "x...; ")])
+@pytest.mark.parametrize(("length", "end"), [(1000, "x...; "), (950, "x; "), (20, "x; read as: "), (2000, "x...; ")])
 def test_a_long_sentence_fits(tmp_path: Path, length: int, end: str) -> None:
     """First how it is read is left out, then its end; never what is missing."""
     pytest.importorskip("highdicom")
@@ -330,8 +330,7 @@ def test_a_long_sentence_fits(tmp_path: Path, length: int, end: str) -> None:
         description = read_seg(tmp_path / "a.dcm").SegmentSequence[0].SegmentDescription
         always = "sentence partly understood" + ("; incomplete: 7 images without an answer" if missing else "")
         assert len(description) <= 1024 and description.endswith(always)
-        cut = length == 1000 and missing
-        assert ("x...; " if cut else end) in description
+        assert end in description
         assert ("read as" in description) == (length == 20)
         if length <= 950:
             assert "x" * length in description
@@ -343,9 +342,9 @@ def test_a_long_sentence_fits(tmp_path: Path, length: int, end: str) -> None:
 def test_what_was_asked_makes_an_object_another_one(tmp_path: Path, seg: bool) -> None:
     """An archive drops what has the UID of something that it holds: "no cyst" is not "no tumor"."""
     pytest.importorskip("highdicom")
-    uids, tracking = set(), set()
+    slices, uids, tracking = answers(along_z(0, 3)), set(), set()
     for text in ("the cyst", "the cyst", "the tumor"):
-        results = [answer(result.ct, n, found=seg, text=text) for n, result in enumerate(answers(along_z(0, 3)))]
+        results = [answer(result.ct, n, found=seg, text=text) for n, result in enumerate(slices)]
         write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, write_empty=True)
         write_sr(results, tmp_path / "b.dcm", seg=tmp_path / "a.dcm", engine_digest=DIGEST)
         write_rtstruct(results, tmp_path / "c.dcm", engine_digest=DIGEST)
@@ -368,7 +367,7 @@ def test_what_was_asked_makes_an_object_another_one(tmp_path: Path, seg: bool) -
         ("StudyDescription", "a" * 64, True),
         ("AccessionNumber", "1" * 17, False),
         ("PatientName", "Secret^" + "x" * 58, False),
-        ("PatientName", "x" * 60 + "=" + "y" * 60, True),
+        ("PatientName", "x" * 60 + "^x", True),
     ],
 )
 def test_a_value_is_copied_if_the_attribute_may_hold_it(tmp_path: Path, name: str, value: str, copied: bool) -> None:

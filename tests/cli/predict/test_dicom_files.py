@@ -84,11 +84,11 @@ def test_each_sentence_has_its_own_volume(tmp_path: Path, monkeypatch: pytest.Mo
 
     pytest.importorskip("nibabel")
     monkeypatch.setattr(nifti, "write_nifti", broken)
-    given = [*kept("one", (True, True)), *kept("two", (True, True))]
     with OutputFolder(tmp_path / "out", []) as folder:
         request = Request(output=tmp_path / "out", nifti=True)
-        failed = outputs.write_outputs(given, request, folder, "", DIGEST, 0)
-        assert failed == ["mask_1.nii.gz: no"] and folder.written("mask_2.nii.gz")
+        failed = outputs.write_outputs(of_three_sentences(), request, folder, "", DIGEST, 0)
+        assert failed == ["mask_1.nii.gz: no"]
+        assert folder.written("mask_2.nii.gz") and folder.written("mask_3.nii.gz")
 
 
 def kept(text: str, found: tuple[bool, ...]) -> list[Answer]:
