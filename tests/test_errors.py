@@ -81,7 +81,8 @@ PLAIN = {"close", "over", "check_sentence", "from_backend", "to_model_frame", "s
 FUNCTIONS = (
     "datasets.refhl.read_annotations", "bench.accuracy.evaluate.evaluate", "calibration.calibrate.calibrate",
     "training.train.train", "export.build.build_engine", "datasets.convert.convert.convert",
-    "reading.load.load_slice", "reading.load.load_slices",
+    "reading.load.load_slice", "reading.load.load_slices", "writing.write_nifti", "writing.write_rtstruct",
+    "writing.write_sc", "writing.write_seg", "writing.write_sr",
 )  # fmt: skip
 
 

@@ -39,9 +39,19 @@ def _whole(header: Any, key: str) -> int | None:
     return int(value) if re.fullmatch(r"\d{1,9}", str(value)) else None
 
 
+def number_text(value: float) -> str:
+    """Return a size in whole numbers; below 1 with two significant digits: what was found is never "0"."""
+    return f"{value:.0f}" if value >= 1 else f"{value:.2g}"
+
+
 def size_text(pixels: int, area_mm2: float | None) -> str:
     """Return the size of a mask: "123 mm2", or "456 pixels" if its area is unknown."""
-    return f"{pixels} pixels" if area_mm2 is None else f"{area_mm2:.0f} mm2"
+    return f"{pixels} pixels" if area_mm2 is None else f"{number_text(area_mm2)} mm2"
+
+
+def volume_text(volume_ml: float) -> str:
+    """Return a volume: "1.2 ml", below 0.1 ml "12 mm3"."""
+    return f"{volume_ml:.1f} ml" if volume_ml >= 0.1 else f"{number_text(1000 * volume_ml)} mm3"
 
 
 def finding_text(pixels: int, area_mm2: float | None, mean_hu: float | None) -> str:
@@ -56,11 +66,11 @@ def count_text(found: int, slices: int) -> str:
     return f"found in {found} of {slices} slices" if found else f"{NOTHING_FOUND} in {slices} slices"
 
 
-def incomplete_text(not_read: int) -> str:
-    """Return that a series is not complete, for every file of it that travels on; "" if it is."""
-    if not not_read:
+def incomplete_text(missing: int) -> str:
+    """Return that images have no answer, for every file of a series that travels on; "" if all have one."""
+    if not missing:
         return ""
-    return f"incomplete: {not_read} {'image' if not_read == 1 else 'images'} not read"
+    return f"incomplete: {missing} {'image' if missing == 1 else 'images'} without an answer"
 
 
 def understood_text(understood: str) -> str:

@@ -40,18 +40,18 @@ class Origin:
 
     Attributes:
         engine_digest: "sha256:HEX" of the engine; "" if unknown.
-        not_read: number of images of the series without a result.
+        missing: number of images of the series without a result, for any of the sentences.
         when: the start of the run, in the time zone whose clock the object shows.
     """
 
     engine_digest: str
-    not_read: int
+    missing: int
     when: datetime
 
     @property
     def incomplete(self) -> str:
         """That the series is not complete; "" if it is."""
-        return incomplete_text(self.not_read)
+        return incomplete_text(self.missing)
 
     @property
     def series_description(self) -> str:
@@ -61,7 +61,8 @@ class Origin:
     @property
     def statement(self) -> str:
         """That the object is not for diagnosis, and what is missing; at most 64 characters."""
-        return "; ".join(filter(None, (self.incomplete, NOT_FOR_DIAGNOSIS)))
+        # both together would be longer
+        return f"{self.incomplete}; not for diagnosis" if self.incomplete else NOT_FOR_DIAGNOSIS
 
     @property
     def serial_number(self) -> str:

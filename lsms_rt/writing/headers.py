@@ -33,6 +33,16 @@ IDENTITY = (
 )
 OPTIONAL = IDENTITY[-2:]
 TEXTS = (*IDENTITY, "PositionReferenceIndicator")
+# What PositionReferenceIndicator may be copied as: the standard's landmarks, and how scanners shorten them.  It is free
+# text, and unlike that of patient and study nobody needs it to file the object.
+LANDMARKS = frozenset(
+    (
+        "EAM", "EXTERNAL AUDITORY MEATUS", "IC", "ILIAC CREST", "LOWER COSTAL MARGIN", "OM", "ORBITAL-MEDIAL", "SN",
+        "SP", "STERNAL NOTCH", "SYMPHYSIS PUBIS", "XIPHOID", "XY",
+    )
+)  # fmt: skip
+# characters of a value; of a name, of each way to write it
+LIMITS = {"LO": 64, "SH": 16, "PN": 64, "DA": 8, "TM": 16, "CS": 16, "DS": 16}
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -112,7 +122,7 @@ def without_geometry(header: Any) -> Dataset:
             setattr(ds, name, text)
     if value_of(header, "LossyImageCompression") == "01":
         for name in LOSSY:
-            if (value := value_of(header, name)) is not None:
+            if (value := value_of(header, name)) is not None and _fits(name, value):
                 setattr(ds, name, value)
     return ds
 
@@ -131,9 +141,11 @@ def _text(header: Any, name: str) -> str:
     from pydicom.valuerep import DA, TM
 
     value = value_of(header, name)
-    if value is None:
+    if value is None or not _fits(name, value):
         return ""
     text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+    if name == "PositionReferenceIndicator":
+        return text if text.strip().upper() in LANDMARKS else ""
     if name == "PatientSex":
         return text if text in ("M", "F", "O") else ""
     try:
@@ -144,3 +156,15 @@ def _text(header: Any, name: str) -> str:
     except ValueError:
         return ""
     return text
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Return whether no value of an attribute is longer than its type allows."""
+    from pydicom.datadict import dictionary_VR
+    from pydicom.multival import MultiValue
+
+    vr = dictionary_VR(name)
+    values = [str(one) for one in (value if isinstance(value, MultiValue) else (value,))]
+    if vr == "PN":
+        values = [way for one in values for way in one.split("=")]
+    return all(len(one) <= LIMITS[vr] for one in values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from .answer import Answer
 from .caption import SIDE_UNKNOWN, size_text, slice_name
 from .overlay import marked_slice
+from .wrap import wrapped
 
 # of more slices, evenly spaced ones are shown
 MAX_TILES = 25
@@ -38,7 +38,7 @@ def save_montage(path: Path, answers: Sequence[Answer], footer: str, names: Mapp
     rows = math.ceil(len(chosen) / columns)
     font = ImageFont.load_default(size=13)
     width, top_of_footer = columns * (SIDE + GAP), rows * (SIDE + LINE + GAP)
-    footer_lines = textwrap.wrap(footer, max(10, int((width - 8) / font.getlength("abcdefghij lmn op") * 17)))
+    footer_lines = wrapped(footer, font, width - 8)
     canvas = Image.new("RGB", (width, top_of_footer + len(footer_lines) * LINE), (18, 18, 18))
     draw = ImageDraw.Draw(canvas)
     for number, answer in enumerate(chosen):

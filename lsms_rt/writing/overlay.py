@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from lsms_rt.privacy import names_shown
 
 from .caption import caption_of, footer_of
 from .result import MeasuredResult
+from .wrap import wrapped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,9 +96,8 @@ def draw_overlay(
     height, width = left.shape[:2]
     font = ImageFont.load_default(size=_FONT)
     total = 2 * width + _GAP
-    columns = max(10, int((total - 2 * _MARGIN) / font.getlength("abcdefghij lmn op") * 17))
-    below = [(line, _WHITE) for line in textwrap.wrap(caption or "", columns)]
-    below += [(line, _GRAY) for line in textwrap.wrap(footer or "", columns)]
+    below = [(line, _WHITE) for line in wrapped(caption or "", font, total - 2 * _MARGIN)]
+    below += [(line, _GRAY) for line in wrapped(footer or "", font, total - 2 * _MARGIN)]
     bottom = len(below) * _LINE + 2 * _MARGIN if below else 0
     canvas = Image.new("RGB", (total, height + bottom), _BACKGROUND)
     canvas.paste(Image.fromarray(left), (0, 0))

@@ -7,6 +7,8 @@ from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from lsms_rt.errors import chain_cut
+
 from .dicom_object import MAKER, UTF8, Origin, making, new_object, save
 from .headers import is_enhanced
 from .outline import polygons
@@ -26,6 +28,7 @@ COLORS = ((255, 40, 40), (60, 230, 90), (70, 150, 255), (255, 210, 0), (230, 80,
 MAX_TEXT = 1024
 
 
+@chain_cut
 def write_rtstruct(
     results: Sequence[Result],
     path: str | PathLike[str],
@@ -45,7 +48,8 @@ def write_rtstruct(
         path: the file to write.
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
         include_text: write the sentences into ROIDescription; they may contain a patient's data.
-        not_read: number of images of the series without a result.
+        not_read: number of images of the series that are in no result.  A slice that other sentences have a result for
+            is counted as missing without it.
         when: the start of the run, see :func:`lsms_rt.writing.seg.write_seg`.
 
     Returns:
@@ -56,9 +60,9 @@ def write_rtstruct(
             or a file that cannot be written.
         MachineError: the machine failed while writing (disk full).
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM RT Structure Set"):
-        sources = sources_of(list(results))
+        sources = sources_of(list(results), not_read)
+        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
         if not sources.masks.any():
             return False
         save(_object(sources, origin, include_text), path)
@@ -72,7 +76,7 @@ def _object(sources: Sources, origin: Origin, include_text: bool) -> Dataset:
     found = [sentence for sentence in sources.sentences if sentence.found]
     texts = [sentence.description(include_text, MAX_TEXT) for sentence in found]
     pixels = [list(sources.masks.shape), *map(sources.digest, range(len(sources.sentences)))]
-    content = [origin.not_read, sources.uids, pixels, [sentence.label for sentence in found], texts]
+    content = [origin.missing, sources.identity, pixels, [sentence.label for sentence in found], texts]
     ds = new_object(sources, origin, RTSTRUCT, "RTSTRUCT", series=content, instance=content)
     ds.StructureSetLabel, ds.StructureSetName = MAKER, origin.statement
     ds.StructureSetDate, ds.StructureSetTime = ds.ContentDate, ds.ContentTime

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsms_rt.digest import sha256
+from lsms_rt.errors import chain_cut
 
 from .by_sentence import SentenceResults
-from .caption import SIDE_UNKNOWN, count_text, size_text, slice_name
+from .caption import SIDE_UNKNOWN, count_text, incomplete_text, number_text, size_text, slice_name, volume_text
 from .dicom_object import UTF8, Origin, making, new_object, save
 from .headers import LOSSY, is_enhanced
 from .measures import Measures, measures_of
@@ -21,6 +22,7 @@ from .outline import is_hole, rings
 from .overlay import marked_slice
 from .result import Result
 from .sources import Sources, sources_of
+from .wrap import wrapped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +38,7 @@ _WHITE, _YELLOW, _BACKGROUND = (235, 235, 235), (255, 210, 0), (18, 18, 18)
 MAX_TEXT = 1024
 
 
+@chain_cut
 def write_sc(
     results: Sequence[Result],
     path_of: Callable[[int], str | PathLike[str]],
@@ -57,7 +60,8 @@ def write_sc(
         path_of: returns the file to write for a sentence, by its number, from 1.
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
         include_text: draw the sentence, which may contain a patient's data.
-        not_read: number of images of the series without a result.
+        not_read: number of images of the series that are in no result.  A slice that other sentences have a result for
+            is counted as missing without it.
         when: the start of the run, see :func:`lsms_rt.writing.seg.write_seg`.
 
     Returns:
@@ -68,32 +72,33 @@ def write_sc(
             or a file that cannot be written.
         MachineError: the machine failed while writing (disk full).
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM Secondary Capture"):
-        sources = sources_of(list(results))
+        sources = sources_of(list(results), not_read)
+        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
         found = [sentence for sentence in sources.sentences if sentence.found]
         pictures, shown = [], []
         for sentence in found:
-            measures = measures_of(sentence.results, complete=not not_read)
-            text = sentence.description(True, MAX_TEXT) if include_text else ""
-            pictures.append(_picture(measures, _lines(sentence, measures, origin, text)))
+            measures = measures_of(sentence.results, complete=not sentence.missing)
+            # What is missing has a line of its own.
+            text = replace(sentence, missing=0).description(True, MAX_TEXT) if include_text else ""
+            pictures.append(_picture(measures, _lines(sentence, measures, text)))
             shown.append(measures.largest)
-        series = [origin.not_read, sources.uids, [sha256(picture.tobytes()) for picture in pictures]]
+        series = [origin.missing, sources.identity, [sha256(picture.tobytes()) for picture in pictures]]
         for number, (sentence, picture, result) in enumerate(zip(found, pictures, shown, strict=True), 1):
             save(_object(sources, origin, series, number, picture, result), path_of(sentence.number))
     return [sentence.number for sentence in found]
 
 
-def _lines(sentence: SentenceResults[Result], measures: Measures[Result], origin: Origin, text: str) -> list[str]:
+def _lines(sentence: SentenceResults[Result], measures: Measures[Result], text: str) -> list[str]:
     """Return what is told below the picture, but for the warning."""
     ct = measures.largest.ct
     mask = measures.largest.mask
     parts = sum(not is_hole(ring) for ring in rings(mask))
     sizes = [size_text(int(mask.sum()), measures.area_mm2) + (f" in {parts} parts" if parts > 1 else "")]
     if measures.diameter_mm is not None:
-        sizes.append(f"long axis {measures.diameter_mm:.0f} mm")
+        sizes.append(f"long axis {number_text(measures.diameter_mm)} mm")
     if measures.volume_ml is not None:
-        sizes.append(f"{measures.volume_ml:.1f} ml")
+        sizes.append(volume_text(measures.volume_ml))
     sizes.append(f"mean {measures.mean_hu:.0f} HU")
     side = "" if ct.side_known else SIDE_UNKNOWN
     lines = (
@@ -101,7 +106,7 @@ def _lines(sentence: SentenceResults[Result], measures: Measures[Result], origin
         text,
         ": ".join(filter(None, ("Largest cross-section", slice_name(ct)))),
         count_text(len(sentence.found), len(sentence.results)).capitalize(),
-        origin.incomplete.capitalize(),
+        incomplete_text(sentence.missing).capitalize(),
         side.capitalize(),
     )
     return [line for line in lines if line]
@@ -116,9 +121,8 @@ def _picture(measures: Measures[Result], lines: Sequence[str]) -> NDArray[np.uin
     picture = marked_slice(ct.hu, mask, ct.spacing_mm, SIDE, tint=0.0)
     font = ImageFont.load_default(size=FONT)
     rows, columns = len(picture), SIDE
-    letters = int((columns - 2 * MARGIN) / font.getlength("abcdefghij lmn op") * 17)
     below = [(RESEARCH.capitalize(), _YELLOW)]
-    below += [(part, _WHITE) for line in lines for part in textwrap.wrap(line, letters)]
+    below += [(part, _WHITE) for line in lines for part in wrapped(line, font, columns - 2 * MARGIN)]
     canvas = Image.new("RGB", (columns, rows + 2 * MARGIN + len(below) * LINE), _BACKGROUND)
     left = (columns - picture.shape[1]) // 2
     canvas.paste(Image.fromarray(picture), (left, 0))

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lsms_rt import __version__
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, chain_cut
 
 from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, making, save
 from .sources import Sources, sources_of
@@ -23,6 +23,7 @@ SEG_TYPES: tuple[str, ...] = get_args(SegType)
 MAX_TEXT = 1024
 
 
+@chain_cut
 def write_seg(
     results: Sequence[Result],
     path: str | PathLike[str],
@@ -52,8 +53,9 @@ def write_seg(
             data.  That a sentence is not wholly understood stands in SegmentLabel and SegmentDescription anyway.
         write_empty: sentences for which nothing was found have a segment, too, labeled "nothing found", without frames.
             If nothing was found at all, each has one empty frame, of the first slice.
-        not_read: number of images of the series without a result; ContentDescription and SeriesDescription state that
-            the object is incomplete.
+        not_read: number of images of the series that are in no result.  With a slice that only other sentences have a
+            result for, they are what is missing of a sentence: SegmentDescription, ContentDescription and
+            SeriesDescription state that the object is incomplete.
         seg_type: "binary", which every viewer reads and where segments may overlap; "labelmap", one frame per slice.
         when: the start of the run: dates and times of the object, in the zone's own clock.  None for now.
 
@@ -68,10 +70,10 @@ def write_seg(
     """
     if seg_type not in SEG_TYPES:
         raise InputError(f"a DICOM SEG of another type; choose {' or '.join(SEG_TYPES)}")
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     # Messages of pydicom and highdicom contain names and UIDs.
     with making("a DICOM SEG"):
-        sources = sources_of(list(results))
+        sources = sources_of(list(results), not_read)
+        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
         chosen = [n for n, sentence in enumerate(sources.sentences) if sentence.found or write_empty]
         texts = [sources.sentences[n].description(include_text, MAX_TEXT) for n in chosen]
         if not chosen:
@@ -84,7 +86,9 @@ def write_seg(
 
 def tracking_uid(sources: Sources, n: int, engine_digest: str) -> str:
     """Return the TrackingUID of what was found for sentence ``n``, from 0: equal in all objects of these results."""
-    return derived_uid("tracking", engine_digest, sources.sentences[n].number, sources.uids, sources.digest(n))
+    return derived_uid(
+        "tracking", engine_digest, sources.sentences[n].number, sources.uids, sources.asked(n), sources.digest(n)
+    )
 
 
 def _object(
@@ -101,7 +105,7 @@ def _object(
     labels = [segment.SegmentLabel for segment in segments]
     pixels = [list(masks.shape), *map(sources.digest, chosen)]
     texts_of = [labels, texts, origin.incomplete]
-    content = [origin.engine_digest, seg_type, *texts_of, sources.uids, pixels]
+    content = [origin.engine_digest, seg_type, *texts_of, sources.identity, pixels]
     # An object needs at least one frame.
     if not masks.any():
         masks = masks[:1]

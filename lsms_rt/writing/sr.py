@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from os import PathLike
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsms_rt import __version__
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, chain_cut
 
 from .caption import NOTHING_FOUND
 from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, making, save
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 # characters of a sentence in a report
 MAX_TEXT = 4096
-# decimals of measures
-DECIMALS = 2
+# of measures: decimals; significant digits of small ones
+DECIMALS, DIGITS = 2, 3
 
 
+@chain_cut
 def write_sr(
     results: Sequence[Result],
     path: str | PathLike[str],
@@ -64,7 +66,8 @@ def write_sr(
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the report.
         include_text: write the sentences, and how they are read; they may contain a patient's data.  That a sentence is
             not wholly understood is written anyway.
-        not_read: number of images of the series without a result.
+        not_read: number of images of the series that are in no result.  A slice that other sentences have a result for
+            is counted as missing without it.
         when: the start of the run, see ``write_seg``.
 
     Raises:
@@ -72,9 +75,9 @@ def write_sr(
         MachineError: the machine failed while writing (disk full).
         MissingDependencyError: highdicom is not installed.
     """
-    origin = Origin(engine_digest=engine_digest, not_read=not_read, when=when or datetime.now())
     with making("a DICOM SR"):
-        sources = sources_of(list(results))
+        sources = sources_of(list(results), not_read)
+        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
         texts = [sentence.description(include_text, MAX_TEXT) for sentence in sources.sentences]
         highdicom = highdicom_for("a DICOM SR")
         segmentation = None if seg is None else _read_seg(seg)
@@ -110,7 +113,7 @@ def _group(sr: Any, sources: Sources, n: int, origin: Origin, seg: Dataset | Non
     )
     segment = _segment_number(seg, uid)
     assert seg is not None
-    measured = _measurements(sr, sentence.results, complete=not origin.not_read)
+    measured = _measurements(sr, sentence.results, complete=not sentence.missing)
     images = [sr.SourceImageForSegmentation(*_reference(result)) for result in sentence.found]
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=uid, identifier=sentence.name),
@@ -139,13 +142,10 @@ def _no_group(sr: Any) -> Any:
     return sr.MeasurementsAndQualitativeEvaluations(tracking_identifier=nothing)
 
 
-def _nothing_found(sr: Any, sources: Sources, origin: Origin, texts: Sequence[str]) -> Any:
+def _nothing_found(sr: Any, sources: Sources, texts: Sequence[str]) -> Any:
     """Build the container of qualitative evaluations: a summary and a comment per sentence without a finding."""
     from pydicom.sr.codedict import codes
 
-    summary = codes.DCM.AllAlgorithmsSucceededWithoutFindings
-    if origin.not_read:
-        summary = codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
     container = sr.ContainerContentItem(
         sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations"), relationship_type="CONTAINS"
     )
@@ -153,6 +153,9 @@ def _nothing_found(sr: Any, sources: Sources, origin: Origin, texts: Sequence[st
     for sentence, text in zip(sources.sentences, texts, strict=True):
         if sentence.found:
             continue
+        summary = codes.DCM.AllAlgorithmsSucceededWithoutFindings
+        if sentence.missing:
+            summary = codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
         name = f"{sentence.name}, {NOTHING_FOUND}"
         container.ContentSequence += [
             sr.CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, summary, relationship_type="CONTAINS"),
@@ -185,10 +188,17 @@ def _measurements(sr: Any, results: Sequence[Result], complete: bool) -> list[tu
         (codes.DCM.AttenuationCoefficient, measures.mean_hu, unit.HounsfieldUnit, codes.SCT.Mean, []),
     ]
     return [
-        (sr.Measurement(name, round(value, DECIMALS), unit, derivation=derivation), lines)
+        (sr.Measurement(name, _rounded(value), unit, derivation=derivation), lines)
         for name, value, unit, derivation, lines in rows
         if value is not None
     ]
+
+
+def _rounded(value: float) -> float:
+    """Round a measure; a small one keeps its digits, since what was found has no volume of 0."""
+    if value == 0:
+        return 0.0
+    return round(value, max(DECIMALS, DIGITS - 1 - math.floor(math.log10(abs(value)))))
 
 
 def _diameter(sr: Any, measures: Measures[Result]) -> list[Any]:
@@ -202,8 +212,15 @@ def _diameter(sr: Any, measures: Measures[Result]) -> list[Any]:
 
 
 def _outlines(sr: Any, measures: Measures[Result]) -> list[Any]:
-    """Return the closed outlines of all parts of the largest cross-section, in its image."""
-    closed = (np.concatenate([corners, corners[:1]]) for corners in polygons(measures.largest.mask))
+    """Return the closed outlines of all parts of the largest cross-section, or its image if it is not the diameter's.
+
+    OHIF draws all lines of a group in the image of the first one, and of a measurement only the first, hence the
+    longest one.
+    """
+    if measures.largest is not measures.longest:
+        return [sr.SourceImageForMeasurement(*_reference(measures.largest))]
+    closed = [np.concatenate([corners, corners[:1]]) for corners in polygons(measures.largest.mask)]
+    closed.sort(key=lambda corners: -float(np.abs(np.diff(corners, axis=0)).sum()))
     return [_polyline(sr, measures.largest, corners) for corners in closed]
 
 
@@ -249,11 +266,12 @@ def _report(highdicom: Any, sources: Sources, origin: Origin, seg: Dataset | Non
         # The template allows a report of evaluations alone, highdicom does not.
         del content[[item.name for item in content].index(codes.DCM.ImagingMeasurements)]
     if len(found) < len(sources.sentences):
-        content.append(_nothing_found(sr, sources, origin, texts))
+        content.append(_nothing_found(sr, sources, texts))
     content.append(_comment(sr, origin.statement))
     evidence = [*sources.images, *([] if seg is None else [seg])]
     identity = [
-        origin.engine_digest, origin.not_read, texts, sources.uids, report[0].to_json_dict(suppress_invalid_tags=True),
+        origin.engine_digest, origin.missing, texts, sources.identity,
+        report[0].to_json_dict(suppress_invalid_tags=True),
     ]  # fmt: skip
     made = sr.Comprehensive3DSR(
         evidence=evidence,
@@ -267,7 +285,7 @@ def _report(highdicom: Any, sources: Sources, origin: Origin, seg: Dataset | Non
         software_versions=__version__,
         device_serial_number=origin.serial_number,
         series_description=origin.series_description,
-        is_complete=not origin.not_read,
+        is_complete=not origin.missing,
         is_final=False,
         is_verified=False,
     )

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_results import answer_with
 from markers import BREAK, DIGITS, MARKER, TEXT, UID, change, hidden, mark
 from PIL import Image
+from pydicom import DataElement, config
 from small_dataset import read_table, write_dataset, write_table
 
 import lsms_rt
+from lsms_rt import writing
 from lsms_rt.calibration import calibrate
 from lsms_rt.cli.main import main
 from lsms_rt.cli.predict.jobs import jobs_of
@@ -128,6 +131,44 @@ def test_an_output_that_cannot_be_written_tells_nothing(file: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "InputError" in done.stderr
     assert hidden(done.stderr), done.stderr
+
+
+WRITERS: dict[str, Callable[[Any, Path], object]] = {
+    "write_seg": lambda results, path: writing.write_seg(results, path, engine_digest=""),
+    "write_sr": lambda results, path: writing.write_sr(results, path, seg=path.with_name(MARKER), engine_digest=""),
+    "write_sc": lambda results, path: writing.write_sc(results, lambda _: path, engine_digest=""),
+    "write_rtstruct": lambda results, path: writing.write_rtstruct(results, path, engine_digest=""),
+    "write_nifti": lambda results, path: writing.write_nifti(results, path.with_suffix(".nii")),
+}
+HEADERS = {
+    "position": ("ImagePositionPatient", [MARKER] * 3),
+    "spacing": ("PixelSpacing", MARKER),
+    "identity": ("StudyInstanceUID", MARKER),
+    "frame of reference": ("PositionReferenceIndicator", MARKER),
+}
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("damage", list(HEADERS))
+def test_a_writer_tells_nothing(
+    file: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Neither its errors nor what libraries warn of or log, whether it can write or not."""
+    pytest.importorskip("highdicom")
+    pytest.importorskip("nibabel")
+    caplog.set_level(logging.DEBUG)
+    ct = load_slice(file)
+    keyword, value = HEADERS[damage]
+    ct.header[keyword] = DataElement(keyword, "LO", value, validation_mode=config.IGNORE)
+    results, told = [answer_with(ct, np.eye(*ct.hu.shape, dtype=bool), TEXT)], []
+    # into a folder that is not there, and into one that is
+    for place in (file.parent / MARKER / "out.dcm", file.parent / "out.dcm"):
+        try:
+            WRITERS[name](results, place)
+        except LsmsError as error:
+            told.append(logged(error) + repr((error.__cause__, error.__context__)))
+    warned = [str(warning.message) for warning in recwarn]
+    assert told and hidden(" ".join((*told, *warned))) and hidden(caplog.text)
 
 
 def test_no_repr_tells_whose_it_is(file: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from lsms_rt.errors import InputError, MachineError
 from lsms_rt.reading.dicom.read import slices_from_dataset
 from lsms_rt.reading.load import load_slice
 from lsms_rt.sentences import Reading
-from lsms_rt.writing import write_nifti, write_seg
+from lsms_rt.writing import write_nifti, write_rtstruct, write_sc, write_seg, write_sr
 
 
 def read_seg(path: Path) -> Dataset:
@@ -151,7 +151,7 @@ def test_seg_of_multi_frame_files_that_cannot_be_one(tmp_path: Path) -> None:
     slices = [slices_from_dataset(ds)[0] for ds in two]
     with pytest.raises(InputError, match="2 multi-frame files"):
         write_seg([answer(ct) for ct in slices], tmp_path / "a.dcm", engine_digest=DIGEST)
-    with pytest.raises(InputError, match="not distinct"):
+    with pytest.raises(InputError, match="one sentence, 1 of a slice that has one; ask it once"):
         write_seg([answer(slices[0]), answer(slices[0])], tmp_path / "a.dcm", engine_digest=DIGEST)
     del two[0].PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
     slices = slices_from_dataset(two[0])
@@ -284,10 +284,12 @@ def test_seg_refuses_other_images_and_slices_twice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no results"):
         write_seg([], path, engine_digest=DIGEST)
     first, second = answers(along_z(0, 3))
-    with pytest.raises(InputError, match="same SOPInstanceUID"):
-        write_seg([first, first], path, engine_digest=DIGEST)
+    again = replace(first, ct=replace(first.ct))
+    for twice in (first, again):
+        with pytest.raises(InputError, match="^2 results for one sentence, 1 of a slice that has one; ask it once$"):
+            write_seg([first, twice], path, engine_digest=DIGEST)
     second.ct.header.SOPInstanceUID = first.ct.header.SOPInstanceUID
-    with pytest.raises(InputError, match="same SOPInstanceUID"):
+    with pytest.raises(InputError, match="different slices with the same SOPInstanceUID"):
         write_seg([first, second], path, engine_digest=DIGEST)
     assert list(tmp_path.iterdir()) == []
 
@@ -314,9 +316,67 @@ def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:
     write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
     seg = read_seg(tmp_path / "a.dcm")
     assert seg.SegmentSequence[0].SegmentDescription == TEXT and "SpecificCharacterSet" not in seg
-    long = answer(results[0].ct, text="x" * 2000)
-    with pytest.raises(InputError, match="a sentence of 2000 characters"):
-        write_seg([long], tmp_path / "a.dcm", engine_digest=DIGEST, include_text=True)
+
+
+@pytest.mark.parametrize(("length", "end"), [(1000, "x...; "), (950, "x; "), (20, "x; read as: "), (2000, "x...; ")])
+def test_a_long_sentence_fits(tmp_path: Path, length: int, end: str) -> None:
+    """First how it is read is left out, then its end; never what is missing."""
+    pytest.importorskip("highdicom")
+    reading = Reading(text="x" * length, read_as="the lesion " * 20, understood="partly")
+    results = [replace(result, text="x" * length, reading=reading) for result in answers(along_z(0))]
+    options: dict[str, Any] = {"engine_digest": DIGEST, "include_text": True}
+    for missing in (0, 7):
+        write_seg(results, tmp_path / "a.dcm", not_read=missing, **options)
+        description = read_seg(tmp_path / "a.dcm").SegmentSequence[0].SegmentDescription
+        always = "sentence partly understood" + ("; incomplete: 7 images without an answer" if missing else "")
+        assert len(description) <= 1024 and description.endswith(always)
+        assert end in description
+        assert ("read as" in description) == (length == 20)
+        if length <= 950:
+            assert "x" * length in description
+    assert write_rtstruct(results, tmp_path / "b.dcm", **options)
+    assert write_sc(results, lambda number: tmp_path / "c.dcm", **options) == [1]
+
+
+@pytest.mark.parametrize("seg", [True, False])
+def test_what_was_asked_makes_an_object_another_one(tmp_path: Path, seg: bool) -> None:
+    """An archive drops what has the UID of something that it holds: "no cyst" is not "no tumor"."""
+    pytest.importorskip("highdicom")
+    slices, uids, tracking = answers(along_z(0, 3)), set(), set()
+    for text in ("the cyst", "the cyst", "the tumor"):
+        results = [answer(result.ct, n, found=seg, text=text) for n, result in enumerate(slices)]
+        write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST, write_empty=True)
+        write_sr(results, tmp_path / "b.dcm", seg=tmp_path / "a.dcm", engine_digest=DIGEST)
+        write_rtstruct(results, tmp_path / "c.dcm", engine_digest=DIGEST)
+        write_sc(results, lambda number: tmp_path / "d.dcm", engine_digest=DIGEST)
+        found = [pydicom.dcmread(path) for path in sorted(tmp_path.iterdir())]
+        assert len(found) == (4 if seg else 2)
+        uids |= {ds.SOPInstanceUID for ds in found} | {ds.SeriesInstanceUID for ds in found}
+        tracking.add(found[0].SegmentSequence[0].TrackingUID)
+    assert len(uids) == 2 * 2 * len(found) and len(tracking) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "copied"),
+    [
+        ("PositionReferenceIndicator", "XY", True),
+        ("PositionReferenceIndicator", "sternal notch", True),
+        ("PositionReferenceIndicator", "Secret", False),
+        ("PositionReferenceIndicator", "X" * 65, False),
+        ("StudyDescription", "a" * 65, False),
+        ("StudyDescription", "a" * 64, True),
+        ("AccessionNumber", "1" * 17, False),
+        ("PatientName", "Secret^" + "x" * 58, False),
+        ("PatientName", "x" * 60 + "^x", True),
+    ],
+)
+def test_a_value_is_copied_if_the_attribute_may_hold_it(tmp_path: Path, name: str, value: str, copied: bool) -> None:
+    pytest.importorskip("highdicom")
+    results = answers(along_z(0))
+    vr = pydicom.datadict.dictionary_VR(name)
+    results[0].ct.header[name] = pydicom.DataElement(name, vr, value, validation_mode=pydicom.config.IGNORE)
+    write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
+    assert str(read_seg(tmp_path / "a.dcm").get(name, "")) == (value if copied else "")
 
 
 @pytest.mark.parametrize(
@@ -352,9 +412,9 @@ def test_an_archive_gets_the_same_object_once(tmp_path: Path) -> None:
     same = uids(first)
     assert len(set(same)) == 3 and all(uid.startswith("2.25.") and len(uid) <= 64 for uid in same)
     assert uids(first) == same
-    # The sentence is not in the object, so it cannot be guessed from the UIDs either.
-    assert uids([answer(result.ct, n, text="the cyst") for n, result in enumerate(first)]) == same
     others = [
+        # The sentence is not in the object; what was asked makes it another one.
+        uids([answer(result.ct, n, text="the cyst") for n, result in enumerate(first)]),
         uids(first, engine_digest="sha256:" + "f" * 64),
         uids(first, include_text=True),
         uids(first, not_read=1),
@@ -362,19 +422,19 @@ def test_an_archive_gets_the_same_object_once(tmp_path: Path) -> None:
         uids(answers(along_z(0, 3), SeriesInstanceUID="1.2.77.9")),
         uids(answers(along_z(0, 3, 6))),
     ]
-    assert len({uid for found in (same, *others) for uid in found}) == 3 * 7
+    assert len({uid for found in (same, *others) for uid in found}) == 3 * 8
 
 
 def test_an_incomplete_object_says_so(tmp_path: Path) -> None:
     pytest.importorskip("highdicom")
     for count, words in (
-        (0, ""),
-        (1, "incomplete: 1 image not read; "),
-        (20_000, "incomplete: 20000 images not read; "),
+        (0, "research, "),
+        (1, "incomplete: 1 image without an answer; "),
+        (20_000, "incomplete: 20000 images without an answer; "),
     ):
         write_seg(answers(along_z(0)), tmp_path / "a.dcm", engine_digest=DIGEST, not_read=count)
         seg = read_seg(tmp_path / "a.dcm")
-        assert seg.ContentDescription == words + "research, not for diagnosis" and len(seg.ContentDescription) <= 64
+        assert seg.ContentDescription == words + "not for diagnosis" and len(seg.ContentDescription) <= 64
         assert ("incomplete" in seg.SeriesDescription) is (count > 0)
 
 
@@ -412,8 +472,7 @@ def test_seg_stays_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd
     with caplog.at_level(logging.DEBUG):
         write_seg(results, tmp_path / "a.dcm", engine_digest=DIGEST)
     assert "Secret" not in caplog.text and "1.2." not in caplog.text and capfd.readouterr() == ("", "")
-    with pytest.warns(UserWarning, match="maximum length"):
-        assert pydicom.dcmread(tmp_path / "a.dcm").PatientID == "Secret" * 20
+    assert pydicom.dcmread(tmp_path / "a.dcm").PatientID == ""
 
 
 def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

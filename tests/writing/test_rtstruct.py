@@ -82,8 +82,10 @@ def test_each_sentence_with_a_finding_has_its_structure(tmp_path: Path) -> None:
     assert series.SeriesInstanceUID == UIDS["SeriesInstanceUID"] and len(series.ContourImageSequence) == 2
     assert TEXT.encode() not in (tmp_path / "a.dcm").read_bytes()
     ds = written(results, tmp_path / "a.dcm", include_text=True, not_read=3)
-    assert [roi.ROIDescription for roi in ds.StructureSetROISequence] == [TEXT, "three"]
-    assert ds.StructureSetName == "incomplete: 3 images not read; research, not for diagnosis"
+    assert [roi.ROIDescription for roi in ds.StructureSetROISequence] == [
+        f"{text}; incomplete: 3 images without an answer" for text in (TEXT, "three")
+    ]
+    assert ds.StructureSetName == "incomplete: 3 images without an answer; not for diagnosis"
 
 
 def test_nothing_found_writes_no_file(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 import pydicom
 import pytest
 from fake_results import DIGEST, EMPTY_ALLOWED, ORIENTATIONS, TEXT, UIDS, along_z, answer_with, answers
+from PIL import ImageFont
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.load import load_slice
 from lsms_rt.segmentation import Segmentation
 from lsms_rt.writing import secondary_capture as sc
 from lsms_rt.writing import write_sc
+from lsms_rt.writing.wrap import wrapped
 
 WHEN = datetime(2026, 3, 4, 5, 6, 7)
 RED = (255, 40, 40)
@@ -96,15 +98,27 @@ def test_nothing_found_has_no_image(tmp_path: Path) -> None:
 def test_what_stands_in_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, results = lines_of(monkeypatch), lesion((3, 9), PixelSpacing=[0.5, 0.5], InstanceNumber=17)
     written(results, tmp_path)
-    assert seen[0][0].startswith("Lesion: 20 mm2, long axis 6 mm, 0.1 ml, mean ")
+    assert seen[0][0].startswith("Lesion: 20 mm2, long axis 6 mm, 68 mm3, mean ")
     assert seen[0][1:] == ["Largest cross-section: image 17 at 3.0 mm", "Found in 2 of 2 slices"]
     results[1].mask[30, 90] = True
     written(results, tmp_path, include_text=True, not_read=1)
     assert " in 2 parts, long axis 6 mm, mean " in seen[1][0]
-    assert TEXT in seen[1] and "Incomplete: 1 image not read" in seen[1] and " ml" not in seen[1][0]
+    assert TEXT in seen[1] and "Incomplete: 1 image without an answer" in seen[1] and " ml" not in seen[1][0]
     unsure = [replace(result, ct=replace(result.ct, side_known=False)) for result in results]
     (image,) = written(unsure, tmp_path)
     assert "Left and right not stated by the input" in seen[2] and not image.PatientOrientation
+
+
+def test_wide_text_is_not_cut(tmp_path: Path) -> None:
+    font = ImageFont.load_default(size=sc.FONT)
+    for text in ("W" * 300, "WWWWW " * 80, "iiii " * 200, "W"):
+        lines = wrapped(text, font, sc.SIDE - 2 * sc.MARGIN)
+        assert max(font.getlength(line) for line in lines) <= sc.SIDE - 2 * sc.MARGIN
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    (image,) = written(lesion((9,), "WOMAN " * 60), tmp_path, include_text=True)
+    # Nothing is drawn in the margin, below the slice.
+    below = image.pixel_array[-6 * sc.LINE :]
+    assert (below[:, -sc.MARGIN :] == below[0, -1]).all() and (below[:, -60 : -sc.MARGIN] != below[0, -1]).any()
 
 
 def test_a_picture_has_r_and_l_only_if_the_side_is_known(tmp_path: Path) -> None:

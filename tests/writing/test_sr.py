@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from fake_dicom import enhanced
-from fake_results import DIGEST, EMPTY_ALLOWED, TEXT, UIDS, along_z, answer, answer_with, answers
+from fake_results import DIGEST, EMPTY_ALLOWED, ORIENTATIONS, TEXT, UIDS, along_z, answer, answer_with, answers
 from pydicom.sr.codedict import codes
 
 from lsms_rt.errors import InputError, MachineError
@@ -101,6 +101,63 @@ def line_of(group: Any, name: str) -> tuple[np.ndarray, str]:
     return np.reshape(line.GraphicData, (-1, 2)), uid
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_diameter_is_as_long_as_its_line(tmp_path: Path, orientation: list[float]) -> None:
+    """In the image's own grid and unequal spacing, however the file stores its slices."""
+    spacing = np.array([0.6, 1.5])
+    results = answers(along_z(0, 3), ImageOrientationPatient=orientation, PixelSpacing=spacing.tolist())
+    for result in results:
+        result.mask[:] = False
+        # more pixels along rows, more mm along columns, if the spacing were the other way round
+        result.mask[5:25, 10:21] = True
+    (group,) = written(results, tmp_path).content.get_volumetric_roi_measurement_groups()
+    ends, _ = line_of(group, "Long axis")
+    length = np.hypot(*((ends[0] - ends[1])[::-1] * spacing))
+    assert values(group)["Long axis"] == (pytest.approx(length, abs=0.01), "mm")
+    assert length == pytest.approx(max(np.hypot(19 * 0.6, 11 * 1.5), np.hypot(20 * 0.6, 10 * 1.5)))
+
+
+def test_what_was_found_has_no_volume_of_zero(tmp_path: Path) -> None:
+    results = answers(along_z(0, 1), PixelSpacing=[0.5, 0.5])
+    for result in results:
+        result.mask[:] = False
+    results[0].mask[3, 4] = True
+    (group,) = written(results, tmp_path).content.get_volumetric_roi_measurement_groups()
+    assert values(group)["Volume"] == (0.00025, "cm3")
+
+
+def test_a_sentence_without_all_slices_is_incomplete(tmp_path: Path) -> None:
+    """The other one beside it is not, and keeps its volume."""
+    results = asked(True, True, False)
+    report = written([*results[:2], *results[3:8]], tmp_path)
+    first, second = report.content.get_volumetric_roi_measurement_groups()
+    assert "Volume" not in values(first) and "Volume" in values(second)
+    said = texts_of(report)
+    assert "Lesion 1: incomplete: 1 image without an answer" in said and "Lesion 2" in said
+    assert evaluations(report)[0] == codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
+    # the third slice: of two sentences
+    assert (report.CompletionFlag, report.CompletionFlagDescription) == (
+        "PARTIAL", "incomplete: 1 image without an answer",
+    )  # fmt: skip
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert [segment.get("SegmentDescription") for segment in seg.SegmentSequence] == [
+        "incomplete: 1 image without an answer", None,
+    ]  # fmt: skip
+    assert "incomplete" in seg.ContentDescription
+    complete = written([*results[:6], *results[6:]], tmp_path)
+    assert complete.CompletionFlag == "COMPLETE"
+
+
+def test_a_multi_frame_file_tells_how_many_frames_it_has(tmp_path: Path) -> None:
+    ds = enhanced()
+    for name, value in {**UIDS, **EMPTY_ALLOWED}.items():
+        setattr(ds, name, value)
+    results = [answer(ct, n) for n, ct in enumerate(slices_from_dataset(ds))][1:]
+    for not_read in (0, 1):
+        report = written(results, tmp_path, not_read=not_read)
+        assert report.CompletionFlagDescription == "incomplete: 1 image without an answer"
+
+
 def test_the_lines_lie_on_the_lesion_in_the_images_own_grid(tmp_path: Path) -> None:
     """An oblong of 3 x 20 pixels: its diameter is from corner to corner, its outline around it, whatever the view."""
     results = asked(True)
@@ -113,6 +170,31 @@ def test_the_lines_lie_on_the_lesion_in_the_images_own_grid(tmp_path: Path) -> N
     assert sorted({tuple(point) for point in outline.tolist()}) == [(30, 10), (30, 13), (50, 10), (50, 13)]
     ends, _ = line_of(group, "Long axis")
     assert sorted(ends[:, 0].tolist()) == [30, 50] and set(ends[:, 1].tolist()) <= {10.5, 11.5, 12.5}
+
+
+def test_all_lines_of_a_lesion_are_of_one_image(tmp_path: Path) -> None:
+    """Viewers draw all of them in the first one's image: the outline of another slice would lie beside the lesion."""
+    results = asked(True)
+    for result in results:
+        result.mask[:] = False
+    results[0].mask[10:12, 20:90] = True
+    results[1].mask[20:35, 30:45] = True
+    (group,) = written(results, tmp_path).content.get_volumetric_roi_measurement_groups()
+    assert line_of(group, "Long axis")[1] == results[0].ct.sop_instance_uid
+    (area,) = (m for m in group.get_measurements() if m.name.meaning == "Area")
+    assert [item.ValueType for item in area[0].ContentSequence if item.ValueType != "CODE"] == ["IMAGE"]
+    (image,) = area.referenced_images
+    assert image.referenced_sop_instance_uid == results[1].ct.sop_instance_uid
+
+
+def test_the_outline_of_the_largest_part_comes_first(tmp_path: Path) -> None:
+    """A viewer that draws one line of a measurement draws the first one."""
+    results = asked(True)
+    for result in results:
+        result.mask[:] = False
+    results[1].mask[10:12, 20:22] = results[1].mask[20:35, 30:45] = True
+    (group,) = written(results, tmp_path).content.get_volumetric_roi_measurement_groups()
+    assert line_of(group, "Area")[0][:, 1].min() == 20
 
 
 def test_a_report_says_what_it_is_of(tmp_path: Path) -> None:
@@ -160,11 +242,14 @@ def test_nothing_found_is_no_lesion(tmp_path: Path) -> None:
 
 def test_an_incomplete_series_says_so(tmp_path: Path) -> None:
     report = written(asked(True, False), tmp_path, not_read=2)
-    assert (report.CompletionFlag, report.CompletionFlagDescription) == ("PARTIAL", "incomplete: 2 images not read")
+    assert (report.CompletionFlag, report.CompletionFlagDescription) == (
+        "PARTIAL",
+        "incomplete: 2 images without an answer",
+    )
     (lesion,) = report.content.get_volumetric_roi_measurement_groups()
     assert "Volume" not in values(lesion) and "Area" in values(lesion)
     assert evaluations(report)[0] == codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
-    assert "incomplete: 2 images not read; research, not for diagnosis" in texts_of(report)
+    assert "incomplete: 2 images without an answer; not for diagnosis" in texts_of(report)
 
 
 def test_the_sentence_is_written_only_on_request(tmp_path: Path) -> None:

@@ -57,10 +57,23 @@ def check_places(results: list[Segmentation], headers: list[Dataset], path: Path
 
 def test_an_incomplete_volume_says_so(tmp_path: Path) -> None:
     pytest.importorskip("nibabel")
-    for count, words in ((0, ""), (20_000, "incomplete: 20000 images not read; ")):
+    for count, words in ((0, ""), (20_000, "incomplete: 20000 images without an answer; ")):
         write_nifti(answers(along_z(0, 3)), tmp_path / "a.nii", not_read=count)
         text = read_nifti(tmp_path / "a.nii").header["descrip"].item().decode()
         assert text == words + "research, not for diagnosis" and len(text) < 80
+
+
+def test_a_volume_has_the_grid_of_all_slices(tmp_path: Path) -> None:
+    """A slice that only another sentence has a result for is 0, also in the middle, and the volume is incomplete."""
+    results = answers(along_z(0, 3, 6))
+    write_nifti(results, tmp_path / "a.nii")
+    write_nifti([results[2], results[0]], tmp_path / "b.nii", slices=[result.ct for result in results])
+    whole, partial = (read_nifti(tmp_path / name) for name in ("a.nii", "b.nii"))
+    np.testing.assert_array_equal(whole.affine, partial.affine)
+    expected = np.asarray(whole.dataobj).copy()
+    expected[..., 1] = 0
+    np.testing.assert_array_equal(partial.dataobj, expected)
+    assert partial.header["descrip"].item().decode().startswith("incomplete: 1 image without an answer; ")
 
 
 @pytest.mark.parametrize("orientation", [*ORIENTATIONS, TILTED])
@@ -171,7 +184,7 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
         write_nifti(series, tmp_path / "secret.dcm")
     with pytest.raises(InputError, match="there are no results"):
         write_nifti([], path)
-    with pytest.raises(InputError, match="1 of 2 slices have duplicate positions"):
+    with pytest.raises(InputError, match="2 results for one sentence, 1 of a slice that has one; ask it once"):
         write_nifti([series[0], series[0]], path)
     with pytest.raises(InputError, match="2 different sizes"):
         write_nifti([series[0], answer(slices_from_dataset(enhanced())[0])], path)
@@ -188,7 +201,7 @@ def test_nifti_refuses_what_it_cannot_place(tmp_path: Path) -> None:
         volumes.append(answer(load_slices(tmp_path / f"{n}.nii")[0]))
     with pytest.raises(InputError, match="different shapes or affines"):
         write_nifti(volumes, path)
-    with pytest.raises(InputError, match="2 results for 1 slices"):
+    with pytest.raises(InputError, match="2 results for one sentence, 1 of a slice that has one; ask it once"):
         write_nifti([volumes[0], volumes[0]], path)
     with pytest.raises(InputError, match="array: its position in the patient is unknown"):
         write_nifti([volumes[0], series[0], array], path)

@@ -67,7 +67,8 @@ class SeriesOutput:
         requested: whether a request asks for it.
         option: the option by which a request asks for it; "" if it is written without one.
         applies: whether there is something to write for an input's answers.
-        write: writes it, or those of each sentence; a file for which there is nothing to write is left out.
+        write: writes it, or those of each sentence; a file for which there is nothing to write is left out.  May return
+            why files of some sentences could not be written.
         extra: the package's extra that installs what it needs; "" if nothing is needed.
         module: the module that it needs; "" if none.
     """
@@ -77,7 +78,7 @@ class SeriesOutput:
     requested: Callable[[Request], bool]
     option: Callable[[Request], str] = lambda request: ""
     applies: Callable[[Sequence[Answer]], bool] = lambda answers: True
-    write: Callable[[InputAnswers, Sequence[Path]], object]
+    write: Callable[[InputAnswers, Sequence[Path]], list[str] | None]
     extra: str = ""
     module: str = ""
 
@@ -105,11 +106,17 @@ def _write_montage(given: InputAnswers, paths: Sequence[Path]) -> None:
     save_montage(paths[0], found, "; ".join(filter(None, texts)), names if len(names) > 1 else None)
 
 
-def _write_nifti(given: InputAnswers, paths: Sequence[Path]) -> None:
+def _write_nifti(given: InputAnswers, paths: Sequence[Path]) -> list[str]:
     from lsms_rt.writing.nifti import write_nifti
 
-    for sentence, path in zip(by_sentence(given.answers), paths, strict=True):
-        write_nifti(sentence.results, path, not_read=given.not_read)
+    sentences, failures = by_sentence(given.answers), []
+    slices = [answer.ct for answer in given.answers]
+    for sentence, path in zip(sentences, paths, strict=True):
+        try:
+            write_nifti(sentence.results, path, slices=slices, not_read=given.not_read)
+        except (LsmsError, MemoryError) as error:
+            failures.append(f"{MASK.files(len(sentences))[sentence.number - 1]}: {own_error(error)}")
+    return failures
 
 
 def _write_seg(given: InputAnswers, paths: Sequence[Path]) -> None:
@@ -122,7 +129,10 @@ def _write_seg(given: InputAnswers, paths: Sequence[Path]) -> None:
 def _write_sr(given: InputAnswers, paths: Sequence[Path]) -> None:
     from lsms_rt.writing.sr import write_sr
 
-    write_sr(given.answers, paths[0], seg=given.written(SEG), **given.origin)
+    seg = given.written(SEG)
+    if seg is None and any(answer.found for answer in given.answers):
+        raise InputError("its Segmentation was not written; see why, and run it again")
+    write_sr(given.answers, paths[0], seg=seg, **given.origin)
 
 
 def _write_sc(given: InputAnswers, paths: Sequence[Path]) -> None:
@@ -138,6 +148,15 @@ def _write_rtstruct(given: InputAnswers, paths: Sequence[Path]) -> None:
 
 
 SEG = "segmentation.dcm"
+MASK = SeriesOutput(
+    file="mask.nii.gz",
+    per_sentence=True,
+    requested=lambda request: request.nifti,
+    option=lambda request: "--nifti",
+    write=_write_nifti,
+    extra="nifti",
+    module="nibabel",
+)
 OUTPUTS = (
     SeriesOutput(
         file="montage.png",
@@ -145,15 +164,7 @@ OUTPUTS = (
         applies=lambda answers: len({id(answer.ct) for answer in answers}) > 1 and any(a.found for a in answers),
         write=_write_montage,
     ),
-    SeriesOutput(
-        file="mask.nii.gz",
-        per_sentence=True,
-        requested=lambda request: request.nifti,
-        option=lambda request: "--nifti",
-        write=_write_nifti,
-        extra="nifti",
-        module="nibabel",
-    ),
+    MASK,
     SeriesOutput(
         file=SEG,
         requested=lambda request: request.needs_seg,
@@ -242,14 +253,14 @@ def write_outputs(
         answers=answers, request=request, engine=engine, not_read=not_read, when=when,
         written=lambda file: folder.written(f"{prefix}{file}"),
     )  # fmt: skip
-    sentences, failures = len(by_sentence(answers)), []
+    sentences, failures = len(by_sentence(answers)), list[str]()
     for output in OUTPUTS:
         if not output.requested(request) or not output.applies(answers):
             continue
         try:
             names = [f"{prefix}{file}" for file in output.files(sentences)]
             with folder.new_files(*names, durable=True) as parts:
-                output.write(given, parts)
+                failures += output.write(given, parts) or []
         except (LsmsError, MemoryError) as error:
             failures.append(f"{output.file}: {own_error(error)}")
     return failures

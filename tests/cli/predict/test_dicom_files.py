@@ -17,6 +17,7 @@ from lsms_rt.cli.predict import outputs
 from lsms_rt.cli.predict.folder import OutputFolder
 from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
+from lsms_rt.writing import nifti
 from lsms_rt.writing.answer import Answer
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
@@ -65,8 +66,29 @@ def test_a_report_without_its_segmentation_is_not_written(
     monkeypatch.setattr("lsms_rt.writing.seg.write_seg", broken)
     assert predict(series, "--text", TEXT, "-o", out, "--sr") == 5
     err = capsys.readouterr().err
-    assert "not written: segmentation.dcm: no" in err and "not written: report.dcm: a report of something found" in err
+    assert (
+        "not written: segmentation.dcm: no" in err
+        and "not written: report.dcm: its Segmentation was not written; " in err
+    )
     assert not (out / "report.dcm").exists()
+
+
+def test_each_sentence_has_its_own_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be written costs no other its volume."""
+    plain = nifti.write_nifti
+
+    def broken(results: Any, path: Path, **options: Any) -> None:
+        if results[0].text == "one":
+            raise InputError("no")
+        plain(results, path, **options)
+
+    pytest.importorskip("nibabel")
+    monkeypatch.setattr(nifti, "write_nifti", broken)
+    with OutputFolder(tmp_path / "out", []) as folder:
+        request = Request(output=tmp_path / "out", nifti=True)
+        failed = outputs.write_outputs(of_three_sentences(), request, folder, "", DIGEST, 0)
+        assert failed == ["mask_1.nii.gz: no"]
+        assert folder.written("mask_2.nii.gz") and folder.written("mask_3.nii.gz")
 
 
 def kept(text: str, found: tuple[bool, ...]) -> list[Answer]:
@@ -132,4 +154,5 @@ def test_an_input_that_is_not_dicom_has_none(tmp_path: Path, capsys: pytest.Capt
     np.save(tmp_path / "a.npy", abdomen)
     code = predict(tmp_path / "a.npy", "--text", TEXT, "-o", tmp_path / "out", "--sc", "--rtstruct", "--seg", "--sr")
     err = capsys.readouterr().err
-    assert code == 5 and err.count("not a DICOM image, so a DICOM object cannot refer to it") == 4
+    assert code == 5 and err.count("not a DICOM image, so a DICOM object cannot refer to it") == 3
+    assert "report.dcm: its Segmentation was not written" in err

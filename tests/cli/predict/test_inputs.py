@@ -192,7 +192,10 @@ def test_an_incomplete_series_says_so_wherever_it_goes(
         assert (row["volume_ml"] is None) is not complete
         assert row["not_read"] == row["incomplete"] == int(not complete) and row["not_dicom"] == 1
         if not complete:
-            assert "incomplete: 1 image not read" in texts[0] and "incomplete: 1 image not read" in texts[2]
+            assert (
+                "incomplete: 1 image without an answer" in texts[0]
+                and "incomplete: 1 image without an answer" in texts[2]
+            )
 
 
 def test_a_fault_of_ours_does_not_end_the_others(
