@@ -63,13 +63,8 @@ def test_lines_of_a_series_name_what_was_found_and_count_the_rest() -> None:
     (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}], ASKED)
     assert lost.startswith("nothing found in 3 slices (highest") and "in 1 of them smaller than a pixel" in lost
     second = row | {"input": 2, "found": 0, "incomplete": 2}
-<<<<<<< HEAD
     assert lines([], [row, second], ASKED, True)[1] == (
-        "input 2: nothing found in 41 slices; incomplete: 2 images not read"
-=======
-    assert lines([], [row, second], True)[1] == (
         "input 2: nothing found in 41 slices; incomplete: 2 images without an answer"
->>>>>>> write2
     )
     # an array in a list has no other name
     assert lines([RECORD | {"slice": ""}], [row], ASKED)[0].startswith("the file: ")
