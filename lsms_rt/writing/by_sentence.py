@@ -79,6 +79,10 @@ def by_sentence(results: Sequence[R]) -> list[SentenceResults[R]]:
     """
     if not results:
         raise InputError("there are no results to write; give at least one")
+    first: object = results[0]
+    if isinstance(first, (list, tuple)):
+        flat = "[result for of_slice in results for result in of_slice]"
+        raise InputError(f"results of several sentences are a list per slice; give them as one list: {flat}")
     groups: dict[str, list[R]] = {}
     for result in results:
         groups.setdefault(result.text, []).append(result)

@@ -173,3 +173,10 @@ def asked_again(results: list[Segmentation]) -> list[Segmentation]:
 def test_a_mask_volume_is_of_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="results for 2 sentences, a mask volume holds one"):
         write_nifti(asked(2), tmp_path / "a.nii")
+
+
+def test_lists_per_slice_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    """As ``predict_series`` yields them for several sentences."""
+    nested: Any = [answers(along_z(0, 3))]
+    with pytest.raises(InputError, match="a list per slice; give them as one list"):
+        write_seg(nested, tmp_path / "a.dcm", engine_digest=DIGEST)

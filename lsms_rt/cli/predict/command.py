@@ -172,6 +172,8 @@ def _print_results(report: Report, as_json: bool) -> None:
 
 def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
+    from lsms_rt.sentences.reading import listed
+
     for line in dict.fromkeys(line for name, sentence in _named(report) for line in _reading(name, sentence)):
         status(line)
     for reason in report.not_read:
@@ -182,6 +184,8 @@ def _print_remarks(report: Report) -> None:
         status(f"not written: {reason}")
     for message in report.kept:
         status(f"warning: {message}")
+    if report.removed:
+        status(f"deleted, as they are no longer part of the results: {listed(sorted(report.removed))}")
     if report.resumed:
         status(f"{report.resumed} {'slices' if _single(report) else 'answers'} already done, skipped")
 

@@ -32,6 +32,7 @@ class OutputFolder:
     Attributes:
         path: the folder.
         kept: one message per file that was renamed.
+        removed: names of files that were deleted at the end, since they are no longer part of the results.
         started: when the folder's first run of this request began.
 
     Raises:
@@ -43,6 +44,7 @@ class OutputFolder:
     def __init__(self, path: Path, request: Sequence[object]) -> None:
         self.path = path
         self.kept: list[str] = []
+        self.removed: list[str] = []
         self._current: set[str] = set()
         self._waiting: set[str] = set()
         try:
@@ -153,6 +155,7 @@ class OutputFolder:
                 self._path(NEXT + name).unlink(missing_ok=True)
                 if name not in self._current and not stays(name) and self._is_ours(name):
                     self._path(name).unlink()
+                    self.removed.append(name)
         except OSError as error:
             raise unwritable(error) from error
 

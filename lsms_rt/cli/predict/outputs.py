@@ -232,7 +232,7 @@ def is_series_file(name: str, prefix: str) -> bool:
 def write_outputs(
     answers: Sequence[Answer], request: Request, folder: OutputFolder, prefix: str, engine: str, not_read: int,
     when: datetime | None = None,
-) -> list[str]:  # fmt: skip
+) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     """Write the requested files of one input.
 
     A failing output does not prevent the others: a mask volume cannot hold a gap, a Segmentation needs DICOM.
@@ -247,13 +247,13 @@ def write_outputs(
         when: the start of the run, which DICOM objects tell; None for now.
 
     Returns:
-        One message per file that could not be written.
+        The files, as in results.json, and one message per file that could not be written.
     """
     given = InputAnswers(
         answers=answers, request=request, engine=engine, not_read=not_read, when=when,
         written=lambda file: folder.written(f"{prefix}{file}"),
     )  # fmt: skip
-    sentences, failures = len(by_sentence(answers)), list[str]()
+    sentences, files, failures = len(by_sentence(answers)), list[dict[str, Any]](), list[str]()
     for output in OUTPUTS:
         if not output.requested(request) or not output.applies(answers):
             continue
@@ -261,6 +261,21 @@ def write_outputs(
             names = [f"{prefix}{file}" for file in output.files(sentences)]
             with folder.new_files(*names, durable=True) as parts:
                 failures += output.write(given, parts) or []
+            for number, name in enumerate(names, 1):
+                if (path := folder.written(name)) is not None:
+                    files.append({"file": name, "sentence": number if output.per_sentence else None} | _uids(path))
         except (LsmsError, MemoryError) as error:
             failures.append(f"{output.file}: {own_error(error)}")
-    return failures
+    return files, failures
+
+
+def _uids(path: Path) -> dict[str, str]:
+    """Return by what an archive knows a DICOM object; nothing for other files."""
+    # A file of a finished run waits under another name.
+    if not path.name.endswith(".dcm"):
+        return {}
+    from pydicom import dcmread
+
+    names = {"sop_class_uid": "SOPClassUID", "sop_instance_uid": "SOPInstanceUID", "series_uid": "SeriesInstanceUID"}
+    ds = dcmread(path, stop_before_pixels=True, specific_tags=list(names.values()))
+    return {key: str(ds[name].value) for key, name in names.items()}

@@ -34,12 +34,15 @@ class Report:
         inputs: number of inputs that were given.
         results: one record per slice and sentence; ``input`` and ``sentence`` as in ``sentences``.
         series: one summary per input and sentence that has results; ``input`` and ``sentence`` likewise.
+        files: one row per file of an input as a whole: ``input``, ``sentence`` (None for a file of all), ``file``, and
+            of a DICOM object its UIDs.
         not_read: one message per file or input that could not be read.
         not_computed: one message per slice or input that could be read and has no result.
         not_written: one message per file that could not be written.
         resumed: number of answers that an earlier run had finished.
         run: when and where it ran: see :meth:`add_run`.
         kept: one message per file that was changed by hand, and renamed.
+        removed: names of files of an earlier run that are no longer part of the results, and were deleted.
         error: the first unexpected error, to be raised once the rest is reported; None if there was none.
     """
 
@@ -51,12 +54,14 @@ class Report:
     inputs: int = 1
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
     not_read: list[str] = field(default_factory=list)
     not_computed: list[str] = field(default_factory=list)
     not_written: list[str] = field(default_factory=list)
     resumed: int = 0
     run: dict[str, Any] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     error: Exception | None = None
 
     @classmethod
@@ -113,6 +118,7 @@ class Report:
             "inputs": self.inputs,
             "results": self.results,
             "series": self.series,
+            "files": self.files,
             "not_read": self.not_read,
             "not_computed": self.not_computed,
             "not_written": self.not_written,

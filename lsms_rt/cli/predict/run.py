@@ -101,6 +101,7 @@ class _Run:
         if self.folder is not None:
             self.folder.finish(report.to_json() + "\n", self._stays())
             report.kept += self.folder.kept
+            report.removed = self.folder.removed
         return report
 
     def _try(self, number: int, job: Job) -> None:
@@ -193,10 +194,11 @@ class _Run:
             without = slices - len({answer.record["number"] for answer in answers})
             # Writers number sentences by their first answers, and a slice may lack one.
             answers = sorted(answers, key=lambda answer: int(answer.record["sentence"]))
-            failed = write_outputs(
+            files, failed = write_outputs(
                 answers, self.request, self.folder, self._start(number), self.report.engine,
                 len(left_out.damaged) + without, self.started,
             )  # fmt: skip
+            self.report.files += [{"input": number} | file for file in files]
             self.finished.add(number)
             self.report.not_written += [self._prefix(number) + reason for reason in failed]
         self.report.series += rows

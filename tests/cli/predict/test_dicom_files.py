@@ -86,7 +86,7 @@ def test_each_sentence_has_its_own_volume(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(nifti, "write_nifti", broken)
     with OutputFolder(tmp_path / "out", []) as folder:
         request = Request(output=tmp_path / "out", nifti=True)
-        failed = outputs.write_outputs(of_three_sentences(), request, folder, "", DIGEST, 0)
+        _, failed = outputs.write_outputs(of_three_sentences(), request, folder, "", DIGEST, 0)
         assert failed == ["mask_1.nii.gz: no"]
         assert folder.written("mask_2.nii.gz") and folder.written("mask_3.nii.gz")
 
@@ -117,7 +117,7 @@ def test_files_of_several_sentences(tmp_path: Path, prefix: str) -> None:
         pytest.importorskip(module)
     request = Request(sr=True, sc=True, rtstruct=True, nifti=True)
     with OutputFolder(tmp_path / "out", []) as folder:
-        assert outputs.write_outputs(of_three_sentences(), request, folder, prefix, DIGEST, 0, WHEN) == []
+        assert outputs.write_outputs(of_three_sentences(), request, folder, prefix, DIGEST, 0, WHEN)[1] == []
     names = {path.name for path in (tmp_path / "out").iterdir() if path.name != "progress.jsonl"}
     expected = {
         "montage.png", "segmentation.dcm", "report.dcm", "rtstruct.dcm", "key_1.dcm", "key_3.dcm",
@@ -156,3 +156,30 @@ def test_an_input_that_is_not_dicom_has_none(tmp_path: Path, capsys: pytest.Capt
     err = capsys.readouterr().err
     assert code == 5 and err.count("not a DICOM image, so a DICOM object cannot refer to it") == 3
     assert "report.dcm: its Segmentation was not written" in err
+
+
+def test_results_json_names_the_files_and_what_an_archive_calls_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], series: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    out = tmp_path / "out"
+    asked = ("--text", "the lesion in the liver", "--text", "the largest lesion in the liver", "-o", out)
+    assert predict(series, *asked, "--sr", "--sc") == 0
+    files = json.loads((out / "results.json").read_text())["files"]
+    names = {row["file"] for row in files}
+    assert {"montage.png", "segmentation.dcm", "report.dcm"} <= names
+    for row in files:
+        assert row["input"] == 1 and (out / row["file"]).is_file()
+        assert row["sentence"] == (int(row["file"][4]) if row["file"].startswith("key_") else None)
+        if row["file"].endswith(".dcm"):
+            ds = pydicom.dcmread(out / row["file"])
+            assert (row["sop_class_uid"], row["sop_instance_uid"], row["series_uid"]) == (
+                ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID,
+            )  # fmt: skip
+    capsys.readouterr()
+    assert predict(series, *asked, "--sc") == 0
+    gone = "deleted, as they are no longer part of the results: report.dcm, segmentation.dcm"
+    assert gone in capsys.readouterr().err.splitlines()
+    # the same files, in a finished folder
+    assert predict(series, *asked, "--sr", "--sc") == 0
+    assert json.loads((out / "results.json").read_text())["files"] == files
