@@ -56,8 +56,8 @@ class Sources:
 
     def asked(self, n: int) -> str:
         """Return a digest of sentence ``n``, from 0, as the engine reads it."""
-        result = self.sentences[n].results[0]
-        return _slow_digest(str(self.images[0].StudyInstanceUID), result.read_as or result.text)
+        # Not the sentence itself, whose unknown words may be a name.
+        return _slow_digest(str(self.images[0].StudyInstanceUID), self.sentences[n].results[0].read_as)
 
     def digest(self, n: int) -> str:
         """Return a digest of the masks of sentence ``n``, from 0."""
