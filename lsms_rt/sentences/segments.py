@@ -17,10 +17,10 @@ from .reading import Reason
 from .words import Word, phrase
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
-_WORDS = dict(zip(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), range(1, 10), strict=True))
-_NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(_WORDS)})([ab]?)")
+CARDINALS = dict(zip(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), range(1, 10), strict=True))
+_NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(CARDINALS)})([ab]?)")
 # What counts lesions, too.
-_COUNTS = {*map(str, range(1, 10)), *_WORDS}
+_COUNTS = {*map(str, range(1, 10)), *CARDINALS}
 # "S7", "seg4a", "segmentVII"
 _SHORT = re.compile(r"(?:s(?=\d)|segs?|segments?)((?:[1-9]|viii|vii|vi|iv|ix|v|iii|ii|i)[ab]?)")
 _OF_LOBE = re.compile(r"of (?:the )?(left|right) (?:hepatic |liver )?lobe\b")
@@ -225,4 +225,4 @@ def _number(key: str) -> str:
     short = _SHORT.fullmatch(key)
     match = _NUMERAL.fullmatch(short[1] if short else key)
     assert match is not None
-    return f"{(_ROMAN | _WORDS).get(match[1], match[1])}{match[2]}"
+    return f"{(_ROMAN | CARDINALS).get(match[1], match[1])}{match[2]}"
