@@ -135,6 +135,11 @@ class Contract:
         return phrases_of([text for row in self.groups.get("order", ()) for text in row])
 
     @cached_property
+    def ranks(self) -> frozenset[str]:
+        """Words that rank lesions, the last ones of phrases."""
+        return self._last_words("order")
+
+    @cached_property
     def densities(self) -> tuple[Phrases, ...]:
         """Phrases of one density each."""
         return tuple(map(phrases_of, self.groups.get("density", ())))

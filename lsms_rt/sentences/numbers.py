@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .contract import Contract
+from .lexicon import Lexicon
 from .words import Word
 
 # What a measure may be bound by, and is one of its words directly before a number only: "under 2 cm", "under the cyst".
 BOUNDS = {"above", "below", "under", "over", "within", "about", "than", "least", "most"}
-_COMPARED = {"less", "more"}
+_COMPARED, _OF_COUNTS = {"less", "more"}, {"least", "most"}
 # Between the numbers of one measure: "2 by 3 cm", "2-3 cm", "3.5x2" and "1cm".
 _LINKS, _JOINTS = {"to", "by", "and"}, set("-/.*~\u00d7")
 
@@ -24,17 +25,24 @@ def is_bound(words: Sequence[Word], at: int, contract: Contract) -> bool:
     if words[at].key in _COMPARED:
         return [word.key for word in words[at + 1 : at + 2]] == ["than"] and is_bound(words, at + 1, contract)
     up_to = at > 0 and [word.key for word in words[at - 1 : at + 1]] == ["up", "to"]
-    return (words[at].key in BOUNDS or up_to) and bool(measure(words, at + 1, contract))
+    if (words[at].key in BOUNDS or up_to) and measure(words, at + 1, contract):
+        return True
+    # "at most two lesions"
+    counted = words[at].key in _OF_COUNTS and at > 0 and words[at - 1].key == "at"
+    return counted and at + 1 < len(words) and is_number(words[at + 1], contract)
 
 
-def measured(words: Sequence[Word], contract: Contract) -> set[int]:
-    """Return where the words of measures stand, with their bounds."""
+def measured(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
+    """Return where the words of measures stand whose numbers the engine does not know, with their bounds."""
     found = set[int]()
-    for at in range(len(words)):
-        whole = measure(words, at, contract)
-        found.update(range(at, at + len(whole)))
-        if is_bound(words, at, contract):
-            found.add(at)
+    for at, word in enumerate(words):
+        if not is_number(word, contract) or lexicon.knows(word):
+            continue
+        found.update(range(at, at + len(measure(words, at, contract))))
+        start = at
+        while start > 0 and is_bound(words, start - 1, contract):
+            start -= 1
+        found.update(range(start, at))
     return found
 
 

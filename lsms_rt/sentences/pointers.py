@@ -1,4 +1,4 @@
-"""Small words and numbers that say which lesion is meant: "the lesion by the cyst", "3 cm from the cyst", "lesion #2"."""
+"""Small words and numbers that say which lesion is meant: "the lesion by the cyst", "3 cm from the cyst", "cyst #2"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from .structure import DETERMINERS, clause, names_lesion, unneeded_places
 from .words import Word, places_of
 
 _ENDS = set(".;!?")
-_NEGATIVE = re.compile(r"(?:^|[\s(\[])-$")
+# "-12 mm", "@ 12 mm"
+_SIGNED = re.compile(r"(?:^|[\s(\[])-$|@\s*$")
 # Of a density, which may be negative.
 _HOUNSFIELD = {"hu", "hounsfield"}
 
@@ -42,6 +43,9 @@ def _relates(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexico
         return False
     if word.key == "as" and any(after.key == "as" for after in words[at + 2 : at + 5]):
         return True
+    beside = {one.key for one in (*words[max(0, at - 1) : at], *words[at + 1 : at + 2])}
+    if word.key == "or" and len(beside & contract.looks) == 2:
+        return True
     end = at + 1
     while end < len(words) and words[end].key in (DETERMINERS | contract.looks) - contract.nouns:
         end += 1
@@ -51,7 +55,7 @@ def _relates(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexico
 
 
 def _is_distance(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:
-    """Whether a measure is one from a thing, or a place: "3 cm from the cyst", "the size of the cyst", "at -12 mm"."""
+    """Whether a measure is one from a thing, or a place: "3 cm from the cyst", "cyst-sized", "at -12 mm"."""
     word = words[at]
     if lexicon.knows(word):
         return False
@@ -60,8 +64,10 @@ def _is_distance(words: Sequence[Word], at: int, contract: Contract, lexicon: Le
     if whole and not density:
         before = words[at - 1] if at > 0 else None
         placed = before is not None and before.key == "at" and not (at > 1 and is_number(words[at - 2], contract))
-        if placed or _NEGATIVE.search(word.before):
+        if placed or _SIGNED.search(word.before):
             return True
+    if word.key in contract.units and word.before == "-" and names_lesion(words[at - 1 : at], contract, lexicon):
+        return True
     end = at + len(whole) if whole else at + 1
     measured = bool(whole) or word.key in contract.units - BOUNDS
     if not measured or end + 1 >= len(words) or words[end].key not in contract.distance:
@@ -79,7 +85,7 @@ def _is_label(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexic
     digits = word.key[0].isdecimal()
     if not (digits or word.key in CARDINALS) or lexicon.knows(word) or measure(words, at, contract):
         return False
-    if "#" in word.before:
+    if digits and "#" in word.before:
         return True
     if digits and [one.key for one in words[at + 1 : at + 2]] == ["of"]:
         after = words[at + 2 : at + 3]
@@ -92,5 +98,8 @@ def _is_label(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexic
 
 def _is_next(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:
     """Whether a "next" is a rank, which a vocabulary with "next to" does not tell."""
-    taught = (places_of(words, book) for book in (contract.relations, contract.orders))
-    return words[at].key == "next" and not lexicon.is_open and not any(at in places for places in taught)
+    if words[at].key != "next" or lexicon.is_open:
+        return False
+    taught = places_of(words, contract.relations) | places_of(words, contract.orders)
+    # "next to largest"
+    return at not in taught or any(word.key in contract.ranks for word in words[at + 2 : at + 3])

@@ -111,7 +111,7 @@ class Reader:
 
     def _left(self, words: Sequence[Word]) -> list[Word]:
         """Return the words that are known, but those of measures: "most" of "at most 2 cm"."""
-        places = measured(words, self.contract)
+        places = measured(words, self.contract, self.lexicon)
         return [word for at, word in enumerate(words) if self.lexicon.knows(word) and at not in places]
 
     def _is_small(self, word: Word) -> bool:

@@ -27,6 +27,8 @@ _RANKS = {"most", "more", "less", "least"}
 _ENDS = set(".;!?")
 # What parts two statements; commas and brackets do not: "the lesion, dominant", "the lesion (treated)".
 _STOPS = set(".!?")
+# What a purpose stands after, which does not say which lesion is meant: "for radiotherapy".
+_PURPOSE = {"for"}
 
 
 def unneeded_places(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
@@ -76,13 +78,23 @@ def _is_slip(key: str, contract: Contract) -> bool:
 def _carries(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:
     """Whether a word stands beside what names or describes a lesion or its place, or between two lesions."""
     telling = contract.nouns | contract.looks | contract.places
-    before = words[at - 1].key if at > 0 and not _STOPS & set(words[at].before) else ""
-    after = words[at + 1].key if at + 1 < len(words) and not _STOPS & set(words[at + 1].before) else ""
+    # "the lesion here on CT, dominant"
+    small = (contract.function | contract.context) - _AFTER - _PURPOSE
+    start = at
+    while start > 1 and words[start - 1].key in small and not _parts(words[start]):
+        start -= 1
+    before = words[start - 1].key if start > 0 and not _parts(words[start]) else ""
+    after = words[at + 1].key if at + 1 < len(words) and not _parts(words[at + 1]) else ""
     if before in telling | _AFTER or after in telling | DETERMINERS | {"of"}:
         return True
     return names_lesion(clause(words, at, -1), contract, lexicon) and names_lesion(
         clause(words, at, 1), contract, lexicon
     )
+
+
+def _parts(word: Word) -> bool:
+    """Whether a new statement begins with a word."""
+    return bool(_STOPS & set(word.before)) and not word.text[0].islower()
 
 
 def clause(words: Sequence[Word], at: int, step: int) -> list[Word]:

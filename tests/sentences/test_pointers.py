@@ -1,4 +1,4 @@
-"""Small words, numbers and tenses that say which lesion is meant; every sentence was judged by hand before it was read."""
+"""Small words, numbers and tenses that say which lesion is meant; judged by hand before any was read."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ REFUSED = (
     "the nodule on the hemangioma",
     "the lesion in the left lobe by the dark cyst",
     "the lesion than the cyst",
+    "hemangioma versus metastasis",
+    "small or large lesion",
+    "metastasis-sized cyst",
     "the lesion about the size of the cyst",
     # Distances.
     "the lesion 3 cm from the cyst",
@@ -30,6 +33,7 @@ REFUSED = (
     "the lesion over the liver",
     "lesion at -120 mm",
     "lesion at 35 mm",
+    "lesion @ 35 mm",
     # Punctuation.
     "the lesion, dominant",
     "the lesion (treated)",
@@ -39,6 +43,9 @@ REFUSED = (
     "hypodense lesion in the left lobe, biopsied",
     "the cyst, 2 cm, infected",
     "the lesion [target]",
+    "the lesion. dominant",
+    "the lesion visible, dominant",
+    "the lesion, in CT, dominant",
     # Tenses.
     "was a cyst in left lobe",
     "there was a cyst",
@@ -63,6 +70,7 @@ REFUSED = (
     "metastasis two",
     "the next lesion",
     "the next-largest lesion",
+    "the next to largest lesion",
     "show the next cyst in the left lobe",
 )
 # -> what is read
@@ -74,6 +82,7 @@ ANSWERED = {
     "lesion measuring 2 to 3 cm in the left lobe": "lesion in the left lobe",
     "a cyst over 2 cm in the right lobe": "a cyst in the right lobe",
     "at most 2 cm lesion": "lesion",
+    "at most two lesions": "lesions",
     "the lesion of at least 15 mm": "the lesion of",
     "a lesion above 3 cm in the left lobe": "a lesion in the left lobe",
     "lesion, up to 4 cm, right lobe": "lesion right lobe",

@@ -68,12 +68,10 @@ LOST = (
     "the twin lesions",
     "the lesions both sides",
     "the next-largest lesion",
-)
-# Answered all the same: their words are known, or stand beside nothing.
-OVERLOOKED = (
     "the lesion seen on MRI only",
-    "the mirror-image lesion",
 )
+# Answered all the same: their words are known.
+OVERLOOKED = ("the mirror-image lesion",)
 ANSWERED = (
     "a well-defined hypodense lesion in the left lobe",
     "a vague hypodense lesion in the right lobe",
