@@ -29,8 +29,14 @@ def pointers(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> lis
         ("order", "the order would be lost", _is_next),
     )
     reasons = list[Reason]()
+    unneeded = unneeded_places(words, contract, lexicon)
+    harmless = {at for at in unneeded if words[at].key in contract.relating}
     for kind, text, points in tests:
-        found = [str(word.number) for at, word in enumerate(words) if points(words, at, contract, lexicon)]
+        found = [
+            str(word.number)
+            for at, word in enumerate(words)
+            if at not in harmless and points(words, at, contract, lexicon)
+        ]
         if found:
             reasons.append(Reason(kind, f"{text}: word{'s' * (len(found) > 1)} {listed(found)}"))
     return reasons
@@ -39,7 +45,7 @@ def pointers(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> lis
 def _relates(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:
     """Whether a small word stands between two lesions, or is the first of "as large as"."""
     word = words[at]
-    if word.key not in contract.relating or lexicon.knows(word) or at in unneeded_places(words, contract, lexicon):
+    if word.key not in contract.relating or lexicon.knows(word):
         return False
     if word.key == "as" and any(after.key == "as" for after in words[at + 2 : at + 5]):
         return True
@@ -80,8 +86,10 @@ def _is_distance(words: Sequence[Word], at: int, contract: Contract, lexicon: Le
 
 
 def _is_label(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:
-    """Whether a number is a lesion's or a slice's: "lesion 2", "#2", "1 of 3", "slice 35"."""
+    """Whether a number is a lesion's or a slice's: "lesion 2", "lesion A", "#2", "1 of 3", "slice 35"."""
     word = words[at]
+    if word.key == "a" and at + 1 == len(words) and names_lesion(words[at - 1 : at], contract, lexicon):
+        return not lexicon.is_open
     digits = word.key[0].isdecimal()
     if not (digits or word.key in CARDINALS) or lexicon.knows(word) or measure(words, at, contract):
         return False

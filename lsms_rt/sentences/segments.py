@@ -17,7 +17,8 @@ from .reading import Reason
 from .words import Word, phrase
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
-CARDINALS = {word: number + 1 for number, word in enumerate("one two three four five six seven eight nine".split())}
+_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CARDINALS = dict(zip(_NAMES, range(1, 10), strict=True))
 _NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(CARDINALS)})([ab]?)")
 # What counts lesions, too.
 _COUNTS = {*map(str, range(1, 10)), *CARDINALS}

@@ -80,21 +80,18 @@ def _carries(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexico
     telling = contract.nouns | contract.looks | contract.places
     # "the lesion here on CT, dominant"
     small = (contract.function | contract.context) - _AFTER - _PURPOSE
+    # "The lesion. Dominant."
+    stops = _STOPS if clause(words, at, -1) or clause(words, at, 1) else set[str]()
     start = at
-    while start > 1 and words[start - 1].key in small and not _parts(words[start]):
+    while start > 1 and words[start - 1].key in small and not stops & set(words[start].before):
         start -= 1
-    before = words[start - 1].key if start > 0 and not _parts(words[start]) else ""
-    after = words[at + 1].key if at + 1 < len(words) and not _parts(words[at + 1]) else ""
+    before = words[start - 1].key if start > 0 and not stops & set(words[start].before) else ""
+    after = words[at + 1].key if at + 1 < len(words) and not stops & set(words[at + 1].before) else ""
     if before in telling | _AFTER or after in telling | DETERMINERS | {"of"}:
         return True
     return names_lesion(clause(words, at, -1), contract, lexicon) and names_lesion(
         clause(words, at, 1), contract, lexicon
     )
-
-
-def _parts(word: Word) -> bool:
-    """Whether a new statement begins with a word."""
-    return bool(_STOPS & set(word.before)) and not word.text[0].islower()
 
 
 def clause(words: Sequence[Word], at: int, step: int) -> list[Word]:

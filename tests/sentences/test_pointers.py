@@ -60,6 +60,7 @@ REFUSED = (
     # Numbers.
     "lesion #2",
     "lesion 2",
+    "lesion A",
     "lesion number 5",
     "cyst 1 of 3",
     "cyst (2 of 3) in the left lobe",

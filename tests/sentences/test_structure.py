@@ -167,10 +167,12 @@ def test_harmless_words_do_not_count_as_unknown(reader: Reader) -> None:
     assert (reading.understood, reading.read_as) == ("partly", "cyst")
 
 
-def test_only_a_full_stop_parts(reader: Reader) -> None:
+def test_only_a_full_stop_parts_and_no_single_word(reader: Reader) -> None:
     for said in ("the cyst wibbly", "the cyst, wibbly", "the cyst (wibbly)", "the cyst: wibbly", "the cyst; wibbly"):
         assert reader.read(said).understood == "no"
-    assert reader.read("the lesion. Wibbly. The cyst").understood == "partly"
+    assert reader.read("the lesion. Wibbly wobbly. The cyst").understood == "partly"
+    for said in ("The lesion. Wibbly.", "the lesion. wibbly", "Wibbly. The lesion"):
+        assert reader.read(said).understood == "no"
     assert reader.read("the lesion, then wibbly, then the cyst").understood == "no"
 
 
