@@ -11,6 +11,8 @@ from .words import Word
 # What a measure may be bound by, and is one of its words directly before a number only: "under 2 cm", "under the cyst".
 BOUNDS = {"above", "below", "under", "over", "within", "about", "than", "least", "most"}
 _COMPARED, _OF_COUNTS = {"less", "more"}, {"least", "most"}
+# Words of measures that are no units: "lesion 2 measuring 3 cm".
+NO_UNITS = BOUNDS | {"measuring", "measures", "measured", "size", "sized", "sizes", "approximately", "approx"}
 # Between the numbers of one measure: "2 by 3 cm", "2-3 cm", "3.5x2" and "1cm".
 _LINKS, _JOINTS = {"to", "by", "and"}, set("-/.*~\u00d7")
 
@@ -48,7 +50,7 @@ def measured(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set
 
 def measure(words: Sequence[Word], at: int, contract: Contract) -> list[Word]:
     """Return the words of a measure that begins with a number: "12 x 8 mm", "2 to 3 cm"; none without a unit."""
-    units = contract.units - BOUNDS
+    units = contract.units - NO_UNITS
     found, has_unit = list[Word](), False
     for here, word in enumerate(words[at:], at):
         number = word.key[0].isdecimal()

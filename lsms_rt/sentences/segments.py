@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from .contract import Contract
 from .lexicon import Lexicon
+from .numbers import NO_UNITS
 from .reading import Reason
 from .words import Word, phrase
 
@@ -131,8 +132,12 @@ class Segments:
     def _is_measure(self, words: list[Word], at: int) -> bool:
         """Whether a number is one of a measure: "2 cm", "2 x 3 cm"; "segment" before it is a command then."""
         after = words[at + 1 : at + 2]
-        units = self._contract.units - {"over", "about", "than", "least", "most"}
-        return words[at].key.isdecimal() and bool(after) and after[0].before in (" ", "-") and after[0].key in units
+        return (
+            words[at].key.isdecimal()
+            and bool(after)
+            and after[0].before in (" ", "-")
+            and after[0].key in self._contract.units - NO_UNITS
+        )
 
     def _numbered(self, words: list[Word], start: int, at: int) -> _Found:
         numbers = [_number(words[at].key)]
