@@ -39,6 +39,9 @@ class Contract:
         function: words that change nothing if they are left out.
         context: words about the examination, not about a lesion; left out, too.
         harmless: words and phrases that do not say which lesion is meant; they may be left out wherever they stand.
+        relating: small words that relate a lesion to another one where they stand between two.
+        distance: what a measure of a distance stands before.
+        numbered: what a number stands behind that says which lesion or slice is meant.
         headings: of a report's parts; left out before a colon.
         always: what no mask can answer, "negation", "exception" and "question", whatever the engine's vocabulary.
         lost: what would be lost, and a wrong lesion found, if the engine does not know it: "side", "position", "organ",
@@ -60,6 +63,9 @@ class Contract:
     function: frozenset[str]
     context: frozenset[str]
     harmless: Phrases
+    relating: frozenset[str]
+    distance: frozenset[str]
+    numbered: frozenset[str]
     headings: frozenset[str]
     always: dict[str, Phrases]
     lost: dict[str, Phrases]
@@ -122,6 +128,16 @@ class Contract:
     def relations(self) -> Phrases:
         """Phrases that relate a lesion to another one."""
         return phrases_of([text for row in self.groups.get("relation", ()) for text in row])
+
+    @cached_property
+    def orders(self) -> Phrases:
+        """Phrases that rank lesions."""
+        return phrases_of([text for row in self.groups.get("order", ()) for text in row])
+
+    @cached_property
+    def ranks(self) -> frozenset[str]:
+        """Words that rank lesions, the last ones of phrases."""
+        return self._last_words("order")
 
     @cached_property
     def densities(self) -> tuple[Phrases, ...]:
@@ -200,6 +216,8 @@ def taught_table(sentences: Iterable[str], is_unknown: Callable[[str], bool], be
 
 
 def _parsed(table: dict[str, Any]) -> Contract:
+    # Tables of before these were.
+    table = {name: default_table()[name] for name in ("relating", "distance", "numbered") if name not in table} | table
     _check({name: value for name, value in table.items() if name != "format"})
     segments = table["segments"]
     values: dict[str, Any] = {

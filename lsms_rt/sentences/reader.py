@@ -14,7 +14,8 @@ from .contract import TABLE, Contract, contract_of, default_contract
 from .language import other_language
 from .lexicon import MAX_LOOKED_UP, Lexicon
 from .meaning import meaning
-from .numbers import is_number
+from .numbers import is_number, measured
+from .pointers import pointers
 from .reading import Reading, Reason, Understood, UnknownWord
 from .refusals import refusals, signs
 from .segments import Segments
@@ -76,9 +77,9 @@ class Reader:
         reasons += broader
         dropped = [word for word in words if not self.lexicon.knows(word)]
         reasons += self._reasons(words, dropped)
-        left = list(words) if self.lexicon.is_open else [word for word in words if word not in dropped]
+        left = list(words) if self.lexicon.is_open else self._left(words)
         read_as = joined(said, end) if self.lexicon.is_open or left == said else without_gaps(words, left)
-        content = [word for word in words if word not in dropped and not self._is_small(word)]
+        content = [word for word in left if word not in dropped and not self._is_small(word)]
         return Reading(
             text=sentence,
             read_as=read_as,
@@ -97,7 +98,7 @@ class Reader:
         reasons = refusals(words, self.contract, self.lexicon)
         reasons += side_problems(words, self.contract, self.lexicon.is_open)
         if not any(reason.refuses for reason in reasons):
-            reasons += lost_meaning(words, self.contract, self.lexicon)
+            reasons += pointers(words, self.contract, self.lexicon) or lost_meaning(words, self.contract, self.lexicon)
         unneeded = unneeded_places(words, self.contract, self.lexicon)
         counted = [word for at, word in enumerate(words) if at not in unneeded]
         unknown = [word for word in counted if word in dropped and not self._is_small(word)]
@@ -107,6 +108,11 @@ class Reader:
             # It names something, which is told already.
             return reasons
         return reasons + meaning(words, self.contract, self.lexicon)
+
+    def _left(self, words: Sequence[Word]) -> list[Word]:
+        """Return the words that are known, but those of measures: "most" of "at most 2 cm"."""
+        places = measured(words, self.contract, self.lexicon)
+        return [word for at, word in enumerate(words) if self.lexicon.knows(word) and at not in places]
 
     def _is_small(self, word: Word) -> bool:
         """Whether nothing changes if a word is left out."""

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 
 from .contract import Contract
 from .lexicon import Lexicon
+from .numbers import NO_UNITS
 from .reading import Reason
 from .words import Word, phrase
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
-_WORDS = dict(zip(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), range(1, 10), strict=True))
-_NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(_WORDS)})([ab]?)")
+_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CARDINALS = dict(zip(_NAMES, range(1, 10), strict=True))
+_NUMERAL = re.compile(rf"([1-9]|viii|vii|vi|iv|ix|v|iii|ii|i|{'|'.join(CARDINALS)})([ab]?)")
 # What counts lesions, too.
-_COUNTS = {*map(str, range(1, 10)), *_WORDS}
+_COUNTS = {*map(str, range(1, 10)), *CARDINALS}
 # "S7", "seg4a", "segmentVII"
 _SHORT = re.compile(r"(?:s(?=\d)|segs?|segments?)((?:[1-9]|viii|vii|vi|iv|ix|v|iii|ii|i)[ab]?)")
 _OF_LOBE = re.compile(r"of (?:the )?(left|right) (?:hepatic |liver )?lobe\b")
@@ -130,8 +132,12 @@ class Segments:
     def _is_measure(self, words: list[Word], at: int) -> bool:
         """Whether a number is one of a measure: "2 cm", "2 x 3 cm"; "segment" before it is a command then."""
         after = words[at + 1 : at + 2]
-        units = self._contract.units - {"over", "about", "than", "least", "most"}
-        return words[at].key.isdecimal() and bool(after) and after[0].before in (" ", "-") and after[0].key in units
+        return (
+            words[at].key.isdecimal()
+            and bool(after)
+            and after[0].before in (" ", "-")
+            and after[0].key in self._contract.units - NO_UNITS
+        )
 
     def _numbered(self, words: list[Word], start: int, at: int) -> _Found:
         numbers = [_number(words[at].key)]
@@ -225,4 +231,4 @@ def _number(key: str) -> str:
     short = _SHORT.fullmatch(key)
     match = _NUMERAL.fullmatch(short[1] if short else key)
     assert match is not None
-    return f"{(_ROMAN | _WORDS).get(match[1], match[1])}{match[2]}"
+    return f"{(_ROMAN | CARDINALS).get(match[1], match[1])}{match[2]}"

@@ -16,16 +16,19 @@ from .reading import Reason, listed
 from .words import Word, places_of
 
 # What an unknown verb or preposition may stand before: "touching the cyst", "core of the cyst".
-_BEFORE = {
+DETERMINERS = {
     "the", "a", "an", "this", "that", "these", "those", "any", "all", "every", "each", "some", "there", "its", "my",
-    "our", "their", "of",
+    "our", "their",
 }  # fmt: skip
 # What an unknown word may tell of a lesion after: "the lesion that grew", "with gas".
 _AFTER = {"that", "which", "who", "is", "are", "was", "were", "be", "been", "being", "has", "have", "with"}
 # "suspicious" does not say which lesion is meant, "most suspicious" does.
 _RANKS = {"most", "more", "less", "least"}
 _ENDS = set(".;!?")
-_BREAKS = _ENDS | set(",:()[]")
+# What parts two statements; commas and brackets do not: "the lesion, dominant", "the lesion (treated)".
+_STOPS = set(".!?")
+# What a purpose stands after, which does not say which lesion is meant: "for radiotherapy".
+_PURPOSE = {"for"}
 
 
 def unneeded_places(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
@@ -75,17 +78,24 @@ def _is_slip(key: str, contract: Contract) -> bool:
 def _carries(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:
     """Whether a word stands beside what names or describes a lesion or its place, or between two lesions."""
     telling = contract.nouns | contract.looks | contract.places
-    before = words[at - 1].key if at > 0 and not _BREAKS & set(words[at].before) else ""
-    after = words[at + 1].key if at + 1 < len(words) and not _BREAKS & set(words[at + 1].before) else ""
-    if before in telling | _AFTER or after in telling | _BEFORE:
+    # "the lesion here on CT, dominant"
+    small = (contract.function | contract.context) - _AFTER - _PURPOSE
+    # "The lesion. Dominant."
+    stops = _STOPS if clause(words, at, -1) or clause(words, at, 1) else set[str]()
+    start = at
+    while start > 1 and words[start - 1].key in small and not stops & set(words[start].before):
+        start -= 1
+    before = words[start - 1].key if start > 0 and not stops & set(words[start].before) else ""
+    after = words[at + 1].key if at + 1 < len(words) and not stops & set(words[at + 1].before) else ""
+    if before in telling | _AFTER or after in telling | DETERMINERS | {"of"}:
         return True
-    return _names_lesion(_clause(words, at, -1), contract, lexicon) and _names_lesion(
-        _clause(words, at, 1), contract, lexicon
+    return names_lesion(clause(words, at, -1), contract, lexicon) and names_lesion(
+        clause(words, at, 1), contract, lexicon
     )
 
 
-def _clause(words: Sequence[Word], at: int, step: int) -> list[Word]:
-    """Return the words before or after one, up to the end of its sentence."""
+def clause(words: Sequence[Word], at: int, step: int) -> list[Word]:
+    """Return the words before or after one (a step of -1 or 1), up to the end of its sentence."""
     found = list[Word]()
     while 0 <= at + step < len(words):
         if _ENDS & set(words[at if step < 0 else at + 1].before):
@@ -95,5 +105,6 @@ def _clause(words: Sequence[Word], at: int, step: int) -> list[Word]:
     return found
 
 
-def _names_lesion(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> bool:
+def names_lesion(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> bool:
+    """Whether one of the words names a lesion in words of the engine."""
     return any(word.key in contract.nouns and lexicon.knows(word) for word in words)

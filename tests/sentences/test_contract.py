@@ -45,6 +45,11 @@ def test_an_engine_without_a_table_is_read_by_the_default(demo_engine: Path, tmp
     assert open_reader(open_directory(old)).contract is default_contract()
 
 
+def test_a_table_without_the_newer_lists_is_read_with_the_packages() -> None:
+    older = {name: value for name, value in default_table().items() if name not in ("relating", "distance", "numbered")}
+    assert contract_of(json.dumps(older).encode()) == default_contract()
+
+
 def test_an_engine_is_read_by_its_own_table(demo_engine: Path, tmp_path: Path) -> None:
     table = default_table()
     table["groups"]["lesion"][0].append("blob")
