@@ -27,8 +27,8 @@ _RANKS = {"most", "more", "less", "least"}
 _ENDS = set(".;!?")
 # What parts two statements; commas and brackets do not: "the lesion, dominant", "the lesion (treated)".
 _STOPS = set(".!?")
-# What a purpose stands after, which does not say which lesion is meant: "for radiotherapy".
-_PURPOSE = {"for"}
+# What a purpose or a name stands after: "for radiotherapy", "of Mr Miller".
+_BESIDE_THE_POINT = {"for", "of"}
 
 
 def unneeded_places(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> set[int]:
@@ -79,7 +79,7 @@ def _carries(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexico
     """Whether a word stands beside what names or describes a lesion or its place, or between two lesions."""
     telling = contract.nouns | contract.looks | contract.places
     # "the lesion here on CT, dominant"
-    small = (contract.function | contract.context) - _AFTER - _PURPOSE
+    small = (contract.function | contract.context) - _AFTER - _BESIDE_THE_POINT
     # "The lesion. Dominant."
     stops = _STOPS if clause(words, at, -1) or clause(words, at, 1) else set[str]()
     start = at
