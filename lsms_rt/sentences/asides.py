@@ -1,16 +1,17 @@
-"""What is said beside the point: "Findings:", "all right,"."""
+"""What is said beside the point: "Findings:", "all right,", "too small to characterize"."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from .contract import Contract
-from .words import Word
+from .words import Word, places_of
 
 
 def without_asides(words: Sequence[Word], contract: Contract) -> list[Word]:
-    """Return the words without the headings of a report, and without "all right" where it is no side."""
-    kept = list(words)
+    """Return the words without headings and asides of a report, and without "all right" where it is no side."""
+    aside = places_of(words, contract.asides)
+    kept = [word for at, word in enumerate(words) if at not in aside]
     if [word.key for word in kept[:2]] == ["all", "right"] and len(kept) > 2:
         after = kept[2]
         # "all right segment lesions" names a side.

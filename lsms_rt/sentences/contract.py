@@ -43,6 +43,7 @@ class Contract:
         distance: what a measure of a distance stands before.
         numbered: what a number stands behind that says which lesion or slice is meant.
         headings: of a report's parts; left out before a colon.
+        asides: phrases that are left out whole, though the engine may know a word of them: "too small to characterize".
         always: what no mask can answer, "negation", "exception" and "question", whatever the engine's vocabulary.
         lost: what would be lost, and a wrong lesion found, if the engine does not know it: "side", "position", "organ",
             "type", "order".
@@ -67,6 +68,7 @@ class Contract:
     distance: frozenset[str]
     numbered: frozenset[str]
     headings: frozenset[str]
+    asides: Phrases
     always: dict[str, Phrases]
     lost: dict[str, Phrases]
     not_negation: Phrases
@@ -215,9 +217,12 @@ def taught_table(sentences: Iterable[str], is_unknown: Callable[[str], bool], be
     return json.dumps(table | {"taught": sorted(filter(_PHRASE.fullmatch, taught))}, indent=1) + "\n"
 
 
+# Lists that tables of before do not have: the package's own are taken.
+LATER = ("relating", "distance", "numbered", "asides")
+
+
 def _parsed(table: dict[str, Any]) -> Contract:
-    # Tables of before these were.
-    table = {name: default_table()[name] for name in ("relating", "distance", "numbered") if name not in table} | table
+    table = {name: default_table()[name] for name in LATER if name not in table} | table
     _check({name: value for name, value in table.items() if name != "format"})
     segments = table["segments"]
     values: dict[str, Any] = {
@@ -230,6 +235,7 @@ def _parsed(table: dict[str, Any]) -> Contract:
             name: phrases_of(_texts(table["lost"][name])) for name in ("side", "position", "organ", "type", "order")
         },
         "harmless": phrases_of(_texts(table["harmless"])),
+        "asides": phrases_of(_texts(table["asides"])),
         "not_negation": phrases_of(_texts(table["not_negation"])),
         "negation_prefixes": tuple(_texts(table["negation_prefixes"])),
         "segment_words": _words(segments["words"]),

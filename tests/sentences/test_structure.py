@@ -202,6 +202,9 @@ def test_an_open_vocabulary_is_not_asked(open_reader_: Reader) -> None:
         ("all right find the cyst", "find the cyst"),
         ("all right lobe lesions", "all right lobe lesions"),
         ("the findings in the left lobe", "the abnormalities in the left lobe"),
+        ("the lesion in the left lobe, too small to characterize", "the lesion in the left lobe"),
+        ("lesions too small to further characterize in the left lobe", "lesions in the left lobe"),
+        ("the small lesion is too small to characterize", "the small lesion is"),
     ],
 )
 def test_asides_are_left_out(reader: Reader, said: str, read_as: str) -> None:
