@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ SECTIONS: dict[str, tuple[int, str]] = {
     "kernels": (60, "every kernel alone in a CUDA graph, beside its floor"),
     "parts": (80, "the depthwise part and the block of every stage, beside PyTorch"),
     "ptxas": (50, "kernels verified and timed again, assembled by another ptxas"),
-    "sanitizer": (50, "memcheck, racecheck and initcheck of compute-sanitizer at small shapes"),
+    "sanitizer": (50, "memcheck, racecheck and synccheck of compute-sanitizer at small shapes"),
     "rest": (75, "other sizes, types and tokens; the TensorRT runtime; torch.compile with autotuning"),
 }
 SECONDS = sum(seconds for seconds, _ in SECTIONS.values())
@@ -77,13 +77,12 @@ class Unit:
 
 def plan(sections: Iterable[str], presets: Sequence[str]) -> list[Unit]:
     """Return the units of some sections in the order to run them; the first preset is worth most."""
-    makers = {
-        "environment": lambda: _environment(), "verify": lambda: _verify(presets), "plugins": lambda: _plugins(presets),
-        "models": lambda: _models(presets), "kernels": lambda: _kernels(presets), "parts": lambda: _parts(presets),
-        "ptxas": lambda: _other_ptxas(presets), "sanitizer": _sanitizer, "rest": lambda: _rest(presets),
+    makers: dict[str, Callable[[Sequence[str]], Iterator[Unit]]] = {
+        "environment": _environment, "verify": _verify, "plugins": _plugins, "models": _models, "kernels": _kernels,
+        "parts": _parts, "ptxas": _other_ptxas, "sanitizer": _sanitizer, "rest": _rest,
     }  # fmt: skip
     wanted = set(sections)
-    return [unit for section in SECTIONS if section in wanted for unit in makers[section]()]
+    return [unit for section in SECTIONS if section in wanted for unit in makers[section](presets)]
 
 
 def described(units: Iterable[Unit]) -> str:
@@ -100,7 +99,7 @@ def _unit(section: str, name: str, function: str, **fields: Any) -> Unit:
     return Unit(section=section, name=name, function=f"lsms_rt.bench.gpu.{function}", arguments=fields, **known)
 
 
-def _environment() -> Iterator[Unit]:
+def _environment(_: Sequence[str]) -> Iterator[Unit]:
     yield _unit("environment", "environment", "environment:environment", limit=60, least=1)
 
 
@@ -197,9 +196,9 @@ def _other_ptxas(presets: Sequence[str]) -> Iterator[Unit]:
     yield from _kernels(presets[:1], "ptxas", **fields)
 
 
-def _sanitizer() -> Iterator[Unit]:
+def _sanitizer(_: Sequence[str]) -> Iterator[Unit]:
     tool = shutil.which("compute-sanitizer")
-    for check in ("memcheck", "racecheck", "initcheck"):
+    for check in ("memcheck", "racecheck", "synccheck"):
         yield _unit(
             "sanitizer", check, "sanitizer:small_unit", check=check, limit=150, least=20, parallel=True,
             prefix=(tool or "compute-sanitizer", "--tool", check, "--error-exitcode", "86", "--target-processes",
@@ -222,7 +221,7 @@ def _rest(presets: Sequence[str]) -> Iterator[Unit]:
         yield _unit(
             "rest", f"block, {preset}, fp32", "verify:block_unit", preset=preset, size=SIZE, dtype="fp32", parallel=True
         )
-    for variant in ("tensorrt", "tensorrt_rtx"):
+    for variant in ("tensorrt", "tensorrt-rtx"):
         yield _unit("rest", f"engine, {variant}", "runtime:engine_unit", variant=variant, limit=300, least=30)
     yield _unit("rest", "engine with plugins", "runtime:plugins_unit", limit=600, least=60)
     for preset in presets:

@@ -26,7 +26,7 @@ WHAT = {
     records.KERNELS_VERIFIED: "kernels and block against float64; runner with a CUDA graph against one without",
     records.PLUGINS_VERIFIED: "the plugins' PTX, launched by the driver, against float64 and against Triton's launch",
     records.RUNTIME_VERIFIED: "driver calls, CUDA graphs and engines of TensorRT",
-    records.CEILINGS: "copy and matrix product of this GPU, the gap between two kernels, and the ceilings of the floors",
+    records.CEILINGS: "copy and matrix product of this GPU, the gap between kernels, and the ceilings of the floors",
     records.KERNELS_TIMED: "kernels, CUDA graph, inputs in the L2 cache where they fit",
     records.PARTS_TIMED: "depthwise part and block beside PyTorch, inputs in the L2 cache where they fit",
     records.MODELS_TIMED: "image graph, sentence already encoded",
@@ -76,7 +76,7 @@ def records_of(rows: Sequence[Row]) -> dict[str, records.Record]:
     """Return kind -> record, with rows of one name put together, and marked by what verification found."""
     known = verdicts(rows)
     header: Row = next((row for row in rows if row["kind"] == RUN), {})
-    provenance = {name: header[name] for name in ("device", "versions", "commit", "date") if name in header}
+    provenance: Row = {name: header[name] for name in ("device", "versions", "commit", "date") if name in header}
     found: dict[str, dict[tuple[Any, ...], Row]] = {}
     for row in rows:
         kind = row["kind"]
