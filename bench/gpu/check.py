@@ -39,6 +39,8 @@ from .row_file import RowFile
 from .summary import RUN, exit_code, summary, text, write_records
 
 PACKAGES = ("torch", "triton", "numpy", "cuda-bindings", "pycuda", "tensorrt", "tensorrt-rtx")
+# Processes at a time, at most: each has a context of half a gigabyte on the GPU.
+JOBS = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         help="models, the most important one first (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that verify at a time"
-    )
+        "--jobs", type=int, default=max(1, min(JOBS, (os.cpu_count() or 2) - 1)),
+        help="processes that verify at a time (default here: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--commit", default=os.environ.get("LSMS_RT_COMMIT"), help="commit, if this is no clone")
     parser.add_argument("--plan", action="store_true", help="print what would run, and end")
     return parser

@@ -113,8 +113,10 @@ def shared_out(times: dict[str, float]) -> Row:
     # Those of fp16; a profiler knows a kernel by its function.
     names = {f"{registry.name(module)}_kernel" for module in registry.FP16_MODULES}
     whole = sum(times.values())
+    ours = sum(times[name] for name in names & times.keys())
     longest = sorted(times, key=lambda name: -times[name])[:20]
     return {
-        "kernels_us": round(whole, 2), "share_of_ours": round(sum(times[name] for name in names & times.keys()) / max(whole, 1e-9), 4),
+        "kernels_us": round(whole, 2),
+        "share_of_ours": round(ours / max(whole, 1e-9), 4),
         "longest_us": {name[:80]: round(times[name], 2) for name in longest},
-    }  # fmt: skip
+    }

@@ -46,8 +46,8 @@ def resources(launches: Iterable[Launch]) -> Row:
         compiled = launch.kernel.warmup(*types, **launch.constants, **options, grid=(1,))
         if compiled is None:
             return {}
-        # Loads the code, which is when the driver says what it takes.
-        compiled._init_handles()
+        # Loads the code, which is when the driver says what it takes; it has no public name.
+        getattr(compiled, "_init_handles", lambda: None)()
         values = {"registers": compiled.n_regs, "spills": compiled.n_spills, "shared": compiled.metadata.shared}
-        found = {name: max(value, found.get(name, 0)) for name, value in values.items()}
+        found = {name: max(value or 0, found.get(name, 0)) for name, value in values.items()}
     return found

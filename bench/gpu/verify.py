@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from types import ModuleType
 from typing import Any
@@ -58,16 +58,19 @@ def verify_kernel(
         for batch in batches:
             words = [min(n, shape.tokens) for n in (MAX_TOKENS, 20, 1, 0)]
             tensors = block_tensors(shape, batch, words[:batch], device=device)
-            different = _different(module, shape, tensors, repeats)
+            different = count_different(module, shape, tensors, repeats)
             for deviation in verify(module, shape, tensors):
                 row = {"kind": KERNELS_VERIFIED, "part": "kernel"} | asdict(deviation) | takes
                 yield row | {"repeats": repeats, "different": different, "ok": deviation.ok and not different}
 
 
-def _different(module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor], repeats: int) -> int:
-    """Count the runs whose bits differ from those of the first one."""
-    first = run(module, shape, tensors)
-    again = (run(module, shape, tensors) for _ in range(repeats))
+def count_different(
+    module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor], repeats: int,
+    plan: Callable[..., object] = choices.planned,
+) -> int:  # fmt: skip
+    """Count the runs whose bits differ from those of the first one: no kernel has atomics, so each is a race."""
+    first = run(module, shape, tensors, plan)
+    again = (run(module, shape, tensors, plan) for _ in range(repeats))
     return sum(not all(same_bits(first[name], output) for name, output in outputs.items()) for outputs in again)
 
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 import torch
+from triton.runtime.errors import OutOfResources
 
 from lsms_rt.bench import records
 from lsms_rt.bench.compare import compare
@@ -333,24 +335,61 @@ def test_the_runtime_says_what_the_machine_lacks(unit: Callable[[], Any], monkey
 
 
 def test_tuning_chooses_the_fastest_correct_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fake stopwatch; two candidates are faster, but one is wrong and one does not fit."""
+    """With a fake stopwatch; others are faster, but wrong, too large for the GPU, or not the same bits again."""
     seen: list[dict[str, Any]] = []
 
     def stopwatch(run: Any, *, graph: bool = True) -> Samples:
+        if seen[-1].get("stages") == 3:
+            return Samples((0.4,))
         return Samples(({16: 1.0, 32: 0.5, 64: 0.1}.get(seen[-1].get("pixels", 0), 2.0),))
 
     def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Deviation]:
         launch = plan(lambda _, **tiles: seen.append(tiles) or mix.launch(shape), shape)
         assert isinstance(launch, Launch)
         if seen[-1].get("warps") == 8:
-            raise tune.OutOfResources(1, 1, "shared memory")
+            raise OutOfResources(1, 1, "shared memory")
         error = 1.0 if seen[-1].get("pixels") == 64 else 0.0
         return [verification.Deviation("mix", "y", shape.key, 1, error, 0.1)]
 
     monkeypatch.setattr(tune.verification, "verify", verify)
     monkeypatch.setattr(tune, "prepared", lambda *_: None)
+    racy = []
+
+    def count_different(module: Any, shape: Shape, tensors: Any, repeats: int, plan: Any) -> int:
+        plan(lambda _, **tiles: racy.append(tiles) or mix.launch(shape), shape)
+        return int(racy[-1]["stages"] == 3)
+
+    monkeypatch.setattr(tune, "count_different", count_different)
     found, share = tune.best(mix, SMALL, {}, stopwatch)
-    assert (found["pixels"], found["warps"], share) == (32, 4, 0.25)
+    assert (found["pixels"], found["warps"], found["stages"], share) == (32, 4, 2, 0.25)
+    assert racy[0]["stages"] == 3
+
+
+def test_tuning_goes_on_when_the_default_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([None, 0.5, 0.25, *[None] * 100])
+    monkeypatch.setattr(tune, "_time", lambda *_: next(times))
+    monkeypatch.setattr(tune, "count_different", lambda *_: 0)
+    found, share = tune.best(mix, SMALL, {}, stopwatch)
+    assert (found, share) == (list(tune.candidates(mix, SMALL))[1], None)
+    monkeypatch.setattr(tune, "_time", lambda *_: None)
+    with pytest.raises(RuntimeError, match="mix is wrong at c32_h4_w4_t32_fp32 with any tile sizes"):
+        tune.best(mix, SMALL, {}, stopwatch)
+
+
+def test_a_fault_costs_tuning_one_kernel_only(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[dict[str, Any]] = []
+    tests = Path(__file__).parents[1]
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests / "helpers")))}
+    units = [
+        plan.Unit(section="tune", name=name, function=f"gpu_faults:{name}", variables=paths)
+        for name in ("aborts", "right")
+    ]
+    assert tune.tune(units, kept.append) == 1
+    assert "error: aborts: died by SIGABRT; its default stays" in capsys.readouterr().err
+    assert len(kept) == 2
+    (unit, *_) = tune.units([SMALL], 1)
+    inspect.signature(tune.kernel_unit).bind(**unit.arguments)
+    assert Shape(**unit.arguments["shape"]) == SMALL
 
 
 @pytest.mark.parametrize("module", registry.MODULES)
