@@ -105,13 +105,15 @@ def run_units(units: Sequence[plan.Unit], folder: Path, options: argparse.Namesp
             # An earlier run may be all there is of a GPU.
             shutil.move(path, folder / "rows.before.jsonl")
     file, say = RowFile(path), _log(folder / "log.txt")
-    run = Run(options.seconds, file, jobs=options.jobs, say=say, finished=lambda run: _finished(run, folder))
+    run = Run(
+        options.seconds, file, jobs=options.jobs, say=say, finished=lambda run: _finished(run, folder / "summary.json")
+    )
     header = provenance(*PACKAGES, gpu=gpu) | ({"commit": options.commit} if options.commit else {})
     run.add({"kind": RUN, **header, "seconds": options.seconds, "units": len(units)})
     try:
         run.units(units)
     finally:
-        _finished(run, folder)
+        _write_summary(summary(run.rows), folder / "summary.json")
         unsaved = file.close()
         if unsaved:
             print(f"error: {path} could not be written ({file.problem}); its rows follow", file=sys.stderr)
@@ -119,14 +121,18 @@ def run_units(units: Sequence[plan.Unit], folder: Path, options: argparse.Namesp
     return run
 
 
-def _finished(run: Run, folder: Path) -> None:
-    """Print how the last section ended, and write the summary as far as the disk allows."""
-    found: dict[str, Any] = summary(run.rows)
-    if found["sections"]:
-        section, states = list(found["sections"].items())[-1]
-        print(f"{section}: " + ", ".join(f"{n} {state}" for state, n in states.items()), file=sys.stderr, flush=True)
+def _finished(run: Run, path: Path) -> None:
+    """Print how the last section ended, and write the summary."""
+    found = summary(run.rows)
+    section, states = list(found["sections"].items())[-1]
+    print(f"{section}: " + ", ".join(f"{n} {state}" for state, n in states.items()), file=sys.stderr, flush=True)
+    _write_summary(found, path)
+
+
+def _write_summary(found: dict[str, Any], path: Path) -> None:
+    # As far as the disk allows: all of it can be made from the rows.
     with suppress(OSError, LsmsError):
-        write_text(folder / "summary.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
 def _log(path: Path) -> Callable[[str], None]:

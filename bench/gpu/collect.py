@@ -95,8 +95,7 @@ class Run:
 
     def _together(self, units: Sequence[Unit], end: float) -> None:
         with ThreadPoolExecutor(self.jobs) as pool:
-            for ended in pool.map(lambda unit: self._run(unit, None, end), units):
-                self._end(ended)
+            list(pool.map(lambda unit: self._end(self._run(unit, None, end)), units))
 
     def _one_by_one(self, units: Sequence[Unit], end: float) -> None:
         """Run units alone; the next one's process imports PyTorch meanwhile."""
