@@ -43,7 +43,7 @@ aot: $(DEV)/.done  ## compile all kernels for all architectures (minutes, no GPU
 roofline: $(DEV)/.done  ## compute the lower bounds of every stage's time (no GPU): table, JSON, picture
 	$(DEV)/bin/python -m lsms_rt.bench.gpu.roofline -o bench/results/roofline.json --picture docs/roofline.png
 
-gpu-check:  ## on a GPU, with that machine's Python and PyTorch: verify and time all kernels (GPU_CHECK="--quick" for a look)
+gpu-check:  ## on a GPU, with that machine's Python and PyTorch: verify and time all that fits into 540 s (GPU_CHECK="--seconds 1800")
 	PYTHONPATH=. $(PYTHON) -m lsms_rt.bench.gpu.check $(GPU_CHECK)
 
 train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores, resumes), then measure and bundle them

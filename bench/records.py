@@ -19,6 +19,7 @@ GATE, PROBES, SENTENCES = "gate", "probes", "sentences"
 ROOFLINE, AOT = "roofline", "kernels_compiled"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
+PLUGINS_VERIFIED, SANITIZED, SHARES = "plugins_verified", "sanitized", "shares"
 
 # Kind -> the fields that name one of its ``rows``.  Kinds without such rows have none.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -34,12 +35,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     PLANS: ("preset", "precision", "image_size", "max_batch"),
     ROOFLINE: ("preset", "stage", "batch", "gpu"),
     AOT: ("kernel", "shape", "arch"),
-    KERNELS_VERIFIED: ("part", "kernel", "output", "shape", "batch", "tokens"),
+    KERNELS_VERIFIED: ("part", "kernel", "output", "shape", "batch", "tokens", "ptxas"),
+    PLUGINS_VERIFIED: ("kernel", "output", "shape", "batch"),
+    SANITIZED: ("check", "kernel", "shape"),
     RUNTIME_VERIFIED: ("what",),
     CEILINGS: (),
-    KERNELS_TIMED: ("kernel", "shape", "batch"),
+    KERNELS_TIMED: ("kernel", "shape", "batch", "ptxas"),
     PARTS_TIMED: ("part", "shape", "batch"),
     MODELS_TIMED: ("preset", "image_size", "batch"),
+    SHARES: ("preset", "image_size", "batch", "way"),
 }
 FORMAT = 1
 Record = dict[str, Any]

@@ -1,138 +1,148 @@
-"""Run all checks that need a GPU: ``python -m lsms_rt.bench.gpu.check`` (``make gpu-check``).
+"""Verify and time everything that needs a GPU: ``python -m lsms_rt.bench.gpu.check`` (``make gpu-check``).
 
-1. Every kernel at all shapes of all presets against float64, with outputs filled with NaN before.
-2. The CUDA graph of the runner: another input gives another result, equal to the one without a graph.  The TensorRT
-   runtime: driver calls, captured graphs, engines, as far as they are installed.
-3. Times of every kernel, and its floor; of the depthwise part and of the whole block, beside PyTorch eager (channels
-   first and last), torch.compile, and the unfused sequence in a CUDA graph.
-4. Times of the whole image graph: eager, compiled, and our kernels in a CUDA graph.
+Runs the units of ``plan.py``, each in a process of its own, until the time is over.  Nothing that goes wrong stops it:
+every unit ends as right, wrong (with its trace) or not run (with its reason), and what was measured stays, marked where
+verification failed.  Files in the output folder:
 
-Records are written to ``bench/results/<device>/*.json`` (or ``-o``).  A wrong kernel stops the command before anything
-is timed.
+- ``rows.jsonl``: every row as soon as it arrives; the first one holds device, versions and commit.
+- ``log.txt``: what the units printed.
+- ``summary.json``: states, traces and the models' times; written again after every section.
+
+Without an output folder (``--out``, or the environment variable OUT), the records that ``lsms-rt bench report`` reads
+are written to bench/results/DEVICE as well; ``python -m lsms_rt.bench.gpu.summary`` makes them from ``rows.jsonl``.
+
+The exit code is 0 if everything that ran was right, 1 if something was wrong, 3 if there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
+from lsms_rt.atomic import write_text
+from lsms_rt.bench.provenance import provenance
+from lsms_rt.errors import LsmsError
+from lsms_rt.model.config import PRESETS
 
-from lsms_rt.bench import records
-from lsms_rt.bench.timing import GpuStopwatch
-from lsms_rt.kernels import missing
-from lsms_rt.kernels.launch import DTYPES
-from lsms_rt.kernels.shape import TOKEN_COUNTS, all_shapes, stage_shapes
-from lsms_rt.model.config import MAX_TOKENS, PRESETS
+from . import plan
+from .collect import Run
+from .row_file import RowFile
+from .summary import RUN, exit_code, summary, text, write_records
 
-from . import roofline
-from .runtime import verify_runtime
-from .times import measured_ceilings, time_kernels, time_models, time_parts
-from .verify import faults, precompile, verify_block, verify_kernels, verify_runner
-
-# Image sizes whose shapes are verified: odd maps, several windows, one window.
-SIZES = (224, 256, 384, 480, 512, 640)
-
-
-def write(folder: Path, kind: str, what: str, rows: list[Any]) -> None:
-    """Write one record about this machine's GPU."""
-    folder.mkdir(parents=True, exist_ok=True)
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    record = records.record_of(kind, ("torch", "triton"), gpu, what=what, rows=rows)
-    records.write(folder / f"{kind}.json", record)
-
-
-def ceilings_of(name: str) -> roofline.Gpu:
-    """Return the ceilings for a GPU's name; those of the H100 SXM if it is unknown, and every record names whose."""
-    known = roofline.GPUS | roofline.MORE_GPUS
-    keys = [key for key in known if all(word in name.lower() for word in key.split())]
-    return known[max(keys, key=len, default="h100")]
-
-
-SECTIONS = ("verify", "runtime", "kernels", "parts", "models")
+PACKAGES = ("torch", "triton", "numpy", "cuda-bindings", "pycuda", "tensorrt", "tensorrt-rtx")
+# Processes at a time, at most: each has a context of half a gigabyte on the GPU.
+JOBS = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, help="folder for the records (default: bench/results/<device>)")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run")
-    parser.add_argument(
-        "--quick", action="store_true", help="one image size, no torch.compile; do not publish the figures"
-    )
-    parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=["tiny", "base"], help="models to time")
-    parser.add_argument("--batch", nargs="+", type=int, help="batches to time (default: 1 16; models: 1 8 32)")
-    options = parser.parse_args(argv)
-    problem = missing()
-    if problem:
-        print(f"error: {problem}; run this command on a machine with an NVIDIA GPU", file=sys.stderr)
+    options = _parser().parse_args(argv)
+    units = plan.plan(options.only, options.preset)
+    if options.plan:
+        print(plan.described(units))
+        return 0
+    gpu, problem = find_gpu()
+    if gpu is None:
+        print(f"error: {problem}; on a machine with a GPU this would run, in {options.seconds:.0f} s:", file=sys.stderr)
+        print(plan.described(units), file=sys.stderr)
         return 3
-    name = torch.cuda.get_device_name()
-    folder = options.output or Path("bench/results") / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    gpu, stopwatch = ceilings_of(name), GpuStopwatch()
-    # Let PyTorch choose its fastest convolutions.
-    torch.backends.cudnn.benchmark = True
-    if "verify" in options.only:
-        wrong = _verify(folder, (512,) if options.quick else SIZES)
-        for fault in wrong:
-            print(f"error: {fault}", file=sys.stderr)
-        if wrong:
-            return 1
-    if "runtime" in options.only:
-        checks = verify_runtime()
-        write(folder, records.RUNTIME_VERIFIED, "driver calls, CUDA graphs and engines of TensorRT", checks)
-        for row in checks:
-            result = f"not run: {row['not_run']}" if "not_run" in row else "ok" if row["ok"] else "FAILED"
-            print(f"{row['what']}: {result}", file=sys.stderr)
-        if not all(row.get("ok", True) for row in checks):
-            return 1
-    shapes = list(dict.fromkeys(s for preset in options.preset for s in stage_shapes(preset, 512)))
-    batches = options.batch or (1, 16)
-    if "kernels" in options.only:
-        what = "copy and matrix product of this GPU, and the ceilings of the floors"
-        write(folder, records.CEILINGS, what, [measured_ceilings(stopwatch, gpu)])
-        rows = time_kernels(shapes, batches, stopwatch, "cuda", gpu)
-        _write_each(folder, records.KERNELS_TIMED, f"kernels, CUDA graph; floors of {gpu.name}", rows)
-    # Autotuning takes minutes per shape.
-    if "parts" in options.only:
-        # Without CUDA graphs, because the stopwatch captures them.
-        mode = None if options.quick else "max-autotune-no-cudagraphs"
-        what = f"depthwise part and block beside PyTorch; torch.compile: {mode}"
-        _write_each(folder, records.PARTS_TIMED, what, time_parts(shapes, batches, stopwatch, "cuda", mode))
-    if "models" in options.only:
-        mode = None if options.quick else "default"
-        what = f"image graph, sentence already encoded; torch.compile: {mode}; floors of {gpu.name}"
-        rows = time_models(options.preset, 512, options.batch or (1, 8, 32), stopwatch, "cuda", gpu, "triton", mode)
-        _write_each(folder, records.MODELS_TIMED, what, rows)
-    return 0
+    results = Path("bench/results") / re.sub("[^a-z0-9]+", "-", gpu.lower()).strip("-")
+    run = run_units(units, options.out or results, options, gpu)
+    found = summary(run.rows)
+    if options.out is None:
+        with suppress(OSError, LsmsError):
+            write_records(run.rows, results)
+    print(text(found))
+    return exit_code(found) or (1 if run.file.problem else 0)
 
 
-def _write_each(folder: Path, kind: str, what: str, rows: Iterable[Any]) -> None:
-    """Write the record after every row, so that an interrupted command keeps what it has measured."""
-    done: list[Any] = []
-    for row in rows:
-        done.append(row)
-        write(folder, kind, what, done)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out = os.environ.get("OUT")
+    parser.add_argument("--seconds", type=float, default=540, help="time for everything (default: %(default)s)")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path(out) if out else None,
+        help="folder for the files (default: the environment's OUT, else bench/results/DEVICE)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", nargs="+", choices=list(plan.SECTIONS), default=list(plan.SECTIONS), help="sections (default: all)"
+    )
+    parser.add_argument(
+        "--preset", nargs="+", choices=list(PRESETS), default=["base", "tiny"],
+        help="models, the most important one first (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, min(JOBS, (os.cpu_count() or 2) - 1)),
+        help="processes that verify at a time (default here: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--commit", default=os.environ.get("LSMS_RT_COMMIT"), help="commit, if this is no clone")
+    parser.add_argument("--plan", action="store_true", help="print what would run, and end")
+    return parser
 
 
-def _verify(folder: Path, sizes: tuple[int, ...]) -> list[str]:
-    """Compile in parallel, compare, write the record; return what is wrong."""
-    shapes = [shape for dtype in DTYPES for shape in all_shapes(sizes, dtype)]
-    # Short and long sentences.
-    shapes += [replace(s, tokens=n) for n in (min(TOKEN_COUNTS), MAX_TOKENS) for s in shapes if s.height in (16, 128)]
-    precompile(shapes)
-    # The reference must be fp32; matrix products are by default.
-    torch.backends.cudnn.allow_tf32 = False
-    rows = verify_kernels(shapes, (1, 4), "cuda")
-    block = [row for dtype in DTYPES for row in verify_block(all_shapes((512,), dtype), "cuda")]
-    runner = verify_runner("cuda", "triton", graphs=True)
-    what = "kernels and block against float64; runner with a CUDA graph against one without"
-    write(folder, records.KERNELS_VERIFIED, what, [*rows, *block, runner])
-    return faults(rows, block, runner)
+def find_gpu() -> tuple[str | None, str]:
+    """Return the first GPU's name, None without one, and then why; asked elsewhere: no driver is loaded here."""
+    code = "from lsms_rt.machine.gpu import query_driver as q; d = q(); print(d.problem or ''); print(d.gpus[0].name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    problem, _, name = done.stdout.partition("\n")
+    return (name.strip() or None), problem or "the NVIDIA driver does not answer"
+
+
+def run_units(units: Sequence[plan.Unit], folder: Path, options: argparse.Namespace, gpu: str | None) -> Run:
+    """Run units and write the three files; what the disk did not take is printed."""
+    path = folder / "rows.jsonl"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            # An earlier run may be all there is of a GPU.
+            shutil.move(path, folder / "rows.before.jsonl")
+    file, say = RowFile(path), _log(folder / "log.txt")
+    run = Run(
+        options.seconds, file, jobs=options.jobs, say=say, finished=lambda run: _finished(run, folder / "summary.json")
+    )
+    header = provenance(*PACKAGES, gpu=gpu) | ({"commit": options.commit} if options.commit else {})
+    run.add({"kind": RUN, **header, "seconds": options.seconds, "units": len(units)})
+    try:
+        run.units(units)
+    finally:
+        _write_summary(summary(run.rows), folder / "summary.json")
+        unsaved = file.close()
+        if unsaved:
+            print(f"error: {path} could not be written ({file.problem}); its rows follow", file=sys.stderr)
+            print(unsaved, end="")
+    return run
+
+
+def _finished(run: Run, path: Path) -> None:
+    """Print how the last section ended, and write the summary."""
+    found = summary(run.rows)
+    section, states = list(found["sections"].items())[-1]
+    print(f"{section}: " + ", ".join(f"{n} {state}" for state, n in states.items()), file=sys.stderr, flush=True)
+    _write_summary(found, path)
+
+
+def _write_summary(found: dict[str, Any], path: Path) -> None:
+    # As far as the disk allows: all of it can be made from the rows.
+    with suppress(OSError, LsmsError):
+        write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
+
+
+def _log(path: Path) -> Callable[[str], None]:
+    """Return a function that appends to a file, as far as the disk allows."""
+
+    def say(words: str) -> None:
+        with suppress(OSError), path.open("a") as log:
+            log.write(words)
+
+    return say
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
 """Choose tile sizes by measuring on the target GPU: ``python -m lsms_rt.bench.gpu.tune``.
 
 For every kernel at every shape, all candidates are checked against the plain twin and timed; the fastest is kept if it
-beats the default by more than noise.  The output is read by ``lsms_rt.kernels.tuned_tiles``.  By default it is written
-into the folder of the package; the environment variable LSMS_RT_TUNED names another folder to read.
+beats the default by more than noise, and gives the same bits again and again.  Every kernel at every shape has a
+process of its own, and its result is written at once.  The output is read by ``lsms_rt.kernels.tuned_tiles``.  By
+default it is written into the folder of the package; the environment variable LSMS_RT_TUNED names another folder to
+read.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from triton.runtime.errors import OutOfResources
 
 from lsms_rt.bench.timing import Effort, GpuStopwatch, Stopwatch
 from lsms_rt.kernels import missing, registry
@@ -29,8 +32,16 @@ from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
+from .plan import Unit
+from .process import RIGHT, Process
+from .verify import count_different, module_of
+
 # Share of the default's time; a smaller gain is noise.
 GAIN = 0.97
+# Further runs of the fastest candidate, which must all give the same bits: right once may be luck.
+REPEATS = 20
+# Seconds for all candidates of one kernel at one shape.
+LIMIT = 900.0
 # Candidates of every kernel: keyword arguments of its ``launch``.  n and k must divide the channels.
 TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "depthwise": {"vector": (True, False), "warps": (1, 2, 4, 8)},
@@ -56,31 +67,44 @@ def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
 
 def best(
     module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor], stopwatch: Stopwatch
-) -> tuple[dict[str, Any], float]:
-    """Return the fastest correct candidate, {} for the default, and its time as a share of the default's."""
+) -> tuple[dict[str, Any], float | None]:
+    """Return the fastest correct candidate, {} for the default, and its time as a share of the default's.
+
+    The share is None if the default itself is wrong.
+
+    Raises:
+        RuntimeError: neither the default nor any candidate is correct.
+    """
     default = _time(module, shape, tensors, stopwatch, {})
-    assert default is not None, f"{registry.name(module)} is wrong at {shape}: run make gpu-check"
-    fastest, shortest = {}, default
-    for tiles in candidates(module, shape):
-        took = _time(module, shape, tensors, stopwatch, tiles)
-        if took is not None and took < min(shortest, GAIN * default):
-            fastest, shortest = tiles, took
-    return fastest, shortest / default
+    times = [
+        (took, tiles)
+        for tiles in candidates(module, shape)
+        if (took := _time(module, shape, tensors, stopwatch, tiles))
+    ]
+    limit = math.inf if default is None else GAIN * default
+    for took, tiles in sorted(times, key=lambda pair: pair[0]):
+        if took < limit and not count_different(module, shape, tensors, REPEATS, _with(tiles)):
+            return tiles, default and took / default
+    if default is None:
+        raise RuntimeError(f"{registry.name(module)} is wrong at {shape.key} with any tile sizes; run make gpu-check")
+    return {}, 1.0
+
+
+def _with(tiles: dict[str, Any]) -> Callable[..., Launch]:
+    return lambda launch, at: launch(at, **tiles)
 
 
 def _time(
     module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor], stopwatch: Stopwatch, tiles: dict[str, Any]
 ) -> float | None:
-    """Return ms; None for tile sizes with a wrong result, or that need more shared memory than the GPU has."""
-
-    def plan(launch: Callable[..., Launch], at: Shape) -> Launch:
-        return launch(at, **tiles)
-
+    """Return ms; None for tile sizes that are wrong, do not compile, or need more than the GPU has."""
     try:
-        if not all(error.ok for error in verification.verify(module, shape, tensors, plan)):
+        if not all(error.ok for error in verification.verify(module, shape, tensors, _with(tiles))):
             return None
-        return stopwatch(prepared(module, shape, tensors, plan)).median
-    except OutOfResources:
+        return stopwatch(prepared(module, shape, tensors, _with(tiles))).median
+    except Exception as error:
+        # Compilers fail in many ways.  An error that ruins the context fails all that follow, and costs this unit only.
+        print(f"{registry.name(module)} {shape.key} {tiles}: {type(error).__name__}: {error}", file=sys.stderr)
         return None
 
 
@@ -105,18 +129,37 @@ def prepared(
     return run
 
 
-def tune(shapes: Iterable[Shape], batch: int, stopwatch: Stopwatch, device: str) -> dict[str, dict[str, Any]]:
-    """Return ``kernel/shape`` -> tile sizes, {} if the default is best, for all kernels of the chain."""
-    tiles: dict[str, dict[str, Any]] = {}
+def kernel_unit(kernel: str, shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
+    """Tune one kernel at one shape on the GPU."""
+    module, at = module_of(kernel), Shape(**shape)
+    stopwatch = GpuStopwatch(Effort(0.03, 0.06, 10))
+    fastest, share = best(module, at, block_tensors(at, batch, device="cuda"), stopwatch)
+    yield {"key": choices.key(module.launch, at), "tiles": fastest, "share": share}
+
+
+def units(shapes: Iterable[Shape], batch: int) -> Iterator[Unit]:
+    """Yield one unit for every kernel of the chain at every shape."""
     for shape in shapes:
-        tensors = block_tensors(shape, batch, device=device)
-        for module in tqdm(registry.chain(shape), desc=shape.key, file=sys.stderr):
-            fastest, share = best(module, shape, tensors, stopwatch)
-            key = choices.key(module.launch, shape)
-            tiles[key] = fastest
-            if fastest:
-                print(f"{key}: {fastest}, {share:.2f} of the default's time", flush=True)
-    return tiles
+        for module in registry.chain(shape):
+            kernel = registry.name(module)
+            yield Unit(
+                section="tune", name=f"{kernel}, {shape.key}", function="lsms_rt.bench.gpu.tune:kernel_unit",
+                arguments={"kernel": kernel, "shape": asdict(shape), "batch": batch}, limit=LIMIT,
+            )  # fmt: skip
+
+
+def tune(units: Iterable[Unit], keep: Callable[[dict[str, Any]], None]) -> int:
+    """Tune one unit after another, each in a process of its own, and return how many failed.
+
+    ``keep`` is called with every result at once, so that a machine that is lost costs no more than one.
+    """
+    failed = 0
+    for unit in tqdm(list(units), file=sys.stderr):
+        ended = Process(unit).follow(unit.limit, keep, lambda _: None)
+        if ended.state != RIGHT:
+            failed += 1
+            print(f"error: {unit.name}: {ended.reason}; its default stays", file=sys.stderr)
+    return failed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,9 +190,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for size in options.image_size
         for shape in stage_shapes(preset, size, tokens=tokens)
     )
-    tiles = tune(shapes, options.batch, GpuStopwatch(Effort(0.03, 0.06, 10)), "cuda")
-    print(choices.write(options.output, torch.cuda.get_device_name(), triton.__version__, options.batch, tiles))
-    return 0
+    gpu = torch.cuda.get_device_name()
+
+    def keep(row: dict[str, Any]) -> None:
+        choices.write(options.output, gpu, triton.__version__, options.batch, {row["key"]: row["tiles"]})
+        if row["tiles"]:
+            share = "the default is wrong" if row["share"] is None else f"{row['share']:.2f} of the default's time"
+            print(f"{row['key']}: {row['tiles']}, {share}", flush=True)
+
+    failed = tune(units(shapes, options.batch), keep)
+    print(options.output / choices.file_name(gpu, triton.__version__))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from multiprocessing import get_context
+from types import ModuleType
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from lsms_rt.bench.records import KERNELS_VERIFIED
 from lsms_rt.kernels import depthwise_direct, registry, svla
 from lsms_rt.kernels import tuned_tiles as choices
+from lsms_rt.kernels.canaries import same_bits
 from lsms_rt.kernels.launch import DTYPES
-from lsms_rt.kernels.shape import Shape
+from lsms_rt.kernels.shape import Shape, stage_shapes
 from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights, weights_on
-from lsms_rt.kernels.verify import verify
+from lsms_rt.kernels.verify import run, verify
 from lsms_rt.model import LSMS, TextConfig, folded, functional, preset
-from lsms_rt.model.config import MAX_TOKENS
+from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 from lsms_rt.model.runner import TorchRunner
+
+from .timer import resources
 
 # Small, because the text half is not timed.
 TEXT = TextConfig(vocab_size=64, hidden_size=64, layers=1, heads=1, intermediate_size=64)
@@ -34,36 +35,69 @@ BLOCK_TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
 RUNNER_GRAPH, RUNNER_CHANGE, RUNNER_DEFINITION = 1e-2, 1e-4, 2e-2
 
 
-def precompile(shapes: Sequence[Shape]) -> None:
-    """Fill Triton's cache from one process per core, because one process compiles for many minutes."""
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(tqdm(pool.map(_warm_up, shapes), total=len(shapes), desc="compiling", file=sys.stderr))
+def module_of(kernel: str) -> ModuleType:
+    """Return a kernel's module by its name."""
+    return next(module for module in registry.MODULES if registry.name(module) == kernel)
 
 
-def _warm_up(shape: Shape) -> None:
-    for module in dict.fromkeys([*registry.chain(shape), depthwise_direct]):
-        for launch in registry.launches(module, shape, choices.planned):
-            types = [DTYPES[dtype] for dtype in launch.arguments.values()]
-            options = {"num_warps": launch.warps, "num_stages": launch.stages}
-            launch.kernel.warmup(*types, **launch.constants, **options, grid=(1,))
+def shapes_of(
+    kernel: str, presets: Iterable[str], sizes: Iterable[int], dtype: str = "fp16", tokens: int = OWN_TOKENS
+) -> list[Shape]:
+    """Return the distinct shapes at which a kernel runs in some presets; both depthwise forms run at all of them."""
+    shapes = (shape for preset in presets for size in sizes for shape in stage_shapes(preset, size, dtype, tokens))
+    module = module_of(kernel)
+    return [s for s in dict.fromkeys(shapes) if module in (*registry.chain(s), depthwise_direct)]
 
 
-def verify_kernels(shapes: Iterable[Shape], batches: Sequence[int], device: str) -> list[Row]:
-    """Verify all kernels of some shapes and both depthwise forms, with several batches and numbers of tokens."""
-    rows = []
-    for shape in tqdm(list(shapes), desc="verifying", file=sys.stderr):
+def verify_kernel(
+    module: ModuleType, shapes: Iterable[Shape], batches: Sequence[int], device: str, repeats: int
+) -> Iterator[Row]:
+    """Verify a kernel at some shapes, and that ``repeats`` further runs give the same bits."""
+    for shape in shapes:
+        takes = resources(registry.launches(module, shape, choices.planned))
         for batch in batches:
             words = [min(n, shape.tokens) for n in (MAX_TOKENS, 20, 1, 0)]
             tensors = block_tensors(shape, batch, words[:batch], device=device)
-            modules = dict.fromkeys([*registry.chain(shape), depthwise_direct])
-            for module in modules:
-                rows += [{"part": "kernel"} | asdict(e) | {"ok": e.ok} for e in verify(module, shape, tensors)]
-    return rows
+            different = count_different(module, shape, tensors, repeats)
+            for deviation in verify(module, shape, tensors):
+                row = {"kind": KERNELS_VERIFIED, "part": "kernel"} | asdict(deviation) | takes
+                yield row | {"repeats": repeats, "different": different, "ok": deviation.ok and not different}
 
 
-def verify_block(shapes: Iterable[Shape], device: str) -> list[Row]:
+def count_different(
+    module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor], repeats: int,
+    plan: Callable[..., object] = choices.planned,
+) -> int:  # fmt: skip
+    """Count the runs whose bits differ from those of the first one: no kernel has atomics, so each is a race."""
+    first = run(module, shape, tensors, plan)
+    again = (run(module, shape, tensors, plan) for _ in range(repeats))
+    return sum(not all(same_bits(first[name], output) for name, output in outputs.items()) for outputs in again)
+
+
+def kernel_unit(
+    kernel: str, presets: list[str], sizes: list[int], dtype: str, tokens: int, batches: list[int], repeats: int
+) -> Iterator[Row]:
+    """Verify a kernel on the GPU; the reference must be fp32, as matrix products are by default."""
+    torch.backends.cudnn.allow_tf32 = False
+    shapes = shapes_of(kernel, presets, sizes, dtype, tokens)
+    yield from verify_kernel(module_of(kernel), shapes, batches, "cuda", repeats)
+
+
+def block_unit(preset: str, size: int, dtype: str) -> Iterator[Row]:
+    """Verify the whole block at the shapes of a preset."""
+    torch.backends.cudnn.allow_tf32 = False
+    yield from verify_block(stage_shapes(preset, size, dtype), "cuda")
+
+
+def runner_unit() -> Iterator[Row]:
+    """Verify the runner with a CUDA graph, and our kernels."""
+    row = verify_runner("cuda", "triton", graphs=True)
+    faults = runner_faults(row)
+    yield row | {"faults": "; ".join(faults), "ok": not faults}
+
+
+def verify_block(shapes: Iterable[Shape], device: str) -> Iterator[Row]:
     """Compare the chain of kernels, and the stock form in the same type, with the block's definition in float64."""
-    rows = []
     # 40, 20 and 10 tokens are padded to 64, 32 and 16.
     for shape, tokens in itertools.product(shapes, (40, 20, 10)):
         weights = random_weights(shape.channels)
@@ -74,14 +108,13 @@ def verify_block(shapes: Iterable[Shape], device: str) -> list[Row]:
         keys, values = folded.fold_sentence(keys, values, mask, weights_on(weights, device, torch.float64).output)
         x, keys, values, mask = (t.to(DTYPES[shape.dtype]) for t in (x, keys, values, mask))
         scale = exact.norm()
-        row: Row = {"part": "block", "shape": shape.key, "tokens": tokens}
+        row: Row = {"kind": KERNELS_VERIFIED, "part": "block", "shape": shape.key, "tokens": tokens}
         for name, result in (
             ("triton", svla.svla(x, keys, values, mask, svla.pack(small, shape.height))),
             ("stock", folded.svla(x, keys, values, mask, small)),
         ):
             row[name] = float((result.double() - exact).norm() / scale)
-        rows.append(row | {"ok": row["triton"] <= BLOCK_TOLERANCE[shape.dtype]})
-    return rows
+        yield row | {"ok": row["triton"] <= BLOCK_TOLERANCE[shape.dtype]}
 
 
 def verify_runner(device: str, kernels: str, graphs: bool, size: int = 256) -> Row:
@@ -102,6 +135,7 @@ def verify_runner(device: str, kernels: str, graphs: bool, size: int = 256) -> R
     other = [runner.segment(image, runner.encode_text(tokens.flip(1), mask)).double().cpu() for runner in runners]
     scale = answers[0][2].abs().max()
     return {
+        "kind": KERNELS_VERIFIED,
         "part": "runner",
         "graph_against_none": float(max((a[0] - a[1]).abs().max() for a in (*answers, other)) / scale),
         "another_image_changes": float((answers[0][1] - answers[1][1]).abs().max() / scale),
@@ -110,19 +144,14 @@ def verify_runner(device: str, kernels: str, graphs: bool, size: int = 256) -> R
     }
 
 
-def faults(rows: list[Row], blocks: list[Row], runner: Row) -> list[str]:
-    """Return what is wrong, in words; empty if everything is correct."""
-    failures = [
-        f"{r['kernel']} {r['output']} {r['shape']} batch {r['batch']}: error {r['error']:.1e}"
-        for r in rows
-        if not r["ok"]
-    ]
-    failures += [f"the block at {b['shape']}: error {b['triton']:.1e}" for b in blocks if not b["ok"]]
+def runner_faults(runner: Row) -> list[str]:
+    """Return what is wrong with the runner, in words; empty if everything is correct."""
+    faults = []
     if not runner["graph_against_none"] < RUNNER_GRAPH:
-        failures.append(f"the CUDA graph differs from the run without one: {runner['graph_against_none']:.1e}")
+        faults.append(f"the CUDA graph differs from the run without one: {runner['graph_against_none']:.1e}")
     for name in ("another_image_changes", "another_sentence_changes"):
         if not runner[name] > RUNNER_CHANGE:
-            failures.append(f"{name}: {runner[name]:.1e}; the CUDA graph does not read its inputs")
+            faults.append(f"{name}: {runner[name]:.1e}; the CUDA graph does not read its inputs")
     if not runner["against_fp32_definition"] < RUNNER_DEFINITION:
-        failures.append(f"fp16 differs from the definition in fp32: {runner['against_fp32_definition']:.1e}")
-    return failures
+        faults.append(f"fp16 differs from the definition in fp32: {runner['against_fp32_definition']:.1e}")
+    return faults

@@ -5,10 +5,17 @@ It shows that the command would run, not what a GPU would compute.
 
 from __future__ import annotations
 
+import ctypes
+import importlib
+import inspect
+import itertools
 import json
-import logging
+import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,20 +24,21 @@ import torch
 from lsms_rt.bench import records
 from lsms_rt.bench.compare import compare
 from lsms_rt.bench.gpu import check as gpu_check
-from lsms_rt.bench.gpu import roofline, tune
+from lsms_rt.bench.gpu import environment, models, parts, plan, plugin_ptx, roofline, sanitizer, summary, timer, tune
 from lsms_rt.bench.gpu import runtime as gpu_runtime
 from lsms_rt.bench.gpu import times as gpu_times
 from lsms_rt.bench.gpu import verify as gpu_verify
+from lsms_rt.bench.gpu.worker import NotRunError
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.tables import markdown
 from lsms_rt.bench.timing import Effort, measure
 from lsms_rt.cli.main import main
-from lsms_rt.kernels import fold_keys, mix, registry
-from lsms_rt.kernels import tuned_tiles as choices
-from lsms_rt.kernels import verify as verification
-from lsms_rt.kernels.launch import Launch, shape_of_rows
-from lsms_rt.kernels.shape import Shape, all_shapes, stage_shapes
+from lsms_rt.kernels import mix, registry
+from lsms_rt.kernels.aot import Compiled
+from lsms_rt.kernels.shape import Shape, stage_shapes
+from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import random_weights, weights_on
+from lsms_rt.machine.gpu import Driver
 
 SMALL = Shape(32, 4, 4, dtype="fp32")
 
@@ -40,39 +48,160 @@ def stopwatch(run: Callable[[], object], *, graph: bool = True) -> Samples:
     return measure(run, Effort(0, 0, 1, 1))
 
 
-def test_without_a_gpu_the_commands_end_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_the_commands_end_with_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: (None, "no NVIDIA driver"))
     assert gpu_check.main([]) == 3
+    printed = capsys.readouterr().err
+    assert "error: no NVIDIA driver; on a machine with a GPU this would run, in 540 s:" in printed
+    assert [line.split()[0] for line in printed.splitlines()[1:]] == list(plan.SECTIONS)
     assert tune.main([]) == 3
-    assert capsys.readouterr().err.count("PyTorch finds no NVIDIA GPU") == 2
+    assert "PyTorch finds no NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_the_parent_never_imports_pytorch() -> None:
+    """A context that a kernel has ruined must not reach the process that writes the results."""
+    code = (
+        "import sys; from lsms_rt.bench.gpu import check; check.main(['--plan']); check.find_gpu(); "
+        "print(sorted({'torch', 'triton', 'cuda', 'pycuda'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_plan_names_what_there_is() -> None:
+    """Kernels, functions and their arguments; what is timed runs alone; every section fits into its share."""
+    assert set(plan.KERNELS) == {registry.name(module) for module in registry.MODULES}
+    units = plan.plan(plan.SECTIONS, ["base", "tiny"])
+    assert list(dict.fromkeys(unit.section for unit in units)) == list(plan.SECTIONS)
+    assert len({(unit.section, unit.name) for unit in units}) == len(units)
+    assert sum(seconds for seconds, _ in plan.SECTIONS.values()) == plan.SECONDS == 540
+    for unit in units:
+        module, _, function = unit.function.partition(":")
+        inspect.signature(getattr(importlib.import_module(module), function)).bind(**unit.arguments)
+        json.dumps(dict(unit.arguments))
+        assert not (unit.parallel and "time" in unit.function), unit
+        if unit.section in ("models", "parts", "kernels"):
+            assert not unit.parallel
+    assert {unit.arguments["way"] for unit in units if "way" in unit.arguments} == set(models.WAYS)
+    # The plan's most valuable times come first: the first preset at batch 1.
+    assert next(unit.name for unit in units if unit.section == "models") == "ours, base, batch 1"
+
+
+def test_the_environment_says_what_this_machine_is() -> None:
+    found = environment.software()
+    assert found["torch"] == torch.__version__
+    assert found["cores"] >= 1
+    rows = environment.environment()
+    assert next(rows)["kind"] == "environment"
+    with pytest.raises(NotRunError, match="PyTorch finds no NVIDIA GPU"):
+        next(rows)
+
+
+def test_verification_of_a_kernel() -> None:
+    """On the CPU, in Triton's interpreter: the same bits again, and nothing written beside a tensor."""
+    rows = list(gpu_verify.verify_kernel(mix, [SMALL], (1, 2), "cpu", repeats=2))
+    assert [(row["kernel"], row["batch"], row["different"], row["ok"]) for row in rows] == [
+        ("mix", 1, 0, True), ("mix", 2, 0, True)
+    ]  # fmt: skip
+    assert gpu_verify.shapes_of("gate_mix", ["base"], [512]) == stage_shapes("base", 512)[:2]
+    assert gpu_verify.shapes_of("depthwise_direct", ["base"], [512]) == stage_shapes("base", 512)
+
+
+def test_a_kernel_that_gives_other_bits_again_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the tolerance, and yet a race."""
+    runs, whole = itertools.count(), gpu_verify.run
+
+    def racing(*args: Any) -> dict[str, torch.Tensor]:
+        shift = 1e-6 if next(runs) == 2 else 0.0
+        return {name: tensor + shift for name, tensor in whole(*args).items()}
+
+    monkeypatch.setattr(gpu_verify, "run", racing)
+    (row,) = gpu_verify.verify_kernel(mix, [SMALL], (1,), "cpu", repeats=3)
+    assert row["error"] < row["tolerance"]
+    assert (row["different"], row["ok"]) == (1, False)
 
 
 @pytest.mark.slow
-def test_verification_of_kernels_and_block() -> None:
-    # On the CPU, in Triton's interpreter.
-    rows = gpu_verify.verify_kernels([SMALL], (1, 2), "cpu")
-    assert {row["kernel"] for row in rows} == {
-        registry.name(m) for m in (*registry.chain(SMALL), registry.depthwise_direct)
-    }
-    assert all(row["ok"] for row in rows), rows
-    blocks = gpu_verify.verify_block([SMALL], "cpu")
+def test_verification_of_the_block() -> None:
+    blocks = list(gpu_verify.verify_block([SMALL], "cpu"))
     assert [block["tokens"] for block in blocks] == [40, 20, 10]
     assert all(block["ok"] and block["triton"] < 1e-5 and block["stock"] < 1e-5 for block in blocks), blocks
-    (half, *_) = gpu_verify.verify_block([Shape(64, 16, 16)], "cpu")
+    half = next(gpu_verify.verify_block([Shape(64, 16, 16)], "cpu"))
     assert 1e-4 < half["triton"] < gpu_verify.BLOCK_TOLERANCE["fp16"] / 2
+
+
+def test_the_sanitizer_runs_every_kernel() -> None:
+    rows = list(sanitizer.check_kernels("memcheck", [SMALL], "cpu"))
+    assert {row["kernel"] for row in rows} == {registry.name(m) for m in registry.chain(SMALL)}
+    assert all(row["ok"] for row in rows)
+    of_all = {registry.name(module) for shape in sanitizer.SHAPES for module in registry.chain(shape)}
+    assert of_all == set(plan.KERNELS)
+
+
+class FakeDriver:
+    """As much of ``cuda.bindings.driver`` as plugin_ptx uses; a launch runs the kernel's twin, for one kernel."""
+
+    CUresult = SimpleNamespace(CUDA_SUCCESS=0)
+
+    def __init__(self, run: Callable[[tuple[int, ...]], None], code: Any = 0) -> None:
+        self._run, self._code, self.launched = run, code, []
+
+    def cuModuleLoadData(self, ptx: bytes) -> tuple[Any, str]:
+        assert ptx.endswith(b"\0")
+        return self._code, "module"
+
+    def cuModuleGetFunction(self, module: str, entry: bytes) -> tuple[int, bytes]:
+        return 0, entry
+
+    def cuLaunchKernel(self, function: bytes, *rest: Any) -> tuple[int]:
+        *sizes, (pointers, types), extra = rest
+        assert len(pointers) == len(types)
+        assert extra == 0
+        self.launched.append((function, *sizes))
+        self._run(pointers)
+        return (0,)
+
+
+def test_the_ptx_of_a_plugin_is_launched_by_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's calls and their arguments, with a fake driver; what the code computes, a GPU must show."""
+    launch, batch = mix.launch(SMALL), plugin_ptx.BATCH
+    compiled = Compiled(
+        kernel="mix_kernel", shape=SMALL.key, arch="sm_90", target="sm_90a", entry="mix_kernel",
+        arguments=dict(launch.arguments), outputs=1, grid=launch.grid, block=128, shared=4096, registers=64, spills=0,
+        stack=0, ptx="the text", cubin=b"",
+    )  # fmt: skip
+    monkeypatch.setattr(plugin_ptx, "compile_launch", lambda *_: compiled)
+
+    def run(pointers: tuple[int, ...]) -> None:
+        sizes = [size_of(name, SMALL, batch) for name in launch.arguments]
+        tensors = [
+            torch.frombuffer((ctypes.c_float * math.prod(size)).from_address(at), dtype=torch.float32).view(size)
+            for at, size in zip(pointers, sizes, strict=True)
+        ]
+        launch(batch, *tensors)
+
+    driver = FakeDriver(run)
+    (row,) = plugin_ptx.verify_ptx(driver, "mix", SMALL, "sm_90", "cpu")
+    assert driver.launched[0] == (b"mix_kernel", *launch.grid, batch, 128, 1, 1, 4096, 0)
+    assert (row["ok"], row["as_triton"], row["target"], row["registers"]) == (True, True, "sm_90a", 64)
+    # A launch that does nothing leaves NaN.
+    (row,) = plugin_ptx.verify_ptx(FakeDriver(lambda _: None), "mix", SMALL, "sm_90", "cpu")
+    assert (row["ok"], row["as_triton"]) == (False, False)
+    refused = SimpleNamespace(name="CUDA_ERROR_INVALID_PTX")
+    with pytest.raises(RuntimeError, match="cuModuleLoadData failed: CUDA_ERROR_INVALID_PTX"):
+        list(plugin_ptx.verify_ptx(FakeDriver(run, refused), "mix", SMALL, "sm_90", "cpu"))
 
 
 def test_verification_of_the_runner_and_its_faults() -> None:
     found = gpu_verify.verify_runner("cpu", "stock", graphs=False, size=64)
-    assert gpu_verify.faults([], [], found) == []
+    assert gpu_verify.runner_faults(found) == []
     assert found["against_fp32_definition"] < 1e-5 < 100 * gpu_verify.RUNNER_CHANGE < found["another_image_changes"]
     assert found["graph_against_none"] == 0.0
     stuck = found | {"another_image_changes": 0.0, "graph_against_none": 0.5, "against_fp32_definition": float("nan")}
-    wrong = [{"kernel": "mix", "output": "y", "shape": "s", "batch": 1, "error": float("nan"), "ok": False}]
-    block = {"shape": "c32", "triton": float("nan"), "ok": False}
-    faults = " ".join(gpu_verify.faults(wrong, [block], stuck))
+    faults = " ".join(gpu_verify.runner_faults(stuck))
     for word in (
-        "mix y s batch 1",
-        "the block at c32: error nan",
         "differs from the run without one",
         "does not read its inputs",
         "in fp32: nan",
@@ -83,21 +212,37 @@ def test_verification_of_the_runner_and_its_faults() -> None:
 @pytest.mark.slow
 def test_timing_of_kernels_parts_and_models(tmp_path: Path) -> None:
     gpu = roofline.GPUS["h100"]
-    rows = list(gpu_times.time_kernels([SMALL], (1,), stopwatch, "cpu", gpu))
-    assert all(row["time"]["p50"] > 0 and row["time"]["unit"] == "ms" for row in rows)
-    assert all("floor_ms" in row and row["floor_ms"] > 0 for row in rows)
-    parts = list(gpu_times.time_parts([SMALL], (1,), stopwatch, "cpu", None))
-    assert [row["part"] for row in parts] == ["depthwise", "block", "block, folded stock"]
-    assert all(
-        row["speedup_over_rival"] > 0 and row["rival"] in row and row["eager_channels_last"]["p50"] > 0 for row in parts
-    )
-    models = list(gpu_times.time_models(("tiny",), 64, (1,), stopwatch, "cpu", gpu, "stock", None))
-    assert models[0]["ours"]["times_floor"] > 1
-    gpu_check._write_each(tmp_path, records.MODELS_TIMED, "a trial", models)
-    record = records.read(tmp_path / "models_timed.json")
-    assert record["device"]["gpu"] is None
-    assert {"torch", "triton", "lsms-rt"} <= set(record["versions"])
-    assert record["rows"] == json.loads(json.dumps(models))
+    rows = list(gpu_times.time_kernel(mix, [Shape(160, 4, 4, dtype="fp32")], (1,), stopwatch, "cpu", gpu))
+    assert all(row["time"]["p50"] > 0 and row["time"]["unit"] == "ms" and row["floor_ms"] > 0 for row in rows)
+    rows += parts.time_parts(SMALL, 1, stopwatch, "cpu", None)
+    rows += [
+        models.time_model("tiny", 64, 1, way, stopwatch, "cpu", gpu, how=models.Way(form=form, channels_last=last))
+        for way, form, last in (
+            ("eager", "reference", False), ("ours", "stock", False), ("stock_graph_channels_last", "stock", True),
+        )
+    ]  # fmt: skip
+    found = summary.records_of([records.record_of(records.PEERS, ("torch",)) | {"kind": summary.RUN}, *rows])
+    assert set(found) == {records.KERNELS_TIMED, records.PARTS_TIMED, records.MODELS_TIMED}
+    assert [row["part"] for row in found[records.PARTS_TIMED]["rows"]] == [
+        "block, folded stock", "block", "depthwise"
+    ]  # fmt: skip
+    for row in found[records.PARTS_TIMED]["rows"]:
+        assert row["speedup_over_rival"] > 0
+        assert {row["rival"], "cuda_graph", "cuda_graph_channels_last", "eager", "ours"} <= set(row)
+    (model,) = found[records.MODELS_TIMED]["rows"]
+    assert model["times_floor"] > 1
+    assert model["rival"] in ("eager", "stock_graph_channels_last")
+    assert model["verified"] is None
+    for path in summary.write_records(rows, tmp_path):
+        assert records.read(path)["rows"]
+    assert "tiny, batch 1 (not verified): eager" in summary.text(summary.summary(rows))
+
+
+def test_the_shares_of_a_run() -> None:
+    """The profiler's events by name: ours are known by their kernels."""
+    found = models.shared_out({"mix_kernel": 30.0, "void cudnn::conv": 60.0, "gate_kernel": 10.0})
+    assert (found["kernels_us"], found["share_of_ours"]) == (100.0, 0.4)
+    assert list(found["longest_us"]) == ["void cudnn::conv", "mix_kernel", "gate_kernel"]
 
 
 def gpu_record(kind: str, row: dict[str, Any], times: dict[str, float]) -> records.Record:
@@ -136,20 +281,27 @@ def test_results_of_verification_are_compared_and_reported(tmp_path: Path) -> No
     rows = [
         {"part": "kernel", "kernel": "mix", "output": "y", "shape": "c32", "batch": 1, "error": 1e-6, "ok": True},
         {"part": "block", "shape": "c32", "tokens": 20, "triton": 1e-3, "ok": True},
-        {"part": "runner", "graph_against_none": 0.0},
+        {"part": "runner", "graph_against_none": 0.0, "ok": True},
     ]
-    gpu_check.write(tmp_path, records.KERNELS_VERIFIED, "made up", rows)
+    rows = [{"kind": records.KERNELS_VERIFIED} | row for row in rows]
+    other = [
+        {"kind": records.RUNTIME_VERIFIED, "what": "driver calls", "graph_follows_its_input": True, "ok": True},
+        {"kind": records.CEILINGS, "copy_bytes_per_s": 3e12, "assumed": {"dram": 3.35e12}},
+        {"kind": records.PLUGINS_VERIFIED, "kernel": "mix", "output": "y", "shape": "c32", "batch": 2, "load_s": 0.5},
+    ]
+    header = records.record_of(records.PEERS, ("torch",), "NVIDIA Test 9000") | {"kind": summary.RUN}
+    summary.write_records([header, *rows, *other], tmp_path)
     record = records.read(tmp_path / "kernels_verified.json")
+    rows = record["rows"]
     worse = record | {"rows": [rows[0] | {"error": 1e-2, "ok": False}, *rows[1:]]}
     found = {d.name: d.verdict for d in compare(record, worse)[0]}
     assert found["kernel, mix, y, c32, batch 1: error"] == "higher"
     assert found["kernel, mix, y, c32, batch 1: ok"] == "lower"
     assert found["block, c32, tokens 20: triton"] == found["runner: graph_against_none"] == "same"
     assert "| kernel | mix | y | c32 | 1 |" in markdown(worse)
-    gpu_check.write(tmp_path, records.RUNTIME_VERIFIED, "made up", [{"what": "driver calls", "not_run": "no driver"}])
-    assert "| driver calls | no driver |" in markdown(records.read(tmp_path / "runtime_verified.json"))
-    gpu_check.write(tmp_path, records.CEILINGS, "made up", [{"copy_bytes_per_s": 3e12, "assumed": {"dram": 3.35e12}}])
+    assert "| driver calls | 1 |" in markdown(records.read(tmp_path / "runtime_verified.json"))
     assert "| 3e+12 | 3.35e+12 |" in markdown(records.read(tmp_path / "ceilings.json"))
+    assert "| mix | y | c32 | 2 | 0.5 |" in markdown(records.read(tmp_path / "plugins_verified.json"))
 
 
 @pytest.mark.parametrize(
@@ -160,88 +312,20 @@ def test_results_of_verification_are_compared_and_reported(tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_the_ceilings_of_a_gpu(name: str, ceilings: str) -> None:
-    assert gpu_check.ceilings_of(name).name == ceilings
+    assert timer.ceilings_of(name).name == ceilings
 
 
-def test_the_runtime_is_verified_or_the_reason_is_given() -> None:
-    rows = gpu_runtime.verify_runtime()
-    assert [row["what"] for row in rows] == [
-        "driver calls and a captured graph", "TensorRT", "TensorRT for RTX"
-    ]  # fmt: skip
-    for row in rows:
-        assert row.get("ok") or row["not_run"], row
-
-
-def test_tuning_chooses_the_fastest_correct_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fake stopwatch; two candidates are faster, but one is wrong and one does not fit."""
-    seen: list[dict[str, Any]] = []
-
-    def stopwatch(run: Any, *, graph: bool = True) -> Samples:
-        return Samples(({16: 1.0, 32: 0.5, 64: 0.1}.get(seen[-1].get("pixels", 0), 2.0),))
-
-    def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Deviation]:
-        launch = plan(lambda _, **tiles: seen.append(tiles) or mix.launch(shape), shape)
-        assert isinstance(launch, Launch)
-        if seen[-1].get("warps") == 8:
-            raise tune.OutOfResources(1, 1, "shared memory")
-        error = 1.0 if seen[-1].get("pixels") == 64 else 0.0
-        return [verification.Deviation("mix", "y", shape.key, 1, error, 0.1)]
-
-    monkeypatch.setattr(tune.verification, "verify", verify)
-    monkeypatch.setattr(tune, "prepared", lambda *_: None)
-    found, share = tune.best(mix, SMALL, {}, stopwatch)
-    assert (found["pixels"], found["warps"], share) == (32, 4, 0.25)
-
-
-@pytest.mark.parametrize("module", registry.MODULES)
-def test_every_candidate_is_a_launch(module: Any) -> None:
-    """For all kernels and real shapes, n and k divide the channels, and the grid covers the map."""
-    for shape in [s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)]:
-        if module not in registry.chain(shape):
-            continue
-        for tiles in tune.candidates(module, shape):
-            launches = module.launch(shape, **tiles)
-            for launch in launches if isinstance(launches, tuple) else [launches]:
-                c = launch.constants
-                assert shape.channels % c.get("BLOCK_N", 1) == shape.channels % c.get("BLOCK_K", 1) == 0
-                if "BLOCK_P" in c:
-                    assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
-                # token_attention loops over the channels.
-                if "BLOCK_N" in c and module is not registry.token_attention:
-                    # The grid of these has no pixels.
-                    by_rows = module in (registry.fold_keys, registry.fold_values)
-                    assert c["BLOCK_N"] * launch.grid[0 if by_rows else 1] == shape.channels
-
-
-def test_tuned_tiles_are_used_and_those_of_another_gpu_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    shape, gpu = Shape(64, 32, 32), "NVIDIA Test 9000"
-    monkeypatch.setenv(choices.VARIABLE, str(tmp_path))
-    monkeypatch.setattr(choices, "_device", lambda: (gpu, "3.6.0"))
-    choices.read.cache_clear()
-    choices._planned.cache_clear()
-    with caplog.at_level(logging.INFO, "lsms_rt"):
-        assert choices.planned(mix.launch, shape) == mix.launch(shape)
-    assert "no tuned tile sizes for NVIDIA Test 9000" in caplog.text
-    path = choices.write(tmp_path, gpu, "3.6.0", 1, {choices.key(mix.launch, shape): {"pixels": 16, "warps": 8}})
-    fold_key = choices.key(fold_keys.launch, shape)
-    # Another run of the tuner keeps what the first one wrote.
-    choices.write(tmp_path, gpu, "3.6.0", 1, {fold_key: {"n": 64}})
-    assert path.name == "nvidia-test-9000_triton-3.6.0.json"
-    choices.read.cache_clear()
-    choices._planned.cache_clear()
-    planned = choices.planned(mix.launch, shape)
-    assert (planned.constants["BLOCK_P"], planned.warps, planned.grid[0]) == (16, 8, 64)
-    # As the operator asks for them, without height and width.
-    rows = shape_of_rows(torch.empty(1, shape.tokens, shape.channels, dtype=torch.float16), shape.pixels)
-    assert choices.planned(fold_keys.launch, rows).constants["BLOCK_N"] == 64
-    path.write_text(json.dumps({"gpu": "another", "triton": "3.6.0", "tiles": {}}))
-    choices.read.cache_clear()
-    with pytest.raises(ValueError, match=r"is not for NVIDIA Test 9000.*lsms_rt\.bench\.gpu\.tune"):
-        choices.read(gpu, "3.6.0")
-    choices.read.cache_clear()
-    choices._planned.cache_clear()
+@pytest.mark.parametrize("unit", [
+    lambda: gpu_runtime.driver_unit(), lambda: gpu_runtime.engine_unit("tensorrt"), lambda: gpu_runtime.plugins_unit()
+])  # fmt: skip
+def test_the_runtime_says_what_the_machine_lacks(unit: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_runtime, "query_driver", lambda: Driver(problem="no NVIDIA driver"))
+    with pytest.raises(NotRunError, match="no NVIDIA driver"):
+        next(unit())
+    monkeypatch.setattr(gpu_runtime, "query_driver", lambda: Driver((13, 0)))
+    monkeypatch.setattr(gpu_runtime.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(NotRunError, match=r"pycuda is not installed; docs/gpu\.md"):
+        next(unit())
 
 
 def test_floors_are_of_the_real_launches() -> None:

@@ -81,6 +81,25 @@ def test_what_is_missing(
     assert (found is None) if said is None else pytest.importorskip("re").search(said, found or "")
 
 
+@pytest.mark.parametrize(
+    ("capability", "triton", "said"),
+    [
+        ((10, 0), "3.6.0", "Triton 3.6 is known to compile wrongly for compute capability 10.0"),
+        ((11, 0), "3.8.1", "triton>=3.9"),
+        ((10, 3), "3.9.0", None),
+        ((9, 0), "3.6.0", None),
+    ],
+)
+def test_a_triton_that_compiles_wrongly_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], triton: str, said: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(room, "version", lambda _: triton)
+    found = room.missing()
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
 # -------------------------------------------------------------------------------------- the Triton path
 
 

@@ -1,0 +1,140 @@
+"""Tuning of tile sizes: which candidate is chosen, and what a fault costs.  Nothing here needs a GPU."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from triton.runtime.errors import OutOfResources
+
+from lsms_rt.bench.gpu import plan, tune
+from lsms_rt.bench.samples import Samples
+from lsms_rt.bench.timing import Effort, measure
+from lsms_rt.kernels import fold_keys, mix, registry
+from lsms_rt.kernels import tuned_tiles as choices
+from lsms_rt.kernels import verify as verification
+from lsms_rt.kernels.launch import Launch, shape_of_rows
+from lsms_rt.kernels.shape import Shape, all_shapes
+
+SMALL = Shape(32, 4, 4, dtype="fp32")
+
+
+def stopwatch(run: Callable[[], object], *, graph: bool = True) -> Samples:
+    """The wall clock, one sample."""
+    return measure(run, Effort(0, 0, 1, 1))
+
+
+def test_tuning_chooses_the_fastest_correct_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fake stopwatch; others are faster, but wrong, too large for the GPU, or not the same bits again."""
+    seen: list[dict[str, Any]] = []
+
+    def stopwatch(run: Any, *, graph: bool = True) -> Samples:
+        if seen[-1].get("stages") == 3:
+            return Samples((0.4,))
+        return Samples(({16: 1.0, 32: 0.5, 64: 0.1}.get(seen[-1].get("pixels", 0), 2.0),))
+
+    def verify(module: Any, shape: Shape, tensors: Any, plan: Any) -> list[verification.Deviation]:
+        launch = plan(lambda _, **tiles: seen.append(tiles) or mix.launch(shape), shape)
+        assert isinstance(launch, Launch)
+        if seen[-1].get("warps") == 8:
+            raise OutOfResources(1, 1, "shared memory")
+        error = 1.0 if seen[-1].get("pixels") == 64 else 0.0
+        return [verification.Deviation("mix", "y", shape.key, 1, error, 0.1)]
+
+    monkeypatch.setattr(tune.verification, "verify", verify)
+    monkeypatch.setattr(tune, "prepared", lambda *_: None)
+    racy = []
+
+    def count_different(module: Any, shape: Shape, tensors: Any, repeats: int, plan: Any) -> int:
+        plan(lambda _, **tiles: racy.append(tiles) or mix.launch(shape), shape)
+        return int(racy[-1]["stages"] == 3)
+
+    monkeypatch.setattr(tune, "count_different", count_different)
+    found, share = tune.best(mix, SMALL, {}, stopwatch)
+    assert (found["pixels"], found["warps"], found["stages"], share) == (32, 4, 2, 0.25)
+    assert racy[0]["stages"] == 3
+
+
+def test_tuning_goes_on_when_the_default_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([None, 0.5, 0.25, *[None] * 100])
+    monkeypatch.setattr(tune, "_time", lambda *_: next(times))
+    monkeypatch.setattr(tune, "count_different", lambda *_: 0)
+    found, share = tune.best(mix, SMALL, {}, stopwatch)
+    assert (found, share) == (list(tune.candidates(mix, SMALL))[1], None)
+    monkeypatch.setattr(tune, "_time", lambda *_: None)
+    with pytest.raises(RuntimeError, match="mix is wrong at c32_h4_w4_t32_fp32 with any tile sizes"):
+        tune.best(mix, SMALL, {}, stopwatch)
+
+
+def test_a_fault_costs_tuning_one_kernel_only(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[dict[str, Any]] = []
+    tests = Path(__file__).parents[1]
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests / "helpers")))}
+    units = [
+        plan.Unit(section="tune", name=name, function=f"gpu_faults:{name}", variables=paths)
+        for name in ("aborts", "right")
+    ]
+    assert tune.tune(units, kept.append) == 1
+    assert "error: aborts: died by SIGABRT; its default stays" in capsys.readouterr().err
+    assert len(kept) == 2
+    (unit, *_) = tune.units([SMALL], 1)
+    inspect.signature(tune.kernel_unit).bind(**unit.arguments)
+    assert Shape(**unit.arguments["shape"]) == SMALL
+
+
+@pytest.mark.parametrize("module", registry.MODULES)
+def test_every_candidate_is_a_launch(module: Any) -> None:
+    """For all kernels and real shapes, n and k divide the channels, and the grid covers the map."""
+    for shape in [s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)]:
+        if module not in registry.chain(shape):
+            continue
+        for tiles in tune.candidates(module, shape):
+            launches = module.launch(shape, **tiles)
+            for launch in launches if isinstance(launches, tuple) else [launches]:
+                c = launch.constants
+                assert shape.channels % c.get("BLOCK_N", 1) == shape.channels % c.get("BLOCK_K", 1) == 0
+                if "BLOCK_P" in c:
+                    assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
+                # token_attention loops over the channels.
+                if "BLOCK_N" in c and module is not registry.token_attention:
+                    # The grid of these has no pixels.
+                    by_rows = module in (registry.fold_keys, registry.fold_values)
+                    assert c["BLOCK_N"] * launch.grid[0 if by_rows else 1] == shape.channels
+
+
+def test_tuned_tiles_are_used_and_those_of_another_gpu_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shape, gpu = Shape(64, 32, 32), "NVIDIA Test 9000"
+    monkeypatch.setenv(choices.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(choices, "_device", lambda: (gpu, "3.6.0"))
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
+    with caplog.at_level(logging.INFO, "lsms_rt"):
+        assert choices.planned(mix.launch, shape) == mix.launch(shape)
+    assert "no tuned tile sizes for NVIDIA Test 9000" in caplog.text
+    path = choices.write(tmp_path, gpu, "3.6.0", 1, {choices.key(mix.launch, shape): {"pixels": 16, "warps": 8}})
+    fold_key = choices.key(fold_keys.launch, shape)
+    # Another run of the tuner keeps what the first one wrote.
+    choices.write(tmp_path, gpu, "3.6.0", 1, {fold_key: {"n": 64}})
+    assert path.name == "nvidia-test-9000_triton-3.6.0.json"
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
+    planned = choices.planned(mix.launch, shape)
+    assert (planned.constants["BLOCK_P"], planned.warps, planned.grid[0]) == (16, 8, 64)
+    # As the operator asks for them, without height and width.
+    rows = shape_of_rows(torch.empty(1, shape.tokens, shape.channels, dtype=torch.float16), shape.pixels)
+    assert choices.planned(fold_keys.launch, rows).constants["BLOCK_N"] == 64
+    path.write_text(json.dumps({"gpu": "another", "triton": "3.6.0", "tiles": {}}))
+    choices.read.cache_clear()
+    with pytest.raises(ValueError, match=r"is not for NVIDIA Test 9000.*lsms_rt\.bench\.gpu\.tune"):
+        choices.read(gpu, "3.6.0")
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
