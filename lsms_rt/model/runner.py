@@ -161,7 +161,11 @@ class TorchRunner:
 
     def _capture_alone(self, images: Tensor, text: TextFeatures) -> _Captured:
         image = images.to(self.device, self.dtype, copy=True)
-        static = _static(_rows(text, len(images)))
+        rows = _rows(text, len(images))
+        static = _static(rows)
+        if not self.model.encoder.folds:
+            # The definition's arithmetic is of one type; kernels read the mask in fp32.
+            static = replace(static, mask=rows.mask.clone())
         side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):
