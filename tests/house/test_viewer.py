@@ -19,7 +19,7 @@ from viewer.written import busiest_slice, found_sentences, run_manifest
 from lsms_rt.datasets.ct_file import CtNames, write_ct
 
 ROOT = Path(__file__).parents[2]
-RECORD = json.loads((ROOT / "bench/results/viewer.json").read_text())
+RECORD = json.loads((ROOT / "docs/viewer.json").read_text())
 
 
 def get(address: str) -> str:
