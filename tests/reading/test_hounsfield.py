@@ -99,7 +99,7 @@ def test_what_is_stated_is_two_numbers(numbers: Any) -> None:
     for name in ("rescale", "window"):
         with pytest.raises(InputError, match=f"^{name} is not two numbers; give "):
             Stated(**{name: numbers})
-    assert Stated(window=np.array([50, 350]), rescale=[1, -1024]).rescale == [1, -1024]  # type: ignore[arg-type]
+    assert Stated(window=np.array([50, 350]), rescale=[1, -1024]).rescale == (1.0, -1024.0)  # type: ignore[arg-type]
 
 
 def test_without_high_bit_the_values_are_in_the_lower_bits() -> None:

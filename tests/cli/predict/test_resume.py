@@ -62,7 +62,7 @@ def test_a_changed_slice_is_computed_again(series: Path, tmp_path: Path, monkeyp
 
 def test_notes_are_those_of_this_run(series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pixels, from files that say more than before."""
-    out, text = tmp_path / "out", f"{TEXT}, qwxz"
+    out, text = tmp_path / "out", f"{TEXT}, oval"
 
     def written(**tags: Any) -> list[list[str]]:
         for file in series.iterdir():
