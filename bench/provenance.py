@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,18 +31,19 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
             "system": platform.platform(),
             "gpu": gpu,
         },
-        "versions": {"lsms-rt": lsms_rt.__version__} | {name: v for name in packages if (v := _version(name))},
+        "versions": {"lsms-rt": lsms_rt.__version__} | versions(packages),
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     }
 
 
-def _version(package: str) -> str | None:
-    """Return None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those of ``packages`` that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _commit() -> str:

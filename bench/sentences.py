@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from lsms_rt.data import demo_engine
@@ -71,7 +72,7 @@ def measure(engine: Path, count: int, threads: int | None = None) -> Record:
     for what in ask:
         for n in COUNTS:
             answers = n * slices[what]
-            at_once, one_by_one = (sorted(found[what, n, way])[count // 2] * 1000 / answers for way in (True, False))
+            at_once, one_by_one = (median(found[what, n, way]) * 1000 / answers for way in (True, False))
             rows.append({"input": what, "sentences": n, "at once, ms": at_once, "one by one, ms": one_by_one,
                          "ratio": one_by_one / at_once})  # fmt: skip
     return record_of(

@@ -25,7 +25,7 @@ from .registry import chain, launches
 from .shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
 
 # Bytes of shared memory, at most, by element type.  fp16: what a kernel gets without asking the driver for more, which
-# TensorRT never does.  fp32 kernels are no plugins: Triton's launcher asks, and every architecture has 99 KiB.
+# TensorRT never does.  fp32 kernels are not plugins: Triton's launcher asks, and every architecture has 99 KiB.
 SHARED_LIMITS = {"fp16": 48 * 1024, "fp32": 99 * 1024}
 
 

@@ -16,7 +16,7 @@ from .tensors import size_of, spec
 from .test_data import typed
 from .tuned_tiles import planned
 
-# Maximum difference, relative to the largest value of the channel (of the whole output where it is no map).  fp16: a
+# Maximum difference, relative to the largest value of the channel (of the whole output if it is not a map).  fp16: a
 # result is rounded to 11 bits, and so are one or two operands before it; sums are fp32.  fp32: sums of some hundred
 # products have another order, and three tf32 products keep 21 of a product's 24 bits.  In Triton's interpreter, which
 # has no tf32, the largest are 9e-4 and 5e-7 (gate_mix's y).

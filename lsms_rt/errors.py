@@ -27,6 +27,7 @@ The number is ``exit_code``, the command line's exit status.  The names of versi
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import functools
 import inspect
@@ -80,6 +81,7 @@ class LsmsError(Exception):
 # The descriptors that LsmsError hides.
 _CAUSE, _CONTEXT = (vars(BaseException)[name] for name in ("__cause__", "__context__"))
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+AnyError = TypeVar("AnyError", bound="LsmsError")
 
 
 def raised_from(error: BaseException) -> BaseException | None:
@@ -120,6 +122,13 @@ def _cut(error: LsmsError) -> None:
     if not names_shown():
         error._cut = raised_from(error)
         error.__cause__ = error.__context__ = None
+
+
+def located(error: AnyError, where: str) -> AnyError:
+    """Return an error of the same kind and attributes, whose message begins with ``where``, e.g. "images[2]: "."""
+    found = copy.copy(error)
+    found.args = (one_line(f"{where}{error}"), *error.args[1:])
+    return found
 
 
 class InputError(LsmsError):

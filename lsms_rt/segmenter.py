@@ -16,7 +16,7 @@ from .encoded import Encoded, EncodedSentences
 from .engine import Backend, Manifest, open_backend, open_directory
 from .engine.gate import warn_of_gate
 from .engine.process import Home
-from .errors import InputError, SentenceNotUnderstoodError, brief, chain_cut
+from .errors import InputError, brief, chain_cut, located
 from .reading.load import load_series, load_slice
 from .reading.stated import Stated
 from .segmentation import Segmentation as Segmentation
@@ -288,10 +288,8 @@ class Segmenter:
         for n, one in enumerate(text):
             try:
                 sentences.append(self._sentences.get(one))
-            except SentenceNotUnderstoodError as error:
-                raise SentenceNotUnderstoodError(f"text[{n}]: {error}", error.reading) from error
             except InputError as error:
-                raise InputError(f"text[{n}]: {error}") from error
+                raise located(error, f"text[{n}]: ") from error
         return sentences
 
     def _batch_size(self, batch: Any) -> int:
@@ -315,7 +313,7 @@ class Segmenter:
 
 
 def _is_list(text: object) -> bool:
-    """Whether several sentences are asked; anything else that is no string is reported as a wrong sentence."""
+    """Whether several sentences are asked; anything else that is not a string is reported as a wrong sentence."""
     return isinstance(text, (list, tuple))
 
 

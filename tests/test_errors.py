@@ -100,3 +100,13 @@ def test_every_public_call_cuts_the_chain_of_its_errors() -> None:
     )
     left = {n for n, v in calls.items() if not hasattr(v, "__wrapped__") and n.rpartition(".")[2] not in PLAIN}
     assert not left
+
+
+def test_an_error_that_is_located_keeps_its_kind_and_attributes() -> None:
+    reading = object()
+    found = errors.located(errors.SentenceNotUnderstoodError("it negates", reading), "text[2]: ")
+    assert type(found) is errors.SentenceNotUnderstoodError and found.reading is reading
+    assert str(found) == "text[2]: it negates"
+    rows = errors.located(errors.DatasetError("a.csv", ["row 1: no mask", "row 2: no mask"], 2), "input 1:\n")
+    assert rows.problems == ["row 1: no mask", "row 2: no mask"]
+    assert str(rows).startswith("input 1: a.csv: ") and "\n" not in str(rows)

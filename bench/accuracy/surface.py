@@ -70,7 +70,7 @@ def surface_of(mask: NDArray[np.bool_], truth: NDArray[np.bool_], ct: CtSlice, t
 
     Args:
         mask: bool (H, W) in the input's grid, predicted.
-        truth: bool (H, W), too.
+        truth: bool (H, W), the true mask.
         ct: the slice that both are of.
         tolerance_mm: for the normalized surface distance.
 

@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=max(1, min(JOBS, (os.cpu_count() or 2) - 1)),
         help="processes that verify at a time (default here: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--commit", default=os.environ.get("LSMS_RT_COMMIT"), help="commit, if this is no clone")
+    parser.add_argument(
+        "--commit", default=os.environ.get("LSMS_RT_COMMIT"), help="commit of the code, outside of a git clone"
+    )
     parser.add_argument("--plan", action="store_true", help="print what would run, and end")
     return parser
 

@@ -124,7 +124,7 @@ def _verified(
 
 
 def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
-    # depthwise_direct is no plugin.
+    # depthwise_direct is not a plugin.
     for kernel in (name for name in KERNELS if name != "depthwise_direct"):
         yield _unit(
             "plugins", kernel, "plugin_ptx:kernel_unit", kernel=kernel, presets=list(presets), size=SIZE, parallel=True
@@ -191,7 +191,7 @@ def _other_ptxas(presets: Sequence[str]) -> Iterator[Unit]:
         "variables": {"TRITON_PTXAS_PATH": path or ""},
         "cache": "other",
         "mark": {"ptxas": "other"},
-        "absent": None if path else "there is no ptxas beside Triton's; install the CUDA toolkit",
+        "absent": None if path else "only Triton's own ptxas is available; install the CUDA toolkit",
     }
     for kernel in KERNELS:
         yield replace(_verified("ptxas", kernel, presets, name=f"{kernel}, verification"), **fields)

@@ -164,7 +164,7 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-# Numbers of a model's row that are no times of a way to run it.
+# Numbers in a model's row that are not the time of a way to run it.
 NOT_WAYS = ("speedup_over_rival", "times_floor", "floor_ms")
 
 

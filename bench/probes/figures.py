@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from lsms_rt.bench.accuracy.evaluate import mean
 from lsms_rt.calibration.bounds import interval_by_case
 from lsms_rt.datasets.refhl import Annotation
 
@@ -72,10 +71,10 @@ def _row(probed: Probed, attribute: str, true_of: str) -> dict[str, Any]:
         "without_mask": probed.without_mask[attribute, true_of],
         "probes": len(found),
         "cases": len({one.case_id for one in found}),
-        "dice_before": _mean([one.dice_before for one in found]),
-        "dice_new": _mean([value for _, value in new]),
-        "dice_between": _mean([one.dice_between for one in found]),
-        **{verdict: _mean([one.verdict == verdict for one in found]) for verdict in (MOVED, EMPTY, SAME, OTHER)},
+        "dice_before": mean([one.dice_before for one in found]),
+        "dice_new": mean([value for _, value in new]),
+        "dice_between": mean([one.dice_between for one in found]),
+        **{verdict: mean([one.verdict == verdict for one in found]) for verdict in (MOVED, EMPTY, SAME, OTHER)},
         "dice_new_interval": _interval(new),
         "same_interval": _interval(_is(found, SAME)),
         "wanted_interval": _interval(_is(found, wanted)),
@@ -96,7 +95,3 @@ def _interval(values: list[tuple[str, float]]) -> tuple[float, float] | None:
         edge = 1 - (1 - CONFIDENCE) ** (1 / cases)
         return (0.0, edge) if numbers == {0.0} else (1 - edge, 1.0)
     return interval_by_case(values)
-
-
-def _mean(values: list[float] | list[bool]) -> float | None:
-    return float(np.mean(values)) if values else None

@@ -16,7 +16,7 @@ FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("slices", "slices"),
             ("sentences", "sentences"),
             ("partly_understood", "sentences that are understood in part"),
-            ("not_understood", "sentences that are not understood, asked all the same"),
+            ("not_understood", "sentences that are not understood, but asked anyway"),
             ("unanswered", "other sentences, left out: the engine knows no word of them"),
         ),
     ),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, log_notes, slice_from_array
-from lsms_rt.errors import InputError, LsmsError, chain_cut
+from lsms_rt.errors import InputError, LsmsError, chain_cut, located
 from lsms_rt.privacy import label, with_hint
 
 from .dicom.parse import IsDicomdir
@@ -119,7 +119,7 @@ def load_series(images: Any, *, series: str | int | None = None, stated: Stated 
                 raise InputError(f"contains {len(found)} slices; a list has one slice each: pass a series by itself")
             slices += found
         except LsmsError as error:
-            raise type(error)(f"images[{index}]: {error}") from error
+            raise located(error, f"images[{index}]: ") from error
     return slices
 
 

@@ -1,6 +1,6 @@
 """Places of a sentence that carry its meaning: an unknown word that stands in one is refused, and not left out.
 
-"the dominant lesion" must not be read as "the lesion".  Which words may be left out all the same, wherever they stand,
+"the dominant lesion" must not be read as "the lesion".  Which words may be left out anyway, wherever they stand,
 the table says (``harmless``): "the suspicious lesion".
 """
 
@@ -62,7 +62,7 @@ def _without(words: Sequence[Word], places: Collection[int]) -> list[Word]:
 
 
 def _is_strange(word: Word, contract: Contract, lexicon: Lexicon) -> bool:
-    """Whether an unknown word may mean anything: it is no small one, and no slip."""
+    """Whether an unknown word may mean anything: it is neither a small one nor a slip."""
     if lexicon.knows(word) or word.key in contract.function | contract.context:
         return False
     return not _is_slip(word.key, contract)

@@ -19,11 +19,12 @@ from lsms_rt.reading.dicom.geometry import EXPORT_AGAIN
 from lsms_rt.reading.quiet import quiet_pydicom
 
 from .caption import NOT_FOR_DIAGNOSIS, incomplete_text
-from .headers import IDENTITY
+from .headers import IDENTITY, is_enhanced
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from .result import Result
     from .sources import Sources
 
 # Of the series that objects are put in; above the numbers that scanners use.
@@ -48,6 +49,11 @@ class Origin:
     missing: int
     when: datetime
 
+    @classmethod
+    def of(cls, sources: Sources, engine_digest: str, when: datetime | None) -> Origin:
+        """Return that of some results; without ``when`` the run starts now."""
+        return cls(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
+
     @property
     def incomplete(self) -> str:
         """That the series is not complete; "" if it is."""
@@ -71,12 +77,15 @@ class Origin:
 
     @property
     def equipment(self) -> dict[str, str]:
-        """Manufacturer, model, version and serial number: of this package, and the engine."""
+        """Manufacturer, model, version and serial number: of this package, and the engine.
+
+        They are named as the arguments of highdicom's objects.
+        """
         return {
-            "Manufacturer": MAKER,
-            "ManufacturerModelName": MAKER,
-            "SoftwareVersions": __version__,
-            "DeviceSerialNumber": self.serial_number,
+            "manufacturer": MAKER,
+            "manufacturer_model_name": MAKER,
+            "software_versions": __version__,
+            "device_serial_number": self.serial_number,
         }
 
     def date(self, ds: Dataset) -> None:
@@ -119,7 +128,7 @@ def new_object(
         if name in image:
             setattr(ds, name, image[name].value)
     for name, value in origin.equipment.items():
-        setattr(ds, name, value)
+        setattr(ds, name.title().replace("_", ""), value)
     ds.SOPClassUID, ds.Modality = sop_class, modality
     ds.SOPInstanceUID = derived_uid(f"{modality} instance", origin.engine_digest, instance)
     ds.SeriesInstanceUID = derived_uid(f"{modality} series", origin.engine_digest, series)
@@ -127,6 +136,24 @@ def new_object(
     ds.SeriesDescription = origin.series_description
     origin.date(ds)
     return ds
+
+
+def image_item(result: Result) -> Dataset:
+    """Return an item that refers to the image of a slice, and in a multi-frame file to its frame."""
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID, frames = image_reference(result)
+    if frames is not None:
+        (item.ReferencedFrameNumber,) = frames
+    return item
+
+
+def image_reference(result: Result) -> tuple[str, str, list[int] | None]:
+    """Return class and UID of a slice's image, and in a list the number of its frame; None for a single frame."""
+    header = result.ct.header
+    frames = [result.ct.frame + 1] if is_enhanced(header) else None
+    return str(header.SOPClassUID), str(header.SOPInstanceUID), frames
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lsms_rt.errors import chain_cut
 
-from .dicom_object import MAKER, UTF8, Origin, making, new_object, save
-from .headers import is_enhanced
+from .dicom_object import MAKER, UTF8, Origin, image_item, making, new_object, save
 from .outline import polygons
 from .positions import position_of
 from .sources import Sources, sources_of
@@ -62,7 +61,7 @@ def write_rtstruct(
     """
     with making("a DICOM RT Structure Set"):
         sources = sources_of(list(results), not_read)
-        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
+        origin = Origin.of(sources, engine_digest, when)
         if not sources.masks.any():
             return False
         save(_object(sources, origin, include_text), path)
@@ -119,22 +118,11 @@ def _contours(result: Result) -> Iterator[Dataset]:
         rows, columns = (corners.T - 0.5)[..., None]
         points = place.origin + columns * dx * place.along_row + rows * dy * place.along_column
         contour = Dataset()
-        contour.ContourImageSequence = [_image(result)]
+        contour.ContourImageSequence = [image_item(result)]
         contour.ContourGeometricType = "CLOSED_PLANAR"
         contour.NumberOfContourPoints = len(points)
         contour.ContourData = [f"{value:.4f}" for value in points.ravel()]
         yield contour
-
-
-def _image(result: Result) -> Dataset:
-    """Refer to the image of a slice."""
-    from pydicom import Dataset
-
-    item, header = Dataset(), result.ct.header
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    if is_enhanced(header):
-        item.ReferencedFrameNumber = result.ct.frame + 1
-    return item
 
 
 def _referenced(sources: Sources) -> Dataset:

@@ -15,8 +15,8 @@ from lsms_rt.errors import chain_cut
 
 from .by_sentence import SentenceResults
 from .caption import SIDE_UNKNOWN, count_text, incomplete_text, number_text, size_text, slice_name, volume_text
-from .dicom_object import UTF8, Origin, making, new_object, save
-from .headers import LOSSY, is_enhanced
+from .dicom_object import UTF8, Origin, image_item, making, new_object, save
+from .headers import LOSSY
 from .measures import Measures, measures_of
 from .outline import is_hole, rings
 from .overlay import marked_slice
@@ -74,7 +74,7 @@ def write_sc(
     """
     with making("a DICOM Secondary Capture"):
         sources = sources_of(list(results), not_read)
-        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
+        origin = Origin.of(sources, engine_digest, when)
         found = [sentence for sentence in sources.sentences if sentence.found]
         pictures, shown = [], []
         for sentence in found:
@@ -138,10 +138,8 @@ def _object(
     sources: Sources, origin: Origin, series: list[object], number: int, picture: NDArray[np.uint8], result: Result
 ) -> Dataset:  # fmt: skip
     """Build the object that holds picture ``number`` of its series, of a slice."""
-    from pydicom import Dataset
     from pydicom.uid import ExplicitVRLittleEndian
 
-    header = result.ct.header
     ds = new_object(sources, origin, SECONDARY_CAPTURE, "OT", series=series, instance=[series, number])
     ds.InstanceNumber = number
     # required of a series that does not say which body part it shows; may be empty
@@ -154,11 +152,7 @@ def _object(
     # the usual axial view
     ds.PatientOrientation = ["L", "P"] if result.ct.side_known else ""
     ds.ImageComments = origin.statement
-    source = Dataset()
-    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    if is_enhanced(header):
-        source.ReferencedFrameNumber = result.ct.frame + 1
-    ds.SourceImageSequence = [source]
+    ds.SourceImageSequence = [image_item(result)]
     for name in LOSSY:
         if name in sources.images[0]:
             setattr(ds, name, sources.images[0][name].value)

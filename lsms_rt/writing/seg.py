@@ -51,7 +51,7 @@ def write_seg(
         engine_digest: "sha256:HEX" of the engine (``Segmenter.digest``), written into the object.
         include_text: write the sentences, and how they are read, into SegmentDescription; they may contain a patient's
             data.  That a sentence is not wholly understood stands in SegmentLabel and SegmentDescription anyway.
-        write_empty: sentences for which nothing was found have a segment, too, labeled "nothing found", without frames.
+        write_empty: sentences for which nothing was found also have a segment, labeled "nothing found", without frames.
             If nothing was found at all, each has one empty frame, of the first slice.
         not_read: number of images of the series that are in no result.  With a slice that only other sentences have a
             result for, they are what is missing of a sentence: SegmentDescription, ContentDescription and
@@ -73,7 +73,7 @@ def write_seg(
     # Messages of pydicom and highdicom contain names and UIDs.
     with making("a DICOM SEG"):
         sources = sources_of(list(results), not_read)
-        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
+        origin = Origin.of(sources, engine_digest, when)
         chosen = [n for n, sentence in enumerate(sources.sentences) if sentence.found or write_empty]
         texts = [sources.sentences[n].description(include_text, MAX_TEXT) for n in chosen]
         if not chosen:
@@ -119,10 +119,7 @@ def _object(
         series_number=SERIES_NUMBERS["SEG"],
         sop_instance_uid=derived_uid("instance", *content),
         instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=MAKER,
-        software_versions=__version__,
-        device_serial_number=origin.serial_number,
+        **origin.equipment,
         plane_positions=positions,
         omit_empty_frames=True,
         content_label="LESION",

@@ -14,8 +14,7 @@ from lsms_rt import __version__
 from lsms_rt.errors import InputError, chain_cut
 
 from .caption import NOTHING_FOUND
-from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, making, save
-from .headers import is_enhanced
+from .dicom_object import MAKER, SERIES_NUMBERS, UTF8, Origin, derived_uid, highdicom_for, image_reference, making, save
 from .measures import Measures, longest_line, measures_of
 from .outline import polygons
 from .seg import tracking_uid
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from .result import Result
 
-COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 # characters of a sentence in a report
 MAX_TEXT = 4096
 # of measures: decimals; significant digits of small ones
@@ -77,7 +75,7 @@ def write_sr(
     """
     with making("a DICOM SR"):
         sources = sources_of(list(results), not_read)
-        origin = Origin(engine_digest=engine_digest, missing=sources.missing, when=when or datetime.now())
+        origin = Origin.of(sources, engine_digest, when)
         texts = [sentence.description(include_text, MAX_TEXT) for sentence in sources.sentences]
         highdicom = highdicom_for("a DICOM SR")
         segmentation = None if seg is None else _read_seg(seg)
@@ -114,7 +112,7 @@ def _group(sr: Any, sources: Sources, n: int, origin: Origin, seg: Dataset | Non
     segment = _segment_number(seg, uid)
     assert seg is not None
     measured = _measurements(sr, sentence.results, complete=not sentence.missing)
-    images = [sr.SourceImageForSegmentation(*_reference(result)) for result in sentence.found]
+    images = [sr.SourceImageForSegmentation(*image_reference(result)) for result in sentence.found]
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=uid, identifier=sentence.name),
         referenced_segment=sr.ReferencedSegment(
@@ -218,7 +216,7 @@ def _outlines(sr: Any, measures: Measures[Result]) -> list[Any]:
     longest one.
     """
     if measures.largest is not measures.longest:
-        return [sr.SourceImageForMeasurement(*_reference(measures.largest))]
+        return [sr.SourceImageForMeasurement(*image_reference(measures.largest))]
     closed = [np.concatenate([corners, corners[:1]]) for corners in polygons(measures.largest.mask)]
     closed.sort(key=lambda corners: -float(np.abs(np.diff(corners, axis=0)).sum()))
     return [_polyline(sr, measures.largest, corners) for corners in closed]
@@ -226,15 +224,8 @@ def _outlines(sr: Any, measures: Measures[Result]) -> list[Any]:
 
 def _polyline(sr: Any, result: Result, points: NDArray[Any]) -> Any:
     """Return points (N, 2) of an image, row and column from the upper left corner of its first pixel."""
-    image = sr.SourceImageForRegion(*_reference(result))
+    image = sr.SourceImageForRegion(*image_reference(result))
     return sr.CoordinatesForMeasurement("POLYLINE", points[:, ::-1].astype(np.float64), image)
-
-
-def _reference(result: Result) -> tuple[str, str, list[int] | None]:
-    """Return class and UID of a slice's image, and the number of its frame."""
-    header = result.ct.header
-    frames = [result.ct.frame + 1] if is_enhanced(header) else None
-    return str(header.SOPClassUID), str(header.SOPInstanceUID), frames
 
 
 def _comment(sr: Any, text: str) -> Any:
@@ -280,10 +271,7 @@ def _report(highdicom: Any, sources: Sources, origin: Origin, seg: Dataset | Non
         series_number=SERIES_NUMBERS["SR"],
         sop_instance_uid=derived_uid("SR instance", *identity),
         instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=MAKER,
-        software_versions=__version__,
-        device_serial_number=origin.serial_number,
+        **origin.equipment,
         series_description=origin.series_description,
         is_complete=not origin.missing,
         is_final=False,

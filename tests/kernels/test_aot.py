@@ -49,7 +49,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], dict
 def check_limits(rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
         assert row["spills"] == row["stack"] == 0, row
-        # fp32 kernels are no plugins.
+        # fp32 kernels are not plugins.
         assert row["shared"] <= (48 if row["shape"].endswith("fp16") else 99) * 1024, row
         assert row["registers"] <= 255, row
 
@@ -78,7 +78,7 @@ def test_the_committed_report_has_not_drifted(rows: dict[tuple[str, ...], dict[s
 
 
 def test_the_report_has_all_kernels_within_the_limits() -> None:
-    """All architectures, and both types: fp32 kernels are no plugins, but must not spill either."""
+    """All architectures, and both types: fp32 kernels are not plugins, but must not spill either."""
     committed = json.loads(REPORT.read_text())["rows"]
     check_limits(committed)
     kinds = itertools.product(("tiny", "base"), ("fp16", "fp32"), TOKENS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsms_rt.errors import InputError, SentenceNotUnderstoodError
+from lsms_rt.errors import InputError, located
 from lsms_rt.tokenizer import clean_sentence
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def jobs_of(inputs: Iterable[Path], texts: Sequence[str]) -> list[Job]:
 def read_jobs(path: Path) -> list[Job]:
     """Read a file of jobs: a JSON list of objects with ``input``, ``text`` (one sentence or a list) and ``series``.
 
-    Inputs that are no absolute paths are relative to the file's folder.
+    Paths that are not absolute are relative to the file's folder.
 
     Raises:
         InputError: it cannot be read, or is something else; messages name the entry, from 1, and repeat none of it.
@@ -120,7 +120,7 @@ def _job(row: Any, number: int, folder: Path) -> Job:
     try:
         cleaned = _cleaned(texts)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise located(error, f"{where}: ") from error
     return Job(path=folder / row["input"], texts=cleaned, series=None if series is None else str(series))
 
 
@@ -149,13 +149,12 @@ def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sente
     """
     # Jobs may share sentences, so each is read once.
     readings: dict[str, Reading] = {}
-    several, found = len(jobs) > 1, []
+    differ, found = any(job.texts != jobs[0].texts for job in jobs), []
     for n, job in enumerate(jobs, 1):
         alone, sentences = len(job.texts) == 1, list[Sentence]()
         for number, text in enumerate(job.texts, 1):
             if text not in readings:
-                same = all(other.texts == job.texts for other in jobs)
-                where = f"input {n}: " if several and not same else ""
+                where = f"input {n}: " if differ else ""
                 readings[text] = _read(segmenter, text, where if alone else f"{where}sentence {number}: ")
             sentences.append(Sentence(number=number, text=text, reading=readings[text], alone=alone))
         found.append(sentences)
@@ -166,7 +165,5 @@ def _read(segmenter: Segmenter, text: str, where: str) -> Reading:
     try:
         segmenter.prepare_sentence(text)
         return segmenter.read_sentence(text)
-    except SentenceNotUnderstoodError as error:
-        raise SentenceNotUnderstoodError(f"{where}{error}", error.reading) from error
     except InputError as error:
-        raise InputError(f"{where}{error}") from error
+        raise located(error, where) from error

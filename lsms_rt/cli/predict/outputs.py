@@ -271,7 +271,6 @@ def write_outputs(
 
 def _uids(path: Path) -> dict[str, str]:
     """Return by what an archive knows a DICOM object; nothing for other files."""
-    # A file of a finished run waits under another name.
     if not path.name.endswith(".dcm"):
         return {}
     from pydicom import dcmread

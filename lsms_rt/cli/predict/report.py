@@ -7,10 +7,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lsms_rt import __version__
+from lsms_rt.bench.provenance import versions
 from lsms_rt.privacy import names_shown
 from lsms_rt.segmenter import Segmenter
 
@@ -79,7 +79,7 @@ class Report:
                 "backend": manifest.backend,
                 "backend_version": segmenter.backend_version,
                 "device": segmenter.device,
-                "versions": versions(),
+                "versions": {"python": platform.python_version()} | versions(PACKAGES),
             },
         )
 
@@ -135,14 +135,3 @@ def _reading_of(number: int, sentence: Sentence) -> dict[str, Any]:
     reading = sentence.reading
     words = reading.to_dict(include_text=names) | {"notes": list(reading.notes(names=names))}
     return {"input": number, "sentence": sentence.number} | text | words
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of those of ``PACKAGES`` that are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
