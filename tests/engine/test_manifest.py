@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from command_line import run
+from fake_cuda import FakeDevice
 from fake_engines import CUDA13, engine_directory
-from fake_tensorrt import FakeDevice, FakeLibrary
+from fake_tensorrt import FakeLibrary
 from fuzzing.engines import hostile_manifest
 
 from lsms_rt.engine import open_directory

@@ -27,10 +27,13 @@ VARIABLES = {
 }  # fmt: skip
 # What only TensorRT for RTX has; our code asks the variant, or the object, before it uses them.
 RTX_ONLY = {
-    "ComputeCapability", "CudaGraphStrategy", "EngineValidity", "EngineInvalidityDiagnostics",
+    "ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy", "EngineValidity",
+    "EngineInvalidityDiagnostics",
     "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability", "Runtime.get_engine_validity",
     "ICudaEngine.create_runtime_config", "IRuntimeConfig.cuda_graph_strategy", "IRuntimeConfig.create_runtime_cache",
     "IRuntimeConfig.set_runtime_cache", "IRuntimeCache.serialize", "IRuntimeCache.deserialize",
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy", "IExecutionContext.is_stream_capturable",
+    "IRuntimeConfig.set_execution_context_allocation_strategy", "Runtime.engine_header_size",
 }  # fmt: skip
 # Our own objects.
 NOT_TENSORRT = {"engine.path", "engine.manifest", "engine.read", "engine.digest", "profile.append"}

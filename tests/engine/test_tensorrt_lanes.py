@@ -1,4 +1,4 @@
-"""Lanes, series, graphs and memory of the TensorRT runtime, over a TensorRT and a GPU of NumPy (``fake_tensorrt``).
+"""Lanes, series, graphs and memory of the TensorRT runtime, over a TensorRT and a GPU of NumPy (``fake_cuda``).
 
 The driver's own calls are in ``make gpu-check``.
 """
@@ -8,13 +8,17 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from fake_cuda import FakeBuffer, FakeDevice, FakeMemory
 from fake_engines import (
+    A10,
     CUDA13,
     IMAGE_TENSORS,
     SIZE,
@@ -22,16 +26,17 @@ from fake_engines import (
     engine_directory,
     image_compute,
 )
-from fake_tensorrt import FakeDevice, FakeLibrary
+from fake_tensorrt import SCRATCH, FakeLibrary
 
 from lsms_rt import errors
 from lsms_rt.bench.device_times import event_times
 from lsms_rt.bench.timing import Effort
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
-from lsms_rt.engine.tensorrt.lane import MAX_IDLE
+from lsms_rt.engine.tensorrt.pool import MAX_IDLE
 from lsms_rt.engine.tensorrt.variant import RTX, TENSORRT, VARIANTS, TensorRtVariant
 from lsms_rt.errors import BatchSizeError, EngineInvalidError
 from lsms_rt.machine.cache import CACHE
+from lsms_rt.machine.gpu import Driver
 
 
 @pytest.fixture
@@ -83,6 +88,8 @@ def test_answers_follow_images_and_sentences(opened: Any, variant: TensorRtVaria
     if variant is RTX:
         strategy = library.CudaGraphStrategy
         assert library.config.cuda_graph_strategy == (strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED)
+        specialization = library.DynamicShapesKernelSpecializationStrategy
+        assert library.config.dynamic_shapes_kernel_specialization_strategy == specialization.EAGER
     backend.close()
     assert all(buffer.freed for buffer in device.memory_map.values())
     with pytest.raises(EngineInvalidError, match="has been closed"):
@@ -150,6 +157,129 @@ def test_a_capture_that_fails_is_said_and_the_lane_runs_on(opened: Any, caplog: 
     assert "STREAM_CAPTURE_UNSUPPORTED" in said[0]
 
 
+def test_a_failed_capture_leaves_no_context_behind(opened: Any) -> None:
+    """The fake's context does not run again after one, and a new one runs in the same memory."""
+    backend, library, device = opened(capture="no capture here")
+    text = sentence(backend, 1)
+    np.testing.assert_allclose(backend.segment(some(2), text), wanted(some(2), text), rtol=1e-5)
+    # Two for the text, two for the image; one scratch memory each.
+    assert library.contexts == 4
+    assert [type(memory) for memory in device.memory_map.values()].count(FakeMemory) == 2
+
+
+@pytest.mark.parametrize("locked", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_a_capture_meets_no_setup_and_no_free_of_other_threads(
+    opened: Any, variant: TensorRtVariant, locked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a lane's graph is captured, others want a lane, free one, and load a plan; without the lock, they fail."""
+    backend, library, device = opened(variant)
+    text, wrong, threads = sentence(backend, 1), [], []
+    backend.segment(some(1), text)
+    lanes, plan = backend._lanes["image.plan"], next(iter(library.plans))
+    with device.current():
+        idle = lanes.acquire(1)
+    if not locked:
+        monkeypatch.setattr(device, "exclusive", nullcontext)
+
+    def load() -> None:
+        with device.exclusive():
+            assert library.runtime.deserialize_cuda_engine(plan) is not None
+
+    def other(work: Callable[[], Any]) -> None:
+        try:
+            with device.current():
+                work()
+        # What fails differs: a message of the library, an error of the driver.
+        except Exception as error:
+            wrong.append(error)
+
+    def meanwhile() -> None:
+        device.during_capture = lambda: None
+        works = (lambda: backend.segment(some(3), text), idle.free, load)
+        threads.extend(threading.Thread(target=other, args=(work,)) for work in works)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(0.1)
+
+    device.during_capture = meanwhile
+    capturing = threading.Thread(target=other, args=(lambda: backend.segment(some(2), text),))
+    capturing.start()
+    for thread in (capturing, *threads):
+        thread.join(10)
+    assert device.during_capture is not meanwhile and len(threads) == 3
+    if locked:
+        assert not wrong
+        np.testing.assert_allclose(backend.segment(some(2), text), wanted(some(2), text), rtol=1e-5)
+        assert backend.times(some(2), text)["captured"] == 1
+    else:
+        assert len(wrong) >= 2
+        assert any("CAPTURE_UNSUPPORTED" in str(error) for error in wrong)
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_the_first_answer_is_that_of_the_code_that_stays(opened: Any, variant: TensorRtVariant) -> None:
+    """The first three runs of a context have other bits."""
+    backend, library, _ = opened(variant)
+    text = sentence(backend, 1)
+    library.unsteady_runs = 3
+    np.testing.assert_array_equal(backend.segment(some(2), text), backend.segment(some(2), text))
+    np.testing.assert_allclose(backend.segment(some(2), text), wanted(some(2), text), rtol=1e-6)
+
+
+def test_a_plan_that_never_settles_is_said(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    backend, library, _ = opened()
+    library.unsteady_runs = 100
+    sentence(backend, 1)
+    assert "text.plan: 8 runs with the same inputs differ in their last bits" in caplog.messages[0]
+
+
+def test_a_lane_takes_memory_for_its_own_batch(opened: Any) -> None:
+    backend, library, device = opened()
+    text = sentence(backend, 1)
+    before = len(device.memory_map)
+    for batch in (1, 3):
+        backend.segment(some(batch), text)
+    made = list(device.memory_map.values())[before:]
+    assert [memory.size // SCRATCH for memory in made if type(memory) is FakeMemory] == [1, 3]
+    assert library.most == 4
+
+
+def test_on_a_jetson_a_sentence_is_copied_once_too(tmp_path: Path, demo_engine: Path) -> None:
+    directory, plans = engine_directory(tmp_path / "a.engine", demo_engine, TENSORRT)
+    device = FakeDevice(integrated=True)
+    library = FakeLibrary(device, plans, directory.manifest.backend_version)
+    driver = Driver((12, 6), (replace(A10, integrated=True),))
+    opened: list[tuple[int, bool]] = []
+    backend = TensorRtBackend(
+        directory, driver=lambda: driver, device=lambda *which: opened.append(which) or device, library=library
+    )
+    assert opened == [(0, True)]
+    text = sentence(backend, 1)
+    for seed in range(2):
+        device.calls.clear()
+        np.testing.assert_allclose(backend.segment(some(2, seed), text), wanted(some(2, seed), text), rtol=1e-5)
+    assert device.calls == ["upload", "launch", "download"]
+
+
+def test_the_first_error_of_a_gpu_is_the_one_that_is_said(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """After it, nothing can be freed any more."""
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    backend.segment(some(2), text)
+
+    def failing() -> Any:
+        yield some(2)
+        device.broken = "CUDA_ERROR_ILLEGAL_ADDRESS"
+        yield some(2)
+
+    with pytest.raises(errors.EngineError, match=r"the GPU failed .CUDA_ERROR_ILLEGAL_ADDRESS"):
+        list(backend.segment_many(failing(), text))
+    assert any("could not be freed: CUDA_ERROR_ILLEGAL_ADDRESS" in message for message in caplog.messages)
+    assert device.inside == 0
+
+
 def test_few_idle_lanes_are_kept(opened: Any) -> None:
     backend, _, device = opened(graphs=False)
     text = sentence(backend, 1)
@@ -166,7 +296,8 @@ def test_few_idle_lanes_are_kept(opened: Any) -> None:
     assert [lane.batch for lane in lanes._idle] == [3, 4, 4]
     assert len(lanes._idle) == MAX_IDLE
     kept = {id(buffer) for lane in lanes._idle for buffer in lane._buffers.values()}
-    images = [b for b in device.memory_map.values() if b.host.shape[1:] == (1, SIZE, SIZE)]
+    made = [memory for memory in device.memory_map.values() if isinstance(memory, FakeBuffer)]
+    images = [buffer for buffer in made if buffer.host.shape[1:] == (1, SIZE, SIZE)]
     assert all(buffer.freed != (id(buffer) in kept) for buffer in images)
 
 
@@ -202,7 +333,8 @@ def test_a_series_runs_in_the_memory_of_one_lane(opened: Any) -> None:
     """The second lane does not fit: the first is used again. And what a lane that failed half-made had is freed."""
     backend, _, device = opened()
     text = sentence(backend, 1)
-    device.buffers_left = len(IMAGE_TENSORS) + 3
+    # One lane's, its scratch memory, and a part of the next.
+    device.buffers_left = len(IMAGE_TENSORS) + 1 + 3
     found = list(backend.segment_many([some(2, 1), some(2, 2), some(2, 3)], text))
     for seed, logits in enumerate(found, 1):
         np.testing.assert_allclose(logits, wanted(some(2, seed), text), rtol=1e-5)
@@ -275,7 +407,9 @@ def test_too_large_a_batch_and_too_little_memory(opened: Any) -> None:
         backend.segment(some(5), text)
     backend.segment(some(1), text)
     device.free_bytes = 1000
-    with pytest.raises(errors.OutOfDeviceMemoryError, match=r"needs 1 MiB .* has 0 MiB free"):
+    with pytest.raises(
+        errors.OutOfDeviceMemoryError, match=r"needs 0 MiB for a batch of 2, .* 0 MiB free; use smaller"
+    ):
         backend.segment(some(2), text)
     # What was idle was given up first.
     assert backend._lanes["image.plan"]._idle == []
@@ -323,6 +457,7 @@ def test_events_stand_around_copies_and_computation(opened: Any, graphs: bool) -
         "d2h": (1.0,) * 3,
     }
     assert all(0 < value < 1000 for value in found["enqueue"].values)
+    assert "an event died outside of current()" not in device.calls
     # The lane came back.
     assert backend.segment(some(1), sentence(backend, 1)).shape == (1, SIZE, SIZE)
     assert device.inside == 0
@@ -340,4 +475,16 @@ def test_a_failed_run_is_not_timed(opened: Any) -> None:
 
 def test_a_graph_that_is_not_captured_is_not_called_one(opened: Any) -> None:
     backend, _, _ = opened(capture="no capture here")
+    assert backend.times(some(1), sentence(backend, 1))["captured"] == 0
+
+
+def test_what_rtx_cannot_capture_is_not_called_a_graph(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The library is asked; that it was told to capture says nothing."""
+    backend, library, _ = opened(RTX)
+    text = sentence(backend, 1)
+    assert backend.times(some(1), text)["captured"] == 1
+    library.capturable = False
+    assert backend.times(some(2), text)["captured"] == 0
+    assert "runs without a CUDA graph" in caplog.messages[-1]
+    backend, _, _ = opened(RTX, graphs=False)
     assert backend.times(some(1), sentence(backend, 1))["captured"] == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cuda import FakeDevice
 from fake_engines import (
     A10,
     CUDA13,
@@ -16,7 +17,7 @@ from fake_engines import (
     engine_directory,
     plan_bytes,
 )
-from fake_tensorrt import FakeDevice, FakeLibrary
+from fake_tensorrt import FakeLibrary
 
 import lsms_rt
 from lsms_rt import errors
@@ -26,7 +27,7 @@ from lsms_rt.engine.onnxruntime import choose_providers
 from lsms_rt.engine.registry import parse_device
 from lsms_rt.engine.tensorrt.backend import TensorRtBackend
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, check_header, check_version
-from lsms_rt.engine.tensorrt.header import read_header
+from lsms_rt.engine.tensorrt.header import LENGTH, read_header
 from lsms_rt.engine.tensorrt.messages import Messages, explain
 from lsms_rt.engine.tensorrt.plan import check_validity
 from lsms_rt.engine.tensorrt.tensors import TensorSpec, check_array, check_names, choose_profile
@@ -174,7 +175,7 @@ def test_rtx_judges_a_header() -> None:
     library = FakeLibrary(FakeDevice(), {})
 
     class Runtime:
-        found = (library.EngineValidity.INVALID, 0)
+        engine_header_size, found = 64, (library.EngineValidity.INVALID, 0)
 
         def get_engine_validity(self, data: bytes) -> Any:
             return self.found
@@ -295,6 +296,8 @@ def test_rtxs_own_names_of_what_is_wrong() -> None:
 
     with pytest.raises(EngineInvalidError, match=r"a\.plan cannot run here: MALFORMED_ENGINE"):
         check_validity(library, library.Runtime(logger_of(library)), b"x" * 100, "a.plan")
+    # Our own reader of headers takes as many.
+    assert library.Runtime(logger_of(library)).engine_header_size == LENGTH
 
 
 def test_rtx_without_a_gpu_refuses_with_a_reason(demo_engine: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run
+from fake_cuda import FakeDevice
 from fake_engines import CUDA13, engine_directory
-from fake_tensorrt import FakeDevice, FakeLibrary
+from fake_tensorrt import FakeLibrary
 
 import lsms_rt
 from lsms_rt.cli.main import COMMANDS

@@ -1,146 +1,21 @@
-"""A TensorRT and a GPU made of NumPy, for what is around them: who copies when, and what is done with an answer.
-
-``FakeDevice`` keeps host and device memory apart, so that a missing copy is seen; work "runs" when its stream is waited
-for, so that a missing wait is seen too.  It knows nothing of CUDA: what it shows is the order of our calls.
-"""
+"""TensorRT's bindings, over a GPU made of NumPy (``fake_cuda``): what they answer, and what must be done before."""
 
 from __future__ import annotations
 
 import enum
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from fake_cuda import FakeCudaError, FakeDevice
 
 from lsms_rt.engine.tensorrt.cuda import CaptureFailed
-from lsms_rt.errors import OutOfDeviceMemoryError
 
 # The batch's place in a shape.
 STATIC = -1
-
-
-class FakeStream:
-    def __init__(self, device: FakeDevice) -> None:
-        self.handle, self.queue, self.calls, self.captured = id(self), [], device.calls, None
-        self.device = device
-
-    def put(self, what: str, work: Callable[[], None]) -> None:
-        self.device.entered()
-        self.calls.append(what)
-        (self.queue if self.captured is None else self.captured).append(work)
-
-    def synchronize(self) -> None:
-        self.device.entered()
-        while self.queue:
-            self.queue.pop(0)()
-
-
-class FakeBuffer:
-    def __init__(self, device: FakeDevice, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.host, self.device = np.full(shape, 77, dtype), np.full(shape, 99, dtype)
-        self.address = 4096 * (len(device.memory_map) + 1)
-        device.memory_map[self.address] = self
-        self.freed, self.owner = False, device
-
-    def upload(self, stream: FakeStream) -> None:
-        # Pinned memory is read when the copy runs, not when it is requested.
-        data = self.host
-        stream.put("upload", lambda: self.device.__setitem__(..., data))
-
-    def download(self, stream: FakeStream) -> None:
-        stream.put("download", lambda: self.host.__setitem__(..., self.device))
-
-    def free(self) -> None:
-        self.owner.entered()
-        assert not self.freed
-        self.freed = True
-
-
-class FakeEvent:
-    """Its moments count what was put on streams before it: a copy or a launch takes 1 ms."""
-
-    def __init__(self, device: FakeDevice) -> None:
-        self.device, self.moment = device, -1
-        self.stream: FakeStream
-
-    def record(self, stream: FakeStream) -> None:
-        self.device.entered()
-        self.stream, self.moment = stream, len(self.device.calls)
-
-    def synchronize(self) -> None:
-        self.stream.synchronize()
-
-    def time_since(self, other: FakeEvent) -> float:
-        self.device.entered()
-        assert not self.stream.queue, "events of work that is not done"
-        return float(self.moment - other.moment)
-
-
-class FakeDevice:
-    """Stands in for ``cuda.Device``."""
-
-    def __init__(self, index: int = 0, integrated: bool = False, capture: str = "") -> None:
-        self.index, self.integrated, self.refuse_capture = index, integrated, capture
-        self.memory_map: dict[int, FakeBuffer] = {}
-        self.streams: dict[int, FakeStream] = {}
-        self.calls: list[str] = []
-        self.free_bytes, self.buffers_left, self._inside = 1 << 30, 10**6, threading.local()
-
-    @property
-    def inside(self) -> int:
-        return getattr(self._inside, "depth", 0)
-
-    def entered(self) -> None:
-        """Every call of a driver needs the device's context to be the calling thread's."""
-        assert self.inside, "a call outside of current()"
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        self._inside.depth = self.inside + 1
-        try:
-            yield
-        finally:
-            self._inside.depth = self.inside - 1
-
-    def memory(self) -> tuple[int, int]:
-        self.entered()
-        return self.free_bytes, 1 << 31
-
-    def buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> FakeBuffer:
-        self.entered()
-        self.buffers_left -= 1
-        if self.buffers_left < 0:
-            raise OutOfDeviceMemoryError("there is too little memory for the engine's buffers")
-        return FakeBuffer(self, shape, dtype)
-
-    def stream(self) -> FakeStream:
-        self.entered()
-        stream = FakeStream(self)
-        self.streams[stream.handle] = stream
-        return stream
-
-    def event(self) -> Any:
-        return FakeEvent(self)
-
-    def capture(self, stream: FakeStream, enqueue: Callable[[], bool]) -> Any:
-        self.entered()
-        assert not stream.queue, "a capture begins on a stream that is done"
-        if self.refuse_capture:
-            raise CaptureFailed(self.refuse_capture)
-        stream.captured = []
-        assert enqueue()
-        works, stream.captured = stream.captured, None
-        self.calls.append("captured")
-
-        def launch() -> None:
-            for work in works:
-                stream.put("launch", work)
-
-        return SimpleNamespace(launch=launch, free=lambda: self.calls.append("graph freed"))
-
+# Bytes of scratch memory per item of a batch.
+SCRATCH = 1 << 18
 
 # Name, shape with -1, FLOAT or HALF or INT64, whether an input.
 Tensor = tuple[str, tuple[int, ...], str, bool]
@@ -165,6 +40,12 @@ class FakeLibrary:
     class CudaGraphStrategy(enum.Enum):
         DISABLED, WHOLE_GRAPH_CAPTURE = 0, 1
 
+    class DynamicShapesKernelSpecializationStrategy(enum.Enum):
+        LAZY, EAGER, NONE = 0, 1, 2
+
+    class ExecutionContextAllocationStrategy(enum.Enum):
+        STATIC, ON_PROFILE_CHANGE, USER_MANAGED = 0, 1, 2
+
     def __init__(self, device: FakeDevice, plans: dict[bytes, Any], version: str = "10.3.0.26", most: int = 4) -> None:
         self.device, self.plans, self.__version__, self.most = device, plans, version, most
         # What it logs before it returns None.
@@ -174,6 +55,9 @@ class FakeLibrary:
         self.config: Any = None
         self.caches: list[bytes] = []
         self.takes_caches = True
+        # Its first runs use other code, and so give other bits.
+        self.unsteady_runs = 0
+        self.capturable = True
 
     def fail(self) -> bool:
         if self.says:
@@ -186,7 +70,16 @@ class FakeLibrary:
         return self.runtime
 
     def _deserialize(self, data: bytes) -> Any:
-        return None if self.fail() else FakeEngine(self, *self.plans[data])
+        return None if self.fails() else FakeEngine(self, *self.plans[data])
+
+    def fails(self) -> bool:
+        """Whether a call that loads code answers None, with a line in the log."""
+        try:
+            self.device.waits_for_all("cudaDeviceSynchronize")
+        except FakeCudaError as error:
+            self.logger.log(SimpleNamespace(name="ERROR"), f"Cuda Runtime ({error})")
+            return True
+        return self.fail()
 
 
 class FakeEngine:
@@ -195,7 +88,8 @@ class FakeEngine:
     ) -> None:
         self.library, self.tensors, self.compute = library, {t[0]: t for t in tensors}, compute
         self.config: Any = None
-        self.num_io_tensors, self.num_optimization_profiles, self.device_memory_size_v2 = len(tensors), 1, 1 << 20
+        self.num_io_tensors, self.num_optimization_profiles = len(tensors), 1
+        self.device_memory_size_v2 = SCRATCH * library.most
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
@@ -219,15 +113,18 @@ class FakeEngine:
             deserialize=lambda data: library.caches.append(data) or library.takes_caches, serialize=lambda: b"compiled"
         )
         library.config = SimpleNamespace(
-            cuda_graph_strategy=None, create_runtime_cache=lambda: cache, set_runtime_cache=lambda given: True
-        )
+            cuda_graph_strategy=None, dynamic_shapes_kernel_specialization_strategy=None,
+            create_runtime_cache=lambda: cache, set_runtime_cache=lambda given: True,
+            set_execution_context_allocation_strategy=lambda given: setattr(library.config, "memory", given),
+        )  # fmt: skip
         self.config = library.config
         return self.config
 
-    def create_execution_context(self, config: Any = None) -> Any:
-        assert config is self.config
-        self.library.device.entered()
-        if self.library.fail():
+    def create_execution_context(self, given: Any) -> Any:
+        strategy = self.library.ExecutionContextAllocationStrategy
+        assert given is self.config or (self.config is None and isinstance(given, strategy)), "no such overload"
+        assert (given if self.config is None else self.config.memory) is strategy.USER_MANAGED
+        if self.library.fails():
             return None
         self.library.contexts += 1
         return FakeContext(self)
@@ -235,10 +132,14 @@ class FakeEngine:
 
 class FakeContext:
     def __init__(self, engine: FakeEngine) -> None:
-        self.engine, self.shapes, self.addresses = engine, {}, {}
+        self.engine, self.library, self.device = engine, engine.library, engine.library.device
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.memory: Any = None
+        self.runs, self.failed_capture = 0, False
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
-        return index == 0 and stream in self.engine.library.device.streams
+        return index == 0 and stream in self.device.streams
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = shape
@@ -251,17 +152,46 @@ class FakeContext:
     def infer_shapes(self) -> list[str]:
         return [name for name, t in self.engine.tensors.items() if t[3] and name not in self.shapes]
 
+    def update_device_memory_size_for_shapes(self) -> int:
+        return 0 if self.infer_shapes() else SCRATCH * max(shape[0] for shape in self.shapes.values())
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.memory = self.device.memory_map[address]
+        assert self.memory.size == size and size >= self.update_device_memory_size_for_shapes()
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self.library.capturable and stream in self.device.streams
+
     def execute_async_v3(self, stream: int) -> bool:
-        engine = self.engine
-        if not engine.library.execute:
-            engine.library.fail()
+        """Enqueue; the first run allocates, and the second one captures where the library does so."""
+        if not self.library.execute or self.failed_capture or set(self.addresses) != set(self.engine.tensors):
+            self.library.fail()
             return False
-        memory = engine.library.device.memory_map
+        capturing, self.runs = self.device.streams[stream].captured is not None, self.runs + 1
+        try:
+            if self.runs == 1:
+                self.device.waits_for_all("cudaMalloc")
+            strategies, config = self.library.CudaGraphStrategy, self.engine.config
+            if self.runs == 2 and config and config.cuda_graph_strategy is strategies.WHOLE_GRAPH_CAPTURE:
+                with self.device.captures():
+                    pass
+        except (FakeCudaError, CaptureFailed) as error:
+            self.library.logger.log(SimpleNamespace(name="ERROR"), f"Cuda Runtime ({error})")
+            return False
+        # Such a context is not to be used again.
+        self.failed_capture = capturing and bool(self.device.refuse_capture)
+        self._put(self.device.streams[stream])
+        return True
+
+    def _put(self, stream: Any) -> None:
+        """Put the work on the stream, with the addresses of now."""
+        buffers = {name: self.device.memory_map[address] for name, address in self.addresses.items()}
+        wrong = 1e-3 * max(0, self.library.unsteady_runs - self.runs + 1)
 
         def work() -> None:
-            inputs = {n: memory[self.addresses[n]].device for n, t in engine.tensors.items() if t[3]}
-            for name, value in engine.compute(**inputs).items():
-                memory[self.addresses[name]].device[...] = value
+            tensors = self.engine.tensors
+            inputs = {name: buffers[name].device for name in tensors if tensors[name][3]}
+            for name, value in self.engine.compute(**inputs).items():
+                buffers[name].device[...] = value + wrong
 
-        engine.library.device.streams[stream].put("execute", work)
-        return True
+        stream.put("execute", work, self.memory, *buffers.values())

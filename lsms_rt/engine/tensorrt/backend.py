@@ -18,8 +18,9 @@ from lsms_rt.machine.gpu import Driver, query_driver
 from .compatibility import check_gpu, check_header, check_trust, check_version
 from .cuda import Device
 from .header import read_header
-from .lane import Lane, Lanes
+from .lane import Lane
 from .plan import Plan
+from .pool import Lanes
 from .tensors import check_names
 from .timing import StepTimes
 from .variant import VARIANTS, load
@@ -54,7 +55,6 @@ class TensorRtBackend:
         self._home = Home(self)
         manifest = engine.manifest
         variant = VARIANTS[manifest.backend]
-        self._own_graphs = variant.own_graphs and graphs
         library = library or load(variant)
         self.version: str = library.__version__
         check_version(manifest, self.version, variant)
@@ -74,7 +74,7 @@ class TensorRtBackend:
         )
         self._plans: dict[str, Plan] = {}
         self._lanes: dict[str, Lanes] = {}
-        with self._device.current():
+        with self._device.current(), self._device.exclusive():
             for name, inputs, outputs, sticky in tensors:
                 what, cache = str(engine.path / name), self._compiled.read(name) if self._compiled else b""
                 plan = Plan(
@@ -82,7 +82,7 @@ class TensorRtBackend:
                 )
                 check_names(plan.specs, inputs, outputs, what)
                 self._plans[name] = plan
-                self._lanes[name] = Lanes(_maker(plan, self._device, graphs and not variant.own_graphs, sticky))
+                self._lanes[name] = Lanes(_maker(plan, self._device, graphs, sticky))
 
     @property
     def device(self) -> str:
@@ -126,33 +126,37 @@ class TensorRtBackend:
     def times(self, images: np.ndarray, text: SentenceFeatures) -> dict[str, float]:
         """Run ``segment`` once and return its times in ms, see ``StepTimes.times``; for benchmarks.
 
-        "captured" is 1 if the next run is a CUDA graph, captured here or by the library.
+        "captured" is 1 if runs are CUDA graphs, captured here or, as it says itself, by the library.
         """
         lanes = self._lanes[IMAGE_PLAN]
         with self._device.current():
             steps = StepTimes(self._device)
-            lane = lanes.acquire(len(images))
-            assert lane is not None
             try:
-                lane.submit({"image": images, "mask": text.mask} | text.arrays, steps)
-                lane.result()
-            except BaseException:
-                lanes.discard(lane)
-                raise
-            captured = lane.captured or self._own_graphs
-            lanes.release(lane)
-            return steps.times() | {"captured": float(captured)}
+                lane = lanes.acquire(len(images))
+                assert lane is not None
+                try:
+                    lane.submit({"image": images, "mask": text.mask} | text.arrays, steps)
+                    lane.result()
+                except BaseException:
+                    lanes.discard(lane)
+                    raise
+                found = steps.times() | {"captured": float(lane.captured)}
+                lanes.release(lane)
+            finally:
+                steps.close()
+        return found
 
     def close(self) -> None:
         """Free lanes and plans, and store the code that RTX compiled for the next process."""
         if not self._home.here:
             return
-        with self._device.current():
-            for name, plan in self._plans.items():
+        with self._device.current(), self._device.exclusive():
+            for name in list(self._plans):
                 self._lanes[name].close()
                 if self._compiled is not None:
-                    self._compiled.write(name, plan.compiled())
-            self._plans.clear()
+                    self._compiled.write(name, self._plans[name].compiled())
+                # No variable holds it: its destructor needs the device's context.
+                del self._plans[name]
 
     def _run(
         self, name: str, inputs: Iterable[dict[str, np.ndarray]], batch: int | None = None

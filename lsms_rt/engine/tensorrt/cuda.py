@@ -6,14 +6,17 @@ device's primary context, which every thread enters by :meth:`Device.current`.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.errors import EngineError, MissingDependencyError, OutOfDeviceMemoryError
 
+log = logging.getLogger("lsms_rt")
 INSTALL = "pip install pycuda cuda-bindings (pycuda is compiled: it needs nvcc on the PATH)"
 
 
@@ -21,38 +24,47 @@ class CaptureFailed(Exception):
     """A CUDA graph could not be captured; the plan runs without one."""
 
 
-class Buffer:
-    """Pinned host memory and the corresponding device memory.
+class Memory:
+    """Memory of the device alone."""
 
-    If the GPU shares the CPU's memory (a Jetson), both are the same: mapped, and never copied.
-    """
-
-    def __init__(self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype, mapped: bool) -> None:
-        self._cuda = cuda
-        flags = cuda.host_alloc_flags.DEVICEMAP if mapped else 0
-        self.host: np.ndarray = cuda.pagelocked_empty(shape, dtype, mem_flags=flags)
-        self._device = None if mapped else cuda.mem_alloc(max(1, self.host.nbytes))
-        base: Any = self.host.base
-        self.address = int(base.get_device_pointer() if self._device is None else self._device)
-
-    def upload(self, stream: Any) -> None:
-        """Enqueue the copy to the device."""
-        if self._device is not None:
-            self._cuda.memcpy_htod_async(self._device, self.host, stream)
-
-    def download(self, stream: Any) -> None:
-        """Enqueue the copy to the host."""
-        if self._device is not None:
-            self._cuda.memcpy_dtoh_async(self.host, self._device, stream)
+    def __init__(self, cuda: Any, size: int) -> None:
+        self._memory: Any = cuda.mem_alloc(size)
+        self.address = int(self._memory)
 
     def free(self) -> None:
         """Free the memory while the context is current; pycuda would complain in the garbage collector's thread."""
-        if self._device is not None:
-            self._device.free()
-            self._device = None
+        self._memory.free()
+
+
+class Buffer:
+    """Pinned host memory and the corresponding device memory.
+
+    They are two, and copied, also where the GPU shares the CPU's memory (a Jetson): it could read pinned memory itself,
+    but does not cache it, and a plan reads its inputs many times.
+    """
+
+    def __init__(self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._cuda = cuda
+        self.host: np.ndarray = cuda.pagelocked_empty(shape, dtype)
+        self._device = cuda.mem_alloc(max(1, self.host.nbytes))
+        self.address = int(self._device)
+
+    def upload(self, stream: Any) -> None:
+        """Enqueue the copy to the device."""
+        self._cuda.memcpy_htod_async(self._device, self.host, stream)
+
+    def download(self, stream: Any) -> None:
+        """Enqueue the copy to the host."""
+        self._cuda.memcpy_dtoh_async(self.host, self._device, stream)
+
+    def free(self) -> None:
+        """Free both, as :meth:`Memory.free`."""
         base: Any = self.host.base
         self.host = np.empty(0, self.host.dtype)
-        base.free()
+        try:
+            self._device.free()
+        finally:
+            base.free()
 
 
 class Graph:
@@ -66,12 +78,14 @@ class Graph:
         _checked(self._driver, self._driver.cuGraphLaunch(self._executable, self._stream), "the launch of a CUDA graph")
 
     def free(self) -> None:
-        """Destroy the graph."""
-        self._driver.cuGraphExecDestroy(self._executable)
+        """Destroy the graph; EngineError if the driver refuses."""
+        _checked(self._driver, self._driver.cuGraphExecDestroy(self._executable), "cuGraphExecDestroy")
 
 
 # CU_STREAM_NON_BLOCKING: no synchronization with the legacy default stream, which other code may use
 NON_BLOCKING = 1
+# number of a GPU -> the lock of ``Device.exclusive``, for all engines of the process
+_LOCKS: dict[int, threading.RLock] = {}
 
 
 class Device:
@@ -85,6 +99,7 @@ class Device:
                 f"TensorRT engines need pycuda, which is missing ({error}); {INSTALL}"
             ) from error
         self._cuda, self.integrated = cuda, integrated
+        self._lock = _LOCKS.setdefault(index, threading.RLock())
         with self._translated():
             cuda.init()
             self._primary = cuda.Device(index).retain_primary_context()
@@ -99,14 +114,22 @@ class Device:
         finally:
             self._cuda.Context.pop()
 
+    def exclusive(self) -> AbstractContextManager[Any]:
+        """Keep captures apart from all that allocates, frees or loads: hold it over either; runs need no lock.
+
+        While one thread captures a graph, a call that waits for the whole GPU fails in any other (CUDA's errors 900 and
+        906), and may spoil the capture (901).  Allocating and freeing may wait, and so may whatever loads code: making
+        a context, a plan's first runs.
+        """
+        return self._lock
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except self._cuda.MemoryError as error:
             raise OutOfDeviceMemoryError(
-                f"there is too little memory for the engine's buffers ({error}); rebuild it with a smaller "
-                "--max-batch, or use fewer threads"
+                f"there is too little memory for the engine's buffers ({error}); use smaller batches or fewer threads"
             ) from error
         except self._cuda.Error as error:
             raise EngineError(f"the GPU failed ({type(error).__name__}: {error}); restart the process") from error
@@ -120,7 +143,12 @@ class Device:
         """Allocate a buffer; OutOfDeviceMemoryError if there is too little memory."""
         # Translated here, so that the caller can free memory and try again.
         with self._translated():
-            return Buffer(self._cuda, shape, dtype, self.integrated)
+            return Buffer(self._cuda, shape, dtype)
+
+    def scratch(self, size: int) -> Memory:
+        """Allocate ``size`` bytes, at least 1, aligned to 256; OutOfDeviceMemoryError if there is too little memory."""
+        with self._translated():
+            return Memory(self._cuda, size)
 
     def stream(self) -> Any:
         """Create a stream with ``handle`` and ``synchronize``; the default one cannot be captured."""
@@ -137,25 +165,34 @@ class Device:
         except ImportError as error:
             raise CaptureFailed(f"cuda-bindings is missing ({error}); {INSTALL}") from error
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        problem, graph = "", None
+        graph: Any = None
         try:
             _checked(driver, driver.cuStreamBeginCapture(stream.handle, mode), "cuStreamBeginCapture")
             try:
                 enqueued = enqueue()
             finally:
                 # A capture that was begun must be ended, or the stream is unusable.
-                ended = driver.cuStreamEndCapture(stream.handle)
-            (graph,) = _checked(driver, ended, "cuStreamEndCapture")
+                code, *ended = driver.cuStreamEndCapture(stream.handle)
+                graph = ended[0] if code == driver.CUresult.CUDA_SUCCESS else None
+            _checked(driver, (code,), "cuStreamEndCapture")
             if not enqueued:
                 raise CaptureFailed("the plan could not be enqueued during the capture")
             (executable,) = _checked(driver, driver.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
             return Graph(driver, executable, stream.handle)
-        except EngineError as error:
-            problem = str(error)
+        # TensorRT's bindings raise the latter.
+        except (EngineError, RuntimeError) as error:
+            raise CaptureFailed(str(error)) from error
         finally:
             if graph is not None:
-                driver.cuGraphDestroy(graph)
-        raise CaptureFailed(problem)
+                _destroy(driver, graph)
+
+
+def _destroy(driver: Any, graph: Any) -> None:
+    """Destroy what a graph was instantiated from; a failure costs a little memory only, so it is logged."""
+    try:
+        _checked(driver, driver.cuGraphDestroy(graph), "cuGraphDestroy")
+    except EngineError as error:
+        log.warning("%s", error)
 
 
 def _checked(driver: Any, answer: tuple[Any, ...], what: str) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from lsms_rt.errors import EngineInvalidError
 
 from .variant import RTX, RTX_TARGETS, VARIANTS, TensorRtVariant, Version
 
-# bytes that RTX's own check of a plan needs
+# bytes of the fields below, and of RTX's header
 LENGTH = 64
 _SIZE, _VERSION, _MASK = slice(16, 24), slice(24, 28), slice(32, 40)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from lsms_rt.errors import (
     brief,
 )
 
-from .header import LENGTH
 from .messages import Messages, explain, logger_of
 from .tensors import Shape, TensorSpec
 from .variant import TensorRtVariant
@@ -39,7 +37,9 @@ _INVALID = {
 
 
 class Plan:
-    """A TensorRT engine.  Contexts may be created from several threads; each may be used by one thread at a time.
+    """A TensorRT engine.  Plans and contexts are made while the device is ``exclusive``.
+
+    A context may be used by one thread at a time.
 
     Args:
         variant: the library.
@@ -63,8 +63,9 @@ class Plan:
         cache: bytes,
     ) -> None:
         self.what, self._library, self._variant = what, library, variant
+        # A lane gives its context memory for its own batch, and not for the largest one.
+        self._memory = library.ExecutionContextAllocationStrategy.USER_MANAGED
         self._messages: Messages = logger_of(library).messages
-        self._lock = threading.Lock()
         mark = self._messages.mark()
         try:
             self._runtime = library.Runtime(logger_of(library))
@@ -86,19 +87,23 @@ class Plan:
             self._configure(graphs, cache)
 
     @property
+    def own_graphs(self) -> bool:
+        """Return whether the library captures CUDA graphs itself."""
+        return self._variant.own_graphs
+
+    @property
     def scratch_bytes(self) -> int:
-        """Return the bytes of device memory that one context needs for activations."""
+        """Return the bytes of device memory that a context needs for activations, at the largest batch."""
         return int(self.engine.device_memory_size_v2)
 
     def context(self) -> Any:
-        """Create an execution context; an error says why it failed."""
-        with self._lock:
-            mark = self._messages.mark()
-            context = self.engine.create_execution_context(*([] if self._config is None else [self._config]))
-            if context is None:
-                message = f"{self._variant.title} could not create an execution context for {self.what}"
-                raise explain(message, self._messages.errors(mark))
-            return context
+        """Create an execution context without memory for activations; an error says why it failed."""
+        mark = self._messages.mark()
+        context = self.engine.create_execution_context(self._memory if self._config is None else self._config)
+        if context is None:
+            message = f"{self._variant.title} could not create an execution context for {self.what}"
+            raise explain(message, self._messages.errors(mark))
+        return context
 
     def compiled(self) -> bytes:
         """Return the code that RTX compiled for this GPU, the ``cache`` of the next process; empty if there is none."""
@@ -139,6 +144,11 @@ class Plan:
             )
         strategy = library.CudaGraphStrategy
         self._config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
+        # A lane has one shape.  By default RTX would run it with slower code that fits all shapes until the code for
+        # this one was compiled in the background: other bits later, and none of it in the cache of a short process.
+        eager = library.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._config.dynamic_shapes_kernel_specialization_strategy = eager
+        self._config.set_execution_context_allocation_strategy(self._memory)
         self._cache = self._config.create_runtime_cache()
         if cache and not self._cache.deserialize(cache):
             log.info("the compiled code in the cache is for another GPU, driver or version; compiling again")
@@ -151,7 +161,7 @@ def check_validity(library: Any, runtime: Any, data: bytes, what: str) -> None:
     """Raise an error if RTX finds the header of a plan invalid; TensorRT has no such check."""
     if not hasattr(runtime, "get_engine_validity"):
         return
-    validity, reasons = runtime.get_engine_validity(data[:LENGTH])
+    validity, reasons = runtime.get_engine_validity(data[: runtime.engine_header_size])
     if validity != library.EngineValidity.INVALID:
         return
     names = [name for name, value in library.EngineInvalidityDiagnostics.__members__.items() if reasons & int(value)]

@@ -23,9 +23,8 @@ class StepTimes:
     def times(self) -> dict[str, float]:
         """Return milliseconds, after the run has finished.
 
-        "enqueue" is host time, until the plan is on its stream; "h2d", "compute" and "d2h" are GPU time.  A GPU that
-        shares the CPU's memory copies nothing, so its "h2d" and "d2h" are close to 0.  The stream is idle when a run
-        begins, so "h2d" includes the host time between the event and the copy.
+        "enqueue" is host time, until the plan is on its stream; "h2d", "compute" and "d2h" are GPU time.  The stream is
+        idle when a run begins, so "h2d" includes the host time between the event and the copy.
         """
         events = self._events
         return {
@@ -34,3 +33,7 @@ class StepTimes:
             "compute": float(events["computed"].time_since(events["uploaded"])),
             "d2h": float(events["downloaded"].time_since(events["computed"])),
         }
+
+    def close(self) -> None:
+        """Destroy the events, which needs the device's context, as making them does."""
+        self._events.clear()

@@ -10,8 +10,9 @@ import json
 import sys
 
 CLASSES = (
-    "Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "EngineInspector",
-    "EngineInvalidityDiagnostics", "EngineValidity", "HardwareCompatibilityLevel", "IBuilderConfig", "ICudaEngine",
+    "Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy",
+    "EngineInspector", "EngineInvalidityDiagnostics", "EngineValidity", "ExecutionContextAllocationStrategy",
+    "HardwareCompatibilityLevel", "IBuilderConfig", "ICudaEngine",
     "IExecutionContext", "ILogger", "INetworkDefinition", "IOptimizationProfile", "IProgressMonitor", "IRuntimeCache",
     "IRuntimeConfig", "ITensor", "ITimingCache", "LayerInformationFormat", "MemoryPoolType",
     "NetworkDefinitionCreationFlag", "OnnxParser", "OnnxParserFlag", "ParserError", "ProfilingVerbosity", "Runtime",
