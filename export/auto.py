@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from lsms_rt.calibration.recipe import read_recipe
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine import Backend, EngineDirectory, open_backend
 from lsms_rt.engine.advice import advise
+from lsms_rt.engine.manifest import Manifest
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.errors import EngineError, InputError, MachineError, MissingDependencyError
 from lsms_rt.machine import jetson
@@ -26,9 +28,10 @@ from .directory import relabeled
 from .options import BuildOptions, check_precision
 from .references import any_tokens
 
+Name = TypeVar("Name")
 # Slices of the series that is timed, at least, and how often; the median counts.
 SLICES, ROUNDS = 8, 5
-# A lower precision must need at most this part of float32's time.
+# A lower precision must need at most this part of float32's time, and plugins that of stock operations.
 WORTH = 0.9
 
 
@@ -119,7 +122,8 @@ def fastest(graphs: EngineDirectory, candidates: Iterable[Choice]) -> Choice:
         left_out = "".join(f"; {text}" for text in dict.fromkeys(missing))
         if not opened:
             raise MachineError(f"--backend auto: nothing that is installed runs here{left_out}")
-        ms = _timed(opened, graphs)
+        # Two for every core.
+        ms = timed(opened, graphs.manifest, max(SLICES, 2 * cpu_count()))
     exact = min((choice for choice in ms if choice.precision == "fp32"), key=ms.__getitem__, default=None)
     best = min(ms, key=ms.__getitem__)
     if exact is not None and ms[best] > WORTH * ms[exact]:
@@ -129,21 +133,27 @@ def fastest(graphs: EngineDirectory, candidates: Iterable[Choice]) -> Choice:
     return replace(best, why=f"{best}: {ms[best]:.1f} ms a slice of a series on this CPU{beside}{left_out}")
 
 
-def _timed(opened: Mapping[Choice, Backend], graphs: EngineDirectory) -> dict[Choice, float]:
-    """Return the median ms per slice of a series, in interleaved rounds."""
-    size, tokens = graphs.manifest.image_size, any_tokens(graphs.manifest.max_tokens)
-    # Two for every core.
-    shape = (max(SLICES, 2 * cpu_count()), graphs.manifest.channels, size, size)
+def timed(opened: Mapping[Name, Backend], manifest: Manifest, slices: int, rounds: int = ROUNDS) -> dict[Name, float]:
+    """Return the median ms per slice of every engine, run in turns.
+
+    Args:
+        opened: the engines, by any names.
+        manifest: of one of them; they have the same sizes.
+        slices: number of slices that are run at a time.
+        rounds: how often each is timed.
+    """
+    size, tokens = manifest.image_size, any_tokens(manifest.max_tokens)
+    shape = (slices, manifest.channels, size, size)
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    texts = {choice: backend.encode_text(tokens.ids, tokens.mask) for choice, backend in opened.items()}
-    seconds: dict[Choice, list[float]] = {choice: [] for choice in opened}
+    texts = {name: backend.encode_text(tokens.ids, tokens.mask) for name, backend in opened.items()}
+    seconds: dict[Name, list[float]] = {name: [] for name in opened}
     # The first round is a warm-up.
-    for _ in range(ROUNDS + 1):
-        for choice, backend in opened.items():
+    for _ in range(rounds + 1):
+        for name, backend in opened.items():
             begin = time.perf_counter()
-            backend.segment(images, texts[choice])
-            seconds[choice].append(time.perf_counter() - begin)
-    return {choice: 1000 * statistics.median(times[1:]) / len(images) for choice, times in seconds.items()}
+            backend.segment(images, texts[name])
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: 1000 * statistics.median(times[1:]) / slices for name, times in seconds.items()}
 
 
 def _candidates(precision: str | None, rest: str | None) -> list[Choice]:

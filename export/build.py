@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 from lsms_rt.atomic import work_folder
-from lsms_rt.calibration.recipe import read_recipe
+from lsms_rt.calibration.recipe import Recipe, read_recipe
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.engine.manifest import Manifest
+from lsms_rt.engine.tensorrt.variant import TENSORRT
 from lsms_rt.engine.vocabulary import MAX_INPUT_VALUES
 from lsms_rt.errors import InputError, chain_cut
+from lsms_rt.model import LSMS
 
-from . import gate
+from . import gate, kernel_choice
 from .checkpoint import load_model, weights_digest
 from .directory import check_output
 from .graphs import make_graphs
@@ -21,7 +24,7 @@ from .graphs import make_graphs
 from .options import BuildOptions as BuildOptions
 from .options import report_path, skipped
 from .plans import check_build, make_plans
-from .references import of_model
+from .references import Reference, of_model
 from .tensorrt import Progress
 from .verify import HALF_SLICES, verify, verify_in_half
 
@@ -52,7 +55,7 @@ def build_engine(
     kernels = check_build(options)
     check_output(output, options.force, options.report)
     checkpoint = options.checkpoint or demo_checkpoint()
-    model = load_model(checkpoint, options.image_size, kernels)
+    model = load_model(checkpoint, options.image_size, "triton" if kernels == "triton" else "stock")
     values = model.config.image_size**2 * model.config.in_channels
     if values * options.max_batch > MAX_INPUT_VALUES:
         raise InputError(
@@ -67,31 +70,25 @@ def build_engine(
         if options.gated:
             # Before the expensive steps: the data set may turn out to be unusable.
             data = gate.held_out_data(options.gate, recipe, work, model.config.image_size)
-        say("exporting the text and the image graph (half a minute, or from the cache)")
-        graphs = make_graphs(model, checkpoint, options, recipe, work / "graphs")
-        if options.verify_slices or options.gated:
-            reference = of_model(load_model(checkpoint, options.image_size, "reference"))
-        if options.verify_slices:
-            say(f"comparing with PyTorch on {options.verify_slices} phantom slices")
-            graphs = graphs.noted(accuracy=verify(graphs.open(), reference, options.verify_slices))
-        if options.verify_slices and options.half:
-            say(f"comparing every operation in float16, on {min(options.verify_slices, HALF_SLICES)} (a minute)")
-            graphs = graphs.noted(accuracy=verify_in_half(graphs.open(), reference, model, options.verify_slices))
-        engine = graphs
-        if options.variant is not None:
-            say(f"building the plans of {options.variant.title}")
-            engine = make_plans(graphs, options.profile, options.plan, options.variant, work / "plans", progress)
-            if engine.not_run:
-                say(f"the plans are not run: {engine.not_run}")
-            elif options.verify_slices:
-                say("comparing the plans with PyTorch, on this GPU")
-                engine = engine.noted(accuracy=verify(engine.open(), reference, options.verify_slices))
+        # Loaded when it is needed first.
+        reference = cache(lambda: of_model(load_model(checkpoint, options.image_size, "reference")))
+        make = partial(_make, options, checkpoint, recipe, reference, say, progress)
+        graphs, engine = make(model, work / "made")
+        if kernels == "auto":
+
+            def with_plugins() -> kernel_choice.Made:
+                say("the same with this project's kernels as plugins")
+                return make(load_model(checkpoint, options.image_size, "triton"), work / "plugins")
+
+            graphs, engine = kernel_choice.faster((graphs, engine), with_plugins, options.profile[1], say)
+        elif options.kernels == "auto" and options.variant is TENSORRT:
+            engine = kernel_choice.noted(engine, f"not compared: {kernel_choice.not_compared(options)}", say)
         page = None
         if options.gated:
             say(f"accuracy gate: asking the engine and PyTorch {len(data.rows)} held-out sentences")
             measured = graphs if engine.not_run else engine
             refused_report = report_path(options.report, output, refused=True)
-            record, page = gate.run(reference, measured, engine, data, options.gate, refused_report)
+            record, page = gate.run(reference(), measured, engine, data, options.gate, refused_report)
             engine = engine.noted(gate=record)
         elif options.precision != "fp32":
             engine = engine.noted(gate=skipped(options.gate))
@@ -99,3 +96,30 @@ def build_engine(
         if page is not None:
             gate.write_report(report_path(options.report, output), page)
     return engine.manifest
+
+
+def _make(
+    options: BuildOptions, checkpoint: Path, recipe: Recipe | None, reference: Callable[[], Reference], say: Say,
+    progress: Progress | None, model: LSMS, folder: Path,
+) -> kernel_choice.Made:  # fmt: skip
+    """Make the graphs and the engine of a model in the new ``folder``, and compare both; engines of graphs are one."""
+    folder.mkdir()
+    slices = options.verify_slices
+    say("exporting the text and the image graph (half a minute, or from the cache)")
+    graphs = make_graphs(model, checkpoint, options, recipe, folder / "graphs")
+    if slices:
+        say(f"comparing with PyTorch on {slices} phantom slices")
+        graphs = graphs.noted(accuracy=verify(graphs.open(), reference(), slices))
+    if slices and options.half:
+        say(f"comparing every operation in float16, on {min(slices, HALF_SLICES)} (a minute)")
+        graphs = graphs.noted(accuracy=verify_in_half(graphs.open(), reference(), model, slices))
+    if options.variant is None:
+        return graphs, graphs
+    say(f"building the plans of {options.variant.title}")
+    engine = make_plans(graphs, options.profile, options.plan, options.variant, folder / "plans", progress)
+    if engine.not_run:
+        say(f"the plans are not run: {engine.not_run}")
+    elif slices:
+        say("comparing the plans with PyTorch, on this GPU")
+        engine = engine.noted(accuracy=verify(engine.open(), reference(), slices))
+    return graphs, engine

@@ -27,6 +27,7 @@ from lsms_rt.kernels.tensors import is_batched, size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 
 from .graph.passes import strip_metadata
+from .kernel_alignment import check_alignment
 from .onnx_export import OPSET, quiet
 
 # The version of the domain.
@@ -197,6 +198,7 @@ def with_plugins(library: Any, graph: Path, arch: str, compile_one: Compile) -> 
     except (ValueError, RuntimeError) as error:
         # A kernel spills registers on this GPU, or the assembler rejects it.
         raise EngineError(f"the kernels cannot be plugins for {arch}: {error}; use --kernels stock") from error
+    check_alignment(model)
     path = graph.with_suffix(".plugins.onnx")
     onnx.save(without_bodies(model), path)
     return path

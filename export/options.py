@@ -158,7 +158,7 @@ class BuildOptions:
         verify_slices: phantom slices on which the engine is compared with PyTorch; 0 skips the comparison.
         force: whether an existing engine is replaced.
         kernels: "triton" puts the project's kernels into a TensorRT engine in fp16 as plugins, "stock" does not,
-            "auto" does if everything they need is installed.
+            "auto" builds both where it can, and keeps them if they were faster on this GPU.
         plan: options of TensorRT's builders.
         calibration: folder written by ``lsms-rt calibrate``; for INT8 only, and required there.
         rest: precision of the layers of an INT8 engine that are not INT8, one of the backend's ``rests``; None for its

@@ -17,19 +17,18 @@ from lsms_rt.engine.graph_backend import IMAGE_GRAPH, TEXT_GRAPH
 from lsms_rt.engine.manifest import Manifest, open_directory
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.compatibility import check_gpu, platform_name
-from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load, parse_version
-from lsms_rt.errors import InputError, LsmsError
+from lsms_rt.engine.tensorrt.variant import RTX_TARGETS, TensorRtVariant, load
+from lsms_rt.errors import LsmsError
 from lsms_rt.machine.gpu import query_driver
 from lsms_rt.sentences.contract import TABLE
 
 from .directory import Draft, check_output, check_source, copied, digests, measured_with
+from .kernel_choice import chosen_kernels
 from .options import BuildOptions, PlanOptions
 from .references import of_engine
 from .tensorrt import Profile, Progress, build_plan, check_builder
 from .verify import bundled_examples, compare, judge
 
-# TensorRT's Python plugins compiled ahead of time; those of 10.14 are broken.
-MIN_VERSION_FOR_PLUGINS = (10, 15)
 # In the engine directory: a report of the plans' layers.
 LAYERS = "layers.json"
 TOKENIZER = "tokenizer.json"
@@ -86,7 +85,7 @@ def check_build(options: BuildOptions) -> str:
     """Check that the backend can be built for on this machine, and choose the kernels.
 
     Returns:
-        "triton" or "stock", the kernels that the engine runs.
+        The kernels, see ``chosen_kernels``.
 
     Raises:
         InputError: the options are not supported, or "triton" is requested and something it needs is missing.
@@ -97,45 +96,6 @@ def check_build(options: BuildOptions) -> str:
         return "stock"
     check_builder(options.variant, options.plan)
     return chosen_kernels(options)
-
-
-def chosen_kernels(options: BuildOptions) -> str:
-    """Return "triton" or "stock", the kernels that an engine with ``options`` runs.
-
-    Raises:
-        InputError: "triton" is requested and something it needs is missing.
-    """
-    if options.kernels == "stock":
-        return "stock"
-    missing = no_plugins(options.variant, options.precision, options.plan)
-    if missing and options.kernels == "triton":
-        raise InputError(f"--kernels triton: {missing}; use --kernels stock")
-    return "stock" if missing else "triton"
-
-
-def no_plugins(variant: TensorRtVariant | None, precision: str, options: PlanOptions) -> str | None:
-    """Return why an engine cannot have our kernels as plugins; None if it can."""
-    if variant is None or variant.portable:
-        return "only TensorRT takes plugins"
-    if precision != "fp16":
-        return "the plugins are for --precision fp16"
-    if options.hardware == "ampere+" or options.version_compatible:
-        return "plugins are compiled for this GPU and version, not for --hardware ampere+ or --version-compatible"
-    version = parse_version(load(variant).__version__)
-    if version < MIN_VERSION_FOR_PLUGINS:
-        needed, installed = (".".join(map(str, v)) for v in (MIN_VERSION_FOR_PLUGINS, version))
-        return f"plugins need TensorRT {needed}, this is {installed}"
-    if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed"
-    from lsms_rt import kernels
-
-    missing = kernels.missing()
-    if missing:
-        return missing
-    from lsms_rt.kernels.aot import TARGETS
-
-    arch = query_driver().gpus[0].arch
-    return None if arch in TARGETS else f"the kernels are compiled for {', '.join(TARGETS)}, not for {arch}"
 
 
 def make_plans(
@@ -152,10 +112,11 @@ def make_plans(
     """
     folder.mkdir()
     layers = {}
+    plugins = graphs.manifest.kernels == "triton"
     suffix = BACKENDS[variant.name].file_suffix
     for name in (TEXT_GRAPH, IMAGE_GRAPH):
         graph = graphs.folder / name
-        if name == IMAGE_GRAPH and graphs.manifest.kernels == "triton":
+        if name == IMAGE_GRAPH and plugins:
             graph = _with_plugins(variant, graph)
         file = (folder / name).with_suffix(suffix)
         plan, layers[file.name] = build_plan(variant, graph, profile, options, progress)
@@ -167,6 +128,7 @@ def make_plans(
             shutil.copyfile(graphs.folder / name, folder / name)
     # A plan that is not portable was tuned on this machine's GPU.
     gpu = None if variant.portable else query_driver().gpus[0]
+    facts = {"platform": platform_name()} | ({"plugins": gpu.arch} if gpu and plugins else {})
     manifest = replace(
         graphs.manifest,
         backend=variant.name,
@@ -176,7 +138,7 @@ def make_plans(
         compute_capability=".".join(map(str, gpu.capability)) if gpu else None,
         device_name=gpu.name if gpu else None,
         target_capabilities=(options.targets or tuple(RTX_TARGETS)) if variant.portable else (),
-        plan_options=options.to_dict() | {"platform": platform_name()},
+        plan_options=options.to_dict() | facts,
         files=digests(folder),
     )
     not_run = _why_not_here(manifest, variant)

@@ -149,8 +149,9 @@ def _configure(library: Any, variant: TensorRtVariant, config: Any, options: Pla
         )
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    # Names and types of layers, for the report.
-    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    # RTX writes the details of its layers into its log, for the report, and TensorRT into the plan.
+    verbosity = library.ProfilingVerbosity
+    config.profiling_verbosity = verbosity.DETAILED if variant.portable else verbosity.LAYER_NAMES_ONLY
     if options.targets:
         config.num_compute_capabilities = len(options.targets)
         for index, target in enumerate(options.targets):

@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--kernels", choices=KERNELS, default=defaults.kernels,
-        help="tensorrt in fp16: this project's kernels as plugins (triton), or stock operations",
+        help="tensorrt in fp16: this project's kernels as plugins (triton), or stock operations; auto: both are built "
+        "where possible, and the faster is kept",
     )  # fmt: skip
     parser.add_argument(
         "--verify-slices", type=whole_number(0, MAX_VERIFY_SLICES), default=defaults.verify_slices, metavar="N",

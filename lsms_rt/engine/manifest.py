@@ -63,7 +63,8 @@ class Manifest:
         gate: accuracy that an engine below fp32 lost on held-out sentences.
         accuracy: difference from the reference, measured by the build, and with what (``measured_with``).
         kept_in_fp32: number of operations per graph that an fp16 engine computes in float32.
-        plan_options: options of the plan builder: hardware and version compatibility, workspace.
+        plan_options: options of the plan builder: hardware and version compatibility, workspace; the platform; the
+            architecture of its ``plugins``, and why it has those ``kernels``.
         files: names of the files and their sha256, in hexadecimal.
         built_by: program and version that built the engine.
         crop: what of a slice the network sees: "none", all of it, or "body", the square around the body.

@@ -217,6 +217,7 @@ FIELDS = {
         workspace_mib=_whole(1, 2**40).optional(),
         optimization_level=_whole(0, 9).optional(),
         platform=_like(r"[\w.-]{0,40} [\w.-]{0,40}", "an operating system and a processor"),
+        plugins=_like(r"sm_\d{2,3}", "an architecture such as sm_90"),
     ),
     "files": Rule("plain names with their digests", _is_files),
     "built_by": _TEXT,

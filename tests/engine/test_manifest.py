@@ -40,7 +40,7 @@ GATE = {
 }  # fmt: skip
 PLAN = {
     "hardware": "same-capability", "version_compatible": False, "workspace_mib": None, "optimization_level": 3,
-    "platform": "Linux x86_64",
+    "platform": "Linux x86_64", "plugins": "sm_86", "kernels": {"why": "faster", "ms_per_slice": {"stock": 1.5}},
 }  # fmt: skip
 ACCURACY = {
     "slices": 64, "max_logit_difference": 1e-4, "mask_agreement": 1.0, "mask_dice": 1.0,
@@ -119,6 +119,7 @@ def test_no_field_takes_whatever_it_is_given(
         {"plan_options": PLAN | {"hardware": EVIL}},
         {"plan_options": PLAN | {"version_compatible": "no"}},
         {"plan_options": PLAN | {"platform": "Linux x86_64; id"}},
+        {"plan_options": PLAN | {"plugins": "sm_86; id"}},
         {"calibration": INT8 | {"rest": EVIL}},
         {"calibration": INT8 | {"int8_layers": {"text": EVIL}}},
         {"gate": GATE | {"passed": "yes"}},

@@ -85,6 +85,8 @@ def test_versions(demo_engine: Path, built: str, here: str, compatible: bool, ru
         ({"plan_options": {"platform": "Linux sparc64"}}, A10, WrongGpuError),
         ({"plan_options": {"hardware": "same-capability"}}, replace(A10, name="NVIDIA RTX A5000"), None),
         ({"plan_options": {"hardware": "same-capability"}}, ORIN, WrongGpuError),
+        ({"plan_options": {"plugins": "sm_86"}}, A10, None),
+        ({"plan_options": {"plugins": "sm_90"}}, A10, WrongGpuError),
         ({"plan_options": {"hardware": "ampere+"}}, ORIN, None),
         ({"plan_options": {"hardware": "ampere+"}}, replace(A10, capability=(7, 5)), WrongGpuError),
         ({"target_capabilities": ("sm_86", "sm_89")}, A10, None),
@@ -98,6 +100,8 @@ def test_gpus(demo_engine: Path, changes: dict[str, Any], gpu: Gpu, error: type[
         assert check_gpu(asked, Driver((13, 0), (gpu,)), 0, variant) is gpu
         return
     words = "built on Linux sparc64" if "platform" in asked.plan_options else f"this GPU is {gpu.name}"
+    if "plugins" in asked.plan_options:
+        words = f"holds kernels compiled for sm_90, {words}"
     with pytest.raises(error, match=f"{words}.*lsms-rt build-engine .*--image-size 256 --max-batch [48]") as caught:
         check_gpu(asked, Driver((13, 0), (gpu,)), 0, variant)
     assert ("--target sm_86" in str(caught.value)) == (variant is RTX)

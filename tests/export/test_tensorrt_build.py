@@ -286,6 +286,10 @@ def test_what_tensorrts_builder_is_told() -> None:
     assert config.get_flag(library.BuilderFlag.VERSION_COMPATIBLE)
     assert not config.get_flag(library.BuilderFlag.TF32)
     assert config.builder_optimization_level == 4
+    # TensorRT keeps what it writes of its layers in the plan, RTX in its log.
+    assert config.profiling_verbosity == library.ProfilingVerbosity.LAYER_NAMES_ONLY
+    export._configure(library, RTX, config, PlanOptions())
+    assert config.profiling_verbosity == library.ProfilingVerbosity.DETAILED
     # RTX has the names and ignores the value: that must not be silent.
     for hardware in ("ampere+", "same-capability"):
         with pytest.raises(EngineError, match=r"--hardware .* rejected this option; use --hardware none"):

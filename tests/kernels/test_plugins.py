@@ -20,9 +20,9 @@ from fake_plugins import DTYPES, Batch, FakePlugins, TensorDesc, compiled
 
 from lsms_rt import kernels
 from lsms_rt.errors import InputError
-from lsms_rt.export import plans as plans_module
+from lsms_rt.export import kernel_choice
+from lsms_rt.export.kernel_choice import chosen_kernels
 from lsms_rt.export.options import BuildOptions, PlanOptions
-from lsms_rt.export.plans import chosen_kernels
 from lsms_rt.kernels import plugins, registry
 from lsms_rt.kernels.shape import stage_shapes
 from lsms_rt.kernels.tensors import size_of
@@ -112,11 +112,12 @@ def test_where_plugins_go(
     monkeypatch: pytest.MonkeyPatch, backend: str, precision: str, version: str, missing: str | None, why: str | None
 ) -> None:
     driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
-    monkeypatch.setattr(plans_module, "query_driver", lambda: driver)
-    monkeypatch.setattr(plans_module, "load", lambda _: SimpleNamespace(__version__=version))
+    monkeypatch.setattr(kernel_choice, "query_driver", lambda: driver)
+    monkeypatch.setattr(kernel_choice, "load", lambda _: SimpleNamespace(__version__=version))
     monkeypatch.setattr(kernels, "missing", lambda: missing)
     by_default = BuildOptions(backend=backend, precision=precision)
-    assert chosen_kernels(by_default) == ("stock" if why else "triton")
+    assert chosen_kernels(by_default) == ("stock" if why else "auto")
+    assert chosen_kernels(replace(by_default, verify_slices=0)) == "stock"
     assert chosen_kernels(replace(by_default, kernels="stock")) == "stock"
     if backend == "onnxruntime":
         with pytest.raises(InputError, match="--kernels triton is for --backend tensorrt"):
@@ -129,7 +130,7 @@ def test_where_plugins_go(
             with pytest.raises(InputError, match=r"not for --hardware ampere\+ or --version-compatible"):
                 chosen_kernels(replace(requested, plan=plan))
         spark = Driver((13, 0), (Gpu("NVIDIA GB10", (12, 1), 128 << 30, True),))
-        monkeypatch.setattr(plans_module, "query_driver", lambda: spark)
+        monkeypatch.setattr(kernel_choice, "query_driver", lambda: spark)
         assert chosen_kernels(by_default) == "stock"
         with pytest.raises(InputError, match="not for sm_121; use --kernels stock"):
             chosen_kernels(requested)

@@ -119,6 +119,9 @@ def check_gpu(manifest: Manifest, driver: Driver, index: int, variant: TensorRtV
         raise WrongGpuError(
             f"the engine was built on {built_on}, this is {platform_here}; rebuild it here: {manifest.rebuild}"
         )
+    plugins = manifest.plan_options.get("plugins")
+    if plugins not in (None, gpu.arch):
+        raise WrongGpuError(f"the engine holds kernels compiled for {plugins}, {here}; rebuild it: {manifest.rebuild}")
     if not _fits(manifest, gpu):
         built = f"compute capability {manifest.compute_capability} ({manifest.device_name})"
         raise WrongGpuError(f"the engine was built for {built}, {here}; rebuild it: {manifest.rebuild}")
