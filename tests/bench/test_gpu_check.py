@@ -14,6 +14,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.tables import markdown
 from lsms_rt.bench.timing import Effort, measure
 from lsms_rt.cli.main import main
+from lsms_rt.engine import open_directory
 from lsms_rt.kernels import mix, registry
 from lsms_rt.kernels.aot import Compiled
 from lsms_rt.kernels.shape import Shape, stage_shapes
@@ -374,3 +376,19 @@ def test_weights_move_with_their_structure() -> None:
     moved = weights_on(random_weights(32), "cpu", torch.float16)
     assert moved.strips[2][1][0].dtype == moved.hidden.dtype == torch.float16
     assert len(moved.strips) == 3
+
+
+def test_plans_that_ran_are_checked_whatever_they_were_made_of(
+    demo_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an engine's graphs ("plans") or of a checkpoint; those that cannot run here say why."""
+    opened: list[Path] = []
+    monkeypatch.setattr(gpu_runtime, "open_directory", lambda path: opened.append(path) or pytest.fail("opened"))
+    measured = {"slices": 3, "max_logit_difference": 0.1}
+    manifest = open_directory(demo_engine).manifest
+    for accuracy in (measured, {"plans": measured}):
+        with pytest.raises(pytest.fail.Exception, match="opened"):
+            gpu_runtime.engine(demo_engine, replace(manifest, accuracy=accuracy))
+    with pytest.raises(NotRunError, match="plans not run: another GPU"):
+        gpu_runtime.engine(demo_engine, replace(manifest, accuracy={"plans": "not run: another GPU"}))
+    assert len(opened) == 2

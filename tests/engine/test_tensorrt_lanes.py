@@ -425,6 +425,15 @@ def test_no_context_says_why(opened: Any) -> None:
         sentence(backend, 1)
 
 
+def test_what_the_bindings_raise_is_said(opened: Any) -> None:
+    """Most failures are answers; the inference of shapes raises, and an overload that does not exist."""
+    backend, library, device = opened()
+    library.raises = "shapes of x and y do not match"
+    with pytest.raises(EngineInvalidError, match=r"text\.plan rejected the shapes of batch 1: shapes of x and y"):
+        sentence(backend, 1)
+    assert all(buffer.freed for buffer in device.memory_map.values())
+
+
 def test_what_rtx_compiled_is_kept_for_the_next_process(
     opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,8 @@ class FakeLibrary:
         self.takes_caches = True
         # Its first runs use other code, and so give other bits.
         self.unsteady_runs = 0
+        # What the bindings raise instead of an answer.
+        self.raises = ""
         self.capturable = True
 
     def fail(self) -> bool:
@@ -146,10 +148,14 @@ class FakeContext:
         return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        if not isinstance(address, int):
+            raise TypeError("set_tensor_address(): incompatible function arguments")
         self.addresses[name] = address
         return True
 
     def infer_shapes(self) -> list[str]:
+        if self.library.raises:
+            raise RuntimeError(self.library.raises)
         return [name for name, t in self.engine.tensors.items() if t[3] and name not in self.shapes]
 
     def update_device_memory_size_for_shapes(self) -> int:
