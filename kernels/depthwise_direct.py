@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import depthwise
 from .bands import TABLE, TABLES, TAP0
-from .depthwise import level_of
+from .windows import level_of
 from .launch import Launch, padded, shape_of
 from .shape import Shape
 from .tensors import arguments
