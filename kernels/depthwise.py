@@ -4,8 +4,8 @@ One program computes a window of one channel of one image: it reads x, and write
 level (an approximate channel mean), and of ``s`` = a + strips(a).  A small map is one window (stages 2 to 4 at usual
 sizes); larger ones (stage 1) are cut into windows that overlap by the radius of the filters.
 
-All operands of several products are loaded before the first of them, so that a program waits for memory two to four
-times, not at every product.
+The operands of several products are loaded before the first of them, so that a program waits for memory once (windows
+of up to 32 x 32) or five times (64 x 64), not at every product.
 """
 
 from __future__ import annotations
@@ -39,21 +39,32 @@ from .windows import (
 
 
 @triton.jit
+def strip_bands(tables, FIRST: tl.constexpr, END: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+                VECTOR: tl.constexpr):  # fmt: skip
+    """The matrices U and T of some of the strips of 7, 11 and 21."""
+    left = ()
+    right = ()
+    for n in tl.static_range(FIRST, END):
+        table = tables + (5 + 2 * n) * TABLE
+        left += (band(table, ROWS, ROWS, 10 if n == 2 else 3 + 2 * n, VECTOR),)
+        right += (band(table + TABLE, COLS, COLS, 10 if n == 2 else 3 + 2 * n, VECTOR),)
+    return left, right
+
+
+@triton.jit
 def depthwise_kernel(
     x_ptr, bands_ptr, bias_ptr, row_bias_ptr, a_ptr, s_ptr,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
-    GROUP: tl.constexpr,
+    GROUP: tl.constexpr, STRIPS: tl.constexpr,
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32.
 
-    GROUP products of the 5x5 have their operands in shared memory at once.
+    The operands of GROUP products of the 5x5, and of STRIPS strips, are in shared memory at once.
     """
     # Windows, top to bottom.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     whole: tl.constexpr = H <= ROWS and W <= COLS
-    # The strips' map takes the place of an operand.
-    STRIPS_AT_ONCE: tl.constexpr = min(GROUP - 1, 3)
     i, j = tl.program_id(0) // across, tl.program_id(0) % across
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
@@ -70,14 +81,16 @@ def depthwise_kernel(
     if not whole:
         # Loaded now, with the others, and summed when there is shared memory for it.
         products = level_products(x_ptr, tables, H, W)
+    if STRIPS == 3:
+        left, right = strip_bands(tables, 0, 3, ROWS, COLS, VECTOR)
     a = tl.zeros((ROWS, COLS), tl.float32)
     for first in tl.static_range(0, 5, GROUP):
         x = ()
         bands = ()
-        # Rows 0, 2, 4, 1, 3 of the filter: those of the first group bring all rows of x into the L1 cache.
+        # Rows 0, 4, 3, 2, 1 of the filter: the first two bring all rows of x into the L1 cache.
         for k in tl.static_range(first, min(first + GROUP, 5)):
-            x += (shifted(x_ptr, row, col, 2 * k % 5 - 2, H, W),)
-            bands += (band(tables + 2 * k % 5 * TABLE, COLS, COLS, 2, VECTOR),)
+            x += (shifted(x_ptr, row, col, 4 * k % 5 - 2, H, W),)
+            bands += (band(tables + 4 * k % 5 * TABLE, COLS, COLS, 2, VECTOR),)
         for k in tl.static_range(min(GROUP, 5 - first)):
             a = tl.dot(x[k], bands[k], a, input_precision=PRECISION)
     # Zero outside of the map: the strips' padding.
@@ -91,14 +104,10 @@ def depthwise_kernel(
 
     s = a + row_bias[:, None]
     half = a.to(x_ptr.dtype.element_ty)
-    for first in tl.static_range(0, 3, STRIPS_AT_ONCE):
-        left = ()
-        right = ()
-        for n in tl.static_range(first, min(first + STRIPS_AT_ONCE, 3)):
-            table = tables + (5 + 2 * n) * TABLE
-            left += (band(table, ROWS, ROWS, 10 if n == 2 else 3 + 2 * n, VECTOR),)
-            right += (band(table + TABLE, COLS, COLS, 10 if n == 2 else 3 + 2 * n, VECTOR),)
-        for n in tl.static_range(min(STRIPS_AT_ONCE, 3 - first)):
+    for first in tl.static_range(0, 3, STRIPS):
+        if STRIPS < 3:
+            left, right = strip_bands(tables, first, min(first + STRIPS, 3), ROWS, COLS, VECTOR)
+        for n in tl.static_range(min(STRIPS, 3 - first)):
             # s + U a T.  Columns first: a stays in shared memory for all strips, U a goes on in registers.
             column = tl.dot(left[n], half, input_precision=PRECISION).to(half.dtype)
             s = tl.dot(column, right[n], s, input_precision=PRECISION)
@@ -106,7 +115,12 @@ def depthwise_kernel(
 
 
 def launch(
-    shape: Shape, *, form: str = "pipelined", vector: bool | None = None, warps: int | None = None, group: int | None = None
+    shape: Shape,
+    *,
+    form: str = "pipelined",
+    vector: bool | None = None,
+    warps: int | None = None,
+    group: int | None = None,
 ) -> Launch:
     """Describe the launch.
 
@@ -116,24 +130,27 @@ def launch(
         vector: as in ``band``.
         warps: of a program.
         group: of the pipelined form: products of the 5x5 whose operands are loaded at once.  At 64 x 64 three fill the
-            48 KiB of shared memory that a plugin gets.
+            48 KiB of shared memory that a plugin gets, and Blackwell needs eight bytes more.
+
+    Raises:
+        ValueError: there is no such form.
     """
     rows, columns = (min(WINDOW, padded(size)) for size in (shape.height, shape.width))
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
     windows = count_windows(shape.height, rows, steps[0]) * count_windows(shape.width, columns, steps[1])
     large = max(rows, columns)
+    at_once = {"GROUP": group or (2 if large == WINDOW else 5), "STRIPS": 2 if large == WINDOW else 3}
+    forms = {"pipelined": (depthwise_kernel, at_once), "serial": (serial_kernel, {})}
+    if form not in forms:
+        raise ValueError(f"form is {form!r}; choose from {', '.join(forms)}")
+    kernel, more = forms[form]
     constants = {
         "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
         "ROW_STEP": steps[0], "COL_STEP": steps[1],
         "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
     }  # fmt: skip
-    kernels = {
-        # At 64 x 64, four warps of the serial form spill on sm_87 and sm_120.
-        "serial": (serial_kernel, {}, {16: 1, 32: 4, 64: 8}),
-        # Four warps are one group of wgmma, which then reads an operand once.
-        "pipelined": (depthwise_kernel, {"GROUP": group or (3 if large == 64 else 5)}, {16: 1, 32: 4, 64: 4}),
-    }
-    kernel, more, usual = kernels[form]
+    # Four warps are one group of wgmma, which reads an operand once.  In the serial form they spill on sm_87 and sm_120.
+    usual = {16: 1, 32: 4, WINDOW: 8 if form == "serial" else 4}
     return Launch(
         kernel,
         (windows, shape.channels),

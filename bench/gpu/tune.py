@@ -44,7 +44,12 @@ REPEATS = 20
 LIMIT = 900.0
 # Candidates of every kernel: keyword arguments of its ``launch``.  n and k must divide the channels.
 TILES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "depthwise": {"vector": (True, False), "warps": (1, 2, 4, 8)},
+    "depthwise": {
+        "form": ("pipelined", "serial"),
+        "vector": (True, False),
+        "warps": (1, 2, 4, 8),
+        "group": (2, 3),
+    },
     "depthwise_direct": {"pixels": (256, 512, 1024), "warps": (2, 4, 8)},
     "query_statistics": {"n": (32, 64), "k": (32, 64), "warps": (2, 4, 8), "stages": (2, 3)},
     "fold_keys": {"n": (32, 64), "k": (32, 64), "parts": (8, 16, 32), "warps": (2, 4)},

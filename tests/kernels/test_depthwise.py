@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -82,11 +83,32 @@ def test_depthwise_direct(height: int, width: int, dtype: str) -> None:
 
 
 @pytest.mark.usefixtures("two_channels")
-@pytest.mark.parametrize("vector", [True, False])
-def test_both_ways_to_load_a_band_agree(vector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = Shape(32, 13, 16)
-    monkeypatch.setattr(verification, "planned", lambda launch, shape: launch(shape, vector=vector))
-    agree(depthwise, shape, depthwise_tensors(shape))
+@pytest.mark.parametrize(
+    ("height", "width", "tiles"),
+    [
+        (13, 16, {"vector": True}),
+        (13, 16, {"vector": False}),
+        (2, 31, {"form": "serial"}),
+        (70, 33, {"form": "serial"}),
+        (33, 37, {"group": 3}),
+        (17, 9, {"group": 2, "warps": 8}),
+    ],
+)
+def test_every_form_of_the_banded_kernel(
+    height: int, width: int, tiles: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways to load a band, one operand at a time, and groups of other sizes."""
+    shape = Shape(32, height, width)
+    monkeypatch.setattr(verification, "planned", lambda launch, shape: launch(shape, **tiles))
+    agree(depthwise, shape, depthwise_tensors(shape, batch=1))
+
+
+def test_forms_are_chosen_by_name() -> None:
+    shape = Shape(32, 64, 64)
+    assert depthwise.launch(shape).kernel is depthwise.depthwise_kernel
+    assert depthwise.launch(shape, form="serial").kernel is depthwise.serial_kernel
+    with pytest.raises(ValueError, match="form is 'fast'; choose from pipelined, serial"):
+        depthwise.launch(shape, form="fast")
 
 
 def test_windows_cover_every_shape_once() -> None:
