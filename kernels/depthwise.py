@@ -149,7 +149,7 @@ def launch(
         "ROW_STEP": steps[0], "COL_STEP": steps[1],
         "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
     }  # fmt: skip
-    # Four warps are one group of wgmma, which reads an operand once.  In the serial form they spill on sm_87 and sm_120.
+    # Four warps are one group of wgmma, which reads an operand once; the serial form then spills on sm_87 and sm_120.
     usual = {16: 1, 32: 4, WINDOW: 8 if form == "serial" else 4}
     return Launch(
         kernel,
@@ -176,8 +176,14 @@ def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tens
 @multi_scale_depthwise.register_kernel("cpu")
 def plain(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the same in plain PyTorch, in x's type: the twin."""
+    return convolve(x, *unpack_bands(bands), bias, row_bias)
+
+
+def convolve(
+    x: Tensor, center: Tensor, strips: list[tuple[Tensor, Tensor]], bias: Tensor, row_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute ``a`` minus its level, and ``s``, from the filters: 5x5 (C, 1, 5, 5), 1xn and nx1 of every strip."""
     channels, (height, width) = x.shape[1], x.shape[2:]
-    center, strips = unpack_bands(bands)
     a = F.conv2d(x, center, bias.to(x.dtype), padding=2, groups=channels)
     s = a + row_bias[:, :, None].to(x.dtype)
     for n, (row, column) in zip(STRIPS, strips, strict=True):

@@ -13,6 +13,7 @@ from torch import Tensor
 from lsms_rt.kernels import (
     depthwise,
     depthwise_direct,
+    depthwise_last,
     registry,
 )
 from lsms_rt.kernels import verify as verification
@@ -80,6 +81,35 @@ def test_depthwise_direct(height: int, width: int, dtype: str) -> None:
     shape = Shape(32, height, width, dtype=dtype)
     # Two images of nine tiles take a second.
     agree(depthwise_direct, shape, depthwise_tensors(shape, batch=1 if height == 33 else 2))
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width", "dtype"),
+    [(1, 32, 1, 3, "fp32"), (2, 32, 7, 9, "fp16"), (1, 64, 3, 18, "fp32"), (1, 32, 10, 2, "fp16")],
+)
+def test_depthwise_last(batch: int, channels: int, height: int, width: int, dtype: str) -> None:
+    """Tap by tap with channels last: several tiles, the last ones shorter, and two blocks of channels."""
+    shape = Shape(channels, height, width, dtype=dtype)
+    x, w = random_inputs(batch, channels, height, width, 4)[0] + 0.5, random_weights(channels)
+    packed = pack(w, height)
+    tensors = {
+        "x": x, "x_last": x.permute(0, 2, 3, 1), "taps": depthwise_last.pack_taps(w, torch.float64),
+        "bias": packed.bias, "row_bias": packed.row_bias,
+    }  # fmt: skip
+    agree(depthwise_last, shape, {name: typed(name, tensor, shape).double() for name, tensor in tensors.items()})
+
+
+def test_the_channels_last_twin_is_the_banded_one() -> None:
+    """Same numbers from the same block; a map in PyTorch's channels_last format is read without a copy."""
+    x, w = random_inputs(2, 32, 9, 6, 4)[0], random_weights(32)
+    packed = pack(w, 9)
+    last = x.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    assert last.is_contiguous()
+    found = depthwise_last.depthwise_last(
+        last, depthwise_last.pack_taps(w, torch.float64), packed.bias, packed.row_bias
+    )
+    for actual, expected in zip(found, depthwise.plain(x, packed.bands, packed.bias, packed.row_bias), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.usefixtures("two_channels")
