@@ -3,6 +3,9 @@
 One program computes a window of one channel of one image: it reads x, and writes its part of ``a`` minus the map's
 level (an approximate channel mean), and of ``s`` = a + strips(a).  A small map is one window (stages 2 to 4 at usual
 sizes); larger ones (stage 1) are cut into windows that overlap by the radius of the filters.
+
+The operands of several products are loaded before the first of them, so that a program waits for memory once (windows
+of up to 32 x 32) or five times (64 x 64), not at every product.
 """
 
 from __future__ import annotations
@@ -15,47 +18,37 @@ from torch import Tensor
 
 from lsms_rt.model.functional import STRIPS
 
-from .bands import TABLE, TABLES, TAP0, band, unpack_bands
+from .bands import TABLE, TABLES, band, unpack_bands
+from .depthwise_serial import serial_kernel
 from .launch import Launch, padded, precision, shape_of
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
-
-# Maximum side of a window.
-WINDOW = 64
-# The radius of the longest strip; for columns that of the 5x5 is added, because x is loaded with shifted rows, but not
-# with shifted columns.
-ROW_REACH = 10
-COLUMN_REACH = 12
-# The level is the mean of a grid of 4 x 4 points.
-LEVEL_POINTS = 4
-POINTS = tl.constexpr(LEVEL_POINTS)
-
-
-@triton.jit
-def strip(a, s, table, ROWS: tl.constexpr, COLS: tl.constexpr, RADIUS: tl.constexpr, VECTOR: tl.constexpr,
-          PRECISION: tl.constexpr):  # fmt: skip
-    """s + U a T.  Columns first: ``a`` stays in shared memory for all strips, U a goes on in registers."""
-    column = tl.dot(band(table, ROWS, ROWS, RADIUS, VECTOR), a, input_precision=PRECISION).to(a.dtype)
-    return tl.dot(column, band(table + TABLE, COLS, COLS, RADIUS, VECTOR), s, input_precision=PRECISION)
+from .windows import (
+    COLUMN_REACH,
+    LEVEL_POINTS,
+    POINTS,
+    ROW_REACH,
+    WINDOW,
+    count_windows,
+    level_here,
+    level_products,
+    owned,
+    shifted,
+)
 
 
 @triton.jit
-def level_of(x_map, tables, bias, H: tl.constexpr, W: tl.constexpr):
-    """Mean of a = 5x5(x) over a few pixels of the map: the middles of four equal parts of its rows and columns.
-
-    Every program of a map computes the same number.  Any number near the mean serves: it cancels in the attention.
-    """
-    point = tl.arange(0, POINTS * POINTS)[:, None]
-    # The next power of two over 25.
-    tap = tl.arange(0, 32)[None, :]
-    dy, dx = tap // 5, tap % 5
-    row = (2 * (point // POINTS) + 1) * H // (2 * POINTS) + dy - 2
-    col = (2 * (point % POINTS) + 1) * W // (2 * POINTS) + dx - 2
-    inside = (tap < 25) & (row >= 0) & (row < H) & (col >= 0) & (col < W)
-    x = tl.load(x_map + row * W + col, mask=inside, other=0.0).to(tl.float32)
-    weight = tl.load(tables + dy * TABLE + TAP0 + (4 - dx), mask=tap < 25, other=0.0).to(tl.float32)
-    return bias + tl.sum(tl.sum(x * weight, 1), 0) / (POINTS * POINTS)
+def strip_bands(tables, FIRST: tl.constexpr, END: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+                VECTOR: tl.constexpr):  # fmt: skip
+    """The matrices U and T of some of the strips of 7, 11 and 21."""
+    left = ()
+    right = ()
+    for n in tl.static_range(FIRST, END):
+        table = tables + (5 + 2 * n) * TABLE
+        left += (band(table, ROWS, ROWS, 10 if n == 2 else 3 + 2 * n, VECTOR),)
+        right += (band(table + TABLE, COLS, COLS, 10 if n == 2 else 3 + 2 * n, VECTOR),)
+    return left, right
 
 
 @triton.jit
@@ -63,11 +56,15 @@ def depthwise_kernel(
     x_ptr, bands_ptr, bias_ptr, row_bias_ptr, a_ptr, s_ptr,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, STRIPS: tl.constexpr,
 ):  # fmt: skip
-    """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32."""
+    """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32.
+
+    The operands of GROUP products of the 5x5, and of STRIPS strips, are in shared memory at once.
+    """
     # Windows, top to bottom.
-    down: tl.constexpr = (H - ROWS + ROW_STEP - 1) // ROW_STEP + 1 if H > ROWS else 1
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
+    whole: tl.constexpr = H <= ROWS and W <= COLS
     i, j = tl.program_id(0) // across, tl.program_id(0) % across
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
@@ -79,64 +76,89 @@ def depthwise_kernel(
 
     row = i * ROW_STEP + tl.arange(0, ROWS)
     col = j * COL_STEP + tl.arange(0, COLS)
-    inside = (row < H)[:, None] & (col < W)[None, :]
-    a = tl.zeros((ROWS, COLS), tl.float32)
-    for dy in tl.static_range(5):
-        y = row + (dy - 2)
-        x = tl.load(x_ptr + y[:, None] * W + col[None, :],
-                    mask=((y >= 0) & (y < H))[:, None] & (col < W)[None, :], other=0.0)  # fmt: skip
-        a = tl.dot(x, band(tables + dy * TABLE, COLS, COLS, 2, VECTOR), a, input_precision=PRECISION)
     bias = tl.load(bias_ptr + c)
+    row_bias = tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)
+    if not whole:
+        # Loaded now, with the others, and summed when there is shared memory for it.
+        products = level_products(x_ptr, tables, H, W)
+    if STRIPS == 3:
+        left, right = strip_bands(tables, 0, 3, ROWS, COLS, VECTOR)
+    a = tl.zeros((ROWS, COLS), tl.float32)
+    for first in tl.static_range(0, 5, GROUP):
+        x = ()
+        bands = ()
+        # Rows 0, 4, 3, 2, 1 of the filter: the first two bring all rows of x into the L1 cache.
+        for k in tl.static_range(first, min(first + GROUP, 5)):
+            x += (shifted(x_ptr, row, col, 4 * k % 5 - 2, H, W),)
+            bands += (band(tables + 4 * k % 5 * TABLE, COLS, COLS, 2, VECTOR),)
+        for k in tl.static_range(min(GROUP, 5 - first)):
+            a = tl.dot(x[k], bands[k], a, input_precision=PRECISION)
     # Zero outside of the map: the strips' padding.
-    a = tl.where(inside, a + bias, 0.0)
+    a = tl.where((row < H)[:, None] & (col < W)[None, :], a + bias, 0.0)
 
-    # Where two windows overlap, each owns the half that its filters reach wholly.
-    row_reach: tl.constexpr = (ROWS - ROW_STEP) // 2
-    col_reach: tl.constexpr = (COLS - COL_STEP) // 2
-    first_row = tl.where(i == 0, 0, i * ROW_STEP + row_reach)
-    last_row = tl.where(i == down - 1, H, i * ROW_STEP + ROWS - row_reach)
-    first_col = tl.where(j == 0, 0, j * COL_STEP + col_reach)
-    last_col = tl.where(j == across - 1, W, j * COL_STEP + COLS - col_reach)
-    own = ((row >= first_row) & (row < last_row))[:, None] & ((col >= first_col) & (col < last_col))[None, :]
+    own = owned(row, i, H, ROWS, ROW_STEP)[:, None] & owned(col, j, W, COLS, COL_STEP)[None, :]
     place = row[:, None] * W + col[None, :]
-    level = level_of(x_ptr, tables, bias, H, W)
+    level = level_here(a, row, col, H, W) if whole else bias + tl.sum(products) / (POINTS * POINTS)
     # Now, so that a's registers are free.
     tl.store(a_ptr + place, (a - level).to(a_ptr.dtype.element_ty), mask=own)
 
-    s = a + tl.load(row_bias_ptr + c * H + row, mask=row < H, other=0.0)[:, None]
+    s = a + row_bias[:, None]
     half = a.to(x_ptr.dtype.element_ty)
-    s = strip(half, s, tables + 5 * TABLE, ROWS, COLS, 3, VECTOR, PRECISION)
-    s = strip(half, s, tables + 7 * TABLE, ROWS, COLS, 5, VECTOR, PRECISION)
-    s = strip(half, s, tables + 9 * TABLE, ROWS, COLS, 10, VECTOR, PRECISION)
+    for first in tl.static_range(0, 3, STRIPS):
+        if STRIPS < 3:
+            left, right = strip_bands(tables, first, min(first + STRIPS, 3), ROWS, COLS, VECTOR)
+        for n in tl.static_range(min(STRIPS, 3 - first)):
+            # s + U a T.  Columns first: a stays in shared memory for all strips, U a goes on in registers.
+            column = tl.dot(left[n], half, input_precision=PRECISION).to(half.dtype)
+            s = tl.dot(column, right[n], s, input_precision=PRECISION)
     tl.store(s_ptr + place, s.to(s_ptr.dtype.element_ty), mask=own)
 
 
-def launch(shape: Shape, *, vector: bool | None = None, warps: int | None = None) -> Launch:
-    """Describe the launch: windows of up to 64 x 64, and ``vector`` as in ``band``.
+def launch(
+    shape: Shape,
+    *,
+    form: str = "pipelined",
+    vector: bool | None = None,
+    warps: int | None = None,
+    group: int | None = None,
+) -> Launch:
+    """Describe the launch.
 
-    At 64 x 64, four warps spill on sm_87 and sm_120.
+    Args:
+        shape: the shape; windows are up to 64 x 64.
+        form: "pipelined", or "serial", which loads the operands of each product just before it.
+        vector: as in ``band``.
+        warps: of a program.
+        group: of the pipelined form: products of the 5x5 whose operands are loaded at once.  At 64 x 64 three fill the
+            48 KiB of shared memory that a plugin gets, and Blackwell needs eight bytes more.
+
+    Raises:
+        ValueError: there is no such form.
     """
     rows, columns = (min(WINDOW, padded(size)) for size in (shape.height, shape.width))
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
-    windows = _windows(shape.height, rows, steps[0]) * _windows(shape.width, columns, steps[1])
+    windows = count_windows(shape.height, rows, steps[0]) * count_windows(shape.width, columns, steps[1])
     large = max(rows, columns)
+    at_once = {"GROUP": group or (2 if large == WINDOW else 5), "STRIPS": 2 if large == WINDOW else 3}
+    forms = {"pipelined": (depthwise_kernel, at_once), "serial": (serial_kernel, {})}
+    if form not in forms:
+        raise ValueError(f"form is {form!r}; choose from {', '.join(forms)}")
+    kernel, more = forms[form]
+    constants = {
+        "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
+        "ROW_STEP": steps[0], "COL_STEP": steps[1],
+        "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
+    }  # fmt: skip
+    # Four warps are one group of wgmma, which reads an operand once; the serial form then spills on sm_87 and sm_120.
+    usual = {16: 1, 32: 4, WINDOW: 8 if form == "serial" else 4}
     return Launch(
-        depthwise_kernel,
+        kernel,
         (windows, shape.channels),
         arguments(shape, "x", "bands", "bias", "row_bias", "a", "s"),
         2,
-        {
-            "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
-            "ROW_STEP": steps[0], "COL_STEP": steps[1],
-            "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
-        },
-        warps or {16: 1, 32: 4, 64: 8}[large],
-    )  # fmt: skip
-
-
-def _windows(size: int, window: int, step: int) -> int:
-    """Count windows at a distance of ``step``, until the last one reaches the end."""
-    return 1 if size <= window else -(-(size - window) // step) + 1
+        constants | more,
+        warps or usual[large],
+    )
 
 
 @torch.library.custom_op("lsms_rt::multi_scale_depthwise", mutates_args=(), device_types="cuda")
@@ -154,8 +176,14 @@ def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tens
 @multi_scale_depthwise.register_kernel("cpu")
 def plain(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the same in plain PyTorch, in x's type: the twin."""
+    return convolve(x, *unpack_bands(bands), bias, row_bias)
+
+
+def convolve(
+    x: Tensor, center: Tensor, strips: list[tuple[Tensor, Tensor]], bias: Tensor, row_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute ``a`` minus its level, and ``s``, from the filters: 5x5 (C, 1, 5, 5), 1xn and nx1 of every strip."""
     channels, (height, width) = x.shape[1], x.shape[2:]
-    center, strips = unpack_bands(bands)
     a = F.conv2d(x, center, bias.to(x.dtype), padding=2, groups=channels)
     s = a + row_bias[:, :, None].to(x.dtype)
     for n, (row, column) in zip(STRIPS, strips, strict=True):

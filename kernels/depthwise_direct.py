@@ -14,11 +14,11 @@ from torch import Tensor
 
 from . import depthwise
 from .bands import TABLE, TABLES, TAP0
-from .depthwise import level_of
 from .launch import Launch, padded, shape_of
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
+from .windows import level_of
 
 
 @triton.jit

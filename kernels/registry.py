@@ -11,6 +11,7 @@ from torch import Tensor
 from . import (
     depthwise,
     depthwise_direct,
+    depthwise_last,
     fold_keys,
     fold_values,
     gate,
@@ -25,6 +26,7 @@ from .shape import Shape
 MODULES: tuple[ModuleType, ...] = (
     depthwise,
     depthwise_direct,
+    depthwise_last,
     query_statistics,
     fold_keys,
     token_attention,
@@ -35,7 +37,7 @@ MODULES: tuple[ModuleType, ...] = (
 )
 
 # The chain in fp16, the only type that has plugins.
-FP16_MODULES = tuple(module for module in MODULES if module is not depthwise_direct)
+FP16_MODULES = tuple(module for module in MODULES if module not in (depthwise_direct, depthwise_last))
 
 
 def operator(module: ModuleType) -> Any:
@@ -67,9 +69,10 @@ def signature(module: ModuleType, shape: Shape) -> tuple[list[str], list[str]]:
     """Return the names of the tensors that a module's operator reads, and of those that it returns."""
     # depthwise_direct has the operator arguments of depthwise, but its launches exchange more tensors.
     operator = depthwise if module is depthwise_direct else module
-    launch = operator.launch(shape)
-    names = list(launch.arguments)
-    return names[: -launch.outputs], names[-launch.outputs :]
+    steps = launches(operator, shape)
+    written = {name for step in steps for name in list(step.arguments)[-step.outputs :]}
+    read = dict.fromkeys(name for step in steps for name in step.arguments if name not in written)
+    return list(read), list(steps[-1].arguments)[-steps[-1].outputs :]
 
 
 def twin(module: ModuleType, shape: Shape, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from torch import Tensor
 from lsms_rt.model.folded import fold_sentence
 from lsms_rt.model.functional import STRIPS, Filter, SvlaWeights
 
-from . import depthwise_direct, gate_mix, mix, registry
+from . import depthwise_direct, depthwise_last, gate_mix, mix, registry
+from .depthwise_last import pack_taps
 from .launch import DTYPES
 from .shape import Shape
 from .svla import pack
@@ -78,9 +79,10 @@ def block_tensors(
     keys, values = fold_sentence(keys, values, mask, weights.output)
     packed = pack(weights, shape.height)
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
+    tensors |= {"x_last": x.permute(0, 2, 3, 1), "taps": pack_taps(weights, torch.float64)}
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
-    # depthwise_direct writes the tensors of depthwise; mix and gate_mix write the block's output.
-    skipped = (depthwise_direct, mix, gate_mix)
+    # The other depthwise forms write the tensors of depthwise; mix and gate_mix write the block's output.
+    skipped = (depthwise_direct, depthwise_last, mix, gate_mix)
     for module in registry.MODULES:
         if module not in skipped:
             written = registry.twin(module, shape, tensors)

@@ -25,7 +25,7 @@ from .shape import Shape
 Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])
 
 # Kernels that depend on height and width; for all others only their product matters.
-SEE_ROWS = ("depthwise", "depthwise_direct")
+SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise_last")
 # Shipped with the package.
 FOLDER = Path(__file__).parent / "tuned"
 # Environment variable: a folder of the user's own files, read first.

@@ -17,8 +17,8 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 
 # The kernels' modules (``kernels.registry``, which needs PyTorch), in the order in which a block launches them.
 KERNELS = (
-    "depthwise", "depthwise_direct", "query_statistics", "fold_keys", "token_attention", "fold_values", "gate", "mix",
-    "gate_mix",
+    "depthwise", "depthwise_direct", "depthwise_last", "query_statistics", "fold_keys", "token_attention",
+    "fold_values", "gate", "mix", "gate_mix",
 )  # fmt: skip
 # Section -> seconds of a run of SECONDS, and what it does.
 SECTIONS: dict[str, tuple[int, str]] = {
@@ -124,8 +124,8 @@ def _verified(
 
 
 def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
-    # depthwise_direct is not a plugin.
-    for kernel in (name for name in KERNELS if name != "depthwise_direct"):
+    # These have several launches, and are no plugins.
+    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", "depthwise_last")):
         yield _unit(
             "plugins", kernel, "plugin_ptx:kernel_unit", kernel=kernel, presets=list(presets), size=SIZE, parallel=True
         )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lsms_rt.bench.records import SANITIZED
-from lsms_rt.kernels import depthwise_direct, registry
+from lsms_rt.kernels import depthwise_direct, depthwise_last, registry
 from lsms_rt.kernels.canaries import Canaries
 from lsms_rt.kernels.shape import Shape
 from lsms_rt.kernels.test_data import block_tensors
@@ -31,7 +31,7 @@ def check_kernels(check: str, shapes: Iterable[Shape], device: str) -> Iterator[
     for shape in shapes:
         # The twins run on the CPU: they are no part of what is watched.
         tensors = {name: tensor.to(device) for name, tensor in block_tensors(shape, 1).items()}
-        for module in dict.fromkeys([*registry.chain(shape), depthwise_direct]):
+        for module in dict.fromkeys([*registry.chain(shape), depthwise_direct, depthwise_last]):
             begin = time.perf_counter()
             # Without margins, because the tool watches the ends of allocations.
             outputs = run(module, shape, tensors, None, Canaries(margin=0))

@@ -26,7 +26,7 @@ from lsms_rt.bench.timing import Effort, GpuStopwatch, Stopwatch
 from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
-from lsms_rt.kernels.launch import Launch
+from lsms_rt.kernels.launch import DTYPES, Launch
 from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
 from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
@@ -44,8 +44,14 @@ REPEATS = 20
 LIMIT = 900.0
 # Candidates of every kernel: keyword arguments of its ``launch``.  n and k must divide the channels.
 TILES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "depthwise": {"vector": (True, False), "warps": (1, 2, 4, 8)},
+    "depthwise": {
+        "form": ("pipelined", "serial"),
+        "vector": (True, False),
+        "warps": (1, 2, 4, 8),
+        "group": (2, 3),
+    },
     "depthwise_direct": {"pixels": (256, 512, 1024), "warps": (2, 4, 8)},
+    "depthwise_last": {"pixels": (2, 4, 8), "columns": (8, 16, 32), "channels": (32, 64), "warps": (4, 8)},
     "query_statistics": {"n": (32, 64), "k": (32, 64), "warps": (2, 4, 8), "stages": (2, 3)},
     "fold_keys": {"n": (32, 64), "k": (32, 64), "parts": (8, 16, 32), "warps": (2, 4)},
     "token_attention": {"n": (32, 64), "k": (32, 64), "warps": (2, 4, 8), "stages": (2, 3)},
@@ -117,10 +123,10 @@ def prepared(
     batch, device = known["x"].shape[0], known["x"].device
     steps = registry.launches(module, shape, plan)
     for launch in steps:
-        for name in launch.arguments:
+        for name, dtype in launch.arguments.items():
             # An intermediate tensor between two launches.
             if name not in known:
-                known[name] = torch.empty(size_of(name, shape, batch), dtype=known["x"].dtype, device=device)
+                known[name] = torch.empty(size_of(name, shape, batch), dtype=DTYPES[dtype], device=device)
 
     def run() -> None:
         for launch in steps:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lsms_rt.bench.records import KERNELS_VERIFIED
-from lsms_rt.kernels import depthwise_direct, registry, svla
+from lsms_rt.kernels import depthwise_direct, depthwise_last, registry, svla
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels.canaries import same_bits
 from lsms_rt.kernels.launch import DTYPES
@@ -43,10 +43,10 @@ def module_of(kernel: str) -> ModuleType:
 def shapes_of(
     kernel: str, presets: Iterable[str], sizes: Iterable[int], dtype: str = "fp16", tokens: int = OWN_TOKENS
 ) -> list[Shape]:
-    """Return the distinct shapes at which a kernel runs in some presets; both depthwise forms run at all of them."""
+    """Return the distinct shapes at which a kernel runs in some presets; all depthwise forms run at all of them."""
     shapes = (shape for preset in presets for size in sizes for shape in stage_shapes(preset, size, dtype, tokens))
     module = module_of(kernel)
-    return [s for s in dict.fromkeys(shapes) if module in (*registry.chain(s), depthwise_direct)]
+    return [s for s in dict.fromkeys(shapes) if module in (*registry.chain(s), depthwise_direct, depthwise_last)]
 
 
 def verify_kernel(

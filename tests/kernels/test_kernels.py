@@ -17,6 +17,7 @@ from torch import Tensor
 from lsms_rt.kernels import (
     depthwise,
     depthwise_direct,
+    depthwise_last,
     fold_keys,
     fold_values,
     gate,
@@ -58,7 +59,7 @@ def test_attention_kernels(height: int, width: int, tokens: int, valid: str, dty
     shape = Shape(32 if tokens == 16 else 64, height, width, tokens, dtype)
     tensors = block_tensors(shape, 2, [min(n, tokens) for n in MASKS[valid]])
     for module in registry.MODULES:
-        if module not in (depthwise, depthwise_direct):
+        if module not in (depthwise, depthwise_direct, depthwise_last):
             agree(module, shape, tensors)
 
 
@@ -203,7 +204,7 @@ def test_operators_are_registered_well(height: int) -> None:
     """Schema, fake and CPU implementation agree (PyTorch's own check), so that torch.compile may trace through them."""
     w = random_weights(32, dtype=torch.float32)
     x, keys, values, mask = (t.float() for t in random_inputs(2, 32, height, 8, 16))
-    packed = pack(w, height)
+    packed, taps = pack(w, height), depthwise_last.pack_taps(w)
     pixels = height * 8
     a, s = depthwise.multi_scale_depthwise(x, packed.bands, packed.bias, packed.row_bias)
     statistics = query_statistics.query_statistics(a, packed.query)
@@ -214,6 +215,7 @@ def test_operators_are_registered_well(height: int) -> None:
     u = gate.gate(s, p, *parts, packed.gate)
     calls = [
         (depthwise_direct.depthwise_direct, (x, packed.bands, packed.bias, packed.row_bias)),
+        (depthwise_last.depthwise_last, (x.permute(0, 2, 3, 1).contiguous(), taps, packed.bias, packed.row_bias)),
         (depthwise.multi_scale_depthwise, (x, packed.bands, packed.bias, packed.row_bias)),
         (query_statistics.query_statistics, (a, packed.query)),
         (fold_keys.fold_keys, (statistics, packed.query, keys, mask, pixels)),

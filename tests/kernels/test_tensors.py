@@ -21,8 +21,8 @@ def test_the_table_describes_every_tensor_of_a_block(dtype: str) -> None:
     """Sizes are those of the tensors that the plain twins and the packing of weights make."""
     shape = Shape(32, 9, 15, 16, dtype)
     block = block_tensors(shape, 3)
-    # Written by one launch of depthwise_direct for the next, and by the last kernels.
-    assert set(TENSORS) - set(block) == {"rows", "y"}
+    # Written by one launch of depthwise_direct and depthwise_last for the next, and by the last kernels.
+    assert set(TENSORS) - set(block) == {"rows", "a_last", "rows_last", "y"}
     for name, tensor in block.items():
         assert tuple(tensor.shape) == size_of(name, shape, 3), name
         assert typed(name, tensor, shape).dtype == DTYPES[dtype_of(name, shape)], name
@@ -45,9 +45,10 @@ def test_statistics_are_float32_and_weights_are_not_batched() -> None:
     """Written out once, so that a slip in the table is noticed."""
     assert {name for name, spec in TENSORS.items() if spec.fp32} == {
         "bias", "row_bias", "mix_bias", "mask", "statistics", "offset", "attended", "context_offset", "layer_offset",
+        "taps", "a_last",
     }  # fmt: skip
     assert {name for name in TENSORS if not is_batched(name)} == {
-        "bands", "bias", "row_bias", "query", "hidden", "gate", "mix", "mix_bias",
+        "bands", "bias", "row_bias", "taps", "query", "hidden", "gate", "mix", "mix_bias",
     }  # fmt: skip
 
 
