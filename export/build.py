@@ -52,7 +52,8 @@ def build_engine(
     kernels = check_build(options)
     check_output(output, options.force, options.report)
     checkpoint = options.checkpoint or demo_checkpoint()
-    model = load_model(checkpoint, options.image_size, kernels)
+    # The rest of a block is TensorRT's, which fuses it.
+    model = load_model(checkpoint, options.image_size, "triton_svla" if kernels == "triton" else kernels)
     values = model.config.image_size**2 * model.config.in_channels
     if values * options.max_batch > MAX_INPUT_VALUES:
         raise InputError(

@@ -10,17 +10,22 @@ from torch import Tensor
 
 from . import (
     depthwise,
+    depthwise3_gelu,
     depthwise_direct,
+    expand,
     fold_keys,
     fold_values,
     gate,
     gate_mix,
+    inner,
     mix,
+    outer,
     query_statistics,
+    reduce,
     token_attention,
 )
 from .launch import Launch
-from .shape import Shape
+from .shape import RestShape, Shape
 
 MODULES: tuple[ModuleType, ...] = (
     depthwise,
@@ -33,6 +38,9 @@ MODULES: tuple[ModuleType, ...] = (
     mix,
     gate_mix,
 )
+
+# The rest of a block, at a RestShape: PyTorch only, no plugins.
+REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce)
 
 # The chain in fp16, the only type that has plugins.
 FP16_MODULES = tuple(module for module in MODULES if module is not depthwise_direct)
@@ -51,7 +59,9 @@ def name(module: ModuleType) -> str:
 
 
 def chain(shape: Shape) -> list[ModuleType]:
-    """Return the modules whose kernels ``svla`` launches at a shape, in order."""
+    """Return the modules whose kernels ``svla`` launches at a shape, in order; at a RestShape, those around it."""
+    if isinstance(shape, RestShape):
+        return list(REST)
     convolution = depthwise if shape.dtype == "fp16" else depthwise_direct
     tail = [gate_mix] if gate_mix.fits(shape) else [fold_values, gate, mix]
     return [convolution, query_statistics, fold_keys, token_attention, *tail]

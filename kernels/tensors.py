@@ -13,6 +13,8 @@ from .shape import Shape
 BATCH, CHANNELS, HEIGHT, WIDTH, PIXELS, TOKENS, CHUNKS = (
     "batch", "channels", "height", "width", "pixels", "tokens", "chunks",
 )  # fmt: skip
+# Of a RestShape only.
+EXPANDED = "expanded"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class TensorSpec:
         """True for what belongs to a slice or a sentence, False for a weight."""
         return self.axes[0] == BATCH
 
+    @property
+    def is_map(self) -> bool:
+        """True for (batch, channels, height, width), whatever the number of channels."""
+        return len(self.axes) == 4 and self.axes[2:] == (HEIGHT, WIDTH)
+
 
 _MAP = TensorSpec((BATCH, CHANNELS, HEIGHT, WIDTH))
 _TOKEN_ROWS = TensorSpec((BATCH, TOKENS, CHANNELS))
@@ -40,6 +47,8 @@ _MOMENTS = TensorSpec((BATCH, CHUNKS, 2, CHANNELS), fp32=True)
 _PER_CHANNEL = TensorSpec((BATCH, CHANNELS), fp32=True)
 _POINTWISE = TensorSpec((CHANNELS, CHANNELS))
 _BIAS = TensorSpec((CHANNELS,), fp32=True)
+_WIDE_MAP = TensorSpec((BATCH, EXPANDED, HEIGHT, WIDTH))
+_WIDE_BIAS = TensorSpec((EXPANDED,), fp32=True)
 
 TENSORS: dict[str, TensorSpec] = {
     # the inputs of a block
@@ -72,6 +81,24 @@ TENSORS: dict[str, TensorSpec] = {
     "layer_offset": _PER_CHANNEL,
     "u": _MAP,
     "y": _MAP,
+    # the rest of a block (block.PackedBlock): its weights; it reads x, and y, which SVLA wrote
+    "inner": _POINTWISE,
+    "inner_bias": _BIAS,
+    "outer": _POINTWISE,
+    "outer_bias": _BIAS,
+    "shortcut": _BIAS,
+    "expand": TensorSpec((EXPANDED, CHANNELS)),
+    "expand_bias": _WIDE_BIAS,
+    "taps": TensorSpec((EXPANDED, 9)),
+    "taps_bias": _WIDE_BIAS,
+    "reduce": TensorSpec((CHANNELS, EXPANDED)),
+    "reduce_bias": _BIAS,
+    # what its kernels write; SVLA reads v as its x
+    "v": _MAP,
+    "z": _MAP,
+    "wide": _WIDE_MAP,
+    "activated": _WIDE_MAP,
+    "next": _MAP,
 }
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from lsms_rt.errors import EngineInvalidError
 
 from .encoder import TextFeatures
+from .forms import TRITON
 from .lsms import LSMS
 
 # Runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is allocated.
@@ -70,7 +71,7 @@ class TorchRunner:
         self.graphs = on_gpu if graphs is None else graphs
         if self.graphs and not on_gpu:
             raise ValueError(f"CUDA graphs need a GPU, but the runner's device is {self.device}; use graphs=False")
-        if model.kernels == "triton" and not on_gpu:
+        if model.kernels in TRITON and not on_gpu:
             raise ValueError(
                 f"this model runs Triton kernels, but the runner's device is {self.device}; load it with "
                 "kernels='stock'"

@@ -76,7 +76,7 @@ ARROWS = {
 
 
 # The mathematics of the model: its modules and the kernels both compute by it.
-MATHEMATICS = {"model.config", "model.functional", "model.folded"}
+MATHEMATICS = {"model.config", "model.functional", "model.folded", "model.folded_block"}
 # Modules of bench that all other folders use; they import nothing but errors.
 SHARED = {"bench.records": "records", "bench.provenance": "records", "bench.style": "style"}
 
