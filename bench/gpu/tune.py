@@ -27,7 +27,7 @@ from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch
-from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
+from lsms_rt.kernels.shape import TOKEN_COUNTS, RestShape, Shape, image_side, rest_shapes, stage_shapes
 from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
@@ -42,6 +42,10 @@ GAIN = 0.97
 REPEATS = 20
 # Seconds for all candidates of one kernel at one shape.
 LIMIT = 900.0
+# Of every 1x1 around SVLA.
+POINTWISE: dict[str, tuple[Any, ...]] = {
+    "n": (32, 64, 128), "k": (32, 64, 128), "pixels": (32, 64), "warps": (4, 8), "stages": (2, 3),
+}  # fmt: skip
 # Candidates of every kernel: keyword arguments of its ``launch``.  n and k must divide the channels.
 TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "depthwise": {"vector": (True, False), "warps": (1, 2, 4, 8)},
@@ -53,6 +57,8 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "gate": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
     "mix": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
     "gate_mix": {"pixels": (16, 32, 64, 128), "parts": (16, 32), "warps": (4, 8)},
+    **dict.fromkeys(("inner", "outer", "expand", "reduce"), POINTWISE),
+    "depthwise3_gelu": {"rows": (2, 4, 8, 16), "pixels": (256, 512, 1024), "warps": (2, 4, 8)},
 }
 
 
@@ -61,7 +67,9 @@ def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
     table = TILES[registry.name(module)]
     for values in itertools.product(*table.values()):
         tiles = dict(zip(table, values, strict=True))
-        if all(shape.channels % tiles[name] == 0 for name in ("n", "k") if name in tiles):
+        sums = module.launch(shape).constants if module in registry.REST else {}
+        targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
+        if targets % tiles.get("n", 1) == 0 and sources % tiles.get("k", 1) == 0:
             yield tiles
 
 
@@ -131,7 +139,8 @@ def prepared(
 
 def kernel_unit(kernel: str, shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
     """Tune one kernel at one shape on the GPU."""
-    module, at = module_of(kernel), Shape(**shape)
+    module = module_of(kernel)
+    at = RestShape(**shape) if module in registry.REST else Shape(**shape)
     stopwatch = GpuStopwatch(Effort(0.03, 0.06, 10))
     fastest, share = best(module, at, block_tensors(at, batch, device="cuda"), stopwatch)
     yield {"key": choices.key(module.launch, at), "tiles": fastest, "share": share}
@@ -188,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for tokens in options.tokens
         for preset in options.preset
         for size in options.image_size
-        for shape in stage_shapes(preset, size, tokens=tokens)
+        for shape in (*stage_shapes(preset, size, tokens=tokens), *rest_shapes(preset, size))
     )
     gpu = torch.cuda.get_device_name()
 

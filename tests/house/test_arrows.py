@@ -59,7 +59,7 @@ ARROWS = {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph",
         "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
     },
-    "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "sentences", "tokenizer"},
+    "pytorch": {"data", "engine", "errors", "export", "machine", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),
     "training": {
         "atomic", "bench", "body", "ct_slice", "data", "datasets", "digest", "errors", "export", "mathematics", "model",
