@@ -125,9 +125,7 @@ def block_tensors(
 
 
 def _rest_tensors(shape: RestShape, batch: int, seed: int, device: str) -> dict[str, Tensor]:
-    x, y = (
-        random_inputs(batch, shape.channels, shape.height, shape.width, 1, seed=seed + n)[0] for n in (1, 2)
-    )
+    x, y = (random_inputs(batch, shape.channels, shape.height, shape.width, 1, seed=seed + n)[0] for n in (1, 2))
     packed = block.pack(fold(random_rest(shape.channels, shape.ratio, seed)), torch.float64)
     tensors = {"x": x, "y": y} | vars(packed)
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}

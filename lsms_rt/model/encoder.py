@@ -261,6 +261,4 @@ def _filter(conv: nn.Module) -> lsms_f.Filter:
 
 def _norm(norm: nn.BatchNorm2d) -> Norm:
     assert norm.running_mean is not None and norm.running_var is not None
-    return Norm(
-        scale=norm.weight, shift=norm.bias, mean=norm.running_mean, variance=norm.running_var, eps=norm.eps
-    )
+    return Norm(scale=norm.weight, shift=norm.bias, mean=norm.running_mean, variance=norm.running_var, eps=norm.eps)

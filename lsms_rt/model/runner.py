@@ -203,7 +203,7 @@ class TorchRunner:
 
 @contextmanager
 def measured_convolutions() -> Iterator[None]:
-    """Let cuDNN measure its algorithms at the first run of a convolution, and use the fastest while a graph is captured.
+    """Let cuDNN measure its algorithms at a convolution's first run, and take the fastest into a captured graph.
 
     The switch belongs to the process, so it is set back.
     """

@@ -83,8 +83,9 @@ def test_the_report_has_all_kernels_within_the_limits() -> None:
     committed = json.loads(REPORT.read_text())["rows"]
     check_limits(committed)
     kinds = itertools.product(("tiny", "base"), ("fp16", "fp32"), TOKENS)
-    shapes = dict.fromkeys(s for preset, dtype, tokens in kinds
-                           for s in (*stage_shapes(preset, 512, dtype, tokens), *rest_shapes(preset, 512, dtype)))  # fmt: skip
+    shapes = dict.fromkeys(
+        s for p, dtype, tokens in kinds for s in (*stage_shapes(p, 512, dtype, tokens), *rest_shapes(p, 512, dtype))
+    )
     launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.chain(shape)
                 for launch in registry.launches(module, shape)]  # fmt: skip
     assert {tuple(row[name] for name in KEY) for row in committed} == {

@@ -22,7 +22,7 @@ def spread(module: torch.nn.Module) -> None:
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if name.endswith("running_var"):
                 tensor.copy_(torch.rand(tensor.shape, generator=g, dtype=tensor.dtype) + 0.5)
-            elif "norm" in name and tensor.dim() == 1 or name.endswith(("scale1", "scale2")):
+            elif ("norm" in name and tensor.dim() == 1) or name.endswith(("scale1", "scale2")):
                 tensor.copy_(torch.randn(tensor.shape, generator=g, dtype=tensor.dtype))
 
 
