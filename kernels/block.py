@@ -5,7 +5,7 @@ The algebra, and what is folded into the weights, is in ``lsms_rt.model.folded_b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -96,10 +96,15 @@ class TritonBlock:
         if torch.compiler.is_compiling() and self._packed is not None:
             # A traced graph has no addresses to compare; the weights were packed by a run before it.
             return self._packed[1]
-        key = tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in _parameters(weights))
+        key = fingerprint(_parameters(weights))
         if self._packed is None or self._packed[0] != key:
             self._packed = key, pack(fold(weights), weights.inner[0].dtype)
         return self._packed[1]
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> object:
+    """Return what differs if one of the tensors was changed, moved or replaced."""
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors)
 
 
 def _parameters(weights: BlockWeights) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsms_rt.model.config import OWN_TOKENS
 
-from .shape import RestShape, Shape
+from .shape import DecoderShape, RestShape, Shape
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -64,6 +64,11 @@ def shape_of_rows(rows: Tensor, pixels: int) -> Shape:
 def rest_of(a: Tensor, ratio: int = 1) -> RestShape:
     """Return the shape of the rest of a block for maps ``a`` (B, C, H, W); ``ratio`` is 1 if a kernel sees only C."""
     return RestShape(a.shape[1], a.shape[2], a.shape[3], dtype=_name(a), ratio=ratio)
+
+
+def decoder_shape_of(a: Tensor) -> DecoderShape:
+    """Return the shape of the decoder's kernel for its map ``a`` (B, C, H, W) at stride 4."""
+    return DecoderShape(a.shape[1], a.shape[2], a.shape[3], dtype=_name(a))
 
 
 def _name(tensor: Tensor) -> str:

@@ -18,6 +18,7 @@ from . import (
     gate,
     gate_mix,
     inner,
+    merge_scales,
     mix,
     outer,
     query_statistics,
@@ -25,7 +26,7 @@ from . import (
     token_attention,
 )
 from .launch import Launch
-from .shape import RestShape, Shape
+from .shape import DecoderShape, RestShape, Shape
 
 MODULES: tuple[ModuleType, ...] = (
     depthwise,
@@ -41,6 +42,8 @@ MODULES: tuple[ModuleType, ...] = (
 
 # The rest of a block, at a RestShape: PyTorch only, no plugins.
 REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce)
+# All that are not SVLA's; merge_scales is the decoder's, at a DecoderShape.
+AROUND = (*REST, merge_scales)
 
 # The chain in fp16, the only type that has plugins.
 FP16_MODULES = tuple(module for module in MODULES if module is not depthwise_direct)
@@ -59,9 +62,11 @@ def name(module: ModuleType) -> str:
 
 
 def chain(shape: Shape) -> list[ModuleType]:
-    """Return the modules whose kernels ``svla`` launches at a shape, in order; at a RestShape, those around it."""
+    """Return the modules whose kernels ``svla`` launches at a shape, in order; at other kinds of shapes, theirs."""
     if isinstance(shape, RestShape):
         return list(REST)
+    if isinstance(shape, DecoderShape):
+        return [merge_scales]
     convolution = depthwise if shape.dtype == "fp16" else depthwise_direct
     tail = [gate_mix] if gate_mix.fits(shape) else [fold_values, gate, mix]
     return [convolution, query_statistics, fold_keys, token_attention, *tail]

@@ -24,10 +24,12 @@ class TensorSpec:
     Attributes:
         axes: from outer to inner; a name for a size that depends on the shape, or the size itself.
         fp32: True for statistics, biases, masks and offsets; else the element type is that of the maps.
+        stride: by which height and width are smaller than the shape's.
     """
 
     axes: tuple[str | int, ...]
     fp32: bool = False
+    stride: int = 1
 
     @property
     def is_batched(self) -> bool:
@@ -99,6 +101,13 @@ TENSORS: dict[str, TensorSpec] = {
     "wide": _WIDE_MAP,
     "activated": _WIDE_MAP,
     "next": _MAP,
+    # the decoder's sum of scales, at a DecoderShape; x is at stride 4
+    "y2": TensorSpec(_MAP.axes, stride=2),
+    "y4": TensorSpec(_MAP.axes, stride=4),
+    "y8": TensorSpec(_MAP.axes, stride=8),
+    "merge_scale": _BIAS,
+    "merge_shift": _BIAS,
+    "merged": _MAP,
 }
 
 
@@ -115,7 +124,9 @@ def spec(name: str) -> TensorSpec:
 
 def size_of(name: str, shape: Shape, batch: int) -> tuple[int, ...]:
     """Return the size of a tensor for ``batch`` slices at a shape."""
-    return tuple(_length(axis, shape, batch) for axis in spec(name).axes)
+    found = spec(name)
+    strides = {HEIGHT: found.stride, WIDTH: found.stride}
+    return tuple(_length(axis, shape, batch) // strides.get(axis, 1) for axis in found.axes)
 
 
 def dtype_of(name: str, shape: Shape) -> str:

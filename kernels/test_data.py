@@ -11,11 +11,11 @@ from lsms_rt.model.folded import fold_sentence
 from lsms_rt.model.folded_block import BlockWeights, Norm, fold
 from lsms_rt.model.functional import EPS, STRIPS, Filter, SvlaWeights
 
-from . import block, depthwise_direct, gate_mix, mix, registry
+from . import block, depthwise_direct, gate_mix, merge_scales, mix, registry
 from .launch import DTYPES
-from .shape import RestShape, Shape
+from .shape import DecoderShape, RestShape, Shape
 from .svla import pack
-from .tensors import dtype_of
+from .tensors import dtype_of, size_of
 
 
 def random_weights(channels: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> SvlaWeights:
@@ -103,10 +103,12 @@ def block_tensors(
     The plain twins compute them, and each is rounded to the type in which a kernel would write it.  So a kernel and its
     twin read exactly the same numbers, and the difference of their results is due to the kernel alone.
 
-    At a RestShape, those around the block's SVLA, whose result y is random.
+    At a RestShape, those around the block's SVLA, whose result y is random; at a DecoderShape, those of the decoder.
     """
     if isinstance(shape, RestShape):
         return _rest_tensors(shape, batch, seed, device)
+    if isinstance(shape, DecoderShape):
+        return _decoder_tensors(shape, batch, seed, device)
     weights = random_weights(shape.channels, seed)
     x, keys, values, mask = random_inputs(
         batch, shape.channels, shape.height, shape.width, shape.tokens, valid, seed + 1
@@ -133,6 +135,14 @@ def _rest_tensors(shape: RestShape, batch: int, seed: int, device: str) -> dict[
         written = registry.twin(module, shape, tensors)
         tensors |= {name: _rounded(name, tensor, shape) for name, tensor in written.items()}
     return tensors
+
+
+def _decoder_tensors(shape: DecoderShape, batch: int, seed: int, device: str) -> dict[str, Tensor]:
+    names = registry.signature(merge_scales, shape)[0]
+    g = torch.Generator().manual_seed(seed)
+    drawn = {name: torch.randn(size_of(name, shape, batch), generator=g, dtype=torch.float64) for name in names}
+    tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in drawn.items()}
+    return tensors | registry.twin(merge_scales, shape, tensors)
 
 
 def _rounded(name: str, tensor: Tensor, shape: Shape) -> Tensor:

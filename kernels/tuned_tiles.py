@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from lsms_rt.atomic import write_text
 
 from .launch import Launch
-from .shape import RestShape, Shape
+from .shape import DecoderShape, RestShape, Shape
 
 # What a kernel's ``launch`` returns.
 Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])
 
 # Kernels that depend on height and width; for all others only their product matters.
-SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise3_gelu")
+SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise3_gelu", "merge_scales")
 # Kernels at a RestShape that see one of its two numbers of channels.
 SEE_ONE = {"inner": "channels", "outer": "channels", "depthwise3_gelu": "expanded"}
 # Shipped with the package.
@@ -48,6 +48,8 @@ def key(launch: Callable[..., object], shape: Shape) -> str:
     if isinstance(shape, RestShape):
         channels = getattr(shape, SEE_ONE[name]) if name in SEE_ONE else f"{shape.channels}_e{shape.expanded}"
         return f"{name}/c{channels}_{size}_{shape.dtype}"
+    if isinstance(shape, DecoderShape):
+        return f"{name}/c{shape.channels}_{size}_{shape.dtype}"
     return f"{name}/c{shape.channels}_{size}_t{shape.tokens}_{shape.dtype}"
 
 

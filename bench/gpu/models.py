@@ -119,7 +119,7 @@ def shared_out(times: dict[str, float]) -> Row:
     from lsms_rt.kernels import registry
 
     # Those of fp16; a profiler knows a kernel by its function.
-    names = {f"{registry.name(module)}_kernel" for module in (*registry.FP16_MODULES, *registry.REST)}
+    names = {f"{registry.name(module)}_kernel" for module in (*registry.FP16_MODULES, *registry.AROUND)}
     whole = sum(times.values())
     ours = sum(times[name] for name in names & times.keys())
     longest = sorted(times, key=lambda name: -times[name])[:20]

@@ -19,10 +19,10 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 KERNELS = (
     "depthwise", "depthwise_direct", "query_statistics", "fold_keys", "token_attention", "fold_values", "gate", "mix",
     "gate_mix",
-    "inner", "outer", "expand", "depthwise3_gelu", "reduce",
+    "inner", "outer", "expand", "depthwise3_gelu", "reduce", "merge_scales",
 )  # fmt: skip
 # Those around SVLA: no plugins, and they see no tokens.
-REST = KERNELS[-5:]
+AROUND = KERNELS[-6:]
 # Section -> seconds of a run of SECONDS, and what it does.
 SECTIONS: dict[str, tuple[int, str]] = {
     "environment": (15, "driver, versions, and one small kernel through Triton's compiler and launcher"),
@@ -128,7 +128,7 @@ def _verified(
 
 def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
     # depthwise_direct is not a plugin either.
-    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", *REST)):
+    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", *AROUND)):
         yield _unit(
             "plugins", kernel, "plugin_ptx:kernel_unit", kernel=kernel, presets=list(presets), size=SIZE, parallel=True
         )
@@ -223,7 +223,7 @@ def _rest(presets: Sequence[str]) -> Iterator[Unit]:
         ("fp32", {"dtype": "fp32"}), ("other sizes", {"sizes": OTHER_SIZES, "limit": 240}),
     ]  # fmt: skip
     for (words, changed), kernel in itertools.product(settings, KERNELS):
-        if kernel in REST and "tokens" in changed:
+        if kernel in AROUND and "tokens" in changed:
             continue
         yield _verified("rest", kernel, presets, name=f"{kernel}, {words}", **changed)
     for preset in presets:

@@ -16,7 +16,7 @@ from typing import Any
 from lsms_rt.bench import style
 from lsms_rt.bench.records import ROOFLINE, add_output_options, put, record_of
 from lsms_rt.kernels import depthwise, registry
-from lsms_rt.kernels.shape import RestShape, Shape, image_side, stage_shapes
+from lsms_rt.kernels.shape import DecoderShape, RestShape, Shape, image_side, stage_shapes
 from lsms_rt.model.config import PRESETS, LsmsConfig
 
 # Taps per pixel of the 5x5 and of all strips.
@@ -98,6 +98,10 @@ def fused(shape: Shape, batch: int) -> list[Step]:
     """Return the launches of our kernels with their necessary multiply-adds, without the zeros of a band."""
     if isinstance(shape, RestShape):
         return rest_of_block(shape, batch, shape.ratio)
+    if isinstance(shape, DecoderShape):
+        z = sizes(shape, batch)
+        # One element of each smaller map is read for 4, 16 and 64 results; an interpolation is three multiply-adds.
+        return [Step("merge_scales", (2 + 1 / 4 + 1 / 16 + 1 / 64) * z.map, 9 * shape.channels * z.pixels, False)]
     z, c, t = sizes(shape, batch), shape.channels, shape.tokens
     banded = dict(depthwise.launch(shape).constants) if shape.dtype == "fp16" else {}
     tables = c * 11 * 32 * WIDTH[shape.dtype] * (8 if banded.get("VECTOR") else 1)

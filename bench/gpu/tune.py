@@ -27,7 +27,7 @@ from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch
-from lsms_rt.kernels.shape import TOKEN_COUNTS, RestShape, Shape, image_side, rest_shapes, stage_shapes
+from lsms_rt.kernels.shape import TOKEN_COUNTS, DecoderShape, RestShape, Shape, image_side, shapes_around, stage_shapes
 from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
@@ -59,6 +59,7 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "gate_mix": {"pixels": (16, 32, 64, 128), "parts": (16, 32), "warps": (4, 8)},
     **dict.fromkeys(("inner", "outer", "expand", "reduce"), POINTWISE),
     "depthwise3_gelu": {"rows": (2, 4, 8, 16), "pixels": (256, 512, 1024), "warps": (2, 4, 8)},
+    "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
 }
 
 
@@ -140,7 +141,8 @@ def prepared(
 def kernel_unit(kernel: str, shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
     """Tune one kernel at one shape on the GPU."""
     module = module_of(kernel)
-    at = RestShape(**shape) if module in registry.REST else Shape(**shape)
+    kind = RestShape if module in registry.REST else DecoderShape if module in registry.AROUND else Shape
+    at = kind(**shape)
     stopwatch = GpuStopwatch(Effort(0.03, 0.06, 10))
     fastest, share = best(module, at, block_tensors(at, batch, device="cuda"), stopwatch)
     yield {"key": choices.key(module.launch, at), "tiles": fastest, "share": share}
@@ -197,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for tokens in options.tokens
         for preset in options.preset
         for size in options.image_size
-        for shape in (*stage_shapes(preset, size, tokens=tokens), *rest_shapes(preset, size))
+        for shape in (*stage_shapes(preset, size, tokens=tokens), *shapes_around(preset, size))
     )
     gpu = torch.cuda.get_device_name()
 

@@ -156,11 +156,11 @@ class Block(nn.Module):
     def weights(self) -> BlockWeights:
         """Return the parameters around SVLA, named as in ``folded_block``."""
         return BlockWeights(
-            norm1=_norm(self.norm1),
+            norm1=Norm.of(self.norm1),
             inner=_filter(self.attention.inner),
             outer=_filter(self.attention.outer),
             scale1=self.scale1,
-            norm2=_norm(self.norm2),
+            norm2=Norm.of(self.norm2),
             expand=_filter(self.mlp.expand),
             depthwise=_filter(self.mlp.depthwise),
             reduce=_filter(self.mlp.reduce),
@@ -257,8 +257,3 @@ def _depthwise(channels: int, height: int, width: int) -> nn.Conv2d:
 def _filter(conv: nn.Module) -> lsms_f.Filter:
     assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     return conv.weight, conv.bias
-
-
-def _norm(norm: nn.BatchNorm2d) -> Norm:
-    assert norm.running_mean is not None and norm.running_var is not None
-    return Norm(scale=norm.weight, shift=norm.bias, mean=norm.running_mean, variance=norm.running_var, eps=norm.eps)

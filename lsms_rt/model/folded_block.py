@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .folded import wide
 from .functional import Filter
@@ -34,6 +34,13 @@ class Norm:
     mean: Tensor
     variance: Tensor
     eps: float
+
+    @classmethod
+    def of(cls, norm: nn.Module) -> Norm:
+        """Return the parameters and running statistics of a BatchNorm2d."""
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        return cls(scale=norm.weight, shift=norm.bias, mean=norm.running_mean, variance=norm.running_var, eps=norm.eps)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return g and h of z = g x + h, both (C,), in float32 at least."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import folded, functional
-from .folded_block import BlockWeights
+from .folded_block import BlockWeights, Norm
 from .functional import SvlaWeights
 
 TRITON = ("triton", "triton_cublas", "triton_svla")
@@ -37,6 +37,13 @@ class BlockForm(Protocol):
 
     def __call__(self, x: Tensor, svla: Callable[[Tensor], Tensor], weights: BlockWeights) -> Tensor:
         """``x`` (B, C, H, W); ``svla`` computes what is inside -> (B, C, H, W)."""
+
+
+class ScalesForm(Protocol):
+    """Something that computes the decoder's sum of scales and its first BatchNorm and GELU, in inference."""
+
+    def __call__(self, maps: list[Tensor], norm: Norm) -> Tensor:
+        """``maps`` at strides 4, 8, 16, 32, (B, C, H, W) and smaller -> (B, C, H, W)."""
 
 
 class Reference:
@@ -98,6 +105,15 @@ def block_form(kernels: str) -> BlockForm | None:
         from lsms_rt.kernels.block import TritonBlock
 
         return TritonBlock("cublas" if kernels == "triton_cublas" else "triton")
+    return None
+
+
+def scales_form(kernels: str) -> ScalesForm | None:
+    """Return a new form for the decoder's sum of scales; None for PyTorch's operations, step by step."""
+    if kernels in ("triton", "triton_cublas"):
+        from lsms_rt.kernels.merge_scales import TritonScales
+
+        return TritonScales()
     return None
 
 

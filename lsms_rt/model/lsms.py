@@ -42,7 +42,7 @@ class LSMS(nn.Module):
         self.kernels = choose_kernels(kernels)
         self.text_encoder = TextEncoder(config.text)
         self.encoder = Encoder(config, self.kernels)
-        self.decoder: FullScaleDecoder | FoldedDecoder = FullScaleDecoder(config)
+        self.decoder: FullScaleDecoder | FoldedDecoder = FullScaleDecoder(config, self.kernels)
         self.presence = PresenceHead(config.decoder_width // 2) if config.presence else None
         # Only the contrastive loss (abstract of v3) uses these two; they are not exported.
         self.pixel_projection = nn.Conv2d(config.decoder_width // 2, EMBEDDING, 1)

@@ -35,7 +35,7 @@ from lsms_rt.bench.timing import Effort, measure
 from lsms_rt.cli.main import main
 from lsms_rt.kernels import mix, registry
 from lsms_rt.kernels.aot import Compiled
-from lsms_rt.kernels.shape import Shape, rest_shapes, stage_shapes
+from lsms_rt.kernels.shape import Shape, rest_shapes, shapes_around, stage_shapes
 from lsms_rt.kernels.tensors import size_of, spec
 from lsms_rt.kernels.test_data import random_weights, weights_on
 from lsms_rt.machine.gpu import Driver
@@ -72,8 +72,8 @@ def test_the_parent_never_imports_pytorch() -> None:
 
 def test_the_plan_names_what_there_is() -> None:
     """Kernels, functions and their arguments; what is timed runs alone; every section fits into its share."""
-    assert set(plan.KERNELS) == {registry.name(module) for module in (*registry.MODULES, *registry.REST)}
-    assert tuple(registry.name(module) for module in registry.REST) == plan.REST
+    assert set(plan.KERNELS) == {registry.name(module) for module in (*registry.MODULES, *registry.AROUND)}
+    assert tuple(registry.name(module) for module in registry.AROUND) == plan.AROUND
     units = plan.plan(plan.SECTIONS, ["base", "tiny"])
     assert list(dict.fromkeys(unit.section for unit in units)) == list(plan.SECTIONS)
     assert len({(unit.section, unit.name) for unit in units}) == len(units)
@@ -332,7 +332,7 @@ def test_the_runtime_says_what_the_machine_lacks(unit: Callable[[], Any], monkey
 
 def test_floors_are_of_the_real_launches() -> None:
     """The bytes in the table are at least those of the tensors of the launches, each counted once."""
-    for shape in (*stage_shapes("base", 512), *rest_shapes("base", 512)):
+    for shape in (*stage_shapes("base", 512), *shapes_around("base", 512)):
         for step, module in zip(roofline.fused(shape, 1), registry.chain(shape), strict=True):
             assert step.name == registry.name(module)
             inputs, outputs = registry.signature(module, shape)

@@ -22,7 +22,7 @@ from lsms_rt.kernels import fold_keys, mix, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch, shape_of_rows
-from lsms_rt.kernels.shape import Shape, all_shapes, rest_shapes
+from lsms_rt.kernels.shape import Shape, all_shapes, shapes_around
 
 SMALL = Shape(32, 4, 4, dtype="fp32")
 
@@ -90,12 +90,12 @@ def test_a_fault_costs_tuning_one_kernel_only(capsys: pytest.CaptureFixture[str]
     assert Shape(**unit.arguments["shape"]) == SMALL
 
 
-@pytest.mark.parametrize("module", (*registry.MODULES, *registry.REST))
+@pytest.mark.parametrize("module", (*registry.MODULES, *registry.AROUND))
 def test_every_candidate_is_a_launch(module: Any) -> None:
     """For all kernels and real shapes, n and k divide the channels, and the grid covers the map."""
     kinds = itertools.product(("tiny", "base"), (224, 512), ("fp16", "fp32"))
-    rest = [s for kind in kinds for s in rest_shapes(*kind)]
-    for shape in [*(s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)), *rest]:
+    around = [s for kind in kinds for s in shapes_around(*kind)]
+    for shape in [*(s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)), *around]:
         if module not in registry.chain(shape):
             continue
         for tiles in tune.candidates(module, shape):

@@ -9,10 +9,10 @@ import torch
 from kernel_checks import agree
 from torch import Tensor
 
-from lsms_rt.kernels import block, depthwise3_gelu, expand, inner, outer, reduce, registry, tuned_tiles
+from lsms_rt.kernels import block, depthwise3_gelu, expand, inner, merge_scales, outer, reduce, registry, tuned_tiles
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import DTYPES, Launch, rest_of
-from lsms_rt.kernels.shape import RestShape, rest_shapes, stage_shapes
+from lsms_rt.kernels.shape import DecoderShape, RestShape, decoder_shape, rest_shapes, stage_shapes
 from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_rest
 from lsms_rt.model import folded_block
 
@@ -115,6 +115,22 @@ def test_operators_are_registered_well() -> None:
         torch.testing.assert_close(operator(*arguments), tensors[outputs[0]], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("height", "width", "dtype"), [(8, 24, "fp16"), (24, 8, "fp32")])
+def test_the_sum_of_scales(height: int, width: int, dtype: str) -> None:
+    """Maps down to one row or column; 192 pixels are a program and a half."""
+    shape = DecoderShape(32, height, width, dtype=dtype)
+    agree(merge_scales, shape, block_tensors(shape, 1))
+
+
+def test_the_operator_of_the_sum_of_scales() -> None:
+    shape = DecoderShape(32, 8, 16, dtype="fp32")
+    tensors = {name: tensor.float() for name, tensor in block_tensors(shape, 2).items()}
+    arguments = tuple(tensors[name] for name in registry.signature(merge_scales, shape)[0])
+    torch.library.opcheck(merge_scales.merge_scales, arguments, test_utils=("test_schema", "test_faketensor"))
+    with pytest.raises(ValueError, match="12x16; its sides must be multiples of 8"):
+        DecoderShape(32, 12, 16)
+
+
 def test_shapes_and_their_keys() -> None:
     first, *_ = rest_shapes("base", 512)
     assert (first.key, first.expanded) == ("c64_e512_h128_w128_fp16", 512)
@@ -128,6 +144,7 @@ def test_shapes_and_their_keys() -> None:
     for module, shape in seen.items():
         assert tuned_tiles.key(module.launch, shape) == tuned_tiles.key(module.launch, first)
         assert module.launch(shape) == module.launch(first)
+    assert tuned_tiles.key(merge_scales.launch, decoder_shape("base", 512)) == "merge_scales/c256_h128_w128_fp16"
     assert tuned_tiles.key(reduce.launch, first) == "reduce/c64_e512_p16384_fp16"
 
 
