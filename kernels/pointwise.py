@@ -44,7 +44,7 @@ def product(
 
 def launch_of(
     kernel: Any, shape: RestShape, names: tuple[str, ...], sources: int, targets: int, *, n: int | None = None,
-    k: int | None = None, pixels: int | None = None, warps: int = 4, stages: int = 3,
+    k: int | None = None, pixels: int | None = None, warps: int = 4, stages: int | None = None,
 ) -> Launch:  # fmt: skip
     """Describe the launch of a 1x1 from ``sources`` to ``targets`` channels; the last of ``names`` is written.
 
@@ -52,7 +52,11 @@ def launch_of(
     """
     at = default_tiles(shape, targets)
     n, pixels = n or at[0], pixels or at[1]
-    k = k or (64 if sources % 64 == 0 and shape.dtype == "fp16" else 32)
+    # Three stages of 64 x 64 x 64 need 16 bytes more than 48 KiB on sm_100 and sm_110: a long sum gets four of half.
+    large = n * pixels >= 64 * 64
+    k = k or (64 if sources % 64 == 0 and shape.dtype == "fp16" and (sources <= 128 or not large) else 32)
+    if stages is None:
+        stages = {64 * 64: 2 if k == 64 else 4, 64 * 32: 3}.get(n * pixels, 5)
     return Launch(
         kernel,
         (-(-shape.pixels // pixels), targets // n),

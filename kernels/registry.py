@@ -23,6 +23,7 @@ from . import (
     outer,
     query_statistics,
     reduce,
+    stage_norm,
     token_attention,
 )
 from .launch import Launch
@@ -40,8 +41,8 @@ MODULES: tuple[ModuleType, ...] = (
     gate_mix,
 )
 
-# The rest of a block, at a RestShape: PyTorch only, no plugins.
-REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce)
+# The rest of a block and the end of a stage, at a RestShape: PyTorch only, no plugins.
+REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce, stage_norm)
 # All that are not SVLA's; merge_scales is the decoder's, at a DecoderShape.
 AROUND = (*REST, merge_scales)
 

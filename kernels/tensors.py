@@ -101,6 +101,10 @@ TENSORS: dict[str, TensorSpec] = {
     "wide": _WIDE_MAP,
     "activated": _WIDE_MAP,
     "next": _MAP,
+    # the LayerNorm at the end of a stage, at a RestShape
+    "stage_scale": TensorSpec((CHANNELS,)),
+    "stage_shift": TensorSpec((CHANNELS,)),
+    "normed": _MAP,
     # the decoder's sum of scales, at a DecoderShape; x is at stride 4
     "y2": TensorSpec(_MAP.axes, stride=2),
     "y4": TensorSpec(_MAP.axes, stride=4),
@@ -125,8 +129,7 @@ def spec(name: str) -> TensorSpec:
 def size_of(name: str, shape: Shape, batch: int) -> tuple[int, ...]:
     """Return the size of a tensor for ``batch`` slices at a shape."""
     found = spec(name)
-    strides = {HEIGHT: found.stride, WIDTH: found.stride}
-    return tuple(_length(axis, shape, batch) // strides.get(axis, 1) for axis in found.axes)
+    return tuple(_length(axis, shape, batch) // (found.stride if axis in (HEIGHT, WIDTH) else 1) for axis in found.axes)
 
 
 def dtype_of(name: str, shape: Shape) -> str:

@@ -130,6 +130,7 @@ def _rest_tensors(shape: RestShape, batch: int, seed: int, device: str) -> dict[
     x, y = (random_inputs(batch, shape.channels, shape.height, shape.width, 1, seed=seed + n)[0] for n in (1, 2))
     packed = block.pack(fold(random_rest(shape.channels, shape.ratio, seed)), torch.float64)
     tensors = {"x": x, "y": y} | vars(packed)
+    tensors |= {"stage_scale": packed.shortcut, "stage_shift": packed.reduce_bias}
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
     for module in registry.REST:
         written = registry.twin(module, shape, tensors)

@@ -27,7 +27,7 @@ Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])
 # Kernels that depend on height and width; for all others only their product matters.
 SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise3_gelu", "merge_scales")
 # Kernels at a RestShape that see one of its two numbers of channels.
-SEE_ONE = {"inner": "channels", "outer": "channels", "depthwise3_gelu": "expanded"}
+SEE_ONE = {"inner": "channels", "outer": "channels", "depthwise3_gelu": "expanded", "stage_norm": "channels"}
 # Shipped with the package.
 FOLDER = Path(__file__).parent / "tuned"
 # Environment variable: a folder of the user's own files, read first.

@@ -19,10 +19,10 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 KERNELS = (
     "depthwise", "depthwise_direct", "query_statistics", "fold_keys", "token_attention", "fold_values", "gate", "mix",
     "gate_mix",
-    "inner", "outer", "expand", "depthwise3_gelu", "reduce", "merge_scales",
+    "inner", "outer", "expand", "depthwise3_gelu", "reduce", "stage_norm", "merge_scales",
 )  # fmt: skip
 # Those around SVLA: no plugins, and they see no tokens.
-AROUND = KERNELS[-6:]
+AROUND = KERNELS[-7:]
 # Section -> seconds of a run of SECONDS, and what it does.
 SECTIONS: dict[str, tuple[int, str]] = {
     "environment": (15, "driver, versions, and one small kernel through Triton's compiler and launcher"),

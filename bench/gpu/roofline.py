@@ -97,7 +97,8 @@ def sizes(shape: Shape, batch: int) -> Sizes:
 def fused(shape: Shape, batch: int) -> list[Step]:
     """Return the launches of our kernels with their necessary multiply-adds, without the zeros of a band."""
     if isinstance(shape, RestShape):
-        return rest_of_block(shape, batch, shape.ratio)
+        end = Step("stage_norm", 2 * sizes(shape, batch).map, 0)
+        return [*rest_of_block(shape, batch, shape.ratio), end]
     if isinstance(shape, DecoderShape):
         z = sizes(shape, batch)
         # One element of each smaller map is read for 4, 16 and 64 results; an interpolation is three multiply-adds.

@@ -59,6 +59,7 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "gate_mix": {"pixels": (16, 32, 64, 128), "parts": (16, 32), "warps": (4, 8)},
     **dict.fromkeys(("inner", "outer", "expand", "reduce"), POINTWISE),
     "depthwise3_gelu": {"rows": (2, 4, 8, 16), "pixels": (256, 512, 1024), "warps": (2, 4, 8)},
+    "stage_norm": {"pixels": (4, 8, 16, 32, 64), "warps": (2, 4, 8)},
     "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
 }
 

@@ -12,7 +12,8 @@ from . import folded
 from . import functional as lsms_f
 from .config import LsmsConfig
 from .folded_block import BlockWeights, Norm
-from .forms import TRITON, SvlaForm, block_form, svla_form
+from .forms import TRITON, SvlaForm, block_form, norm_form, svla_form
+from .functional import EPS
 
 
 @dataclass(frozen=True)
@@ -171,17 +172,20 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Downsampling, blocks, LayerNorm over the channels."""
 
-    def __init__(self, embed: nn.Module, blocks: Sequence[Block], channels: int) -> None:
+    def __init__(self, embed: nn.Module, blocks: Sequence[Block], channels: int, kernels: str) -> None:
         super().__init__()
+        self.form = norm_form(kernels)
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=EPS)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """``keys``, ``values`` (B, depth, T, C)."""
         x = self.embed(x)
         for index, block in enumerate(self.blocks):
             x = block(x, keys[:, index], values[:, index], mask)
+        if self.form is not None:
+            return self.form(x.contiguous(), self.norm.weight, self.norm.bias)
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
@@ -206,7 +210,7 @@ class Encoder(nn.Module):
             embed = _stem(previous, channels) if index == 0 else _downsample(previous, channels)
             ratio, depth = config.mlp_ratios[index], config.depths[index]
             blocks = [Block(channels, ratio, width, kernels) for _ in range(depth)]
-            stages.append(Stage(embed, blocks, channels))
+            stages.append(Stage(embed, blocks, channels, kernels))
             previous = channels
         self.stages = nn.ModuleList(stages)
         self.folds = kernels != "reference"

@@ -117,6 +117,15 @@ def scales_form(kernels: str) -> ScalesForm | None:
     return None
 
 
+def norm_form(kernels: str) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """Return a LayerNorm of (B, C, H, W) over C, given its factor and summand; None for PyTorch's, channels last."""
+    if kernels in ("triton", "triton_cublas"):
+        from lsms_rt.kernels.stage_norm import stage_norm
+
+        return stage_norm
+    return None
+
+
 def check_inference(kernels: str, training: bool) -> None:
     """Raise early if the Triton kernels are to train: they have no backward pass, and BatchNorm is folded."""
     if kernels not in TRITON:

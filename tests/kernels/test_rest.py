@@ -9,7 +9,18 @@ import torch
 from kernel_checks import agree
 from torch import Tensor
 
-from lsms_rt.kernels import block, depthwise3_gelu, expand, inner, merge_scales, outer, reduce, registry, tuned_tiles
+from lsms_rt.kernels import (
+    block,
+    depthwise3_gelu,
+    expand,
+    inner,
+    merge_scales,
+    outer,
+    reduce,
+    registry,
+    stage_norm,
+    tuned_tiles,
+)
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import DTYPES, Launch, rest_of
 from lsms_rt.kernels.shape import DecoderShape, RestShape, decoder_shape, rest_shapes, stage_shapes
@@ -18,7 +29,7 @@ from lsms_rt.model import folded_block
 
 OPERATORS = {
     inner: inner.inner, outer: outer.outer, expand: expand.expand,
-    depthwise3_gelu: depthwise3_gelu.depthwise3_gelu, reduce: reduce.reduce,
+    depthwise3_gelu: depthwise3_gelu.depthwise3_gelu, reduce: reduce.reduce, stage_norm: stage_norm.stage_norm,
 }  # fmt: skip
 
 
@@ -54,7 +65,7 @@ def test_the_default_tile_of_the_3x3(monkeypatch: pytest.MonkeyPatch) -> None:
     agree(depthwise3_gelu, shape, block_tensors(shape, 1))
 
 
-@pytest.mark.parametrize("tiles", [{"n": 32, "k": 32, "pixels": 16}, {"n": 64, "k": 64, "pixels": 128}])
+@pytest.mark.parametrize("tiles", [{"n": 32, "k": 32, "pixels": 16}, {"n": 64, "k": 64, "pixels": 128, "stages": 2}])
 def test_other_tiles_of_a_1x1(tiles: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "planned", lambda launch, shape: launch(shape, **tiles))
     shape = RestShape(64, 5, 9, ratio=2)
@@ -140,7 +151,7 @@ def test_shapes_and_their_keys() -> None:
     # What an operator asks for is what was tuned, though it sees one of the two numbers of channels.
     x, wide = torch.empty(1, 64, 128, 128).half(), torch.empty(1, 512, 128, 128).half()
     seen = {inner: rest_of(x), outer: rest_of(x), expand: rest_of(x, 8), depthwise3_gelu: rest_of(wide), reduce:
-            rest_of(x, 8)}  # fmt: skip
+            rest_of(x, 8), stage_norm: rest_of(x)}  # fmt: skip
     for module, shape in seen.items():
         assert tuned_tiles.key(module.launch, shape) == tuned_tiles.key(module.launch, first)
         assert module.launch(shape) == module.launch(first)

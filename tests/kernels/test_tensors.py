@@ -57,7 +57,7 @@ def test_statistics_are_float32_and_weights_are_not_batched() -> None:
     assert {name for name in TENSORS if not is_batched(name)} == {
         "bands", "bias", "row_bias", "query", "hidden", "gate", "mix", "mix_bias",
         "inner", "inner_bias", "outer", "outer_bias", "shortcut", "expand", "expand_bias", "taps", "taps_bias",
-        "reduce", "reduce_bias", "merge_scale", "merge_shift",
+        "reduce", "reduce_bias", "stage_scale", "stage_shift", "merge_scale", "merge_shift",
     }  # fmt: skip
 
 
