@@ -55,7 +55,8 @@ def build_engine(
     kernels = check_build(options)
     check_output(output, options.force, options.report)
     checkpoint = options.checkpoint or demo_checkpoint()
-    model = load_model(checkpoint, options.image_size, "triton" if kernels == "triton" else "stock")
+    # The rest of a block is TensorRT's, which fuses it; "auto" begins with stock operations.
+    model = load_model(checkpoint, options.image_size, "triton_svla" if kernels == "triton" else "stock")
     values = model.config.image_size**2 * model.config.in_channels
     if values * options.max_batch > MAX_INPUT_VALUES:
         raise InputError(
@@ -78,7 +79,7 @@ def build_engine(
 
             def with_plugins() -> kernel_choice.Made:
                 say("the same with this project's kernels as plugins")
-                return make(load_model(checkpoint, options.image_size, "triton"), work / "plugins")
+                return make(load_model(checkpoint, options.image_size, "triton_svla"), work / "plugins")
 
             graphs, engine = kernel_choice.faster((graphs, engine), with_plugins, options.profile[1], say)
         elif options.kernels == "auto" and options.variant is TENSORRT:

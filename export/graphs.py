@@ -68,7 +68,7 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
         backend=backend.name,
         backend_version=backend.load().library_version(backend.name),
         precision=options.precision,
-        kernels=model.kernels,
+        kernels="stock" if _kernel_nodes(model) is None else "triton",
         kept_in_fp32=kept | {"why": WHY_FP32} if options.half else {},
         calibration=None if recipe is None else _calibration_of(recipe, options.floating, folder),
         files=digests(folder),
@@ -97,7 +97,7 @@ def export_named(model: LSMS) -> Graphs:
 
 def _kernel_nodes(model: LSMS) -> ModuleType | None:
     """Return the module for graphs of our kernels, which needs Triton; None for a model of stock operations."""
-    if model.kernels != "triton":
+    if model.kernels != "triton_svla":
         return None
     from . import kernel_nodes
 

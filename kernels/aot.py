@@ -22,7 +22,7 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
 from .launch import Launch
 from .registry import chain, launches
-from .shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
+from .shape import TOKEN_COUNTS, Shape, image_side, shapes_around, stage_shapes
 
 # Bytes of shared memory, at most, by element type.  fp16: what a kernel gets without asking the driver for more, which
 # TensorRT never does.  fp32 kernels are not plugins: Triton's launcher asks, and every architecture has 99 KiB.
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for tokens in options.tokens
         for preset in options.preset
         for size in options.image_size
-        for shape in stage_shapes(preset, size, dtype, tokens)
+        for shape in (*stage_shapes(preset, size, dtype, tokens), *shapes_around(preset, size, dtype))
     )
     rows: list[dict[str, Any]] = []
     print(line({name: name for name in COLUMNS}))

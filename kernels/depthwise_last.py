@@ -37,14 +37,14 @@ def load_pixels(map_ptr, row, col, c, C: tl.constexpr, H: tl.constexpr, W: tl.co
 
 
 @triton.jit
-def convolve(sums, values, taps_ptr, c, STEP: tl.constexpr, FIRST: tl.constexpr, COUNT: tl.constexpr,
+def convolve(sums, values, filters_ptr, c, STEP: tl.constexpr, FIRST: tl.constexpr, COUNT: tl.constexpr,
              PIXELS: tl.constexpr, C: tl.constexpr):  # fmt: skip
     """Add a filter of COUNT taps to the sums of PIXELS neighbors; ``values[FIRST]`` meets the first tap of the first.
 
     Taps are STEP rows apart in the table (taps, C).
     """
     for tap in tl.static_range(COUNT):
-        weight = tl.load(taps_ptr + tap * STEP * C + c)[None, :]
+        weight = tl.load(filters_ptr + tap * STEP * C + c)[None, :]
         more = ()
         for pixel in tl.static_range(PIXELS):
             more += (sums[pixel] + values[FIRST + tap + pixel] * weight,)
@@ -53,7 +53,7 @@ def convolve(sums, values, taps_ptr, c, STEP: tl.constexpr, FIRST: tl.constexpr,
 
 
 @triton.jit
-def center_kernel(x_ptr, taps_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
+def center_kernel(x_ptr, filters_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
                   PIXELS: tl.constexpr, COLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """Grid (tiles of PIXELS x COLS, C / CHANNELS, B): a = 5x5(x) + bias.  x, a (B, H, W, C), a float32."""
     across: tl.constexpr = (W + COLS - 1) // COLS
@@ -70,14 +70,14 @@ def center_kernel(x_ptr, taps_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.const
         x = ()
         for y in tl.static_range(PIXELS + 4):
             x += (load_pixels(x_ptr, row + (y - 2), col + (dx - 2), c, C, H, W),)
-        sums = convolve(sums, x, taps_ptr + dx * C, c, 5, 0, 5, PIXELS, C)
+        sums = convolve(sums, x, filters_ptr + dx * C, c, 5, 0, 5, PIXELS, C)
     for y in tl.static_range(PIXELS):
         place = ((row + y) * W + col)[:, None] * C + c[None, :]
         tl.store(a_ptr + place, sums[y], mask=((row + y < H) & (col < W))[:, None])
 
 
 @triton.jit
-def rows_kernel(a_ptr, taps_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PIXELS: tl.constexpr,
+def rows_kernel(a_ptr, filters_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PIXELS: tl.constexpr,
                 COLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """Grid (tiles of COLS x PIXELS neighbors, C / CHANNELS, B): the 1x7, 1x11 and 1x21 of a.  rows (B, 3, H, W, C)."""
     # Groups of PIXELS neighbors in a row of the map.
@@ -96,7 +96,7 @@ def rows_kernel(a_ptr, taps_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: 
         for _ in tl.static_range(PIXELS):
             sums += (tl.zeros((COLS, CHANNELS), tl.float32),)
         # The 1xn of a strip comes after its nx1.
-        table = taps_ptr + (TAPS_OF[n] + LENGTHS[n]) * C
+        table = filters_ptr + (TAPS_OF[n] + LENGTHS[n]) * C
         sums = convolve(sums, a, table, c, 1, 10 - LENGTHS[n] // 2, LENGTHS[n], PIXELS, C)
         for x in tl.static_range(PIXELS):
             place = (n * H * W + row * W + col + x)[:, None] * C + c[None, :]
@@ -105,7 +105,7 @@ def rows_kernel(a_ptr, taps_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: 
 
 
 @triton.jit
-def columns_kernel(a_last_ptr, rows_ptr, taps_ptr, row_bias_ptr, a_ptr, s_ptr, C: tl.constexpr, H: tl.constexpr,
+def columns_kernel(a_last_ptr, rows_ptr, filters_ptr, row_bias_ptr, a_ptr, s_ptr, C: tl.constexpr, H: tl.constexpr,
                    W: tl.constexpr, PIXELS: tl.constexpr, COLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """Grid (tiles of PIXELS x COLS, C / CHANNELS, B): s = a + the 7x1, 11x1 and 21x1 of the rows' results + row_bias.
 
@@ -133,7 +133,7 @@ def columns_kernel(a_last_ptr, rows_ptr, taps_ptr, row_bias_ptr, a_ptr, s_ptr, C
         values = ()
         for y in tl.static_range(PIXELS + LENGTHS[n] - 1):
             values += (load_pixels(rows_ptr + n * H * W * C, row + (y - LENGTHS[n] // 2), col, c, C, H, W),)
-        sums = convolve(sums, values, taps_ptr + TAPS_OF[n] * C, c, 1, 0, LENGTHS[n], PIXELS, C)
+        sums = convolve(sums, values, filters_ptr + TAPS_OF[n] * C, c, 1, 0, LENGTHS[n], PIXELS, C)
     for y in tl.static_range(PIXELS):
         place = offset + c[None, :] * (H * W) + ((row + y) * W + col)[:, None]
         tl.store(s_ptr + place, sums[y].to(s_ptr.dtype.element_ty), mask=((row + y < H) & (col < W))[:, None])
@@ -151,9 +151,9 @@ def launch(
     tiles = -(-shape.height // pixels) * -(-shape.width // columns)
     groups = -(-shape.height * -(-shape.width // pixels) // columns)
     steps = (
-        (center_kernel, tiles, ("x_last", "taps", "bias", "a_last"), 1),
-        (rows_kernel, groups, ("a_last", "taps", "rows_last"), 1),
-        (columns_kernel, tiles, ("a_last", "rows_last", "taps", "row_bias", "a", "s"), 2),
+        (center_kernel, tiles, ("x_last", "filters_last", "bias", "a_last"), 1),
+        (rows_kernel, groups, ("a_last", "filters_last", "rows_last"), 1),
+        (columns_kernel, tiles, ("a_last", "rows_last", "filters_last", "row_bias", "a", "s"), 2),
     )
     first, second, third = (
         Launch(kernel, (count, shape.channels // channels), arguments(shape, *names), outputs, constants, warps)
@@ -163,27 +163,27 @@ def launch(
 
 
 @torch.library.custom_op("lsms_rt::depthwise_last", mutates_args=(), device_types="cuda")
-def depthwise_last(x: Tensor, taps: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+def depthwise_last(x: Tensor, filters: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
     """Compute ``a`` minus its level (an approximate channel mean), and ``s``, both (B, C, H, W), type as ``x``.
 
     ``x`` (B, H, W, C) fp16 or fp32, contiguous: ``x.permute(0, 2, 3, 1)`` of a map in PyTorch's channels_last format.
-    ``taps`` (103, C) from ``pack_taps``, ``bias`` (C,) of the 5x5 and ``row_bias`` (C, H), float32.
+    ``filters`` (103, C) from ``pack_taps``, ``bias`` (C,) of the 5x5 and ``row_bias`` (C, H), float32.
     """
     batch, height, width, channels = x.shape
     a, s = x.new_empty(batch, channels, height, width), x.new_empty(batch, channels, height, width)
     a_last = torch.empty_like(x, dtype=torch.float32)
     rows = x.new_empty(batch, 3, height, width, channels)
     first, second, third = planned(launch, shape_of(a))
-    first(batch, x, taps, bias, a_last)
-    second(batch, a_last, taps, rows)
-    third(batch, a_last, rows, taps, row_bias, a, s)
+    first(batch, x, filters, bias, a_last)
+    second(batch, a_last, filters, rows)
+    third(batch, a_last, rows, filters, row_bias, a, s)
     return a, s
 
 
 @depthwise_last.register_kernel("cpu")
-def plain(x: Tensor, taps: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+def plain(x: Tensor, filters: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the same in plain PyTorch, in x's type: the twin."""
-    taps = taps.to(x.dtype).T[:, None]
+    taps = filters.to(x.dtype).T[:, None]
     strips, first = [], 25
     for n in STRIPS:
         column, row = taps[..., first : first + n], taps[..., first + n : first + 2 * n]
@@ -194,7 +194,7 @@ def plain(x: Tensor, taps: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tens
 
 
 @depthwise_last.register_fake
-def _(x: Tensor, taps: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, filters: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
     batch, height, width, channels = x.shape
     return x.new_empty(batch, channels, height, width), x.new_empty(batch, channels, height, width)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsms_rt.model.config import OWN_TOKENS
 
-from .shape import Shape
+from .shape import DecoderShape, RestShape, Shape
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -59,6 +59,16 @@ def shape_of(a: Tensor, tokens: int = OWN_TOKENS) -> Shape:
 def shape_of_rows(rows: Tensor, pixels: int) -> Shape:
     """Return a shape for token rows (B, T, C) and maps of ``pixels`` pixels, whose sides do not matter here."""
     return Shape(rows.shape[2], 1, pixels, rows.shape[1], _name(rows))
+
+
+def rest_of(a: Tensor, ratio: int = 1) -> RestShape:
+    """Return the shape of the rest of a block for maps ``a`` (B, C, H, W); ``ratio`` is 1 if a kernel sees only C."""
+    return RestShape(a.shape[1], a.shape[2], a.shape[3], dtype=_name(a), ratio=ratio)
+
+
+def decoder_shape_of(a: Tensor) -> DecoderShape:
+    """Return the shape of the decoder's kernel for its map ``a`` (B, C, H, W) at stride 4."""
+    return DecoderShape(a.shape[1], a.shape[2], a.shape[3], dtype=_name(a))
 
 
 def _name(tensor: Tensor) -> str:

@@ -10,18 +10,25 @@ from torch import Tensor
 
 from . import (
     depthwise,
+    depthwise3_gelu,
     depthwise_direct,
     depthwise_last,
+    expand,
     fold_keys,
     fold_values,
     gate,
     gate_mix,
+    inner,
+    merge_scales,
     mix,
+    outer,
     query_statistics,
+    reduce,
+    stage_norm,
     token_attention,
 )
 from .launch import Launch
-from .shape import Shape
+from .shape import DecoderShape, RestShape, Shape
 
 MODULES: tuple[ModuleType, ...] = (
     depthwise,
@@ -35,6 +42,11 @@ MODULES: tuple[ModuleType, ...] = (
     mix,
     gate_mix,
 )
+
+# The rest of a block and the end of a stage, at a RestShape: PyTorch only, no plugins.
+REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce, stage_norm)
+# All that are not SVLA's; merge_scales is the decoder's, at a DecoderShape.
+AROUND = (*REST, merge_scales)
 
 # The chain in fp16, the only type that has plugins.
 FP16_MODULES = tuple(module for module in MODULES if module not in (depthwise_direct, depthwise_last))
@@ -53,7 +65,11 @@ def name(module: ModuleType) -> str:
 
 
 def chain(shape: Shape) -> list[ModuleType]:
-    """Return the modules whose kernels ``svla`` launches at a shape, in order."""
+    """Return the modules whose kernels ``svla`` launches at a shape, in order; at other kinds of shapes, theirs."""
+    if isinstance(shape, RestShape):
+        return list(REST)
+    if isinstance(shape, DecoderShape):
+        return [merge_scales]
     convolution = depthwise if shape.dtype == "fp16" else depthwise_direct
     tail = [gate_mix] if gate_mix.fits(shape) else [fold_values, gate, mix]
     return [convolution, query_statistics, fold_keys, token_attention, *tail]

@@ -64,6 +64,48 @@ class Shape:
         return f"c{self.channels}_h{self.height}_w{self.width}_t{self.tokens}_{self.dtype}"
 
 
+@dataclass(frozen=True)
+class RestShape(Shape):
+    """The sizes that the kernels of the rest of a block are compiled for: all but its SVLA.
+
+    They see no tokens, and have the second number of channels of the MLP.
+
+    Attributes:
+        ratio: channels inside the MLP, as a multiple of ``channels``.
+    """
+
+    ratio: int = 4
+
+    @property
+    def expanded(self) -> int:
+        """Channels inside the MLP."""
+        return self.channels * self.ratio
+
+    @property
+    def key(self) -> str:
+        """A name that is also a file name: ``c64_e512_h128_w128_fp16``."""
+        return f"c{self.channels}_e{self.expanded}_h{self.height}_w{self.width}_{self.dtype}"
+
+
+@dataclass(frozen=True)
+class DecoderShape(Shape):
+    """The sizes that the decoder's kernel is compiled for: its width in channels, and the map at stride 4.
+
+    Raises:
+        ValueError: a side is not a multiple of 8, so that there is no map at stride 32.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.height % 8 or self.width % 8:
+            raise ValueError(f"the map at stride 4 is {self.height}x{self.width}; its sides must be multiples of 8")
+
+    @property
+    def key(self) -> str:
+        """A name that is also a file name: ``d256_h128_w128_fp16``."""
+        return f"d{self.channels}_h{self.height}_w{self.width}_{self.dtype}"
+
+
 def image_side(text: str) -> int:
     """Parse the side of a square input from the command line.
 
@@ -88,6 +130,26 @@ def stage_shapes(preset: str, image_size: int, dtype: str = "fp16", tokens: int 
     """Return the shapes of the four stages of a preset at a square input of ``image_size`` pixels."""
     dims = PRESETS[preset].dims
     return [Shape(c, image_size // s, image_size // s, tokens, dtype) for c, s in zip(dims, STRIDES, strict=True)]
+
+
+def rest_shapes(preset: str, image_size: int, dtype: str = "fp16") -> list[RestShape]:
+    """Return the shapes of the rest of a block in the four stages, as ``stage_shapes``."""
+    ratios = PRESETS[preset].mlp_ratios
+    return [
+        RestShape(s.channels, s.height, s.width, dtype=dtype, ratio=ratio)
+        for s, ratio in zip(stage_shapes(preset, image_size, dtype), ratios, strict=True)
+    ]
+
+
+def decoder_shape(preset: str, image_size: int, dtype: str = "fp16") -> DecoderShape:
+    """Return the shape of the decoder's kernel for a preset at a square input."""
+    side = image_size // STRIDES[0]
+    return DecoderShape(PRESETS[preset].decoder_width, side, side, dtype=dtype)
+
+
+def shapes_around(preset: str, image_size: int, dtype: str = "fp16") -> list[Shape]:
+    """Return the shapes of all kernels that are not SVLA's, for a preset at a square input."""
+    return [*rest_shapes(preset, image_size, dtype), decoder_shape(preset, image_size, dtype)]
 
 
 def all_shapes(sizes: tuple[int, ...], dtype: str = "fp16", tokens: int = OWN_TOKENS) -> Iterator[Shape]:

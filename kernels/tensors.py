@@ -13,6 +13,8 @@ from .shape import Shape
 BATCH, CHANNELS, HEIGHT, WIDTH, PIXELS, TOKENS, CHUNKS = (
     "batch", "channels", "height", "width", "pixels", "tokens", "chunks",
 )  # fmt: skip
+# Of a RestShape only.
+EXPANDED = "expanded"
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,22 @@ class TensorSpec:
     Attributes:
         axes: from outer to inner; a name for a size that depends on the shape, or the size itself.
         fp32: True for statistics, biases, masks and offsets; else the element type is that of the maps.
+        stride: by which height and width are smaller than the shape's.
     """
 
     axes: tuple[str | int, ...]
     fp32: bool = False
+    stride: int = 1
 
     @property
     def is_batched(self) -> bool:
         """True for what belongs to a slice or a sentence, False for a weight."""
         return self.axes[0] == BATCH
+
+    @property
+    def is_map(self) -> bool:
+        """True for (batch, channels, height, width), whatever the number of channels."""
+        return len(self.axes) == 4 and self.axes[2:] == (HEIGHT, WIDTH)
 
 
 _MAP = TensorSpec((BATCH, CHANNELS, HEIGHT, WIDTH))
@@ -40,6 +49,8 @@ _MOMENTS = TensorSpec((BATCH, CHUNKS, 2, CHANNELS), fp32=True)
 _PER_CHANNEL = TensorSpec((BATCH, CHANNELS), fp32=True)
 _POINTWISE = TensorSpec((CHANNELS, CHANNELS))
 _BIAS = TensorSpec((CHANNELS,), fp32=True)
+_WIDE_MAP = TensorSpec((BATCH, EXPANDED, HEIGHT, WIDTH))
+_WIDE_BIAS = TensorSpec((EXPANDED,), fp32=True)
 
 TENSORS: dict[str, TensorSpec] = {
     # the inputs of a block
@@ -63,7 +74,7 @@ TENSORS: dict[str, TensorSpec] = {
     "rows": TensorSpec((BATCH, CHANNELS, 3, HEIGHT, WIDTH)),
     # depthwise_last: channels last, and one row per tap of all filters.
     "x_last": TensorSpec((BATCH, HEIGHT, WIDTH, CHANNELS)),
-    "taps": TensorSpec((103, CHANNELS), fp32=True),
+    "filters_last": TensorSpec((103, CHANNELS), fp32=True),
     "a_last": TensorSpec((BATCH, HEIGHT, WIDTH, CHANNELS), fp32=True),
     "rows_last": TensorSpec((BATCH, 3, HEIGHT, WIDTH, CHANNELS)),
     "statistics": _MOMENTS,
@@ -77,6 +88,35 @@ TENSORS: dict[str, TensorSpec] = {
     "layer_offset": _PER_CHANNEL,
     "u": _MAP,
     "y": _MAP,
+    # the rest of a block (block.PackedBlock): its weights; it reads x, and y, which SVLA wrote
+    "inner": _POINTWISE,
+    "inner_bias": _BIAS,
+    "outer": _POINTWISE,
+    "outer_bias": _BIAS,
+    "shortcut": _BIAS,
+    "expand": TensorSpec((EXPANDED, CHANNELS)),
+    "expand_bias": _WIDE_BIAS,
+    "taps": TensorSpec((EXPANDED, 9)),
+    "taps_bias": _WIDE_BIAS,
+    "reduce": TensorSpec((CHANNELS, EXPANDED)),
+    "reduce_bias": _BIAS,
+    # what its kernels write; SVLA reads v as its x
+    "v": _MAP,
+    "z": _MAP,
+    "wide": _WIDE_MAP,
+    "activated": _WIDE_MAP,
+    "next": _MAP,
+    # the LayerNorm at the end of a stage, at a RestShape
+    "stage_scale": TensorSpec((CHANNELS,)),
+    "stage_shift": TensorSpec((CHANNELS,)),
+    "normed": _MAP,
+    # the decoder's sum of scales, at a DecoderShape; x is at stride 4
+    "y2": TensorSpec(_MAP.axes, stride=2),
+    "y4": TensorSpec(_MAP.axes, stride=4),
+    "y8": TensorSpec(_MAP.axes, stride=8),
+    "merge_scale": _BIAS,
+    "merge_shift": _BIAS,
+    "merged": _MAP,
 }
 
 
@@ -93,7 +133,8 @@ def spec(name: str) -> TensorSpec:
 
 def size_of(name: str, shape: Shape, batch: int) -> tuple[int, ...]:
     """Return the size of a tensor for ``batch`` slices at a shape."""
-    return tuple(_length(axis, shape, batch) for axis in spec(name).axes)
+    found = spec(name)
+    return tuple(_length(axis, shape, batch) // (found.stride if axis in (HEIGHT, WIDTH) else 1) for axis in found.axes)
 
 
 def dtype_of(name: str, shape: Shape) -> str:

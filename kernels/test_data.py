@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from lsms_rt.model.folded import fold_sentence
-from lsms_rt.model.functional import STRIPS, Filter, SvlaWeights
+from lsms_rt.model.folded_block import BlockWeights, Norm, fold
+from lsms_rt.model.functional import EPS, STRIPS, Filter, SvlaWeights
 
-from . import depthwise_direct, depthwise_last, gate_mix, mix, registry
+from . import block, depthwise_direct, depthwise_last, gate_mix, merge_scales, mix, registry
 from .depthwise_last import pack_taps
 from .launch import DTYPES
-from .shape import Shape
+from .shape import DecoderShape, RestShape, Shape
 from .svla import pack
-from .tensors import dtype_of
+from .tensors import dtype_of, size_of
 
 
 def random_weights(channels: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> SvlaWeights:
@@ -59,6 +60,37 @@ def random_inputs(
     return x, keys * mask[..., None], values * mask[..., None], mask
 
 
+def random_rest(channels: int, ratio: int, seed: int = 0) -> BlockWeights:
+    """Draw the parameters of a block around its SVLA, float64, of about unit gain; layer scales are about one."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int, gain: float, mean: float = 0.0) -> Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64) * gain + mean
+
+    def pointwise(targets: int, sources: int) -> Filter:
+        return draw(targets, sources, 1, 1, gain=sources**-0.5), draw(targets, gain=0.3)
+
+    def norm() -> Norm:
+        size = (channels,)
+        return Norm(
+            scale=draw(*size, gain=0.2, mean=1.0), shift=draw(*size, gain=0.3), mean=draw(*size, gain=0.5),
+            variance=torch.rand(*size, generator=g, dtype=torch.float64) + 0.5, eps=EPS,
+        )  # fmt: skip
+
+    wide = channels * ratio
+    return BlockWeights(
+        norm1=norm(),
+        inner=pointwise(channels, channels),
+        outer=pointwise(channels, channels),
+        scale1=draw(channels, 1, 1, gain=0.2, mean=1.0),
+        norm2=norm(),
+        expand=pointwise(wide, channels),
+        depthwise=(draw(wide, 1, 3, 3, gain=1 / 3), draw(wide, gain=0.3)),
+        reduce=pointwise(channels, wide),
+        scale2=draw(channels, 1, 1, gain=0.2, mean=1.0),
+    )
+
+
 def typed(name: str, tensor: Tensor, shape: Shape) -> Tensor:
     """Convert a tensor to the type in which kernels read it (``tensors.TENSORS``), contiguous."""
     return tensor.to(DTYPES[dtype_of(name, shape)]).contiguous()
@@ -71,7 +103,13 @@ def block_tensors(
 
     The plain twins compute them, and each is rounded to the type in which a kernel would write it.  So a kernel and its
     twin read exactly the same numbers, and the difference of their results is due to the kernel alone.
+
+    At a RestShape, those around the block's SVLA, whose result y is random; at a DecoderShape, those of the decoder.
     """
+    if isinstance(shape, RestShape):
+        return _rest_tensors(shape, batch, seed, device)
+    if isinstance(shape, DecoderShape):
+        return _decoder_tensors(shape, batch, seed, device)
     weights = random_weights(shape.channels, seed)
     x, keys, values, mask = random_inputs(
         batch, shape.channels, shape.height, shape.width, shape.tokens, valid, seed + 1
@@ -79,7 +117,7 @@ def block_tensors(
     keys, values = fold_sentence(keys, values, mask, weights.output)
     packed = pack(weights, shape.height)
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
-    tensors |= {"x_last": x.permute(0, 2, 3, 1), "taps": pack_taps(weights, torch.float64)}
+    tensors |= {"x_last": x.permute(0, 2, 3, 1), "filters_last": pack_taps(weights, torch.float64)}
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
     # The other depthwise forms write the tensors of depthwise; mix and gate_mix write the block's output.
     skipped = (depthwise_direct, depthwise_last, mix, gate_mix)
@@ -88,6 +126,26 @@ def block_tensors(
             written = registry.twin(module, shape, tensors)
             tensors |= {name: _rounded(name, tensor, shape) for name, tensor in written.items()}
     return tensors
+
+
+def _rest_tensors(shape: RestShape, batch: int, seed: int, device: str) -> dict[str, Tensor]:
+    x, y = (random_inputs(batch, shape.channels, shape.height, shape.width, 1, seed=seed + n)[0] for n in (1, 2))
+    packed = block.pack(fold(random_rest(shape.channels, shape.ratio, seed)), torch.float64)
+    tensors = {"x": x, "y": y} | vars(packed)
+    tensors |= {"stage_scale": packed.shortcut, "stage_shift": packed.reduce_bias}
+    tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
+    for module in registry.REST:
+        written = registry.twin(module, shape, tensors)
+        tensors |= {name: _rounded(name, tensor, shape) for name, tensor in written.items()}
+    return tensors
+
+
+def _decoder_tensors(shape: DecoderShape, batch: int, seed: int, device: str) -> dict[str, Tensor]:
+    names = registry.signature(merge_scales, shape)[0]
+    g = torch.Generator().manual_seed(seed)
+    drawn = {name: torch.randn(size_of(name, shape, batch), generator=g, dtype=torch.float64) for name in names}
+    tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in drawn.items()}
+    return tensors | registry.twin(merge_scales, shape, tensors)
 
 
 def _rounded(name: str, tensor: Tensor, shape: Shape) -> Tensor:

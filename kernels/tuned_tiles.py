@@ -19,13 +19,15 @@ from typing import Any, TypeVar
 from lsms_rt.atomic import write_text
 
 from .launch import Launch
-from .shape import Shape
+from .shape import DecoderShape, RestShape, Shape
 
 # What a kernel's ``launch`` returns.
 Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])
 
 # Kernels that depend on height and width; for all others only their product matters.
-SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise_last")
+SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise_last", "depthwise3_gelu", "merge_scales")
+# Kernels at a RestShape that see one of its two numbers of channels.
+SEE_ONE = {"inner": "channels", "outer": "channels", "depthwise3_gelu": "expanded", "stage_norm": "channels"}
 # Shipped with the package.
 FOLDER = Path(__file__).parent / "tuned"
 # Environment variable: a folder of the user's own files, read first.
@@ -43,6 +45,11 @@ def key(launch: Callable[..., object], shape: Shape) -> str:
     """Return the key of a kernel at a shape in a file, e.g. ``gate_mix/c64_p16384_t32_fp16``."""
     name = launch.__module__.rpartition(".")[2]
     size = f"h{shape.height}_w{shape.width}" if name in SEE_ROWS else f"p{shape.pixels}"
+    if isinstance(shape, RestShape):
+        channels = getattr(shape, SEE_ONE[name]) if name in SEE_ONE else f"{shape.channels}_e{shape.expanded}"
+        return f"{name}/c{channels}_{size}_{shape.dtype}"
+    if isinstance(shape, DecoderShape):
+        return f"{name}/c{shape.channels}_{size}_{shape.dtype}"
     return f"{name}/c{shape.channels}_{size}_t{shape.tokens}_{shape.dtype}"
 
 

@@ -121,7 +121,7 @@ def verify(
         pairs = zip(_quantities(name, output, tensors), _quantities(name, expected[name], tensors), strict=True)
         for (quantity, actual), (_, reference) in pairs:
             size = expected[name][:, :, 1].div(shape.chunk).sqrt() if quantity.endswith("means") else reference
-            scale = _scale(reference, size, is_map=spec(name) == spec("x"))
+            scale = _scale(reference, size, is_map=spec(name).is_map)
             error = float(((actual.double() - reference).abs() / scale).max())
             strange = int((~actual.isfinite() & reference.isfinite()).sum())
             deviations.append(Deviation(name_of, quantity, shape.key, batch, error, tolerance, strange))

@@ -10,7 +10,7 @@ Needs the build side (``pip install 'lsms-rt[build,triton]'``); a device that on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from .data import demo_checkpoint
-from .engine.backend import FEATURES, STAGES, OneByOne, SentenceFeatures
+from .engine.backend import FEATURES, STAGES, SentenceFeatures
 from .engine.manifest import batch_profile
 from .errors import InputError, MachineError
 from .export.checkpoint import manifest_of
+from .machine.cpu import find as find_cpu
 from .model import LSMS
 from .model.encoder import TextFeatures
 from .model.forms import choose_kernels
@@ -48,7 +49,7 @@ class TorchFeatures(SentenceFeatures):
         return cls(arrays, np.concatenate([part.mask for part in parts]), runner)
 
 
-class TorchBackend(OneByOne):
+class TorchBackend:
     """An engine backend (``engine.backend.Backend``) that runs a ``TorchRunner``; features stay on its device."""
 
     version = str(torch.__version__)
@@ -59,7 +60,7 @@ class TorchBackend(OneByOne):
     @property
     def device(self) -> str:
         device = self.runner.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else super().device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else find_cpu().name
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         text = self.runner.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
@@ -67,14 +68,31 @@ class TorchBackend(OneByOne):
         return TorchFeatures(arrays, mask, self.runner)
 
     def segment(self, images: np.ndarray, text: SentenceFeatures) -> np.ndarray:
+        return _array(self._start(images, text))
+
+    def segment_many(self, batches: Iterable[np.ndarray], text: SentenceFeatures) -> Iterator[np.ndarray]:
+        before: Callable[[], torch.Tensor] | None = None
+        for images in batches:
+            started = self._start(images, text)
+            if before is not None:
+                yield _array(before)
+            before = started
+        if before is not None:
+            yield _array(before)
+
+    def _start(self, images: np.ndarray, text: SentenceFeatures) -> Callable[[], torch.Tensor]:
         arrays = [text.arrays[name] for name in FEATURES]
         mask, folded = text.arrays["mask"], self.runner.model.encoder.folds
         features = TextFeatures(tuple(arrays[:STAGES]), tuple(arrays[STAGES:]), mask, folded)
-        logits: np.ndarray = self.runner.segment(torch.from_numpy(images), features).cpu().numpy()
-        return logits
+        return self.runner.start(torch.from_numpy(images), features)
 
     def close(self) -> None:
         self.runner.close()
+
+
+def _array(wait: Callable[[], torch.Tensor]) -> np.ndarray:
+    logits: np.ndarray = wait().numpy()
+    return logits
 
 
 def open_checkpoint(
@@ -90,7 +108,7 @@ def open_checkpoint(
 
     Args:
         checkpoint: the checkpoint folder; None for the bundled demo weights.
-        kernels: "triton", "stock", "reference", or "auto": Triton on a GPU, stock operations elsewhere.
+        kernels: as in ``LSMS``: "triton", "stock", "reference", or "auto": Triton on a GPU, stock operations elsewhere.
         device: PyTorch's name of the device; None uses a GPU if there is one.
         image_size: side of the network's input in pixels; None uses the checkpoint's.
         max_batch: largest batch of ``predict_series``.

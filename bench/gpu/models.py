@@ -23,16 +23,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A way to run a model: the form of its blocks, a CUDA graph, the compiler, and the layout of its maps."""
+    """A way to run a model: the form of its blocks, a CUDA graph, the compiler, the layout of its maps, the decoder."""
 
     form: str
     graph: bool = True
     compiler: str | None = None
     channels_last: bool = False
+    folded_decoder: bool = False
 
 
 WAYS = {
     "ours": Way(form="triton"),
+    # The rest of every block as PyTorch runs it; and its 1x1s by cuBLAS.
+    "ours_svla_only": Way(form="triton_svla"),
+    "ours_cublas": Way(form="triton_cublas"),
+    "ours_folded_decoder": Way(form="triton", folded_decoder=True),
     # The fairest rival: the same algebra, by PyTorch's kernels.
     "stock_graph": Way(form="stock"),
     "stock_graph_channels_last": Way(form="stock", channels_last=True),
@@ -62,6 +67,8 @@ def _prepared(name: str, size: int, batch: int, how: Way, device: str) -> tuple[
     """Return a function that runs the image graph, and its runner."""
     torch.manual_seed(0)
     model = LSMS(preset(name, image_size=size, text=TEXT), how.form).eval()
+    if how.folded_decoder:
+        model.fold_decoder()
     layout = torch.channels_last if how.channels_last else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     graphs = how.graph and device == "cuda"
@@ -80,7 +87,7 @@ def model_unit(preset: str, size: int, batch: int, way: str) -> Iterator[Row]:
 def share_unit(preset: str, size: int, batch: int = 1) -> Iterator[Row]:
     """Yield the share of each kernel in a run, by the profiler: ours, and the same algebra in PyTorch's kernels."""
     torch.backends.cudnn.benchmark = True
-    for way in ("ours", "stock_graph"):
+    for way in ("ours", "ours_svla_only", "stock_graph"):
         # Without a CUDA graph, so that the profiler knows the kernels' names on every machine.
         how = WAYS[way]
         run, runner = _prepared(preset, size, batch, Way(form=how.form, graph=False), "cuda")
@@ -112,7 +119,7 @@ def shared_out(times: dict[str, float]) -> Row:
     from lsms_rt.kernels import registry
 
     # Those of fp16; a profiler knows a kernel by its function.
-    names = {f"{registry.name(module)}_kernel" for module in registry.FP16_MODULES}
+    names = {f"{registry.name(module)}_kernel" for module in (*registry.FP16_MODULES, *registry.AROUND)}
     whole = sum(times.values())
     ours = sum(times[name] for name in names & times.keys())
     longest = sorted(times, key=lambda name: -times[name])[:20]

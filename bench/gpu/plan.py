@@ -19,7 +19,10 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 KERNELS = (
     "depthwise", "depthwise_direct", "depthwise_last", "query_statistics", "fold_keys", "token_attention",
     "fold_values", "gate", "mix", "gate_mix",
+    "inner", "outer", "expand", "depthwise3_gelu", "reduce", "stage_norm", "merge_scales",
 )  # fmt: skip
+# Those around SVLA: no plugins, and they see no tokens.
+AROUND = KERNELS[-7:]
 # Section -> seconds of a run of SECONDS, and what it does.
 SECTIONS: dict[str, tuple[int, str]] = {
     "environment": (15, "driver, versions, and one small kernel through Triton's compiler and launcher"),
@@ -124,8 +127,8 @@ def _verified(
 
 
 def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
-    # These have several launches, and are no plugins.
-    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", "depthwise_last")):
+    # The first two have several launches, and are no plugins either.
+    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", "depthwise_last", *AROUND)):
         yield _unit(
             "plugins", kernel, "plugin_ptx:kernel_unit", kernel=kernel, presets=list(presets), size=SIZE, parallel=True
         )
@@ -133,12 +136,14 @@ def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
 
 # The image graph in several ways: those that cost no compilation first (``models.WAYS``).
 QUICK_WAYS = ("ours", "stock_graph", "stock_graph_channels_last", "eager")
+# What parts of ours are worth, at batch 1.
+PARTS_OF_OURS = ("ours_svla_only", "ours_cublas", "ours_folded_decoder")
 COMPILED_WAYS = ("compiled", "ours_compiled_rest")
 
 
 def _models(presets: Sequence[str]) -> Iterator[Unit]:
     for batch, preset in itertools.product((1, 8), presets):
-        for way in QUICK_WAYS:
+        for way in (*QUICK_WAYS, *(PARTS_OF_OURS if batch == 1 else ())):
             yield _model("models", preset, batch, way, limit=60)
         # torch.compile of an encoder takes half a minute to minutes: first the one that is compared most.
         if (batch, preset) == (1, presets[0]):
@@ -218,6 +223,8 @@ def _rest(presets: Sequence[str]) -> Iterator[Unit]:
         ("fp32", {"dtype": "fp32"}), ("other sizes", {"sizes": OTHER_SIZES, "limit": 240}),
     ]  # fmt: skip
     for (words, changed), kernel in itertools.product(settings, KERNELS):
+        if kernel in AROUND and "tokens" in changed:
+            continue
         yield _verified("rest", kernel, presets, name=f"{kernel}, {words}", **changed)
     for preset in presets:
         yield _unit(

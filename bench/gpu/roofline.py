@@ -16,7 +16,7 @@ from typing import Any
 from lsms_rt.bench import style
 from lsms_rt.bench.records import ROOFLINE, add_output_options, put, record_of
 from lsms_rt.kernels import depthwise, registry
-from lsms_rt.kernels.shape import Shape, image_side, stage_shapes
+from lsms_rt.kernels.shape import DecoderShape, RestShape, Shape, image_side, stage_shapes
 from lsms_rt.model.config import PRESETS, LsmsConfig
 
 # Taps per pixel of the 5x5 and of all strips.
@@ -96,6 +96,13 @@ def sizes(shape: Shape, batch: int) -> Sizes:
 
 def fused(shape: Shape, batch: int) -> list[Step]:
     """Return the launches of our kernels with their necessary multiply-adds, without the zeros of a band."""
+    if isinstance(shape, RestShape):
+        end = Step("stage_norm", 2 * sizes(shape, batch).map, 0)
+        return [*rest_of_block(shape, batch, shape.ratio), end]
+    if isinstance(shape, DecoderShape):
+        z = sizes(shape, batch)
+        # One element of each smaller map is read for 4, 16 and 64 results; an interpolation is three multiply-adds.
+        return [Step("merge_scales", (2 + 1 / 4 + 1 / 16 + 1 / 64) * z.map, 9 * shape.channels * z.pixels, False)]
     z, c, t = sizes(shape, batch), shape.channels, shape.tokens
     banded = dict(depthwise.launch(shape).constants) if shape.dtype == "fp16" else {}
     tables = c * 11 * 32 * WIDTH[shape.dtype] * (8 if banded.get("VECTOR") else 1)
@@ -150,14 +157,14 @@ def block_floor(steps: Sequence[Step], gpu: Gpu, shape: Shape, batch: int) -> fl
 
 
 def rest_of_block(shape: Shape, batch: int, ratio: int) -> list[Step]:
-    """Return the rest of a block, fused as far as possible: 1x1 + GELU, 1x1 + sum, and the three of the MLP."""
+    """Return the rest of a block as our kernels run it: 1x1 + GELU, 1x1 + shortcuts, and the three of the MLP."""
     z, c = sizes(shape, batch), shape.channels
     wide = ratio * z.map
     return [
         Step("inner", 2 * z.map + z.weight, c * c * z.pixels),
         Step("outer", 3 * z.map + z.weight, c * c * z.pixels),
         Step("expand", z.map + wide + ratio * z.weight, ratio * c * c * z.pixels),
-        Step("3x3", 2 * wide, 9 * ratio * c * z.pixels, tensor=False),
+        Step("depthwise3_gelu", 2 * wide, 9 * ratio * c * z.pixels, tensor=False),
         Step("reduce", 2 * z.map + wide + ratio * z.weight, ratio * c * c * z.pixels),
     ]
 

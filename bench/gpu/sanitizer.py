@@ -17,13 +17,16 @@ import torch
 from lsms_rt.bench.records import SANITIZED
 from lsms_rt.kernels import depthwise_direct, depthwise_last, registry
 from lsms_rt.kernels.canaries import Canaries
-from lsms_rt.kernels.shape import Shape
+from lsms_rt.kernels.shape import DecoderShape, RestShape, Shape
 from lsms_rt.kernels.test_data import block_tensors
 from lsms_rt.kernels.verify import run
 
 Row = dict[str, Any]
-# Five and seven launches a block; an odd map; fp32.
-SHAPES = (Shape(64, 16, 16), Shape(160, 7, 9), Shape(32, 16, 16, dtype="fp32"))
+# Five and seven launches a block; an odd map; fp32; what is around SVLA.
+SHAPES = (
+    Shape(64, 16, 16), Shape(160, 7, 9), Shape(32, 16, 16, dtype="fp32"), RestShape(64, 16, 16), RestShape(160, 7, 9),
+    DecoderShape(32, 8, 24),
+)  # fmt: skip
 
 
 def check_kernels(check: str, shapes: Iterable[Shape], device: str) -> Iterator[Row]:
@@ -31,7 +34,8 @@ def check_kernels(check: str, shapes: Iterable[Shape], device: str) -> Iterator[
     for shape in shapes:
         # The twins run on the CPU: they are no part of what is watched.
         tensors = {name: tensor.to(device) for name, tensor in block_tensors(shape, 1).items()}
-        for module in dict.fromkeys([*registry.chain(shape), depthwise_direct, depthwise_last]):
+        others = [depthwise_direct, depthwise_last] if type(shape) is Shape else []
+        for module in dict.fromkeys([*registry.chain(shape), *others]):
             begin = time.perf_counter()
             # Without margins, because the tool watches the ends of allocations.
             outputs = run(module, shape, tensors, None, Canaries(margin=0))

@@ -27,7 +27,7 @@ from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import DTYPES, Launch
-from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
+from lsms_rt.kernels.shape import TOKEN_COUNTS, DecoderShape, RestShape, Shape, image_side, shapes_around, stage_shapes
 from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
@@ -42,6 +42,10 @@ GAIN = 0.97
 REPEATS = 20
 # Seconds for all candidates of one kernel at one shape.
 LIMIT = 900.0
+# Of every 1x1 around SVLA.
+POINTWISE: dict[str, tuple[Any, ...]] = {
+    "n": (32, 64, 128), "k": (32, 64, 128), "pixels": (32, 64), "warps": (4, 8), "stages": (2, 3),
+}  # fmt: skip
 # Candidates of every kernel: keyword arguments of its ``launch``.  n and k must divide the channels.
 TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "depthwise": {
@@ -59,6 +63,10 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "gate": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
     "mix": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
     "gate_mix": {"pixels": (16, 32, 64, 128), "parts": (16, 32), "warps": (4, 8)},
+    **dict.fromkeys(("inner", "outer", "expand", "reduce"), POINTWISE),
+    "depthwise3_gelu": {"rows": (2, 4, 8, 16), "pixels": (256, 512, 1024), "warps": (2, 4, 8)},
+    "stage_norm": {"pixels": (4, 8, 16, 32, 64), "warps": (2, 4, 8)},
+    "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
 }
 
 
@@ -67,7 +75,9 @@ def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
     table = TILES[registry.name(module)]
     for values in itertools.product(*table.values()):
         tiles = dict(zip(table, values, strict=True))
-        if all(shape.channels % tiles[name] == 0 for name in ("n", "k") if name in tiles):
+        sums = module.launch(shape).constants if module in registry.REST else {}
+        targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
+        if targets % tiles.get("n", 1) == 0 and sources % tiles.get("k", 1) == 0:
             yield tiles
 
 
@@ -137,7 +147,9 @@ def prepared(
 
 def kernel_unit(kernel: str, shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
     """Tune one kernel at one shape on the GPU."""
-    module, at = module_of(kernel), Shape(**shape)
+    module = module_of(kernel)
+    kind = RestShape if module in registry.REST else DecoderShape if module in registry.AROUND else Shape
+    at = kind(**shape)
     stopwatch = GpuStopwatch(Effort(0.03, 0.06, 10))
     fastest, share = best(module, at, block_tensors(at, batch, device="cuda"), stopwatch)
     yield {"key": choices.key(module.launch, at), "tiles": fastest, "share": share}
@@ -194,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for tokens in options.tokens
         for preset in options.preset
         for size in options.image_size
-        for shape in stage_shapes(preset, size, tokens=tokens)
+        for shape in (*stage_shapes(preset, size, tokens=tokens), *shapes_around(preset, size))
     )
     gpu = torch.cuda.get_device_name()
 

@@ -15,7 +15,7 @@ from lsms_rt.kernels import depthwise_direct, depthwise_last, registry, svla
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels.canaries import same_bits
 from lsms_rt.kernels.launch import DTYPES
-from lsms_rt.kernels.shape import Shape, stage_shapes
+from lsms_rt.kernels.shape import Shape, shapes_around, stage_shapes
 from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights, weights_on
 from lsms_rt.kernels.verify import run, verify
 from lsms_rt.model import LSMS, TextConfig, folded, functional, preset
@@ -37,15 +37,21 @@ RUNNER_GRAPH, RUNNER_CHANGE, RUNNER_DEFINITION = 1e-2, 1e-4, 2e-2
 
 def module_of(kernel: str) -> ModuleType:
     """Return a kernel's module by its name."""
-    return next(module for module in registry.MODULES if registry.name(module) == kernel)
+    return next(m for m in (*registry.MODULES, *registry.AROUND) if registry.name(m) == kernel)
 
 
 def shapes_of(
     kernel: str, presets: Iterable[str], sizes: Iterable[int], dtype: str = "fp16", tokens: int = OWN_TOKENS
 ) -> list[Shape]:
     """Return the distinct shapes at which a kernel runs in some presets; all depthwise forms run at all of them."""
-    shapes = (shape for preset in presets for size in sizes for shape in stage_shapes(preset, size, dtype, tokens))
     module = module_of(kernel)
+    around = module in registry.AROUND
+    shapes = (
+        shape
+        for preset in presets
+        for size in sizes
+        for shape in (shapes_around(preset, size, dtype) if around else stage_shapes(preset, size, dtype, tokens))
+    )
     return [s for s in dict.fromkeys(shapes) if module in (*registry.chain(s), depthwise_direct, depthwise_last)]
 
 

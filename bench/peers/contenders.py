@@ -10,7 +10,19 @@ from lsms_rt.engine.tensorrt.variant import VARIANTS, TensorRtVariant
 from lsms_rt.machine.cpu import find
 from lsms_rt.machine.gpu import query_driver
 
-from .ways import SERIES, SINGLE, Open, compiled, eager, engine, naive, naive_halves, openvino_halves, openvino_naive
+from .ways import (
+    SERIES,
+    SINGLE,
+    Open,
+    compiled,
+    eager,
+    engine,
+    naive,
+    naive_halves,
+    openvino_halves,
+    openvino_naive,
+    runner,
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ CONTENDERS = (
     _in_openvino("int8", "the layers of the bundled recipe in INT8, the rest in bfloat16 where the CPU multiplies it"),
     Contender("eager", "PyTorch eager, called as model(image, tokens, mask)", TORCH, eager("reference", False)),
     Contender("eager, text once", "PyTorch eager, the sentence encoded once", TORCH, eager("reference", True)),
-    Contender("torch.compile, text once", "the same through torch.compile (needs a C++ compiler)", TORCH, compiled),
+    Contender("torch.compile, text once", "the same through torch.compile (needs a C++ compiler)", TORCH, compiled()),
     Contender(
         "naive graph",
         "one graph of torch.onnx.export on ONNX Runtime, the sentence encoded with every slice",
@@ -146,6 +158,35 @@ CONTENDERS = (
         TORCH,
         eager("reference", True, "cuda"),
         gpu=True,
+    ),
+    Contender(
+        "eager on a GPU in float16, text once",
+        "PyTorch eager on a GPU, float16, cuDNN's fastest convolutions, copies included",
+        TORCH,
+        eager("reference", True, "cuda", "float16"),
+        gpu=True,
+    ),
+    Contender(
+        "torch.compile on a GPU, text once",
+        "torch.compile on a GPU, float32 without TF32, copies included",
+        TORCH,
+        compiled("cuda"),
+        gpu=True,
+    ),
+    Contender(
+        "torch.compile on a GPU in float16, text once",
+        "torch.compile on a GPU, float16, cuDNN's fastest convolutions, copies included",
+        TORCH,
+        compiled("cuda", "float16"),
+        gpu=True,
+    ),
+    Contender(
+        "ours in PyTorch on a GPU, float16",
+        "lsms-rt's checkpoint through PyTorch with the Triton kernels, a CUDA graph, copies included",
+        (*TORCH, "triton"),
+        runner(),
+        gpu=True,
+        ours=True,
     ),
     *map(_plans, VARIANTS.values()),
 )

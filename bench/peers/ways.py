@@ -21,49 +21,62 @@ Open = Callable[[Path, int], Forms]
 """The folder that ``prepare.prepare`` filled, and a number of threads (0: the library's choice) -> the forms"""
 
 
-def eager(form: str, once: bool, device: str = "cpu") -> Open:
+def eager(form: str, once: bool, device: str = "cpu", dtype: str = "float32") -> Open:
     """PyTorch eager; ``form`` as in ``LSMS``, ``once`` whether the sentence is encoded once per series."""
 
     def open_(folder: Path, threads: int) -> Forms:
-        model, torch = _model(folder, form, threads)
-        # All are compared in float32.
-        torch.backends.cudnn.allow_tf32 = False
-        model = model.to(device)
+        model, torch = _model(folder, form, threads, device, dtype)
 
         def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
-                ids, keep = torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
+                ids, keep = torch.from_numpy(tokens).to(device), _sent(mask, model)
                 text = model.encode_text(ids, keep) if once else None
-                slices = (torch.from_numpy(image[None]).to(device) for image in images)
+                slices = (_sent(image[None], model) for image in images)
                 answers = [model.segment(x, text) if once else model(x, ids, keep) for x in slices]
-                return _stacked([answer.cpu().numpy()[0] for answer in answers])
+                return _stacked([answer.float().cpu().numpy()[0] for answer in answers])
 
         return {SERIES: series}
 
     return open_
 
 
-def compiled(folder: Path, threads: int) -> Forms:
-    """torch.compile."""
-    model, torch = _model(folder, "reference", threads)
-    segment = torch.compile(model.segment)
+def compiled(device: str = "cpu", dtype: str = "float32") -> Open:
+    """torch.compile, the sentence encoded once per series."""
 
-    def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            text = model.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
-            return _stacked([segment(torch.from_numpy(image[None]), text).numpy()[0] for image in images])
+    def open_(folder: Path, threads: int) -> Forms:
+        model, torch = _model(folder, "reference", threads, device, dtype)
+        segment = torch.compile(model.segment)
 
-    return {SERIES: series}
+        def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                text = model.encode_text(torch.from_numpy(tokens).to(device), _sent(mask, model))
+                answers = [segment(_sent(image[None], model), text) for image in images]
+                return _stacked([answer.float().cpu().numpy()[0] for answer in answers])
+
+        return {SERIES: series}
+
+    return open_
 
 
-def _model(folder: Path, form: str, threads: int) -> tuple[Any, Any]:
+def _sent(values: np.ndarray, model: Any) -> Any:
+    """Return an array as a tensor on the model's device, in its type."""
+    import torch
+
+    like = next(model.parameters())
+    return torch.from_numpy(values).to(like.device).to(like.dtype)
+
+
+def _model(folder: Path, form: str, threads: int, device: str, dtype: str) -> tuple[Any, Any]:
     import torch
 
     from lsms_rt.model import LSMS
 
     if threads:
         torch.set_num_threads(threads)
-    return LSMS.from_pretrained(folder / "checkpoint", form), torch
+    # float32 is compared in float32; float16 may have the fastest convolutions.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = dtype == "float16"
+    return LSMS.from_pretrained(folder / "checkpoint", form).to(device, getattr(torch, dtype)), torch
 
 
 def naive(folder: Path, threads: int) -> Forms:
@@ -152,6 +165,25 @@ def openvino_halves(**settings: str) -> Open:
                 queue.start_async({"image": image[None]} | feeds, index)
             queue.wait_all()
             return logits
+
+        return {SERIES: series}
+
+    return open_
+
+
+def runner(kernels: str = "triton", device: str = "cuda") -> Open:
+    """Our own path through PyTorch: the Triton kernels in a CUDA graph, a slice a call."""
+
+    def open_(folder: Path, threads: int) -> Forms:
+        model, torch = _model(folder, kernels, threads, "cpu", "float32")
+        from lsms_rt.model.runner import TorchRunner
+
+        runs = TorchRunner(model, device)
+
+        def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            text = runs.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
+            started = [runs.start(torch.from_numpy(image[None]), text) for image in images]
+            return np.concatenate([wait().numpy() for wait in started])
 
         return {SERIES: series}
 

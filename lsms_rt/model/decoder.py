@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LsmsConfig
+from .folded_block import Norm
+from .forms import ScalesForm, scales_form
 
 # Tokens along one side of a cell, for strides 4, 8, 16 and 32.
 FOLDS = (8, 4, 2, 1)
@@ -47,9 +49,10 @@ class SelfAttention(nn.Module):
 class FullScaleDecoder(nn.Module):
     """Four maps -> ``subpixel`` x ``subpixel`` logits for every stride-4 cell."""
 
-    def __init__(self, config: LsmsConfig) -> None:
+    def __init__(self, config: LsmsConfig, kernels: str = "stock") -> None:
         super().__init__()
         width = config.decoder_width
+        self.form = scales_form(kernels)
         self.width = width
         self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in config.dims)
         # Position and scale inside a cell.
@@ -91,14 +94,11 @@ class FullScaleDecoder(nn.Module):
         cells = rows * columns * len(FOLDS)
         mixed = self.across(pooled.reshape(-1, cells, self.width), position)
         change = (mixed - pooled.reshape(-1, cells, self.width)).reshape(-1, rows * columns, len(FOLDS), self.width)
-        total: Tensor | None = None
-        for index, (part, merge, fold) in enumerate(zip(parts, self.merge, FOLDS, strict=True)):
-            x = merge(_unfold(part + change[:, :, index : index + 1], fold, rows, columns))
-            if fold != FOLDS[0]:
-                x = F.interpolate(x, scale_factor=float(FOLDS[0] // fold), mode="bilinear", align_corners=False)
-            total = x if total is None else total + x
-        fused: Tensor = self.fuse(total)
-        return fused
+        merged = [
+            merge(_unfold(part + change[:, :, index : index + 1], fold, rows, columns))
+            for index, (part, merge, fold) in enumerate(zip(parts, self.merge, FOLDS, strict=True))
+        ]
+        return fused_scales(merged, self.fuse, self.form)
 
     def logits(self, features: Tensor) -> Tensor:
         """``features`` (B, width / 2, H / 4, W / 4) -> logits (B, 1, n H / 4, n W / 4), n = ``subpixel``."""
@@ -107,6 +107,19 @@ class FullScaleDecoder(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Four maps -> logits (B, 1, n H / 4, n W / 4), n = ``subpixel``."""
         return self.logits(self.features(maps))
+
+
+def fused_scales(maps: list[Tensor], fuse: nn.Sequential, form: ScalesForm | None) -> Tensor:
+    """Add four maps, upsampled to the finest, and apply the decoder's head ``fuse``."""
+    if form is not None:
+        # BatchNorm and GELU come first.
+        head: Tensor = fuse[2:](form(maps, Norm.of(fuse[0])))
+        return head
+    total, *smaller = maps
+    for x, fold in zip(smaller, FOLDS[1:], strict=True):
+        total = total + F.interpolate(x, scale_factor=float(FOLDS[0] // fold), mode="bilinear", align_corners=False)
+    fused: Tensor = fuse(total)
+    return fused
 
 
 def pixel_shuffle(x: Tensor, scale: int) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .decoder import FOLDS, HEAD, TOKENS, FullScaleDecoder, SelfAttention, pixel_shuffle, sinusoids
+from .decoder import FOLDS, HEAD, TOKENS, FullScaleDecoder, SelfAttention, fused_scales, pixel_shuffle, sinusoids
 from .folded import wide
 
 # Columns of ones after t, for b: one would do, but matrix units need widths in multiples of eight.
@@ -74,7 +74,7 @@ class FoldedDecoder(nn.Module):
             self.merge_tokens.append(_conv(mix @ inner))
             self.merge_change.append(_conv(mix @ outer))
         self.fuse, self.predict = copy.deepcopy(decoder.fuse), copy.deepcopy(decoder.predict)
-        self.subpixel = decoder.subpixel
+        self.subpixel, self.form = decoder.subpixel, decoder.form
         self.requires_grad_(False)
 
     def features(self, maps: list[Tensor]) -> Tensor:
@@ -83,18 +83,14 @@ class FoldedDecoder(nn.Module):
         cells = [_cells(x.permute(0, 2, 3, 1), fold) for x, fold in zip(maps, FOLDS, strict=True)]
         mixed = torch.split(self._inside(cells), list(TOKENS), dim=1)
         change = self._across(cells, mixed, rows, columns)
-        total: Tensor | None = None
+        merged = []
         for index, (x, part, fold) in enumerate(zip(maps, mixed, FOLDS, strict=True)):
             part = _uncells(part, fold, rows, columns).permute(0, 3, 1, 2)
             small = self.merge_change[index](change[index])
             if fold != 1:
                 small = F.interpolate(small, scale_factor=float(fold), mode="nearest")
-            y = self.merge_map[index](x) + self.merge_tokens[index](part) + small
-            if fold != FOLDS[0]:
-                y = F.interpolate(y, scale_factor=float(FOLDS[0] // fold), mode="bilinear", align_corners=False)
-            total = y if total is None else total + y
-        fused: Tensor = self.fuse(total)
-        return fused
+            merged.append(self.merge_map[index](x) + self.merge_tokens[index](part) + small)
+        return fused_scales(merged, self.fuse, self.form)
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute the same as ``FullScaleDecoder.logits``."""

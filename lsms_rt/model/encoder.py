@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from . import folded
 from . import functional as lsms_f
 from .config import LsmsConfig
-from .forms import SvlaForm, svla_form
+from .folded_block import BlockWeights, Norm
+from .forms import TRITON, SvlaForm, block_form, norm_form, svla_form
+from .functional import EPS
 
 
 @dataclass(frozen=True)
@@ -136,34 +138,54 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """BN -> attention -> layer scale -> residual; BN -> MLP -> layer scale -> residual (SegNeXt, scale 1e-2)."""
 
-    def __init__(self, channels: int, mlp_ratio: int, text_width: int, form: SvlaForm) -> None:
+    def __init__(self, channels: int, mlp_ratio: int, text_width: int, kernels: str) -> None:
         super().__init__()
+        self.form = block_form(kernels)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.attention = Attention(channels, text_width, form)
+        self.attention = Attention(channels, text_width, svla_form(kernels))
         self.norm2 = nn.BatchNorm2d(channels)
         self.mlp = Mlp(channels, mlp_ratio)
         self.scale1 = nn.Parameter(torch.full((channels, 1, 1), 1e-2))
         self.scale2 = nn.Parameter(torch.full((channels, 1, 1), 1e-2))
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        if self.form is not None:
+            return self.form(x, lambda v: self.attention.svla(v, keys, values, mask), self.weights())
         x = x + self.scale1 * self.attention(self.norm1(x), keys, values, mask)
         return x + self.scale2 * self.mlp(self.norm2(x))
+
+    def weights(self) -> BlockWeights:
+        """Return the parameters around SVLA, named as in ``folded_block``."""
+        return BlockWeights(
+            norm1=Norm.of(self.norm1),
+            inner=_filter(self.attention.inner),
+            outer=_filter(self.attention.outer),
+            scale1=self.scale1,
+            norm2=Norm.of(self.norm2),
+            expand=_filter(self.mlp.expand),
+            depthwise=_filter(self.mlp.depthwise),
+            reduce=_filter(self.mlp.reduce),
+            scale2=self.scale2,
+        )
 
 
 class Stage(nn.Module):
     """Downsampling, blocks, LayerNorm over the channels."""
 
-    def __init__(self, embed: nn.Module, blocks: Sequence[Block], channels: int) -> None:
+    def __init__(self, embed: nn.Module, blocks: Sequence[Block], channels: int, kernels: str) -> None:
         super().__init__()
+        self.form = norm_form(kernels)
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=EPS)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """``keys``, ``values`` (B, depth, T, C)."""
         x = self.embed(x)
         for index, block in enumerate(self.blocks):
             x = block(x, keys[:, index], values[:, index], mask)
+        if self.form is not None:
+            return self.form(x.contiguous(), self.norm.weight, self.norm.bias)
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def project_text(self, text: Tensor, mask: Tensor, fold: bool) -> tuple[Tensor, Tensor]:
@@ -187,12 +209,12 @@ class Encoder(nn.Module):
         for index, channels in enumerate(config.dims):
             embed = _stem(previous, channels) if index == 0 else _downsample(previous, channels)
             ratio, depth = config.mlp_ratios[index], config.depths[index]
-            blocks = [Block(channels, ratio, width, svla_form(kernels)) for _ in range(depth)]
-            stages.append(Stage(embed, blocks, channels))
+            blocks = [Block(channels, ratio, width, kernels) for _ in range(depth)]
+            stages.append(Stage(embed, blocks, channels, kernels))
             previous = channels
         self.stages = nn.ModuleList(stages)
         self.folds = kernels != "reference"
-        self.channels_first = kernels == "triton"
+        self.channels_first = kernels in TRITON
 
     def forward(self, image: Tensor, text: TextFeatures) -> list[Tensor]:
         """``image`` (B, in_channels, H, W) in [-1, 1] -> four maps (B, C_i, H / stride, W / stride)."""

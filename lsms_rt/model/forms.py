@@ -1,17 +1,24 @@
-"""Which operations compute a block: its definition, the folded algebra, or the folded algebra as Triton kernels."""
+"""Which operations compute a block: its definition, the folded algebra, or the folded algebra as Triton kernels.
+
+"triton" runs whole encoder blocks in our kernels; "triton_cublas" is the same with their 1x1s by cuBLAS, and
+"triton_svla" runs our kernels inside SVLA only, as engines with plugins do.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from . import folded, functional
+from .folded_block import BlockWeights, Norm
 from .functional import SvlaWeights
 
-KERNELS = ("stock", "triton", "auto", "reference")
+TRITON = ("triton", "triton_cublas", "triton_svla")
+KERNELS = ("stock", *TRITON, "auto", "reference")
 log = logging.getLogger("lsms_rt")
 
 
@@ -23,6 +30,20 @@ class SvlaForm(Protocol):
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
         """``x`` (B, C, H, W); ``keys``, ``values`` (B, T, C); ``mask`` (B, T) -> (B, C, H, W)."""
+
+
+class BlockForm(Protocol):
+    """Something that computes one encoder block around its SVLA, in inference; each block has its own."""
+
+    def __call__(self, x: Tensor, svla: Callable[[Tensor], Tensor], weights: BlockWeights) -> Tensor:
+        """``x`` (B, C, H, W); ``svla`` computes what is inside -> (B, C, H, W)."""
+
+
+class ScalesForm(Protocol):
+    """Something that computes the decoder's sum of scales and its first BatchNorm and GELU, in inference."""
+
+    def __call__(self, maps: list[Tensor], norm: Norm) -> Tensor:
+        """``maps`` at strides 4, 8, 16, 32, (B, C, H, W) and smaller -> (B, C, H, W)."""
 
 
 class Reference:
@@ -44,12 +65,12 @@ class Stock:
 
 
 def choose_kernels(kernels: str) -> str:
-    """Return "reference", "stock" or "triton" for a value of ``kernels``.
+    """Return "reference", "stock" or one of TRITON for a value of ``kernels``.
 
     "auto" is Triton if it runs on this machine, else stock operations; the choice is logged.
 
     Raises:
-        MachineError: "triton" is requested and does not run on this machine.
+        MachineError: Triton is requested and does not run on this machine.
         ValueError: the name is unknown.
     """
     if kernels not in KERNELS:
@@ -65,20 +86,51 @@ def choose_kernels(kernels: str) -> str:
         log.info("kernels='auto' uses %s", f"stock operations: {missing}" if missing else "the Triton kernels")
         return "stock" if missing else "triton"
     if missing:
-        raise MachineError(f"kernels='triton': {missing}; or use kernels='stock'")
-    return "triton"
+        raise MachineError(f"kernels={kernels!r}: {missing}; or use kernels='stock'")
+    return kernels
 
 
 def svla_form(kernels: str) -> SvlaForm:
     """Return a new form for one block; ``kernels`` is a result of :func:`choose_kernels`."""
-    if kernels == "triton":
+    if kernels in TRITON:
         from lsms_rt.kernels.svla import TritonSvla
 
         return TritonSvla()
     return Reference() if kernels == "reference" else Stock()
 
 
-def check_gradients(kernels: str) -> None:
-    """Raise early if gradients are needed: the Triton kernels have no backward pass."""
-    if kernels == "triton" and torch.is_grad_enabled():
+def block_form(kernels: str) -> BlockForm | None:
+    """Return a new form for what is around one block's SVLA; None for PyTorch's operations, step by step."""
+    if kernels in ("triton", "triton_cublas"):
+        from lsms_rt.kernels.block import TritonBlock
+
+        return TritonBlock("cublas" if kernels == "triton_cublas" else "triton")
+    return None
+
+
+def scales_form(kernels: str) -> ScalesForm | None:
+    """Return a new form for the decoder's sum of scales; None for PyTorch's operations, step by step."""
+    if kernels in ("triton", "triton_cublas"):
+        from lsms_rt.kernels.merge_scales import TritonScales
+
+        return TritonScales()
+    return None
+
+
+def norm_form(kernels: str) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """Return a LayerNorm of (B, C, H, W) over C, given its factor and summand; None for PyTorch's, channels last."""
+    if kernels in ("triton", "triton_cublas"):
+        from lsms_rt.kernels.stage_norm import stage_norm
+
+        return stage_norm
+    return None
+
+
+def check_inference(kernels: str, training: bool) -> None:
+    """Raise early if the Triton kernels are to train: they have no backward pass, and BatchNorm is folded."""
+    if kernels not in TRITON:
+        return
+    if torch.is_grad_enabled():
         raise RuntimeError("the Triton kernels compute no gradients; use torch.inference_mode(), or kernels='stock'")
+    if training:
+        raise RuntimeError("the Triton kernels use BatchNorm's running statistics; call eval(), or kernels='stock'")

@@ -14,7 +14,7 @@ from .config import LsmsConfig
 from .decoder import FullScaleDecoder
 from .decoder_folded import FoldedDecoder
 from .encoder import Encoder, TextFeatures
-from .forms import check_gradients, choose_kernels
+from .forms import check_inference, choose_kernels
 from .presence import PresenceHead
 from .text import TextEncoder
 
@@ -29,9 +29,11 @@ class LSMS(nn.Module):
     The docstrings of ``encoder``, ``decoder`` and ``text`` name the source of each part, and what we chose.
     ``encode_text`` depends on the sentence only, ``segment`` on the image and on the result of ``encode_text``.
 
-    ``kernels`` selects what computes the SVLA blocks: "stock", the folded algebra in PyTorch's operations; "triton",
-    the same in our kernels (an NVIDIA GPU, no gradients; raises ``MachineError`` if they cannot run); "auto",
-    Triton if it runs, else stock, and the choice is logged; "reference", the block's definition, for comparisons.
+    ``kernels`` selects what computes the encoder's blocks: "stock", the folded algebra in PyTorch's operations;
+    "triton", the same and the rest of a block in our kernels (an NVIDIA GPU, no gradients; raises ``MachineError`` if
+    they cannot run); "auto", Triton if it runs, else stock, and the choice is logged; "reference", the block's
+    definition, for comparisons.  For measurements: "triton_svla", our kernels inside SVLA only, and "triton_cublas",
+    "triton" with the 1x1s around it by cuBLAS.
     """
 
     def __init__(self, config: LsmsConfig, kernels: str = "stock") -> None:
@@ -40,7 +42,7 @@ class LSMS(nn.Module):
         self.kernels = choose_kernels(kernels)
         self.text_encoder = TextEncoder(config.text)
         self.encoder = Encoder(config, self.kernels)
-        self.decoder: FullScaleDecoder | FoldedDecoder = FullScaleDecoder(config)
+        self.decoder: FullScaleDecoder | FoldedDecoder = FullScaleDecoder(config, self.kernels)
         self.presence = PresenceHead(config.decoder_width // 2) if config.presence else None
         # Only the contrastive loss (abstract of v3) uses these two; they are not exported.
         self.pixel_projection = nn.Conv2d(config.decoder_width // 2, EMBEDDING, 1)
@@ -52,7 +54,7 @@ class LSMS(nn.Module):
 
     def segment(self, image: Tensor, text: TextFeatures) -> Tensor:
         """``image`` (B, 1, H, W) float in [-1, 1] -> logits (B, 1, H, W); H and W are multiples of 32."""
-        check_gradients(self.kernels)
+        check_inference(self.kernels, self.training)
         features = self.decoder.features(self.encoder(image, text))
         small = self.decoder.logits(features)
         logits = F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)

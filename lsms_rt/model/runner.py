@@ -18,7 +18,9 @@ from torch import Tensor
 from lsms_rt.errors import EngineInvalidError
 
 from .encoder import TextFeatures
+from .forms import TRITON
 from .lsms import LSMS
+from .transfer import bring, send
 
 # Runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is allocated.
 WARM_UP = 3
@@ -70,7 +72,7 @@ class TorchRunner:
         self.graphs = on_gpu if graphs is None else graphs
         if self.graphs and not on_gpu:
             raise ValueError(f"CUDA graphs need a GPU, but the runner's device is {self.device}; use graphs=False")
-        if model.kernels == "triton" and not on_gpu:
+        if model.kernels in TRITON and not on_gpu:
             raise ValueError(
                 f"this model runs Triton kernels, but the runner's device is {self.device}; load it with "
                 "kernels='stock'"
@@ -98,21 +100,34 @@ class TorchRunner:
 
         Image i is asked for sentence i modulo N; N divides B.
 
-        The result is on the device and may not be ready yet; ``.cpu()`` waits for it.
+        The result is on the device and may not be ready yet; ``start`` brings it to the host.
         """
         with self.turn():
-            self._prepare(images, text)
-            if not self.graphs:
-                logits = self._segment(images.to(self.device, self.dtype), _rows(text, len(images)))
-                return logits[:, 0].float()
-            captured = self._graph_for(images, text)
-            captured.image.copy_(images)
-            if captured.loaded is not text.keys[0]:
-                _copy(captured.text, _rows(text, len(images)))
-                captured.loaded = text.keys[0]
-            captured.graph.replay()
             # A copy: the next call overwrites the graph's own tensor.
-            return captured.logits[:, 0].to(torch.float32, copy=True)
+            return self._run(images, text).to(torch.float32, copy=True)
+
+    @torch.inference_mode()
+    def start(self, images: Tensor, text: TextFeatures) -> Callable[[], Tensor]:
+        """Start to compute the same, and to copy it to the host: the result waits for this alone, and returns it.
+
+        Several may be under way; so the host prepares one batch while the GPU computes another.
+        """
+        with self.turn():
+            return send(self._run(images, text))
+
+    def _run(self, images: Tensor, text: TextFeatures) -> Tensor:
+        """Return logits (B, S, S) in the runner's type, in memory that the next call may overwrite."""
+        self._prepare(images, text)
+        if not self.graphs:
+            logits = self._segment(bring(images, self.device, self.dtype), _rows(text, len(images)))
+            return logits[:, 0]
+        captured = self._graph_for(images, text)
+        bring(images, self.device, self.dtype, into=captured.image)
+        if captured.loaded is not text.keys[0]:
+            _copy(captured.text, _rows(text, len(images)))
+            captured.loaded = text.keys[0]
+        captured.graph.replay()
+        return captured.logits[:, 0]
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -134,15 +149,23 @@ class TorchRunner:
     def _graph_for(self, images: Tensor, text: TextFeatures) -> _Captured:
         key = (*images.shape, text.mask.shape[1])
         if key not in self._captured:
-            self._captured[key] = self._capture(images, text)
+            captured = self._capture(images, text)
+            if len(self._captured) >= GRAPHS:
+                self._wait()
+                self._captured.popitem(last=False)
+            self._captured[key] = captured
         self._captured.move_to_end(key)
-        if len(self._captured) > GRAPHS:
-            self._captured.popitem(last=False)
         return self._captured[key]
+
+    def _wait(self) -> None:
+        """Wait until no graph runs: its memory is free for others as soon as it is destroyed."""
+        if self._done is not None:
+            self._done.synchronize()
 
     def close(self) -> None:
         """Free the captured graphs; further calls raise an error."""
         with self._lock:
+            self._wait()
             self._captured.clear()
             self._closed = True
 
@@ -156,7 +179,7 @@ class TorchRunner:
         self._packed.add(images.shape[2])
 
     def _capture(self, images: Tensor, text: TextFeatures) -> _Captured:
-        with CAPTURING:
+        with CAPTURING, measured_convolutions():
             return self._capture_alone(images, text)
 
     def _capture_alone(self, images: Tensor, text: TextFeatures) -> _Captured:
@@ -176,6 +199,20 @@ class TorchRunner:
         with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             logits = self._segment(image, static)
         return _Captured(graph, image, static, logits)
+
+
+@contextmanager
+def measured_convolutions() -> Iterator[None]:
+    """Let cuDNN measure its algorithms at a convolution's first run, and take the fastest into a captured graph.
+
+    The switch belongs to the process, so it is set back.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _map(text: TextFeatures, change: Callable[[Tensor], Tensor]) -> TextFeatures:

@@ -37,8 +37,8 @@ from lsms_rt.cli.main import main
 from lsms_rt.engine import open_directory
 from lsms_rt.kernels import mix, registry
 from lsms_rt.kernels.aot import Compiled
-from lsms_rt.kernels.shape import Shape, stage_shapes
-from lsms_rt.kernels.tensors import size_of
+from lsms_rt.kernels.shape import Shape, rest_shapes, shapes_around, stage_shapes
+from lsms_rt.kernels.tensors import size_of, spec
 from lsms_rt.kernels.test_data import random_weights, weights_on
 from lsms_rt.machine.gpu import Driver
 
@@ -74,7 +74,8 @@ def test_the_parent_never_imports_pytorch() -> None:
 
 def test_the_plan_names_what_there_is() -> None:
     """Kernels, functions and their arguments; what is timed runs alone; every section fits into its share."""
-    assert set(plan.KERNELS) == {registry.name(module) for module in registry.MODULES}
+    assert set(plan.KERNELS) == {registry.name(module) for module in (*registry.MODULES, *registry.AROUND)}
+    assert tuple(registry.name(module) for module in registry.AROUND) == plan.AROUND
     units = plan.plan(plan.SECTIONS, ["base", "tiny"])
     assert list(dict.fromkeys(unit.section for unit in units)) == list(plan.SECTIONS)
     assert len({(unit.section, unit.name) for unit in units}) == len(units)
@@ -110,6 +111,7 @@ def test_verification_of_a_kernel() -> None:
     assert gpu_verify.shapes_of("gate_mix", ["base"], [512]) == stage_shapes("base", 512)[:2]
     for form in ("depthwise_direct", "depthwise_last"):
         assert gpu_verify.shapes_of(form, ["base"], [512]) == stage_shapes("base", 512)
+    assert gpu_verify.shapes_of("reduce", ["base"], [512], tokens=64) == rest_shapes("base", 512)
 
 
 def test_a_kernel_that_gives_other_bits_again_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,11 +337,12 @@ def test_the_runtime_says_what_the_machine_lacks(unit: Callable[[], Any], monkey
 
 def test_floors_are_of_the_real_launches() -> None:
     """The bytes in the table are at least those of the tensors of the launches, each counted once."""
-    for shape in stage_shapes("base", 512):
+    for shape in (*stage_shapes("base", 512), *shapes_around("base", 512)):
         for step, module in zip(roofline.fused(shape, 1), registry.chain(shape), strict=True):
             assert step.name == registry.name(module)
             inputs, outputs = registry.signature(module, shape)
-            maps = sum(name in ("x", "a", "s", "u", "y") for name in (*inputs, *outputs))
+            named = [name for name in (*inputs, *outputs) if spec(name).is_map]
+            maps = sum(math.prod(size_of(name, shape, 1)[1:]) for name in named) / math.prod(size_of("x", shape, 1))
             assert step.bytes >= maps * roofline.sizes(shape, 1).map
             assert step.bytes < (maps + 1) * roofline.sizes(shape, 1).map + 4e6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from lsms_rt.kernels import fold_keys, mix, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch, shape_of_rows
-from lsms_rt.kernels.shape import Shape, all_shapes
+from lsms_rt.kernels.shape import Shape, all_shapes, shapes_around
 
 SMALL = Shape(32, 4, 4, dtype="fp32")
 
@@ -89,24 +90,30 @@ def test_a_fault_costs_tuning_one_kernel_only(capsys: pytest.CaptureFixture[str]
     assert Shape(**unit.arguments["shape"]) == SMALL
 
 
-@pytest.mark.parametrize("module", registry.MODULES)
+@pytest.mark.parametrize("module", (*registry.MODULES, *registry.AROUND))
 def test_every_candidate_is_a_launch(module: Any) -> None:
     """For all kernels and real shapes, n and k divide the channels, and the grid covers the map."""
-    for shape in [s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)]:
+    kinds = itertools.product(("tiny", "base"), (224, 512), ("fp16", "fp32"))
+    around = [s for kind in kinds for s in shapes_around(*kind)]
+    for shape in [*(s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)), *around]:
         if module not in registry.chain(shape):
             continue
         for tiles in tune.candidates(module, shape):
             launches = module.launch(shape, **tiles)
             for launch in launches if isinstance(launches, tuple) else [launches]:
                 c = launch.constants
-                assert shape.channels % c.get("BLOCK_N", 1) == shape.channels % c.get("BLOCK_K", 1) == 0
+                targets, sources = c.get("N", shape.channels), c.get("K", shape.channels)
+                assert targets % c.get("BLOCK_N", 1) == sources % c.get("BLOCK_K", 1) == 0
                 if "BLOCK_P" in c:
                     assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
                 # token_attention loops over the channels.
                 if "BLOCK_N" in c and module is not registry.token_attention:
                     # The grid of these has no pixels.
                     by_rows = module in (registry.fold_keys, registry.fold_values)
-                    assert c["BLOCK_N"] * launch.grid[0 if by_rows else 1] == shape.channels
+                    assert c["BLOCK_N"] * launch.grid[0 if by_rows else 1] == targets
+                if "ROWS" in c and module is registry.depthwise3_gelu:
+                    assert launch.grid[0] * c["ROWS"] >= c["H"]
+                    assert launch.grid[1] * c["CHANNELS"] == c["E"]
 
 
 def test_tuned_tiles_are_used_and_those_of_another_gpu_rejected(

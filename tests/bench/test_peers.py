@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lsms_rt.bench.compare import compare
 from lsms_rt.bench.options import PeersOptions
@@ -26,6 +27,7 @@ from lsms_rt.cli.main import main
 from lsms_rt.engine import openvino as backend
 from lsms_rt.errors import InputError
 from lsms_rt.machine.cpu import Cpu
+from lsms_rt.model import LSMS, TextConfig, preset
 
 OLD = Path(__file__).parents[2] / "bench/results/cpu/peers_tiny_512_busy_host.json"
 BF16 = "ours in OpenVINO, bf16"
@@ -189,3 +191,24 @@ def test_an_engine_computes_a_series_and_single_slices(demo_engine: Path) -> Non
     series, single = (forms[form](images, tokens, mask) for form in (SERIES, SINGLE))
     assert series.shape == (2, 256, 256)
     np.testing.assert_allclose(series, single, atol=1e-4)
+
+
+def test_pytorch_answers_alike_in_every_type_and_through_the_runner(tmp_path: Path) -> None:
+    """On the CPU, in place of a GPU; float64 stands for float16, which is slow there."""
+    torch.manual_seed(0)
+    text = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64, max_tokens=12)
+    LSMS(preset("tiny", image_size=64, text=text)).save_pretrained(tmp_path / "checkpoint")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 1, 64, 64)).astype(np.float32)
+    tokens, mask = np.array([[2, 5, 3]]), np.ones((1, 3), np.float32)
+    opened = (
+        ways.eager("reference", True),
+        ways.eager("reference", False, "cpu", "float64"),
+        ways.runner("stock", "cpu"),
+    )
+    answers = [open_(tmp_path, 0)[SERIES](images, tokens, mask) for open_ in opened]
+    assert {(answer.shape, answer.dtype.name) for answer in answers} == {((2, 64, 64), "float32")}
+    largest = np.abs(answers[0]).max()
+    for other in answers[1:]:
+        np.testing.assert_allclose(other, answers[0], rtol=0, atol=1e-5 * largest)
+    names = {contender.name for contender in CONTENDERS if contender.gpu}
+    assert names >= {"eager on a GPU in float16, text once", "torch.compile on a GPU in float16, text once"}

@@ -59,7 +59,7 @@ ARROWS = {
         "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph",
         "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
     },
-    "pytorch": {"data", "engine", "errors", "export", "model", "segmenter", "sentences", "tokenizer"},
+    "pytorch": {"data", "engine", "errors", "export", "machine", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),
     "training": {
         "atomic", "bench", "body", "ct_slice", "data", "datasets", "digest", "errors", "export", "mathematics", "model",
@@ -76,7 +76,7 @@ ARROWS = {
 
 
 # The mathematics of the model: its modules and the kernels both compute by it.
-MATHEMATICS = {"model.config", "model.functional", "model.folded"}
+MATHEMATICS = {"model.config", "model.functional", "model.folded", "model.folded_block"}
 # Modules of bench that all other folders use; they import nothing but errors.
 SHARED = {"bench.records": "records", "bench.provenance": "records", "bench.style": "style"}
 

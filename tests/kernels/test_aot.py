@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from lsms_rt.kernels import aot, ptx, registry
-from lsms_rt.kernels.shape import Shape, stage_shapes
+from lsms_rt.kernels.shape import Shape, shapes_around, stage_shapes
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 
 REPORT = Path(__file__).parents[2] / "bench/results/aot/kernels.json"
@@ -57,7 +57,8 @@ def check_limits(rows: Iterable[dict[str, Any]]) -> None:
 @pytest.mark.slow
 def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
     """The command assembles every kernel without Triton's hidden parameters, or fails."""
-    shapes = dict.fromkeys(s for p in ("tiny", "base") for t in TOKENS for s in stage_shapes(p, 512, tokens=t))
+    kinds = [(preset, tokens) for preset in ("tiny", "base") for tokens in TOKENS]
+    shapes = dict.fromkeys(s for p, t in kinds for s in (*stage_shapes(p, 512, tokens=t), *shapes_around(p, 512)))
     assert len(rows) == len(ARCHS) * sum(len(registry.chain(shape)) for shape in shapes)
     check_limits(rows.values())
 
@@ -82,7 +83,9 @@ def test_the_report_has_all_kernels_within_the_limits() -> None:
     committed = json.loads(REPORT.read_text())["rows"]
     check_limits(committed)
     kinds = itertools.product(("tiny", "base"), ("fp16", "fp32"), TOKENS)
-    shapes = dict.fromkeys(s for preset, dtype, tokens in kinds for s in stage_shapes(preset, 512, dtype, tokens))
+    shapes = dict.fromkeys(
+        s for p, dtype, tokens in kinds for s in (*stage_shapes(p, 512, dtype, tokens), *shapes_around(p, 512, dtype))
+    )
     launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.chain(shape)
                 for launch in registry.launches(module, shape)]  # fmt: skip
     assert {tuple(row[name] for name in KEY) for row in committed} == {

@@ -93,7 +93,7 @@ def test_depthwise_last(batch: int, channels: int, height: int, width: int, dtyp
     x, w = random_inputs(batch, channels, height, width, 4)[0] + 0.5, random_weights(channels)
     packed = pack(w, height)
     tensors = {
-        "x": x, "x_last": x.permute(0, 2, 3, 1), "taps": depthwise_last.pack_taps(w, torch.float64),
+        "x": x, "x_last": x.permute(0, 2, 3, 1), "filters_last": depthwise_last.pack_taps(w, torch.float64),
         "bias": packed.bias, "row_bias": packed.row_bias,
     }  # fmt: skip
     agree(depthwise_last, shape, {name: typed(name, tensor, shape).double() for name, tensor in tensors.items()})

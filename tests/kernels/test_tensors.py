@@ -9,7 +9,7 @@ import torch
 
 from lsms_rt.kernels import bands, registry, tensors
 from lsms_rt.kernels.launch import DTYPES
-from lsms_rt.kernels.shape import TOKEN_COUNTS, Shape
+from lsms_rt.kernels.shape import TOKEN_COUNTS, DecoderShape, RestShape, Shape
 from lsms_rt.kernels.tensors import TENSORS, arguments, dtype_of, is_batched, size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, TextConfig
@@ -21,20 +21,26 @@ def test_the_table_describes_every_tensor_of_a_block(dtype: str) -> None:
     """Sizes are those of the tensors that the plain twins and the packing of weights make."""
     shape = Shape(32, 9, 15, 16, dtype)
     block = block_tensors(shape, 3)
+    rest_shape = RestShape(32, 9, 15, dtype=dtype, ratio=2)
+    rest = block_tensors(rest_shape, 3)
     # Written by one launch of depthwise_direct and depthwise_last for the next, and by the last kernels.
-    assert set(TENSORS) - set(block) == {"rows", "a_last", "rows_last", "y"}
-    for name, tensor in block.items():
-        assert tuple(tensor.shape) == size_of(name, shape, 3), name
-        assert typed(name, tensor, shape).dtype == DTYPES[dtype_of(name, shape)], name
+    decoder_shape = DecoderShape(32, 8, 16, dtype=dtype)
+    decoder = block_tensors(decoder_shape, 3)
+    assert set(TENSORS) - set(block) - set(rest) - set(decoder) == {"rows", "a_last", "rows_last"}
+    for tensors_of, at in ((block, shape), (rest, rest_shape), (decoder, decoder_shape)):
+        for name, tensor in tensors_of.items():
+            assert tuple(tensor.shape) == size_of(name, at, 3), name
+            assert typed(name, tensor, at).dtype == DTYPES[dtype_of(name, at)], name
     assert size_of("y", shape, 3) == size_of("x", shape, 3)
     assert size_of("rows", shape, 3) == (3, 32, 3, 9, 15)
     assert size_of("bands", shape, 1)[1:] == (bands.FILTERS, bands.COPIES, bands.COLUMNS)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
-@pytest.mark.parametrize("module", registry.MODULES, ids=registry.name)
+@pytest.mark.parametrize("module", (*registry.MODULES, *registry.AROUND), ids=registry.name)
 def test_every_launch_takes_its_types_from_the_table(module: ModuleType, dtype: str) -> None:
-    shape = Shape(32, 9, 15, dtype=dtype)
+    kind = RestShape if module in registry.REST else DecoderShape if module in registry.AROUND else Shape
+    shape = kind(32, 8, 16, dtype=dtype)
     for launch in registry.launches(module, shape):
         assert dict(launch.arguments) == arguments(shape, *launch.arguments)
         # Kernels write tensors of the batch only, never weights.
@@ -45,10 +51,14 @@ def test_statistics_are_float32_and_weights_are_not_batched() -> None:
     """Written out once, so that a slip in the table is noticed."""
     assert {name for name, spec in TENSORS.items() if spec.fp32} == {
         "bias", "row_bias", "mix_bias", "mask", "statistics", "offset", "attended", "context_offset", "layer_offset",
-        "taps", "a_last",
+        "filters_last", "a_last",
+        "inner_bias", "outer_bias", "shortcut", "expand_bias", "taps_bias", "reduce_bias",
+        "merge_scale", "merge_shift",
     }  # fmt: skip
     assert {name for name in TENSORS if not is_batched(name)} == {
-        "bands", "bias", "row_bias", "taps", "query", "hidden", "gate", "mix", "mix_bias",
+        "bands", "bias", "row_bias", "filters_last", "query", "hidden", "gate", "mix", "mix_bias",
+        "inner", "inner_bias", "outer", "outer_bias", "shortcut", "expand", "expand_bias", "taps", "taps_bias",
+        "reduce", "reduce_bias", "stage_scale", "stage_shift", "merge_scale", "merge_shift",
     }  # fmt: skip
 
 

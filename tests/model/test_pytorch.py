@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from lsms_rt.kernels.svla import TritonSvla
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.encoder import Svla
 from lsms_rt.model.runner import GRAPHS, TorchRunner, _Captured, _rows, _static
-from lsms_rt.pytorch import open_checkpoint
+from lsms_rt.pytorch import TorchBackend, open_checkpoint
 
 TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64, max_tokens=12)
 
@@ -59,7 +60,9 @@ def test_auto_logs_the_choice(caplog: pytest.LogCaptureFixture, monkeypatch: pyt
 
 
 def test_unknown_kernels_are_refused() -> None:
-    with pytest.raises(ValueError, match="kernels is 'cuda'; choose from stock, triton, auto, reference"):
+    with pytest.raises(
+        ValueError, match="kernels is 'cuda'; choose from stock, triton, triton_cublas, triton_svla, auto"
+    ):
         small("cuda")
 
 
@@ -302,6 +305,78 @@ def test_graphs_follow_image_and_sentence_and_few_are_kept(monkeypatch: pytest.M
     runner.segment(torch.rand(1, 1, 64, 64), texts[0])
     assert captures[-1] == 1
     assert len(runner._captured) == GRAPHS
+
+
+def test_a_graph_is_destroyed_when_no_graph_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory would be given away while it is still written."""
+    runner, waits = TorchRunner(small()), []
+    runner.graphs, runner._done = True, SimpleNamespace(synchronize=lambda: waits.append(len(runner._captured)))
+
+    def capture(images: torch.Tensor, text: Any) -> _Captured:
+        graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
+        return _Captured(graph, graph.image, graph.text, graph.logits)
+
+    monkeypatch.setattr(runner, "_capture", capture)
+    text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+    for batch in range(1, GRAPHS + 1):
+        runner.segment(torch.rand(batch, 1, 64, 64), text)
+    assert waits == []
+    runner.segment(torch.rand(GRAPHS + 1, 1, 64, 64), text)
+    assert waits == [GRAPHS]
+    runner.close()
+    assert waits == [GRAPHS, GRAPHS]
+
+
+def test_an_answer_that_was_started_survives_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph's tensor is overwritten; what was started before is not."""
+    runner, plain = TorchRunner(small()), TorchRunner(small())
+    runner.graphs = True
+
+    def capture(images: torch.Tensor, text: Any) -> _Captured:
+        graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
+        return _Captured(graph, graph.image, graph.text, graph.logits)
+
+    monkeypatch.setattr(runner, "_capture", capture)
+    text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+    images = [torch.rand(1, 1, 64, 64) for _ in range(3)]
+    answers = [wait() for wait in [runner.start(image, text) for image in images]]
+    for answer, image in zip(answers, images, strict=True):
+        assert (answer.dtype, answer.device.type) == (torch.float32, "cpu")
+        torch.testing.assert_close(answer, plain.segment(image, text), rtol=1e-5, atol=1e-6)
+
+
+def test_a_series_is_answered_in_order_and_one_batch_is_started_ahead() -> None:
+    model = small()
+    backend, order = TorchBackend(TorchRunner(model)), []
+    text = backend.encode_text(np.ones((1, 9), np.int64), np.ones((1, 9), np.float32))
+    batches = [np.full((2, 1, 64, 64), value, np.float32) for value in (-1.0, 0.0, 1.0)]
+
+    def prepared() -> Any:
+        for number, batch in enumerate(batches):
+            order.append(f"prepare {number}")
+            yield batch
+
+    for number, logits in enumerate(backend.segment_many(prepared(), text)):
+        order.append(f"answer {number}")
+        np.testing.assert_allclose(logits, backend.segment(batches[number], text), rtol=1e-5, atol=1e-6)
+    assert order == ["prepare 0", "prepare 1", "answer 0", "prepare 2", "answer 1", "answer 2"]
+    assert list(backend.segment_many([], text)) == []
+
+
+def test_a_capture_measures_convolutions_and_leaves_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, seen = TorchRunner(small()), []
+
+    def capture(images: torch.Tensor, text: Any) -> Any:
+        seen.append(torch.backends.cudnn.benchmark)
+        raise RuntimeError("no GPU")
+
+    monkeypatch.setattr(runner, "_capture_alone", capture)
+    for before in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)
+        with pytest.raises(RuntimeError, match="no GPU"):
+            runner._capture(torch.rand(1, 1, 64, 64), None)  # type: ignore[arg-type]
+        assert torch.backends.cudnn.benchmark is before
+    assert seen == [True, True]
 
 
 def test_forms_are_per_block() -> None:
