@@ -13,7 +13,7 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, join_tile, merge, reads_once, statistics_type
+from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -38,7 +38,7 @@ def fold_values_kernel(
 
     own = tl.load(values_ptr + row + n[None, :])
     own_mean, own_scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS, ONCE)
-    tl.store(context_ptr + row + n[None, :], (own.to(tl.float32) * own_scale[None, :]).to(own.dtype))
+    tl.store(context_ptr + row + n[None, :], saturated(own.to(tl.float32) * own_scale[None, :], own.dtype))
     tl.store(context_offset_ptr + b * C + n, -own_mean * own_scale)
 
     layer = tl.zeros((T, BLOCK_N), tl.float32)
@@ -50,9 +50,9 @@ def fold_values_kernel(
         values = tl.load(values_ptr + row + k[None, :], mask=(k < C)[None, :], other=0.0)
         mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS, ONCE)
         layer_offset -= tl.sum(weight.to(tl.float32) * (mean * scale)[:, None], 0)
-        values = (values.to(tl.float32) * scale[None, :]).to(weight.dtype)
+        values = saturated(values.to(tl.float32) * scale[None, :], weight.dtype)
         layer = tl.dot(values, weight, layer, input_precision=PRECISION)
-    tl.store(layer_ptr + row + n[None, :], layer.to(layer_ptr.dtype.element_ty))
+    tl.store(layer_ptr + row + n[None, :], saturated(layer, layer_ptr.dtype.element_ty))
     tl.store(layer_offset_ptr + b * C + n, layer_offset)
 
 
@@ -106,9 +106,9 @@ def fold_values(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) ->
 def plain(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
-    context = (values * scale[:, None]).to(values.dtype)
+    context = saturate(values * scale[:, None], values.dtype)
     offset = -mean * scale
-    return context, offset, torch.matmul(context, hidden.T), torch.matmul(offset, wide(hidden).T)
+    return context, offset, saturate(torch.matmul(context, hidden.T), values.dtype), torch.matmul(offset, wide(hidden).T)
 
 
 @fold_values.register_fake

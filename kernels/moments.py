@@ -79,6 +79,14 @@ def join_tile(shape: Shape, form: str, k: int | None = None) -> JoinTile:
 
 
 @triton.jit
+def saturated(x, dtype: tl.constexpr):
+    """Convert to ``dtype``; what exceeds fp16 becomes its largest number, since 1 / sigma is up to 316."""
+    if dtype == tl.float16:
+        x = tl.clamp(x, -65504.0, 65504.0)
+    return x.to(dtype)
+
+
+@triton.jit
 def write_moments(moments, x, valid, channel, C: tl.constexpr):
     """Store moments of a tile ``x`` (channels, pixels) over its valid pixels, at chunk pointer ``moments`` (2, C)."""
     keep = valid[None, :]
@@ -167,6 +175,12 @@ def merge(statistics: Tensor, pixels: int, chunk: int) -> tuple[Tensor, Tensor]:
     mean = (statistics[:, :, 0] * share).sum(1) / pixels
     between = ((statistics[:, :, 0] - mean[:, None]).square() * share).sum(1)
     return mean, ((statistics[:, :, 1].sum(1) + between) / pixels + EPS).rsqrt()
+
+
+def saturate(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute ``saturated`` in plain PyTorch."""
+    limit = torch.finfo(dtype).max
+    return x.clamp(-limit, limit).to(dtype) if dtype == torch.float16 else x.to(dtype)
 
 
 def statistics_type(x: Tensor) -> torch.dtype:

@@ -11,6 +11,7 @@ from torch import Tensor
 from . import (
     depthwise,
     depthwise_direct,
+    fold_attention,
     fold_keys,
     fold_values,
     gate,
@@ -18,6 +19,7 @@ from . import (
     mix,
     query_statistics,
     token_attention,
+    tuned_tiles,
 )
 from .launch import Launch
 from .shape import Shape
@@ -28,13 +30,17 @@ MODULES: tuple[ModuleType, ...] = (
     query_statistics,
     fold_keys,
     token_attention,
+    fold_attention,
     fold_values,
     gate,
     mix,
     gate_mix,
 )
 
-# The chain in fp16, the only type that has plugins.
+# Chains of kernels: "merged" has fold_attention instead of fold_keys and token_attention, where all channels fit.
+CHAINS = ("separate", "merged")
+
+# The chains in fp16, the only type that has plugins.
 FP16_MODULES = tuple(module for module in MODULES if module is not depthwise_direct)
 
 
@@ -50,11 +56,30 @@ def name(module: ModuleType) -> str:
     return module.__name__.rpartition(".")[2]
 
 
-def chain(shape: Shape) -> list[ModuleType]:
-    """Return the modules whose kernels ``svla`` launches at a shape, in order."""
+def chain(shape: Shape, name: str | None = None) -> list[ModuleType]:
+    """Return the modules whose kernels ``svla`` launches at a shape, in order; ``name`` as for ``chain_name``."""
     convolution = depthwise if shape.dtype == "fp16" else depthwise_direct
+    attention = [fold_attention] if chain_name(shape, name) == "merged" else [fold_keys, token_attention]
     tail = [gate_mix] if gate_mix.fits(shape) else [fold_values, gate, mix]
-    return [convolution, query_statistics, fold_keys, token_attention, *tail]
+    return [convolution, query_statistics, *attention, *tail]
+
+
+def chain_name(shape: Shape, name: str | None = None) -> str:
+    """Return the chain that runs at a shape if ``name`` is requested; None requests the one tuned for this GPU.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    name = name or tuned_tiles.settings("chain", shape).get("name", "separate")
+    if name not in CHAINS:
+        raise ValueError(f"chain is {name!r}; choose from {', '.join(CHAINS)}")
+    return name if gate_mix.fits(shape) else "separate"
+
+
+def modules_at(shape: Shape) -> list[ModuleType]:
+    """Return the modules of all chains at a shape, each once, in order."""
+    used = {module for name in CHAINS for module in chain(shape, name)}
+    return [module for module in MODULES if module in used]
 
 
 def launches(module: ModuleType, shape: Shape, plan: Callable[..., Any] | None = None) -> list[Launch]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lsms_rt.model.folded import fold_sentence
 from lsms_rt.model.functional import STRIPS, Filter, SvlaWeights
 
-from . import depthwise_direct, gate_mix, mix, registry
+from . import depthwise_direct, fold_attention, gate_mix, mix, registry
 from .launch import DTYPES
 from .shape import Shape
 from .svla import pack
@@ -79,8 +79,8 @@ def block_tensors(
     packed = pack(weights, shape.height)
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
-    # depthwise_direct writes the tensors of depthwise; mix and gate_mix write the block's output.
-    skipped = (depthwise_direct, mix, gate_mix)
+    # Two write the tensors of depthwise and of token_attention; mix and gate_mix write the block's output.
+    skipped = (depthwise_direct, fold_attention, mix, gate_mix)
     for module in registry.MODULES:
         if module not in skipped:
             written = registry.twin(module, shape, tensors)

@@ -21,6 +21,14 @@ from .tuned_tiles import planned
 
 
 @triton.jit
+def token_weights(scores, mask):
+    """Softmax over the tokens (T, pixels) less 1/n for n tokens, and 0 at padding."""
+    e = tl.exp(scores - tl.max(scores, 0)[None, :])
+    tokens = tl.maximum(tl.sum(mask, 0), 1.0)
+    return (e / tl.sum(e, 0)[None, :] - 1.0 / tokens) * mask[:, None]
+
+
+@triton.jit
 def token_attention_kernel(
     a_ptr, keys_ptr, offset_ptr, values_ptr, mask_ptr, p_ptr, moments_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
@@ -45,12 +53,10 @@ def token_attention_kernel(
         keys = tl.load(keys_ptr + t[:, None] * C + k[None, :])
         scores = tl.dot(keys, a, scores, input_precision=PRECISION)
     scores += tl.load(offset_ptr + b * T + t)[:, None]
-    e = tl.exp(scores - tl.max(scores, 0)[None, :])
-    mask = tl.load(mask_ptr + b * T + t)
-    tokens = tl.maximum(tl.sum(mask, 0), 1.0)
-    p = ((e / tl.sum(e, 0)[None, :] - 1.0 / tokens) * mask[:, None]).to(p_ptr.dtype.element_ty)
-    # Every group of channels computes p, which costs less than to wait for it; one writes it.
-    tl.store(p_ptr + t[:, None] * P + pixel[None, :], p, mask=valid[None, :] & (group == 0))
+    p = token_weights(scores, tl.load(mask_ptr + b * T + t)).to(p_ptr.dtype.element_ty)
+    # Every group of channels computes p, which costs less than a launch of its own; one writes it.
+    if group == 0:
+        tl.store(p_ptr + t[:, None] * P + pixel[None, :], p, mask=valid[None, :])
 
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     for start in range(0, GROUP, BLOCK_N):

@@ -31,7 +31,7 @@ def check_kernels(check: str, shapes: Iterable[Shape], device: str) -> Iterator[
     for shape in shapes:
         # The twins run on the CPU: they are no part of what is watched.
         tensors = {name: tensor.to(device) for name, tensor in block_tensors(shape, 1).items()}
-        for module in dict.fromkeys([*registry.chain(shape), depthwise_direct]):
+        for module in dict.fromkeys([*registry.modules_at(shape), depthwise_direct]):
             begin = time.perf_counter()
             # Without margins, because the tool watches the ends of allocations.
             outputs = run(module, shape, tensors, None, Canaries(margin=0))

@@ -46,7 +46,7 @@ def shapes_of(
     """Return the distinct shapes at which a kernel runs in some presets; both depthwise forms run at all of them."""
     shapes = (shape for preset in presets for size in sizes for shape in stage_shapes(preset, size, dtype, tokens))
     module = module_of(kernel)
-    return [s for s in dict.fromkeys(shapes) if module in (*registry.chain(s), depthwise_direct)]
+    return [s for s in dict.fromkeys(shapes) if module in (*registry.modules_at(s), depthwise_direct)]
 
 
 def verify_kernel(

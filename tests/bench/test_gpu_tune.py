@@ -93,13 +93,15 @@ def test_a_fault_costs_tuning_one_kernel_only(capsys: pytest.CaptureFixture[str]
 def test_every_candidate_is_a_launch(module: Any) -> None:
     """For all kernels and real shapes, n and k divide the channels, and the grid covers the map."""
     for shape in [s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)]:
-        if module not in registry.chain(shape):
+        if module not in registry.modules_at(shape):
             continue
         for tiles in tune.candidates(module, shape):
             launches = module.launch(shape, **tiles)
             for launch in launches if isinstance(launches, tuple) else [launches]:
                 c = launch.constants
-                assert shape.channels % c.get("BLOCK_N", 1) == shape.channels % c.get("BLOCK_K", 1) == 0
+                assert shape.channels % c.get("BLOCK_N", 1) == 0
+                # A join fills its last step up to a power of two.
+                assert shape.channels % c.get("BLOCK_K", 1) == 0 or c.get("ONCE")
                 if "BLOCK_P" in c:
                     assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
                 # token_attention loops over the channels.
