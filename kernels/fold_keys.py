@@ -14,7 +14,7 @@ from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import MASKED
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, merge, statistics_type
+from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -23,10 +23,16 @@ MASKED_SCORE = tl.constexpr(MASKED)
 
 
 @triton.jit
+def score_offset(apart, mask):
+    """What is added to every token's scores: minus its key times the query's mean, and -1e4 for padding."""
+    return (mask - 1.0) * -MASKED_SCORE - apart
+
+
+@triton.jit
 def fold_keys_kernel(
     moments_ptr, query_ptr, keys_ptr, mask_ptr, folded_ptr, offset_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (C / BLOCK_N, 1, B).  query (C, C); keys, folded (B, T, C); mask, offset (B, T) float32."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -36,26 +42,37 @@ def fold_keys_kernel(
     folded_ptr += b * T * C
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     folded = tl.zeros((T, BLOCK_N), tl.float32)
-    mask = tl.load(mask_ptr + b * T + t)
-    offset = (mask - 1.0) * -MASKED_SCORE
+    apart = tl.zeros((T, BLOCK_K), tl.float32)
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS)
-        keys = tl.load(keys_ptr + t[:, None] * C + k[None, :]).to(tl.float32) * scale[None, :]
-        offset -= tl.sum(keys * mean[None, :], 1)
-        weight = tl.load(query_ptr + k[:, None] * C + n[None, :])
-        folded = tl.dot(keys.to(weight.dtype), weight, folded, input_precision=PRECISION)
-    tl.store(folded_ptr + t[:, None] * C + n[None, :], folded.to(folded_ptr.dtype.element_ty))
+        weight = tl.load(query_ptr + k[:, None] * C + n[None, :], mask=(k < C)[:, None], other=0.0)
+        keys = tl.load(keys_ptr + t[:, None] * C + k[None, :], mask=(k < C)[None, :], other=0.0)
+        mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS, ONCE)
+        keys = saturated(keys.to(tl.float32) * scale[None, :], weight.dtype)
+        apart += keys.to(tl.float32) * mean[None, :]
+        folded = tl.dot(keys, weight, folded, input_precision=PRECISION)
+    tl.store(folded_ptr + t[:, None] * C + n[None, :], saturated(folded, folded_ptr.dtype.element_ty))
     if tl.program_id(0) == 0:
-        tl.store(offset_ptr + b * T + t, offset)
+        mask = tl.load(mask_ptr + b * T + t)
+        tl.store(offset_ptr + b * T + t, score_offset(tl.sum(apart, 1), mask))
 
 
 def launch(
-    shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int = 2
+    shape: Shape,
+    *,
+    form: str = "once",
+    n: int | None = None,
+    k: int | None = None,
+    parts: int | None = None,
+    warps: int | None = None,
+    stages: int | None = None,
 ) -> Launch:
-    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
-    # Larger values spill on sm_87 and sm_120, and with 64 tokens on sm_100.
-    parts = parts or (16 if shape.dtype == "fp16" and shape.tokens <= 32 else 8)
+    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step.
+
+    ``form`` is that of ``join_moments``.
+    """
+    tile = join_tile(shape, form, k)
+    n = n or tile.n
     return Launch(
         fold_keys_kernel,
         (shape.channels // n, 1),
@@ -63,10 +80,11 @@ def launch(
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": k, "PARTS": parts, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": tile.k, "PARTS": parts or tile.parts, "ONCE": reads_once(form),
+            "PRECISION": precision(shape),
         },
-        warps,
-        stages,
+        warps or tile.warps,
+        stages or tile.stages,
     )  # fmt: skip
 
 
@@ -87,9 +105,9 @@ def fold_keys(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels
 def plain(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
-    scaled = keys * scale[:, None]
+    scaled = saturate(keys * scale[:, None], keys.dtype)
     offset = (wide(mask) - 1.0) * -MASKED - (scaled * mean[:, None]).sum(2)
-    return torch.matmul(scaled.to(keys.dtype), query), offset
+    return saturate(torch.matmul(scaled, query), keys.dtype), offset
 
 
 @fold_keys.register_fake

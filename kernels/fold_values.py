@@ -13,7 +13,7 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, merge, statistics_type
+from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -23,7 +23,7 @@ from .tuned_tiles import planned
 def fold_values_kernel(
     moments_ptr, values_ptr, hidden_ptr, context_ptr, context_offset_ptr, layer_ptr, layer_offset_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (C / BLOCK_N, 1, B).  values, context, layer (B, T, C); hidden (C, C); offsets (B, C) float32."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -36,31 +36,42 @@ def fold_values_kernel(
     layer_ptr += b * T * C
     row = t[:, None] * C
 
-    mean, scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS)
-    own = tl.load(values_ptr + row + n[None, :]).to(tl.float32) * scale[None, :]
-    tl.store(context_ptr + row + n[None, :], own.to(context_ptr.dtype.element_ty))
-    tl.store(context_offset_ptr + b * C + n, -mean * scale)
+    own = tl.load(values_ptr + row + n[None, :])
+    own_mean, own_scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS, ONCE)
+    tl.store(context_ptr + row + n[None, :], saturated(own.to(tl.float32) * own_scale[None, :], own.dtype))
+    tl.store(context_offset_ptr + b * C + n, -own_mean * own_scale)
 
     layer = tl.zeros((T, BLOCK_N), tl.float32)
     layer_offset = tl.zeros((BLOCK_N,), tl.float32)
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS)
-        values = tl.load(values_ptr + row + k[None, :]).to(tl.float32) * scale[None, :]
         # W1 transposed, (BLOCK_K, BLOCK_N).
-        weight = tl.load(hidden_ptr + n[None, :] * C + k[:, None])
-        layer = tl.dot(values.to(weight.dtype), weight, layer, input_precision=PRECISION)
+        weight = tl.load(hidden_ptr + n[None, :] * C + k[:, None], mask=(k < C)[:, None], other=0.0)
+        values = tl.load(values_ptr + row + k[None, :], mask=(k < C)[None, :], other=0.0)
+        mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS, ONCE)
         layer_offset -= tl.sum(weight.to(tl.float32) * (mean * scale)[:, None], 0)
-    tl.store(layer_ptr + row + n[None, :], layer.to(layer_ptr.dtype.element_ty))
+        values = saturated(values.to(tl.float32) * scale[None, :], weight.dtype)
+        layer = tl.dot(values, weight, layer, input_precision=PRECISION)
+    tl.store(layer_ptr + row + n[None, :], saturated(layer, layer_ptr.dtype.element_ty))
     tl.store(layer_offset_ptr + b * C + n, layer_offset)
 
 
 def launch(
-    shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int = 2
+    shape: Shape,
+    *,
+    form: str = "once",
+    n: int | None = None,
+    k: int | None = None,
+    parts: int | None = None,
+    warps: int | None = None,
+    stages: int | None = None,
 ) -> Launch:
-    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
-    # Larger values spill on sm_87 and sm_120.
-    parts = parts or (16 if shape.dtype == "fp16" else 8)
+    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step.
+
+    ``form`` is that of ``join_moments``.
+    """
+    tile = join_tile(shape, form, k)
+    n = n or tile.n
     return Launch(
         fold_values_kernel,
         (shape.channels // n, 1),
@@ -68,10 +79,12 @@ def launch(
         4,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": k, "PARTS": parts, "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": tile.k, "PARTS": parts or tile.parts, "ONCE": reads_once(form),
+            "PRECISION": precision(shape),
         },
-        warps,
-        stages,
+        # At 512 channels, 8 spill on sm_87.
+        warps or (16 if tile.k == 512 else tile.warps),
+        stages or tile.stages,
     )  # fmt: skip
 
 
@@ -93,9 +106,14 @@ def fold_values(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) ->
 def plain(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
-    context = (values * scale[:, None]).to(values.dtype)
+    context = saturate(values * scale[:, None], values.dtype)
     offset = -mean * scale
-    return context, offset, torch.matmul(context, hidden.T), torch.matmul(offset, wide(hidden).T)
+    return (
+        context,
+        offset,
+        saturate(torch.matmul(context, hidden.T), values.dtype),
+        torch.matmul(offset, wide(hidden).T),
+    )
 
 
 @fold_values.register_fake

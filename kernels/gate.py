@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import Launch, block, precision, shape_of
+from .launch import Launch, block, pixels_of, precision, shape_of, stages_of
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -67,12 +67,12 @@ def launch(
     k: int | None = None,
     pixels: int | None = None,
     warps: int = 4,
-    stages: int = 2,
+    stages: int | None = None,
 ) -> Launch:
     """Describe the launch: tiles of ``n`` channels by ``pixels``, and ``k`` channels per step of the sum."""
     # With 64 tokens, 64 channels need a few bytes more than 48 KiB on sm_100 and sm_110.
     n, k = n or block(shape), k or block(shape, 64 if shape.tokens <= 32 else 32)
-    pixels = pixels or (64 if shape.pixels > 512 and shape.dtype == "fp16" else 32)
+    pixels = pixels or pixels_of(shape)
     return Launch(
         gate_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
@@ -83,7 +83,7 @@ def launch(
             "BLOCK_N": n, "BLOCK_K": k, "BLOCK_P": pixels, "PRECISION": precision(shape),
         },
         warps,
-        stages,
+        stages or stages_of(shape),
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from .gate import tanh
-from .launch import DTYPES, Launch, precision, shape_of
-from .moments import join_moments, merge
+from .launch import DTYPES, Launch, padded, precision, shape_of
+from .moments import join_moments, merge, reads_once
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -33,7 +33,7 @@ def fits(shape: Shape) -> bool:
 def gate_mix_kernel(
     x_ptr, s_ptr, p_ptr, moments_ptr, values_ptr, hidden_ptr, gate_ptr, mix_ptr, bias_ptr, y_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, 1, B).  x, s, y (B, C, P); p (B, T, P); values (B, T, C); hidden, gate, mix (C, C)."""
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -47,10 +47,10 @@ def gate_mix_kernel(
     weight = n[:, None] * C + k[None, :]
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
 
-    mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS)
     p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
     # (C, T).
     values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])
+    mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS, ONCE)
     context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
     hidden = tl.dot(tl.load(hidden_ptr + weight), context.to(p.dtype), input_precision=PRECISION)
     gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)
@@ -60,8 +60,18 @@ def gate_mix_kernel(
     tl.store(y_ptr + place, (y * x).to(y_ptr.dtype.element_ty), mask=valid)
 
 
-def launch(shape: Shape, *, pixels: int | None = None, parts: int | None = None, warps: int | None = None) -> Launch:
-    """Describe the launch: tiles of all channels by ``pixels``, and ``parts`` chunks of moments per step."""
+def launch(
+    shape: Shape,
+    *,
+    form: str = "once",
+    pixels: int | None = None,
+    parts: int | None = None,
+    warps: int | None = None,
+) -> Launch:
+    """Describe the launch: tiles of all channels by ``pixels``, and ``parts`` chunks of moments per step.
+
+    ``form`` is that of ``join_moments``.
+    """
     if not fits(shape):
         raise ValueError(
             f"gate_mix supports up to 128 channels (64 in fp32), not {shape}; use fold_values, gate and mix"
@@ -69,8 +79,10 @@ def launch(shape: Shape, *, pixels: int | None = None, parts: int | None = None,
     # Here 64 pixels spill, or need 8 bytes more than 48 KiB.
     large = shape.channels == 128 or shape.dtype == "fp32"
     pixels = pixels or (32 if large else 64)
-    # With 64 tokens, 32 parts spill on sm_100.
-    parts = parts or (32 if shape.tokens <= 32 else 16)
+    once = reads_once(form)
+    # More parts in a loop spill on sm_87, and with 16 tokens on sm_100.
+    limit = 16 if not once else 32 if shape.tokens == 16 else 8192 // shape.channels
+    parts = parts or min(padded(shape.chunks), limit)
     return Launch(
         gate_mix_kernel,
         (-(-shape.pixels // pixels), 1),
@@ -78,9 +90,9 @@ def launch(shape: Shape, *, pixels: int | None = None, parts: int | None = None,
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_P": pixels, "PARTS": parts, "PRECISION": precision(shape),
+            "BLOCK_P": pixels, "PARTS": parts, "ONCE": once, "PRECISION": precision(shape),
         },
-        warps or (8 if large else 4),
+        warps or (8 if once or large else 4),
     )  # fmt: skip
 
 

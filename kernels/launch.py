@@ -95,6 +95,21 @@ def block(shape: Shape, maximum: int = 64) -> int:
     return next(n for n in (64, 32) if n <= maximum and shape.channels % n == 0)
 
 
+def pixels_of(shape: Shape) -> int:
+    """Return the pixels of a tile of 64 channels: fewer for small maps, to occupy more of the GPU."""
+    if shape.pixels > 2048 and shape.dtype == "fp16":
+        return 64
+    return 16 if shape.pixels <= 512 and shape.dtype == "fp16" else 32
+
+
+def stages_of(shape: Shape) -> int:
+    """Return the stages of software pipelining: 3 for small maps, whose programs wait for loads more than they compute.
+
+    Large maps have enough programs per processor to fill the waits.
+    """
+    return 3 if shape.pixels <= 2048 and shape.dtype == "fp16" else 2
+
+
 def padded(size: int, minimum: int = 16) -> int:
     """Return the next power of two, at least ``minimum`` (the smallest side of a product on tensor cores)."""
     return max(minimum, 1 << (size - 1).bit_length())

@@ -8,6 +8,8 @@ order.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -16,7 +18,72 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import EPS
 
+from .launch import padded
+from .shape import Shape
+
 EPSILON = tl.constexpr(EPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinTile:
+    """Tile sizes of a kernel that joins moments, and multiplies T x C numbers scaled by them by a C x C weight.
+
+    Attributes:
+        n: channels of a program.
+        k: channels per step of the sum.
+        parts: chunks of moments per step.
+        warps: warps per program.
+        stages: stages of software pipelining.
+    """
+
+    n: int
+    k: int
+    parts: int
+    warps: int
+    stages: int
+
+
+def reads_once(form: str) -> bool:
+    """Return whether a form of ``join_moments`` is "once", not "loop".
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if form not in ("once", "loop"):
+        raise ValueError(f"form is {form!r}; choose 'once' or 'loop'")
+    return form == "once"
+
+
+def join_tile(shape: Shape, form: str, k: int | None = None) -> JoinTile:
+    """Return the default tile sizes at a shape for a form of ``join_moments``, "once" or "loop".
+
+    Raises:
+        ValueError: the form is unknown.
+    """
+    if not reads_once(form):
+        # Larger values spill on sm_87 and sm_120, and with 64 tokens on sm_100.
+        small = shape.dtype == "fp32" or shape.tokens > 32
+        return JoinTile(n=32, k=k or 32, parts=8 if small else 16, warps=4, stages=2)
+    whole = padded(shape.channels)
+    if shape.dtype == "fp32":
+        # Moments are loaded while the step before computes; more of them exceed the shared memory.
+        k, numbers, stages = k or min(whole, 64), 4096, 2
+    elif shape.tokens <= 32:
+        # All channels in one step.
+        k, numbers, stages = k or whole, 16384, 1
+    else:
+        # More channels in a step exceed 48 KiB.
+        k, numbers, stages = k or min(whole, 256), 8192, 1
+    parts = min(padded(shape.chunks), numbers // k)
+    return JoinTile(n=16, k=k, parts=parts, warps=8 if parts * k <= 8192 else 16, stages=stages)
+
+
+@triton.jit
+def saturated(x, dtype: tl.constexpr):
+    """Convert to ``dtype``; what exceeds fp16 becomes its largest number, since 1 / sigma is up to 316."""
+    if dtype == tl.float16:
+        x = tl.clamp(x, -65504.0, 65504.0)
+    return x.to(dtype)
 
 
 @triton.jit
@@ -30,25 +97,67 @@ def write_moments(moments, x, valid, channel, C: tl.constexpr):
 
 
 @triton.jit
-def join_moments(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr):
-    """Mean and 1 / sqrt(variance + eps) of some channels, from all chunks of one image, ``PARTS`` at a time."""
+def join_moments(
+    moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr
+):
+    """Mean and 1 / sqrt(variance + eps) of some channels, from all chunks of one image, ``PARTS`` at a time.
+
+    ``ONCE`` reads everything once; else the means are read first, and again with the squares.  Channels from C on,
+    which fill a tile up, have mean 0 and scale 0.
+    """
+    if ONCE:
+        mean, squares = _join_once(moments, channel, C, P, CHUNK, PARTS)
+    else:
+        mean, squares = _join_twice(moments, channel, C, P, CHUNK, PARTS)
+    return mean, tl.where(channel < C, tl.rsqrt(squares / P + EPSILON), 0.0)
+
+
+@triton.jit
+def _join_once(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr):
+    """Join ``PARTS`` chunks from registers, and blocks of them one after another."""
+    count: tl.constexpr = (P + CHUNK - 1) // CHUNK
+    mean = tl.zeros_like(channel).to(tl.float32)
+    squares = mean
+    for start in range(0, count, PARTS):
+        part = start + tl.arange(0, PARTS)
+        there = (part < count)[:, None] & (channel < C)[None, :]
+        size = tl.where(part < count, tl.minimum(P - part * CHUNK, CHUNK), 0).to(tl.float32)[:, None]
+        place = moments + part[:, None] * (2 * C) + channel[None, :]
+        means = tl.load(place, mask=there, other=0.0)
+        within = tl.load(place + C, mask=there, other=0.0)
+        # Pixels before this block, and up to its end.
+        before = start * CHUNK
+        pixels = tl.minimum(before + PARTS * CHUNK, P)
+        block = tl.sum(size * means, 0) / (pixels - before)
+        apart = means - block[None, :]
+        shift = block - mean
+        share = (pixels - before) / pixels
+        squares += tl.sum(within + size * apart * apart, 0) + shift * shift * (before * share)
+        mean += shift * share
+    return mean, squares
+
+
+@triton.jit
+def _join_twice(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr):
+    """Join all chunks about the common mean, for which the means are read twice."""
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     total = tl.zeros_like(channel).to(tl.float32)
     for start in range(0, count, PARTS):
         part = start + tl.arange(0, PARTS)
+        there = (part < count)[:, None] & (channel < C)[None, :]
         size = tl.where(part < count, tl.minimum(P - part * CHUNK, CHUNK), 0).to(tl.float32)[:, None]
         place = moments + part[:, None] * (2 * C) + channel[None, :]
-        total += tl.sum(size * tl.load(place, mask=(part < count)[:, None], other=0.0), 0)
+        total += tl.sum(size * tl.load(place, mask=there, other=0.0), 0)
     mean = total / P
     squares = tl.zeros_like(total)
     for start in range(0, count, PARTS):
         part = start + tl.arange(0, PARTS)
-        there = (part < count)[:, None]
+        there = (part < count)[:, None] & (channel < C)[None, :]
         size = tl.where(part < count, tl.minimum(P - part * CHUNK, CHUNK), 0).to(tl.float32)[:, None]
         place = moments + part[:, None] * (2 * C) + channel[None, :]
         apart = tl.load(place, mask=there, other=0.0) - mean[None, :]
         squares += tl.sum(tl.load(place + C, mask=there, other=0.0) + size * apart * apart, 0)
-    return mean, tl.rsqrt(squares / P + EPSILON)
+    return mean, squares
 
 
 def moments(x: Tensor, chunk: int) -> Tensor:
@@ -66,6 +175,12 @@ def merge(statistics: Tensor, pixels: int, chunk: int) -> tuple[Tensor, Tensor]:
     mean = (statistics[:, :, 0] * share).sum(1) / pixels
     between = ((statistics[:, :, 0] - mean[:, None]).square() * share).sum(1)
     return mean, ((statistics[:, :, 1].sum(1) + between) / pixels + EPS).rsqrt()
+
+
+def saturate(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute ``saturated`` in plain PyTorch."""
+    limit = torch.finfo(dtype).max
+    return x.clamp(-limit, limit).to(dtype) if dtype == torch.float16 else x.to(dtype)
 
 
 def statistics_type(x: Tensor) -> torch.dtype:

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import Launch, block, precision, shape_of
+from .launch import Launch, block, precision, shape_of, stages_of
 from .moments import moments, statistics_type, write_moments
 from .shape import Shape, chunk_of
 from .tensors import arguments
@@ -39,7 +39,9 @@ def query_statistics_kernel(
     write_moments(moments_ptr + (b * count + chunk) * (2 * C), q, pixel < P, n, C)
 
 
-def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int = 2) -> Launch:
+def launch(
+    shape: Shape, *, n: int | None = None, k: int | None = None, warps: int = 4, stages: int | None = None
+) -> Launch:
     """Describe the launch: tiles of ``n`` channels by a chunk of pixels, and ``k`` channels per step of the sum."""
     n, k = n or block(shape), k or block(shape)
     return Launch(
@@ -52,7 +54,7 @@ def launch(shape: Shape, *, n: int | None = None, k: int | None = None, warps: i
             "BLOCK_N": n, "BLOCK_K": k, "PRECISION": precision(shape),
         },
         warps,
-        stages,
+        stages or stages_of(shape),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from . import (
     depthwise_direct,
     depthwise_last,
     expand,
+    fold_attention,
     fold_keys,
     fold_values,
     gate,
@@ -26,6 +27,7 @@ from . import (
     reduce,
     stage_norm,
     token_attention,
+    tuned_tiles,
 )
 from .launch import Launch
 from .shape import DecoderShape, RestShape, Shape
@@ -37,18 +39,22 @@ MODULES: tuple[ModuleType, ...] = (
     query_statistics,
     fold_keys,
     token_attention,
+    fold_attention,
     fold_values,
     gate,
     mix,
     gate_mix,
 )
 
+# Chains of kernels: "merged" has fold_attention instead of fold_keys and token_attention, where all channels fit.
+CHAINS = ("separate", "merged")
+
 # The rest of a block and the end of a stage, at a RestShape: PyTorch only, no plugins.
 REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce, stage_norm)
 # All that are not SVLA's; merge_scales is the decoder's, at a DecoderShape.
 AROUND = (*REST, merge_scales)
 
-# The chain in fp16, the only type that has plugins.
+# The chains in fp16, the only type that has plugins.
 FP16_MODULES = tuple(module for module in MODULES if module not in (depthwise_direct, depthwise_last))
 
 
@@ -64,15 +70,37 @@ def name(module: ModuleType) -> str:
     return module.__name__.rpartition(".")[2]
 
 
-def chain(shape: Shape) -> list[ModuleType]:
-    """Return the modules whose kernels ``svla`` launches at a shape, in order; at other kinds of shapes, theirs."""
+def chain(shape: Shape, name: str | None = None) -> list[ModuleType]:
+    """Return the modules whose kernels ``svla`` launches at a shape, in order; ``name`` as for ``chain_name``.
+
+    At other kinds of shapes, those that run there.
+    """
     if isinstance(shape, RestShape):
         return list(REST)
     if isinstance(shape, DecoderShape):
         return [merge_scales]
     convolution = depthwise if shape.dtype == "fp16" else depthwise_direct
+    attention = [fold_attention] if chain_name(shape, name) == "merged" else [fold_keys, token_attention]
     tail = [gate_mix] if gate_mix.fits(shape) else [fold_values, gate, mix]
-    return [convolution, query_statistics, fold_keys, token_attention, *tail]
+    return [convolution, query_statistics, *attention, *tail]
+
+
+def chain_name(shape: Shape, name: str | None = None) -> str:
+    """Return the chain that runs at a shape if ``name`` is requested; None requests the one tuned for this GPU.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    name = name or tuned_tiles.settings("chain", shape).get("name", "separate")
+    if name not in CHAINS:
+        raise ValueError(f"chain is {name!r}; choose from {', '.join(CHAINS)}")
+    return name if gate_mix.fits(shape) else "separate"
+
+
+def modules_at(shape: Shape) -> list[ModuleType]:
+    """Return the modules of all chains at a shape, each once, in order."""
+    used = {module for name in CHAINS for module in chain(shape, name)}
+    return [module for module in (*MODULES, *AROUND) if module in used]
 
 
 def launches(module: ModuleType, shape: Shape, plan: Callable[..., Any] | None = None) -> list[Launch]:

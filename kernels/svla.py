@@ -1,4 +1,4 @@
-"""The SVLA block as a chain of kernels: five launches for up to 128 channels, seven for more."""
+"""The SVLA block as a chain of kernels: five launches for up to 128 channels (four if merged), seven for more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lsms_rt.model.functional import SvlaWeights
 from .bands import pack_bands, pack_row_bias
 from .depthwise import multi_scale_depthwise
 from .depthwise_direct import depthwise_direct
+from .fold_attention import fold_attention
 from .fold_keys import fold_keys
 from .fold_values import fold_values
 from .gate import gate
@@ -21,6 +22,7 @@ from .gate_mix import fits, gate_mix
 from .launch import shape_of
 from .mix import mix
 from .query_statistics import query_statistics
+from .registry import chain_name
 from .shape import TOKEN_COUNTS
 from .token_attention import token_attention
 
@@ -69,7 +71,9 @@ def pack(weights: SvlaWeights, height: int) -> PackedWeights:
     )
 
 
-def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights) -> Tensor:
+def svla(
+    x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights, chain: str = "separate"
+) -> Tensor:
     """Compute the SVLA block, by the kernels on CUDA and by their plain twins on the CPU.
 
     Args:
@@ -78,6 +82,7 @@ def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWe
         values: the same.
         mask: (B, T), 1 for a token and 0 for padding.
         packed: the parameters.
+        chain: one of ``registry.CHAINS``; "merged" is "separate" where not all channels fit.
 
     Returns:
         (B, C, H, W), type as ``x``.
@@ -89,50 +94,81 @@ def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWe
     keys, values, mask = pad_tokens(keys, values, mask.to(packed.bias.dtype))
     depthwise = multi_scale_depthwise if x.dtype == torch.float16 else depthwise_direct
     a, s = depthwise(x, packed.bands, packed.bias, packed.row_bias)
-    folded, offset = fold_keys(query_statistics(a, packed.query), packed.query, keys, mask, pixels)
-    p, moments = token_attention(a, folded, offset, values, mask)
-    if x.dtype == torch.float64 or not fits(shape_of(x)):
+    statistics = query_statistics(a, packed.query)
+    if chain == "merged" and _fits(x):
+        p, moments = fold_attention(a, statistics, packed.query, keys, values, mask)
+    else:
+        folded, offset = fold_keys(statistics, packed.query, keys, mask, pixels)
+        p, moments = token_attention(a, folded, offset, values, mask)
+    if not _fits(x):
         u = gate(s, p, *fold_values(moments, values, packed.hidden, pixels), packed.gate)
         return mix(u, x, packed.mix, packed.mix_bias)
     return gate_mix(x, s, p, moments, values, packed.hidden, packed.gate, packed.mix, packed.mix_bias)
 
 
+def _fits(x: Tensor) -> bool:
+    return x.dtype != torch.float64 and fits(shape_of(x))
+
+
 def pad_tokens(keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Pad sentences to one of TOKEN_COUNTS, which the kernels support; padding is masked, so it changes nothing."""
-    tokens = keys.shape[1]
-    if tokens > MAX_TOKENS:
-        raise ValueError(f"the sentence has {tokens} tokens; the kernels support up to {MAX_TOKENS}: shorten it")
-    more = next(count for count in TOKEN_COUNTS if count >= tokens) - tokens
+    more = padded_tokens(keys.shape[1]) - keys.shape[1]
     if more:
         keys, values, mask = F.pad(keys, (0, 0, 0, more)), F.pad(values, (0, 0, 0, more)), F.pad(mask, (0, more))
     return keys.contiguous(), values.contiguous(), mask.contiguous()
+
+
+def padded_tokens(tokens: int) -> int:
+    """Return the smallest of TOKEN_COUNTS that is at least ``tokens``; raises ValueError if they are too many."""
+    if tokens > MAX_TOKENS:
+        raise ValueError(f"the sentence has {tokens} tokens; the kernels support up to {MAX_TOKENS}: shorten it")
+    return next(count for count in TOKEN_COUNTS if count >= tokens)
 
 
 class TritonSvla:
     """The block's form that runs the kernels (``lsms_rt.model.forms``), with packed weights for every image height.
 
     They are packed again if a parameter was changed, moved or replaced.  Those for other heights stay, because a CUDA
-    graph that was captured with them reads their memory.
+    graph that was captured with them reads their memory.  ``chain`` is one of ``registry.CHAINS``, or None for the one
+    that was tuned for this GPU at a shape.
     """
 
     folds = True
 
-    def __init__(self) -> None:
+    def __init__(self, chain: str | None = None) -> None:
+        self.chain = chain
         self._packed: dict[int, tuple[object, PackedWeights]] = {}
+        # Looked up once per shape: a file, which torch.compile cannot trace.
+        self._chains: dict[tuple[int, ...], str] = {}
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
-        return svla(x.contiguous(), keys, values, mask, self._pack(weights, x.shape[2]))
+        packed = self._pack(weights, x.shape[2])
+        return svla(x.contiguous(), keys, values, mask, packed, self._chain_at(x, keys.shape[1]))
+
+    def _chain_at(self, x: Tensor, tokens: int) -> str:
+        size = (*x.shape[1:], tokens)
+        if size not in self._chains:
+            at = shape_of(x, padded_tokens(tokens)) if _fits(x) else None
+            self._chains[size] = "separate" if at is None else chain_name(at, self.chain)
+        return self._chains[size]
 
     def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
         if torch.compiler.is_compiling() and height in self._packed:
             # A traced graph has no addresses to compare; the weights were packed by a run before it.
             return self._packed[height][1]
-        key = tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in _parameters(weights))
-        if height not in self._packed or self._packed[height][0] != key:
-            self._packed[height] = key, pack(weights, height)
+        state = _state(weights)
+        if height not in self._packed or self._packed[height][0] != state:
+            self._packed[height] = state, pack(weights, height)
         return self._packed[height][1]
 
 
-def _parameters(weights: SvlaWeights) -> list[Tensor]:
-    filters = [weights.center, weights.query, weights.mix, *(f for pair in weights.strips for f in pair)]
-    return [weights.hidden, weights.gate, *(tensor for f in filters for tensor in f)]
+def _state(weights: SvlaWeights) -> tuple[torch.dtype, list[int], list[int]]:
+    """Return what differs when a parameter was changed in place, moved or replaced; every call asks for it."""
+    strips = [tensor for row, column in weights.strips for tensor in (*row, *column)]
+    tensors = [weights.hidden, weights.gate, *weights.center, *weights.query, *weights.mix, *strips]
+    try:
+        versions = [tensor._version for tensor in tensors]
+    except RuntimeError:
+        # A tensor that was made in inference mode has no version.
+        versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    return weights.hidden.dtype, [tensor.data_ptr() for tensor in tensors], versions

@@ -11,7 +11,9 @@ from lsms_rt.model.folded import fold_sentence
 from lsms_rt.model.folded_block import BlockWeights, Norm, fold
 from lsms_rt.model.functional import EPS, STRIPS, Filter, SvlaWeights
 
-from . import block, depthwise_direct, depthwise_last, gate_mix, merge_scales, mix, registry
+from . import (
+    block, depthwise_direct, depthwise_last, fold_attention, gate_mix, merge_scales, mix, registry,
+)  # fmt: skip
 from .depthwise_last import pack_taps
 from .launch import DTYPES
 from .shape import DecoderShape, RestShape, Shape
@@ -119,8 +121,8 @@ def block_tensors(
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
     tensors |= {"x_last": x.permute(0, 2, 3, 1), "filters_last": pack_taps(weights, torch.float64)}
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
-    # The other depthwise forms write the tensors of depthwise; mix and gate_mix write the block's output.
-    skipped = (depthwise_direct, depthwise_last, mix, gate_mix)
+    # Others write the tensors of depthwise and of token_attention; mix and gate_mix write the block's output.
+    skipped = (depthwise_direct, depthwise_last, fold_attention, mix, gate_mix)
     for module in registry.MODULES:
         if module not in skipped:
             written = registry.twin(module, shape, tensors)

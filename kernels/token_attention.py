@@ -21,13 +21,22 @@ from .tuned_tiles import planned
 
 
 @triton.jit
+def token_weights(scores, mask):
+    """Softmax over the tokens (T, pixels) less 1/n for n tokens, and 0 at padding."""
+    e = tl.exp(scores - tl.max(scores, 0)[None, :])
+    tokens = tl.maximum(tl.sum(mask, 0), 1.0)
+    return (e / tl.sum(e, 0)[None, :] - 1.0 / tokens) * mask[:, None]
+
+
+@triton.jit
 def token_attention_kernel(
     a_ptr, keys_ptr, offset_ptr, values_ptr, mask_ptr, p_ptr, moments_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (chunks, 1, B).  a (B, C, P); keys, values (B, T, C); offset, mask (B, T) float32; p (B, T, P)."""
+    """Grid (chunks, C / GROUP, B).  a (B, C, P); keys, values (B, T, C); offset, mask (B, T) float32; p (B, T, P)."""
     chunk = tl.program_id(0)
+    group = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
     t = tl.arange(0, T)
     pixel = chunk * CHUNK + tl.arange(0, CHUNK)
@@ -44,15 +53,14 @@ def token_attention_kernel(
         keys = tl.load(keys_ptr + t[:, None] * C + k[None, :])
         scores = tl.dot(keys, a, scores, input_precision=PRECISION)
     scores += tl.load(offset_ptr + b * T + t)[:, None]
-    e = tl.exp(scores - tl.max(scores, 0)[None, :])
-    mask = tl.load(mask_ptr + b * T + t)
-    tokens = tl.maximum(tl.sum(mask, 0), 1.0)
-    p = ((e / tl.sum(e, 0)[None, :] - 1.0 / tokens) * mask[:, None]).to(p_ptr.dtype.element_ty)
-    tl.store(p_ptr + t[:, None] * P + pixel[None, :], p, mask=valid[None, :])
+    p = token_weights(scores, tl.load(mask_ptr + b * T + t)).to(p_ptr.dtype.element_ty)
+    # Every group of channels computes p, which costs less than a launch of its own; one writes it.
+    if group == 0:
+        tl.store(p_ptr + t[:, None] * P + pixel[None, :], p, mask=valid[None, :])
 
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
-    for start in range(0, C, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)
+    for start in range(0, GROUP, BLOCK_N):
+        n = group * GROUP + start + tl.arange(0, BLOCK_N)
         # (BLOCK_N, T).
         values = tl.load(values_ptr + t[None, :] * C + n[:, None])
         context = tl.dot(values, p, input_precision=PRECISION)
@@ -60,23 +68,41 @@ def token_attention_kernel(
 
 
 def launch(
-    shape: Shape, *, n: int | None = None, k: int | None = None, warps: int | None = None, stages: int = 2
+    shape: Shape,
+    *,
+    group: int | None = None,
+    n: int | None = None,
+    k: int | None = None,
+    warps: int | None = None,
+    stages: int | None = None,
 ) -> Launch:
-    """Describe the launch: one chunk of pixels per program; ``k`` channels per step of the scores, ``n`` of moments."""
+    """Describe the launch: one chunk of pixels and ``group`` channels of moments per program, ``n`` at a time.
+
+    ``k`` channels per step of the scores.
+    """
     n, k = n or block(shape), k or block(shape)
+    group = group or _group(shape, n)
     return Launch(
         token_attention_kernel,
-        (shape.chunks, 1),
+        (shape.chunks, shape.channels // group),
         arguments(shape, "a", "folded_keys", "offset", "values", "mask", "p", "attended"),
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": k, "PRECISION": precision(shape),
+            "GROUP": group, "BLOCK_N": n, "BLOCK_K": k, "PRECISION": precision(shape),
         },
         # In fp32, 64 tokens spill with 4.
         warps or (8 if shape.tokens > 32 and shape.dtype == "fp32" else 4),
-        stages,
+        # With 64 tokens, a fourth one needs more than 48 KiB.
+        stages or (2 if shape.pixels > 2048 or shape.dtype == "fp32" else 4 if shape.tokens <= 32 else 3),
     )  # fmt: skip
+
+
+def _group(shape: Shape, n: int) -> int:
+    """Return the channels of a program: as many as leave 64 programs, because small maps have few chunks."""
+    tiles = shape.channels // n
+    parts = [count for count in range(1, tiles + 1) if tiles % count == 0]
+    return shape.channels // next((count for count in parts if count * shape.chunks >= 64), tiles)
 
 
 @torch.library.custom_op("lsms_rt::token_attention", mutates_args=(), device_types="cuda")

@@ -2,6 +2,7 @@
 
 A file holds ``gpu`` and ``triton``, which must both match this machine, and for every ``kernel/shape`` the keyword
 arguments of that kernel's ``launch``, and the ``batch`` that they were measured with; they are used for every batch.
+``chain/shape`` holds the ``name`` of the chain of kernels.
 Kernels and shapes that are in no file run with the defaults of ``launch``.
 """
 
@@ -15,6 +16,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from lsms_rt.atomic import write_text
 
@@ -41,9 +44,21 @@ def planned(launch: Callable[..., Plan], shape: Shape) -> Plan:
     return plan
 
 
+def settings(name: str, shape: Shape) -> dict[str, Any]:
+    """Return what was tuned for the current GPU under a name, e.g. ``{"name": "merged"}`` for "chain"; {} if nothing."""
+    device = _device()
+    entry = {} if device is None else read(*device).get(key_of(name, shape), {})
+    tiles: dict[str, Any] = entry.get("tiles", {})
+    return tiles
+
+
 def key(launch: Callable[..., object], shape: Shape) -> str:
     """Return the key of a kernel at a shape in a file, e.g. ``gate_mix/c64_p16384_t32_fp16``."""
-    name = launch.__module__.rpartition(".")[2]
+    return key_of(launch.__module__.rpartition(".")[2], shape)
+
+
+def key_of(name: str, shape: Shape) -> str:
+    """Return the key of a kernel's name, or of "chain", at a shape."""
     size = f"h{shape.height}_w{shape.width}" if name in SEE_ROWS else f"p{shape.pixels}"
     if isinstance(shape, RestShape):
         channels = getattr(shape, SEE_ONE[name]) if name in SEE_ONE else f"{shape.channels}_e{shape.expanded}"
@@ -95,8 +110,20 @@ def _planned(launch: Callable[..., Any], shape: Shape, device: tuple[str, str] |
 
 
 def _device() -> tuple[str, str] | None:
-    """Return the name of the current GPU and Triton's version; None if the interpreter runs on the CPU."""
-    import torch
+    """Return the name of the current GPU and Triton's version; None if the interpreter runs on the CPU.
+
+    Every launch asks, so that the driver is asked once per GPU.
+    """
+    return _named(torch.cuda.current_device()) if _has_gpu() else None
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+@functools.cache
+def _named(index: int) -> tuple[str, str]:
     import triton
 
-    return (torch.cuda.get_device_name(), triton.__version__) if torch.cuda.is_available() else None
+    return torch.cuda.get_device_name(index), triton.__version__

@@ -18,7 +18,7 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 # The kernels' modules (``kernels.registry``, which needs PyTorch), in the order in which a block launches them.
 KERNELS = (
     "depthwise", "depthwise_direct", "depthwise_last", "query_statistics", "fold_keys", "token_attention",
-    "fold_values", "gate", "mix", "gate_mix",
+    "fold_attention", "fold_values", "gate", "mix", "gate_mix",
     "inner", "outer", "expand", "depthwise3_gelu", "reduce", "stage_norm", "merge_scales",
 )  # fmt: skip
 # Those around SVLA: no plugins, and they see no tokens.

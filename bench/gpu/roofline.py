@@ -94,8 +94,11 @@ def sizes(shape: Shape, batch: int) -> Sizes:
     return Sizes(pixels, pixels * c * e, c * c * e, batch * t * c * e, pixels * t * e, batch * shape.chunks * 2 * c * 4)
 
 
-def fused(shape: Shape, batch: int) -> list[Step]:
-    """Return the launches of our kernels with their necessary multiply-adds, without the zeros of a band."""
+def fused(shape: Shape, batch: int, chain: str | None = None) -> list[Step]:
+    """Return the launches of our kernels with their necessary multiply-adds, without the zeros of a band.
+
+    ``chain`` is one of ``registry.CHAINS``, or None for that of this GPU.
+    """
     if isinstance(shape, RestShape):
         end = Step("stage_norm", 2 * sizes(shape, batch).map, 0)
         return [*rest_of_block(shape, batch, shape.ratio), end]
@@ -114,6 +117,9 @@ def fused(shape: Shape, batch: int) -> list[Step]:
         "query_statistics": Step("query_statistics", z.map + z.weight + z.moments, c * c * z.pixels),
         "fold_keys": Step("fold_keys", z.moments + z.weight + 2 * z.rows, token),
         "token_attention": Step("token_attention", z.map + 2 * z.rows + z.p + z.moments, 2 * t * c * z.pixels),
+        "fold_attention": Step(
+            "fold_attention", z.map + z.weight + 2 * z.rows + z.p + 2 * z.moments, token + 2 * t * c * z.pixels
+        ),
         "fold_values": Step("fold_values", z.moments + z.weight + 3 * z.rows, token),
         "gate": Step("gate", 2 * z.map + z.p + z.weight + 2 * z.rows, (c * c + 2 * t * c) * z.pixels),
         "mix": Step("mix", 3 * z.map + z.weight, c * c * z.pixels),
@@ -121,7 +127,7 @@ def fused(shape: Shape, batch: int) -> list[Step]:
             "gate_mix", 3 * z.map + z.p + 3 * z.weight + z.rows + z.moments, (3 * c * c + t * c) * z.pixels
         ),
     }
-    return [table[registry.name(module)] for module in registry.chain(shape)]
+    return [table[registry.name(module)] for module in registry.chain(shape, chain)]
 
 
 def executed_macs(shape: Shape) -> float:

@@ -35,7 +35,7 @@ def check_kernels(check: str, shapes: Iterable[Shape], device: str) -> Iterator[
         # The twins run on the CPU: they are no part of what is watched.
         tensors = {name: tensor.to(device) for name, tensor in block_tensors(shape, 1).items()}
         others = [depthwise_direct, depthwise_last] if type(shape) is Shape else []
-        for module in dict.fromkeys([*registry.chain(shape), *others]):
+        for module in dict.fromkeys([*registry.modules_at(shape), *others]):
             begin = time.perf_counter()
             # Without margins, because the tool watches the ends of allocations.
             outputs = run(module, shape, tensors, None, Canaries(margin=0))

@@ -37,7 +37,7 @@ def time_kernel(
             time = stopwatch(prepared(module, shape, block_tensors(shape, batch, device=device)))
             row: Row = {"kind": KERNELS_TIMED, "kernel": name, "shape": shape.key, "batch": batch, **takes}
             row["time"] = time.to_dict()
-            floors = {step.name: step for step in roofline.fused(shape, batch)}
+            floors = {step.name: step for chain in registry.CHAINS for step in roofline.fused(shape, batch, chain)}
             if name in floors:
                 step = floors[name]
                 # Resident in the L2 cache, because it runs alone and repeatedly.

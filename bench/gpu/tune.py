@@ -26,7 +26,7 @@ from lsms_rt.bench.timing import Effort, GpuStopwatch, Stopwatch
 from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
-from lsms_rt.kernels.launch import DTYPES, Launch
+from lsms_rt.kernels.launch import DTYPES, Launch, padded
 from lsms_rt.kernels.shape import TOKEN_COUNTS, DecoderShape, RestShape, Shape, image_side, shapes_around, stage_shapes
 from lsms_rt.kernels.tensors import size_of
 from lsms_rt.kernels.test_data import block_tensors, typed
@@ -57,16 +57,25 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "depthwise_direct": {"pixels": (256, 512, 1024), "warps": (2, 4, 8)},
     "depthwise_last": {"pixels": (2, 4, 8), "columns": (8, 16, 32), "channels": (32, 64), "warps": (4, 8)},
     "query_statistics": {"n": (32, 64), "k": (32, 64), "warps": (2, 4, 8), "stages": (2, 3)},
-    "fold_keys": {"n": (32, 64), "k": (32, 64), "parts": (8, 16, 32), "warps": (2, 4)},
-    "token_attention": {"n": (32, 64), "k": (32, 64), "warps": (2, 4, 8), "stages": (2, 3)},
-    "fold_values": {"n": (32, 64), "k": (32, 64), "parts": (8, 16, 32), "warps": (2, 4)},
+    "fold_keys": {"form": ("once",), "n": (16, 32), "k": (64, 256, 512), "warps": (8, 16), "stages": (1, 2)},
+    "token_attention": {
+        "group": (64, 128, 320, 512), "n": (32, 64), "k": (32, 64), "warps": (4, 8), "stages": (2, 4)
+    },
+    "fold_attention": {"parts": (32, 64, 128), "warps": (4, 8)},
+    "fold_values": {"form": ("once",), "n": (16, 32), "k": (64, 256, 512), "warps": (8, 16), "stages": (1, 2)},
     "gate": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
     "mix": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
-    "gate_mix": {"pixels": (16, 32, 64, 128), "parts": (16, 32), "warps": (4, 8)},
+    "gate_mix": {"form": ("once",), "pixels": (16, 32, 64, 128), "parts": (32, 128), "warps": (4, 8)},
     **dict.fromkeys(("inner", "outer", "expand", "reduce"), POINTWISE),
     "depthwise3_gelu": {"rows": (2, 4, 8, 16), "pixels": (256, 512, 1024), "warps": (2, 4, 8)},
     "stage_norm": {"pixels": (4, 8, 16, 32, 64), "warps": (2, 4, 8)},
     "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
+}  # fmt: skip
+# Beside them, the form that was measured first, with its own defaults.
+MORE_TILES: dict[str, tuple[dict[str, Any], ...]] = {
+    "fold_keys": ({"form": "loop"}, {"form": "loop", "parts": 32}),
+    "fold_values": ({"form": "loop"}, {"form": "loop", "parts": 32}),
+    "gate_mix": ({"form": "loop"}, {"form": "loop", "parts": 32, "warps": 4}),
 }
 
 
@@ -75,10 +84,21 @@ def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
     table = TILES[registry.name(module)]
     for values in itertools.product(*table.values()):
         tiles = dict(zip(table, values, strict=True))
-        sums = module.launch(shape).constants if module in registry.REST else {}
-        targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
-        if targets % tiles.get("n", 1) == 0 and sources % tiles.get("k", 1) == 0:
+        if _fit(module, tiles, shape):
             yield tiles
+    yield from MORE_TILES.get(registry.name(module), ())
+
+
+def _fit(module: ModuleType, tiles: dict[str, Any], shape: Shape) -> bool:
+    """Return whether channels are divided evenly; a step of a join may be filled up to a power of two."""
+    n, k, group = tiles.get("n", 1), tiles.get("k", 1), tiles.get("group", shape.channels)
+    # A 1x1 around SVLA has two numbers of channels.
+    sums = module.launch(shape).constants if module in registry.REST else {}
+    targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
+    even_k = k <= padded(sources) if "form" in tiles else sources % k == 0
+    if "group" in tiles and (targets % group or group % n):
+        return False
+    return targets % n == 0 and even_k
 
 
 def best(
@@ -155,14 +175,43 @@ def kernel_unit(kernel: str, shape: dict[str, Any], batch: int) -> Iterator[dict
     yield {"key": choices.key(module.launch, at), "tiles": fastest, "share": share}
 
 
+def chain_unit(shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
+    """Choose among the chains of kernels at one shape on the GPU, with the tile sizes chosen before."""
+    at = Shape(**shape)
+    yield {"key": choices.key_of("chain", at)} | best_chain(at, batch, "cuda", GpuStopwatch(Effort(0.03, 0.06, 10)))
+
+
+def best_chain(shape: Shape, batch: int, device: str, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Return the fastest chain as ``tiles``, {} for the default, and its ``share`` of the default's time."""
+    tensors = block_tensors(shape, batch, device=device)
+    default, *others = (_chain_time(name, shape, tensors, stopwatch) for name in registry.CHAINS)
+    took, name = min(zip(others, registry.CHAINS[1:], strict=True))
+    return {"tiles": {"name": name}, "share": took / default} if took < GAIN * default else {"tiles": {}, "share": 1.0}
+
+
+def _chain_time(name: str, shape: Shape, tensors: dict[str, torch.Tensor], stopwatch: Stopwatch) -> float:
+    steps = [prepared(module, shape, tensors) for module in registry.chain(shape, name)]
+
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return stopwatch(run).median
+
+
 def units(shapes: Iterable[Shape], batch: int) -> Iterator[Unit]:
-    """Yield one unit for every kernel of the chain at every shape."""
+    """Yield one unit for every kernel at every shape, and then one for the chain if there is a choice."""
     for shape in shapes:
-        for module in registry.chain(shape):
+        for module in registry.modules_at(shape):
             kernel = registry.name(module)
             yield Unit(
                 section="tune", name=f"{kernel}, {shape.key}", function="lsms_rt.bench.gpu.tune:kernel_unit",
                 arguments={"kernel": kernel, "shape": asdict(shape), "batch": batch}, limit=LIMIT,
+            )  # fmt: skip
+        if len({tuple(registry.chain(shape, name)) for name in registry.CHAINS}) > 1:
+            yield Unit(
+                section="tune", name=f"chain, {shape.key}", function="lsms_rt.bench.gpu.tune:chain_unit",
+                arguments={"shape": asdict(shape), "batch": batch}, limit=LIMIT,
             )  # fmt: skip
 
 

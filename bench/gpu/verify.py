@@ -52,7 +52,7 @@ def shapes_of(
         for size in sizes
         for shape in (shapes_around(preset, size, dtype) if around else stage_shapes(preset, size, dtype, tokens))
     )
-    return [s for s in dict.fromkeys(shapes) if module in (*registry.chain(s), depthwise_direct, depthwise_last)]
+    return [s for s in dict.fromkeys(shapes) if module in (*registry.modules_at(s), depthwise_direct, depthwise_last)]
 
 
 def verify_kernel(

@@ -96,14 +96,16 @@ def test_every_candidate_is_a_launch(module: Any) -> None:
     kinds = itertools.product(("tiny", "base"), (224, 512), ("fp16", "fp32"))
     around = [s for kind in kinds for s in shapes_around(*kind)]
     for shape in [*(s for dtype in ("fp16", "fp32") for s in all_shapes((224, 512), dtype)), *around]:
-        if module not in registry.chain(shape):
+        if module not in registry.modules_at(shape):
             continue
         for tiles in tune.candidates(module, shape):
             launches = module.launch(shape, **tiles)
             for launch in launches if isinstance(launches, tuple) else [launches]:
                 c = launch.constants
                 targets, sources = c.get("N", shape.channels), c.get("K", shape.channels)
-                assert targets % c.get("BLOCK_N", 1) == sources % c.get("BLOCK_K", 1) == 0
+                assert targets % c.get("BLOCK_N", 1) == 0
+                # A join fills its last step up to a power of two.
+                assert sources % c.get("BLOCK_K", 1) == 0 or c.get("ONCE")
                 if "BLOCK_P" in c:
                     assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
                 # token_attention loops over the channels.
