@@ -12,7 +12,14 @@ from lsms_rt.model.folded_block import BlockWeights, Norm, fold
 from lsms_rt.model.functional import EPS, STRIPS, Filter, SvlaWeights
 
 from . import (
-    block, depthwise_direct, depthwise_last, fold_attention, gate_mix, merge_scales, mix, registry,
+    block,
+    depthwise_direct,
+    depthwise_last,
+    fold_attention,
+    gate_mix,
+    merge_scales,
+    mix,
+    registry,
 )  # fmt: skip
 from .depthwise_last import pack_taps
 from .launch import DTYPES

@@ -96,7 +96,7 @@ def _fit(module: ModuleType, tiles: dict[str, Any], shape: Shape) -> bool:
     sums = module.launch(shape).constants if module in registry.REST else {}
     targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
     even_k = k <= padded(sources) if "form" in tiles else sources % k == 0
-    if "group" in tiles and (targets % group or group % n):
+    if "group" in tiles and "n" in tiles and (targets % group or group % n):
         return False
     return targets % n == 0 and even_k
 
