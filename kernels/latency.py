@@ -19,6 +19,7 @@ from .ptx_machine import Instruction
 # Cycles from issue to result on Hopper.  "about": public microbenchmarks (arXiv 2402.13499 and 2501.12084); others
 # are assumed.
 SHARED = 29  # about
+CACHED = 40  # about: a load of what the program has loaded before, from the L1 cache
 PRODUCT = 33  # about: mma.sync m16n8k16
 ASYNC_PRODUCT = 32  # assumed: on top of the N / 2 cycles of wgmma m64nNk16, which is its throughput (about)
 BARRIER = 20  # assumed, when all warps have arrived
@@ -41,12 +42,10 @@ class Fitted:
     Attributes:
         load: cycles of a load from the L2 cache, with the way there and back under load.
         launch: seconds of a launch that are neither the gap nor the program: start of programs, drain of stores.
-        fetch: cycles to fetch an instruction that no program on the SM has run before.
     """
 
-    load: float = 600.0
-    launch: float = 0.3e-6
-    fetch: float = 1.0
+    load: float = 650.0
+    launch: float = 0.6e-6
 
 
 FITTED = Fitted()
@@ -122,7 +121,7 @@ class _Scoreboard:
     loose: dict[str, Moment] = field(default_factory=dict)
     groups: dict[str, list[Moment]] = field(default_factory=lambda: {"copy": [], "product": []})
 
-    def step(self, instruction: Instruction) -> None:
+    def step(self, instruction: Instruction, cached: bool) -> None:
         kind, latency = _class_of(instruction)
         start = _later(self.since, *(self.ready[name] for name in instruction.reads if name in self.ready))
         share = max(1.0, self.warps / 4)
@@ -131,8 +130,8 @@ class _Scoreboard:
             self.line.slots += SLOTS.get(kind, 1.0)
             self.slots += SLOTS.get(kind, 1.0) * share
         if kind == "load":
-            done = start[0] + self._moved(_bytes(instruction) / GLOBAL_BYTES) + self.load
-            self._write(instruction, (done, start[1] + 1))
+            done = start[0] + self._moved(_bytes(instruction) / GLOBAL_BYTES) + (CACHED if cached else self.load)
+            self._write(instruction, (done, start[1] + (not cached)))
         elif kind == "copy":
             done = start[0] + self._moved(32 * 16 / GLOBAL_BYTES) + self.load
             self.loose["copy"] = _later(self.loose.get("copy", (0.0, 0)), (done, start[1] + 1))
@@ -191,11 +190,17 @@ def _later(*moments: Moment) -> Moment:
     return max(time for time, _ in moments), max(rounds for _, rounds in moments)
 
 
-def walk(instructions: Iterable[Instruction], warps: int, fitted: Fitted = FITTED) -> Timeline:
-    """Walk one warp through the instructions of a program of ``warps`` warps."""
+def walk(steps: Iterable[tuple[Instruction, bool]], warps: int, fitted: Fitted = FITTED) -> Timeline:
+    """Walk one warp through the instructions of a program of ``warps`` warps.
+
+    Args:
+        steps: instruction, and whether it loads only what the program has loaded before.
+        warps: of the program.
+        fitted: adjusted numbers.
+    """
     board = _Scoreboard(fitted.load, warps)
-    for instruction in instructions:
-        board.step(instruction)
+    for instruction, cached in steps:
+        board.step(instruction, cached)
     return board.finish()
 
 
@@ -207,7 +212,7 @@ def resident(threads: int, registers: int, shared: int, processor: Processor) ->
 
 
 def launch_seconds(
-    line: Timeline, programs: int, threads: int, registers: int, shared: int, instructions: int, traffic: float,
+    line: Timeline, programs: int, threads: int, registers: int, shared: int, traffic: float,
     processor: Processor = H200, fitted: Fitted = FITTED,
 ) -> float:  # fmt: skip
     """Estimate a launch in a CUDA graph, with its gap.
@@ -218,8 +223,7 @@ def launch_seconds(
         threads: of a program.
         registers: of a thread.
         shared: bytes of a program.
-        instructions: in the code, as they have to be fetched once.
-        traffic: bytes that all programs read and write.
+        traffic: bytes of the tensors that it reads and writes.
         processor: the GPU.
         fitted: adjusted numbers.
     """
@@ -229,13 +233,10 @@ def launch_seconds(
     cycles, left = 0.0, slowest
     while left > 0:
         together = min(left, at_once)
-        busy = max(
-            line.slots * together * warps / 4, line.memory * together * warps, line.tensor * together * warps / 4
-        )
+        busy = together * max(line.slots * warps / 4, line.memory * warps, line.tensor * warps / 4)
         cycles += max(line.cycles, busy)
         left -= together
-    seconds = (cycles + fitted.fetch * instructions) / processor.clock
-    return processor.gap + fitted.launch + max(seconds, traffic / processor.bandwidth)
+    return processor.gap + fitted.launch + max(cycles / processor.clock, traffic / processor.bandwidth)
 
 
 def _bytes(instruction: Instruction) -> float:
@@ -246,19 +247,10 @@ def _bytes(instruction: Instruction) -> float:
     return 32.0 * instruction.width
 
 
-_INTEGER = ("add.s", "sub.s", "mul.lo", "mul.wide", "mul.hi", "mad.", "shl", "shr", "bfe", "and.b", "or.b", "xor.b")
-_INTEGER += (
-    "setp.lt.s",
-    "setp.lt.u",
-    "setp.gt.s",
-    "setp.eq.b",
-    "setp.ne.b",
-    "min.u",
-    "max.u",
-    "min.s",
-    "max.s",
-    "prmt",
-)
+_INTEGER = (
+    "add.s", "sub.s", "mul.lo", "mul.wide", "mul.hi", "mad.", "shl", "shr", "bfe", "and.b", "or.b", "xor.b", "prmt",
+    "setp.lt.s", "setp.lt.u", "setp.gt.s", "setp.eq.b", "setp.ne.b", "min.u", "max.u", "min.s", "max.s",
+)  # fmt: skip
 
 
 def _class_of(instruction: Instruction) -> tuple[str, float]:

@@ -25,19 +25,8 @@ WARP = 32
 _NAME = re.compile(r"%[a-z]+\d+|\bcomplete\b")
 # Instructions that write no register.
 _NO_RESULT = (
-    "st",
-    "stmatrix",
-    "red",
-    "bar",
-    "barrier",
-    "bra",
-    "ret",
-    "fence",
-    "membar",
-    "mbarrier",
-    "griddepcontrol",
-    "tcgen05",
-)
+    "st", "stmatrix", "red", "bar", "barrier", "bra", "ret", "fence", "membar", "mbarrier", "griddepcontrol", "tcgen05",
+)  # fmt: skip
 
 
 class NotComputable(ValueError):
@@ -125,9 +114,8 @@ def _instruction(text: str, line: int) -> Instruction:
     sources = operands if op.startswith("wgmma.mma_async") else operands[results:]
     reads = tuple(name for operand in sources for name in _NAME.findall(operand))
     name = guard.group(2) if guard else ""
-    return Instruction(
-        line, op.strip(), operands, name, bool(guard and guard.group(1)), writes, (*reads, *([name] * bool(name)))
-    )
+    reads = (*reads, name) if name else reads
+    return Instruction(line, op.strip(), operands, name, bool(guard and guard.group(1)), writes, reads)
 
 
 def is_copy(instruction: Instruction) -> bool:

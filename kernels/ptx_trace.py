@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ from lsms_rt.model.config import OWN_TOKENS, PRESETS
 from . import registry
 from .aot import TARGETS, Compiled, compile_launch
 from .latency import H200, Timeline, launch_seconds, walk
-from .launch import Launch
+from .launch import DTYPES, Launch
 from .ptx_machine import WARP, Code, Instruction, Machine, is_copy, parse
 from .shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
+from .tensors import size_of
 
 # Bytes that the L1 cache asks of the L2 cache at least.
 SECTOR = 32
@@ -77,19 +79,22 @@ class Trace:
     microseconds: float
 
 
-def trace(compiled: Compiled, batch: int = 1, form: str = "") -> Trace:
+def trace(compiled: Compiled, shape: Shape, batch: int = 1, form: str = "") -> Trace:
     """Trace the middle program of a launch.
 
     Raises:
         NotComputable: control flow or addresses depend on data.
     """
     code = parse(compiled.ptx)
-    steps, loaded, stored = _run(code, (compiled.grid[0] // 2, compiled.grid[1] // 2, 0))
-    line: Timeline = walk(steps, code.threads // WARP)
+    run, loaded, stored = _run(code, (compiled.grid[0] // 2, compiled.grid[1] // 2, 0))
+    line: Timeline = walk(run, code.threads // WARP)
+    steps = [instruction for instruction, _ in run]
     programs = compiled.grid[0] * compiled.grid[1]
+    traffic = sum(
+        math.prod(size_of(name, shape, batch)) * DTYPES[dtype].itemsize for name, dtype in compiled.arguments.items()
+    )
     seconds = launch_seconds(
-        line, programs * batch, code.threads, compiled.registers, compiled.shared, len(code.instructions),
-        (loaded + stored) * programs * batch, H200,
+        line, programs * batch, code.threads, compiled.registers, compiled.shared, traffic, H200,
     )  # fmt: skip
     return Trace(
         compiled.kernel, form, compiled.shape, programs, code.threads, compiled.registers, compiled.shared,
@@ -116,22 +121,24 @@ def traces(module: ModuleType, shape: Shape, arch: str, batch: int = 1) -> Itera
     """Compile and trace all launches of a module in all forms."""
     for form in forms(module):
         for launch in launches(module, shape, form):
-            yield trace(compile_launch(launch, shape, arch), batch, form)
+            yield trace(compile_launch(launch, shape, arch), shape, batch, form)
 
 
-def _run(code: Code, program: tuple[int, int, int]) -> tuple[list[Instruction], int, int]:
-    """Return the instructions of a program in order, and the bytes that it loads and stores."""
+def _run(code: Code, program: tuple[int, int, int]) -> tuple[list[tuple[Instruction, bool]], int, int]:
+    """Return the instructions of a program in order, whether each loads what is there, and the bytes loaded and stored."""
     machine = Machine(code, np.array([program]))
-    steps: list[Instruction] = []
+    steps: list[tuple[Instruction, bool]] = []
     loaded, stored = set[int](), set[int]()
     for instruction in machine.run():
-        steps.append(instruction)
+        sectors = set[int]()
         if instruction.is_a("ld.global"):
-            loaded |= _sectors(machine, instruction, instruction.operands[1], instruction.width)
+            sectors = _sectors(machine, instruction, instruction.operands[1], instruction.width)
         elif is_copy(instruction):
-            loaded |= _sectors(machine, instruction, instruction.operands[1], int(instruction.operands[2], 0))
+            sectors = _sectors(machine, instruction, instruction.operands[1], int(instruction.operands[2], 0))
         elif instruction.is_a("st.global"):
             stored |= _sectors(machine, instruction, instruction.operands[0], instruction.width)
+        steps.append((instruction, sectors <= loaded))
+        loaded |= sectors
     return steps, len(loaded) * SECTOR, len(stored) * SECTOR
 
 
