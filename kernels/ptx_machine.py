@@ -360,8 +360,8 @@ def _permute(parts: list[str], kind: str, bits: int, a: Value, b: Value, places:
     return result
 
 
-def _extreme(parts: list[str], kind: str, bits: int, a: Value, b: Value, function: Any) -> Value:
-    return _cut(function(_wide(a, kind, bits), _wide(b, kind, bits)), bits)
+def _extreme(function: Callable[..., Value]) -> Callable[..., Value]:
+    return lambda parts, kind, bits, a, b: _cut(function(_wide(a, kind, bits), _wide(b, kind, bits)), bits)
 
 
 _OPERATIONS: dict[str, Callable[..., Value]] = {
@@ -383,6 +383,6 @@ _OPERATIONS: dict[str, Callable[..., Value]] = {
     "cvt": _convert,
     "shfl": _shuffle,
     "prmt": _permute,
-    "min": lambda *arguments: _extreme(*arguments, np.minimum),
-    "max": lambda *arguments: _extreme(*arguments, np.maximum),
+    "min": _extreme(np.minimum),
+    "max": _extreme(np.maximum),
 }

@@ -125,7 +125,7 @@ def traces(module: ModuleType, shape: Shape, arch: str, batch: int = 1) -> Itera
 
 
 def _run(code: Code, program: tuple[int, int, int]) -> tuple[list[tuple[Instruction, bool]], int, int]:
-    """Return the instructions of a program in order, whether each loads what is there, and the bytes loaded and stored."""
+    """Return a program's instructions in order, whether each loads only what is there, and bytes loaded and stored."""
     machine = Machine(code, np.array([program]))
     steps: list[tuple[Instruction, bool]] = []
     loaded, stored = set[int](), set[int]()
