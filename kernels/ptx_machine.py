@@ -238,12 +238,15 @@ class Machine:
             values = self._compute(instruction)
         active = self.active(instruction)
         for name, value in zip(instruction.writes, values, strict=False):
-            if active is not np.True_:
-                old = self.registers.get(name)
-                if active is None or ((old is None or value is None) and not active.all()):
-                    value = None if active is None or active.any() else old
-                else:
-                    value = value if active.all() else np.where(active, value, old)
+            old = self.registers.get(name)
+            # Threads that are not here do not read what they never wrote.
+            everywhere = active is not None and (active | ~self._here).all()
+            if active is not None and not active.any():
+                value = old
+            elif not everywhere and (active is None or old is None or value is None):
+                value = None
+            elif value is not None and old is not None and not active.all():
+                value = np.where(active, value, old)
             if value is None:
                 self.registers.pop(name, None)
             else:
