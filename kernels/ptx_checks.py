@@ -3,8 +3,8 @@
 One program is run (``ptx_machine.py``), and every byte of its shared memory remembers who wrote and read it since the
 last barrier.  Faults are: a byte that two warps access without a barrier between, one of them writing; a copy
 (``cp.async``) or product (``wgmma``) that was not waited for when its bytes or registers are used; a product that reads
-what was stored without a proxy fence; a byte that is read but was never written; an access beyond the shared memory that
-the launch asks for.
+what was stored without a proxy fence; a byte that is read but was never written; an access beyond the shared memory
+that the launch asks for.
 
 What the threads of one warp do, and what two warps store by one instruction (the same value, as Triton does), counts
 as ordered.  Tensor memory, mbarriers and barriers of a part of the threads (Blackwell's tensor cores) are not covered:
@@ -23,7 +23,16 @@ from .ptx_machine import WARP, Code, Instruction, Machine, NotComputable, is_cop
 
 NOBODY, SEVERAL = -1, -2
 GROUP = 4 * WARP
-_NOT_COVERED = ("tcgen05", "mbarrier", "cp.async.bulk", "barrier", "elect", "atom.shared", "red.shared", "fence.mbarrier")
+_NOT_COVERED = (
+    "tcgen05",
+    "mbarrier",
+    "cp.async.bulk",
+    "barrier",
+    "elect",
+    "atom.shared",
+    "red.shared",
+    "fence.mbarrier",
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -210,7 +219,11 @@ def _barrier(memory: _Shared, machine: Machine, instruction: Instruction) -> Non
 def _check_registers(memory: _Shared, products: _Copies, instruction: Instruction) -> None:
     """Check that nothing but another product uses the registers of a product under way."""
     busy = products.busy()
-    if busy and not instruction.is_a("wgmma.mma_async") and not busy.isdisjoint((*instruction.reads, *instruction.writes)):
+    if (
+        busy
+        and not instruction.is_a("wgmma.mma_async")
+        and not busy.isdisjoint((*instruction.reads, *instruction.writes))
+    ):
         memory.fault(instruction.line, "a register of a product is used before the product was waited for")
 
 
