@@ -56,11 +56,13 @@ def fold_values_kernel(
 
 
 def launch(
-    shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int = 2
+    shape: Shape, *, n: int = 32, k: int = 32, parts: int | None = None, warps: int = 4, stages: int | None = None
 ) -> Launch:
     """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
     # Larger values spill on sm_87 and sm_120.
     parts = parts or (16 if shape.dtype == "fp16" else 8)
+    # With 64 tokens Triton overlaps products, which read the weight, with the next weight's copy to the same bytes.
+    stages = stages or (2 if shape.tokens <= 32 else 1)
     return Launch(
         fold_values_kernel,
         (shape.channels // n, 1),

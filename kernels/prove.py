@@ -3,7 +3,8 @@
 For every kernel, form and shape: no spills, no stack, little enough shared memory; no race in shared memory
 (``ptx_checks.py``); all accesses in bounds, outputs written wholly, once (``ptx_bounds.py``); and the same resources
 from all assemblers that are there (``toolchains.py``), because a driver assembles a plugin's PTX itself.  The Triton
-that compiles is the one that Python finds: with ``PYTHONPATH=FOLDER``, one installed there.  Fails if anything is wrong.
+that compiles is the one that Python finds: with ``PYTHONPATH=FOLDER``, one installed there.  Fails if something is
+wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 from lsms_rt.model.config import OWN_TOKENS, PRESETS
 
@@ -100,14 +101,16 @@ def prove(
     return proof
 
 
-def cases(shapes: Sequence[Shape], archs: Sequence[str], sample: int = 1) -> Iterator[tuple[Launch, Shape, str, str]]:
+def cases(
+    shapes: Sequence[Shape], archs: Sequence[str], modules: Sequence[ModuleType] = registry.MODULES, sample: int = 1
+) -> Iterator[tuple[Launch, Shape, str, str]]:
     """Yield launch, shape, architecture and form of kernels, also of those that no chain launches at a shape.
 
     ``sample`` takes every so many of them, others at every shape, so that several shapes have all kernels.
     """
     for arch in archs:
         for i, shape in enumerate(shapes):
-            found = [(launch, form) for module in registry.MODULES for form in forms(module)
+            found = [(launch, form) for module in modules for form in forms(module)
                      for launch in launches(module, shape, form)]  # fmt: skip
             for launch, form in found[i % sample :: sample]:
                 yield launch, shape, arch, form
@@ -122,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tokens", nargs="+", type=int, choices=TOKEN_COUNTS, default=[OWN_TOKENS], help="(default: %(default)s)"
     )
+    names = [registry.name(module) for module in registry.MODULES]
+    parser.add_argument("--kernel", nargs="+", choices=names, default=names, help="(default: all)")
     parser.add_argument(
         "--sample", type=int, default=1, metavar="N", help="take every Nth kernel of a shape (default: %(default)s)"
     )
@@ -139,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ))  # fmt: skip
     failed = count = 0
     tools = {} if options.no_ptxas else assemblers()
-    for launch, shape, arch, form in cases(shapes, options.arch, options.sample):
+    modules = [module for module in registry.MODULES if registry.name(module) in options.kernel]
+    for launch, shape, arch, form in cases(shapes, options.arch, modules, options.sample):
         proof = prove(launch, shape, arch, form, tools, not options.no_bounds)
         print(proof.line(), flush=True)
         failed, count = failed + bool(proof.wrong), count + 1

@@ -356,10 +356,11 @@ def _shuffle(parts: list[str], kind: str, bits: int, a: Value, lane: Value, _cla
 def _permute(parts: list[str], kind: str, bits: int, a: Value, b: Value, places: Value) -> Value:
     both, result = a | (b << np.uint64(32)), np.uint64(0)
     for i in range(4):
-        place = int(places) >> (4 * i) & 15
-        if place > 7:
+        place = places >> np.uint64(4 * i)
+        if np.any(place & np.uint64(8)):
             raise NotComputable("prmt that repeats a sign")
-        result = result | (((both >> np.uint64(8 * place)) & np.uint64(255)) << np.uint64(8 * i))
+        byte = (both >> (np.uint64(8) * (place & np.uint64(7)))) & np.uint64(255)
+        result = result | (byte << np.uint64(8 * i))
     return result
 
 
