@@ -121,6 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--arch", nargs="+", choices=list(TARGETS), default=["sm_90"], help="(default: %(default)s)")
     parser.add_argument("--preset", nargs="+", choices=list(PRESETS), default=["base"], help="(default: %(default)s)")
     parser.add_argument("--image-size", nargs="+", type=image_side, default=[512], help="(default: %(default)s)")
+    parser.add_argument(
+        "--stage", nargs="+", type=int, choices=range(1, 5), default=[1, 2, 3, 4], help="of the encoder (default: all)"
+    )
     parser.add_argument("--dtype", nargs="+", choices=["fp16", "fp32"], default=["fp16"], help="(default: %(default)s)")
     parser.add_argument(
         "--tokens", nargs="+", type=int, choices=TOKEN_COUNTS, default=[OWN_TOKENS], help="(default: %(default)s)"
@@ -140,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for tokens in options.tokens
         for preset in options.preset
         for size in options.image_size
-        for shape in stage_shapes(preset, size, dtype, tokens)
+        for stage, shape in enumerate(stage_shapes(preset, size, dtype, tokens), 1)
+        if stage in options.stage
     ))  # fmt: skip
     failed = count = 0
     tools = {} if options.no_ptxas else assemblers()
