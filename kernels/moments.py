@@ -63,7 +63,10 @@ def join_tile(shape: Shape, form: str, k: int | None = None) -> JoinTile:
     if not reads_once(form):
         # Larger values spill on sm_87 and sm_120, and with 64 tokens on sm_100.
         small = shape.dtype == "fp32" or shape.tokens > 32
-        return JoinTile(n=32, k=k or 32, parts=8 if small else 16, warps=4, stages=2)
+        # With 64 tokens and two stages, Triton overlaps products with the next copy to the same bytes (prove.py).
+        return JoinTile(
+            n=32, k=k or 32, parts=8 if small else 16, warps=4, stages=2 if shape.tokens <= 32 else 1
+        )  # fmt: skip
     whole = padded(shape.channels)
     if shape.dtype == "fp32":
         # Moments are loaded while the step before computes; more of them exceed the shared memory.

@@ -2,7 +2,8 @@
 
 ``python -m lsms_rt.bench.gpu.roofline`` prints the table; ``-o`` and ``--picture`` write it.  Nothing is measured.
 The floor of a launch is the larger of its bytes over the bandwidth and its operations over the peak of the unit that
-does them; the floor of a sequence adds the launches, and a ``gap`` between any two of them in a CUDA graph.
+does them; the floor of a sequence adds the launches, and a ``gap`` between any two of them in a CUDA graph.  Beside it
+stands the least latency of the sequence: launches that only start and load one value.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class Gpu:
         l2_bytes: Size of the L2 cache.
         tensor: Peak of the tensor cores in dense operations/s.
         scalar: Peak of the other units in operations/s.
-        gap: Minimum pause in seconds between two dependent kernels in a graph, an assumption.
+        gap: Minimum pause in seconds between two dependent kernels in a graph: measured on an H200 for it and the H100,
+            which has the same processors; else an assumption.
+        load: Seconds from the start of a kernel to the first data from the L2 cache, without which it can do nothing:
+            fitted to kernels measured on an H200 (``kernels/latency.py``), else as many cycles at the GPU's own clock.
     """
 
     name: str
@@ -46,18 +50,19 @@ class Gpu:
     tensor: float
     scalar: float
     gap: float
+    load: float = 0.33e-6
 
 
 GPUS = {
-    "h100": Gpu("H100 SXM", 3.35e12, 5.5e12, 50e6, 989e12, 66.9e12, 1e-6),
-    "orin": Gpu("Jetson AGX Orin", 204.8e9, 340e9, 4e6, 42.5e12, 5.3e12, 3e-6),
-    "thor": Gpu("Jetson AGX Thor", 273e9, 450e9, 32e6, 258e12, 8.1e12, 2e-6),
+    "h100": Gpu("H100 SXM", 3.35e12, 5.5e12, 50e6, 989e12, 66.9e12, 0.67e-6),
+    "orin": Gpu("Jetson AGX Orin", 204.8e9, 340e9, 4e6, 42.5e12, 5.3e12, 3e-6, 0.5e-6),
+    "thor": Gpu("Jetson AGX Thor", 273e9, 450e9, 32e6, 258e12, 8.1e12, 2e-6, 0.41e-6),
 }
 
 # Known to ``check.py``, but not in the table; the name of a device must contain all words of the key.
 MORE_GPUS = {
-    "h200": Gpu("H200 SXM", 4.8e12, 5.5e12, 50e6, 989e12, 66.9e12, 1e-6),
-    "h100 pcie": Gpu("H100 PCIe", 2.0e12, 3.8e12, 50e6, 756e12, 51.2e12, 1e-6),
+    "h200": Gpu("H200 SXM", 4.8e12, 5.5e12, 50e6, 989e12, 66.9e12, 0.67e-6),
+    "h100 pcie": Gpu("H100 PCIe", 2.0e12, 3.8e12, 50e6, 756e12, 51.2e12, 0.67e-6, 0.37e-6),
 }
 
 
@@ -162,6 +167,15 @@ def block_floor(steps: Sequence[Step], gpu: Gpu, shape: Shape, batch: int) -> fl
     return sum(step.floor(gpu, resident) for step in steps) + len(steps) * gpu.gap
 
 
+def latency_floor(steps: Sequence[Step], gpu: Gpu) -> float:
+    """Return the least seconds of a sequence of launches that do nothing: a gap and one load for each of them.
+
+    Kept apart from ``block_floor``, which bytes and operations decide: a measurement far above both has a chain of
+    dependent loads and barriers inside its kernels (``python -m lsms_rt.kernels.ptx_trace`` counts them).
+    """
+    return len(steps) * (gpu.gap + gpu.load)
+
+
 def rest_of_block(shape: Shape, batch: int, ratio: int) -> list[Step]:
     """Return the rest of a block as our kernels run it: 1x1 + GELU, 1x1 + shortcuts, and the three of the MLP."""
     z, c = sizes(shape, batch), shape.channels
@@ -223,6 +237,7 @@ def floors(
                 ours, plain = fused(shape, batch), unfused(shape, batch)
                 for name, gpu in GPUS.items():
                     times = [block_floor(steps, gpu, shape, batch) * 1e6 for steps in (ours, plain)]
+                    latencies = [latency_floor(steps, gpu) * 1e6 for steps in (ours, plain)]
                     rows.append(
                         {
                             "preset": preset, "stage": stage, "batch": batch, "gpu": name, "shape": shape.key,
@@ -234,6 +249,7 @@ def floors(
                             "banded_gmac": round(executed_macs(shape) * batch / 1e9, 3),
                             "unfused_gmac": round(sum(s.macs for s in plain) / 1e9, 3),
                             "fused_us": round(times[0], 1), "unfused_us": round(times[1], 1),
+                            "fused_latency_us": round(latencies[0], 1), "unfused_latency_us": round(latencies[1], 1),
                         }
                     )  # fmt: skip
     return rows
@@ -264,15 +280,18 @@ def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:
     style.save(figure, path, dpi=110)
 
 
+FORMATS = (("mb", 1), ("gmac", 2), ("us", 0), ("latency_us", 0))
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return one line per row, with fused/unfused values."""
-    columns = ("preset", "stage", "batch", "gpu", "map MB", "launches", "MB", "GMAC", "floor us", "ratio")
-    widths = (7, 6, 6, 6, 8, 10, 14, 14, 14, 7)
+    columns = ("preset", "stage", "batch", "gpu", "map MB", "launches", "MB", "GMAC", "floor us", "latency us", "ratio")
+    widths = (7, 6, 6, 6, 8, 10, 14, 14, 14, 14, 7)
     lines = ["".join(name.rjust(width) for name, width in zip(columns, widths, strict=True))]
     for r in rows:
         cells = [r["preset"], r["stage"], r["batch"], r["gpu"], f"{r['map_mb']:.2f}"]
         cells.append(f"{r['fused_launches']}/{r['unfused_launches']}")
-        cells += [f"{r[f'fused_{k}']:.{d}f}/{r[f'unfused_{k}']:.{d}f}" for k, d in (("mb", 1), ("gmac", 2), ("us", 0))]
+        cells += [f"{r[f'fused_{k}']:.{d}f}/{r[f'unfused_{k}']:.{d}f}" for k, d in FORMATS]
         cells.append(f"{r['unfused_us'] / r['fused_us']:.1f}")
         lines.append("".join(str(cell).rjust(width) for cell, width in zip(cells, widths, strict=True)))
     return "\n".join(lines)
