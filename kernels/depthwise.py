@@ -21,6 +21,7 @@ from lsms_rt.model.functional import STRIPS
 from .bands import TABLE, TABLES, band, unpack_bands
 from .depthwise_serial import serial_kernel
 from .launch import Launch, padded, precision, shape_of
+from .overlap import after_previous
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -56,12 +57,13 @@ def depthwise_kernel(
     x_ptr, bands_ptr, bias_ptr, row_bias_ptr, a_ptr, s_ptr,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
-    GROUP: tl.constexpr, STRIPS: tl.constexpr,
+    GROUP: tl.constexpr, STRIPS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32.
 
     The operands of GROUP products of the 5x5, and of STRIPS strips, are in shared memory at once.
     """
+    after_previous(OVERLAP)
     # Windows, top to bottom.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     whole: tl.constexpr = H <= ROWS and W <= COLS

@@ -18,6 +18,7 @@ from lsms_rt.model.functional import STRIPS, SvlaWeights
 
 from . import depthwise
 from .launch import Launch, block, shape_of
+from .overlap import after_previous
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -54,8 +55,9 @@ def convolve(sums, values, filters_ptr, c, STEP: tl.constexpr, FIRST: tl.constex
 
 @triton.jit
 def center_kernel(x_ptr, filters_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-                  PIXELS: tl.constexpr, COLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+                  PIXELS: tl.constexpr, COLS: tl.constexpr, CHANNELS: tl.constexpr, OVERLAP: tl.constexpr):  # fmt: skip
     """Grid (tiles of PIXELS x COLS, C / CHANNELS, B): a = 5x5(x) + bias.  x, a (B, H, W, C), a float32."""
+    after_previous(OVERLAP)
     across: tl.constexpr = (W + COLS - 1) // COLS
     offset = tl.program_id(2).to(tl.int64) * (H * W * C)
     x_ptr += offset
@@ -78,8 +80,9 @@ def center_kernel(x_ptr, filters_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.co
 
 @triton.jit
 def rows_kernel(a_ptr, filters_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PIXELS: tl.constexpr,
-                COLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+                COLS: tl.constexpr, CHANNELS: tl.constexpr, OVERLAP: tl.constexpr):  # fmt: skip
     """Grid (tiles of COLS x PIXELS neighbors, C / CHANNELS, B): the 1x7, 1x11 and 1x21 of a.  rows (B, 3, H, W, C)."""
+    after_previous(OVERLAP)
     # Groups of PIXELS neighbors in a row of the map.
     groups: tl.constexpr = (W + PIXELS - 1) // PIXELS
     offset = tl.program_id(2).to(tl.int64) * (H * W * C)
@@ -106,11 +109,13 @@ def rows_kernel(a_ptr, filters_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, 
 
 @triton.jit
 def columns_kernel(a_last_ptr, rows_ptr, filters_ptr, row_bias_ptr, a_ptr, s_ptr, C: tl.constexpr, H: tl.constexpr,
-                   W: tl.constexpr, PIXELS: tl.constexpr, COLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+                   W: tl.constexpr, PIXELS: tl.constexpr, COLS: tl.constexpr, CHANNELS: tl.constexpr,
+                   OVERLAP: tl.constexpr):  # fmt: skip
     """Grid (tiles of PIXELS x COLS, C / CHANNELS, B): s = a + the 7x1, 11x1 and 21x1 of the rows' results + row_bias.
 
     Writes ``a`` less the map's level, and ``s``, both (B, C, H, W).
     """
+    after_previous(OVERLAP)
     across: tl.constexpr = (W + COLS - 1) // COLS
     offset = tl.program_id(2).to(tl.int64) * (H * W * C)
     a_last_ptr += offset

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from .bands import TABLE, TABLES, band
+from .overlap import after_previous
 from .windows import level_of, owned, shifted
 
 
@@ -25,8 +26,10 @@ def serial_kernel(
     x_ptr, bands_ptr, bias_ptr, row_bias_ptr, a_ptr, s_ptr,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32."""
+    after_previous(OVERLAP)
     # Windows, top to bottom.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     i, j = tl.program_id(0) // across, tl.program_id(0) % across

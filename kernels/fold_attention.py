@@ -15,6 +15,7 @@ from .fold_keys import score_offset
 from .gate_mix import fits
 from .launch import Launch, padded, precision, shape_of
 from .moments import join_moments, saturated, statistics_type, write_moments
+from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .token_attention import token_weights
@@ -25,9 +26,10 @@ from .tuned_tiles import planned
 def fold_attention_kernel(
     a_ptr, moments_ptr, query_ptr, keys_ptr, values_ptr, mask_ptr, p_ptr, attended_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (chunks, 1, B).  a (B, C, P); query (C, C); keys, values (B, T, C); mask (B, T) float32; p (B, T, P)."""
+    after_previous(OVERLAP)
     chunk = tl.program_id(0)
     b = tl.program_id(2).to(tl.int64)
     t, n, k = tl.arange(0, T), tl.arange(0, C), tl.arange(0, C)

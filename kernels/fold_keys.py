@@ -15,6 +15,7 @@ from lsms_rt.model.functional import MASKED
 
 from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
+from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -33,8 +34,10 @@ def fold_keys_kernel(
     moments_ptr, query_ptr, keys_ptr, mask_ptr, folded_ptr, offset_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (C / BLOCK_N, 1, B).  query (C, C); keys, folded (B, T, C); mask, offset (B, T) float32."""
+    after_previous(OVERLAP)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)
     t = tl.arange(0, T)

@@ -14,6 +14,7 @@ from lsms_rt.model.folded import wide
 
 from .launch import Launch, precision, shape_of_rows
 from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
+from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -24,8 +25,10 @@ def fold_values_kernel(
     moments_ptr, values_ptr, hidden_ptr, context_ptr, context_offset_ptr, layer_ptr, layer_offset_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (C / BLOCK_N, 1, B).  values, context, layer (B, T, C); hidden (C, C); offsets (B, C) float32."""
+    after_previous(OVERLAP)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)
     t = tl.arange(0, T)

@@ -15,6 +15,7 @@ from torch import Tensor
 from .gate import tanh
 from .launch import DTYPES, Launch, padded, precision, shape_of
 from .moments import join_moments, merge, reads_once
+from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -33,9 +34,10 @@ def fits(shape: Shape) -> bool:
 def gate_mix_kernel(
     x_ptr, s_ptr, p_ptr, moments_ptr, values_ptr, hidden_ptr, gate_ptr, mix_ptr, bias_ptr, y_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, 1, B).  x, s, y (B, C, P); p (B, T, P); values (B, T, C); hidden, gate, mix (C, C)."""
+    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     b = tl.program_id(2).to(tl.int64)
     n, k, t = tl.arange(0, C), tl.arange(0, C), tl.arange(0, T)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lsms_rt.model.config import OWN_TOKENS
 
+from .overlap import overlaps
 from .shape import DecoderShape, RestShape, Shape
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -25,7 +26,7 @@ class Launch:
         grid: (x, y); z is the batch, the only size that is not a compile-time constant.
         arguments: name -> element type of every pointer in order, inputs before outputs (``tensors.arguments``).
         outputs: number of pointers, the last ones, that are written.
-        constants: the kernel's constexprs.
+        constants: the kernel's constexprs; OVERLAP is False, as the ahead-of-time compiler and plugins need it.
         warps: warps per program.
         stages: stages of software pipelining.
     """
@@ -38,6 +39,14 @@ class Launch:
     warps: int = 4
     stages: int = 2
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "constants", dict(self.constants) | {"OVERLAP": False})
+
+    def options(self) -> dict[str, Any]:
+        """Return constants and options for the current GPU, as Triton's launcher takes them."""
+        options: dict[str, Any] = {**self.constants, "num_warps": self.warps, "num_stages": self.stages}
+        return options | ({"OVERLAP": True, "launch_pdl": True} if overlaps() else {})
+
     def __call__(self, batch: int, *tensors: Tensor) -> None:
         """Launch for ``batch`` slices on the current stream of the tensors' device; inputs come before outputs."""
         for (name, dtype), tensor in zip(self.arguments.items(), tensors, strict=True):
@@ -48,7 +57,7 @@ class Launch:
                 )
         # Triton launches on the current device, whichever device the pointers belong to.
         with torch.cuda.device_of(tensors[0]):
-            self.kernel[(*self.grid, batch)](*tensors, **self.constants, num_warps=self.warps, num_stages=self.stages)
+            self.kernel[(*self.grid, batch)](*tensors, **self.options())
 
 
 def shape_of(a: Tensor, tokens: int = OWN_TOKENS) -> Shape:

@@ -42,8 +42,7 @@ def resources(launches: Iterable[Launch]) -> Row:
         if not hasattr(launch.kernel, "warmup"):
             return {}
         types = [DTYPES[dtype] for dtype in launch.arguments.values()]
-        options = {"num_warps": launch.warps, "num_stages": launch.stages}
-        compiled = launch.kernel.warmup(*types, **launch.constants, **options, grid=(1,))
+        compiled = launch.kernel.warmup(*types, **launch.options(), grid=(1,))
         if compiled is None:
             return {}
         # Loads the code, which is when the driver says what it takes; it has no public name.
