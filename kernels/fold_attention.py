@@ -103,9 +103,7 @@ def plain(
 
 
 @fold_attention.register_fake
-def _(
-    a: Tensor, moments: Tensor, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def _(a: Tensor, moments: Tensor, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     batch, channels, pixels = a.shape[0], a.shape[1], a.shape[2] * a.shape[3]
     p = a.new_empty(batch, keys.shape[1], pixels)
     return p, a.new_empty(batch, -(-pixels // chunk_of(pixels)), 2, channels, dtype=statistics_type(a))

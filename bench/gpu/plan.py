@@ -17,8 +17,8 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 
 # The kernels' modules (``kernels.registry``, which needs PyTorch), in the order in which a block launches them.
 KERNELS = (
-    "depthwise", "depthwise_direct", "query_statistics", "fold_keys", "token_attention", "fold_attention", "fold_values",
-    "gate", "mix", "gate_mix",
+    "depthwise", "depthwise_direct", "query_statistics", "fold_keys", "token_attention", "fold_attention",
+    "fold_values", "gate", "mix", "gate_mix",
 )  # fmt: skip
 # Section -> seconds of a run of SECONDS, and what it does.
 SECTIONS: dict[str, tuple[int, str]] = {

@@ -322,6 +322,22 @@ def test_wrong_tensors_are_rejected() -> None:
             replace(shape, **wrong)
 
 
+def test_weights_are_packed_again_when_they_change() -> None:
+    """In place, by another storage, or replaced; tensors of inference mode, which have no version, by the last two."""
+    form, w = svla.TritonSvla(), random_weights(32, dtype=torch.float32)
+    seen = [form._pack(w, 8)]
+    assert form._pack(w, 8) is seen[0]
+    w.mix[1].add_(1.0)
+    seen.append(form._pack(w, 8))
+    w.hidden.data = w.hidden.data.clone()
+    seen.append(form._pack(w, 8))
+    with torch.inference_mode():
+        w = replace(w, gate=w.gate.clone())
+        seen.append(form._pack(w, 8))
+    assert form._pack(w, 8) is seen[-1]
+    assert len({id(packed) for packed in seen}) == 4
+
+
 def test_stage_shapes() -> None:
     assert [s.key for s in stage_shapes("base", 512)][:2] == ["c64_h128_w128_t32_fp16", "c128_h64_w64_t32_fp16"]
     # Four stages of tiny, four that the others share.
