@@ -111,12 +111,8 @@ def plain(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple
     mean, scale = merge(moments, pixels, chunk_of(pixels))
     context = saturate(values * scale[:, None], values.dtype)
     offset = -mean * scale
-    return (
-        context,
-        offset,
-        saturate(torch.matmul(context, hidden.T), values.dtype),
-        torch.matmul(offset, wide(hidden).T),
-    )
+    layer = saturate(torch.matmul(context, hidden.T), values.dtype)
+    return context, offset, layer, torch.matmul(offset, wide(hidden).T)
 
 
 @fold_values.register_fake

@@ -45,7 +45,7 @@ def planned(launch: Callable[..., Plan], shape: Shape) -> Plan:
 
 
 def settings(name: str, shape: Shape) -> dict[str, Any]:
-    """Return what was tuned for this GPU under a name, e.g. ``{"name": "merged"}`` for "chain"; {} if nothing."""
+    """Return what was tuned for the current GPU under a name, {} if nothing; under "chain", its ``name``."""
     device = _device()
     entry = {} if device is None else read(*device).get(key_of(name, shape), {})
     tiles: dict[str, Any] = entry.get("tiles", {})

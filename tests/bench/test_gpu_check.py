@@ -141,9 +141,9 @@ def test_the_sanitizer_runs_every_kernel() -> None:
     rows = list(sanitizer.check_kernels("memcheck", [SMALL], "cpu"))
     # This one is in no chain.
     last = {"depthwise_last"}
-    assert {row["kernel"] for row in rows} == {registry.name(m) for m in registry.chain(SMALL)} | last
+    assert {row["kernel"] for row in rows} == {registry.name(m) for m in registry.modules_at(SMALL)} | last
     assert all(row["ok"] for row in rows)
-    of_all = {registry.name(module) for shape in sanitizer.SHAPES for module in registry.chain(shape)}
+    of_all = {registry.name(module) for shape in sanitizer.SHAPES for module in registry.modules_at(shape)}
     assert of_all | last == set(plan.KERNELS)
 
 
@@ -337,8 +337,8 @@ def test_the_runtime_says_what_the_machine_lacks(unit: Callable[[], Any], monkey
 
 def test_floors_are_of_the_real_launches() -> None:
     """The bytes in the table are at least those of the tensors of the launches, each counted once."""
-    for shape in (*stage_shapes("base", 512), *shapes_around("base", 512)):
-        for step, module in zip(roofline.fused(shape, 1), registry.chain(shape), strict=True):
+    for shape, chain in itertools.product((*stage_shapes("base", 512), *shapes_around("base", 512)), registry.CHAINS):
+        for step, module in zip(roofline.fused(shape, 1, chain), registry.chain(shape, chain), strict=True):
             assert step.name == registry.name(module)
             inputs, outputs = registry.signature(module, shape)
             named = [name for name in (*inputs, *outputs) if spec(name).is_map]

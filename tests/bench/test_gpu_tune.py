@@ -141,9 +141,48 @@ def test_tuned_tiles_are_used_and_those_of_another_gpu_rejected(
     # As the operator asks for them, without height and width.
     rows = shape_of_rows(torch.empty(1, shape.tokens, shape.channels, dtype=torch.float16), shape.pixels)
     assert choices.planned(fold_keys.launch, rows).constants["BLOCK_N"] == 64
+    choices.write(tmp_path, gpu, "3.6.0", 1, {choices.key_of("chain", shape): {"name": "merged"}})
+    choices.read.cache_clear()
+    assert registry.chain(shape) == registry.chain(shape, "merged") != registry.chain(shape, "separate")
     path.write_text(json.dumps({"gpu": "another", "triton": "3.6.0", "tiles": {}}))
     choices.read.cache_clear()
     with pytest.raises(ValueError, match=r"is not for NVIDIA Test 9000.*lsms_rt\.bench\.gpu\.tune"):
         choices.read(gpu, "3.6.0")
     choices.read.cache_clear()
     choices._planned.cache_clear()
+
+
+def test_the_driver_is_asked_once_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def name(index: int) -> str:
+        asked.append(index)
+        return f"NVIDIA Test {index}"
+
+    current = iter([0, 1, 0, 1])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: next(current))
+    monkeypatch.setattr(torch.cuda, "get_device_name", name)
+    caches = (choices._has_gpu, choices._named)
+    for cache in caches:
+        cache.cache_clear()
+    found = [choices._device() for _ in range(4)]
+    for cache in caches:
+        cache.cache_clear()
+    assert [pair and pair[0] for pair in found] == [f"NVIDIA Test {index}" for index in (0, 1, 0, 1)]
+    assert asked == [0, 1]
+
+
+def test_the_faster_chain_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only if it is faster by more than noise; with one unit after those of the kernels whose tiles it uses."""
+    shape = Shape(32, 4, 4)
+    monkeypatch.setattr(tune, "block_tensors", lambda *_, **__: {})
+    for times, expected in (
+        ({"separate": 1.0, "merged": 0.5}, {"tiles": {"name": "merged"}, "share": 0.5}),
+        ({"separate": 1.0, "merged": 0.99}, {"tiles": {}, "share": 1.0}),
+    ):
+        monkeypatch.setattr(tune, "_chain_time", lambda name, *_, times=times: times[name])
+        assert tune.best_chain(shape, 1, "cpu", stopwatch) == expected
+    units = [unit.function.rpartition(":")[2] for unit in tune.units([shape], 1)]
+    assert units == ["kernel_unit"] * len(registry.modules_at(shape)) + ["chain_unit"]
+    assert "chain_unit" not in [unit.function.rpartition(":")[2] for unit in tune.units([Shape(160, 4, 4)], 1)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from lsms_rt.kernels import (
     depthwise,
     depthwise_direct,
     depthwise_last,
+    fold_attention,
     fold_keys,
     fold_values,
     gate,
@@ -34,7 +36,7 @@ from lsms_rt.kernels.launch import DTYPES
 from lsms_rt.kernels.moments import merge, moments
 from lsms_rt.kernels.shape import Shape, all_shapes, chunk_of, stage_shapes
 from lsms_rt.kernels.svla import PackedWeights, pack
-from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights
+from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights, typed
 from lsms_rt.kernels.verify import verify
 from lsms_rt.model import folded, functional
 
@@ -111,10 +113,76 @@ def test_the_check_sees_a_small_quantity_beside_a_large_one(
     ]
 
 
-def test_gate_mix_rejects_shapes_that_do_not_fit() -> None:
+@pytest.mark.parametrize(
+    ("module", "tiles"),
+    [
+        (fold_keys, {"form": "loop", "parts": 4}),
+        (fold_keys, {"parts": 4, "k": 64, "stages": 2}),
+        (fold_values, {"form": "loop", "parts": 4}),
+        (fold_values, {"parts": 8, "k": 64}),
+        (gate_mix, {"form": "loop", "parts": 4}),
+        (gate_mix, {"parts": 4}),
+        (fold_attention, {"parts": 4}),
+        (token_attention, {"group": 32, "n": 32}),
+    ],
+)
+def test_other_forms(monkeypatch: pytest.MonkeyPatch, module: ModuleType, tiles: dict[str, Any]) -> None:
+    """Nine chunks in blocks of four or eight, the last chunk shorter; several groups; channels that fill no step."""
+    shape = Shape(32 if module in (gate_mix, fold_attention) else 160, 9, 15)
+    monkeypatch.setattr(verification, "planned", lambda launch, at: launch(at, **tiles))
+    agree(module, shape, block_tensors(shape, 1, [20]))
+
+
+def test_joins_take_the_same_sum_in_any_form() -> None:
+    """A mean a hundred deviations away, in chunks of different means: both forms keep fp32's digits."""
+    shape = Shape(32, 9, 15, dtype="fp32")
+    x = torch.randn(1, 32, 135, dtype=torch.float64) + torch.linspace(0, 3, 135, dtype=torch.float64) + 100.0
+    tensors = block_tensors(shape, 1) | {"attended": moments(x, shape.chunk).float().double()}
+    expected = registry.twin(fold_values, shape, tensors)
+    for tiles in ({"form": "loop"}, {"parts": 16}, {"parts": 2}):
+        found = verification.run(fold_values, shape, tensors, lambda launch, at, tiles=tiles: launch(at, **tiles))
+        for name in ("context", "context_offset"):
+            torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [fold_keys, fold_values, gate_mix])
+def test_an_unknown_form_is_an_error(module: ModuleType) -> None:
+    with pytest.raises(ValueError, match="form is 'twice'; choose 'once' or 'loop'"):
+        module.launch(Shape(32, 8, 8), form="twice")
+
+
+@pytest.mark.parametrize("module", [fold_keys, fold_values, fold_attention])
+def test_a_dead_channel_does_not_overflow(module: ModuleType) -> None:
+    """1 / sigma of a constant channel is 316: times a key or value of 300 it exceeds fp16, and infinity gives NaN."""
+    shape = Shape(32, 8, 8)
+    tensors = block_tensors(shape, 1)
+    for name in ("keys", "values"):
+        tensors[name][:, :, 5] = 300.0
+    for name in ("statistics", "attended"):
+        tensors[name][:, :, :, 5] = 0.0
+    found = [verification.run(module, shape, tensors)]
+    if module is not fold_attention:
+        # Its twin has scores in fp16, which exceed it here: this map is not the one of these statistics.
+        found.append(registry.twin(module, shape, {name: typed(name, t, shape) for name, t in tensors.items()}))
+    assert all(bool(output.isfinite().all()) for outputs in found for output in outputs.values())
+
+
+def test_kernels_reject_shapes_that_do_not_fit() -> None:
     for shape in (Shape(160, 8, 8), Shape(256, 8, 8), Shape(128, 8, 8, dtype="fp32")):
         with pytest.raises(ValueError, match="use fold_values, gate and mix"):
             gate_mix.launch(shape)
+        with pytest.raises(ValueError, match="use fold_keys and token_attention"):
+            fold_attention.launch(shape)
+        assert registry.chain(shape, "merged") == registry.chain(shape, "separate")
+
+
+def test_chains_have_names() -> None:
+    shape = Shape(64, 8, 8)
+    assert [len(registry.chain(shape, name)) for name in registry.CHAINS] == [5, 4]
+    assert registry.chain(shape) == registry.chain(shape, "separate")
+    assert fold_attention in registry.modules_at(shape)
+    with pytest.raises(ValueError, match="chain is 'other'; choose from separate, merged"):
+        registry.chain(shape, "other")
 
 
 # The chain, and the registration of operators
@@ -124,7 +192,9 @@ def operator_name(module: ModuleType) -> str:
     return "multi_scale_depthwise" if module is depthwise else registry.name(module)
 
 
-def interpreted(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights) -> Tensor:
+def interpreted(
+    x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: PackedWeights, chain: str = "separate"
+) -> Tensor:
     """``svla.svla``, with the kernels in the interpreter instead of the twins.
 
     Above 32 channels the depthwise kernels are left out: they run once per channel, which takes most of the time, and
@@ -137,22 +207,28 @@ def interpreted(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, packed: P
             # The launcher before its registration as an operator.
             name = operator_name(module)
             patch.setattr(svla, name, getattr(module, name)._init_fn)
-        return svla.svla(x, keys, values, mask, packed)
+        return svla.svla(x, keys, values, mask, packed, chain)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
 @pytest.mark.parametrize(
-    ("channels", "height", "width", "tokens"), [(32, 15, 15, 9), (64, 9, 13, 1), (160, 7, 7, 20), (64, 7, 9, 33)]
+    ("channels", "height", "width", "tokens", "chain"),
+    [
+        (32, 15, 15, 9, "separate"),
+        (64, 9, 13, 1, "merged"),
+        (160, 7, 7, 20, "merged"),
+        (64, 7, 9, 33, "separate"),
+    ],
 )
-def test_the_whole_block(channels: int, height: int, width: int, tokens: int, dtype: str) -> None:
+def test_the_whole_block(channels: int, height: int, width: int, tokens: int, chain: str, dtype: str) -> None:
     """All launches in a row against the block's definition; 1, 9, 20 and 33 tokens are padded."""
     w = random_weights(channels)
     x, keys, values, mask = random_inputs(1, channels, height, width, tokens)
     expected = functional.svla(x, keys, values, mask, w)
     keys, values = folded.fold_sentence(keys, values, mask, w.output)
-    typed = [t.to(DTYPES[dtype]) for t in (x, keys, values)]
+    inputs = [t.to(DTYPES[dtype]) for t in (x, keys, values)]
     small = random_weights(channels, dtype=DTYPES[dtype])
-    found = interpreted(*typed, mask, pack(small, height))
+    found = interpreted(*inputs, mask, pack(small, height), chain)
     # fp16 rounds weights and every map of the chain once: about 1e-3 each, of the largest value less.
     torch.testing.assert_close(
         found.double(), expected, rtol=0, atol={"fp16": 8e-3, "fp32": 2e-5}[dtype] * float(expected.abs().max())
@@ -173,6 +249,8 @@ def test_the_chain_of_twins_is_the_block(height: int, width: int, valid: list[in
     keys, values, mask = svla.pad_tokens(keys, values, mask)
     fk, offset = fold_keys.plain(query_statistics.plain(a, packed.query), packed.query, keys, mask, height * width)
     p, attended = token_attention.plain(a, fk, offset, values, mask)
+    merged = fold_attention.plain(a, query_statistics.plain(a, packed.query), packed.query, keys, values, mask)
+    torch.testing.assert_close(merged, (p, attended), rtol=0, atol=0)
     short = gate_mix.plain(x, s, p, attended, values, packed.hidden, packed.gate, packed.mix, packed.mix_bias)
     torch.testing.assert_close(short, expected, rtol=1e-12, atol=1e-11)
 
@@ -220,6 +298,7 @@ def test_operators_are_registered_well(height: int) -> None:
         (query_statistics.query_statistics, (a, packed.query)),
         (fold_keys.fold_keys, (statistics, packed.query, keys, mask, pixels)),
         (token_attention.token_attention, (a, fk, offset, values, mask)),
+        (fold_attention.fold_attention, (a, statistics, packed.query, keys, values, mask)),
         (fold_values.fold_values, (attended, values, packed.hidden, pixels)),
         (gate.gate, (s, p, *parts, packed.gate)),
         (mix.mix, (u, x, packed.mix, packed.mix_bias)),
@@ -243,6 +322,22 @@ def test_wrong_tensors_are_rejected() -> None:
     for wrong in ({"channels": 48}, {"tokens": 20}, {"dtype": "bf16"}):
         with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
             replace(shape, **wrong)
+
+
+def test_weights_are_packed_again_when_they_change() -> None:
+    """In place, by another storage, or replaced; tensors of inference mode, which have no version, by the last two."""
+    form, w = svla.TritonSvla(), random_weights(32, dtype=torch.float32)
+    seen = [form._pack(w, 8)]
+    assert form._pack(w, 8) is seen[0]
+    w.mix[1].add_(1.0)
+    seen.append(form._pack(w, 8))
+    w.hidden.data = w.hidden.data.clone()
+    seen.append(form._pack(w, 8))
+    with torch.inference_mode():
+        w = replace(w, gate=w.gate.clone())
+        seen.append(form._pack(w, 8))
+    assert form._pack(w, 8) is seen[-1]
+    assert len({id(packed) for packed in seen}) == 4
 
 
 def test_stage_shapes() -> None:
