@@ -9,7 +9,7 @@ OUT ?= out
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench tables aot roofline gpu-check train-demo viewer wheel clean
+.PHONY: help demo test test-fast check bench tables aot toolchains prove roofline gpu-check train-demo viewer wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -39,6 +39,14 @@ tables: $(DEV)/.done  ## write the generated parts of README.md and docs/: table
 
 aot: $(DEV)/.done  ## compile all kernels for all architectures (minutes, no GPU) and write the committed report
 	$(DEV)/bin/python -m lsms_rt.kernels.aot --dtype fp16 fp32 --report bench/results/aot/kernels.json
+
+toolchains: $(DEV)/.done  ## install an older Triton and a newer ptxas into the user's cache (270 MB), for make prove and its tests
+	$(DEV)/bin/python -m lsms_rt.kernels.toolchains
+
+prove: toolchains  ## compile all kernels with two Tritons, look for races, prove bounds and assemble (half an hour, no GPU)
+	for path in "" "$$($(DEV)/bin/python -m lsms_rt.kernels.toolchains --print triton)"; do \
+	  PYTHONPATH="$$path" $(DEV)/bin/python -m lsms_rt.kernels.prove --arch sm_80 sm_90 --preset tiny base \
+	    --tokens 16 32 64 || exit 4; done
 
 roofline: $(DEV)/.done  ## compute the lower bounds of every stage's time (no GPU): table, JSON, picture
 	$(DEV)/bin/python -m lsms_rt.bench.gpu.roofline -o bench/results/roofline.json --picture docs/roofline.png

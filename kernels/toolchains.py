@@ -1,4 +1,4 @@
-"""Other compilers than the installed Triton's: ``python -m lsms_rt.kernels.toolchains`` installs them (240 MB), once.
+"""Other compilers than the installed Triton's: ``python -m lsms_rt.kernels.toolchains`` installs them (270 MB), once.
 
 Triton 3.6.0 is what PyTorch 2.11 brings; the newest ptxas stands for what a new driver makes of a plugin's PTX.  They
 go into a folder of the user's cache, or LSMS_RT_TOOLCHAINS; nothing in the environment changes.
@@ -6,11 +6,13 @@ go into a folder of the user's cache, or LSMS_RT_TOOLCHAINS; nothing in the envi
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Name -> the requirement, pinned: a release changes registers and spills.
@@ -55,7 +57,13 @@ def _version(ptxas: Path) -> str:
     return f"ptxas {found.group(1) if found else '?'}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--print", choices=list(REQUIREMENTS), help="print a toolchain's folder, and install nothing")
+    options = parser.parse_args(argv)
+    if options.print:
+        print(folder(options.print))
+        return
     for name in REQUIREMENTS:
         print(install(name))
     print(*assemblers(), sep=", ")
