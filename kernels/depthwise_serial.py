@@ -27,7 +27,7 @@ def serial_kernel(
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32."""
-    # Windows, top to bottom.
+    # Windows beside each other.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     i, j = tl.program_id(0) // across, tl.program_id(0) % across
     c = tl.program_id(1)
