@@ -8,6 +8,8 @@ The operands of several products are loaded before the first of them, so that a 
 of up to 32 x 32) or five times (64 x 64), not at every product.
 """
 
+# Tuples of tensors grow in unrolled loops, which mypy does not know.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import torch
@@ -64,7 +66,7 @@ def depthwise_kernel(
     The operands of GROUP products of the 5x5, and of STRIPS strips, are in shared memory at once.
     """
     after_previous(OVERLAP)
-    # Windows, top to bottom.
+    # Windows beside each other.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     whole: tl.constexpr = H <= ROWS and W <= COLS
     i, j = tl.program_id(0) // across, tl.program_id(0) % across

@@ -7,6 +7,8 @@ and ``s`` have channels first, as the rest of the chain reads them; what the lau
 It serves where the kernel before the block can write channels last.
 """
 
+# Tuples of tensors grow in unrolled loops, which mypy does not know.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import torch

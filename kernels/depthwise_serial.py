@@ -30,7 +30,7 @@ def serial_kernel(
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32."""
     after_previous(OVERLAP)
-    # Windows, top to bottom.
+    # Windows beside each other.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     i, j = tl.program_id(0) // across, tl.program_id(0) % across
     c = tl.program_id(1)

@@ -29,6 +29,13 @@ _NO_RESULT = (
 )  # fmt: skip
 
 
+# What a way that depends on data may do.
+COMPUTING = {
+    "abs", "add", "and", "copysign", "cvt", "div", "ex2", "fma", "lg2", "mad", "max", "min", "mov", "mul", "neg", "not",
+    "or", "rcp", "rsqrt", "selp", "setp", "shl", "shr", "sub", "xor",
+}  # fmt: skip
+
+
 class NotComputable(ValueError):
     """The PTX has a branch or an address that depends on data, or an instruction that this file does not know."""
 
@@ -219,6 +226,9 @@ class Machine:
         # The loop that waits for an mbarrier of Blackwell's tensor cores: it ends.
         if instruction.guard == "complete":
             return False
+        if taken is None and self._only_computes(instruction, place):
+            # Both ways compute numbers that are not known here; this one is the longer way of erf.
+            return False
         if taken is None:
             raise NotComputable(f"line {instruction.line}: the branch depends on data")
         goes = bool(taken.any())
@@ -229,6 +239,18 @@ class Machine:
             raise NotComputable(f"line {instruction.line}: the branch differs between threads, and is not a skip")
         self._here, self._meet = self._here & ~taken, meet
         return False
+
+    def _only_computes(self, branch: Instruction, place: int) -> bool:
+        """Return whether both ways of a branch forward only compute, until they meet: no memory, barrier or branch."""
+        code, end = self.code, self.code.labels[branch.operands[0]]
+        way = code.instructions[place:end]
+        if way and way[-1].is_a("bra"):
+            # Instead of: it skips the other way.
+            end, way = (
+                code.labels[way[-1].operands[0]],
+                way[:-1] + code.instructions[end : code.labels[way[-1].operands[0]]],
+            )
+        return place < end and all(one.op.partition(".")[0] in COMPUTING for one in way)
 
     def _execute(self, instruction: Instruction) -> None:
         if not instruction.writes:
