@@ -19,7 +19,7 @@ from .ptx_machine import Instruction
 # Cycles from issue to result on Hopper.  "about": public microbenchmarks (arXiv 2402.13499 and 2501.12084); others
 # are assumed.
 SHARED = 29  # about
-CACHED = 40  # about: a load of what the program has loaded before, from the L1 cache
+CACHED = 40  # about: a load of what the program has loaded before, from the L1 cache, or of nothing
 PRODUCT = 33  # about: mma.sync m16n8k16
 ASYNC_PRODUCT = 32  # assumed: on top of the N / 2 cycles of wgmma m64nNk16, which is its throughput (about)
 BARRIER = 20  # assumed, when all warps have arrived
@@ -133,8 +133,8 @@ class _Scoreboard:
             done = start[0] + self._moved(_bytes(instruction) / GLOBAL_BYTES) + (CACHED if cached else self.load)
             self._write(instruction, (done, start[1] + (not cached)))
         elif kind == "copy":
-            done = start[0] + self._moved(32 * 16 / GLOBAL_BYTES) + self.load
-            self.loose["copy"] = _later(self.loose.get("copy", (0.0, 0)), (done, start[1] + 1))
+            done = start[0] + self._moved(32 * 16 / GLOBAL_BYTES) + (CACHED if cached else self.load)
+            self.loose["copy"] = _later(self.loose.get("copy", (0.0, 0)), (done, start[1] + (not cached)))
         elif kind == "shared load":
             done = start[0] + self._moved(_bytes(instruction) / SHARED_BYTES) + latency
             self._write(instruction, (done, start[1]))

@@ -160,9 +160,9 @@ class Machine:
         for i, axis in enumerate("xyz"):
             same = (ids[:, i] == ids[0, i]).all()
             self._special[f"%ctaid.{axis}"] = ids[0, i] if same else ids[:, i]
-        # Where threads have parted: who goes on, and the place where all meet.
+        # Where threads have parted: who goes on, from which place, and where all meet.
         self._here: Value = np.True_
-        self._meet = -1
+        self._meet = self._parted = -1
 
     @property
     def threads(self) -> int:
@@ -185,7 +185,10 @@ class Machine:
                 return
             if instruction.is_a("bra"):
                 if self._goes(instruction, place):
-                    place = code.labels[instruction.operands[0]]
+                    target = code.labels[instruction.operands[0]]
+                    if self._meet >= 0 and not self._parted <= target <= self._meet:
+                        raise NotComputable(f"line {instruction.line}: parted threads leave what they skip")
+                    place = target
             else:
                 self._execute(instruction)
             if steps > STEPS:
@@ -237,7 +240,7 @@ class Machine:
         meet = self.code.labels[instruction.operands[0]]
         if meet <= place or self._meet >= 0:
             raise NotComputable(f"line {instruction.line}: the branch differs between threads, and is not a skip")
-        self._here, self._meet = self._here & ~taken, meet
+        self._here, self._meet, self._parted = self._here & ~taken, meet, place
         return False
 
     def _only_computes(self, branch: Instruction, place: int) -> bool:

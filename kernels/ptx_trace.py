@@ -134,7 +134,10 @@ def _run(code: Code, program: tuple[int, int, int]) -> tuple[list[tuple[Instruct
         if instruction.is_a("ld.global"):
             sectors = _sectors(machine, instruction, instruction.operands[1], instruction.width)
         elif is_copy(instruction):
-            sectors = _sectors(machine, instruction, instruction.operands[1], int(instruction.operands[2], 0))
+            # A copy of 0 bytes reads nothing: it fills with zeros.
+            size = machine.value(instruction.operands[3]) if len(instruction.operands) > 3 else None
+            read = np.True_ if size is None else size > 0
+            sectors = _sectors(machine, instruction, instruction.operands[1], int(instruction.operands[2], 0), read)
         elif instruction.is_a("st.global"):
             stored |= _sectors(machine, instruction, instruction.operands[0], instruction.width)
         steps.append((instruction, sectors <= loaded))
@@ -142,9 +145,11 @@ def _run(code: Code, program: tuple[int, int, int]) -> tuple[list[tuple[Instruct
     return steps, len(loaded) * SECTOR, len(stored) * SECTOR
 
 
-def _sectors(machine: Machine, instruction: Instruction, operand: str, width: int) -> set[int]:
-    """Return the sectors that the active threads touch."""
-    active = np.broadcast_to(machine.active(instruction), (machine.threads,))
+def _sectors(
+    machine: Machine, instruction: Instruction, operand: str, width: int, read: np.ndarray | np.bool_ = np.True_
+) -> set[int]:
+    """Return the sectors that the active threads touch, of those that ``read``."""
+    active = np.broadcast_to(machine.active(instruction) & read, (machine.threads,))
     address = machine.address(operand)[active]
     return set((address // SECTOR).tolist()) | set(((address + width - 1) // SECTOR).tolist())
 
