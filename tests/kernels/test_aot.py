@@ -58,7 +58,7 @@ def check_limits(rows: Iterable[dict[str, Any]]) -> None:
 def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple[str, ...], dict[str, Any]]) -> None:
     """The command assembles every kernel without Triton's hidden parameters, or fails."""
     shapes = dict.fromkeys(s for p in ("tiny", "base") for t in TOKENS for s in stage_shapes(p, 512, tokens=t))
-    assert len(rows) == len(ARCHS) * sum(len(registry.chain(shape)) for shape in shapes)
+    assert len(rows) == len(ARCHS) * sum(len(registry.modules_at(shape)) for shape in shapes)
     check_limits(rows.values())
 
 
@@ -83,7 +83,7 @@ def test_the_report_has_all_kernels_within_the_limits() -> None:
     check_limits(committed)
     kinds = itertools.product(("tiny", "base"), ("fp16", "fp32"), TOKENS)
     shapes = dict.fromkeys(s for preset, dtype, tokens in kinds for s in stage_shapes(preset, 512, dtype, tokens))
-    launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.chain(shape)
+    launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.modules_at(shape)
                 for launch in registry.launches(module, shape)]  # fmt: skip
     assert {tuple(row[name] for name in KEY) for row in committed} == {
         (*launch, arch) for launch in launches for arch in aot.TARGETS
@@ -101,7 +101,7 @@ def test_binaries_can_be_loaded_without_triton(tmp_path: Path) -> None:
     shape = stage_shapes("tiny", 64, tokens=64)[0]
     folder = tmp_path / "sm_87" / shape.key
     names = sorted(path.stem for path in folder.glob("*.ptx"))
-    assert names == sorted(f"{registry.name(m)}_kernel" for m in registry.chain(shape))
+    assert names == sorted(f"{registry.name(m)}_kernel" for m in registry.modules_at(shape))
     for name in names:
         data = json.loads((folder / f"{name}.json").read_text())
         text = (folder / f"{name}.ptx").read_text()
