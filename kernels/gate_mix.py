@@ -50,13 +50,17 @@ def gate_mix_kernel(
     p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
     # (C, T).
     values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])
-    # What does not depend on the statistics arrives beside them.
-    hidden_weight = tl.load(hidden_ptr + weight)
+    # What does not depend on the statistics arrives beside them; 128 channels with 64 tokens exceed 48 KiB.
+    early: tl.constexpr = C * T <= 4096
+    if early:
+        hidden_weight = tl.load(hidden_ptr + weight)
     s = tl.load(s_ptr + place, mask=valid, other=0.0)
     x = tl.load(x_ptr + place, mask=valid, other=0.0)
     bias = tl.load(bias_ptr + n)
     mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS, ONCE)
     context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
+    if not early:
+        hidden_weight = tl.load(hidden_ptr + weight)
     hidden = tl.dot(hidden_weight, context.to(p.dtype), input_precision=PRECISION)
     gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)
     u = s.to(tl.float32) + tanh(gate) * context
