@@ -21,7 +21,7 @@ from typing import Any
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
 from .launch import Launch
-from .registry import chain, launches
+from .registry import launches, modules_at
 from .shape import TOKEN_COUNTS, Shape, image_side, shapes_around, stage_shapes
 
 # Bytes of shared memory, at most, by element type.  fp16: what a kernel gets without asking the driver for more, which
@@ -143,7 +143,7 @@ def _ptxas(arch: int) -> str:
 
 def _rows(task: tuple[Shape, str]) -> list[Compiled]:
     shape, arch = task
-    return [compile_launch(launch, shape, arch) for module in chain(shape) for launch in launches(module, shape)]
+    return [compile_launch(launch, shape, arch) for module in modules_at(shape) for launch in launches(module, shape)]
 
 
 def compile_all(shapes: Iterable[Shape], archs: Iterable[str], jobs: int) -> Iterator[list[Compiled]]:

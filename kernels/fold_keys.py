@@ -22,6 +22,9 @@ from .tuned_tiles import planned
 
 MASKED_SCORE = tl.constexpr(MASKED)
 
+# Of ``join_moments``; the first is the default.
+FORMS = ("once", "loop")
+
 
 @triton.jit
 def score_offset(apart, mask):
@@ -63,7 +66,7 @@ def fold_keys_kernel(
 def launch(
     shape: Shape,
     *,
-    form: str = "once",
+    form: str = FORMS[0],
     n: int | None = None,
     k: int | None = None,
     parts: int | None = None,

@@ -19,6 +19,9 @@ from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
 
+# Of ``join_moments``; the first is the default.
+FORMS = ("once", "loop")
+
 
 @triton.jit
 def fold_values_kernel(
@@ -62,7 +65,7 @@ def fold_values_kernel(
 def launch(
     shape: Shape,
     *,
-    form: str = "once",
+    form: str = FORMS[0],
     n: int | None = None,
     k: int | None = None,
     parts: int | None = None,

@@ -43,23 +43,30 @@ def gate_kernel(
     layer_ptr += b * T * C
     s_ptr += b * C * P
     u_ptr += b * C * P
+    layer_offset_ptr += b * C
+    place = n[:, None] * P + pixel[None, :]
+    # What is used after the loop arrives during it.
+    s = tl.load(s_ptr + place, mask=valid, other=0.0)
+    # (BLOCK_N, T).
+    values = tl.load(context_ptr + t[None, :] * C + n[:, None])
+    context_offset = tl.load(context_offset_ptr + b * C + n)
     p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
 
     gate = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
+    # Triton does not pipeline so small a load: the offset of the next step is loaded in this one.
+    next_offset = tl.load(layer_offset_ptr + tl.arange(0, BLOCK_K))
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         # (BLOCK_K, T).
         layer = tl.load(layer_ptr + t[None, :] * C + k[:, None])
-        hidden = tl.dot(layer, p, input_precision=PRECISION) + tl.load(layer_offset_ptr + b * C + k)[:, None]
+        offset = next_offset
+        next_offset = tl.load(layer_offset_ptr + BLOCK_K + k, mask=BLOCK_K + k < C, other=0.0)
+        hidden = tl.dot(layer, p, input_precision=PRECISION) + offset[:, None]
         weight = tl.load(gate_ptr + n[:, None] * C + k[None, :])
         gate = tl.dot(weight, tl.maximum(hidden, 0.0).to(weight.dtype), gate, input_precision=PRECISION)
 
-    # (BLOCK_N, T).
-    values = tl.load(context_ptr + t[None, :] * C + n[:, None])
-    context = tl.dot(values, p, input_precision=PRECISION) + tl.load(context_offset_ptr + b * C + n)[:, None]
-    place = n[:, None] * P + pixel[None, :]
-    s = tl.load(s_ptr + place, mask=valid, other=0.0).to(tl.float32)
-    tl.store(u_ptr + place, (s + tanh(gate) * context).to(u_ptr.dtype.element_ty), mask=valid)
+    context = tl.dot(values, p, input_precision=PRECISION) + context_offset[:, None]
+    tl.store(u_ptr + place, (s.to(tl.float32) + tanh(gate) * context).to(u_ptr.dtype.element_ty), mask=valid)
 
 
 def launch(

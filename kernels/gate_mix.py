@@ -30,6 +30,10 @@ def fits(shape: Shape) -> bool:
     return channels & (channels - 1) == 0 and channels**2 * DTYPES[shape.dtype].itemsize <= WEIGHT_BYTES
 
 
+# Of ``join_moments``; the first is the default.
+FORMS = ("once", "loop")
+
+
 @triton.jit
 def gate_mix_kernel(
     x_ptr, s_ptr, p_ptr, moments_ptr, values_ptr, hidden_ptr, gate_ptr, mix_ptr, bias_ptr, y_ptr,
@@ -52,20 +56,28 @@ def gate_mix_kernel(
     p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
     # (C, T).
     values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])
+    # What does not depend on the statistics arrives beside them; 128 channels with 64 tokens exceed 48 KiB.
+    early: tl.constexpr = C * T <= 4096
+    if early:
+        hidden_weight = tl.load(hidden_ptr + weight)
+    s = tl.load(s_ptr + place, mask=valid, other=0.0)
+    x = tl.load(x_ptr + place, mask=valid, other=0.0)
+    bias = tl.load(bias_ptr + n)
     mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS, ONCE)
     context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
-    hidden = tl.dot(tl.load(hidden_ptr + weight), context.to(p.dtype), input_precision=PRECISION)
+    if not early:
+        hidden_weight = tl.load(hidden_ptr + weight)
+    hidden = tl.dot(hidden_weight, context.to(p.dtype), input_precision=PRECISION)
     gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)
-    u = tl.load(s_ptr + place, mask=valid, other=0.0).to(tl.float32) + tanh(gate) * context
-    y = tl.dot(tl.load(mix_ptr + weight), u.to(p.dtype), input_precision=PRECISION) + tl.load(bias_ptr + n)[:, None]
-    x = tl.load(x_ptr + place, mask=valid, other=0.0).to(tl.float32)
-    tl.store(y_ptr + place, (y * x).to(y_ptr.dtype.element_ty), mask=valid)
+    u = s.to(tl.float32) + tanh(gate) * context
+    y = tl.dot(tl.load(mix_ptr + weight), u.to(p.dtype), input_precision=PRECISION) + bias[:, None]
+    tl.store(y_ptr + place, (y * x.to(tl.float32)).to(y_ptr.dtype.element_ty), mask=valid)
 
 
 def launch(
     shape: Shape,
     *,
-    form: str = "once",
+    form: str = FORMS[0],
     pixels: int | None = None,
     parts: int | None = None,
     warps: int | None = None,

@@ -26,7 +26,7 @@ class Launch:
         grid: (x, y); z is the batch, the only size that is not a compile-time constant.
         arguments: name -> element type of every pointer in order, inputs before outputs (``tensors.arguments``).
         outputs: number of pointers, the last ones, that are written.
-        constants: the kernel's constexprs; OVERLAP is False, as the ahead-of-time compiler and plugins need it.
+        constants: the kernel's constexprs; OVERLAP is False unless given, as plugins need it.
         warps: warps per program.
         stages: stages of software pipelining.
     """
@@ -40,7 +40,7 @@ class Launch:
     stages: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "constants", dict(self.constants) | {"OVERLAP": False})
+        object.__setattr__(self, "constants", {"OVERLAP": False} | dict(self.constants))
 
     def options(self) -> dict[str, Any]:
         """Return constants and options for the current GPU, as Triton's launcher takes them."""

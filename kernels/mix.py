@@ -29,15 +29,17 @@ def mix_kernel(
     u_ptr += b * C * P
     x_ptr += b * C * P
     y_ptr += b * C * P
+    place = n[:, None] * P + pixel[None, :]
+    # What is used after the loop arrives during it.
+    x = tl.load(x_ptr + place, mask=valid, other=0.0)
+    bias = tl.load(bias_ptr + n)
     y = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
     for start in range(0, C, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         weight = tl.load(mix_ptr + n[:, None] * C + k[None, :])
         u = tl.load(u_ptr + k[:, None] * P + pixel[None, :], mask=valid, other=0.0)
         y = tl.dot(weight, u, y, input_precision=PRECISION)
-    place = n[:, None] * P + pixel[None, :]
-    x = tl.load(x_ptr + place, mask=valid, other=0.0).to(tl.float32)
-    y = (y + tl.load(bias_ptr + n)[:, None]) * x
+    y = (y + bias[:, None]) * x.to(tl.float32)
     tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=valid)
 
 

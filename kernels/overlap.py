@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 
 import triton
 import triton.language as tl
@@ -20,6 +21,8 @@ import triton.language as tl
 # Environment variable: 0 runs kernels strictly one after the other.
 VARIABLE = "LSMS_RT_OVERLAP"
 MIN_CAPABILITY = 9
+# Instructions that use global memory, with or without a guard.
+EARLY = re.compile(r"\s*(@!?\S+\s+)?(ld\.global|st\.global|cp\.async\.c|cp\.async\.bulk|atom\.|red\.)")
 
 
 @triton.jit
@@ -48,3 +51,12 @@ def _can(device: int | None) -> bool:
     import torch
 
     return device is not None and torch.cuda.get_device_capability(device)[0] >= MIN_CAPABILITY
+
+
+def waits_late(ptx: str) -> list[str]:
+    """Return what is wrong with the wait in the code of a kernel that overlaps: global memory is used before it."""
+    before, wait, _ = ptx.partition("griddepcontrol.wait")
+    if not wait:
+        return ["it does not wait for the kernel before it"]
+    early = [line.strip() for line in before.splitlines() if EARLY.match(line)]
+    return [f"before the wait for the kernel before it: {early[0]}"] if early else []

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
@@ -21,12 +21,13 @@ from lsms_rt.model.config import OWN_TOKENS, PRESETS
 from . import registry
 from .aot import TARGETS, Compiled, compile_launch, resource_violations, save
 from .launch import Launch
+from .overlap import waits_late
 from .ptx import assemble
 from .ptx_bounds import out_of_bounds
 from .ptx_checks import check
 from .ptx_machine import NotComputable
 from .ptx_trace import forms, launches
-from .shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
+from .shape import TOKEN_COUNTS, Shape, image_side, shapes_around, stage_shapes
 from .toolchains import assemblers
 
 
@@ -84,6 +85,8 @@ def prove(
                         for fault in check(compiled.ptx, compiled.shared, {(0, 0, 0), middle, last})]  # fmt: skip
     except NotComputable as reason:
         proof.open.append(f"shared memory ({reason})")
+    if launch.constants["OVERLAP"]:
+        proof.wrong += waits_late(compiled.ptx)
     if bounds:
         try:
             proof.wrong += out_of_bounds(compiled, shape)
@@ -110,10 +113,16 @@ def cases(
     """
     for arch in archs:
         for i, shape in enumerate(shapes):
-            found = [(launch, form) for module in modules for form in forms(module)
+            here = [module for module in modules if module in (registry.MODULES, registry.chain(shape))[around(shape)]]
+            found = [(launch, form) for module in here for form in forms(module)
                      for launch in launches(module, shape, form)]  # fmt: skip
             for launch, form in found[i % sample :: sample]:
                 yield launch, shape, arch, form
+
+
+def around(shape: Shape) -> bool:
+    """Return whether a shape is of kernels that are not SVLA's."""
+    return type(shape) is not Shape
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,11 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tokens", nargs="+", type=int, choices=TOKEN_COUNTS, default=[OWN_TOKENS], help="(default: %(default)s)"
     )
-    names = [registry.name(module) for module in registry.MODULES]
+    names = [registry.name(module) for module in (*registry.MODULES, *registry.AROUND)]
     parser.add_argument("--kernel", nargs="+", choices=names, default=names, help="(default: all)")
     parser.add_argument(
         "--sample", type=int, default=1, metavar="N", help="take every Nth kernel of a shape (default: %(default)s)"
     )
+    parser.add_argument("--overlap", action="store_true", help="as launched on 9.0 and later, see overlap.py")
     parser.add_argument("--no-ptxas", action="store_true", help="leave out the other assemblers")
     parser.add_argument("--no-bounds", action="store_true", help="leave out the accesses of all programs")
     parser.add_argument("-o", "--output", type=Path, help="folder for PTX, cubin and metadata (default: none)")
@@ -146,10 +156,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stage, shape in enumerate(stage_shapes(preset, size, dtype, tokens), 1)
         if stage in options.stage
     ))  # fmt: skip
+    if options.stage == parser.get_default("stage"):
+        shapes += dict.fromkeys(
+            shape
+            for dtype in options.dtype
+            for preset in options.preset
+            for size in options.image_size
+            for shape in shapes_around(preset, size, dtype)
+        )
     failed = count = 0
     tools = {} if options.no_ptxas else assemblers()
-    modules = [module for module in registry.MODULES if registry.name(module) in options.kernel]
+    every = (*registry.MODULES, *registry.AROUND)
+    modules = [module for module in every if registry.name(module) in options.kernel]
     for launch, shape, arch, form in cases(shapes, options.arch, modules, options.sample):
+        if options.overlap:
+            launch = replace(launch, constants=dict(launch.constants) | {"OVERLAP": True})
         proof = prove(launch, shape, arch, form, tools, not options.no_bounds)
         print(proof.line(), flush=True)
         failed, count = failed + bool(proof.wrong), count + 1

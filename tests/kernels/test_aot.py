@@ -59,7 +59,7 @@ def test_no_plugin_kernel_spills_or_asks_for_more_shared_memory(rows: dict[tuple
     """The command assembles every kernel without Triton's hidden parameters, or fails."""
     kinds = [(preset, tokens) for preset in ("tiny", "base") for tokens in TOKENS]
     shapes = dict.fromkeys(s for p, t in kinds for s in (*stage_shapes(p, 512, tokens=t), *shapes_around(p, 512)))
-    assert len(rows) == len(ARCHS) * sum(len(registry.chain(shape)) for shape in shapes)
+    assert len(rows) == len(ARCHS) * sum(len(registry.modules_at(shape)) for shape in shapes)
     check_limits(rows.values())
 
 
@@ -86,7 +86,7 @@ def test_the_report_has_all_kernels_within_the_limits() -> None:
     shapes = dict.fromkeys(
         s for p, dtype, tokens in kinds for s in (*stage_shapes(p, 512, dtype, tokens), *shapes_around(p, 512, dtype))
     )
-    launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.chain(shape)
+    launches = [(launch.kernel.__name__, shape.key) for shape in shapes for module in registry.modules_at(shape)
                 for launch in registry.launches(module, shape)]  # fmt: skip
     assert {tuple(row[name] for name in KEY) for row in committed} == {
         (*launch, arch) for launch in launches for arch in aot.TARGETS
@@ -104,7 +104,7 @@ def test_binaries_can_be_loaded_without_triton(tmp_path: Path) -> None:
     shape = stage_shapes("tiny", 64, tokens=64)[0]
     folder = tmp_path / "sm_87" / shape.key
     names = sorted(path.stem for path in folder.glob("*.ptx"))
-    assert names == sorted(f"{registry.name(m)}_kernel" for m in registry.chain(shape))
+    assert names == sorted(f"{registry.name(m)}_kernel" for m in registry.modules_at(shape))
     for name in names:
         data = json.loads((folder / f"{name}.json").read_text())
         text = (folder / f"{name}.ptx").read_text()
