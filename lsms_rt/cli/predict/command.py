@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lsms_rt.engine.manifest import MAX_BATCH
 from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
+from lsms_rt.runs.jobs import EXAMPLE, Job, jobs_of, read_jobs
+from lsms_rt.runs.request import Request
 from lsms_rt.writing.seg import SEG_TYPES
 
 from ..arguments import (
@@ -25,11 +27,9 @@ from ..arguments import (
 from ..exit_codes import ExitCode
 from ..parser import Command
 from ..terminal import progress_bar, status
-from .jobs import EXAMPLE, Job, jobs_of, read_jobs
-from .request import Request
 
 if TYPE_CHECKING:
-    from .report import Report
+    from lsms_rt.runs.report import Report
 
 UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answer may be another lesion's"}
 
@@ -126,9 +126,8 @@ def _path(text: str) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from lsms_rt.runs import run as inputs
     from lsms_rt.segmenter import Segmenter
-
-    from . import run as inputs
 
     jobs = _jobs(arguments)
     request = options_from(Request, arguments, stated=options_from(Stated, arguments))

@@ -18,8 +18,8 @@ from PIL import Image
 from predictions import SLICES, TEXT, CountedSlices, opened, pictures, predict, without_times
 from pydicom.uid import generate_uid
 
-from lsms_rt.cli.predict.journal import NAME
 from lsms_rt.datasets.phantom.dicom import write_slice
+from lsms_rt.runs.journal import NAME
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
 

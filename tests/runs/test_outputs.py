@@ -13,9 +13,9 @@ import pytest
 from predictions import SLICES, TEXT, answer, opened, predict
 
 from lsms_rt.atomic import atomic_file
-from lsms_rt.cli.predict import outputs
-from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
+from lsms_rt.runs import outputs
+from lsms_rt.runs.request import Request
 from lsms_rt.writing.montage import MAX_TILES, save_montage
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")

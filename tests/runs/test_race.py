@@ -16,10 +16,10 @@ import pytest
 from fake_segmenter import LEFT, RIGHT, fake_run, write_arrays
 from race import hurry, work
 
-from lsms_rt.cli.predict import journal
-from lsms_rt.cli.predict.folder import RESULTS
-from lsms_rt.cli.predict.journal import NAME
 from lsms_rt.errors import InputError
+from lsms_rt.runs import journal
+from lsms_rt.runs.folder import RESULTS
+from lsms_rt.runs.journal import NAME
 from lsms_rt.writing import overlay
 
 SLICES = 3

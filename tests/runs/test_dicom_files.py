@@ -13,10 +13,10 @@ import pytest
 from fake_results import DIGEST, along_z, answers
 from predictions import TEXT, predict
 
-from lsms_rt.cli.predict import outputs
-from lsms_rt.cli.predict.folder import OutputFolder
-from lsms_rt.cli.predict.request import Request
 from lsms_rt.errors import InputError
+from lsms_rt.runs import outputs
+from lsms_rt.runs.folder import OutputFolder
+from lsms_rt.runs.request import Request
 from lsms_rt.writing import nifti
 from lsms_rt.writing.answer import Answer
 

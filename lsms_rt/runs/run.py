@@ -20,7 +20,7 @@ from lsms_rt.reading.load import load_slices
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing.answer import Answer
 
-from ..terminal import about
+from .about import about
 from .asking import Asking
 from .folder import OutputFolder
 from .jobs import Job, Sentence, read_sentences

@@ -1,4 +1,4 @@
-"""A small series."""
+"""A small series, and one opened engine for all tests of runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import pytest
 from predictions import SLICES
 
 from lsms_rt.datasets.phantom.dicom import write_slice
+
+
+@pytest.fixture(autouse=True)
+def _bundled_engine_opened_once(bundled_engine_opened_once: None) -> None:
+    pass
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 from fake_segmenter import fake_run, write_arrays
 from predictions import SLICES, TEXT, predict
 
-from lsms_rt.cli.predict import asking as asking_module
-from lsms_rt.cli.predict import run as run_module
-from lsms_rt.cli.predict import slices as slices_module
 from lsms_rt.cli.predict.lines import lines
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
+from lsms_rt.runs import asking as asking_module
+from lsms_rt.runs import run as run_module
+from lsms_rt.runs import slices as slices_module
 from lsms_rt.segmentation import Segmentation
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
@@ -170,7 +170,7 @@ def test_an_incomplete_series_says_so_wherever_it_goes(
     pytest.importorskip("highdicom")
     footers = []
     monkeypatch.setattr(
-        "lsms_rt.cli.predict.outputs.save_montage", lambda path, answers, footer, names: footers.append(footer)
+        "lsms_rt.runs.outputs.save_montage", lambda path, answers, footer, names: footers.append(footer)
     )
     # At the end: no gap tells.
     last = sorted(series.iterdir())[-1]

@@ -14,14 +14,14 @@ import pytest
 from fake_segmenter import LEFT, RIGHT, fake_run, fake_segmenter, write_arrays
 from predictions import opened, predict, without_times
 
-from lsms_rt.cli.predict import asking, outputs, slices
-from lsms_rt.cli.predict import run as run_module
-from lsms_rt.cli.predict.jobs import Job, jobs_of, read_jobs
-from lsms_rt.cli.predict.journal import NAME
-from lsms_rt.cli.predict.request import Request
-from lsms_rt.cli.predict.run import run
 from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.errors import EngineInvalidError, InputError, SentenceNotUnderstoodError
+from lsms_rt.runs import asking, outputs, slices
+from lsms_rt.runs import run as run_module
+from lsms_rt.runs.jobs import Job, jobs_of, read_jobs
+from lsms_rt.runs.journal import NAME
+from lsms_rt.runs.request import Request
+from lsms_rt.runs.run import run
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing import overlay
 
@@ -118,7 +118,7 @@ def test_a_run_that_is_terminated_says_how_it_goes_on(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from lsms_rt.cli.main import main
-from lsms_rt.cli.predict import run
+from lsms_rt.runs import run
 run.load_slices = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
 sys.exit(main(sys.argv[1:]))
 """

@@ -15,12 +15,12 @@ from fake_segmenter import LEFT, RIGHT, fake_run, write_arrays
 from PIL import Image
 
 from lsms_rt.atomic import PART, part_of
-from lsms_rt.cli.predict import lock as lock_module
-from lsms_rt.cli.predict.folder import OutputFolder
-from lsms_rt.cli.predict.journal import NAME, Journal
-from lsms_rt.cli.predict.masks import read_mask
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError
+from lsms_rt.runs import lock as lock_module
+from lsms_rt.runs.folder import OutputFolder
+from lsms_rt.runs.journal import NAME, Journal
+from lsms_rt.runs.masks import read_mask
 
 FOREIGN = {
     ".0a1b.parts": b"a download", ".movie.mkv.part": b"half", ".x.partial": b"y", ".NAME.part": b"z",
