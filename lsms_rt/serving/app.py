@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from lsms_rt import __version__
 
-from . import replies, routes_jobs, routes_kserve, routes_state
-from .access import check_key, check_origin
+from . import replies, routes_docs, routes_jobs, routes_kserve, routes_state, worker
+from .guard import Guard
 from .pool import QueueFullError
 from .server import Server
 from .settings import Settings
 
-PAGE = Path(__file__).parent / "page"
 DESCRIPTION = "A sentence and a CT slice in, a lesion mask out. Research software, not a medical device."
-# Nothing but this server: no script, picture or font of another site, and no other site shows this one.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; "
-    "style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; connect-src 'self' blob: data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> FastAPI:
     """Return the application; its workers start with it.
+
+    Args:
+        settings: what the server is started with.
+        work: what a worker process runs, see ``Pool``.
 
     Raises:
         EngineError: an engine cannot be read.
     """
-    server = Server(settings)
+    server = Server(settings, work)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,30 +38,16 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     app = FastAPI(
-        title="lsms-rt", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None,
+        title="lsms-rt", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None, docs_url=None,
     )  # fmt: skip
     app.state.server = server
     app.include_router(routes_state.router)
+    app.include_router(routes_docs.router)
     app.include_router(routes_jobs.router)
     app.include_router(routes_kserve.router)
     app.add_exception_handler(replies.RequestError, replies.on_request_error)
     app.add_exception_handler(QueueFullError, replies.on_queue_full)
     app.add_exception_handler(RequestValidationError, replies.on_validation)
     app.add_exception_handler(HTTPException, replies.on_http)
-    app.add_exception_handler(Exception, replies.on_unexpected)
-
-    @app.middleware("http")
-    async def guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        try:
-            if settings.api_key is None:
-                check_origin(request)
-            check_key(request, settings.api_key)
-        except replies.RequestError as error:
-            response: Response = replies.reply_of(error.failed, error.headers)
-        else:
-            response = await call(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
+    app.add_middleware(Guard, key=settings.api_key)
     return app

@@ -61,7 +61,7 @@ def unpack(data: bytes, limit: int) -> np.ndarray:
             block = data[at + 16 : at + 16 + packed]
             # The block's own header states what it inflates to.
             stated = struct.unpack_from("<I", block, 4)[0]
-            if stated != size or len(raw) + size > total:
+            if len(block) != packed or stated != size or len(raw) + size > total:
                 raise ValueError
             raw += blosc2.decompress(block)
             at += 16 + packed

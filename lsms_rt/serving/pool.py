@@ -48,6 +48,7 @@ class Pool:
     Args:
         settings: the server's settings.
         ended: called with every job that is over.
+        work: what a worker process runs, see ``worker.main``.
 
     Attributes:
         models: what a worker told of the engines; empty until the first has opened them.
@@ -55,8 +56,11 @@ class Pool:
         answered: time.monotonic() when a worker last did a task well.
     """
 
-    def __init__(self, settings: Settings, ended: Callable[[Job], None] = lambda job: None) -> None:
-        self._settings, self._ended = settings, ended
+    def __init__(
+        self, settings: Settings, ended: Callable[[Job], None] = lambda job: None,
+        work: Callable[..., None] = worker.main,
+    ) -> None:  # fmt: skip
+        self._settings, self._ended, self._work = settings, ended, work
         self._queue: queue.Queue[Job] = queue.Queue(settings.queue)
         self._closing = threading.Event()
         self._cut = threading.Event()
@@ -182,7 +186,7 @@ class _Worker:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, settings.models, device, threads, settings.runtime)
-        self._process = context.Process(target=worker.main, args=arguments, daemon=True)
+        self._process = context.Process(target=self._pool._work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
         deadline = time.monotonic() + OPENING

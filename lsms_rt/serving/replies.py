@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -36,10 +34,7 @@ def bad(message: str, status: int = 400, kind: str = "RequestError") -> RequestE
 
 def reply_of(failed: Failed, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return the answer that tells of a failure."""
-    body: dict[str, Any] = {"error": failed.message, "kind": failed.kind}
-    if failed.reading is not None:
-        body["reading"] = failed.reading
-    return JSONResponse(body, failed.status, headers)
+    return JSONResponse({"error": failed.message, "kind": failed.kind}, failed.status, headers)
 
 
 async def on_request_error(request: Request, error: Exception) -> JSONResponse:
@@ -64,8 +59,3 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     """A path or method that there is not, and the like."""
     assert isinstance(error, HTTPException)
     return reply_of(Failed("RequestError", f"{error.detail}; see /docs", error.status_code), dict(error.headers or {}))
-
-
-async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
-    kind = type(error).__name__
-    return reply_of(Failed(kind, f"unexpected {kind}; the server's log has its trace", 500))

@@ -21,12 +21,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
+from lsms_rt.runs.journal import NAME as JOURNAL
+
 from .arrays import pack, unpack
 from .jobs import DONE, FAILED, RUNNING, Job
 from .replies import RequestError, bad
 from .server import Server, body_of, server_of
 from .settings import MIB
-from .tasks import Describe, Failed, Segment
+from .tasks import Describe, Done, Failed, Segment
 from .uploads import Upload
 from .volume import IMAGE, in_ras, mask_name
 
@@ -115,9 +117,7 @@ def delete_image(request: Request, id: str) -> dict[str, bool]:
     """Delete an image and the results of its jobs."""
     server = server_of(request)
     upload = server.uploads.get(id)
-    if upload.busy:
-        raise bad("a job uses this image; cancel it first", 409)
-    server.uploads.delete(upload)
+    server.delete(upload)
     return {"deleted": True}
 
 
@@ -149,17 +149,7 @@ async def ask(request: Request, asked: Asked) -> dict[str, str]:
         model=model, source=upload.source, output=upload.folder, sentences=sentences, series=upload.about["series"],
         files=tuple(asked.files),
     )  # fmt: skip
-    job = Job(task)
-    object.__setattr__(task, "output", upload.folder / job.id)
-    upload.busy += 1
-    try:
-        server.pool.submit(job)
-    except BaseException:
-        upload.busy -= 1
-        raise
-    server.jobs[job.id] = job
-    server.keep(_release(job, upload))
-    return {"job_id": job.id}
+    return {"job_id": server.ask(upload, task).id}
 
 
 @router.get("/jobs/{id}")
@@ -194,7 +184,8 @@ async def result(request: Request, id: str) -> Response:
 def results(request: Request, id: str) -> Any:
     """What was found: per slice and per sentence, as ``lsms-rt predict`` writes it."""
     reply = _finished(request, id).reply
-    return getattr(reply, "value")  # noqa: B009
+    assert isinstance(reply, Done)
+    return reply.value
 
 
 @router.get("/jobs/{id}/files")
@@ -228,11 +219,6 @@ async def _describe(request: Request, server: Server, upload: Upload, series: st
     finally:
         upload.busy -= 1
     upload.about = done.value | {"series": series}
-
-
-async def _release(job: Job, upload: Upload) -> None:
-    await job.finished()
-    upload.busy -= 1
 
 
 async def _lines(job: Job) -> AsyncIterator[bytes]:
@@ -277,7 +263,7 @@ def _folder(job: Job) -> Path:
 
 
 def _files(job: Job) -> list[str]:
-    return sorted(path.name for path in _folder(job).glob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(path.name for path in _folder(job).glob("*") if path.is_file() and path.name != JOURNAL)
 
 
 def _zipped(job: Job) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -14,13 +16,14 @@ from fastapi import Request
 from lsms_rt.engine import open_directory
 from lsms_rt.sentences import Reader, open_reader
 
+from . import worker
 from .jobs import Job
 from .metrics import Metrics
 from .pool import Pool, QueueFullError
 from .replies import RequestError, bad
 from .settings import MIB, Settings
-from .tasks import Done, Failed, Probe, Task
-from .uploads import Uploads
+from .tasks import Done, Failed, Probe, Segment, Task
+from .uploads import Upload, Uploads
 
 _log = logging.getLogger("lsms_rt")
 # An inference that is not older shows that the server works; seconds.
@@ -28,6 +31,8 @@ FRESH = 15.0
 # seconds that a readiness probe waits for a worker
 PROBE_LIMIT = 10.0
 REAP_EVERY = 30.0
+# jobs that are kept with their results
+MAX_JOBS = 256
 
 
 class Server:
@@ -35,9 +40,10 @@ class Server:
 
     Args:
         settings: what the server was started with.
+        work: what a worker process runs, see ``Pool``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, work: Callable[..., None] = worker.main) -> None:
         self.settings = settings
         self.uploads = Uploads(settings)
         self.jobs: dict[str, Job] = {}
@@ -48,7 +54,7 @@ class Server:
             directory = open_directory(model.path, model.digest)
             self.readers[model.name] = open_reader(directory)
             self.limits[model.name] = directory.manifest.max_tokens
-        self.pool = Pool(settings, self._ended)
+        self.pool = Pool(settings, self._ended, work)
         self.metrics = Metrics(self.pool)
 
     def _ended(self, job: Job) -> None:
@@ -73,9 +79,49 @@ class Server:
             await asyncio.sleep(min(REAP_EVERY, self.settings.idle))
             await asyncio.to_thread(self.uploads.reap)
             now = time.monotonic()
-            for id, job in list(self.jobs.items()):
-                if job.ended is not None and now - job.ended > self.settings.idle:
-                    del self.jobs[id]
+            idle = [job for job in self.jobs.values() if job.ended and now - job.ended > self.settings.idle]
+            for job in idle:
+                self.forget(job)
+
+    def ask(self, upload: Upload, task: Segment) -> Job:
+        """Put a question about an upload into the queue; its results go to a folder of the upload.
+
+        Raises:
+            QueueFullError: there is no place.
+        """
+        job = Job(task)
+        job.task = replace(task, output=upload.folder / job.id)
+        self.submit_job(job)
+        self.jobs[job.id] = job
+        upload.busy += 1
+        self._keep(self._release(job, upload))
+        return job
+
+    async def _release(self, job: Job, upload: Upload) -> None:
+        await job.finished()
+        upload.busy -= 1
+        upload.used = time.monotonic()
+        # The oldest go first; those that run are at the end.
+        while len(self.jobs) > MAX_JOBS and next(iter(self.jobs.values())).over:
+            self.forget(next(iter(self.jobs.values())))
+
+    def forget(self, job: Job) -> None:
+        """Delete a job and its results."""
+        self.jobs.pop(job.id, None)
+        if isinstance(job.task, Segment):
+            shutil.rmtree(job.task.output, ignore_errors=True)
+
+    def delete(self, upload: Upload) -> None:
+        """Delete an upload, its jobs and their results.
+
+        Raises:
+            RequestError: a job uses it.
+        """
+        if upload.busy:
+            raise bad("a job uses this image; cancel it first", 409)
+        for job in [j for j in self.jobs.values() if isinstance(j.task, Segment) and j.task.source == upload.source]:
+            self.forget(job)
+        self.uploads.delete(upload)
 
     def model(self, name: str | None) -> str:
         """Return an engine's name; the only one if none is given.
@@ -96,13 +142,17 @@ class Server:
         Raises:
             QueueFullError: there is no place.
         """
+        return self.submit_job(Job(task))
+
+    def submit_job(self, job: Job) -> Job:
+        """Put a job into the queue; errors as for ``submit``."""
         try:
-            return self.pool.submit(Job(task))
+            return self.pool.submit(job)
         except QueueFullError:
             self.metrics.rejected()
             raise
 
-    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests."""
         task = asyncio.create_task(work)
         self._beside.add(task)

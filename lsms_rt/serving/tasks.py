@@ -114,13 +114,11 @@ class Failed:
         kind: name of the error's class.
         message: what happened and what to do; it repeats nothing of the image or the sentence.
         status: the HTTP status that says the same.
-        reading: how a sentence that was refused is read; None for other errors.
     """
 
     kind: str
     message: str
     status: int
-    reading: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -135,12 +133,19 @@ def failed(error: BaseException) -> Failed:
     """Return an error as a reply.  Of an unexpected one only the kind is told: its text may hold anything."""
     kind = type(error).__name__
     if isinstance(error, SentenceNotUnderstoodError):
-        return Failed(
-            kind, str(error), 422, None if error.reading is None else error.reading.to_dict(include_text=True)
-        )
+        return Failed(kind, _not_understood(error), 422)
     if isinstance(error, LsmsError):
         status = 400 if isinstance(error, InputError) else 503 if isinstance(error, MachineError) else 500
         return Failed(kind, str(error), status)
     if isinstance(error, MemoryError):
         return Failed(kind, "the server has not enough memory for this image; send fewer slices", 503)
     return Failed(kind, f"unexpected {kind}; the server's log has its trace", 500)
+
+
+def _not_understood(error: SentenceNotUnderstoodError) -> str:
+    """Word it for one who asks over HTTP; words of the sentence that may be a name are told by their numbers."""
+    if error.reading is None:
+        return str(error)
+    why = "; ".join(error.reading.notes(names=False))
+    which = str(error).partition("the sentence is not understood")[0]
+    return f"{which}the sentence is not understood: {why}; GET /models/NAME/words lists what may be said"
