@@ -8,6 +8,9 @@ from pathlib import Path
 from lsms_rt.reading.stated import NOTHING, Stated
 from lsms_rt.writing.seg import SegType
 
+# The fields that ask for files of an input as a whole.
+SWITCHES = ("seg", "empty_seg", "sr", "sc", "rtstruct", "nifti")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

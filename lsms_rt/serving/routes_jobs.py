@@ -21,21 +21,22 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
+from lsms_rt.errors import InputError
+from lsms_rt.reading.stated import Stated
 from lsms_rt.runs.journal import NAME as JOURNAL
+from lsms_rt.runs.request import SWITCHES
 
 from .arrays import pack, unpack
 from .jobs import DONE, FAILED, RUNNING, Job
 from .replies import RequestError, bad
 from .server import Server, body_of, server_of
 from .settings import MIB
-from .tasks import Describe, Done, Failed, Segment
+from .tasks import Describe, Done, Failed, Segment, failed
 from .uploads import Upload
 from .volume import IMAGE, in_ras, mask_name
 
 router = APIRouter(tags=["jobs"])
 MAX_SENTENCES = 16
-# What may be asked for besides masks, pictures and results.json.
-FILES = ("seg", "empty_seg", "sr", "sc", "rtstruct", "nifti")
 HEARTBEAT = 1.0
 LABELS_LIMIT = 1024 * MIB
 
@@ -51,10 +52,19 @@ class Asked(BaseModel):
     keep_largest: bool = False
 
 
+class Facts(BaseModel):
+    """What an image does not hold, as for ``lsms-rt predict``: which of several series, and facts that are stated."""
+
+    series: str | None = None
+    window: tuple[float, float] | None = None
+    orientation: str | None = None
+    rescale: tuple[float, float] | None = None
+    spacing: tuple[float, float] | None = None
+    as_one_series: bool = False
+
+
 @router.post("/images")
-async def send_image(
-    request: Request, include_image: bool = True, more: bool = False, series: str | None = None
-) -> Response:
+async def send_image(request: Request, include_image: bool = True, more: bool = False) -> Response:
     """Send an image: the bytes of a file.  With ``more=true`` other files of the series follow.
 
     The answer's header ``X-Meta`` is JSON: image_id, spacing in mm and shape, both (slice, row, column); its body is
@@ -66,7 +76,7 @@ async def send_image(
         await server.uploads.add(upload, request.stream())
         if more:
             return Response(json.dumps({"image_id": upload.id}), media_type="application/json")
-        await _describe(request, server, upload, series)
+        await _describe(request, server, upload, Facts())
     except BaseException:
         server.uploads.delete(upload)
         raise
@@ -89,11 +99,11 @@ async def send_file(request: Request, id: str) -> dict[str, Any]:
 
 
 @router.post("/images/{id}/complete")
-async def complete(request: Request, id: str, series: str | None = None) -> dict[str, Any]:
-    """Read an image whose files are all sent, or another one of its series."""
+async def complete(request: Request, id: str, facts: Facts | None = None) -> dict[str, Any]:
+    """Read an image whose files are all sent; again with other facts, or another one of its series."""
     server = server_of(request)
     upload = server.uploads.get(id)
-    await _describe(request, server, upload, series)
+    await _describe(request, server, upload, facts or Facts())
     return {"image_id": id} | (upload.about or {})
 
 
@@ -142,12 +152,12 @@ async def ask(request: Request, asked: Asked) -> dict[str, str]:
     sentences = (given,) if isinstance(given, str) else tuple(given)
     if not 1 <= len(sentences) <= MAX_SENTENCES:
         raise bad(f"sentences: give 1 to {MAX_SENTENCES}")
-    if unknown := set(asked.files) - set(FILES):
-        raise bad(f"files: {len(unknown)} unknown; there are {', '.join(FILES)}")
+    if unknown := set(asked.files) - set(SWITCHES):
+        raise bad(f"files: {len(unknown)} unknown; there are {', '.join(SWITCHES)}")
     model = server.model(asked.model or server.settings.models[0].name)
     task = Segment(
-        model=model, source=upload.source, output=upload.folder, sentences=sentences, series=upload.about["series"],
-        files=tuple(asked.files),
+        model=model, source=upload.source, output=upload.folder, sentences=sentences, series=upload.series,
+        stated=upload.stated, files=tuple(asked.files),
     )  # fmt: skip
     return {"job_id": server.ask(upload, task).id}
 
@@ -210,15 +220,20 @@ async def all_files(request: Request, id: str) -> Response:
     return Response(await run_in_threadpool(_zipped, job), media_type="application/zip")
 
 
-async def _describe(request: Request, server: Server, upload: Upload, series: str | None) -> None:
+async def _describe(request: Request, server: Server, upload: Upload, facts: Facts) -> None:
     if not upload.count:
         raise bad("no file was sent; POST /images/ID/files", 409)
+    try:
+        stated = Stated(**facts.model_dump(exclude={"series"}))
+    except InputError as error:
+        raise RequestError(failed(error)) from None
     upload.busy += 1
     try:
-        done = await server.result(request, Describe(source=upload.source, output=upload.folder, series=series))
+        task = Describe(source=upload.source, output=upload.folder, series=facts.series, stated=stated)
+        done = await server.result(request, task)
     finally:
         upload.busy -= 1
-    upload.about = done.value | {"series": series}
+    upload.about, upload.series, upload.stated = done.value, facts.series, stated
 
 
 async def _lines(job: Job) -> AsyncIterator[bytes]:

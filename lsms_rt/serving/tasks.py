@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.errors import InputError, LsmsError, MachineError, SentenceNotUnderstoodError
+from lsms_rt.reading.stated import NOTHING, Stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,13 @@ class Describe:
         source: the uploaded file or folder.
         output: folder for the volume.
         series: which series, where there are several.
+        stated: facts that the image does not hold.
     """
 
     source: Path = field(repr=False)
     output: Path = field(repr=False)
     series: str | None = field(default=None, repr=False)
+    stated: Stated = NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,8 @@ class Segment:
         output: folder for the results.
         sentences: one or more.
         series: which series, where there are several.
+        stated: facts that the image does not hold.
         files: kinds of files to write besides masks and JSON: names of ``Request``'s switches.
-        lenient: answer a sentence that is not understood.
     """
 
     model: str
@@ -62,8 +65,8 @@ class Segment:
     output: Path = field(repr=False)
     sentences: tuple[str, ...] = field(repr=False)
     series: str | None = field(default=None, repr=False)
+    stated: Stated = NOTHING
     files: tuple[str, ...] = ()
-    lenient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

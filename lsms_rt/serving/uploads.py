@@ -14,6 +14,7 @@ from typing import Any
 from fastapi.concurrency import run_in_threadpool
 
 from lsms_rt.reading.limits import MAX_FILE_BYTES, MAX_FILES
+from lsms_rt.reading.stated import NOTHING, Stated
 
 from .replies import bad
 from .settings import MIB, Settings
@@ -36,6 +37,8 @@ class Upload:
         size: bytes of its files.
         count: number of its files.
         about: what it is, once it was read.
+        series: which of its series is read; None for the only one.
+        stated: facts that it does not hold.
         used: time.monotonic() of its last use.
         busy: number of jobs that use it.
     """
@@ -45,6 +48,8 @@ class Upload:
     size: int = 0
     count: int = 0
     about: dict[str, Any] | None = None
+    series: str | None = field(default=None, repr=False)
+    stated: Stated = NOTHING
     used: float = field(default_factory=time.monotonic)
     busy: int = 0
 
@@ -94,7 +99,7 @@ class Uploads:
         Raises:
             RequestError: it is too large, empty, or of an unknown format; nothing of it is kept.
         """
-        if upload.about is not None:
+        if upload.about is not None or upload.busy:
             raise bad("this image is complete; send another one with POST /images", 409)
         if upload.count >= MAX_FILES:
             raise bad(f"an image has at most {MAX_FILES} files; send one series only", 413)

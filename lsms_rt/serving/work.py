@@ -16,7 +16,6 @@ from lsms_rt.data import DATA
 from lsms_rt.errors import InputError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
-from lsms_rt.reading.stated import Stated
 from lsms_rt.runs.jobs import jobs_of
 from lsms_rt.runs.request import Request
 from lsms_rt.runs.run import run
@@ -104,7 +103,7 @@ class Worker:
                 progress(n, total)
 
         switches: dict[str, Any] = dict.fromkeys(task.files, True)
-        request = Request(output=task.output, series=task.series, **switches)
+        request = Request(output=task.output, series=task.series, stated=task.stated, **switches)
         with _timed(seconds, "run"):
             report = run(self._segmenters[task.model], jobs_of([task.source], task.sentences), request, watched)
         if report.error is not None:
@@ -130,7 +129,7 @@ def _describe(task: Describe) -> Done:
     seconds: dict[str, float] = {}
     left_out = LeftOut()
     with _timed(seconds, "read"):
-        slices = load_slices(task.source, series=task.series, left_out=left_out)
+        slices = load_slices(task.source, series=task.series, stated=task.stated, left_out=left_out)
     if not slices:
         raise InputError("no slice could be read; " + "; ".join(left_out.damaged))
     image = image_of(slices)
@@ -157,7 +156,7 @@ def _slices_of(task: Infer) -> list[CtSlice]:
     with tempfile.TemporaryDirectory(prefix="lsms-rt-") as folder:
         path = Path(folder) / "image.dcm"
         path.write_bytes(task.image)
-        return load_slices(path, stated=Stated())
+        return load_slices(path)
 
 
 def _about(segmenter: Segmenter) -> dict[str, Any]:

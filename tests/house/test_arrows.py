@@ -44,6 +44,10 @@ ARROWS = {
         "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
         "segmenter", "sentences", "tokenizer", "writing",
     },
+    "client": {"errors"},
+    "serving": {
+        "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
+    },
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
@@ -71,10 +75,9 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine",
-        "errors",
-        "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
-        "segmentation", "segmenter", "sentences", "tokenizer", "training", "writing",
+        "answers", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
+        "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
+        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ from ..terminal import progress_bar, status
 if TYPE_CHECKING:
     from lsms_rt.runs.report import Report
 
+LEFT_OUT = ("not_read", "not_computed", "not_written")
 UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answer may be another lesion's"}
 
 
@@ -113,6 +114,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", action="store_true",
         help="include file names and sentences in messages and outputs; they may identify a patient",
     )  # fmt: skip
+    parser.add_argument(
+        "--server", metavar="URL",
+        help="let lsms-rt serve compute, e.g. http://127.0.0.1:8765; ENGINE is then the name of an engine there "
+        "(default: this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--api-key-file", type=Path, metavar="F",
+        help="file with the server's key (default: LSMS_RT_API_KEY, else none)",
+    )  # fmt: skip
     add_lenient(parser)
     add_runtime(parser)
     add_json(parser)
@@ -126,11 +136,13 @@ def _path(text: str) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    jobs = _jobs(arguments)
+    request = options_from(Request, arguments, stated=options_from(Stated, arguments))
+    if arguments.server is not None:
+        return _run_remote(arguments, jobs, request)
     from lsms_rt.runs import run as inputs
     from lsms_rt.segmenter import Segmenter
 
-    jobs = _jobs(arguments)
-    request = options_from(Request, arguments, stated=options_from(Stated, arguments))
     options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
         try:
@@ -147,6 +159,26 @@ def run(arguments: argparse.Namespace) -> int:
     if report.error is not None:
         raise report.error
     return ExitCode.DONE if report.is_complete and not report.not_written else ExitCode.PARTIAL
+
+
+def _run_remote(arguments: argparse.Namespace, jobs: list[Job], request: Request) -> int:
+    """Let a server compute; the answers are printed as here."""
+    import json
+
+    from .lines import lines
+    from .remote import ask
+
+    documents = ask(arguments, jobs, request)
+    if arguments.json:
+        print(json.dumps(documents[0] if len(jobs) == 1 else documents, indent=2))
+    else:
+        for document in documents:
+            for line in lines(document["results"], document["series"], document["sentences"], len(jobs) > 1):
+                print(line)
+    left_out = [f"{key.replace('_', ' ')}: {reason}" for d in documents for key in LEFT_OUT for reason in d[key]]
+    for line in left_out:
+        status(line)
+    return ExitCode.DONE if len(documents) == len(jobs) and not left_out else ExitCode.PARTIAL
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
