@@ -54,10 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_runtime(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+def check_libraries(*others: str) -> None:
+    """Raise MissingDependencyError unless the server's libraries, and ``others``, are installed."""
+    missing = [name for name in (*LIBRARIES, *others) if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingDependencyError(f"serve needs {', '.join(missing)}; pip install 'lsms-rt[serve]'")
+        raise MissingDependencyError(f"serve needs {', '.join(missing)}; pip install 'lsms-rt[serve,client]'")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    check_libraries()
     import uvicorn
 
     from lsms_rt.serving.access import check_host, read_key
