@@ -251,14 +251,14 @@ async def _faults(url: str, body: bytes, headers: dict[str, str]) -> dict[str, A
         leaver.cancel()
         await _one(http, body, headers, with_left)
         # a worker that is killed while both compute
-        pids = _workers(url)
+        pids = workers_of(url)
         killed = Tally()
         asked = [asyncio.create_task(_one(http, body, headers, killed)) for _ in range(4)]
         await asyncio.sleep(0.02)
         os.kill(pids[0], signal.SIGKILL)
         await asyncio.gather(*asked)
         begin = time.perf_counter()
-        while (await http.get("/readyz")).status_code != 200 or len(_workers(url)) < len(pids):
+        while (await http.get("/readyz")).status_code != 200 or len(workers_of(url)) < len(pids):
             await asyncio.sleep(0.05)
         back = time.perf_counter() - begin
         after = Tally()
@@ -272,16 +272,21 @@ async def _faults(url: str, body: bytes, headers: dict[str, str]) -> dict[str, A
     }
 
 
-def _workers(url: str) -> list[int]:
-    """Return the processes of a server's workers: children of the process that listens, which Linux lists."""
-    port = url.rpartition(":")[2]
+def workers_of(url: str, with_parent: bool = False) -> list[int]:
+    """Return the processes of a server's workers, and of the server itself; Linux lists them."""
+    port = url.rpartition(":")[2].encode()
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"serve" in command and port.encode() in command:
+        command = _command(folder)
+        if b"serve" in command and port in command:
             # Each thread lists the processes that it started.
             children = [pid for one in folder.glob("task/*/children") for pid in one.read_text().split()]
-            return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            spawned = [int(pid) for pid in children if any(b"spawn_main" in word for word in _command(f"/proc/{pid}"))]
+            return [int(folder.name), *spawned] if with_parent else spawned
     return []
+
+
+def _command(folder: str | Path) -> list[bytes]:
+    try:
+        return (Path(folder) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
