@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from lsms_rt import __version__
 
-from . import replies, routes_jobs, routes_kserve, routes_state
+from . import replies, routes_jobs, routes_kserve, routes_page, routes_state
 from .access import check_key, check_origin
 from .pool import QueueFullError
 from .server import Server
@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="lsms-rt", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None,
     )  # fmt: skip
     app.state.server = server
+    app.include_router(routes_page.router)
     app.include_router(routes_state.router)
     app.include_router(routes_jobs.router)
     app.include_router(routes_kserve.router)
