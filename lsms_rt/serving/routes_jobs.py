@@ -222,6 +222,9 @@ async def all_files(request: Request, id: str) -> Response:
 async def _describe(request: Request, server: Server, upload: Upload, series: str | None) -> None:
     if not upload.count:
         raise bad("no file was sent; POST /images/ID/files", 409)
+    if upload.busy:
+        # Its masks are written on the grid of the image that was read.
+        raise bad("a job uses this image; wait for its end, or cancel it", 409)
     upload.busy += 1
     try:
         done = await server.result(request, Describe(source=upload.source, output=upload.folder, series=series))

@@ -7,9 +7,12 @@ import { clearNotices, notice, sentence, tell } from "./notices.js";
 import { Results } from "./results.js";
 
 export class AnswerPanel {
-  /** Uses the page's sentences; `onResults(results, volumes)` is called with what was found, `onJump(slice, sentence)`. */
-  constructor({ sentences, model, onResults, onJump }) {
-    Object.assign(this, { sentences, model, onResults, onJump });
+  /**
+   * Args: the page's sentences; `model()`, which names the model; `onResults(results, volumes)`, called with what was found;
+   * `onGone()`, when it is not shown any more; `onJump(slice, sentence)`.
+   */
+  constructor({ sentences, model, onResults, onGone, onJump }) {
+    Object.assign(this, { sentences, model, onResults, onGone, onJump });
     this.image = null;
     this.job = null;
     this.results = null;
@@ -24,9 +27,7 @@ export class AnswerPanel {
   reset(image) {
     this.cancel();
     this.image = image;
-    this._shown(null);
-    clearNotices();
-    show(false, "results");
+    this._clear();
     show(true, "none-yet");
   }
 
@@ -39,8 +40,9 @@ export class AnswerPanel {
   async ask() {
     if (this.busy) return;
     clearNotices();
+    const { image } = this;
     const rows = this.sentences.asked;
-    if (this.image === null) {
+    if (image === null) {
       notice("info", "No image yet", "Take an image first: drop one, choose files, or take an example.");
       return;
     }
@@ -49,11 +51,13 @@ export class AnswerPanel {
       this.sentences.rows[0].input.focus();
       return;
     }
+    // Old outlines would be taken for the answer to new sentences.
+    this._clear();
     this._busy(true);
     try {
       if (await this._understood(rows)) await this._run(rows);
     } catch (error) {
-      this._failed(error, rows);
+      if (this.image === image) this._failed(error, rows);
     } finally {
       this._busy(false);
     }
@@ -65,8 +69,7 @@ export class AnswerPanel {
     const refused = rows.filter((_, n) => readings[n].understood === "no");
     if (refused.length === 0) return true;
     const numbers = refused.map((row) => this.sentences.rows.indexOf(row) + 1).join(", ");
-    const [one] = refused.length > 1 ? ["Sentences", "are"] : ["Sentence", "is"];
-    const title = `Not understood: ${one.toLowerCase()} ${numbers}`;
+    const title = `Not understood: ${refused.length > 1 ? "sentences" : "sentence"} ${numbers}`;
     notice("error", title, "Nothing was computed. Change it as told under the sentence, or remove it.");
     refused[0].input.focus();
     return false;
@@ -75,7 +78,6 @@ export class AnswerPanel {
   async _run(rows) {
     const { image } = this;
     this.cancelling = false;
-    this.done = 0;
     this._progress(0, 0);
     this.job = await ask(image, this.model(), rows.map((row) => row.text));
     if (this.cancelling) this.cancel();
@@ -101,6 +103,13 @@ export class AnswerPanel {
     this._outcome(found);
   }
 
+  _clear() {
+    clearNotices();
+    show(false, "results");
+    this._shown(null);
+    this.onGone();
+  }
+
   /** Results are shown, or none: rows have a switch while they have outlines. */
   _shown(results) {
     this.results = results;
@@ -112,8 +121,7 @@ export class AnswerPanel {
     show(false, "none-yet");
     const { warnings } = found;
     if (found.found.length === 0) {
-      const which = found.asked.length === 1 ? "what the sentence says" : "what the sentences say";
-      notice("nothing", "Nothing found", `The model sees nothing of ${which}. It can miss a lesion: look yourself.`);
+      notice("nothing", "Nothing found", "The model can miss a lesion: look yourself.");
     } else {
       clearNotices();
       say(`Found in ${plural(found.foundSlices.length, "slice")}. The table lists them.`);
@@ -157,6 +165,9 @@ export class AnswerPanel {
       show(false, "none-yet");
       byId("work-text").textContent = "Reading the sentences";
       byId("work-bar").removeAttribute("value");
+    } else if (document.activeElement === document.body) {
+      // The focus was on Cancel, which is gone.
+      byId("submit").focus();
     }
   }
 }

@@ -46,12 +46,11 @@ export class Controls {
   /** Say what the slice shows. */
   update() {
     const { slice, slices } = this.viewer;
-    if (slices === 0) return;
-    const text = this.textOf(slice);
+    const text = slices === 0 ? "" : this.textOf(slice);
     byId("slice").value = slice + 1;
     byId("slice").setAttribute("aria-valuetext", text);
-    byId("slice-number").textContent = `${slice + 1} of ${slices}`;
-    byId("canvas").setAttribute("aria-label", text);
+    byId("slice-number").textContent = slices === 0 ? "" : `${slice + 1} of ${slices}`;
+    byId("canvas").setAttribute("aria-label", text || "No image yet");
     byId("caption").textContent = text;
     // Where the slider has the focus, it says its own value.
     clearTimeout(this.timer);

@@ -3,7 +3,7 @@
 /** Return the files that were dropped, folders included. */
 export async function filesOfDrop(transfer) {
   // Entries must be taken before the first wait.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  const entries = [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry());
   const files = await Promise.all(entries.map(filesOfEntry));
   return files.flat();
 }

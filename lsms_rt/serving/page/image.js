@@ -15,6 +15,7 @@ export class ImagePanel {
     this.onImage = onImage;
     this.onGone = onGone;
     this.id = null;
+    this.limits = null;
     for (const kind of ["files", "folder"]) {
       byId(`choose-${kind}`).addEventListener("click", () => byId(kind).click());
       byId(kind).addEventListener("change", ({ target }) => {
@@ -58,6 +59,11 @@ export class ImagePanel {
     if (files.length === 0 || this.stopping) return;
     this.clear();
     clearNotices();
+    const why = this._tooLarge(files);
+    if (why !== null) {
+      notice("error", "Too large", `${why}; nothing was sent. Take one series only.`);
+      return;
+    }
     this.stopping = new AbortController();
     this._progress(0, sizeOf(files));
     show(true, "upload");
@@ -118,6 +124,15 @@ export class ImagePanel {
     if (error.name === "AbortError") notice("info", "Cancelled", "The image was not taken.");
     else if (this.id !== null && several.length > 1) this._choose(several);
     else tell(error, retry);
+  }
+
+  /** Return why the server would refuse files, else null: its answer may be lost where it closes the connection. */
+  _tooLarge(files) {
+    const { file_bytes: one, upload_bytes: all, files: count } = this.limits ?? {};
+    if (files.length > count) return `${plural(files.length, "file")}, over the server's limit of ${count}`;
+    if (sizeOf(files) > all) return `${mebibytes(sizeOf(files))}, over the server's limit of ${mebibytes(all)}`;
+    const largest = Math.max(...files.map((file) => file.size));
+    return largest > one ? `a file of ${mebibytes(largest)}, over the server's limit of ${mebibytes(one)}` : null;
   }
 
   _choose(several) {

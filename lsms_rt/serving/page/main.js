@@ -15,7 +15,7 @@ const model = () => byId("model").value;
 
 const viewer = new Viewer({ onMove: () => moved(), onWindow: (low, high) => controls.windowChanged(low, high) });
 const sentences = new Sentences({ model, onSwitch: (row) => switched(row), onChange: () => outdated() });
-const answer = new AnswerPanel({ sentences, model, onResults: showResults, onJump: (slice, sentence) => jump(slice, sentence) });
+const answer = new AnswerPanel({ sentences, model, onResults: showResults, onGone: () => resultsGone(), onJump: jump });
 const controls = new Controls({ viewer, textOf, foundSlices: () => answer.results?.foundSlices ?? [] });
 const image = new ImagePanel({ onImage: showImage, onGone: gone });
 let drawing = false;
@@ -39,18 +39,20 @@ function jump(slice, number) {
 
 async function showImage(id, about, volume) {
   answer.reset(id);
-  show(false, "placeholder");
-  if (drawing) await viewer.showImage(volume, about.side_known, controls.range);
+  if (drawing) {
+    await viewer.showImage(volume, about.side_known, controls.range);
+    show(false, "placeholder");
+  }
   controls.reset();
+  if (document.activeElement === document.body) sentences.rows[0].input.focus();
 }
 
 function gone() {
   answer.reset(null);
   show(true, "placeholder");
   show(false, "side");
-  byId("caption").textContent = "";
-  byId("slice-number").textContent = "";
   if (drawing) viewer.clear();
+  controls.reset();
 }
 
 async function showResults(found, volumes) {
@@ -63,6 +65,12 @@ async function showResults(found, volumes) {
   controls.update();
 }
 
+function resultsGone() {
+  if (drawing) viewer.clearMasks();
+  controls.update();
+  outdated();
+}
+
 function switched(row) {
   const asked = answer.results?.asked ?? [];
   const mask = asked.findIndex((one) => one.row === row);
@@ -73,7 +81,8 @@ function switched(row) {
 
 /** Say beside each sentence whether the outlines belong to another text than it has now. */
 function outdated() {
-  for (const { row, text } of answer.results?.asked ?? []) row.element.classList.toggle("outdated", row.text !== text);
+  const asked = new Map(answer.results?.asked.map(({ row, text }) => [row, text]));
+  for (const row of sentences.rows) row.element.classList.toggle("outdated", asked.has(row) && row.text !== asked.get(row));
 }
 
 async function start() {
@@ -84,8 +93,12 @@ async function start() {
     byId("weights").textContent = about.models[model()].weights;
     await showWords(model(), (word) => sentences.insert(word));
   };
-  byId("model").addEventListener("change", () => changed().then(() => sentences.readAgain()).catch((error) => tell(error, start)));
+  byId("model").addEventListener("change", () => {
+    answer.reset(image.id);
+    changed().then(() => sentences.readAgain()).catch((error) => tell(error, changed));
+  });
   await changed();
+  image.limits = about.limits;
   await image.offerExamples(([text]) => sentences.set(text));
 }
 
@@ -111,7 +124,7 @@ whenKeyIsNeeded((refused) => new Promise((resolve) => {
 }));
 
 // For tests: what is drawn, in numbers.
-globalThis.lsms = { maskPixels: () => viewer.maskPixels() };
+globalThis.lsms = { viewer, maskPixels: () => viewer.maskPixels() };
 
 start().catch((error) => tell(error, start));
 try {

@@ -21,9 +21,11 @@ export function readingOf(reading, replace) {
   const why = reading.reasons.map((reason) => sentence(reason.text)).join(" ");
   if (reading.understood === "no") lines.push(line("refused", "Not understood.", why));
   else if (reading.understood === "partly") lines.push(line("partly", "Partly understood,", `read as “${reading.read_as}”. ${why}`));
-  for (const word of reading.unknown) {
+  const far = reading.unknown.filter((word) => word.nearest === null).map((word) => word.text);
+  if (far.length > 0) lines.push(line("", "Not known:", `${[...new Set(far)].join(", ")}.`));
+  for (const word of reading.unknown.filter((one) => one.nearest !== null)) {
     const fix = make("button", { type: "button", className: "chip", onclick: () => replace(word) }, `use “${word.nearest}”`);
-    lines.push(make("p", {}, "“", make("b", {}, word.text), "” is not known", ...(word.nearest ? [": ", fix] : ["."])));
+    lines.push(make("p", {}, make("strong", {}, "Not known:"), ` ${word.text}: `, fix));
   }
   return lines;
 }

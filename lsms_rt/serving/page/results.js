@@ -66,7 +66,7 @@ export class Results {
     if (series === undefined) {
       text = "No answer: see why below.";
     } else if (series.found === 0) {
-      text = `Nothing found in ${plural(series.slices, "slice")}. It may still be there: the model can miss a lesion.`;
+      text = `Nothing found in ${plural(series.slices, "slice")}.`;
     } else {
       const volume = series.volume_ml === null ? "volume not known" : `${number(series.volume_ml, 1)} ml`;
       text = `Found in ${series.found} of ${plural(series.slices, "slice")}, ${volume}, highest score ${number(series.score, 2)}.`;

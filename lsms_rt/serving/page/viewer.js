@@ -9,6 +9,8 @@ import { COLORS } from "./colors.js";
 // Values of a mask as it is drawn: opaque at its edge, and below it translucent, as (value / EDGE) squared.
 const EDGE = 255;
 const TRANSLUCENT_BELOW_MINIMUM = 1;
+// Width of the crosshair in voxels.
+const CROSSHAIR = 0.6;
 // Each plane's left edge, top, width and height, as shares of the canvas.
 const THREE_PLANES = [
   { sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 0.66, 1] },
@@ -30,7 +32,7 @@ export class Viewer {
       isRadiologicalConvention: true,
       multiplanarShowRender: SHOW_RENDER.NEVER,
       showAllOrientationMarkers: true,
-      crosshairWidth: 1,
+      crosshairWidth: CROSSHAIR,
       crosshairColor: [0.6, 0.75, 0.9, 0.6],
       crosshairGap: 14,
       fontMinPx: 15,
@@ -65,6 +67,8 @@ export class Viewer {
     this.slices = volume.hdr.dims[3];
     this.nv.opts.isOrientationTextVisible = sideKnown;
     this.nv.addVolume(volume);
+    // Of one slice there is nothing to cross.
+    this.nv.opts.crosshairWidth = this.slices > 1 ? CROSSHAIR : 0;
     this.nv.setSliceType(SLICE_TYPE.MULTIPLANAR);
     this.nv.setCustomLayout(this.slices > 1 ? THREE_PLANES : ONE_PLANE);
     this.goTo(Math.floor(this.slices / 2));
@@ -75,9 +79,9 @@ export class Viewer {
     this.clearMasks();
     for (const { buffer, color } of masks) {
       const volume = await NVImage.loadFromUrl({
-        url: buffer, name: "mask.nii.gz", colormap: `sentence${color}`, cal_min: EDGE, cal_max: EDGE, trustCalMinMax: false,
+        url: buffer, name: "mask.nii.gz", colormap: `sentence${color}`, trustCalMinMax: false,
       });
-      volume.colormapType = TRANSLUCENT_BELOW_MINIMUM;
+      Object.assign(volume, { colormapType: TRANSLUCENT_BELOW_MINIMUM, cal_min: EDGE, cal_max: EDGE });
       markEdges(volume.img, volume.hdr.dims, this._inside);
       this.nv.addVolume(volume);
     }
@@ -116,7 +120,7 @@ export class Viewer {
   }
 
   get slice() {
-    return Math.min(this.slices - 1, Math.floor(this.nv.scene.crosshairPos[2] * this.slices));
+    return Math.max(0, Math.min(this.slices - 1, Math.floor(this.nv.scene.crosshairPos[2] * this.slices)));
   }
 
   /** Show a slice; with a mask, counted as in showMasks, the other planes go through the middle of it. */
