@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 WAIT_S = 60.0
 
@@ -86,9 +85,5 @@ class Visit:
 
     def foreign(self) -> list[str]:
         """Return what it asked of other machines."""
-        here = urlsplit(self.address).netloc
-        return [
-            url
-            for url in self.requests
-            if urlsplit(url).scheme not in ("blob", "data") and urlsplit(url).netloc != here
-        ]
+        own = (f"{self.address}/", "blob:", "data:")
+        return [url for url in self.requests if not url.startswith(own)]
