@@ -115,7 +115,7 @@ class Worker:
 
 
 def _write_masks(output: Path, answers: Sequence[Sequence[Answer]], sentences: int) -> None:
-    """Write each sentence's mask as a volume for viewers, on the uploaded image's grid; a slice without an answer is 0."""
+    """Write each sentence's mask as a volume on the uploaded image's grid; a slice without an answer is empty."""
     shape, affine = read_grid(output.parent / IMAGE)
     volumes = np.zeros((sentences, *shape), np.uint8)
     for answer in (answer for of_slice in answers for answer in of_slice):

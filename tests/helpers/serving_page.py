@@ -9,23 +9,35 @@ WAIT_S = 60.0
 
 
 class Visit:
-    """A browser's window on the page, with what a user sees and does.
+    """The page in a tab, with what a user sees and does.
+
+    Args:
+        page: Playwright's page, a tab.
+        address: the server's.
 
     Attributes:
-        page: Playwright's page.
         requests: addresses that it asked for.
         complaints: errors of scripts, and of the policy that forbids foreign content.
     """
 
-    def __init__(self, context: Any, address: str) -> None:
-        self.page = context.new_page()
-        self.address = address
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.address = page, address
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._noted)
-        self.page.set_default_timeout(1000 * WAIT_S)
+        self._listeners = {
+            "request": lambda request: self.requests.append(request.url),
+            "pageerror": lambda error: self.complaints.append(str(error)),
+            "console": self._noted,
+        }
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
+        page.set_default_timeout(1000 * WAIT_S)
+
+    def leave(self) -> None:
+        """Undo what was done to the tab; the next test has it."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self.page.unroute_all()
 
     def _noted(self, message: Any) -> None:
         # A status that a test provokes is told by the browser, too.

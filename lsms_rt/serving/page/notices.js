@@ -27,8 +27,9 @@ export function tell(error, retry) {
   if (error instanceof NoAnswerError) {
     notice("error", "The server does not answer", "It was stopped, or the network is down. Nothing more is computed.", again);
   } else if (error instanceof ApiError && error.status === BUSY) {
-    const wait = error.retryAfter > 0 ? ` It asks to wait ${error.retryAfter} s.` : "";
-    notice("error", "The server is busy", `${sentence(error.message)}${wait}`, again);
+    // Without a time it is not the queue, and the message tells what to do.
+    const full = `Its queue is full. It asks to wait ${error.retryAfter} s.`;
+    notice("error", "The server is busy", error.retryAfter > 0 ? full : sentence(error.message), again);
   } else if (error instanceof ApiError && error.status === 404) {
     notice("error", "Not there any more", sentence(error.message));
   } else {

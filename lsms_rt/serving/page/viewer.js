@@ -9,8 +9,8 @@ import { COLORS } from "./colors.js";
 // Values of a mask as it is drawn: opaque at its edge, and below it translucent, as (value / EDGE) squared.
 const EDGE = 255;
 const TRANSLUCENT_BELOW_MINIMUM = 1;
-// Width of the crosshair in voxels.
-const CROSSHAIR = 0.6;
+// Width of the crosshair in mm.
+const CROSSHAIR = 0.8;
 // Each plane's left edge, top, width and height, as shares of the canvas.
 const THREE_PLANES = [
   { sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 0.66, 1] },
@@ -33,6 +33,7 @@ export class Viewer {
       multiplanarShowRender: SHOW_RENDER.NEVER,
       showAllOrientationMarkers: true,
       crosshairWidth: CROSSHAIR,
+      crosshairWidthUnit: "mm",
       crosshairColor: [0.6, 0.75, 0.9, 0.6],
       crosshairGap: 14,
       fontMinPx: 15,

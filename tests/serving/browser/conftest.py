@@ -24,6 +24,7 @@ from lsms_rt.serving.routes_page import VIEWER
 FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 # Requests that may wait: tests fill the queue.
 QUEUE = 2
+SIZE = {"width": 1000, "height": 700}
 
 
 @pytest.fixture(scope="session")
@@ -71,20 +72,45 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError(f"the server did not start: {server.communicate()[1].decode()}")
 
 
-@pytest.fixture
-def context(chromium: Any, address: str) -> Iterator[Any]:
-    """A browser's session without history; two windows in it are two tabs."""
-    with chromium.new_context(viewport={"width": 1000, "height": 700}, reduced_motion="reduce") as context:
-        yield context
+def _tab(chromium: Any, script: str | None = None) -> Iterator[Any]:
+    with chromium.new_context(viewport=SIZE, reduced_motion="reduce") as context:
+        if script is not None:
+            context.add_init_script(script)
+        yield context.new_page()
 
 
-@pytest.fixture
-def visit(context: Any, address: str) -> Iterator[Visit]:
-    """The page, opened.  At the end: nothing left this machine, and no script failed."""
-    visit = Visit(context, address).open()
+@pytest.fixture(scope="session")
+def drawing_tab(chromium: Any) -> Iterator[Any]:
+    """A tab; tests share it, since a new one takes a second of the processor's time."""
+    yield from _tab(chromium)
+
+
+@pytest.fixture(scope="session")
+def plain_tab(chromium: Any) -> Iterator[Any]:
+    """A tab without WebGL, which the processor draws slowly."""
+    yield from _tab(chromium, "HTMLCanvasElement.prototype.getContext = () => null")
+
+
+def _visit(page: Any, address: str) -> Iterator[Visit]:
+    page.set_viewport_size(SIZE)
+    page.emulate_media(color_scheme="light")
+    visit = Visit(page, address).open()
     yield visit
+    visit.leave()
     assert visit.foreign() == []
     assert visit.complaints == []
+
+
+@pytest.fixture
+def drawing(drawing_tab: Any, address: str) -> Iterator[Visit]:
+    """The page, opened anew, with pictures.  At the end: nothing left this machine, and no script failed."""
+    yield from _visit(drawing_tab, address)
+
+
+@pytest.fixture
+def visit(plain_tab: Any, address: str) -> Iterator[Visit]:
+    """The same without pictures, for tests of all else."""
+    yield from _visit(plain_tab, address)
 
 
 @pytest.fixture(scope="session")

@@ -36,56 +36,56 @@ def drop(visit: Any, path: Path) -> None:
 
 
 def test_from_a_dropped_folder_to_the_downloaded_mask(
-    visit: Any, series: list[Path], expected: list[list[Any]], tmp_path: Path
+    drawing: Any, series: list[Path], expected: list[list[Any]], tmp_path: Path
 ) -> None:
-    drop(visit, series[0].parent)
-    visit.page.wait_for_selector("#about", state="visible")
-    assert visit.text("#about-text").startswith("6 slices of 128 ")
-    visit.ask(LEFT, RIGHT)
+    drop(drawing, series[0].parent)
+    drawing.page.wait_for_selector("#about", state="visible")
+    assert drawing.text("#about-text").startswith("6 slices of 128 ")
+    drawing.ask(LEFT, RIGHT)
     pixels = [[int(result.mask.sum()) for result in results] for results in expected]
-    assert visit.drawn() == pixels
+    assert drawing.drawn() == pixels
     assert sum(map(sum, pixels)) > 0
     # the table, and the summary
-    rows = visit.page.locator("#table tbody tr")
+    rows = drawing.page.locator("#table tbody tr")
     assert rows.count() == sum(result.found for results in expected for result in results)
-    assert f"Found in {sum(r.found for r in expected[0])} of 6 slices" in visit.text("#summary li:nth-child(1)")
+    assert f"Found in {sum(r.found for r in expected[0])} of 6 slices" in drawing.text("#summary li:nth-child(1)")
     # the files
     for n, results in enumerate(expected, 1):
-        own, saved = tmp_path / f"own_{n}.nii.gz", visit.save(f"NIfTI mask {n}", tmp_path / f"mask_{n}.nii.gz")
+        own, saved = tmp_path / f"own_{n}.nii.gz", drawing.save(f"NIfTI mask {n}", tmp_path / f"mask_{n}.nii.gz")
         write_nifti(results, own)
         np.testing.assert_array_equal(nibabel.load(saved).get_fdata(), nibabel.load(own).get_fdata())
         np.testing.assert_allclose(nibabel.load(saved).affine, nibabel.load(own).affine)
-    assert json.loads(visit.save("Results (JSON)", tmp_path / "results.json").read_text())["run"]["slices"] == 6
-    with zipfile.ZipFile(visit.save("All (ZIP)", tmp_path / "all.zip")) as archive:
+    assert json.loads(drawing.save("Results (JSON)", tmp_path / "results.json").read_text())["run"]["slices"] == 6
+    with zipfile.ZipFile(drawing.save("All (ZIP)", tmp_path / "all.zip")) as archive:
         names = {"segmentation.dcm", "report.dcm", "key_1.dcm", "mask_1.nii.gz", "montage.png", "results.json"}
         assert names <= set(archive.namelist())
 
 
-def test_a_found_slice_is_one_key_away_and_told_in_words(visit: Any, series: list[Path]) -> None:
-    visit.send(*series)
-    visit.ask(LEFT)
-    row = visit.page.locator("#table tbody tr").first
+def test_a_found_slice_is_one_key_away_and_told_in_words(drawing: Any, series: list[Path]) -> None:
+    drawing.send(*series)
+    drawing.ask(LEFT)
+    row = drawing.page.locator("#table tbody tr").first
     cells = row.locator("th, td").all_inner_texts()
     row.locator("button").focus()
-    visit.page.keyboard.press("Enter")
+    drawing.page.keyboard.press("Enter")
     told = f"Axial slice {cells[0]} of 6: 1: “{LEFT}” outlined, {cells[3]} mm²"
-    assert visit.alternative() == told
-    assert visit.text("#caption") == told
+    assert drawing.alternative() == told
+    assert drawing.text("#caption") == told
     assert row.get_attribute("aria-current") == "true"
     # keys in the pictures, and the slider
-    visit.page.focus("#holder")
-    visit.page.keyboard.press("End")
-    assert visit.alternative().startswith("Axial slice 6 of 6")
-    visit.page.keyboard.press("ArrowDown")
-    assert visit.page.get_attribute("#slice", "aria-valuetext").startswith("Axial slice 5 of 6")
-    visit.page.focus("#slice")
-    visit.page.keyboard.press("Home")
-    assert visit.alternative().startswith("Axial slice 1 of 6")
+    drawing.page.focus("#holder")
+    drawing.page.keyboard.press("End")
+    assert drawing.alternative().startswith("Axial slice 6 of 6")
+    drawing.page.keyboard.press("ArrowDown")
+    assert drawing.page.get_attribute("#slice", "aria-valuetext").startswith("Axial slice 5 of 6")
+    drawing.page.focus("#slice")
+    drawing.page.keyboard.press("Home")
+    assert drawing.alternative().startswith("Axial slice 1 of 6")
     # a switched-off sentence is neither drawn nor told
-    visit.page.uncheck("#rows .switch input")
+    drawing.page.uncheck("#rows .switch input")
     row.locator("button").click()
-    assert visit.drawn() == []
-    assert visit.alternative().endswith("nothing outlined")
+    assert drawing.drawn() == []
+    assert drawing.alternative().endswith("nothing outlined")
 
 
 def test_nothing_found_is_a_state_of_its_own(visit: Any) -> None:
