@@ -53,7 +53,4 @@ export async function upload(files, { onSent, onRead, signal }) {
 }
 
 /** Let the server read an image that was sent; `series` chooses one of several. */
-export function read(id, series, signal) {
-  const which = series ? `?series=${encodeURIComponent(series)}` : "";
-  return post(`/images/${id}/complete${which}`, undefined, { signal });
-}
+export const read = (id, series, signal) => post(`/images/${id}/complete`, { series: series ?? null }, { signal });
