@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 WAIT_S = 60.0
 
@@ -87,6 +91,11 @@ class Visit:
     def drawn(self) -> list[list[int]]:
         """Return how many pixels of each slice are drawn for each sentence."""
         return [mask["pixels"] for mask in self.page.evaluate("lsms.maskPixels()") if mask["visible"]]
+
+    def colored(self, color: tuple[int, int, int]) -> int:
+        """Return how many pixels of the pictures, as the browser shows them, have about a color."""
+        shown = np.asarray(Image.open(io.BytesIO(self.page.locator("#canvas").screenshot())).convert("RGB"), int)
+        return int((np.abs(shown - color).max(axis=2) < 24).sum())
 
     def save(self, label: str, path: Path) -> Path:
         """Press a button for a download."""

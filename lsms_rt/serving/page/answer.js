@@ -2,7 +2,7 @@
 
 import { byId, make, plural, say, show } from "./dom.js";
 import { showDownloads } from "./downloads.js";
-import { CancelledError, JobError, ask, cancel, follow, resultsOf } from "./job.js";
+import { CanceledError, JobError, ask, cancel, follow, resultsOf } from "./job.js";
 import { clearNotices, notice, sentence, tell } from "./notices.js";
 import { Results } from "./results.js";
 
@@ -32,7 +32,7 @@ export class AnswerPanel {
   }
 
   cancel() {
-    this.cancelling = true;
+    this.canceling = true;
     if (this.job !== null) cancel(this.job).catch(() => {});
   }
 
@@ -77,10 +77,10 @@ export class AnswerPanel {
 
   async _run(rows) {
     const { image } = this;
-    this.cancelling = false;
+    this.canceling = false;
     this._progress(0, 0);
     this.job = await ask(image, this.model(), rows.map((row) => row.text));
-    if (this.cancelling) this.cancel();
+    if (this.canceling) this.cancel();
     const asked = rows.map((row) => ({
       text: row.text, color: row.color, number: this.sentences.rows.indexOf(row) + 1, row, shown: () => row.shown.checked,
     }));
@@ -133,9 +133,9 @@ export class AnswerPanel {
   }
 
   _failed(error, rows) {
-    if (error instanceof CancelledError) {
+    if (error instanceof CanceledError) {
       const { done, total } = this.progress;
-      notice("info", "Cancelled", `After ${done} of ${plural(total, "slice")}; nothing of it is kept.`);
+      notice("info", "Canceled", `After ${done} of ${plural(total, "slice")}; nothing of it is kept.`);
     } else if (error instanceof JobError && error.kind === "SentenceNotUnderstoodError") {
       notice("error", "Not understood", sentence(error.message));
       rows[0].input.focus();

@@ -20,10 +20,9 @@ export class Controls {
     byId("preset").append(...[...WINDOWS.map(([name]) => name), CUSTOM].map((name) => make("option", {}, name)));
     byId("preset").addEventListener("change", () => this._preset());
     for (const id of ["width", "level"]) byId(id).addEventListener("change", () => this._typed());
-    byId("fill").addEventListener("input", (event) => {
-      event.target.setAttribute("aria-valuetext", `${event.target.value} %`);
-      viewer.setFill(Number(event.target.value) / 100);
-    });
+    byId("fill").addEventListener("input", ({ target }) => target.setAttribute("aria-valuetext", `${target.value} %`));
+    // Every voxel changes, which takes too long for each step of the mouse.
+    byId("fill").addEventListener("change", ({ target }) => viewer.setFill(Number(target.value) / 100));
     byId("slice").addEventListener("input", (event) => viewer.goTo(Number(event.target.value) - 1));
     byId("holder").addEventListener("keydown", (event) => this._key(event), true);
     byId("holder").addEventListener("pointerdown", () => byId("holder").focus({ preventScroll: true }));

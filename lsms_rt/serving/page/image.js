@@ -121,7 +121,7 @@ export class ImagePanel {
 
   _failed(error, retry) {
     const several = error instanceof ApiError && error.kind === "InputError" ? [...error.message.matchAll(SERIES)] : [];
-    if (error.name === "AbortError") notice("info", "Cancelled", "The image was not taken.");
+    if (error.name === "AbortError") notice("info", "Canceled", "The image was not taken.");
     else if (this.id !== null && several.length > 1) this._choose(several);
     else tell(error, retry);
   }

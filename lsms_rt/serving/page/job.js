@@ -1,4 +1,4 @@
-// A job: asking, progress slice by slice, cancelling, results.
+// A job: asking, progress slice by slice, canceling, results.
 
 import { NoAnswerError, getJson, linesOf, post, request } from "./api.js";
 
@@ -6,7 +6,7 @@ import { NoAnswerError, getJson, linesOf, post, request } from "./api.js";
 const FILES = ["seg", "sr", "sc", "nifti"];
 
 /** The job ended as the user asked. */
-export class CancelledError extends Error {}
+export class CanceledError extends Error {}
 
 /** The job ended without results; `kind` names the server's error. */
 export class JobError extends Error {
@@ -31,7 +31,7 @@ export async function follow(id, onProgress) {
     if (line.status === undefined) onProgress(line.done ?? 0, line.total ?? 0);
   }
   if (last.status === undefined) throw new NoAnswerError("the connection was lost before the job was done");
-  if (last.status === "cancelled") throw new CancelledError("cancelled");
+  if (last.status === "cancelled") throw new CanceledError("canceled");
   if (last.status !== "done") throw new JobError(last.message ?? last.status, last.kind ?? "");
 }
 

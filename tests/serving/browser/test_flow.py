@@ -16,6 +16,8 @@ from lsms_rt.data import demo_engine
 from lsms_rt.writing.nifti import write_nifti
 
 pytestmark = pytest.mark.xdist_group("page")
+# the first sentence's color
+ORANGE = (230, 159, 0)
 LEFT, RIGHT = "the lesion in the left lobe", "the lesion in the right lobe"
 
 
@@ -81,9 +83,13 @@ def test_a_found_slice_is_one_key_away_and_told_in_words(drawing: Any, series: l
     drawing.page.focus("#slice")
     drawing.page.keyboard.press("Home")
     assert drawing.alternative().startswith("Axial slice 1 of 6")
-    # a switched-off sentence is neither drawn nor told
-    drawing.page.uncheck("#rows .switch input")
+    # opaque, and then switched off: neither drawn nor told
+    drawing.page.focus("#fill")
+    drawing.page.keyboard.press("End")
     row.locator("button").click()
+    assert drawing.colored(ORANGE) > 20
+    drawing.page.uncheck("#rows .switch input")
+    assert drawing.colored(ORANGE) == 0
     assert drawing.drawn() == []
     assert drawing.alternative().endswith("nothing outlined")
 

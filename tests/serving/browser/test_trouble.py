@@ -1,4 +1,4 @@
-"""What goes wrong: cancelled, busy, stopped, too large, a key; and what must not happen: markup, requests elsewhere."""
+"""What goes wrong: canceled, busy, stopped, too large, a key; and what must not happen: markup, requests elsewhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def call(address: str, path: str, body: bytes = b"") -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def test_a_job_is_cancelled(visit: Any, series: list[Path]) -> None:
+def test_a_job_is_canceled(visit: Any, series: list[Path]) -> None:
     visit.send(*series)
     visit.type(*SENTENCES)
     visit.press_enter()
     visit.page.click("#cancel")
     visit.page.wait_for_selector("#work", state="hidden")
-    assert visit.text(".notice").startswith("Cancelled")
+    assert visit.text(".notice").startswith("Canceled")
     assert not visit.page.is_visible("#results")
     # and another one can be asked at once
     visit.press_enter()
