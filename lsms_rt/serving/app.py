@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from lsms_rt import __version__
 
-from . import replies, routes_docs, routes_jobs, routes_kserve, routes_state, worker
+from . import replies, routes_docs, routes_jobs, routes_kserve, routes_page, routes_state, worker
 from .guard import Guard
 from .pool import QueueFullError
 from .server import Server
@@ -41,6 +41,7 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
         title="lsms-rt", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None, docs_url=None,
     )  # fmt: skip
     app.state.server = server
+    app.include_router(routes_page.router)
     app.include_router(routes_state.router)
     app.include_router(routes_docs.router)
     app.include_router(routes_jobs.router)

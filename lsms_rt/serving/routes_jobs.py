@@ -227,6 +227,9 @@ async def _describe(request: Request, server: Server, upload: Upload, facts: Fac
         stated = Stated(**facts.model_dump(exclude={"series"}))
     except InputError as error:
         raise RequestError(failed(error)) from None
+    if upload.busy:
+        # Its masks are written on the grid of the image that was read.
+        raise bad("a job uses this image; wait for its end, or cancel it", 409)
     upload.busy += 1
     try:
         task = Describe(source=upload.source, output=upload.folder, series=facts.series, stated=stated)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lsms_rt import __version__
 from lsms_rt.errors import InputError
+from lsms_rt.reading.limits import MAX_FILE_BYTES, MAX_FILES
 from lsms_rt.sentences.listing import words_of
 
 from .replies import RequestError
@@ -58,6 +59,7 @@ def capabilities(request: Request) -> dict[str, Any]:
     return {
         "model": names[0], "patch_size": [1, size, size], "available_embeddings": [],
         "version": __version__, "models": server.pool.models, "notice": NOT_FOR_DIAGNOSIS,
+        "limits": {"files": MAX_FILES, "file_bytes": MAX_FILE_BYTES, "upload_bytes": server.settings.upload_bytes},
     }  # fmt: skip
 
 

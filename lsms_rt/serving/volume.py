@@ -76,6 +76,14 @@ def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     nibabel.save(image, path)
 
 
+def read_grid(path: Path) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Return the shape (slices, rows, columns) and the affine of a volume that was written here."""
+    nibabel: Any = importlib.import_module("nibabel")
+    image = nibabel.load(path)
+    columns, rows, slices = image.shape
+    return (slices, rows, columns), image.affine
+
+
 def in_ras(volume: np.ndarray) -> np.ndarray:
     """Return a volume (..., slices, rows, columns) with indices that grow to the patient's right, front and head.
 

@@ -24,7 +24,7 @@ from lsms_rt.writing.answer import Answer
 
 from .settings import Model
 from .tasks import Describe, Done, Infer, Segment, Task
-from .volume import IMAGE, affine_of, image_of, mask_in_frame, mask_name, spacing_of, stacked, write_volume
+from .volume import IMAGE, affine_of, image_of, mask_in_frame, mask_name, read_grid, spacing_of, write_volume
 
 # Called with the slices that are done, and their number in all; may end the task.
 Progress = Callable[[int, int], None]
@@ -114,15 +114,14 @@ class Worker:
 
 
 def _write_masks(output: Path, answers: Sequence[Sequence[Answer]], sentences: int) -> None:
-    """Write each sentence's mask as a volume for viewers; a slice without an answer stays empty."""
-    slices = [of_slice[0].ct for of_slice in answers if of_slice]
-    empty = [np.zeros(ct.hu.shape, bool) for ct in slices]
-    volumes = [list(empty) for _ in range(sentences)]
-    for n, of_slice in enumerate(filter(None, answers)):
-        for answer in of_slice:
-            volumes[answer.record["sentence"] - 1][n] = mask_in_frame(answer.ct, answer.mask)
-    for number, masks in enumerate(volumes, 1):
-        write_volume(output / mask_name(number), stacked(slices, masks).astype(np.uint8), affine_of(slices))
+    """Write each sentence's mask as a volume on the uploaded image's grid; a slice without an answer is empty."""
+    shape, affine = read_grid(output.parent / IMAGE)
+    volumes = np.zeros((sentences, *shape), np.uint8)
+    for answer in (answer for of_slice in answers for answer in of_slice):
+        place = answer.record["sentence"] - 1, answer.record["index"]
+        volumes[place] = mask_in_frame(answer.ct, answer.mask)
+    for number, volume in enumerate(volumes, 1):
+        write_volume(output / mask_name(number), volume, affine)
 
 
 def _describe(task: Describe) -> Done:
