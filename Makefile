@@ -5,11 +5,12 @@ RUN := .venv-run
 VIEW := .venv-viewer
 PIP := -m pip install --quiet --disable-pip-version-check
 OUT ?= out
+BUNDLE := lsms_rt/serving/bundle
 # Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench tables aot toolchains prove roofline gpu-check train-demo viewer wheel clean
+.PHONY: help demo test test-fast check bench tables aot toolchains prove roofline gpu-check train-demo viewer page wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -61,7 +62,11 @@ train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores, resumes
 viewer: $(VIEW)/.done  ## check in OHIF (Orthanc, Chromium; Debian) what predict writes, and save pictures to out/viewer
 	$(VIEW)/bin/python tests/helpers/viewer/run.py -o $(OUT)/viewer
 
-wheel: $(DEV)/.done  ## build the wheel into dist/
+page:  ## bundle the viewer of the server's page (npm; versions as in package-lock.json); the wheel then holds it
+	npm ci --prefix $(BUNDLE) --ignore-scripts --no-audit --no-fund --silent
+	npm run --prefix $(BUNDLE) --silent build
+
+wheel: $(DEV)/.done  ## build the wheel into dist/, with the page if `make page` was run
 	rm -rf build/lib build/bdist.*  # a removed module must not be shipped again
 	$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 

@@ -52,6 +52,27 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Options of ``lsms-rt bench serve``.
+
+    Attributes:
+        threads: CPU threads of each worker; None for its share of the cores.
+        seconds: length of each measurement.
+        clients: numbers of clients of the closed loop.
+        rounds: turns in which a request and the engine alone are compared.
+    """
+
+    threads: int | None = None
+    seconds: float = 10.0
+    clients: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    rounds: int = 100
+
+    def quick(self) -> ServeOptions:
+        """Return the same options with the least effort: for a first look, not for publication."""
+        return replace(self, seconds=1.0, clients=(1, 4), rounds=10)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PeersOptions:
     """Options of ``lsms-rt bench peers``; each contender runs the series once per round, in each of its processes.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .cells import number
 from .compare import Difference
-from .records import ACCURACY, ENGINES, GATE, INT8, KINDS, PEERS, PROBES, SCALING, Record, origin, rows_of
+from .records import ACCURACY, ENGINES, GATE, INT8, KINDS, PEERS, PROBES, SCALING, SERVE, Record, origin, rows_of
 from .samples import Samples
 from .tables_accuracy import accuracy_table
 from .tables_peers import peers_table
@@ -27,7 +27,7 @@ def markdown(record: Record) -> str:
     """Return all of a record, and its provenance."""
     tables = {
         ENGINES: _engines, PEERS: peers_table, SCALING: scaling_table, ACCURACY: accuracy_table, INT8: int8_table,
-        GATE: gate_table, PROBES: probes_table,
+        GATE: gate_table, PROBES: probes_table, SERVE: serve_table,
     }  # fmt: skip
     table = tables.get(record["kind"], rows_table)
     title = f"{record['what']}.\n\n" if "what" in record else ""
@@ -55,6 +55,24 @@ def _cell(value: Samples | float | str | None) -> str:
     if isinstance(value, Samples):
         return f"{value.median:.4g} {value.unit}"
     return f"{value:.6g}" if isinstance(value, float) else value or ""
+
+
+def serve_table(record: Record) -> str:
+    """Return what a server adds to a request and what faults do, then one line per number of clients."""
+    over = record["overhead"]
+    lines = [
+        f"A request takes {over['request, ms']:.1f} ms, `predict` {over['predict, ms']:.1f} ms: "
+        f"{over['overhead, ms']:.1f} ms more (medians of {over['rounds']} rounds in turns).",
+        "",
+        rows_table(record),
+        "",
+        *(f"- {name}: {_counts(value)}" for name, value in record["faults"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _counts(value: Any) -> str:
+    return ", ".join(f"{count} {what}" for what, count in value.items()) if isinstance(value, dict) else str(value)
 
 
 def int8_table(record: Record) -> str:

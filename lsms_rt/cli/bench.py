@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.bench.options import NOISE, EngineOptions, PeersOptions, ScalingOptions
+from lsms_rt.bench.options import NOISE, EngineOptions, PeersOptions, ScalingOptions, ServeOptions
 from lsms_rt.bench.records import ENGINES, PEERS, SCALING, add_output_options, put, read, record_of
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.vocabulary import PRECISIONS
@@ -171,6 +171,28 @@ def run_scaling(arguments: argparse.Namespace) -> None:
     print_record(record_of(SCALING, packages, **measure_scaling(options, status)), arguments)
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "engine", type=engine_path, metavar="ENGINE", help="engine directory; 'demo' is the bundled engine"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a second for each measurement; do not publish the figures"
+    )
+    add_threads(parser, "the worker's share of the cores")
+    add_output_options(parser)
+
+
+def run_serve(arguments: argparse.Namespace) -> None:
+    from .serve import check_libraries
+
+    check_output(arguments.output)
+    check_libraries("httpx")
+    from lsms_rt.bench.serve import measure
+
+    options = ServeOptions(threads=arguments.threads)
+    print_record(measure(arguments.engine, options.quick() if arguments.quick else options, status), arguments)
+
+
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="record that bench -o wrote")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
@@ -280,6 +302,12 @@ COMMANDS = (
         help="measure how time grows with image size, batch, sentence length and number of slices",
         add_arguments=_add_scaling,
         run=run_scaling,
+    ),
+    Command(
+        name="bench serve",
+        help="measure lsms-rt serve: what it adds to a request, many clients, faults",
+        add_arguments=_add_serve,
+        run=run_serve,
     ),
     Command(
         name="bench report",

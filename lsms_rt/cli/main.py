@@ -21,17 +21,19 @@ from typing import TextIO, cast
 from lsms_rt.atomic import MACHINE_FAILURES
 from lsms_rt.errors import DatasetError, LsmsError, one_line, raised_from
 from lsms_rt.privacy import label, show_names
+from lsms_rt.runs.about import prefixed
 
-from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, train, words
+from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, serve, train, words
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
-from .terminal import UntilClosed, prefixed, status
+from .terminal import UntilClosed, status
 
 COMMANDS: tuple[Command, ...] = (
     build.COMMAND,
     calibrate.COMMAND,
     predict.COMMAND,
+    serve.COMMAND,
     inspect_engine.COMMAND,
     words.COMMAND,
     doctor.COMMAND,

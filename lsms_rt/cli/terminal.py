@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
 Item = TypeVar("Item")
@@ -15,25 +14,6 @@ PHASE_WIDTH = 60
 def status(message: str) -> None:
     """Print a line to stderr."""
     print(message, file=sys.stderr, flush=True)
-
-
-_about = ""
-
-
-@contextmanager
-def about(prefix: str) -> Iterator[None]:
-    """Begin every logged message with ``prefix``, which says what it is about."""
-    global _about
-    before, _about = _about, prefix
-    try:
-        yield
-    finally:
-        _about = before
-
-
-def prefixed(message: str) -> str:
-    """Return a message with what it is :func:`about`."""
-    return _about + message
 
 
 class UntilClosed:

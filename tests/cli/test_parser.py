@@ -14,10 +14,10 @@ from lsms_rt.calibration.options import CalibrateOptions
 from lsms_rt.cli.arguments import options_from, runtime_options
 from lsms_rt.cli.main import COMMANDS, main
 from lsms_rt.cli.parser import make_parser
-from lsms_rt.cli.predict.request import Request
 from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.export.options import BuildOptions, GateOptions, PlanOptions
 from lsms_rt.reading.stated import Stated
+from lsms_rt.runs.request import Request
 
 
 @pytest.mark.parametrize(

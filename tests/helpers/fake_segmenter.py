@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from lsms_rt.cli.predict.jobs import jobs_of
-from lsms_rt.cli.predict.report import Report
-from lsms_rt.cli.predict.request import Request
-from lsms_rt.cli.predict.run import run
 from lsms_rt.data import demo_engine
 from lsms_rt.engine.backend import OneByOne, SentenceFeatures
 from lsms_rt.engine.manifest import open_directory
 from lsms_rt.errors import EngineInvalidError
+from lsms_rt.runs.jobs import jobs_of
+from lsms_rt.runs.report import Report
+from lsms_rt.runs.request import Request
+from lsms_rt.runs.run import run
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.tokenizer import Tokenizer
 

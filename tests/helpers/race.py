@@ -10,9 +10,10 @@ from typing import Any
 
 from fake_segmenter import fake_run
 
-# imported before the fork
-from lsms_rt.cli.predict import journal
 from lsms_rt.errors import InputError
+
+# imported before the fork
+from lsms_rt.runs import journal
 from lsms_rt.writing import overlay
 
 

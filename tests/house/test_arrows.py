@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "triton", "scipy", "safetensors", "matplotlib"}
 RUNTIME = {
     "answers", "atomic", "body", "cli", "ct_slice", "data", "digest", "encoded", "engine", "errors", "machine",
-    "postprocess", "preprocess",
-    "privacy", "reading", "segmentation", "segmenter", "sentences", "tokenizer", "writing",
+    "postprocess", "preprocess", "privacy", "reading", "runs", "segmentation", "segmenter", "sentences", "tokenizer",
+    "writing",
 }  # fmt: skip
 # package or module -> those it may import from, at the top of a file or inside a function
 ARROWS = {
@@ -39,6 +39,14 @@ ARROWS = {
     "answers": {"ct_slice", "encoded", "engine", "postprocess", "preprocess", "segmentation"},
     "segmenter": {
         "answers", "ct_slice", "encoded", "engine", "errors", "reading", "segmentation", "sentences", "tokenizer",
+    },
+    "runs": {
+        "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
+        "segmenter", "sentences", "tokenizer", "writing",
+    },
+    "client": {"errors"},
+    "serving": {
+        "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
@@ -67,10 +75,9 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "atomic", "bench", "body", "calibration", "ct_slice", "data", "datasets", "digest", "engine",
-        "errors",
-        "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "segmentation",
-        "segmenter", "sentences", "tokenizer", "training", "writing",
+        "answers", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
+        "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
+        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from lsms_rt.cli.main import main
 from lsms_rt.cli.parser import LEVELS
-from lsms_rt.cli.predict import run as run_module
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.errors import LsmsError
+from lsms_rt.runs import run as run_module
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
 

@@ -24,8 +24,6 @@ import lsms_rt
 from lsms_rt import writing
 from lsms_rt.calibration import calibrate
 from lsms_rt.cli.main import main
-from lsms_rt.cli.predict.jobs import jobs_of
-from lsms_rt.cli.predict.request import Request
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.datasets.questions import answer_of, questions
 from lsms_rt.datasets.refhl import read_annotations
@@ -35,6 +33,8 @@ from lsms_rt.reading.dicom.header import header_of
 from lsms_rt.reading.dicom.source import FileSource
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slice, load_slices
+from lsms_rt.runs.jobs import jobs_of
+from lsms_rt.runs.request import Request
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lsms_rt.engine.manifest import MAX_BATCH
 from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
+from lsms_rt.runs.jobs import EXAMPLE, Job, jobs_of, read_jobs
+from lsms_rt.runs.request import Request
 from lsms_rt.writing.seg import SEG_TYPES
 
 from ..arguments import (
@@ -25,12 +27,11 @@ from ..arguments import (
 from ..exit_codes import ExitCode
 from ..parser import Command
 from ..terminal import progress_bar, status
-from .jobs import EXAMPLE, Job, jobs_of, read_jobs
-from .request import Request
 
 if TYPE_CHECKING:
-    from .report import Report
+    from lsms_rt.runs.report import Report
 
+LEFT_OUT = ("not_read", "not_computed", "not_written")
 UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answer may be another lesion's"}
 
 
@@ -113,6 +114,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", action="store_true",
         help="include file names and sentences in messages and outputs; they may identify a patient",
     )  # fmt: skip
+    parser.add_argument(
+        "--server", metavar="URL",
+        help="let lsms-rt serve compute, e.g. http://127.0.0.1:8765; ENGINE is then the name of an engine there "
+        "(default: this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--api-key-file", type=Path, metavar="F",
+        help="file with the server's key (default: LSMS_RT_API_KEY, else none)",
+    )  # fmt: skip
     add_lenient(parser)
     add_runtime(parser)
     add_json(parser)
@@ -126,12 +136,13 @@ def _path(text: str) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lsms_rt.segmenter import Segmenter
-
-    from . import run as inputs
-
     jobs = _jobs(arguments)
     request = options_from(Request, arguments, stated=options_from(Stated, arguments))
+    if arguments.server is not None:
+        return _run_remote(arguments, jobs, request)
+    from lsms_rt.runs import run as inputs
+    from lsms_rt.segmenter import Segmenter
+
     options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
         try:
@@ -148,6 +159,26 @@ def run(arguments: argparse.Namespace) -> int:
     if report.error is not None:
         raise report.error
     return ExitCode.DONE if report.is_complete and not report.not_written else ExitCode.PARTIAL
+
+
+def _run_remote(arguments: argparse.Namespace, jobs: list[Job], request: Request) -> int:
+    """Let a server compute; the answers are printed as here."""
+    import json
+
+    from .lines import lines
+    from .remote import ask
+
+    documents = ask(arguments, jobs, request)
+    if arguments.json:
+        print(json.dumps(documents[0] if len(jobs) == 1 else documents, indent=2))
+    else:
+        for document in documents:
+            for line in lines(document["results"], document["series"], document["sentences"], len(jobs) > 1):
+                print(line)
+    left_out = [f"{key.replace('_', ' ')}: {reason}" for d in documents for key in LEFT_OUT for reason in d[key]]
+    for line in left_out:
+        status(line)
+    return ExitCode.DONE if len(documents) == len(jobs) and not left_out else ExitCode.PARTIAL
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:

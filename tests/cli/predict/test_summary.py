@@ -6,8 +6,8 @@ import pytest
 from predictions import answer
 
 from lsms_rt.cli.predict.lines import lines
-from lsms_rt.cli.predict.summary import series_summary, volume_ml
 from lsms_rt.privacy import show_names
+from lsms_rt.runs.summary import series_summary, volume_ml
 
 
 def test_volume_of_a_series() -> None:

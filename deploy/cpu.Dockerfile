@@ -1,0 +1,17 @@
+# From the repository's root: docker build -f deploy/cpu.Dockerfile -t lsms-rt:cpu .   Not built here, see README.md.
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY . .
+RUN sh deploy/install.sh /opt/lsms-rt serve,codecs
+
+FROM python:3.12-slim
+COPY --from=build /opt/lsms-rt /opt/lsms-rt
+COPY deploy/folder.sh /opt/lsms-rt/deploy/
+RUN useradd --system --uid 10001 --create-home lsms
+USER lsms
+ENV PATH=/opt/lsms-rt/bin:$PATH PYTHONUNBUFFERED=1
+EXPOSE 8765
+# A key is needed, since other machines can reach it: -e LSMS_RT_API_KEY=..., or a secret and --api-key-file.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8765/healthz', timeout=4)"]
+ENTRYPOINT ["lsms-rt"]
+CMD ["serve", "demo", "--host", "0.0.0.0"]

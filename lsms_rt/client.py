@@ -1,0 +1,332 @@
+"""A client of ``lsms-rt serve``: httpx and NumPy, no engine library.
+
+from lsms_rt.client import Client
+
+with Client("http://127.0.0.1:8765") as client:
+    answer = client.predict("scan.dcm", "the cyst in the left lobe of the liver")
+    print(answer.found, answer.mask.shape)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from .errors import InputError, LsmsError, MachineError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import httpx
+
+JSON_LENGTH = "Inference-Header-Content-Length"
+# A full queue is asked again for so long, in seconds.
+PATIENCE = 60.0
+VARIABLE = "LSMS_RT_API_KEY"
+# Called with the slices that are done, and their number.
+Progress = Callable[[int, int], None]
+
+
+class ServerError(LsmsError):
+    """The server did not answer, or not with a result.
+
+    Attributes:
+        status: the HTTP status; None if there was no answer.
+        kind: the kind of error that the server names; "" if it names none.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, status: int | None = None, kind: str = "") -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answer:
+    """What was found for one sentence.
+
+    Attributes:
+        mask: bool (slices, rows, columns), in the image's own grid; of one slice (rows, columns).
+        score: float32 (slices,), the highest probability in each.
+        found: whether the mask is not empty.
+        read_as: the sentence as the engine reads it.
+        notes: what of it is not understood; "" for nothing.
+    """
+
+    mask: np.ndarray = field(repr=False)
+    score: np.ndarray
+    found: bool
+    read_as: str = field(repr=False)
+    notes: str = field(repr=False)
+
+
+class Client:
+    """Asks a server.  It may be used from several threads, and is a context manager.
+
+    Args:
+        url: of the server, e.g. "http://127.0.0.1:8765".
+        api_key: its key; None: that of the environment variable LSMS_RT_API_KEY, if it is set.
+        model: name of the engine; None: the only one.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        InputError: the URL is none.
+        MissingDependencyError: httpx is not installed.
+    """
+
+    def __init__(
+        self, url: str, *, api_key: str | None = None, model: str | None = None, timeout: float = 600.0
+    ) -> None:
+        try:
+            import httpx
+        except ImportError as error:
+            raise MissingDependencyError("the client needs httpx; pip install 'lsms-rt[client]'") from error
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError("the server's URL is none; write e.g. http://127.0.0.1:8765")
+        key = os.environ.get(VARIABLE) if api_key is None else api_key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # A proxy of the environment is for other machines.
+        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        self.url = url.rstrip("/")
+        self._errors = httpx.HTTPError
+        limits = httpx.Timeout(timeout, connect=10.0)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, trust_env=not local)
+        self._model = model
+
+    def predict(self, image: str | os.PathLike[str] | np.ndarray, text: str | Sequence[str], *,
+                spacing: tuple[float, float] | None = None) -> Answer | list[Answer]:  # fmt: skip
+        """Segment one DICOM file, or slices in HU.
+
+        Args:
+            image: path of a DICOM file; or an array (rows, columns) or (slices, rows, columns) in HU, in the usual
+                axial view.
+            text: a sentence, or several.
+            spacing: mm between rows and between columns of an array.
+
+        Returns:
+            The answer; for several sentences one for each.
+
+        Raises:
+            InputError: the server says that image or sentence cannot be used.
+            ServerError: there is no answer.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        inputs: list[tuple[str, str, list[int], bytes]] = [("TEXT", "BYTES", [len(texts)], _blobs(texts))]
+        flat = not isinstance(image, np.ndarray) or image.ndim == 2
+        if isinstance(image, np.ndarray):
+            slices = np.rint(image[None] if flat else image).clip(-1024, 3071).astype("<i2")
+            inputs.append(("IMAGE", "INT16", list(slices.shape), slices.tobytes()))
+        else:
+            raw = _read(Path(image))
+            inputs.append(("DICOM", "BYTES", [1], len(raw).to_bytes(4, "little") + raw))
+        if spacing is not None:
+            inputs.append(("SPACING", "FP32", [2], np.array(spacing, "<f4").tobytes()))
+        outputs = self._infer(inputs)
+        rows = zip(*(outputs[name] for name in ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")), strict=True)
+        answers = []
+        for mask, score, found, read_as, notes in rows:
+            mask = mask.astype(bool)
+            mask = mask[0] if flat and len(mask) == 1 else mask
+            answers.append(Answer(mask=mask, score=score, found=bool(found.any()), read_as=read_as, notes=notes))
+        return answers[0] if isinstance(text, str) else answers
+
+    def send(self, path: str | os.PathLike[str], **facts: Any) -> str:
+        """Send an image: a file, or a folder with the files of a series; return its id.
+
+        Args:
+            path: the file or folder.
+            **facts: what it does not hold, as for ``Segmenter.predict_series``: ``series``, ``window``,
+                ``orientation``, ``rescale``, ``spacing``, ``as_one_series``.
+
+        Raises:
+            InputError: it cannot be read, here or there.
+            ServerError: there is no answer.
+        """
+        path = Path(path)
+        files = _files(path) if path.is_dir() else [path]
+        if not files:
+            raise InputError("the folder holds no files; give a folder with a series")
+        first, *others = files
+        image = str(self._ask("POST", "/images", params={"more": "true"}, content=_read(first)).json()["image_id"])
+        try:
+            for one in others:
+                self._ask("POST", f"/images/{image}/files", content=_read(one))
+            self._ask("POST", f"/images/{image}/complete", json=facts)
+        except BaseException:
+            self.delete(image)
+            raise
+        return image
+
+    def ask(self, image: str, sentences: Sequence[str], *, files: Sequence[str] = (), progress: Progress | None = None
+            ) -> str:  # fmt: skip
+        """Ask about an image that was sent, and wait; return the job's id.  Ending the wait cancels the job.
+
+        Args:
+            image: its id.
+            sentences: one or more.
+            files: what to write besides masks and pictures: "seg", "empty_seg", "sr", "sc", "rtstruct", "nifti".
+            progress: called with the slices that are done, and their number.
+
+        Raises:
+            InputError: the server says that image or sentence cannot be used.
+            ServerError: there is no answer.
+        """
+        body = {"image_id": image, "sentences": list(sentences), "model": self._model, "files": list(files)}
+        job = str(self._ask("POST", "/jobs", json=body).json()["job_id"])
+        last: dict[str, Any] = {}
+        try:
+            for last in self._events(job):
+                if progress is not None and "total" in last:
+                    progress(last["done"], last["total"])
+        except BaseException:
+            self._ask("POST", f"/jobs/{job}/cancel")
+            raise
+        if last.get("status") != "done":
+            # It says why.
+            self._ask("GET", f"/jobs/{job}/results.json")
+        return job
+
+    def results(self, job: str) -> dict[str, Any]:
+        """Return what a job found, as ``lsms-rt predict --json`` prints it."""
+        found: dict[str, Any] = self._ask("GET", f"/jobs/{job}/results.json").json()
+        return found
+
+    def save(self, job: str, folder: Path) -> list[str]:
+        """Write a job's files into a folder; return their names."""
+        archive = zipfile.ZipFile(io.BytesIO(self._ask("GET", f"/jobs/{job}/files.zip").content))
+        names = archive.namelist()
+        if any(Path(name).name != name for name in names):
+            raise ServerError("the server sent a file that lies outside of the folder; do not trust it")
+        folder.mkdir(parents=True, exist_ok=True)
+        archive.extractall(folder)
+        return names
+
+    def delete(self, image: str) -> None:
+        """Delete an image, and the results of its jobs, on the server."""
+        self._ask("DELETE", f"/images/{image}")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _events(self, job: str) -> Iterator[dict[str, Any]]:
+        try:
+            with self._http.stream("GET", f"/jobs/{job}/events", timeout=None) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise _error(response)
+                for line in response.iter_lines():
+                    if line:
+                        yield json.loads(line)
+        except self._errors as error:
+            raise self._no_answer(error) from error
+
+    def _infer(self, inputs: Sequence[tuple[str, str, list[int], bytes]]) -> dict[str, Any]:
+        described = [
+            {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+            for name, kind, shape, data in inputs
+        ]
+        head = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
+        body = b"".join([head, *(data for *_, data in inputs)])
+        headers = {JSON_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+        response = self._ask("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
+        at = int(response.headers[JSON_LENGTH])
+        outputs: dict[str, Any] = {}
+        for one in json.loads(response.content[:at])["outputs"]:
+            size = one["parameters"]["binary_data_size"]
+            outputs[one["name"]] = _value(one, response.content[at : at + size])
+            at += size
+        return outputs
+
+    def _name(self) -> str:
+        if self._model is None:
+            models = self._ask("GET", "/capabilities").json()["models"]
+            if len(models) != 1:
+                raise InputError(f"the server has {len(models)} models; name one: {', '.join(models)}")
+            (self._model,) = models
+        return self._model
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request; wait and send it again while the queue is full."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                response = self._http.request(method, path, **options)
+            except self._errors as error:
+                raise self._no_answer(error) from error
+            wait = float(response.headers.get("Retry-After", 0))
+            if response.status_code != 429 or not wait or time.monotonic() + wait > end:
+                break
+            time.sleep(wait)
+        if response.status_code >= 400:
+            raise _error(response)
+        return response
+
+    def _no_answer(self, error: Exception) -> ServerError:
+        hint = "start it with lsms-rt serve, and check the URL, proxies (HTTP_PROXY) and firewalls"
+        return ServerError(f"the server does not answer ({type(error).__name__}); {hint}")
+
+
+def _error(response: httpx.Response) -> LsmsError:
+    """Return what the server says is wrong; of what the user sent, an InputError."""
+    try:
+        said = response.json()
+        message, kind = str(said["error"]), str(said["kind"])
+    except (ValueError, KeyError, TypeError):
+        message, kind = "the answer is not of lsms-rt serve; check the URL and proxies", ""
+    status = response.status_code
+    if status in (400, 413, 415, 422):
+        return InputError(message)
+    if status == 401:
+        message += f" (here: the environment variable {VARIABLE}, or --api-key-file)"
+    return ServerError(f"the server answered {status}: {message}", status, kind)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files below a folder, without hidden ones, as ``predict`` reads them."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the input cannot be read ({error.strerror}); check its path and permissions") from error
+    except MemoryError:
+        raise MachineError("the input is larger than this machine's memory") from None
+
+
+def _blobs(texts: Sequence[str]) -> bytes:
+    coded = [text.encode() for text in texts]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in coded)
+
+
+def _value(one: dict[str, Any], data: bytes) -> Any:
+    if one["datatype"] != "BYTES":
+        kind = np.dtype({"UINT8": "u1", "FP32": "<f4", "BOOL": "?"}[one["datatype"]])
+        return np.frombuffer(data, kind).reshape(one["shape"])
+    texts, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "little")
+        texts.append(data[at + 4 : at + 4 + size].decode())
+        at += 4 + size
+    return texts

@@ -1,0 +1,79 @@
+"""Who may ask: with a key, those who bear it; without one, this machine only."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from pathlib import Path
+
+from fastapi import Request
+
+from lsms_rt.errors import InputError
+
+from .replies import RequestError
+from .tasks import Failed
+
+VARIABLE = "LSMS_RT_API_KEY"
+MIN_KEY = 16
+# Answered without a key: they say nothing but whether the server lives, and hold the page itself.
+OPEN = ("/healthz", "/", "/page/")
+
+
+def read_key(path: Path | None, environment: dict[str, str]) -> str | None:
+    """Return the key from a file, else from the environment; None if neither has one.
+
+    Raises:
+        InputError: the file cannot be read, or the key is too short or not plain text.
+    """
+    try:
+        key = environment.get(VARIABLE) if path is None else path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise InputError("--api-key-file cannot be read as ASCII text; check its path and permissions") from error
+    if key is None:
+        return None
+    if len(key) < MIN_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        where = VARIABLE if path is None else "--api-key-file"
+        raise InputError(f"{where}: the key has under {MIN_KEY} characters or others than printable ASCII; make one "
+                         "with: openssl rand -hex 32")  # fmt: skip
+    return key
+
+
+def check_host(host: str, key: str | None) -> None:
+    """Raise InputError for an address that others can reach, if there is no key."""
+    if key is None and not is_loopback(host):
+        raise InputError(f"--host {host} can be reached from other machines; give a key with --api-key-file")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_key(request: Request, key: str | None) -> None:
+    """Raise RequestError unless the request bears the key."""
+    path = request.url.path
+    if key is None or path in OPEN[:2] or path.startswith(OPEN[2]):
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # In constant time, whatever was sent.
+    same = hmac.compare_digest(given.strip().encode(), key.encode())
+    if scheme.lower() != "bearer" or not same:
+        failed = Failed("KeyError", "this server needs its API key; send it as Authorization: Bearer KEY", 401)
+        raise RequestError(failed, {"WWW-Authenticate": "Bearer"})
+
+
+def check_origin(request: Request) -> None:
+    """Raise RequestError for a request that another site's page makes a browser send, or that a rebound name reaches.
+
+    Without a key nothing else protects a server on this machine from the pages that its user visits.
+    """
+    host = request.headers.get("host", "")
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise RequestError(Failed("OriginError", "a page of another site sent this; open the server's own page", 403))
+    if not is_loopback(host.rpartition(":")[0].strip("[]") or host):
+        raise RequestError(Failed("OriginError", "the Host is not this machine; use 127.0.0.1 or localhost", 403))

@@ -1,0 +1,61 @@
+"""What requests get as an answer when something is wrong: one form for both contracts, and for every route.
+
+``{"error": "what happened and what to do", "kind": "InputError"}``; KServe v2 asks for the first key.
+"""
+
+from __future__ import annotations
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from .pool import QueueFullError
+from .tasks import Failed
+
+
+class RequestError(Exception):
+    """A request that cannot be served.
+
+    Attributes:
+        failed: why.
+        headers: of the answer.
+    """
+
+    def __init__(self, failed: Failed, headers: dict[str, str] | None = None) -> None:
+        super().__init__(failed.message)
+        self.failed, self.headers = failed, headers or {}
+
+
+def bad(message: str, status: int = 400, kind: str = "RequestError") -> RequestError:
+    """Return the error of a request that is wrong; ``message`` says what is, and what to send instead."""
+    return RequestError(Failed(kind, message, status))
+
+
+def reply_of(failed: Failed, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the answer that tells of a failure."""
+    return JSONResponse({"error": failed.message, "kind": failed.kind}, failed.status, headers)
+
+
+async def on_request_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return reply_of(error.failed, error.headers)
+
+
+async def on_queue_full(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, QueueFullError)
+    failed = Failed("QueueFullError", "too many requests wait; send this one again after Retry-After seconds", 429)
+    return reply_of(failed, {"Retry-After": str(round(error.seconds))})
+
+
+async def on_validation(request: Request, error: Exception) -> JSONResponse:
+    """Name the fields that are wrong, without what was sent: a sentence may hold a patient's name."""
+    assert isinstance(error, RequestValidationError)
+    fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
+    return reply_of(Failed("RequestError", f"these fields are missing or of another type: {fields}; see /docs", 422))
+
+
+async def on_http(request: Request, error: Exception) -> JSONResponse:
+    """A path or method that there is not, and the like."""
+    assert isinstance(error, HTTPException)
+    return reply_of(Failed("RequestError", f"{error.detail}; see /docs", error.status_code), dict(error.headers or {}))

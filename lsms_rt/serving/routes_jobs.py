@@ -1,0 +1,320 @@
+"""Images are sent once, then asked about: upload, job, progress, results.
+
+The routes and forms that VoxTell's server has are answered as there, so that its remote clients work: an upload is
+``.nii.gz`` or any other image that we read, and masks come as (sentences, slices, rows, columns) in RAS order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel, Field
+
+from lsms_rt.errors import InputError
+from lsms_rt.reading.stated import Stated
+from lsms_rt.runs.journal import NAME as JOURNAL
+from lsms_rt.runs.request import SWITCHES
+
+from .arrays import pack, unpack
+from .jobs import DONE, FAILED, RUNNING, Job
+from .replies import RequestError, bad
+from .server import Server, body_of, server_of
+from .settings import MIB
+from .tasks import Describe, Done, Failed, Segment, failed
+from .uploads import Upload
+from .volume import IMAGE, in_ras, mask_name
+
+router = APIRouter(tags=["jobs"])
+MAX_SENTENCES = 16
+HEARTBEAT = 1.0
+LABELS_LIMIT = 1024 * MIB
+
+
+class Asked(BaseModel):
+    """What a job is asked for.  ``prompts`` and ``keep_largest`` are VoxTell's; the latter has no effect here."""
+
+    image_id: str
+    sentences: list[str] | str = Field(default_factory=list)
+    prompts: list[str] | str = Field(default_factory=list)
+    model: str | None = None
+    files: list[str] = Field(default_factory=list)
+    keep_largest: bool = False
+
+
+class Facts(BaseModel):
+    """What an image does not hold, as for ``lsms-rt predict``: which of several series, and facts that are stated."""
+
+    series: str | None = None
+    window: tuple[float, float] | None = None
+    orientation: str | None = None
+    rescale: tuple[float, float] | None = None
+    spacing: tuple[float, float] | None = None
+    as_one_series: bool = False
+
+
+@router.post("/images")
+async def send_image(request: Request, include_image: bool = True, more: bool = False) -> Response:
+    """Send an image: the bytes of a file.  With ``more=true`` other files of the series follow.
+
+    The answer's header ``X-Meta`` is JSON: image_id, spacing in mm and shape, both (slice, row, column); its body is
+    the image in VoxTell's form, unless ``include_image=false``.
+    """
+    server = server_of(request)
+    upload = server.uploads.create()
+    try:
+        await server.uploads.add(upload, request.stream())
+        if more:
+            return Response(json.dumps({"image_id": upload.id}), media_type="application/json")
+        await _describe(request, server, upload, Facts())
+    except BaseException:
+        server.uploads.delete(upload)
+        raise
+    body = b""
+    if include_image:
+        body = await run_in_threadpool(_packed, upload.folder / IMAGE)
+    about = upload.about or {}
+    meta = {"image_id": upload.id, "spacing": about["spacing"], "shape": about["shape"]}
+    headers = {"X-Meta": json.dumps(meta)}
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+@router.post("/images/{id}/files")
+async def send_file(request: Request, id: str) -> dict[str, Any]:
+    """Send another file of an image that was begun with ``more=true``."""
+    server = server_of(request)
+    upload = server.uploads.get(id)
+    await server.uploads.add(upload, request.stream())
+    return {"image_id": id, "files": upload.count}
+
+
+@router.post("/images/{id}/complete")
+async def complete(request: Request, id: str, facts: Facts | None = None) -> dict[str, Any]:
+    """Read an image whose files are all sent; again with other facts, or another one of its series."""
+    server = server_of(request)
+    upload = server.uploads.get(id)
+    await _describe(request, server, upload, facts or Facts())
+    return {"image_id": id} | (upload.about or {})
+
+
+@router.get("/images/{id}")
+def image(request: Request, id: str) -> dict[str, Any]:
+    """What an image is: shape, spacing, whether its side is known, and notes."""
+    return {"image_id": id} | (server_of(request).uploads.get(id).about or {})
+
+
+@router.get("/images/{id}/volume.nii.gz")
+def volume(request: Request, id: str) -> Response:
+    """The image for a viewer: int16 in HU, whatever was sent."""
+    path = server_of(request).uploads.get(id).folder / IMAGE
+    if not path.is_file():
+        raise bad("this image was not read yet; POST /images/ID/complete", 409)
+    return FileResponse(path, media_type="application/gzip")
+
+
+@router.delete("/images/{id}")
+def delete_image(request: Request, id: str) -> dict[str, bool]:
+    """Delete an image and the results of its jobs."""
+    server = server_of(request)
+    upload = server.uploads.get(id)
+    server.delete(upload)
+    return {"deleted": True}
+
+
+@router.post("/images/{id}/export")
+async def export(request: Request, id: str) -> Response:
+    """Write labels, of the image's shape and in VoxTell's form and order, as NIfTI with the volume's geometry."""
+    server = server_of(request)
+    upload = server.uploads.get(id)
+    body = await body_of(request, LABELS_LIMIT)
+    content = await run_in_threadpool(_exported, upload, body)
+    return Response(content, media_type="application/gzip")
+
+
+@router.post("/jobs")
+async def ask(request: Request, asked: Asked) -> dict[str, str]:
+    """Ask about an image: one or more sentences.  The answer is the job's id."""
+    server = server_of(request)
+    upload = server.uploads.get(asked.image_id)
+    if upload.about is None:
+        raise bad("this image was not read yet; POST /images/ID/complete", 409)
+    given = asked.sentences or asked.prompts
+    sentences = (given,) if isinstance(given, str) else tuple(given)
+    if not 1 <= len(sentences) <= MAX_SENTENCES:
+        raise bad(f"sentences: give 1 to {MAX_SENTENCES}")
+    if unknown := set(asked.files) - set(SWITCHES):
+        raise bad(f"files: {len(unknown)} unknown; there are {', '.join(SWITCHES)}")
+    model = server.model(asked.model or server.settings.models[0].name)
+    task = Segment(
+        model=model, source=upload.source, output=upload.folder, sentences=sentences, series=upload.series,
+        stated=upload.stated, files=tuple(asked.files),
+    )  # fmt: skip
+    return {"job_id": server.ask(upload, task).id}
+
+
+@router.get("/jobs/{id}")
+def state(request: Request, id: str) -> dict[str, Any]:
+    """Where a job stands."""
+    return _job(request, id).to_dict()
+
+
+@router.get("/jobs/{id}/events")
+def events(request: Request, id: str) -> Response:
+    """Progress as it happens: lines of JSON, ``{"done", "total"}``, and at the end ``{"status"}``."""
+    return StreamingResponse(_lines(_job(request, id)), media_type="application/x-ndjson")
+
+
+@router.post("/jobs/{id}/cancel")
+def cancel(request: Request, id: str) -> dict[str, str]:
+    """Ask a job to end; it does so after the slices that are being computed."""
+    job = _job(request, id)
+    job.cancelled.set()
+    return {"job_id": id, "state": job.state}
+
+
+@router.get("/jobs/{id}/result")
+async def result(request: Request, id: str) -> Response:
+    """The masks of a finished job in VoxTell's form: uint8 (sentences, slices, rows, columns) in RAS order."""
+    job = _finished(request, id)
+    body = await run_in_threadpool(_packed_masks, job)
+    return Response(body, media_type="application/octet-stream")
+
+
+@router.get("/jobs/{id}/results.json")
+def results(request: Request, id: str) -> Any:
+    """What was found: per slice and per sentence, as ``lsms-rt predict`` writes it."""
+    reply = _finished(request, id).reply
+    assert isinstance(reply, Done)
+    return reply.value
+
+
+@router.get("/jobs/{id}/files")
+def files(request: Request, id: str) -> dict[str, list[str]]:
+    """Names of a finished job's files."""
+    return {"files": _files(_finished(request, id))}
+
+
+@router.get("/jobs/{id}/files/{name}")
+def file(request: Request, id: str, name: str) -> Response:
+    """One of a finished job's files: pictures, masks, DICOM, NIfTI."""
+    job = _finished(request, id)
+    if name not in _files(job):
+        raise bad("this job has no file of this name; see GET /jobs/ID/files", 404)
+    return FileResponse(_folder(job) / name)
+
+
+@router.get("/jobs/{id}/files.zip")
+async def all_files(request: Request, id: str) -> Response:
+    """All of a finished job's files."""
+    job = _finished(request, id)
+    return Response(await run_in_threadpool(_zipped, job), media_type="application/zip")
+
+
+async def _describe(request: Request, server: Server, upload: Upload, facts: Facts) -> None:
+    if not upload.count:
+        raise bad("no file was sent; POST /images/ID/files", 409)
+    try:
+        stated = Stated(**facts.model_dump(exclude={"series"}))
+    except InputError as error:
+        raise RequestError(failed(error)) from None
+    if upload.busy:
+        # Its masks are written on the grid of the image that was read.
+        raise bad("a job uses this image; wait for its end, or cancel it", 409)
+    upload.busy += 1
+    try:
+        task = Describe(source=upload.source, output=upload.folder, series=facts.series, stated=stated)
+        done = await server.result(request, task)
+    finally:
+        upload.busy -= 1
+    upload.about, upload.series, upload.stated = done.value, facts.series, stated
+
+
+async def _lines(job: Job) -> AsyncIterator[bytes]:
+    said: dict[str, Any] = {}
+    async for now in job.changes(timeout=HEARTBEAT):
+        if now.over:
+            break
+        line = (
+            {"done": now.progress.done, "total": now.progress.total} if now.state == RUNNING else {"event": now.state}
+        )
+        if line != said:
+            said = line
+            yield json.dumps(line).encode() + b"\n"
+    if job.state == DONE:
+        last = {"status": DONE}
+    elif job.state == FAILED and isinstance(job.reply, Failed):
+        last = {"status": "error", "message": job.reply.message, "kind": job.reply.kind}
+    else:
+        last = {"status": job.state}
+    yield json.dumps(last).encode() + b"\n"
+
+
+def _job(request: Request, id: str) -> Job:
+    job = server_of(request).jobs.get(id)
+    if job is None:
+        raise bad("there is no job of this id, or it was deleted; ask again with POST /jobs", 404)
+    return job
+
+
+def _finished(request: Request, id: str) -> Job:
+    job = _job(request, id)
+    if isinstance(job.reply, Failed):
+        raise RequestError(job.reply)
+    if job.state != DONE:
+        raise bad(f"this job is {job.state}; wait for GET /jobs/ID/events to say done", 409)
+    return job
+
+
+def _folder(job: Job) -> Path:
+    assert isinstance(job.task, Segment)
+    return job.task.output
+
+
+def _files(job: Job) -> list[str]:
+    return sorted(path.name for path in _folder(job).glob("*") if path.is_file() and path.name != JOURNAL)
+
+
+def _zipped(job: Job) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in _files(job):
+            archive.write(_folder(job) / name, name)
+    return buffer.getvalue()
+
+
+def _volume(path: Path) -> np.ndarray:
+    """Read one of our own volumes as (slices, rows, columns)."""
+    nib: Any = importlib.import_module("nibabel")
+    return np.asarray(np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0))
+
+
+def _packed(path: Path) -> bytes:
+    return pack(in_ras(_volume(path)))
+
+
+def _packed_masks(job: Job) -> bytes:
+    assert isinstance(job.task, Segment)
+    count = len(job.task.sentences)
+    masks = [_volume(_folder(job) / mask_name(n)) for n in range(1, count + 1)]
+    return pack(in_ras(np.stack(masks)).astype(np.uint8))
+
+
+def _exported(upload: Upload, body: bytes) -> bytes:
+    nib: Any = importlib.import_module("nibabel")
+    labels = unpack(body, LABELS_LIMIT)
+    image: Any = nib.load(upload.folder / IMAGE)
+    if labels.shape != image.shape[::-1]:
+        raise bad(f"the labels are {labels.shape}, the image is {image.shape[::-1]}; send one label per voxel")
+    back = np.ascontiguousarray(in_ras(labels).transpose(2, 1, 0)).astype(np.uint8)
+    out: Any = nib.Nifti1Image(back, image.affine)
+    return gzip.compress(out.to_bytes(), 1)

@@ -1,0 +1,120 @@
+"""KServe v2: tensors in, tensors out, one request and one answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from lsms_rt import __version__
+from lsms_rt.ct_slice import HU_MAX, HU_MIN
+
+from .kserve import JSON_LENGTH, answer, parse
+from .replies import bad
+from .server import body_of, server_of
+from .settings import MIB
+from .tasks import Infer
+
+router = APIRouter(prefix="/v2", tags=["KServe v2"])
+# 512 slices of 512 x 512 in int16, and a sentence
+BODY_LIMIT = 257 * MIB
+MAX_SENTENCES = 16
+INPUTS = [
+    {"name": "IMAGE", "datatype": "INT16", "shape": [-1, -1, -1]},
+    {"name": "TEXT", "datatype": "BYTES", "shape": [-1]},
+    {"name": "SPACING", "datatype": "FP32", "shape": [2]},
+    {"name": "DICOM", "datatype": "BYTES", "shape": [1]},
+]
+OUTPUTS = [
+    {"name": "MASK", "datatype": "UINT8", "shape": [-1, -1, -1, -1]},
+    {"name": "SCORE", "datatype": "FP32", "shape": [-1, -1]},
+    {"name": "FOUND", "datatype": "BOOL", "shape": [-1, -1]},
+    {"name": "READ_AS", "datatype": "BYTES", "shape": [-1]},
+    {"name": "NOTES", "datatype": "BYTES", "shape": [-1]},
+]
+
+
+@router.get("")
+def server_metadata() -> dict[str, Any]:
+    return {"name": "lsms-rt", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+
+@router.get("/health/live")
+def live() -> dict[str, bool]:
+    return {"live": True}
+
+
+@router.get("/health/ready")
+async def ready(request: Request, response: Response) -> dict[str, Any]:
+    good, why = await server_of(request).is_ready()
+    response.status_code = 200 if good else 503
+    return {"ready": good} | ({} if good else {"error": why})
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+def model_metadata(request: Request, name: str) -> dict[str, Any]:
+    """The tensors.  IMAGE: HU in the usual axial view, (slices, rows, columns); or DICOM: the bytes of a file.
+
+    TEXT: one or more sentences.  SPACING: mm between rows and between columns, optional.  MASK: (sentences, slices,
+    rows, columns).
+    """
+    server = server_of(request)
+    return {
+        "name": server.model(name), "versions": ["1"], "platform": "lsms-rt", "inputs": INPUTS, "outputs": OUTPUTS,
+        "parameters": server.pool.models.get(name, {}),
+    }  # fmt: skip
+
+
+@router.get("/models/{name}/ready")
+@router.get("/models/{name}/versions/{version}/ready")
+async def model_ready(request: Request, name: str, response: Response) -> dict[str, Any]:
+    server_of(request).model(name)
+    return await ready(request, response)
+
+
+@router.post("/models/{name}/infer")
+@router.post("/models/{name}/versions/{version}/infer")
+async def infer(request: Request, name: str) -> Response:
+    """Segment slices.  Body and answer as KServe v2 describes, in JSON or with binary tensors."""
+    server = server_of(request)
+    name = server.model(name)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise bad("the body is compressed; send it as it is", 415)
+    body = await body_of(request, BODY_LIMIT)
+    asked, inputs = parse(body, request.headers.get(JSON_LENGTH))
+    done = await server.result(request, _task(name, inputs))
+    value = done.value
+    outputs = {
+        "MASK": value["mask"], "SCORE": value["score"], "FOUND": value["found"], "READ_AS": value["read_as"],
+        "NOTES": value["notes"],
+    }  # fmt: skip
+    content, headers = answer(name, asked, outputs)
+    return Response(content, headers=headers)
+
+
+def _task(name: str, inputs: dict[str, Any]) -> Infer:
+    unknown = set(inputs) - {one["name"] for one in INPUTS}
+    if unknown or "TEXT" not in inputs or ("IMAGE" in inputs) == ("DICOM" in inputs):
+        raise bad("the inputs are TEXT, one of IMAGE and DICOM, and optionally SPACING")
+    texts = inputs["TEXT"]
+    if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_SENTENCES:
+        raise bad(f"TEXT is BYTES: 1 to {MAX_SENTENCES} sentences")
+    try:
+        sentences = tuple(text.decode() for text in texts)
+    except UnicodeDecodeError:
+        raise bad("TEXT is not in UTF-8") from None
+    spacing = inputs.get("SPACING")
+    if spacing is not None and (not isinstance(spacing, np.ndarray) or spacing.shape != (2,)):
+        raise bad("SPACING is FP32 [2]: mm between rows, and between columns")
+    mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
+    if "DICOM" in inputs:
+        files = inputs["DICOM"]
+        if not isinstance(files, list) or len(files) != 1:
+            raise bad("DICOM is BYTES [1]: the content of one file")
+        return Infer(model=name, image=files[0], sentences=sentences, spacing=mm)
+    image = inputs["IMAGE"]
+    if not isinstance(image, np.ndarray) or image.dtype != np.int16 or image.ndim != 3 or not image.size:
+        raise bad(f"IMAGE is INT16 (slices, rows, columns), HU from {HU_MIN:g} to {HU_MAX:g}")
+    return Infer(model=name, image=image, sentences=sentences, spacing=mm)

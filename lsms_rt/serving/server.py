@@ -1,0 +1,219 @@
+"""The parts of a running server, as routes use them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from fastapi import Request
+
+from lsms_rt.engine import open_directory
+from lsms_rt.sentences import Reader, open_reader
+
+from . import worker
+from .jobs import Job
+from .metrics import Metrics
+from .pool import Pool, QueueFullError
+from .replies import RequestError, bad
+from .settings import MIB, Settings
+from .tasks import Done, Failed, Probe, Segment, Task
+from .uploads import Upload, Uploads
+
+_log = logging.getLogger("lsms_rt")
+# An inference that is not older shows that the server works; seconds.
+FRESH = 15.0
+# seconds that a readiness probe waits for a worker
+PROBE_LIMIT = 10.0
+REAP_EVERY = 30.0
+# jobs that are kept with their results
+MAX_JOBS = 256
+
+
+class Server:
+    """A pool of workers, the uploads and the jobs.
+
+    Args:
+        settings: what the server was started with.
+        work: what a worker process runs, see ``Pool``.
+    """
+
+    def __init__(self, settings: Settings, work: Callable[..., None] = worker.main) -> None:
+        self.settings = settings
+        self.uploads = Uploads(settings)
+        self.jobs: dict[str, Job] = {}
+        self._beside: set[asyncio.Task[None]] = set()
+        self.readers: dict[str, Reader] = {}
+        self.limits: dict[str, int] = {}
+        for model in settings.models:
+            directory = open_directory(model.path, model.digest)
+            self.readers[model.name] = open_reader(directory)
+            self.limits[model.name] = directory.manifest.max_tokens
+        self.pool = Pool(settings, self._ended, work)
+        self.metrics = Metrics(self.pool)
+
+    def _ended(self, job: Job) -> None:
+        self.metrics.count(job)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start the workers; at the end let jobs finish, stop the workers, and delete everything that was sent."""
+        self.pool.start()
+        reaper = asyncio.create_task(self._reap())
+        try:
+            yield
+        finally:
+            reaper.cancel()
+            cut = await asyncio.to_thread(self.pool.close)
+            if cut:
+                _log.warning("stopped before %d of the tasks were done; their senders were told", len(cut))
+            self.uploads.close()
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(min(REAP_EVERY, self.settings.idle))
+            await asyncio.to_thread(self.uploads.reap)
+            now = time.monotonic()
+            idle = [job for job in self.jobs.values() if job.ended and now - job.ended > self.settings.idle]
+            for job in idle:
+                self.forget(job)
+
+    def ask(self, upload: Upload, task: Segment) -> Job:
+        """Put a question about an upload into the queue; its results go to a folder of the upload.
+
+        Raises:
+            QueueFullError: there is no place.
+        """
+        job = Job(task)
+        job.task = replace(task, output=upload.folder / job.id)
+        self.submit_job(job)
+        self.jobs[job.id] = job
+        upload.busy += 1
+        self._keep(self._release(job, upload))
+        return job
+
+    async def _release(self, job: Job, upload: Upload) -> None:
+        await job.finished()
+        upload.busy -= 1
+        upload.used = time.monotonic()
+        # The oldest go first; those that run are at the end.
+        while len(self.jobs) > MAX_JOBS and next(iter(self.jobs.values())).over:
+            self.forget(next(iter(self.jobs.values())))
+
+    def forget(self, job: Job) -> None:
+        """Delete a job and its results."""
+        self.jobs.pop(job.id, None)
+        if isinstance(job.task, Segment):
+            shutil.rmtree(job.task.output, ignore_errors=True)
+
+    def delete(self, upload: Upload) -> None:
+        """Delete an upload, its jobs and their results.
+
+        Raises:
+            RequestError: a job uses it.
+        """
+        if upload.busy:
+            raise bad("a job uses this image; cancel it first", 409)
+        for job in [j for j in self.jobs.values() if isinstance(j.task, Segment) and j.task.source == upload.source]:
+            self.forget(job)
+        self.uploads.delete(upload)
+
+    def model(self, name: str | None) -> str:
+        """Return an engine's name; the only one if none is given.
+
+        Raises:
+            RequestError: there is none of this name, or there are several.
+        """
+        names = [model.name for model in self.settings.models]
+        if name is None and len(names) == 1:
+            return names[0]
+        if name not in names:
+            raise bad(f"name a model; there are {', '.join(names)}", 404)
+        return name
+
+    def submit(self, task: Task) -> Job:
+        """Put a task into the queue.
+
+        Raises:
+            QueueFullError: there is no place.
+        """
+        return self.submit_job(Job(task))
+
+    def submit_job(self, job: Job) -> Job:
+        """Put a job into the queue; errors as for ``submit``."""
+        try:
+            return self.pool.submit(job)
+        except QueueFullError:
+            self.metrics.rejected()
+            raise
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests."""
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def result(self, request: Request, task: Task) -> Done:
+        """Do a task and wait for it; a client that leaves cancels it.
+
+        Raises:
+            QueueFullError: there is no place in the queue.
+            RequestError: it failed.
+        """
+        job = self.submit(task)
+        try:
+            async for _ in job.changes(timeout=0.5):
+                if not job.over and await request.is_disconnected():
+                    job.cancelled.set()
+        except asyncio.CancelledError:
+            job.cancelled.set()
+            raise
+        if isinstance(job.reply, Done):
+            return job.reply
+        if isinstance(job.reply, Failed):
+            raise RequestError(job.reply)
+        raise bad("the request was cancelled", 499, "CancelledError")
+
+    async def is_ready(self) -> tuple[bool, str]:
+        """Whether a worker did an inference just now: the last one is fresh, or a bundled slice is segmented."""
+        if self.pool.ready == 0:
+            problem = self.pool.problem
+            return False, "the engines are being opened" if problem is None else problem.message
+        if time.monotonic() - self.pool.answered < FRESH:
+            return True, ""
+        if self.pool.running >= self.pool.ready:
+            return True, ""
+        job = self.submit(Probe())
+        try:
+            reply = await asyncio.wait_for(job.finished(), PROBE_LIMIT)
+        except asyncio.TimeoutError:
+            job.cancelled.set()
+            return False, f"a slice took longer than {PROBE_LIMIT:g} s"
+        return isinstance(reply, Done), "" if isinstance(reply, Done) else getattr(reply, "message", "cancelled")
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """Return a request's body, which is refused as soon as it exceeds ``limit`` bytes.
+
+    Raises:
+        RequestError: it is too large.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise bad(f"the body is over the limit of {limit / MIB:g} MiB; send fewer slices", 413)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def server_of(request: Request) -> Server:
+    server: Any = request.app.state.server
+    assert isinstance(server, Server)
+    return server

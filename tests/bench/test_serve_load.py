@@ -1,0 +1,80 @@
+"""Load on a server: a record of bench serve, and a few seconds of the soak test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from predictions import SLICES
+
+pytest.importorskip("httpx", reason="httpx is not installed; pip install 'lsms-rt[client]'")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed; pip install 'lsms-rt[serve]'")
+
+from lsms_rt.bench import records
+from lsms_rt.bench.options import ServeOptions
+from lsms_rt.bench.serve import closed_loop, measure, open_loop, request_of, server
+from lsms_rt.bench.soak import load, problems
+from lsms_rt.bench.tables import markdown
+from lsms_rt.cli.main import main
+from lsms_rt.datasets.phantom.dicom import write_slice
+
+
+@pytest.mark.slow
+def test_bench_serve(tmp_path: Path, demo_engine: Path) -> None:
+    options = ServeOptions(threads=1, seconds=0.3, clients=(1, 2), rounds=2)
+    record = measure(demo_engine, options, lambda text: None)
+    records.write(tmp_path / "r.json", record)
+    read = records.read(tmp_path / "r.json")
+    assert [row["loop"] for row in read["rows"]] == ["closed"] * 2 + ["open"] * 3
+    assert all(row["failed"] == 0 for row in read["rows"])
+    faults = read["faults"]
+    flood = faults["32 at once to a queue of 4"]
+    assert flood["refused"] > 0
+    assert flood["answered"] + flood["refused"] == 32
+    killed = faults["worker killed during 4 requests"]
+    assert killed["failed"] <= 1
+    assert killed["answered"] + killed["failed"] == 4
+    assert faults["after it"] == {"answered": 1}
+    assert "A request takes" in markdown(read)
+    assert main(["bench", "report", str(tmp_path / "r.json"), "-o", str(tmp_path / "report")]) == 0
+
+
+@pytest.mark.slow
+def test_soak_for_a_few_seconds(tmp_path: Path, demo_engine: Path, phantom_case: Any) -> None:
+    for index in range(SLICES):
+        write_slice(tmp_path / f"{index}.dcm", phantom_case, index, "case")
+    with server(demo_engine, ServeOptions(threads=1), workers=2, queue=16) as url:
+        sent, sizes = asyncio.run(load(url, tmp_path, 5.0, kill_every=3.0))
+        found = problems(sent, sizes, url)
+    # In so short a time caches fill.
+    assert [line for line in found if not line.startswith("the memory grew")] == []
+    assert sent.got["worker killed"] >= 1
+    assert sent.got["infer: 200"] > 0
+
+
+def test_a_soak_that_is_wrong_says_so(tmp_path: Path) -> None:
+    from lsms_rt.bench.soak import GROWTH, Load
+
+    class Response:
+        status_code, text = 500, "x"
+
+    sent = Load("http://127.0.0.1:9", tmp_path)
+    assert not sent.expect("infer", Response(), 200)  # type: ignore[arg-type]
+    assert sent.wrong == ["infer: 500 x"]
+    assert json.dumps(dict(sent.got)) == '{"infer: 500": 1}'
+    assert GROWTH > 0
+
+
+def test_loops_count_what_is_not_answered() -> None:
+    import numpy as np
+
+    body, headers = request_of(np.zeros((16, 16), np.int16))
+    closed = asyncio.run(closed_loop("http://127.0.0.1:9", body, headers, 2, 0.1))
+    opened = asyncio.run(open_loop("http://127.0.0.1:9", body, headers, 50, 0.1))
+    assert closed.failed > 0
+    assert opened.failed > 0
+    assert not closed.times
+    assert closed.row(loop="closed")["answered"] == 0

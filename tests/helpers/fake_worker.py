@@ -1,0 +1,51 @@
+"""A worker process without engines: what it does is what the sentence says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from lsms_rt.errors import InputError
+from lsms_rt.serving.tasks import Cancelled, Done, Infer, Opened, Progress, failed
+
+STEP = 0.05
+
+
+def main(pipe: Connection, models: Any, device: Any, threads: Any, runtime: Any) -> None:
+    """Answer "slow N" after N steps, "die" never, "deaf" without hearing a cancellation, "raise" with an error."""
+    if runtime.get("broken"):
+        pipe.send(failed(InputError("the engine cannot be opened")))
+        return
+    about = {"digest": "sha256:0", "backend": "fake", "precision": "fp32", "image_size": 32}
+    pipe.send(Opened({model.name: about | {"pid": os.getpid()} for model in models}))
+    try:
+        while True:
+            task = pipe.recv()
+            if not isinstance(task, str):
+                pipe.send(_reply(task, pipe))
+    except EOFError:
+        return
+
+
+def _reply(task: Any, pipe: Connection) -> Any:
+    word, _, number = (task.sentences[0] if isinstance(task, Infer) else "slow 1").partition(" ")
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "raise":
+        return failed(ValueError("Mr. Miller"))
+    for n in range(int(number or 1)):
+        time.sleep(STEP)
+        if word != "deaf" and pipe.poll() and pipe.recv() == "cancel":
+            return Cancelled()
+        pipe.send(Progress(n + 1, int(number or 1)))
+    count = len(getattr(task, "sentences", [0]))
+    value = {
+        "mask": np.zeros((count, 1, 32, 32), np.uint8), "score": np.zeros((count, 1), np.float32),
+        "found": np.zeros((count, 1), bool), "read_as": ["x"] * count, "notes": [""] * count,
+    }  # fmt: skip
+    return Done(value, {"image": 0.1})

@@ -1,0 +1,80 @@
+"""Servers on this machine, in threads of the test process: one with the bundled engine, others with fake workers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_worker
+import pytest
+
+from lsms_rt.data import demo_engine
+from lsms_rt.serving import worker
+from lsms_rt.serving.settings import Model, Settings
+
+httpx = pytest.importorskip("httpx", reason="httpx is not installed; pip install 'lsms-rt[serve]'")
+uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed; pip install 'lsms-rt[serve]'")
+WAIT = 60.0
+
+
+class Live:
+    """A server that runs."""
+
+    def __init__(self, settings: Settings, work: Callable[..., None]) -> None:
+        from lsms_rt.serving.app import create_app
+
+        self.app = create_app(settings, work)
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._server = uvicorn.Server(
+            uvicorn.Config(self.app, log_level="error", access_log=False, server_header=False)
+        )
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        self._thread.start()
+        self.http = httpx.Client(base_url=self.url, timeout=WAIT, trust_env=False)
+        end = time.monotonic() + WAIT
+        while not self.core.pool.ready and self.core.pool.problem is None:
+            assert time.monotonic() < end, "no worker is ready"
+            time.sleep(0.02)
+
+    @property
+    def core(self) -> Any:
+        return self.app.state.server
+
+    def stop(self) -> None:
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Live]:
+    """The bundled engine; read it only, or delete what you send."""
+    live = Live(Settings(models=(Model(name="demo", path=demo_engine()),), threads=1), worker.main)
+    yield live
+    live.stop()
+
+
+@pytest.fixture
+def fakes() -> Iterator[Callable[..., Live]]:
+    """``fakes(queue=1, ...)``: a server whose workers do as the sentence says (``fake_worker``)."""
+    made: list[Live] = []
+
+    def make(**fields: Any) -> Live:
+        models = (Model(name="demo", path=demo_engine()),)
+        made.append(Live(Settings(models=models, **{"grace": 1.0} | fields), fake_worker.main))
+        return made[-1]
+
+    yield make
+    for live in made:
+        live.stop()
+
+
+@pytest.fixture
+def example() -> Path:
+    return demo_engine().parent / "examples" / "phantom_1.dcm"

@@ -1,0 +1,155 @@
+"""Worker processes: one that ends, hangs or is too slow costs its own task and no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_worker
+import numpy as np
+import pytest
+
+from lsms_rt.serving.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
+from lsms_rt.serving.pool import Pool, QueueFullError
+from lsms_rt.serving.settings import Model, Settings
+from lsms_rt.serving.tasks import Failed, Infer
+
+WAIT = 20.0
+
+
+def asked(text: str) -> Job:
+    return Job(Infer(model="m", image=np.zeros((1, 32, 32), np.int16), sentences=(text,)))
+
+
+def wait(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def pools() -> Iterator[Callable[..., Pool]]:
+    made: list[Pool] = []
+
+    def make(**fields: Any) -> Pool:
+        settings = Settings(models=(Model(name="m", path=Path("m")),), **{"grace": 2.0} | fields)
+        made.append(Pool(settings, work=fake_worker.main))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+def test_jobs_are_done_in_their_order(pools: Callable[..., Pool]) -> None:
+    pool = pools()
+    jobs = [pool.submit(asked("slow 2")) for _ in range(3)]
+    wait(lambda: all(job.over for job in jobs))
+    assert [job.state for job in jobs] == [DONE] * 3
+    assert sorted(jobs, key=lambda job: job.ended or 0) == jobs
+    assert (jobs[0].progress.done, jobs[0].progress.total) == (2, 2)
+
+
+def test_a_worker_that_dies_costs_its_own_job_only(pools: Callable[..., Pool]) -> None:
+    pool = pools(workers=2)
+    wait(lambda: pool.ready == 2)
+    jobs = [pool.submit(asked(text)) for text in ("slow 10", "die", "slow 2", "slow 2")]
+    wait(lambda: all(job.over for job in jobs))
+    assert [job.state for job in jobs] == [DONE, FAILED, DONE, DONE]
+    assert isinstance(jobs[1].reply, Failed)
+    assert (jobs[1].reply.status, jobs[1].reply.kind) == (503, "WorkerError")
+    wait(lambda: pool.ready == 2)
+
+
+def test_an_idle_worker_that_is_killed_is_replaced(pools: Callable[..., Pool]) -> None:
+    pool = pools()
+    wait(lambda: pool.ready == 1)
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: pool.pids not in ([pid], []))
+    job = pool.submit(asked("slow 1"))
+    wait(lambda: job.over)
+    assert job.state == DONE
+
+
+def test_cancel(pools: Callable[..., Pool]) -> None:
+    pool = pools()
+    running, waiting, after = (pool.submit(asked(text)) for text in ("slow 400", "slow 400", "slow 1"))
+    wait(lambda: running.state == RUNNING)
+    running.cancelled.set()
+    waiting.cancelled.set()
+    wait(lambda: after.over)
+    assert [job.state for job in (running, waiting, after)] == [CANCELLED, CANCELLED, DONE]
+    assert waiting.started is None
+
+
+def test_a_worker_that_does_not_listen_is_ended(pools: Callable[..., Pool]) -> None:
+    pool = pools(grace=0.3)
+    job = pool.submit(asked("deaf 400"))
+    wait(lambda: job.state == RUNNING)
+    job.cancelled.set()
+    wait(lambda: job.over)
+    assert job.state == CANCELLED
+    after = pool.submit(asked("slow 1"))
+    wait(lambda: after.over)
+    assert after.state == DONE
+
+
+def test_the_time_limit(pools: Callable[..., Pool]) -> None:
+    pool = pools(time_limit=0.3)
+    job = pool.submit(asked("slow 400"))
+    wait(lambda: job.over)
+    assert isinstance(job.reply, Failed)
+    assert (job.reply.status, job.reply.kind) == (504, "TimeLimitError")
+
+
+def test_a_full_queue_says_when_to_come_back(pools: Callable[..., Pool]) -> None:
+    pool = pools(queue=2)
+    first = pool.submit(asked("slow 400"))
+    wait(lambda: first.state == RUNNING)
+    pool.submit(asked("slow 1"))
+    pool.submit(asked("slow 1"))
+    with pytest.raises(QueueFullError) as error:
+        pool.submit(asked("slow 1"))
+    assert error.value.seconds >= 1
+
+
+def test_shutdown_finishes_what_runs_and_tells_what_it_cut(pools: Callable[..., Pool]) -> None:
+    pool = pools(grace=3.0)
+    short, waiting = pool.submit(asked("slow 8")), pool.submit(asked("slow 1"))
+    wait(lambda: short.state == RUNNING)
+    assert pool.close() == [waiting]
+    assert (short.state, waiting.state) == (DONE, FAILED)
+    with pytest.raises(QueueFullError):
+        pool.submit(asked("slow 1"))
+
+
+def test_shutdown_does_not_wait_for_ever(pools: Callable[..., Pool]) -> None:
+    pool = pools(grace=0.3)
+    long = pool.submit(asked("slow 4000"))
+    wait(lambda: long.state == RUNNING)
+    assert pool.close() == [long]
+    assert isinstance(long.reply, Failed)
+    assert long.reply.kind == "ShutdownError"
+
+
+def test_an_unexpected_error_tells_its_kind_only(pools: Callable[..., Pool]) -> None:
+    job = pools().submit(asked("raise"))
+    wait(lambda: job.over)
+    assert isinstance(job.reply, Failed)
+    assert (job.reply.status, job.reply.kind) == (500, "ValueError")
+    assert "Miller" not in job.reply.message
+
+
+def test_engines_that_cannot_be_opened_are_told(pools: Callable[..., Pool]) -> None:
+    pool = pools(runtime={"broken": True})
+    wait(lambda: pool.problem is not None)
+    assert pool.ready == 0
+    assert pool.problem is not None
+    assert "cannot be opened" in pool.problem.message
