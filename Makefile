@@ -75,6 +75,7 @@ $(DEV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python $(PIP) -c constraints.txt torch
 	$(DEV)/bin/python $(PIP) -c constraints.txt -e '.[dev]'
+	$(DEV)/bin/python $(PIP) --no-deps tritonclient==2.73.0 napari-voxtell==0.2.0
 	touch $@
 
 $(RUN)/.done: pyproject.toml
