@@ -124,7 +124,7 @@ def volume(request: Request, id: str) -> Response:
 
 @router.delete("/images/{id}")
 def delete_image(request: Request, id: str) -> dict[str, bool]:
-    """Delete an image and the results of its jobs."""
+    """Delete an image and the results of its jobs; a job that runs is cancelled."""
     server = server_of(request)
     upload = server.uploads.get(id)
     server.delete(upload)
@@ -230,12 +230,9 @@ async def _describe(request: Request, server: Server, upload: Upload, facts: Fac
     if upload.busy:
         # Its masks are written on the grid of the image that was read.
         raise bad("a job uses this image; wait for its end, or cancel it", 409)
-    upload.busy += 1
-    try:
+    with server.uploads.used(upload):
         task = Describe(source=upload.source, output=upload.folder, series=facts.series, stated=stated)
         done = await server.result(request, task)
-    finally:
-        upload.busy -= 1
     upload.about, upload.series, upload.stated = done.value, facts.series, stated
 
 

@@ -93,14 +93,12 @@ class Server:
         job.task = replace(task, output=upload.folder / job.id)
         self.submit_job(job)
         self.jobs[job.id] = job
-        upload.busy += 1
-        self._keep(self._release(job, upload))
+        self._keep(self._finish(job, upload))
         return job
 
-    async def _release(self, job: Job, upload: Upload) -> None:
-        await job.finished()
-        upload.busy -= 1
-        upload.used = time.monotonic()
+    async def _finish(self, job: Job, upload: Upload) -> None:
+        with self.uploads.used(upload):
+            await job.finished()
         # The oldest go first; those that run are at the end.
         while len(self.jobs) > MAX_JOBS and next(iter(self.jobs.values())).over:
             self.forget(next(iter(self.jobs.values())))
@@ -112,14 +110,9 @@ class Server:
             shutil.rmtree(job.task.output, ignore_errors=True)
 
     def delete(self, upload: Upload) -> None:
-        """Delete an upload, its jobs and their results.
-
-        Raises:
-            RequestError: a job uses it.
-        """
-        if upload.busy:
-            raise bad("a job uses this image; cancel it first", 409)
+        """Delete an upload, its jobs and their results; what runs is cancelled."""
         for job in [j for j in self.jobs.values() if isinstance(j.task, Segment) and j.task.source == upload.source]:
+            job.cancelled.set()
             self.forget(job)
         self.uploads.delete(upload)
 

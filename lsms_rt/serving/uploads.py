@@ -6,7 +6,8 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class Upload:
         series: which of its series is read; None for the only one.
         stated: facts that it does not hold.
         used: time.monotonic() of its last use.
-        busy: number of jobs that use it.
+        busy: number of tasks that use it.
+        deleted: whether it is to be deleted when no task uses it.
     """
 
     folder: Path
@@ -52,12 +54,21 @@ class Upload:
     stated: Stated = NOTHING
     used: float = field(default_factory=time.monotonic)
     busy: int = 0
+    deleted: bool = False
 
     @property
     def source(self) -> Path:
         """The file, or the folder of several."""
         files = self.folder / "files"
         return next(files.iterdir()) if self.count == 1 else files
+
+
+def ending_of(head: bytes) -> str | None:
+    """Return the ending of a file that begins with ``head`` (352 bytes); None for an unknown format."""
+    known = next((ending for magic, at, ending in MAGIC if head[at : at + len(magic)] == magic), None)
+    # DICOM without a preamble: an element of group 0002 or 0008, little endian.
+    bare = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"
+    return ".dcm" if known is None and bare else known
 
 
 class Uploads:
@@ -112,7 +123,7 @@ class Uploads:
                     head += chunk[: max(0, 352 - len(head))]
                     self._check(upload, size)
                     await run_in_threadpool(file.write, chunk)
-            ending = next((e for magic, at, e in MAGIC if head[at : at + len(magic)] == magic), None)
+            ending = ending_of(head)
             if size == 0 or ending is None:
                 raise bad(f"the file is {'empty' if size == 0 else 'of an unknown format'}; send {WANTED}", 415)
             part.rename(upload.folder / "files" / f"{upload.count:06d}{ending}")
@@ -131,9 +142,23 @@ class Uploads:
             raise bad(f"the images that are kept would exceed {limit} MiB; delete some (DELETE /images/ID)", 413)
 
     def delete(self, upload: Upload) -> None:
-        """Delete an upload and its files."""
+        """Delete an upload, and its files when no task uses them."""
         self._kept.pop(upload.id, None)
-        shutil.rmtree(upload.folder, ignore_errors=True)
+        upload.deleted = True
+        if not upload.busy:
+            shutil.rmtree(upload.folder, ignore_errors=True)
+
+    @contextmanager
+    def used(self, upload: Upload) -> Iterator[None]:
+        """Keep the files of an upload while a task uses them."""
+        upload.busy += 1
+        try:
+            yield
+        finally:
+            upload.busy -= 1
+            upload.used = time.monotonic()
+            if upload.deleted:
+                self.delete(upload)
 
     def reap(self) -> None:
         """Delete uploads that were not used for the idle time."""

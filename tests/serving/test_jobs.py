@@ -22,6 +22,7 @@ from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.reading.load import load_slices
 from lsms_rt.serving.arrays import pack, unpack
 from lsms_rt.serving.replies import RequestError
+from lsms_rt.serving.uploads import ending_of
 from lsms_rt.serving.volume import image_of, in_ras, mask_in_frame
 
 TEXT = "the lesion in the liver"
@@ -206,6 +207,33 @@ def test_deleting_an_image_deletes_its_results(demo: Any, example: Path) -> None
     last(demo, job)
     assert demo.http.delete(f"/images/{image}").status_code == 200
     assert demo.http.get(f"/jobs/{job}").status_code == 404
+
+
+def test_deleting_an_image_cancels_its_job(fakes: Callable[..., Any], example: Path) -> None:
+    live = fakes()
+    image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
+    live.core.uploads.get(image).about = {}
+    ask(live, image, "slow 2000")
+    end = time.monotonic() + 20
+    while not live.core.pool.running:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert live.http.delete(f"/images/{image}").status_code == 200
+    while list(live.core.uploads.root.iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert live.core.pool.running == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "ending"),
+    [
+        (b"\0" * 128 + b"DICM", ".dcm"), (b"\x08\x00\x05\x00CS", ".dcm"), (b"\x02\x00\x00\x00UL", ".dcm"),
+        (b"\x08\x00\x05\x01", None), (b"PK\x03\x04", ".zip"), (b"text", None), (b"", None),
+    ],
+)  # fmt: skip
+def test_formats_by_their_first_bytes(head: bytes, ending: str | None) -> None:
+    assert ending_of(head) == ending
 
 
 def test_a_wrong_question_is_refused(demo: Any, example: Path) -> None:
