@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from lsms_rt.atomic import work_folder
@@ -15,9 +15,9 @@ from lsms_rt.engine.vocabulary import MAX_INPUT_VALUES
 from lsms_rt.errors import InputError, chain_cut
 from lsms_rt.model import LSMS
 
-from . import gate, kernel_choice
+from . import child, gate, kernel_choice
 from .checkpoint import load_model, weights_digest
-from .directory import check_output
+from .directory import Draft, check_output
 from .graphs import make_graphs
 
 # alias of version 0.1
@@ -29,6 +29,8 @@ from .tensorrt import Progress
 from .verify import HALF_SLICES, verify, verify_in_half
 
 Say = Callable[[str], None]
+# What was made with plugins, and ms per slice of both.
+Tried = tuple[kernel_choice.Made, dict[str, float]]
 
 
 @chain_cut
@@ -71,15 +73,15 @@ def build_engine(
         if options.gated:
             # Before the expensive steps: the data set may turn out to be unusable.
             data = gate.held_out_data(options.gate, recipe, work, model.config.image_size)
-        # Loaded when it is needed first.
-        reference = cache(lambda: of_model(load_model(checkpoint, options.image_size, "reference")))
-        make = partial(_make, options, checkpoint, recipe, reference, say, progress)
-        graphs, engine = make(model, work / "made")
+        reference = _reference(options, checkpoint)
+        graphs, engine = _make(options, checkpoint, recipe, reference, say, progress, model, work / "made")
         if kernels == "auto":
 
-            def with_plugins() -> kernel_choice.Made:
-                say("the same with this project's kernels as plugins")
-                return make(load_model(checkpoint, options.image_size, "triton_svla"), work / "plugins")
+            def with_plugins() -> Tried:
+                say("the same with this project's kernels as plugins, in a process of its own")
+                given = options, checkpoint, engine, work / "plugins"
+                tried: Tried = child.call(_try_plugins, *given, say=say, progress=progress)
+                return tried
 
             graphs, engine = kernel_choice.faster((graphs, engine), with_plugins, options.profile[1], say)
         elif options.kernels == "auto" and options.variant is TENSORRT:
@@ -97,6 +99,21 @@ def build_engine(
         if page is not None:
             gate.write_report(report_path(options.report, output), page)
     return engine.manifest
+
+
+def _reference(options: BuildOptions, checkpoint: Path) -> Callable[[], Reference]:
+    """Return what PyTorch answers; it is loaded when it is needed first."""
+    return cache(lambda: of_model(load_model(checkpoint, options.image_size, "reference")))
+
+
+def _try_plugins(
+    options: BuildOptions, checkpoint: Path, stock: Draft, folder: Path, *, say: Say, progress: Progress | None = None
+) -> Tried:
+    """Make the graphs and the engine with plugins in the new ``folder``, and time both engines."""
+    model, reference = load_model(checkpoint, options.image_size, "triton_svla"), _reference(options, checkpoint)
+    # No recipe: it is for INT8, which has no plugins.
+    made = _make(options, checkpoint, None, reference, say, progress, model, folder)
+    return made, kernel_choice.times(stock, made[1], options.profile[1])
 
 
 def _make(

@@ -70,13 +70,16 @@ def not_compared(options: BuildOptions) -> str:
     return missing or "--verify-slices 0 compares no answers, and times count only after them"
 
 
-def faster(stock: Made, with_plugins: Callable[[], Made], batch: int, say: Callable[[str], None]) -> Made:
+def faster(
+    stock: Made, with_plugins: Callable[[], tuple[Made, dict[str, float]]], batch: int, say: Callable[[str], None]
+) -> Made:
     """Build with our kernels too, and return what runs faster on this GPU: stock, unless they gain enough.
 
     Args:
         stock: the graphs and the engine of stock operations, whose answers were compared.
-        with_plugins: builds the others, and compares their answers.
-        batch: the batch to time.
+        with_plugins: builds the others, compares their answers, and returns them with the :func:`times` of both; in a
+            process of its own, since a kernel that fails takes the whole CUDA context with it.
+        batch: the batch that was timed.
         say: called with what was chosen.
 
     Returns:
@@ -86,11 +89,10 @@ def faster(stock: Made, with_plugins: Callable[[], Made], batch: int, say: Calla
     if engine.not_run:
         return graphs, noted(engine, f"not compared: {engine.not_run}", say)
     try:
-        ours = with_plugins()
-        ms = _times(engine, ours[1], batch)
+        ours, ms = with_plugins()
     # A wrong answer among them; whatever it is, there is a right engine without plugins.
     except LsmsError as error:
-        return graphs, noted(engine, f"the plugins failed: {brief(str(error), 300)}", say)
+        return graphs, noted(engine, f"the comparison with plugins failed: {brief(str(error), 300)}", say)
     if ms["triton"] <= WORTH * ms["stock"]:
         graphs, engine = ours
     why = f"stock {ms['stock']:.2f}, triton {ms['triton']:.2f} ms a slice in batches of {batch} on this GPU"
@@ -104,8 +106,8 @@ def noted(engine: Draft, why: str, say: Callable[[str], None], **measured: Any) 
     return engine.noted(plan_options=engine.manifest.plan_options | {"kernels": record})
 
 
-def _times(stock: Draft, ours: Draft, batch: int) -> dict[str, float]:
-    """Return ms per slice of both, run in turns."""
+def times(stock: Draft, ours: Draft, batch: int) -> dict[str, float]:
+    """Return ms per slice of an engine of stock operations and of one with plugins, run in turns."""
     opened = {}
     try:
         for name, engine in (("stock", stock), ("triton", ours)):

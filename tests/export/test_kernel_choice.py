@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import child_work
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lsms_rt.engine import open_directory
 from lsms_rt.engine.backend import SentenceFeatures
 from lsms_rt.errors import EngineError, OutOfDeviceMemoryError
-from lsms_rt.export import build, kernel_choice
+from lsms_rt.export import build, child, kernel_choice
 from lsms_rt.export.build import build_engine
 from lsms_rt.export.directory import Draft
 from lsms_rt.export.kernel_alignment import check_alignment
@@ -55,12 +57,16 @@ def made(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(clock=clock, stock=drafts["stock"], triton=drafts["triton"])
 
 
+def tried(made: Any, batch: int) -> Any:
+    return (made.triton, made.triton), kernel_choice.times(made.stock, made.triton, batch)
+
+
 @pytest.mark.parametrize(("triton", "kept"), [(8.9, "triton"), (9.1, "stock"), (20.0, "stock")])
 def test_plugins_are_taken_where_they_gain_enough(made: Any, triton: float, kept: str) -> None:
     made.clock.ms["triton"] = triton
     said: list[str] = []
     pairs = [(engine, engine) for engine in (made.stock, made.triton)]
-    graphs, engine = kernel_choice.faster(pairs[0], lambda: pairs[1], 4, said.append)
+    graphs, engine = kernel_choice.faster(pairs[0], lambda: tried(made, 4), 4, said.append)
     assert (graphs.manifest.kernels, engine.manifest.kernels) == (kept, kept)
     why = f"stock 10.00, triton {triton:.2f} ms a slice in batches of 4 on this GPU; triton at 90% or less"
     assert said == [f"kernels: {kept} ({why})"]
@@ -70,21 +76,49 @@ def test_plugins_are_taken_where_they_gain_enough(made: Any, triton: float, kept
     assert made.clock.closed == ["stock", "triton"]
 
 
-def test_where_plugins_fail_the_engine_is_stock(made: Any) -> None:
-    """A wrong answer, a plan that cannot be built, too little memory for both: a reason, not the end of the build."""
-    stock, ours = (made.stock, made.stock), (made.triton, made.triton)
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        (child_work.refuses, "TypeError: no such plugin"),
+        (child_work.crashes, "its process was ended by signal 11"),
+        (child_work.ends, "its process was ended with exit code 3"),
+        (child_work.answers_what_cannot_be_sent, "(AttributeError|PicklingError): .*lambda.*"),
+    ],
+)
+def test_where_plugins_fail_the_engine_is_stock(made: Any, work: Any, why: str) -> None:
+    """Whatever ends their process, the build goes on, and its record says what it was."""
+    said: list[str] = []
+    _, engine = kernel_choice.faster((made.stock, made.stock), lambda: child.call(work), 1, said.append)
+    assert engine.manifest.kernels == "stock"
+    found = engine.manifest.plan_options["kernels"]["why"]
+    assert re.fullmatch(f"the comparison with plugins failed: {why}", found)
+    assert said == [f"kernels: stock ({found})"]
 
-    def wrong() -> Any:
-        raise EngineError("the fp16 engine differs from its reference")
 
-    cases = [(wrong, None), (lambda: ours, OutOfDeviceMemoryError("too little memory"))]
-    for with_plugins, made.clock.error in cases:
-        said: list[str] = []
-        _, engine = kernel_choice.faster(stock, with_plugins, 1, said.append)
-        assert engine.manifest.kernels == "stock"
-        assert engine.manifest.plan_options["kernels"]["why"].startswith("the plugins failed: t")
-        assert said == [f"kernels: stock ({engine.manifest.plan_options['kernels']['why']})"]
+def test_an_engine_that_does_not_open_leaves_none_open(made: Any) -> None:
+    made.clock.error = OutOfDeviceMemoryError("too little memory")
+    with pytest.raises(OutOfDeviceMemoryError):
+        tried(made, 1)
     assert made.clock.closed == ["stock"]
+
+
+def test_a_process_answers_with_drafts_and_is_heard(made: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    answer = child.call(child_work.returns, made.triton, say=said.append, progress=None)
+    assert answer == (made.triton, True) and said == ["half", "done"]
+    # What libraries print is in nobody's way.
+    assert capfd.readouterr() == ("", "printed\n")
+
+
+def test_a_listener_that_raises_ends_the_process(tmp_path: Path) -> None:
+    """Ctrl-C among them."""
+
+    def stop(number: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        child.call(child_work.waits, tmp_path / "left", say=stop)
+    assert not (tmp_path / "left").exists()
 
 
 def test_plans_that_do_not_run_are_not_compared(made: Any) -> None:
@@ -109,6 +143,7 @@ def test_a_build_makes_both_and_keeps_the_faster(
     monkeypatch.setattr(build, "load_model", lambda *which: SimpleNamespace(kernels=which[-1], config=config))
     monkeypatch.setattr(build, "_make", make)
     monkeypatch.setattr(Draft, "finish", lambda *_: None)
+    monkeypatch.setattr(build.child, "call", lambda work, *given, **listeners: work(*given, **listeners))
     monkeypatch.setattr(kernel_choice, "not_compared", lambda _: "plugins need TensorRT 10.15, this is 10.3")
     config = SimpleNamespace(image_size=64, in_channels=1)
     made.clock.ms["triton"] = 5.0
