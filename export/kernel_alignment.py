@@ -28,16 +28,22 @@ def check_alignment(model: onnx.ModelProto) -> None:
     """
     places, nodes = _Places(model.graph), model.graph.node
     producers = {name: node for node in nodes for name in node.output}
-    for kernel in (node for node in nodes if node.domain == DOMAIN):
-        for name in (*kernel.input, *kernel.output):
-            part = name
-            while part:
-                for concat in (node for node in nodes if node.op_type == "Concat" and part in node.input):
-                    places.check(concat, concat.output[0])
-                source = producers.get(part)
-                if source is not None and source.op_type in PARTS:
-                    places.check(source, source.input[0])
-                part = source.input[0] if source is not None and source.op_type in (*PARTS, *VIEWS) else ""
+    kernels = [node for node in nodes if node.domain == DOMAIN]
+    # What a kernel reads may be a part of what is before it; that, and what a kernel writes, a part of what is after.
+    reached = [name for node in kernels for name in (*node.input, *node.output)]
+    for name in reached:
+        source = producers.get(name)
+        if source is not None and source.op_type in PARTS:
+            places.check(source, source.input[0])
+        if source is not None and source.op_type in (*PARTS, *VIEWS) and source.input[0] not in reached:
+            reached.append(source.input[0])
+    for name in reached:
+        for node in nodes:
+            if node.op_type == "Concat" and name in node.input:
+                places.check(node, node.output[0])
+            follows = node.op_type == "Concat" or (node.op_type in VIEWS and name == node.input[0])
+            if follows and name in node.input and node.output[0] not in reached:
+                reached.append(node.output[0])
 
 
 class _Places:

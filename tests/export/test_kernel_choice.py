@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -139,11 +140,15 @@ def test_a_build_makes_both_and_keeps_the_faster(
         draft = made.stock if model.kernels == "stock" else made.triton
         return draft, draft
 
+    def called(work: Any, *given: Any, **listeners: Any) -> Any:
+        work, given = pickle.loads(pickle.dumps((work, given)))
+        return work(*given, **listeners)
+
     monkeypatch.setattr(build, "check_build", lambda _: kernels)
     monkeypatch.setattr(build, "load_model", lambda *which: SimpleNamespace(kernels=which[-1], config=config))
     monkeypatch.setattr(build, "_make", make)
     monkeypatch.setattr(Draft, "finish", lambda *_: None)
-    monkeypatch.setattr(build.child, "call", lambda work, *given, **listeners: work(*given, **listeners))
+    monkeypatch.setattr(build.child, "call", called)
     monkeypatch.setattr(kernel_choice, "not_compared", lambda _: "plugins need TensorRT 10.15, this is 10.3")
     config = SimpleNamespace(image_size=64, in_channels=1)
     made.clock.ms["triton"] = 5.0
@@ -160,8 +165,10 @@ def test_a_build_makes_both_and_keeps_the_faster(
 
 def graph(*nodes: onnx.NodeProto, shape: tuple[int, ...] = (0, 4, 32, 8)) -> onnx.ModelProto:
     """A graph of nodes on ``x``, fp16, whose first size is not known; sizes of ``whole`` are those of ``x``."""
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT16, ["b", *shape[1:]]) for n in ("x", "whole")]
-    made = helper.make_graph([*nodes], "g", [values[0]], [values[1]])
+    values = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT16, ["b", *shape[1:]]) for n in ("x", "whole", "outer_whole")
+    ]
+    made = helper.make_graph([*nodes], "g", values[:1], values[1:])
     for name, numbers in (("one", [1]), ("axis", [3]), ("outer", [1])):
         made.initializer.append(numpy_helper.from_array(np.array(numbers), name))
     return helper.make_model(made)
@@ -177,6 +184,12 @@ def slice_of(axes: str) -> onnx.NodeProto:
 
 GATHER = helper.make_node("Gather", ["x", "one"], ["part"], axis=1)
 SQUEEZE = helper.make_node("Squeeze", ["part"], ["flat"])
+OTHER_VIEW = helper.make_node("Identity", ["x"], ["same"])
+SAME = helper.make_node("Identity", ["x"], ["part"])
+IDENTITY = helper.make_node("Identity", ["y"], ["same"])
+OUTER = helper.make_node("Concat", ["z", "y"], ["outer_whole"], axis=1)
+IDENTITY_OF_OUTER = helper.make_node("Identity", ["outer_whole"], ["same"])
+LAST = helper.make_node("Concat", ["z", "same"], ["whole"], axis=3)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +217,11 @@ def test_tensors_that_begin_at_16_bytes(nodes: tuple[onnx.NodeProto, ...]) -> No
         ((GATHER, helper.make_node("Gather", ["part", "one"], ["z"], axis=0), kernel("z")), "Gather.*of 0 bytes"),
         # What a kernel reads, and what it writes.
         ((kernel("z"), helper.make_node("Concat", ["x", "z"], ["whole"], axis=3)), "Concat.* 2 bytes"),
-        ((kernel("x"), helper.make_node("Concat", ["x", "y"], ["whole"], axis=3)), "Concat.* 2 bytes"),
+        ((kernel("x"), helper.make_node("Concat", ["z", "y"], ["whole"], axis=3)), "Concat.* 2 bytes"),
+        ((kernel("x"), IDENTITY, LAST), "Concat.* 2 bytes"),
+        # A part of a part, and another view of what a kernel reads.
+        ((kernel("x"), OUTER, IDENTITY_OF_OUTER, LAST), "Concat.* 2 bytes"),
+        ((SAME, SQUEEZE, kernel("flat"), OTHER_VIEW, LAST), "Concat.* 2 bytes"),
     ],
 )  # fmt: skip
 def test_tensors_that_may_begin_elsewhere(nodes: tuple[onnx.NodeProto, ...], words: str) -> None:
