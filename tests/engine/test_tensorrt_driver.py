@@ -110,7 +110,7 @@ def test_engines_on_one_gpu_share_a_lock(monkeypatch: pytest.MonkeyPatch) -> Non
     with first.exclusive():
         free: list[bool] = []
         for device in (second, other):
-            thread = threading.Thread(target=lambda d=device: free.append(d._lock.acquire(blocking=False)))
+            thread = threading.Thread(target=lambda d=device: free.append(d._lock._lock.acquire(blocking=False)))
             thread.start()
             thread.join()
     assert free == [False, True]

@@ -301,6 +301,32 @@ def test_few_idle_lanes_are_kept(opened: Any) -> None:
     assert all(buffer.freed != (id(buffer) in kept) for buffer in images)
 
 
+def test_an_answer_does_not_wait_for_the_setup_of_another_lane(opened: Any) -> None:
+    """Its lane is one too many, and freeing that needs the lock of the GPU; who holds it does so at the end."""
+    backend, _, device = opened()
+    text = sentence(backend, 1)
+    lanes, starts, goes_on = backend._lanes["image.plan"], threading.Event(), threading.Event()
+    with device.current():
+        idle = [lanes.acquire(1), lanes.acquire(1), lanes.acquire(2)]
+        for lane in idle:
+            lanes.release(lane)
+    slow = threading.Thread(target=lambda: backend.segment(some(4), text))
+
+    def batches() -> Any:
+        yield some(3)
+        device.during_capture = lambda: starts.set() or goes_on.wait(5)
+        slow.start()
+        assert starts.wait(5)
+
+    (answer,) = backend.segment_many(batches(), text)
+    assert slow.is_alive() and not goes_on.is_set()
+    np.testing.assert_allclose(answer, wanted(some(3), text), rtol=1e-5)
+    assert idle[0] not in lanes._idle and idle[0]._buffers
+    goes_on.set()
+    slow.join(5)
+    assert not idle[0]._buffers and [lane.batch for lane in lanes._idle] == [2, 3, 4]
+
+
 def test_who_wants_more_lanes_than_there_may_be_waits(opened: Any) -> None:
     backend, _, device = opened()
     text = sentence(backend, 1)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.engine.tensorrt.cuda import CaptureFailed
+from lsms_rt.engine.tensorrt.lock import GpuLock
 from lsms_rt.errors import EngineError, OutOfDeviceMemoryError
 
 
@@ -124,7 +125,7 @@ class FakeDevice:
         self.streams: dict[int, FakeStream] = {}
         self.calls: list[str] = []
         self.free_bytes, self.buffers_left, self._inside = 1 << 30, 10**6, threading.local()
-        self.lock, self.broken, self.spoiled = threading.RLock(), "", ""
+        self.lock, self.broken, self.spoiled = GpuLock(), "", ""
         self.capturing: threading.Thread | None = None
         self.during_capture: Callable[[], None] = lambda: None
 

@@ -7,14 +7,15 @@ device's primary context, which every thread enters by :meth:`Device.current`.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from lsms_rt.errors import EngineError, MissingDependencyError, OutOfDeviceMemoryError
+
+from .lock import GpuLock
 
 log = logging.getLogger("lsms_rt")
 INSTALL = "pip install pycuda cuda-bindings (pycuda is compiled: it needs nvcc on the PATH)"
@@ -85,7 +86,7 @@ class Graph:
 # CU_STREAM_NON_BLOCKING: no synchronization with the legacy default stream, which other code may use
 NON_BLOCKING = 1
 # number of a GPU -> the lock of ``Device.exclusive``, for all engines of the process
-_LOCKS: dict[int, threading.RLock] = {}
+_LOCKS: dict[int, GpuLock] = {}
 
 
 class Device:
@@ -99,7 +100,7 @@ class Device:
                 f"TensorRT engines need pycuda, which is missing ({error}); {INSTALL}"
             ) from error
         self._cuda, self.integrated = cuda, integrated
-        self._lock = _LOCKS.setdefault(index, threading.RLock())
+        self._lock = _LOCKS.setdefault(index, GpuLock())
         with self._translated():
             cuda.init()
             self._primary = cuda.Device(index).retain_primary_context()
@@ -114,12 +115,13 @@ class Device:
         finally:
             self._cuda.Context.pop()
 
-    def exclusive(self) -> AbstractContextManager[Any]:
+    def exclusive(self) -> GpuLock:
         """Keep captures apart from all that allocates, frees or loads: hold it over either; runs need no lock.
 
         While one thread captures a graph, a call that waits for the whole GPU fails in any other (CUDA's errors 900 and
         906), and may spoil the capture (901).  Allocating and freeing may wait, and so may whatever loads code: making
-        a context, a plan's first runs.
+        a context, a plan's first runs.  That may take minutes, so an answer must not wait for it: ``later`` of the lock
+        frees without waiting.
         """
         return self._lock
 

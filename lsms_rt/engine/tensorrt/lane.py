@@ -189,6 +189,10 @@ class Lane:
                 self._buffers, self._graph, self._scratch = {}, None, None
                 self._stream = self._done = None
 
+    def free_later(self) -> None:
+        """Free the lane without waiting for other threads' lanes that are set up; an error is logged."""
+        self._device.exclusive().later(lambda: try_to_free(self))
+
     def _run(self) -> None:
         mark = self._plan.mark()
         if not self._enqueue():

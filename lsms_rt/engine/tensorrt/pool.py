@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lsms_rt.errors import EngineError, EngineInvalidError, OutOfDeviceMemoryError
 
-from .lane import Lane, try_to_free
+from .lane import Lane
 
 # idle lanes that are kept
 MAX_IDLE = 3
@@ -87,7 +87,7 @@ class Lanes:
         return make(batch)
 
     def release(self, lane: Lane) -> None:
-        """Return a lane to the pool; if too many are idle, the oldest is freed."""
+        """Return a lane to the pool; if too many are idle, the oldest is freed, which an answer does not wait for."""
         with self._changed:
             surplus = [lane]
             if self._make is not None:
@@ -95,12 +95,12 @@ class Lanes:
                 surplus = [self._idle.pop(0)] if len(self._idle) > MAX_IDLE else []
         self._returned()
         for old in surplus:
-            old.free()
+            old.free_later()
 
     def discard(self, lane: Lane) -> None:
         """Free a lane whose state is unknown, after an error or an incomplete series."""
         self._returned()
-        try_to_free(lane)
+        lane.free_later()
 
     def close(self) -> None:
         """Free the idle lanes; those in use are freed when they are released."""
