@@ -80,8 +80,9 @@ class TorchRunner:
         self.model = model.to(self.device, self.dtype).eval()
         self._segment: Callable[[Tensor, TextFeatures], Tensor] = self.model.segment
         self._compile_mode = compile_mode
-        # Image heights for which the kernels' weights are packed, which the compiler cannot do.
-        self._packed: set[int] = set()
+        # Height, width and tokens for which the kernels' weights are packed and tuned tiles read: the compiler can
+        # do neither.
+        self._prepared: set[tuple[int, ...]] = set()
         self._closed = False
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._lock = threading.Lock()
@@ -170,13 +171,14 @@ class TorchRunner:
             self._closed = True
 
     def _prepare(self, images: Tensor, text: TextFeatures) -> None:
-        """Run once without the compiler at a new image height, which packs the kernels' weights for the compiler."""
-        if self._compile_mode is None or images.shape[2] in self._packed:
+        """Run once without the compiler at new sizes: what the kernels keep for them, the compiler only looks up."""
+        size = (*images.shape[2:], text.mask.shape[1])
+        if self._compile_mode is None or size in self._prepared:
             return
         self.model.segment(images.to(self.device, self.dtype), _rows(text, len(images)))
-        if not self._packed:
+        if not self._prepared:
             self._segment = torch.compile(self.model.segment, mode=self._compile_mode, dynamic=False, fullgraph=True)
-        self._packed.add(images.shape[2])
+        self._prepared.add(size)
 
     def _capture(self, images: Tensor, text: TextFeatures) -> _Captured:
         with CAPTURING, measured_convolutions():

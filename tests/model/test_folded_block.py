@@ -89,9 +89,9 @@ def test_changed_weights_and_statistics_are_packed_again() -> None:
             plain.load_state_dict(block.state_dict())
             arguments = x, tokens, tokens, torch.ones(1, 5)
             torch.testing.assert_close(block(*arguments), plain(*arguments), rtol=1e-4, atol=1e-4)
-            packed = block.form._packed
+            packed = block.form.packs.current()["block"]
             block(*arguments)
-            assert block.form._packed is packed
+            assert block.form.packs.current()["block"] is packed
 
 
 @pytest.mark.usefixtures("pretended_gpu")

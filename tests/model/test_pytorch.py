@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ import lsms_rt
 from lsms_rt import kernels as room
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.errors import EngineInvalidError, InputError, MachineError
+from lsms_rt.kernels import tuned_tiles
 from lsms_rt.kernels.svla import TritonSvla
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.encoder import Svla
@@ -33,6 +35,13 @@ TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate
 def small(kernels: str = "stock") -> LSMS:
     torch.manual_seed(0)
     return LSMS(preset("tiny", image_size=64, text=TEXT), kernels).eval()
+
+
+def shallow(kernels: str = "stock") -> LSMS:
+    """One block a stage, which the compiler traces fast."""
+    torch.manual_seed(0)
+    text = replace(TEXT, max_tokens=64)
+    return LSMS(replace(preset("tiny", image_size=64, text=text), depths=(1, 1, 1, 1)), kernels).eval()
 
 
 @pytest.fixture
@@ -126,11 +135,11 @@ def test_changed_weights_are_packed_again() -> None:
     with torch.no_grad():
         block.mix.bias.zero_()
         before = model(image, tokens, mask)
-        first = block.form._packed[16][1]  # type: ignore[attr-defined]
+        first = block.form.packs.current()[16]  # type: ignore[attr-defined]
         model(image, tokens, mask)
         model(torch.rand(1, 1, 96, 64), tokens, mask)
-        assert block.form._packed[16][1] is first  # type: ignore[attr-defined]
-        assert sorted(block.form._packed) == [16, 24]  # type: ignore[attr-defined]
+        assert block.form.packs.current()[16] is first  # type: ignore[attr-defined]
+        assert sorted(block.form.packs.current()) == [16, 24]  # type: ignore[attr-defined]
         for module in model.modules():
             if isinstance(module, Svla):
                 module.mix.bias += 5.0
@@ -186,6 +195,25 @@ def test_the_compiler_traces_through_the_operators() -> None:
         wanted = model.segment(image, text)
         compiled = torch.compile(model.segment, backend="aot_eager", fullgraph=True, dynamic=False)
         torch.testing.assert_close(compiled(image, text), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_compiled_runner_takes_sentences_of_several_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a GPU, the chain of kernels is looked up in a file, which the compiler cannot trace."""
+    monkeypatch.setattr(tuned_tiles, "_device", lambda: ("A GPU without a file", "3.9.0"))
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, mode, **how: compiler(f, backend="eager", **how))
+    runner = TorchRunner(shallow(), graphs=False, compile_mode="default")
+    plain = TorchRunner(shallow())
+    triton = shallow("triton")
+    triton.load_state_dict(runner.model.state_dict())
+    runner.model, runner._segment = triton, triton.segment
+    image = torch.rand(1, 1, 64, 64)
+    for tokens in (5, 40):
+        ids, mask = torch.randint(0, 50, (1, tokens)), torch.ones(1, tokens)
+        found, wanted = (r.segment(image, r.encode_text(ids, mask)) for r in (runner, plain))
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    assert runner._prepared == {(64, 64, 5), (64, 64, 40)}
 
 
 # -------------------------------------------------------------------------------------------- the runner
