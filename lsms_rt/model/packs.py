@@ -41,6 +41,12 @@ class Packs(Generic[T]):
         return {key: pack for key, (_, pack) in self._found.items()}
 
 
+def packs_of(model: nn.Module) -> list[object]:
+    """Return the packs of all forms in a model."""
+    forms = [getattr(module, "form", None) for module in model.modules()]
+    return [form.packs.current() for form in forms if hasattr(form, "packs")]
+
+
 class Watch:
     """Remembers the weights of modules: it keeps their memory, and says whether they were changed since.
 

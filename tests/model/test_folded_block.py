@@ -84,7 +84,7 @@ def test_changed_weights_and_statistics_are_packed_again() -> None:
     x, tokens = torch.randn(1, 32, 6, 6), torch.randn(1, 5, 32)
     with torch.no_grad():
         for change in (lambda: None, lambda: block.norm1.running_mean.add_(1.0), lambda: block.scale2.fill_(2.0),
-                       lambda: block.mlp.depthwise.weight.mul_(3.0)):  # fmt: skip
+                       lambda: block.mlp.depthwise.weight.mul_(3.0), lambda: train(block.norm2)):  # fmt: skip
             change()
             plain.load_state_dict(block.state_dict())
             arguments = x, tokens, tokens, torch.ones(1, 5)
@@ -92,6 +92,15 @@ def test_changed_weights_and_statistics_are_packed_again() -> None:
             packed = block.form.packs.current()["block"]
             block(*arguments)
             assert block.form.packs.current()["block"] is packed
+
+
+def train(norm: torch.nn.BatchNorm2d) -> None:
+    """A step of training, which changes the statistics without counting that in their versions."""
+    before = norm.running_mean._version, norm.running_mean.clone()
+    norm.train()(torch.randn(4, 32, 6, 6) + 3)
+    norm.eval()
+    assert norm.running_mean._version == before[0]
+    assert not torch.equal(norm.running_mean, before[1])
 
 
 @pytest.mark.usefixtures("pretended_gpu")

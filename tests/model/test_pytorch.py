@@ -6,8 +6,12 @@ device, which computes shapes and devices but no numbers.
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +30,7 @@ from lsms_rt.kernels import tuned_tiles
 from lsms_rt.kernels.svla import TritonSvla
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.encoder import Svla
+from lsms_rt.model.packs import packs_of
 from lsms_rt.model.runner import GRAPHS, TorchRunner, _Captured, _rows, _static
 from lsms_rt.pytorch import TorchBackend, open_checkpoint
 
@@ -319,7 +324,7 @@ def test_graphs_follow_image_and_sentence_and_few_are_kept(monkeypatch: pytest.M
         static = _static(_rows(text, len(images)))
         assert all(keys[:, i].is_contiguous() for keys in static.keys for i in range(keys.shape[1]))
         graph = FakeGraph(runner, images.clone(), static)
-        return _Captured(graph, graph.image, static, graph.logits)
+        return _Captured(graph, graph.image, static, graph.logits, [])
 
     monkeypatch.setattr(runner, "_capture", capture)
     tokens = [torch.randint(0, 50, (1, 9), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
@@ -342,7 +347,7 @@ def test_a_graph_is_destroyed_when_no_graph_runs(monkeypatch: pytest.MonkeyPatch
 
     def capture(images: torch.Tensor, text: Any) -> _Captured:
         graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
-        return _Captured(graph, graph.image, graph.text, graph.logits)
+        return _Captured(graph, graph.image, graph.text, graph.logits, [])
 
     monkeypatch.setattr(runner, "_capture", capture)
     text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
@@ -362,7 +367,7 @@ def test_an_answer_that_was_started_survives_the_next(monkeypatch: pytest.Monkey
 
     def capture(images: torch.Tensor, text: Any) -> _Captured:
         graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
-        return _Captured(graph, graph.image, graph.text, graph.logits)
+        return _Captured(graph, graph.image, graph.text, graph.logits, [])
 
     monkeypatch.setattr(runner, "_capture", capture)
     text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
@@ -371,6 +376,74 @@ def test_an_answer_that_was_started_survives_the_next(monkeypatch: pytest.Monkey
     for answer, image in zip(answers, images, strict=True):
         assert (answer.dtype, answer.device.type) == (torch.float32, "cpu")
         torch.testing.assert_close(answer, plain.segment(image, text), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.decoder.predict.bias.add_(1.0),
+        lambda model: setattr(model.decoder.predict, "bias", torch.nn.Parameter(torch.ones(1))),
+        lambda model: setattr(model.decoder.predict.bias, "data", torch.ones(1)),
+        lambda model: model.decoder.fuse[0].train()(torch.rand(1, model.config.decoder_width, 4, 4)),
+    ],
+    ids=["in place", "replaced", "moved", "trained"],
+)
+def test_changed_weights_are_an_error_once_a_graph_holds_copies(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[LSMS], Any]
+) -> None:
+    runner = TorchRunner(shallow())
+    runner.graphs = True
+
+    def capture(images: torch.Tensor, text: Any) -> _Captured:
+        graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
+        return _Captured(graph, graph.image, graph.text, graph.logits, [])
+
+    monkeypatch.setattr(runner, "_capture", capture)
+    text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+    image = torch.rand(1, 1, 64, 64)
+    runner.segment(image, text)
+    runner.segment(image, text)
+    with torch.no_grad():
+        change(runner.model)
+    for call in (runner.segment, runner.start):
+        with pytest.raises(EngineInvalidError, match="weights were changed.*create a new TorchRunner"):
+            call(image, text)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_graph_keeps_the_packed_weights_that_it_reads() -> None:
+    """Packed again, the old ones would be freed, and the graph would read other tensors' memory."""
+    model = shallow("triton")
+    arguments = torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
+    with torch.inference_mode():
+        model(*arguments)
+    kept = packs_of(model)
+    # Four SVLAs, four blocks around them, and the decoder's sum of scales.
+    assert [type(pack).__name__ for packs in kept for pack in packs.values()].count("PackedBlock") == 4
+    assert len(kept) == 9
+    memory = [weakref.ref(pack) for packs in kept for pack in packs.values() if not isinstance(pack, tuple)]
+    with torch.inference_mode():
+        for tensor in model.parameters():
+            tensor.add_(0.01)
+        model(*arguments)
+    assert all(pack() is not None for pack in memory)
+    del kept
+    gc.collect()
+    assert all(pack() is None for pack in memory)
+
+
+def test_the_next_caller_waits_also_for_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, waited = TorchRunner(shallow()), []
+    events = iter(("first", "second"))
+    stream = SimpleNamespace(record_event=lambda: next(events), wait_event=waited.append)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    runner.device = torch.device("cuda", 0)
+    with pytest.raises(RuntimeError, match="out of memory"), runner.turn():
+        raise RuntimeError("out of memory")
+    with runner.turn():
+        assert waited == ["first"]
+    assert runner._done == "second"
 
 
 def test_a_series_is_answered_in_order_and_one_batch_is_started_ahead() -> None:
