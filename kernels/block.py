@@ -83,7 +83,7 @@ def block(x: Tensor, svla: Callable[[Tensor], Tensor], packed: PackedBlock, prod
 class TritonBlock:
     """The block's form that runs the kernels (``lsms_rt.model.forms``), with packed weights.
 
-    They are packed again if a parameter or a statistic was changed, moved or replaced.
+    They are packed again if a parameter or a statistic was changed, moved or replaced (``packs.fingerprint``).
     """
 
     def __init__(self, products: str) -> None:

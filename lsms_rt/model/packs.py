@@ -14,8 +14,8 @@ T = TypeVar("T")
 def fingerprint(tensors: Iterable[Tensor]) -> object:
     """Return what differs if one of the tensors was changed in place, moved, converted or replaced.
 
-    Two changes leave no trace: to tensors that were made in inference mode, which count no changes, and those that
-    BatchNorm makes to its statistics in training; its ``num_batches_tracked`` counts them, so it belongs to the tensors.
+    Two changes in place leave no trace: those of tensors that were made in inference mode, which count none, and those
+    of BatchNorm's statistics in training; its ``num_batches_tracked`` counts them, so give it too (``Norm.tensors``).
     """
     return [(t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors]
 
@@ -43,8 +43,8 @@ class Packs(Generic[T]):
 
 def packs_of(model: nn.Module) -> list[object]:
     """Return the packs of all forms in a model."""
-    forms = [getattr(module, "form", None) for module in model.modules()]
-    return [form.packs.current() for form in forms if hasattr(form, "packs")]
+    packs = [getattr(getattr(module, "form", None), "packs", None) for module in model.modules()]
+    return [found.current() for found in packs if found is not None]
 
 
 class Watch:

@@ -106,6 +106,20 @@ def train(norm: torch.nn.BatchNorm2d) -> None:
 @pytest.mark.usefixtures("pretended_gpu")
 def test_a_model_in_training_is_refused() -> None:
     """BatchNorm would use the batch's statistics, which the folded weights do not know."""
-    model = small("triton").train()
-    with torch.no_grad(), pytest.raises(RuntimeError, match=r"running statistics; call eval\(\)"):
-        model(torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+    model, error = small("triton"), r"running statistics; call eval\(\)"
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        text = model.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+        maps = model.encoder(image, text)
+        for part, call in (
+            (model, lambda: model.segment(image, text)),
+            (model.encoder, lambda: model.encoder(image, text)),
+            # Parts of it alone, and what is called without the whole.
+            (model.encoder.stages[2].blocks[0].norm2, lambda: model.encoder(image, text)),
+            (model.decoder, lambda: model.decoder(maps)),
+        ):
+            part.train()
+            with pytest.raises(RuntimeError, match=error):
+                call()
+            model.eval()
+            call()
