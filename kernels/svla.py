@@ -143,9 +143,11 @@ class TritonSvla:
         self._chains: dict[tuple[object, ...], str] = {}
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
-        height = x.shape[2]
-        packed = self.packs.get(height, _parameters(weights), lambda: pack(weights, height))
+        packed = self._pack(weights, x.shape[2])
         return svla(x.contiguous(), keys, values, mask, packed, self._chain_at(x, keys.shape[1]))
+
+    def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
+        return self.packs.get(height, _parameters(weights), lambda: pack(weights, height))
 
     def _chain_at(self, x: Tensor, tokens: int) -> str:
         count = padded_tokens(tokens)
