@@ -41,6 +41,7 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
 
     Raises:
         InputError: the recipe names layers that the graphs do not have.
+        ValueError: the model's form cannot be exported.
     """
     folder.mkdir()
     kept: dict[str, Any] = {}
@@ -77,7 +78,11 @@ def make_graphs(model: LSMS, checkpoint: Path, options: BuildOptions, recipe: Re
 
 
 def export_named(model: LSMS) -> Graphs:
-    """Export a model's graphs, with named layers and without metadata; from the cache if it holds them."""
+    """Export a model's graphs, with named layers and without metadata; from the cache if it holds them.
+
+    Raises:
+        ValueError: the model's form cannot be exported.
+    """
     kernel_nodes = _kernel_nodes(model)
     translations = kernel_nodes.translations() if kernel_nodes else None
 
@@ -97,8 +102,13 @@ def export_named(model: LSMS) -> Graphs:
 
 def _kernel_nodes(model: LSMS) -> ModuleType | None:
     """Return the module for graphs of our kernels, which needs Triton; None for a model of stock operations."""
-    if model.kernels != "triton_svla":
+    if model.kernels == "stock":
         return None
+    if model.kernels != "triton_svla":
+        raise ValueError(
+            f"a model of kernels={model.kernels!r} cannot be exported; load it with kernels='stock', or 'triton_svla' "
+            "for this project's kernels as plugins"
+        )
     from . import kernel_nodes
 
     return kernel_nodes

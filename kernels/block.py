@@ -5,13 +5,14 @@ The algebra, and what is folded into the weights, is in ``lsms_rt.model.folded_b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lsms_rt.model.folded_block import BlockWeights, FoldedBlock, fold
+from lsms_rt.model.packs import Packs
 
 from . import expand, inner, outer, reduce
 from .depthwise3_gelu import depthwise3_gelu
@@ -82,33 +83,20 @@ def block(x: Tensor, svla: Callable[[Tensor], Tensor], packed: PackedBlock, prod
 class TritonBlock:
     """The block's form that runs the kernels (``lsms_rt.model.forms``), with packed weights.
 
-    They are packed again if a parameter or a statistic was changed, moved or replaced.
+    They are packed again if a parameter or a statistic was changed, moved or replaced (``packs.fingerprint``).
     """
 
     def __init__(self, products: str) -> None:
         self._products = products
-        self._packed: tuple[object, PackedBlock] | None = None
+        self.packs: Packs[PackedBlock] = Packs()
 
     def __call__(self, x: Tensor, svla: Callable[[Tensor], Tensor], weights: BlockWeights) -> Tensor:
-        return block(x.contiguous(), svla, self._pack(weights), self._products)
-
-    def _pack(self, weights: BlockWeights) -> PackedBlock:
-        if torch.compiler.is_compiling() and self._packed is not None:
-            # A traced graph has no addresses to compare; the weights were packed by a run before it.
-            return self._packed[1]
-        key = fingerprint(_parameters(weights))
-        if self._packed is None or self._packed[0] != key:
-            self._packed = key, pack(fold(weights), weights.inner[0].dtype)
-        return self._packed[1]
-
-
-def fingerprint(tensors: Iterable[Tensor]) -> object:
-    """Return what differs if one of the tensors was changed, moved or replaced."""
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors)
+        packed = self.packs.get("block", _parameters(weights), lambda: pack(fold(weights), weights.inner[0].dtype))
+        return block(x.contiguous(), svla, packed, self._products)
 
 
 def _parameters(weights: BlockWeights) -> list[Tensor]:
     w = weights
     filters = [w.inner, w.outer, w.expand, w.depthwise, w.reduce]
-    norms = [(norm.scale, norm.shift, norm.mean, norm.variance) for norm in (w.norm1, w.norm2)]
+    norms = [w.norm1.tensors(), w.norm2.tensors()]
     return [w.scale1, w.scale2, *(tensor for group in (*filters, *norms) for tensor in group)]

@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from lsms_rt.model.folded_block import Norm
+from lsms_rt.model.packs import Packs
 
-from .block import fingerprint
 from .launch import Launch, decoder_shape_of
 from .overlap import after_previous
 from .pointwise import gelu
@@ -109,17 +109,9 @@ class TritonScales:
     """The form that runs the kernel (``lsms_rt.model.forms``), with the BatchNorm as a factor and a summand."""
 
     def __init__(self) -> None:
-        self._packed: tuple[object, tuple[Tensor, Tensor]] | None = None
+        self.packs: Packs[tuple[Tensor, Tensor]] = Packs()
 
     def __call__(self, maps: list[Tensor], norm: Norm) -> Tensor:
-        scale, shift = self._pack(norm)
+        scale, shift = self.packs.get("scales", norm.tensors(), norm.factors)
         x, y2, y4, y8 = (y.contiguous() for y in maps)
         return merge_scales(x, y2, y4, y8, scale, shift)
-
-    def _pack(self, norm: Norm) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_compiling() and self._packed is not None:
-            return self._packed[1]
-        key = fingerprint((norm.scale, norm.shift, norm.mean, norm.variance))
-        if self._packed is None or self._packed[0] != key:
-            self._packed = key, norm.factors()
-        return self._packed[1]

@@ -54,7 +54,8 @@ def reduce(activated: Tensor, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 @reduce.register_kernel("cpu")
 def plain(activated: Tensor, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute the same in plain PyTorch: the twin."""
-    return times(weight, activated, z + bias[:, None, None].to(z.dtype))
+    # In the bias's type, and rounded once.
+    return times(weight, activated, torch.add(z, bias[:, None, None], out=torch.empty_like(z)))
 
 
 @reduce.register_fake

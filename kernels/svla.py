@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lsms_rt.model.config import MAX_TOKENS
 from lsms_rt.model.functional import SvlaWeights
+from lsms_rt.model.packs import Packs
 
 from .bands import pack_bands, pack_row_bias
 from .depthwise import multi_scale_depthwise
@@ -137,38 +138,26 @@ class TritonSvla:
 
     def __init__(self, chain: str | None = None) -> None:
         self.chain = chain
-        self._packed: dict[int, tuple[object, PackedWeights]] = {}
-        # Looked up once per shape: a file, which torch.compile cannot trace.
-        self._chains: dict[tuple[int, ...], str] = {}
+        self.packs: Packs[PackedWeights] = Packs()
+        # Looked up once per shape: in a file, which torch.compile cannot trace.
+        self._chains: dict[tuple[object, ...], str] = {}
 
     def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWeights) -> Tensor:
         packed = self._pack(weights, x.shape[2])
         return svla(x.contiguous(), keys, values, mask, packed, self._chain_at(x, keys.shape[1]))
 
+    def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
+        return self.packs.get(height, _parameters(weights), lambda: pack(weights, height))
+
     def _chain_at(self, x: Tensor, tokens: int) -> str:
-        size = (*x.shape[1:], tokens)
+        count = padded_tokens(tokens)
+        size = (*x.shape[1:], count, x.dtype, x.device)
         if size not in self._chains:
-            at = shape_of(x, padded_tokens(tokens)) if _fits(x) else None
+            at = shape_of(x, count) if _fits(x) else None
             self._chains[size] = "separate" if at is None else chain_name(at, self.chain)
         return self._chains[size]
 
-    def _pack(self, weights: SvlaWeights, height: int) -> PackedWeights:
-        if torch.compiler.is_compiling() and height in self._packed:
-            # A traced graph has no addresses to compare; the weights were packed by a run before it.
-            return self._packed[height][1]
-        state = _state(weights)
-        if height not in self._packed or self._packed[height][0] != state:
-            self._packed[height] = state, pack(weights, height)
-        return self._packed[height][1]
 
-
-def _state(weights: SvlaWeights) -> tuple[torch.dtype, list[int], list[int]]:
-    """Return what differs when a parameter was changed in place, moved or replaced; every call asks for it."""
+def _parameters(weights: SvlaWeights) -> list[Tensor]:
     strips = [tensor for row, column in weights.strips for tensor in (*row, *column)]
-    tensors = [weights.hidden, weights.gate, *weights.center, *weights.query, *weights.mix, *strips]
-    try:
-        versions = [tensor._version for tensor in tensors]
-    except RuntimeError:
-        # A tensor that was made in inference mode has no version.
-        versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
-    return weights.hidden.dtype, [tensor.data_ptr() for tensor in tensors], versions
+    return [weights.hidden, weights.gate, *weights.center, *weights.query, *weights.mix, *strips]

@@ -6,6 +6,7 @@ per series, as a careful user would; a single graph has to encode it with every 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ Series = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """images (N, 1, S, S) float32, tokens (1, T) int64, mask (1, T) float32 -> logits (N, S, S) float32"""
 # Forms of a contender: as fast as it can compute a series, and a slice after the other, as single requests arrive.
 SERIES, SINGLE = "series", "one slice at a time"
+# Slices under way on a GPU, for all that run in PyTorch: the host prepares one while the other is computed.
+IN_FLIGHT = 2
 Forms = dict[str, Series]
 Open = Callable[[Path, int], Forms]
 """The folder that ``prepare.prepare`` filled, and a number of threads (0: the library's choice) -> the forms"""
@@ -31,9 +34,7 @@ def eager(form: str, once: bool, device: str = "cpu", dtype: str = "float32") ->
             with torch.inference_mode():
                 ids, keep = torch.from_numpy(tokens).to(device), _sent(mask, model)
                 text = model.encode_text(ids, keep) if once else None
-                slices = (_sent(image[None], model) for image in images)
-                answers = [model.segment(x, text) if once else model(x, ids, keep) for x in slices]
-                return _stacked([answer.float().cpu().numpy()[0] for answer in answers])
+                return _queued(images, model, lambda x: model.segment(x, text) if once else model(x, ids, keep))
 
         return {SERIES: series}
 
@@ -50,12 +51,32 @@ def compiled(device: str = "cpu", dtype: str = "float32") -> Open:
         def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
             with torch.no_grad():
                 text = model.encode_text(torch.from_numpy(tokens).to(device), _sent(mask, model))
-                answers = [segment(_sent(image[None], model), text) for image in images]
-                return _stacked([answer.float().cpu().numpy()[0] for answer in answers])
+                return _queued(images, model, lambda x: segment(x, text))
 
         return {SERIES: series}
 
     return open_
+
+
+def _queued(images: np.ndarray, model: Any, segment: Callable[[Any], Any]) -> np.ndarray:
+    """Compute slice after slice, with our runner's copies; ``segment`` gets (1, 1, S, S) on the model's device."""
+    from lsms_rt.model.transfer import bring, send
+
+    like = next(model.parameters())
+    return _in_flight(images, lambda image: send(segment(bring(image, like.device, like.dtype))[:, 0]))
+
+
+def _in_flight(images: np.ndarray, start: Callable[[Any], Callable[[], Any]]) -> np.ndarray:
+    """Start slices, at most IN_FLIGHT before the first of them is waited for; return (N, S, S)."""
+    import torch
+
+    answers, started = [], deque[Callable[[], Any]]()
+    for image in images:
+        started.append(start(torch.from_numpy(image[None])))
+        if len(started) == IN_FLIGHT:
+            answers.append(started.popleft()())
+    answers += [wait() for wait in started]
+    return np.concatenate([answer.numpy() for answer in answers])
 
 
 def _sent(values: np.ndarray, model: Any) -> Any:
@@ -182,8 +203,7 @@ def runner(kernels: str = "triton", device: str = "cuda") -> Open:
 
         def series(images: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
             text = runs.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))
-            started = [runs.start(torch.from_numpy(image[None]), text) for image in images]
-            return np.concatenate([wait().numpy() for wait in started])
+            return _in_flight(images, lambda image: runs.start(image, text))
 
         return {SERIES: series}
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .config import LsmsConfig
 from .folded_block import Norm
-from .forms import ScalesForm, scales_form
+from .forms import ScalesForm, check_inference, scales_form
 
 # Tokens along one side of a cell, for strides 4, 8, 16 and 32.
 FOLDS = (8, 4, 2, 1)
@@ -112,6 +112,7 @@ class FullScaleDecoder(nn.Module):
 def fused_scales(maps: list[Tensor], fuse: nn.Sequential, form: ScalesForm | None) -> Tensor:
     """Add four maps, upsampled to the finest, and apply the decoder's head ``fuse``."""
     if form is not None:
+        check_inference(fuse[0])
         # BatchNorm and GELU come first.
         head: Tensor = fuse[2:](form(maps, Norm.of(fuse[0])))
         return head

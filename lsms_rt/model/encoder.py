@@ -12,7 +12,7 @@ from . import folded
 from . import functional as lsms_f
 from .config import LsmsConfig
 from .folded_block import BlockWeights, Norm
-from .forms import TRITON, SvlaForm, block_form, norm_form, svla_form
+from .forms import TRITON, SvlaForm, block_form, check_inference, norm_form, svla_form
 from .functional import EPS
 
 
@@ -150,6 +150,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         if self.form is not None:
+            check_inference(self.norm1, self.norm2)
             return self.form(x, lambda v: self.attention.svla(v, keys, values, mask), self.weights())
         x = x + self.scale1 * self.attention(self.norm1(x), keys, values, mask)
         return x + self.scale2 * self.mlp(self.norm2(x))
@@ -224,6 +225,9 @@ class Encoder(nn.Module):
                 f"the sentence's features are {actual}, but this model needs {needed} ones; encode the sentence with "
                 "this model"
             )
+        # The stem and the downsampling contain BatchNorms too.
+        if self.channels_first:
+            check_inference(self)
         maps, x = [], image
         for stage, keys, values in zip(self.stages, text.keys, text.values, strict=True):
             x = stage(x, keys, values, text.mask)

@@ -27,20 +27,36 @@ from .functional import Filter
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """A BatchNorm in inference: ``scale`` (gamma), ``shift`` (beta), ``mean``, ``variance``, all (C,), and ``eps``."""
+    """A BatchNorm in inference: ``scale`` (gamma), ``shift`` (beta), ``mean``, ``variance``, all (C,), and ``eps``.
+
+    ``steps``, a scalar, counts the training steps, each of which changed mean and variance.
+    """
 
     scale: Tensor
     shift: Tensor
     mean: Tensor
     variance: Tensor
     eps: float
+    steps: Tensor | None = None
 
     @classmethod
     def of(cls, norm: nn.Module) -> Norm:
         """Return the parameters and running statistics of a BatchNorm2d."""
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None and norm.running_var is not None
-        return cls(scale=norm.weight, shift=norm.bias, mean=norm.running_mean, variance=norm.running_var, eps=norm.eps)
+        return cls(
+            scale=norm.weight,
+            shift=norm.bias,
+            mean=norm.running_mean,
+            variance=norm.running_var,
+            eps=norm.eps,
+            steps=norm.num_batches_tracked,
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that tells whether the BatchNorm was changed (``packs.fingerprint``)."""
+        steps = [] if self.steps is None else [self.steps]
+        return [self.scale, self.shift, self.mean, self.variance, *steps]
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return g and h of z = g x + h, both (C,), in float32 at least."""

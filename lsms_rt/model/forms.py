@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import folded, functional
 from .folded_block import BlockWeights, Norm
@@ -126,11 +126,9 @@ def norm_form(kernels: str) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None
     return None
 
 
-def check_inference(kernels: str, training: bool) -> None:
-    """Raise early if the Triton kernels are to train: they have no backward pass, and BatchNorm is folded."""
-    if kernels not in TRITON:
-        return
+def check_inference(*modules: nn.Module) -> None:
+    """Raise if modules that run Triton kernels are to train: those have no backward pass, and BatchNorm is folded."""
     if torch.is_grad_enabled():
         raise RuntimeError("the Triton kernels compute no gradients; use torch.inference_mode(), or kernels='stock'")
-    if training:
+    if any(module.training for module in modules):
         raise RuntimeError("the Triton kernels use BatchNorm's running statistics; call eval(), or kernels='stock'")

@@ -14,7 +14,7 @@ from .config import LsmsConfig
 from .decoder import FullScaleDecoder
 from .decoder_folded import FoldedDecoder
 from .encoder import Encoder, TextFeatures
-from .forms import check_inference, choose_kernels
+from .forms import choose_kernels
 from .presence import PresenceHead
 from .text import TextEncoder
 
@@ -54,7 +54,6 @@ class LSMS(nn.Module):
 
     def segment(self, image: Tensor, text: TextFeatures) -> Tensor:
         """``image`` (B, 1, H, W) float in [-1, 1] -> logits (B, 1, H, W); H and W are multiples of 32."""
-        check_inference(self.kernels, self.training)
         features = self.decoder.features(self.encoder(image, text))
         small = self.decoder.logits(features)
         logits = F.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)

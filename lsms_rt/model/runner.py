@@ -20,6 +20,7 @@ from lsms_rt.errors import EngineInvalidError
 from .encoder import TextFeatures
 from .forms import TRITON
 from .lsms import LSMS
+from .packs import Watch, packs_of
 from .transfer import bring, send
 
 # Runs before a capture: Triton compiles, cuDNN chooses its algorithms, memory is allocated.
@@ -32,12 +33,16 @@ CAPTURING = threading.Lock()
 
 @dataclass
 class _Captured:
-    """A CUDA graph, the tensors that it reads and the one it writes."""
+    """A CUDA graph, the tensors that it reads and the one it writes.
+
+    ``packs`` are the packed weights: a graph reads their memory, which nothing else keeps once they are packed again.
+    """
 
     graph: Any
     image: Tensor
     text: TextFeatures
     logits: Tensor
+    packs: list[object]
     # First keys of the sentence whose features ``text`` holds.
     loaded: Tensor | None = None
 
@@ -45,7 +50,9 @@ class _Captured:
 class TorchRunner:
     """Runs the two halves of a model on one device; safe to use from several threads, which take turns.
 
-    The model's weights must not change afterwards: a captured graph reads copies of them.
+    The model's weights must not change afterwards: a captured graph, and a compiled model, read copies of some of them.
+    Once either exists, every call compares the weights of the image half, while the GPU computes, and raises
+    ``EngineInvalidError`` if one was changed, moved or replaced (a replaced module is not seen).
 
     ``model`` is moved to ``device`` and converted to ``dtype`` (default: float16 on CUDA, float32 on a CPU), in place.
     ``graphs`` captures the image half into CUDA graphs (default: on CUDA).  ``compile_mode`` lets ``torch.compile``
@@ -80,8 +87,11 @@ class TorchRunner:
         self.model = model.to(self.device, self.dtype).eval()
         self._segment: Callable[[Tensor, TextFeatures], Tensor] = self.model.segment
         self._compile_mode = compile_mode
-        # Image heights for which the kernels' weights are packed, which the compiler cannot do.
-        self._packed: set[int] = set()
+        # Height, width and tokens for which the kernels' weights are packed and tuned tiles read: the compiler can
+        # do neither.
+        self._prepared: set[tuple[int, ...]] = set()
+        # The image half's weights, as they were when it was captured or compiled.
+        self._watch: Watch | None = None
         self._closed = False
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._lock = threading.Lock()
@@ -117,6 +127,17 @@ class TorchRunner:
 
     def _run(self, images: Tensor, text: TextFeatures) -> Tensor:
         """Return logits (B, S, S) in the runner's type, in memory that the next call may overwrite."""
+        if self._watch is None and (self.graphs or self._compile_mode is not None):
+            self._watch = Watch(*(part for name, part in self.model.named_children() if name != "text_encoder"))
+        logits = self._compute(images, text)
+        if self._watch is not None and self._watch.changed():
+            raise EngineInvalidError(
+                "the model's weights were changed after its first answer in this runner, which keeps copies of them; "
+                "create a new TorchRunner"
+            )
+        return logits
+
+    def _compute(self, images: Tensor, text: TextFeatures) -> Tensor:
         self._prepare(images, text)
         if not self.graphs:
             logits = self._segment(bring(images, self.device, self.dtype), _rows(text, len(images)))
@@ -143,8 +164,11 @@ class TorchRunner:
                 if self._done is not None:
                     # The last caller's graph may still read the tensors that are written now.
                     stream.wait_event(self._done)
-                yield
-                self._done = stream.record_event()
+                try:
+                    yield
+                finally:
+                    # Also after an error: what was queued before it still reads and writes.
+                    self._done = stream.record_event()
 
     def _graph_for(self, images: Tensor, text: TextFeatures) -> _Captured:
         key = (*images.shape, text.mask.shape[1])
@@ -170,13 +194,14 @@ class TorchRunner:
             self._closed = True
 
     def _prepare(self, images: Tensor, text: TextFeatures) -> None:
-        """Run once without the compiler at a new image height, which packs the kernels' weights for the compiler."""
-        if self._compile_mode is None or images.shape[2] in self._packed:
+        """Run once without the compiler at new sizes: what the kernels keep for them, the compiler only looks up."""
+        size = (*images.shape[2:], text.mask.shape[1])
+        if self._compile_mode is None or size in self._prepared:
             return
         self.model.segment(images.to(self.device, self.dtype), _rows(text, len(images)))
-        if not self._packed:
+        if not self._prepared:
             self._segment = torch.compile(self.model.segment, mode=self._compile_mode, dynamic=False, fullgraph=True)
-        self._packed.add(images.shape[2])
+        self._prepared.add(size)
 
     def _capture(self, images: Tensor, text: TextFeatures) -> _Captured:
         with CAPTURING, measured_convolutions():
@@ -198,7 +223,7 @@ class TorchRunner:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             logits = self._segment(image, static)
-        return _Captured(graph, image, static, logits)
+        return _Captured(graph, image, static, logits, packs_of(self.model))
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 A GPU copies pageable memory in pieces, and the host waits.  So on CUDA both ways lead through page-locked memory, in
 the type and size that the data has at its source: images are converted on the GPU, logits at home.  PyTorch's allocator
 keeps that memory for the next call, and gives none away that a copy still reads.
+
+A size's first calls allocate such memory, also while another runner captures a graph.  CUDA allows that, because a
+capture forbids it to its own thread only (``capture_error_mode="thread_local"``), which allocates none.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -212,3 +213,21 @@ def test_pytorch_answers_alike_in_every_type_and_through_the_runner(tmp_path: Pa
         np.testing.assert_allclose(other, answers[0], rtol=0, atol=1e-5 * largest)
     names = {contender.name for contender in CONTENDERS if contender.gpu}
     assert names >= {"eager on a GPU in float16, text once", "torch.compile on a GPU in float16, text once"}
+
+
+def test_two_slices_are_under_way_and_answers_stay_in_order() -> None:
+    """As with our runner, no contender waits for a slice before it has queued the next."""
+    order: list[str] = []
+
+    def start(image: torch.Tensor) -> Callable[[], torch.Tensor]:
+        order.append(f"start {image.item():.0f}")
+
+        def wait() -> torch.Tensor:
+            order.append(f"wait {image.item():.0f}")
+            return image[:, 0]
+
+        return wait
+
+    found = ways._in_flight(np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1), start)
+    assert order == ["start 0", "start 1", "wait 0", "start 2", "wait 1", "wait 2"]
+    assert found.ravel().tolist() == [0, 1, 2]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from lsms_rt.export import graph_cache
 from lsms_rt.export.graph_cache import cached_graphs, graph_key
+from lsms_rt.export.graphs import export_named
 from lsms_rt.machine.cache import cache_folder as users_cache
 from lsms_rt.model import LSMS, TextConfig, preset
 
@@ -133,3 +136,11 @@ def test_the_cache_of_a_session_holds_what_the_exporter_wrote(exported_graphs, c
     entries_of = [path.read_bytes() for path in entries(cache_folder)]
     assert any((folder / "image.onnx").read_bytes() in data for data in entries_of)
     assert str(Path(__file__).parents[2]).encode() not in entries_of[0]
+
+
+@pytest.mark.parametrize("kernels", ["triton", "triton_cublas", "reference"])
+def test_a_form_that_cannot_be_exported_is_refused(kernels: str) -> None:
+    """It would be called stock operations in the manifest."""
+    model: Any = SimpleNamespace(kernels=kernels)
+    with pytest.raises(ValueError, match=f"kernels='{kernels}' cannot be exported; load it with kernels='stock'"):
+        export_named(model)

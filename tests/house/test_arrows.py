@@ -82,8 +82,8 @@ ARROWS = {
 }  # fmt: skip
 
 
-# The mathematics of the model: its modules and the kernels both compute by it.
-MATHEMATICS = {"model.config", "model.functional", "model.folded", "model.folded_block"}
+# The mathematics of the model: its modules and the kernels both compute by it, and keep what they fold in packs.
+MATHEMATICS = {"model.config", "model.functional", "model.folded", "model.folded_block", "model.packs"}
 # Modules of bench that all other folders use; they import nothing but errors.
 SHARED = {"bench.records": "records", "bench.provenance": "records", "bench.style": "style"}
 

@@ -85,6 +85,18 @@ def test_the_chain_of_twins_is_the_folded_block(height: int, width: int, product
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_what_the_twins_add_to_a_product_is_rounded_once() -> None:
+    """They are the production path of "triton_cublas": a shortcut's factor is near one, where float16 has 3 digits."""
+    g = torch.Generator().manual_seed(2)
+    x, zero = torch.randn(1, 32, 3, 5, generator=g).half() * 100, torch.zeros(32, 32).half()
+    bias, shortcut = torch.randn(32, generator=g), 1 + 1e-3 * torch.randn(32, generator=g)
+    wide = shortcut[:, None, None] * x.float() + bias[:, None, None]
+    one = {"rtol": 0, "atol": 0}
+    found = outer.plain(x, x, zero, bias, shortcut)
+    torch.testing.assert_close(found, wide.half(), **one)
+    torch.testing.assert_close(reduce.plain(x, x, zero, bias), (x.float() + bias[:, None, None]).half(), **one)
+
+
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
 def test_the_whole_chain(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All five launches in the interpreter against the folded block."""

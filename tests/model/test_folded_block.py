@@ -84,19 +84,42 @@ def test_changed_weights_and_statistics_are_packed_again() -> None:
     x, tokens = torch.randn(1, 32, 6, 6), torch.randn(1, 5, 32)
     with torch.no_grad():
         for change in (lambda: None, lambda: block.norm1.running_mean.add_(1.0), lambda: block.scale2.fill_(2.0),
-                       lambda: block.mlp.depthwise.weight.mul_(3.0)):  # fmt: skip
+                       lambda: block.mlp.depthwise.weight.mul_(3.0), lambda: train(block.norm2)):  # fmt: skip
             change()
             plain.load_state_dict(block.state_dict())
             arguments = x, tokens, tokens, torch.ones(1, 5)
             torch.testing.assert_close(block(*arguments), plain(*arguments), rtol=1e-4, atol=1e-4)
-            packed = block.form._packed
+            packed = block.form.packs.current()["block"]
             block(*arguments)
-            assert block.form._packed is packed
+            assert block.form.packs.current()["block"] is packed
+
+
+def train(norm: torch.nn.BatchNorm2d) -> None:
+    """A step of training, which changes the statistics without counting that in their versions."""
+    before = norm.running_mean._version, norm.running_mean.clone()
+    norm.train()(torch.randn(4, 32, 6, 6) + 3)
+    norm.eval()
+    assert norm.running_mean._version == before[0]
+    assert not torch.equal(norm.running_mean, before[1])
 
 
 @pytest.mark.usefixtures("pretended_gpu")
 def test_a_model_in_training_is_refused() -> None:
     """BatchNorm would use the batch's statistics, which the folded weights do not know."""
-    model = small("triton").train()
-    with torch.no_grad(), pytest.raises(RuntimeError, match=r"running statistics; call eval\(\)"):
-        model(torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+    model, error = small("triton"), r"running statistics; call eval\(\)"
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        text = model.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+        maps = model.encoder(image, text)
+        for part, call in (
+            (model, lambda: model.segment(image, text)),
+            (model.encoder, lambda: model.encoder(image, text)),
+            # Parts of it alone, and what is called without the whole.
+            (model.encoder.stages[2].blocks[0].norm2, lambda: model.encoder(image, text)),
+            (model.decoder, lambda: model.decoder(maps)),
+        ):
+            part.train()
+            with pytest.raises(RuntimeError, match=error):
+                call()
+            model.eval()
+            call()

@@ -6,8 +6,13 @@ device, which computes shapes and devices but no numbers.
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +26,11 @@ import lsms_rt
 from lsms_rt import kernels as room
 from lsms_rt.data import demo_checkpoint
 from lsms_rt.errors import EngineInvalidError, InputError, MachineError
+from lsms_rt.kernels import tuned_tiles
 from lsms_rt.kernels.svla import TritonSvla
 from lsms_rt.model import LSMS, TextConfig, preset
 from lsms_rt.model.encoder import Svla
+from lsms_rt.model.packs import packs_of
 from lsms_rt.model.runner import GRAPHS, TorchRunner, _Captured, _rows, _static
 from lsms_rt.pytorch import TorchBackend, open_checkpoint
 
@@ -33,6 +40,13 @@ TEXT = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate
 def small(kernels: str = "stock") -> LSMS:
     torch.manual_seed(0)
     return LSMS(preset("tiny", image_size=64, text=TEXT), kernels).eval()
+
+
+def shallow(kernels: str = "stock") -> LSMS:
+    """One block a stage, which the compiler traces fast."""
+    torch.manual_seed(0)
+    text = replace(TEXT, max_tokens=64)
+    return LSMS(replace(preset("tiny", image_size=64, text=text), depths=(1, 1, 1, 1)), kernels).eval()
 
 
 @pytest.fixture
@@ -126,11 +140,11 @@ def test_changed_weights_are_packed_again() -> None:
     with torch.no_grad():
         block.mix.bias.zero_()
         before = model(image, tokens, mask)
-        first = block.form._packed[16][1]  # type: ignore[attr-defined]
+        first = block.form.packs.current()[16]  # type: ignore[attr-defined]
         model(image, tokens, mask)
         model(torch.rand(1, 1, 96, 64), tokens, mask)
-        assert block.form._packed[16][1] is first  # type: ignore[attr-defined]
-        assert sorted(block.form._packed) == [16, 24]  # type: ignore[attr-defined]
+        assert block.form.packs.current()[16] is first  # type: ignore[attr-defined]
+        assert sorted(block.form.packs.current()) == [16, 24]  # type: ignore[attr-defined]
         for module in model.modules():
             if isinstance(module, Svla):
                 module.mix.bias += 5.0
@@ -186,6 +200,25 @@ def test_the_compiler_traces_through_the_operators() -> None:
         wanted = model.segment(image, text)
         compiled = torch.compile(model.segment, backend="aot_eager", fullgraph=True, dynamic=False)
         torch.testing.assert_close(compiled(image, text), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_compiled_runner_takes_sentences_of_several_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a GPU, the chain of kernels is looked up in a file, which the compiler cannot trace."""
+    monkeypatch.setattr(tuned_tiles, "_device", lambda: ("A GPU without a file", "3.9.0"))
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, mode, **how: compiler(f, backend="eager", **how))
+    runner = TorchRunner(shallow(), graphs=False, compile_mode="default")
+    plain = TorchRunner(shallow())
+    triton = shallow("triton")
+    triton.load_state_dict(runner.model.state_dict())
+    runner.model, runner._segment = triton, triton.segment
+    image = torch.rand(1, 1, 64, 64)
+    for tokens in (5, 40):
+        ids, mask = torch.randint(0, 50, (1, tokens)), torch.ones(1, tokens)
+        found, wanted = (r.segment(image, r.encode_text(ids, mask)) for r in (runner, plain))
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    assert runner._prepared == {(64, 64, 5), (64, 64, 40)}
 
 
 # -------------------------------------------------------------------------------------------- the runner
@@ -291,7 +324,7 @@ def test_graphs_follow_image_and_sentence_and_few_are_kept(monkeypatch: pytest.M
         static = _static(_rows(text, len(images)))
         assert all(keys[:, i].is_contiguous() for keys in static.keys for i in range(keys.shape[1]))
         graph = FakeGraph(runner, images.clone(), static)
-        return _Captured(graph, graph.image, static, graph.logits)
+        return _Captured(graph, graph.image, static, graph.logits, [])
 
     monkeypatch.setattr(runner, "_capture", capture)
     tokens = [torch.randint(0, 50, (1, 9), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
@@ -314,7 +347,7 @@ def test_a_graph_is_destroyed_when_no_graph_runs(monkeypatch: pytest.MonkeyPatch
 
     def capture(images: torch.Tensor, text: Any) -> _Captured:
         graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
-        return _Captured(graph, graph.image, graph.text, graph.logits)
+        return _Captured(graph, graph.image, graph.text, graph.logits, [])
 
     monkeypatch.setattr(runner, "_capture", capture)
     text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
@@ -334,7 +367,7 @@ def test_an_answer_that_was_started_survives_the_next(monkeypatch: pytest.Monkey
 
     def capture(images: torch.Tensor, text: Any) -> _Captured:
         graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
-        return _Captured(graph, graph.image, graph.text, graph.logits)
+        return _Captured(graph, graph.image, graph.text, graph.logits, [])
 
     monkeypatch.setattr(runner, "_capture", capture)
     text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
@@ -343,6 +376,74 @@ def test_an_answer_that_was_started_survives_the_next(monkeypatch: pytest.Monkey
     for answer, image in zip(answers, images, strict=True):
         assert (answer.dtype, answer.device.type) == (torch.float32, "cpu")
         torch.testing.assert_close(answer, plain.segment(image, text), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.decoder.predict.bias.add_(1.0),
+        lambda model: setattr(model.decoder.predict, "bias", torch.nn.Parameter(torch.ones(1))),
+        lambda model: setattr(model.decoder.predict.bias, "data", torch.ones(1)),
+        lambda model: model.decoder.fuse[0].train()(torch.rand(1, model.config.decoder_width, 4, 4)),
+    ],
+    ids=["in place", "replaced", "moved", "trained"],
+)
+def test_changed_weights_are_an_error_once_a_graph_holds_copies(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[LSMS], Any]
+) -> None:
+    runner = TorchRunner(shallow())
+    runner.graphs = True
+
+    def capture(images: torch.Tensor, text: Any) -> _Captured:
+        graph = FakeGraph(runner, images.clone(), _static(_rows(text, len(images))))
+        return _Captured(graph, graph.image, graph.text, graph.logits, [])
+
+    monkeypatch.setattr(runner, "_capture", capture)
+    text = runner.encode_text(torch.randint(0, 50, (1, 9)), torch.ones(1, 9))
+    image = torch.rand(1, 1, 64, 64)
+    runner.segment(image, text)
+    runner.segment(image, text)
+    with torch.no_grad():
+        change(runner.model)
+    for call in (runner.segment, runner.start):
+        with pytest.raises(EngineInvalidError, match="weights were changed.*create a new TorchRunner"):
+            call(image, text)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_graph_keeps_the_packed_weights_that_it_reads() -> None:
+    """Packed again, the old ones would be freed, and the graph would read other tensors' memory."""
+    model = shallow("triton")
+    arguments = torch.rand(1, 1, 64, 64), torch.randint(0, 50, (1, 9)), torch.ones(1, 9)
+    with torch.inference_mode():
+        model(*arguments)
+    kept = packs_of(model)
+    # Four SVLAs, four blocks around them, and the decoder's sum of scales.
+    assert [type(pack).__name__ for packs in kept for pack in packs.values()].count("PackedBlock") == 4
+    assert len(kept) == 9
+    memory = [weakref.ref(pack) for packs in kept for pack in packs.values() if not isinstance(pack, tuple)]
+    with torch.inference_mode():
+        for tensor in model.parameters():
+            tensor.add_(0.01)
+        model(*arguments)
+    assert all(pack() is not None for pack in memory)
+    del kept
+    gc.collect()
+    assert all(pack() is None for pack in memory)
+
+
+def test_the_next_caller_waits_also_for_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, waited = TorchRunner(shallow()), []
+    events = iter(("first", "second"))
+    stream = SimpleNamespace(record_event=lambda: next(events), wait_event=waited.append)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    runner.device = torch.device("cuda", 0)
+    with pytest.raises(RuntimeError, match="out of memory"), runner.turn():
+        raise RuntimeError("out of memory")
+    with runner.turn():
+        assert waited == ["first"]
+    assert runner._done == "second"
 
 
 def test_a_series_is_answered_in_order_and_one_batch_is_started_ahead() -> None:
