@@ -81,13 +81,14 @@ def launch(
     n: int | None = None,
     k: int | None = None,
     pixels: int | None = None,
-    warps: int | None = None,
+    warps: int = 4,
     stages: int | None = None,
 ) -> Launch:
     """Describe the launch: tiles of ``n`` channels by ``pixels``, and ``k`` channels per step of the sum."""
     # With 64 tokens, 64 channels need a few bytes more than 48 KiB on sm_100 and sm_110.
     n, k = n or block(shape), k or block(shape, 64 if shape.tokens <= 32 else 32)
-    pixels = pixels or pixels_of(shape)
+    # In fp32, 64 tokens spill with 32.
+    pixels = pixels or (16 if shape.tokens > 32 and shape.dtype == "fp32" else pixels_of(shape))
     return Launch(
         gate_kernel,
         (-(-shape.pixels // pixels), shape.channels // n),
@@ -97,8 +98,7 @@ def launch(
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens,
             "BLOCK_N": n, "BLOCK_K": k, "BLOCK_P": pixels, "PRECISION": precision(shape),
         },
-        # In fp32, 64 tokens spill with 4.
-        warps or (8 if shape.tokens > 32 and shape.dtype == "fp32" else 4),
+        warps,
         stages or stages_of(shape),
     )  # fmt: skip
 
