@@ -8,8 +8,6 @@ The operands of several products are loaded before the first of them, so that a 
 of up to 32 x 32) or five times (64 x 64), not at every product.
 """
 
-# Tuples of tensors grow in unrolled loops, which mypy does not know.
-# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import torch
@@ -40,7 +38,7 @@ from .windows import (
     shifted,
 )
 
-# The first is the default; the second, in ``depthwise_serial``, was measured.
+# The first is the default; the second, in ``depthwise_serial``, does what was measured.
 FORMS = ("pipelined", "serial")
 
 
@@ -146,25 +144,25 @@ def launch(
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
     windows = count_windows(shape.height, rows, steps[0]) * count_windows(shape.width, columns, steps[1])
     large = max(rows, columns)
-    at_once = {"GROUP": group or (2 if large == WINDOW else 5), "STRIPS": 2 if large == WINDOW else 3}
-    forms = {"pipelined": (depthwise_kernel, at_once), "serial": (serial_kernel, {})}
+    loads = {"GROUP": group or (2 if large == WINDOW else 5), "STRIPS": 2 if large == WINDOW else 3}
+    forms = {"pipelined": (depthwise_kernel, loads), "serial": (serial_kernel, {})}
     if form not in forms:
         raise ValueError(f"form is {form!r}; choose from {', '.join(forms)}")
-    kernel, more = forms[form]
+    kernel, own_constants = forms[form]
     constants = {
         "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
         "ROW_STEP": steps[0], "COL_STEP": steps[1],
         "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
     }  # fmt: skip
     # Four warps are one group of wgmma, which reads an operand once; the serial form then spills on sm_87 and sm_120.
-    usual = {16: 1, 32: 4, WINDOW: 8 if form == "serial" else 4}
+    default_warps = {16: 1, 32: 4, WINDOW: 8 if form == "serial" else 4}
     return Launch(
         kernel,
         (windows, shape.channels),
         arguments(shape, "x", "bands", "bias", "row_bias", "a", "s"),
         2,
-        constants | more,
-        warps or usual[large],
+        constants | own_constants,
+        warps or default_warps[large],
     )
 
 

@@ -4,11 +4,10 @@ Lanes run over channels, so that a tap is one wide load for several channels, an
 A thread computes several neighbors in a row (or column) of the map from values that it loads once.  The results ``a``
 and ``s`` have channels first, as the rest of the chain reads them; what the launches exchange has channels last.
 
-It serves where the kernel before the block can write channels last.
+It would serve where the kernel before the block can write channels last; it is in no chain yet.  The next run on a GPU
+judges: if it is faster there than ``depthwise``, it gets a chain, otherwise it goes.
 """
 
-# Tuples of tensors grow in unrolled loops, which mypy does not know.
-# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import torch

@@ -14,7 +14,7 @@ from . import fold_keys, token_attention
 from .fold_keys import score_offset
 from .gate_mix import fits
 from .launch import Launch, padded, precision, shape_of
-from .moments import join_moments, saturated, statistics_type, write_moments
+from .moments import join_moments, scaled, statistics_type, write_moments
 from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
@@ -45,9 +45,9 @@ def fold_attention_kernel(
     query = tl.load(query_ptr + k[:, None] * C + n[None, :])
     mask = tl.load(mask_ptr + b * T + t)
     mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS, True)
-    keys = saturated(keys.to(tl.float32) * scale[None, :], query.dtype)
+    keys = scaled(keys, scale, query.dtype)
     offset = score_offset(tl.sum(keys.to(tl.float32) * mean[None, :], 1), mask)
-    folded = saturated(tl.dot(keys, query, input_precision=PRECISION), query.dtype)
+    folded = tl.dot(keys, query, input_precision=PRECISION).to(query.dtype)
     if C > 64:
         a = tl.load(place, mask=valid[None, :], other=0.0)
     scores = tl.dot(folded, a, input_precision=PRECISION) + offset[:, None]

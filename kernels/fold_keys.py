@@ -14,7 +14,7 @@ from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import MASKED
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
+from .moments import join_moments, join_tile, merge, reads_once, scale_rows, scaled, statistics_type
 from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
@@ -54,10 +54,10 @@ def fold_keys_kernel(
         weight = tl.load(query_ptr + k[:, None] * C + n[None, :], mask=(k < C)[:, None], other=0.0)
         keys = tl.load(keys_ptr + t[:, None] * C + k[None, :], mask=(k < C)[None, :], other=0.0)
         mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS, ONCE)
-        keys = saturated(keys.to(tl.float32) * scale[None, :], weight.dtype)
+        keys = scaled(keys, scale, weight.dtype)
         apart += keys.to(tl.float32) * mean[None, :]
         folded = tl.dot(keys, weight, folded, input_precision=PRECISION)
-    tl.store(folded_ptr + t[:, None] * C + n[None, :], saturated(folded, folded_ptr.dtype.element_ty))
+    tl.store(folded_ptr + t[:, None] * C + n[None, :], folded.to(folded_ptr.dtype.element_ty))
     if tl.program_id(0) == 0:
         mask = tl.load(mask_ptr + b * T + t)
         tl.store(offset_ptr + b * T + t, score_offset(tl.sum(apart, 1), mask))
@@ -111,9 +111,9 @@ def fold_keys(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels
 def plain(moments: Tensor, query: Tensor, keys: Tensor, mask: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
-    scaled = saturate(keys * scale[:, None], keys.dtype)
-    offset = (wide(mask) - 1.0) * -MASKED - (scaled * mean[:, None]).sum(2)
-    return saturate(torch.matmul(scaled, query), keys.dtype), offset
+    rows = scale_rows(keys, scale)
+    offset = (wide(mask) - 1.0) * -MASKED - (rows * mean[:, None]).sum(2)
+    return torch.matmul(rows, query), offset
 
 
 @fold_keys.register_fake

@@ -13,7 +13,7 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, join_tile, merge, reads_once, saturate, saturated, statistics_type
+from .moments import join_moments, join_tile, merge, reads_once, scale_rows, scaled, statistics_type
 from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
@@ -44,7 +44,7 @@ def fold_values_kernel(
 
     own = tl.load(values_ptr + row + n[None, :])
     own_mean, own_scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS, ONCE)
-    tl.store(context_ptr + row + n[None, :], saturated(own.to(tl.float32) * own_scale[None, :], own.dtype))
+    tl.store(context_ptr + row + n[None, :], scaled(own, own_scale, own.dtype))
     tl.store(context_offset_ptr + b * C + n, -own_mean * own_scale)
 
     layer = tl.zeros((T, BLOCK_N), tl.float32)
@@ -56,9 +56,9 @@ def fold_values_kernel(
         values = tl.load(values_ptr + row + k[None, :], mask=(k < C)[None, :], other=0.0)
         mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS, ONCE)
         layer_offset -= tl.sum(weight.to(tl.float32) * (mean * scale)[:, None], 0)
-        values = saturated(values.to(tl.float32) * scale[None, :], weight.dtype)
+        values = scaled(values, scale, weight.dtype)
         layer = tl.dot(values, weight, layer, input_precision=PRECISION)
-    tl.store(layer_ptr + row + n[None, :], saturated(layer, layer_ptr.dtype.element_ty))
+    tl.store(layer_ptr + row + n[None, :], layer.to(layer_ptr.dtype.element_ty))
     tl.store(layer_offset_ptr + b * C + n, layer_offset)
 
 
@@ -112,9 +112,9 @@ def fold_values(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) ->
 def plain(moments: Tensor, values: Tensor, hidden: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the same in plain PyTorch: the twin."""
     mean, scale = merge(moments, pixels, chunk_of(pixels))
-    context = saturate(values * scale[:, None], values.dtype)
+    context = scale_rows(values, scale)
     offset = -mean * scale
-    layer = saturate(torch.matmul(context, hidden.T), values.dtype)
+    layer = torch.matmul(context, hidden.T)
     return context, offset, layer, torch.matmul(offset, wide(hidden).T)
 
 

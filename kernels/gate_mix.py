@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .gate import tanh
+from .gate import relu, tanh
 from .launch import DTYPES, Launch, padded, precision, shape_of
 from .moments import join_moments, merge, reads_once
 from .overlap import after_previous
@@ -56,8 +56,8 @@ def gate_mix_kernel(
     p = tl.load(p_ptr + b * T * P + t[:, None] * P + pixel[None, :], mask=valid, other=0.0)
     # (C, T).
     values = tl.load(values_ptr + b * T * C + t[None, :] * C + n[:, None])
-    # What does not depend on the statistics arrives beside them; 128 channels with 64 tokens exceed 48 KiB.
-    early: tl.constexpr = C * T <= 4096
+    # What does not depend on the statistics arrives beside them, if values leave it room.
+    early: tl.constexpr = C * T * values_ptr.dtype.element_ty.primitive_bitwidth <= 65536
     if early:
         hidden_weight = tl.load(hidden_ptr + weight)
     s = tl.load(s_ptr + place, mask=valid, other=0.0)
@@ -68,7 +68,7 @@ def gate_mix_kernel(
     if not early:
         hidden_weight = tl.load(hidden_ptr + weight)
     hidden = tl.dot(hidden_weight, context.to(p.dtype), input_precision=PRECISION)
-    gate = tl.dot(tl.load(gate_ptr + weight), tl.maximum(hidden, 0.0).to(p.dtype), input_precision=PRECISION)
+    gate = tl.dot(tl.load(gate_ptr + weight), relu(hidden).to(p.dtype), input_precision=PRECISION)
     u = s.to(tl.float32) + tanh(gate) * context
     y = tl.dot(tl.load(mix_ptr + weight), u.to(p.dtype), input_precision=PRECISION) + bias[:, None]
     tl.store(y_ptr + place, (y * x.to(tl.float32)).to(y_ptr.dtype.element_ty), mask=valid)

@@ -22,6 +22,10 @@ from .launch import padded
 from .shape import Shape
 
 EPSILON = tl.constexpr(EPS)
+# A channel is dead if its normalized values are below 2e-3, about what fp16 rounds away from those of a live channel:
+# 1 / sigma is then within 2e-6 of its limit, 316.
+DEAD = (1 - 2e-6) * EPS**-0.5
+DEAD_SCALE = tl.constexpr(DEAD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,16 @@ def join_tile(shape: Shape, form: str, k: int | None = None) -> JoinTile:
 
 
 @triton.jit
-def saturated(x, dtype: tl.constexpr):
-    """Convert to ``dtype``; what exceeds fp16 becomes its largest number, since 1 / sigma is up to 316."""
+def scaled(x, scale, dtype: tl.constexpr):
+    """Rows (T, channels) times 1 / sigma of every channel, in ``dtype``, in which a dead channel stays finite.
+
+    A dead channel's deviation is zero, so its scaled rows multiply zeros: of infinity they would make NaN, of fp16's
+    largest number they make the zero that is right.  Whatever else exceeds fp16 becomes infinite, so that the result
+    is refused: a clamp would give another mask.
+    """
+    x = x.to(tl.float32) * scale[None, :]
     if dtype == tl.float16:
-        x = tl.clamp(x, -65504.0, 65504.0)
+        x = tl.where((scale > DEAD_SCALE)[None, :], tl.clamp(x, -65504.0, 65504.0, tl.PropagateNan.ALL), x)
     return x.to(dtype)
 
 
@@ -180,10 +190,12 @@ def merge(statistics: Tensor, pixels: int, chunk: int) -> tuple[Tensor, Tensor]:
     return mean, ((statistics[:, :, 1].sum(1) + between) / pixels + EPS).rsqrt()
 
 
-def saturate(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute ``saturated`` in plain PyTorch."""
-    limit = torch.finfo(dtype).max
-    return x.clamp(-limit, limit).to(dtype) if dtype == torch.float16 else x.to(dtype)
+def scale_rows(x: Tensor, scale: Tensor) -> Tensor:
+    """Compute ``scaled`` in plain PyTorch: x (B, T, C), scale (B, C) -> type and size of x."""
+    rows, limit = x * scale[:, None], torch.finfo(x.dtype).max
+    if x.dtype == torch.float16:
+        rows = torch.where((scale > DEAD)[:, None], rows.clamp(-limit, limit), rows)
+    return rows.to(x.dtype)
 
 
 def statistics_type(x: Tensor) -> torch.dtype:

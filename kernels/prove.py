@@ -27,7 +27,7 @@ from .ptx_bounds import out_of_bounds
 from .ptx_checks import check
 from .ptx_machine import NotComputable
 from .ptx_trace import forms, launches
-from .shape import TOKEN_COUNTS, Shape, image_side, shapes_around, stage_shapes
+from .shape import TOKEN_COUNTS, Shape, image_side, is_svla, shapes_around, stage_shapes
 from .toolchains import assemblers
 
 
@@ -113,16 +113,15 @@ def cases(
     """
     for arch in archs:
         for i, shape in enumerate(shapes):
-            here = [module for module in modules if module in (registry.MODULES, registry.chain(shape))[around(shape)]]
+            here = [
+                module
+                for module in modules
+                if module in (registry.MODULES if is_svla(shape) else registry.chain(shape))
+            ]
             found = [(launch, form) for module in here for form in forms(module)
                      for launch in launches(module, shape, form)]  # fmt: skip
             for launch, form in found[i % sample :: sample]:
                 yield launch, shape, arch, form
-
-
-def around(shape: Shape) -> bool:
-    """Return whether a shape is of kernels that are not SVLA's."""
-    return type(shape) is not Shape
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -106,6 +106,11 @@ class DecoderShape(Shape):
         return f"d{self.channels}_h{self.height}_w{self.width}_{self.dtype}"
 
 
+def is_svla(shape: Shape) -> bool:
+    """Return whether a shape is of SVLA's kernels, not of those around it."""
+    return type(shape) is Shape
+
+
 def image_side(text: str) -> int:
     """Parse the side of a square input from the command line.
 

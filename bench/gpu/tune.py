@@ -4,7 +4,7 @@ For every kernel at every shape, all candidates are checked against the plain tw
 beats the default by more than noise, and gives the same bits again and again.  Every kernel at every shape has a
 process of its own, and its result is written at once.  The output is read by ``lsms_rt.kernels.tuned_tiles``.  By
 default it is written into the folder of the package; the environment variable LSMS_RT_TUNED names another folder to
-read.
+read.  The chain at a shape is chosen after its kernels, with the tiles in the output's file, and verified as a whole.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from lsms_rt.bench.timing import Effort, GpuStopwatch, Stopwatch
 from lsms_rt.kernels import missing, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
+from lsms_rt.kernels.aot import SHARED_LIMITS
 from lsms_rt.kernels.launch import DTYPES, Launch, padded
 from lsms_rt.kernels.shape import TOKEN_COUNTS, DecoderShape, RestShape, Shape, image_side, shapes_around, stage_shapes
 from lsms_rt.kernels.tensors import size_of
@@ -34,7 +35,8 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
 from .plan import Unit
 from .process import RIGHT, Process
-from .verify import count_different, module_of
+from .timer import resources
+from .verify import count_different, module_of, verify_block
 
 # Share of the default's time; a smaller gain is noise.
 GAIN = 0.97
@@ -71,7 +73,8 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "stage_norm": {"pixels": (4, 8, 16, 32, 64), "warps": (2, 4, 8)},
     "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
 }  # fmt: skip
-# Beside them, the form that was measured first, with its own defaults.
+# Beside them, the join of statistics that was measured first, with its own defaults.  What is around the join is not as
+# it was measured: loads now come before they are needed, in both forms.
 MORE_TILES: dict[str, tuple[dict[str, Any], ...]] = {
     "fold_keys": ({"form": "loop"}, {"form": "loop", "parts": 32}),
     "fold_values": ({"form": "loop"}, {"form": "loop", "parts": 32}),
@@ -80,13 +83,17 @@ MORE_TILES: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
-    """Yield all combinations of a kernel's tile sizes that fit the shape."""
-    table = TILES[registry.name(module)]
-    for values in itertools.product(*table.values()):
-        tiles = dict(zip(table, values, strict=True))
-        if _fit(module, tiles, shape):
+    """Yield the combinations of a kernel's tile sizes that fit the shape, each launch once."""
+    table, seen = TILES[registry.name(module)], set()
+    combinations = [dict(zip(table, values, strict=True)) for values in itertools.product(*table.values())]
+    fitting = [tiles for tiles in combinations if _fit(module, tiles, shape)]
+    for tiles in (*fitting, *MORE_TILES.get(registry.name(module), ())):
+        # A form may ignore a size of another.
+        steps = registry.launches(module, shape, _with(tiles))
+        code = tuple((s.kernel.__name__, s.grid, *s.constants.items(), s.warps, s.stages) for s in steps)
+        if code not in seen:
+            seen.add(code)
             yield tiles
-    yield from MORE_TILES.get(registry.name(module), ())
 
 
 def _fit(module: ModuleType, tiles: dict[str, Any], shape: Shape) -> bool:
@@ -115,7 +122,7 @@ def best(
     times = [
         (took, tiles)
         for tiles in candidates(module, shape)
-        if (took := _time(module, shape, tensors, stopwatch, tiles))
+        if (took := _time(module, shape, tensors, stopwatch, tiles)) and not _exceeds_plugin(module, shape, tiles)
     ]
     limit = math.inf if default is None else GAIN * default
     for took, tiles in sorted(times, key=lambda pair: pair[0]):
@@ -142,6 +149,25 @@ def _time(
         # Compilers fail in many ways.  An error that ruins the context fails all that follow, and costs this unit only.
         print(f"{registry.name(module)} {shape.key} {tiles}: {type(error).__name__}: {error}", file=sys.stderr)
         return None
+
+
+def _exceeds_plugin(module: ModuleType, shape: Shape, tiles: dict[str, Any]) -> bool:
+    """Return whether what ran is too large for a plugin, and say so: a plugin gets the tuned tiles, too.
+
+    Triton's launcher asks the driver for more shared memory than a launch gets by default; TensorRT never does.
+    """
+    if shape.dtype != "fp16" or module not in registry.FP16_MODULES:
+        return False
+    takes = resources(registry.launches(module, shape, _with(tiles)))
+    spills, shared = takes.get("spills", 0), takes.get("shared", 0)
+    if not spills and shared <= SHARED_LIMITS["fp16"]:
+        return False
+    print(
+        f"{registry.name(module)} {shape.key} {tiles}: spills {spills} B, shared {shared} B "
+        f"(limit {SHARED_LIMITS['fp16']}); no plugin could use it",
+        file=sys.stderr,
+    )
+    return True
 
 
 def prepared(
@@ -176,17 +202,23 @@ def kernel_unit(kernel: str, shape: dict[str, Any], batch: int) -> Iterator[dict
 
 
 def chain_unit(shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
-    """Choose among the chains of kernels at one shape on the GPU, with the tile sizes chosen before."""
+    """Choose among the chains of kernels at one shape on the GPU, with the tile sizes chosen before.
+
+    Those are in the folder that LSMS_RT_TUNED names.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     at = Shape(**shape)
     yield {"key": choices.key_of("chain", at)} | best_chain(at, batch, "cuda", GpuStopwatch(Effort(0.03, 0.06, 10)))
 
 
 def best_chain(shape: Shape, batch: int, device: str, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Return the fastest chain as ``tiles``, {} for the default, and its ``share`` of the default's time."""
+    """Return the fastest correct chain as ``tiles``, {} for the default, and its ``share`` of the default's time."""
     tensors = block_tensors(shape, batch, device=device)
     default, *others = (_chain_time(name, shape, tensors, stopwatch) for name in registry.CHAINS)
-    took, name = min(zip(others, registry.CHAINS[1:], strict=True))
-    return {"tiles": {"name": name}, "share": took / default} if took < GAIN * default else {"tiles": {}, "share": 1.0}
+    for took, name in sorted(zip(others, registry.CHAINS[1:], strict=True)):
+        if took < GAIN * default and all(row["ok"] for row in verify_block([shape], device, name)):
+            return {"tiles": {"name": name}, "share": took / default}
+    return {"tiles": {}, "share": 1.0}
 
 
 def _chain_time(name: str, shape: Shape, tensors: dict[str, torch.Tensor], stopwatch: Stopwatch) -> float:
@@ -199,8 +231,11 @@ def _chain_time(name: str, shape: Shape, tensors: dict[str, torch.Tensor], stopw
     return stopwatch(run).median
 
 
-def units(shapes: Iterable[Shape], batch: int) -> Iterator[Unit]:
-    """Yield one unit for every kernel at every shape, and then one for the chain if there is a choice."""
+def units(shapes: Iterable[Shape], batch: int, folder: Path = choices.FOLDER) -> Iterator[Unit]:
+    """Yield one unit for every kernel at every shape, and then one for the chain if there is a choice.
+
+    ``folder`` is where the results are written, and where the chain's unit finds those of its kernels.
+    """
     for shape in shapes:
         for module in registry.modules_at(shape):
             kernel = registry.name(module)
@@ -212,6 +247,7 @@ def units(shapes: Iterable[Shape], batch: int) -> Iterator[Unit]:
             yield Unit(
                 section="tune", name=f"chain, {shape.key}", function="lsms_rt.bench.gpu.tune:chain_unit",
                 arguments={"shape": asdict(shape), "batch": batch}, limit=LIMIT,
+                variables={choices.VARIABLE: str(folder.absolute())},
             )  # fmt: skip
 
 
@@ -265,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             share = "the default is wrong" if row["share"] is None else f"{row['share']:.2f} of the default's time"
             print(f"{row['key']}: {row['tiles']}, {share}", flush=True)
 
-    failed = tune(units(shapes, options.batch), keep)
+    failed = tune(units(shapes, options.batch, options.output), keep)
     print(options.output / choices.file_name(gpu, triton.__version__))
     return 1 if failed else 0
 

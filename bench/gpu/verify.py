@@ -102,8 +102,8 @@ def runner_unit() -> Iterator[Row]:
     yield row | {"faults": "; ".join(faults), "ok": not faults}
 
 
-def verify_block(shapes: Iterable[Shape], device: str) -> Iterator[Row]:
-    """Compare the chain of kernels, and the stock form in the same type, with the block's definition in float64."""
+def verify_block(shapes: Iterable[Shape], device: str, chain: str = "separate") -> Iterator[Row]:
+    """Compare a chain of kernels, and the stock form in the same type, with the block's definition in float64."""
     # 40, 20 and 10 tokens are padded to 64, 32 and 16.
     for shape, tokens in itertools.product(shapes, (40, 20, 10)):
         weights = random_weights(shape.channels)
@@ -116,7 +116,7 @@ def verify_block(shapes: Iterable[Shape], device: str) -> Iterator[Row]:
         scale = exact.norm()
         row: Row = {"kind": KERNELS_VERIFIED, "part": "block", "shape": shape.key, "tokens": tokens}
         for name, result in (
-            ("triton", svla.svla(x, keys, values, mask, svla.pack(small, shape.height))),
+            ("triton", svla.svla(x, keys, values, mask, svla.pack(small, shape.height), chain)),
             ("stock", folded.svla(x, keys, values, mask, small)),
         ):
             row[name] = float((result.double() - exact).norm() / scale)

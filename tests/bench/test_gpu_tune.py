@@ -18,7 +18,7 @@ from triton.runtime.errors import OutOfResources
 from lsms_rt.bench.gpu import plan, tune
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.timing import Effort, measure
-from lsms_rt.kernels import fold_keys, mix, registry
+from lsms_rt.kernels import depthwise, fold_keys, mix, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch, shape_of_rows
@@ -177,6 +177,7 @@ def test_the_faster_chain_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only if it is faster by more than noise; with one unit after those of the kernels whose tiles it uses."""
     shape = Shape(32, 4, 4)
     monkeypatch.setattr(tune, "block_tensors", lambda *_, **__: {})
+    monkeypatch.setattr(tune, "verify_block", lambda *_: [{"ok": True}])
     for times, expected in (
         ({"separate": 1.0, "merged": 0.5}, {"tiles": {"name": "merged"}, "share": 0.5}),
         ({"separate": 1.0, "merged": 0.99}, {"tiles": {}, "share": 1.0}),
@@ -186,3 +187,48 @@ def test_the_faster_chain_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     units = [unit.function.rpartition(":")[2] for unit in tune.units([shape], 1)]
     assert units == ["kernel_unit"] * len(registry.modules_at(shape)) + ["chain_unit"]
     assert "chain_unit" not in [unit.function.rpartition(":")[2] for unit in tune.units([Shape(160, 4, 4)], 1)]
+
+
+def test_a_wrong_chain_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "block_tensors", lambda *_, **__: {})
+    monkeypatch.setattr(tune, "_chain_time", lambda name, *_: {"separate": 1.0, "merged": 0.5}[name])
+    asked = []
+
+    def verify_block(shapes: list[Shape], device: str, chain: str) -> list[dict[str, Any]]:
+        asked.append(chain)
+        return [{"ok": True}, {"ok": False}]
+
+    monkeypatch.setattr(tune, "verify_block", verify_block)
+    assert tune.best_chain(Shape(32, 4, 4), 1, "cpu", stopwatch) == {"tiles": {}, "share": 1.0}
+    assert asked == ["merged"]
+
+
+def test_a_chain_is_timed_with_the_tiles_just_chosen(tmp_path: Path) -> None:
+    *kernels, chain = tune.units([Shape(32, 4, 4)], 1, tmp_path)
+    assert chain.variables == {choices.VARIABLE: str(tmp_path)}
+    assert not any(unit.variables for unit in kernels)
+
+
+@pytest.mark.parametrize("takes", [{"spills": 0, "shared": 48 * 1024 + 8}, {"spills": 8, "shared": 1024}])
+def test_tiles_that_no_plugin_could_use_are_not_chosen(
+    takes: dict[str, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What ran asked the driver for more; a plugin would fail on the very GPU that was tuned.  fp32 has none."""
+
+    def resources(launches: list[Launch]) -> dict[str, int]:
+        return takes if launches[0].warps == 8 else {"spills": 0, "shared": 48 * 1024}
+
+    monkeypatch.setattr(tune, "resources", resources)
+    times = {8: 0.1, 4: 0.5}
+    monkeypatch.setattr(tune, "_time", lambda *arguments: times.get(arguments[-1].get("warps", 0), 1.0))
+    monkeypatch.setattr(tune, "count_different", lambda *_: 0)
+    assert tune.best(mix, Shape(32, 4, 4), {}, stopwatch)[0]["warps"] == 4
+    assert f"spills {takes['spills']} B, shared {takes['shared']} B (limit 49152)" in capsys.readouterr().err
+    assert tune.best(mix, SMALL, {}, stopwatch)[0]["warps"] == 8
+
+
+def test_candidates_are_different_launches() -> None:
+    """The serial form of depthwise has no groups."""
+    tried = list(tune.candidates(depthwise, Shape(64, 64, 64)))
+    assert [tiles["form"] for tiles in tried].count("pipelined") == 16
+    assert [tiles["form"] for tiles in tried].count("serial") == 8

@@ -39,6 +39,7 @@ from lsms_rt.kernels.svla import PackedWeights, pack
 from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights, typed
 from lsms_rt.kernels.verify import verify
 from lsms_rt.model import folded, functional
+from lsms_rt.model.functional import EPS
 
 # Attention
 
@@ -151,20 +152,48 @@ def test_an_unknown_form_is_an_error(module: ModuleType) -> None:
         module.launch(Shape(32, 8, 8), form="twice")
 
 
-@pytest.mark.parametrize("module", [fold_keys, fold_values, fold_attention])
-def test_a_dead_channel_does_not_overflow(module: ModuleType) -> None:
-    """1 / sigma of a constant channel is 316: times a key or value of 300 it exceeds fp16, and infinity gives NaN."""
+# NumPy warns of infinity and NaN, which are meant.
+OVERFLOWS = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@OVERFLOWS
+@pytest.mark.parametrize("module", [fold_keys, fold_attention, fold_values])
+@pytest.mark.parametrize("variance", [EPS, 1e-4 * EPS])
+def test_an_overflow_stays_infinite(module: ModuleType, variance: float) -> None:
+    """Of a channel that is alive, however quiet: a clamped number would give a wrong mask, infinity is refused."""
     shape = Shape(32, 8, 8)
     tensors = block_tensors(shape, 1)
-    for name in ("keys", "values"):
-        tensors[name][:, :, 5] = 300.0
     for name in ("statistics", "attended"):
-        tensors[name][:, :, :, 5] = 0.0
+        tensors[name][:, :, 0, 5], tensors[name][:, :, 1, 5] = 0.0, variance * shape.chunk
+    tensors["keys"][:, :, 5] = tensors["values"][:, :, 5] = 1000.0
     found = [verification.run(module, shape, tensors)]
-    if module is not fold_attention:
-        # Its twin has scores in fp16, which exceed it here: this map is not the one of these statistics.
-        found.append(registry.twin(module, shape, {name: typed(name, t, shape) for name, t in tensors.items()}))
-    assert all(bool(output.isfinite().all()) for outputs in found for output in outputs.values())
+    found.append(registry.twin(module, shape, {name: typed(name, t, shape) for name, t in tensors.items()}))
+    for outputs in found:
+        rows = outputs["p" if module is fold_attention else "folded_keys" if module is fold_keys else "layer"]
+        assert not rows.isfinite().any()
+
+
+@OVERFLOWS
+@pytest.mark.parametrize("module", [fold_keys, fold_values])
+def test_a_product_that_overflows_stays_infinite(module: ModuleType) -> None:
+    shape = Shape(32, 8, 8)
+    tensors = block_tensors(shape, 1) | {"query": torch.full((32, 32), 100.0), "hidden": torch.full((32, 32), 100.0)}
+    tensors["keys"] = tensors["values"] = torch.full((1, 32, 32), 300.0)
+    found = [verification.run(module, shape, tensors)]
+    found.append(registry.twin(module, shape, {name: typed(name, t, shape) for name, t in tensors.items()}))
+    for outputs in found:
+        assert bool(outputs["folded_keys" if module is fold_keys else "layer"].isinf().all())
+
+
+@OVERFLOWS
+def test_the_gate_hides_no_nan() -> None:
+    """Infinity times weights of both signs is NaN, which a GPU's max would turn into zero."""
+    shape = Shape(32, 8, 8)
+    tensors = block_tensors(shape, 1)
+    tensors["layer"][:, :, 5] = float("inf")
+    assert not verification.run(gate, shape, tensors)["u"].isfinite().any()
+    twin = registry.twin(gate, shape, {name: typed(name, t, shape) for name, t in tensors.items()})
+    assert not twin["u"].isfinite().any()
 
 
 def test_kernels_reject_shapes_that_do_not_fit() -> None:
@@ -234,6 +263,47 @@ def test_the_whole_block(channels: int, height: int, width: int, tokens: int, ch
     torch.testing.assert_close(
         found.double(), expected, rtol=0, atol={"fp16": 8e-3, "fp32": 2e-5}[dtype] * float(expected.abs().max())
     )
+
+
+# Five, four and seven launches.
+CASES = [(64, "separate"), (64, "merged"), (160, "separate")]
+
+
+@pytest.mark.parametrize("dead", ["query", "output"])
+@pytest.mark.parametrize(("channels", "chain"), CASES)
+def test_a_dead_channel_does_not_overflow(channels: int, chain: str, dead: str) -> None:
+    """1 / sigma of a constant channel is 316: times a key or value of 300 it exceeds fp16, and infinity gives NaN.
+
+    The query's filter of a channel is zero; or all tokens are the same to every pixel, so that the output is zero.
+    """
+    w = random_weights(channels)
+    x, keys, values, mask = random_inputs(1, channels, 7, 7, 9)
+    if dead == "query":
+        w.query[0][5] = 0.0
+        keys[:, :, 5] = 300.0 * channels**0.5
+    else:
+        keys[:] = 0.0
+        w.output[0][5] *= 300.0
+    expected = functional.svla(x, keys, values, mask, w)
+    keys, values = folded.fold_sentence(keys, values, mask, w.output)
+    # The case is one: without a limit it would be infinite.
+    assert EPS**-0.5 * float((keys if dead == "query" else values).abs().max()) > 65504
+    inputs = [t.half() for t in (x, keys, values)]
+    small = random_weights(channels, dtype=torch.float16)
+    small.query[0][5] = w.query[0][5].half()
+    for run in (interpreted, svla.svla):
+        found = run(*inputs, mask, pack(small, 7), chain)
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=8e-3 * float(expected.abs().max()))
+
+
+@OVERFLOWS
+@pytest.mark.parametrize(("channels", "chain"), CASES)
+def test_a_block_that_overflows_is_not_finite(channels: int, chain: str) -> None:
+    """So that the answer is refused."""
+    x, keys, values, mask = (t.half() for t in random_inputs(1, channels, 7, 7, 9))
+    packed = pack(random_weights(channels, dtype=torch.float16), 7)
+    for run in (interpreted, svla.svla):
+        assert not run(x, keys * 6e4, values, mask, packed, chain).isfinite().any()
 
 
 @pytest.mark.parametrize("valid", [[9], [1], [0]])
