@@ -157,6 +157,13 @@ def test_bounds_are_proved_and_planted_faults_are_found(compiled: dict[str, Comp
     swapped = replace(code, ptx=code.ptx.replace("mix_kernel_param_4]", "mix_kernel_param_1]"))
     assert any("the input x is written" in what for what in out_of_bounds(swapped, shape, 1))
     assert any("outside of all tensors" in what for what in out_of_bounds(code, Shape(320, 16, 8), 1))
+    # Addresses of a load, a copy and a store of 16 bytes, moved by 8.
+    for access in (r"ld\.global\.v4.*", r"cp\.async\.cg.*", r"st\.global\.v4.*?"):
+        moved = re.sub(rf"({access}\[ %rd\d+ \+ )0", r"\g<1>8", code.ptx, count=1)
+        assert moved != code.ptx
+        assert any(
+            "16 bytes at an address that is no multiple" in w for w in out_of_bounds(replace(code, ptx=moved), shape, 1)
+        )
 
 
 @pytest.mark.slow
