@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import pytest
 
 from lsms_rt.kernels import toolchains
 from lsms_rt.kernels.aot import Compiled
+from lsms_rt.kernels.prove import Proof
 from lsms_rt.kernels.ptx_bounds import out_of_bounds
 from lsms_rt.kernels.ptx_checks import _bytes, _matrix_registers, _product_bytes, check
 from lsms_rt.kernels.ptx_machine import Machine, parse
@@ -186,6 +187,7 @@ def test_a_sample_of_all_kernels_is_right_by_this_triton() -> None:
     done = prove("--tokens", "16", "64", "--sample", "12")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ptxas 12.9" in done.stdout
+    assert " 0 open, 0 wrong of " in done.stdout
 
 
 @pytest.mark.slow
@@ -196,3 +198,16 @@ def test_a_sample_of_all_kernels_is_right_by_the_older_triton() -> None:
     done = prove("--tokens", "16", "32", "64", "--sample", "16", "--no-ptxas", path=toolchains.folder("triton"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "by Triton 3.6.0" in done.stdout
+    assert " 0 open, 0 wrong of " in done.stdout
+
+
+@pytest.mark.parametrize(("arch", "wrong", "open_", "state", "fails"), [
+    ("sm_90", [], [], "proved", False), ("sm_90", ["a race"], [], "wrong", True), ("sm_90", [], ["?"], "open", True),
+    ("sm_100", [], ["?"], "open", False), ("sm_100", ["a race"], ["?"], "wrong", True),
+])  # fmt: skip
+def test_what_is_not_proved_fails(arch: str, wrong: list[str], open_: list[str], state: str, fails: bool) -> None:
+    """Except for architectures that are named as not covered."""
+    code = Compiled(**{one.name: "" for one in fields(Compiled)} | {"arch": arch, "kernel": "mix"})  # type: ignore[arg-type]
+    proof = Proof("", code, wrong, open_)
+    assert (proof.state, proof.fails) == (state, fails)
+    assert f": {state}" in proof.line()
