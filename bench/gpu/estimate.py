@@ -181,8 +181,8 @@ def changes_record(preset: str) -> records.Record:
     what = (
         f"GPU time of the image graph of {preset}, 512x512, batch 1: measured on an NVIDIA H200 with Triton "
         f"{measured}, and what the changes since then are worth by the latency model (computed, not measured) for code "
-        f"of Triton {version('triton')}; the model was never compared with a measurement of the kernels around SVLA (1x1s, 3x3, "
-        "LayerNorm)"
+        f"of Triton {version('triton')}; the model was never compared with a measurement of the kernels around SVLA "
+        "(1x1s, 3x3, LayerNorm)"
     )
     return records.record_of(records.ESTIMATE, ("triton",), what=what, rows=rows)
 
