@@ -25,10 +25,13 @@ from .tuned_tiles import planned
 
 @triton.jit
 def neighbors(at, SIZE: tl.constexpr, FACTOR: tl.constexpr):
-    """The two neighbors, among SIZE, of positions on a grid FACTOR times as fine, and the second one's weight."""
-    place = tl.maximum((at.to(tl.float32) + 0.5) / FACTOR - 0.5, 0.0)
-    first = place.to(tl.int32)
-    return first, tl.minimum(first + 1, SIZE - 1), place - first.to(tl.float32)
+    """The two neighbors, among SIZE, of positions on a grid FACTOR times as fine, and the second one's weight.
+
+    A position is (at + 0.5) / FACTOR - 0.5, here in units of 1 / (2 FACTOR): integers, from which all follows exactly.
+    """
+    place = tl.maximum(2 * at + 1 - FACTOR, 0)
+    first = place // (2 * FACTOR)
+    return first, tl.minimum(first + 1, SIZE - 1), (place % (2 * FACTOR)).to(tl.float32) / (2 * FACTOR)
 
 
 @triton.jit

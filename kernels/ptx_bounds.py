@@ -1,8 +1,8 @@
 """Prove where a kernel reads and writes: every address of every thread of every program, from the PTX, without a GPU.
 
 Proved for one shape and number of slices, by running the integer part of the compiled code (``ptx_machine.py``):
-all loads and stores stay within their tensors, inputs are not written, every byte of an output is written, and by one
-program only.  That the programs of one launch run in any order then cannot matter.
+all loads and stores stay within their tensors, at multiples of their width, inputs are not written, every byte of an
+output is written, and by one program only.  That the programs of one launch run in any order then cannot matter.
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ def out_of_bounds(compiled: Compiled, shape: Shape, batch: int = 2) -> list[str]
         machine = Machine(code, part)
         program = np.repeat(np.arange(start, start + len(part), dtype=np.int32), code.threads)
         for instruction in machine.run():
-            for operand, bytes_, stores in _accesses(machine, instruction):
+            for operand, width, bytes_, stores in _accesses(machine, instruction):
                 place = machine.address(operand)
-                active = np.broadcast_to(machine.active(instruction), place.shape) & (bytes_ > 0)
+                runs = np.broadcast_to(machine.active(instruction), place.shape)
+                if (place[runs] % width).any():
+                    wrong.add(f"line {instruction.line}: {width} bytes at an address that is no multiple of it")
+                active = runs & (bytes_ > 0)
                 tensor, offset = place // POINTER - 1, place % POINTER
                 for i in np.unique(tensor[active]):
                     here = active & (tensor == i)
@@ -60,23 +63,25 @@ def out_of_bounds(compiled: Compiled, shape: Shape, batch: int = 2) -> list[str]
     return sorted(wrong)
 
 
-def _accesses(machine: Machine, instruction: Instruction) -> Iterator[tuple[str, np.ndarray, bool]]:
-    """Yield the operand of an access to global memory, its bytes for every thread, and whether it is a store."""
+def _accesses(machine: Machine, instruction: Instruction) -> Iterator[tuple[str, int, np.ndarray, bool]]:
+    """Yield the operand of an access to global memory, its width, its bytes for every thread, whether it stores."""
     if machine.active(instruction) is None:
         if instruction.is_a("ld.global", "st.global"):
             raise NotComputable(f"line {instruction.line}: the mask depends on data")
         return
     width = np.broadcast_to(np.int64(instruction.width), (machine.threads,))
     if instruction.is_a("ld.global"):
-        yield instruction.operands[1], width, False
+        yield instruction.operands[1], instruction.width, width, False
     elif instruction.is_a("st.global"):
-        yield instruction.operands[0], width, True
+        yield instruction.operands[0], instruction.width, width, True
     elif is_copy(instruction):
         # A copy of 0 bytes reads nothing: it fills with zeros.
-        read = machine.value(instruction.operands[3]) if len(instruction.operands) > 3 else np.int64(16)
+        size = int(instruction.operands[2], 0)
+        read = machine.value(instruction.operands[3]) if len(instruction.operands) > 3 else np.int64(size)
         if read is None:
             raise NotComputable(f"line {instruction.line}: the bytes of a copy depend on data")
-        yield instruction.operands[1], np.broadcast_to(np.asarray(read).astype(np.int64), (machine.threads,)), False
+        bytes_ = np.broadcast_to(np.asarray(read).astype(np.int64), (machine.threads,))
+        yield instruction.operands[1], size, bytes_, False
     elif instruction.op.startswith(("red.global", "atom.global", "cp.async.bulk", "ld.volatile", "st.volatile")):
         raise NotComputable(f"line {instruction.line}: {instruction.op} is not covered")
 

@@ -287,6 +287,8 @@ class Machine:
             return self._packed(instruction) or unknown
         compute = _OPERATIONS.get(op)
         kind = parts[-1] if parts else ""
+        if op == "cvt" and "f" in parts[-2]:
+            return unknown
         if compute is None or (kind[:1] == "f" and op not in ("mov", "selp")) or "x2" in kind:
             return unknown
         bits = bits_of(instruction.op)
@@ -362,8 +364,6 @@ def _compare(parts: list[str], kind: str, bits: int, a: Value, b: Value) -> Valu
 
 def _convert(parts: list[str], kind: str, bits: int, a: Value) -> Value:
     to, source = parts[-2], parts[-1]
-    if "f" in to:
-        raise NotComputable("a conversion to floating point as an integer")
     return _cut(_signed(a, int(source[1:])) if source.startswith("s") else _cut(a, int(source[1:])), int(to[1:]))
 
 

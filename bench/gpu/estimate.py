@@ -6,7 +6,8 @@ graph.  ``--changes`` says what each new form takes from the measured image grap
 longer launched, less the computed time of what is.
 
 Two numbers of the model were fitted to these very times, so the comparison shows how well they describe that GPU, not
-how well they predict another.
+how well they predict another.  They were measured with another Triton (3.6.0) than may compile here; the 1x1s, the 3x3
+and the LayerNorm around SVLA have no measurement to compare with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from lsms_rt.bench import records
@@ -175,9 +177,12 @@ def changes_record(preset: str) -> records.Record:
          "image graph, us": round(one.graph, 1)}
         for one in found
     ]  # fmt: skip
+    measured = records.read(MEASURED / "shares.json")["versions"]["triton"]
     what = (
-        f"GPU time of the image graph of {preset}, 512x512, batch 1: measured on an NVIDIA H200, and what the "
-        "changes since then are worth by the latency model (computed, not measured)"
+        f"GPU time of the image graph of {preset}, 512x512, batch 1: measured on an NVIDIA H200 with Triton "
+        f"{measured}, and what the changes since then are worth by the latency model (computed, not measured) for code "
+        f"of Triton {version('triton')}; the model was never compared with a measurement of the kernels around SVLA "
+        "(1x1s, 3x3, LayerNorm)"
     )
     return records.record_of(records.ESTIMATE, ("triton",), what=what, rows=rows)
 

@@ -11,6 +11,7 @@ import torch
 
 from lsms_rt.bench.records import MODELS_TIMED, SHARES
 from lsms_rt.bench.timing import Stopwatch
+from lsms_rt.kernels.overlap import VARIABLE, overlaps
 from lsms_rt.model import LSMS, preset
 from lsms_rt.model.runner import TorchRunner
 
@@ -38,6 +39,8 @@ WAYS = {
     "ours_svla_only": Way(form="triton_svla"),
     "ours_cublas": Way(form="triton_cublas"),
     "ours_folded_decoder": Way(form="triton", folded_decoder=True),
+    # Kernels strictly one after the other: its process has LSMS_RT_OVERLAP=0 (``plan.py``).
+    "ours_no_overlap": Way(form="triton"),
     # The fairest rival: the same algebra, by PyTorch's kernels.
     "stock_graph": Way(form="stock"),
     "stock_graph_channels_last": Way(form="stock", channels_last=True),
@@ -55,6 +58,8 @@ def time_model(
     how: Way | None = None,
 ) -> Row:  # fmt: skip
     """Time the image graph with an encoded sentence; ``how`` replaces what ``way`` stands for."""
+    if way == "ours_no_overlap" and overlaps():
+        raise ValueError(f"kernels overlap in this process; set {VARIABLE}=0 to time {way}")
     run, runner = _prepared(name, size, batch, how or WAYS[way], device)
     time = stopwatch(run, graph=False).to_dict()
     runner.close()

@@ -137,7 +137,9 @@ def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
 # The image graph in several ways: those that cost no compilation first (``models.WAYS``).
 QUICK_WAYS = ("ours", "stock_graph", "stock_graph_channels_last", "eager")
 # What parts of ours are worth, at batch 1.
-PARTS_OF_OURS = ("ours_svla_only", "ours_cublas", "ours_folded_decoder")
+PARTS_OF_OURS = ("ours_no_overlap", "ours_svla_only", "ours_cublas", "ours_folded_decoder")
+# Way -> the environment variables of its process (``kernels/overlap.py``).
+VARIABLES = {"ours_no_overlap": {"LSMS_RT_OVERLAP": "0"}}
 COMPILED_WAYS = ("compiled", "ours_compiled_rest")
 
 
@@ -145,6 +147,8 @@ def _models(presets: Sequence[str]) -> Iterator[Unit]:
     for batch, preset in itertools.product((1, 8), presets):
         for way in (*QUICK_WAYS, *(PARTS_OF_OURS if batch == 1 else ())):
             yield _model("models", preset, batch, way, limit=60)
+        if batch == 1:
+            yield _unit("models", f"overlap, {preset}", "verify:overlap_unit", preset=preset, size=SIZE, limit=60)
         # torch.compile of an encoder takes half a minute to minutes: first the one that is compared most.
         if (batch, preset) == (1, presets[0]):
             yield _model("models", preset, batch, "compiled", limit=180, least=30)
@@ -154,9 +158,19 @@ def _models(presets: Sequence[str]) -> Iterator[Unit]:
             yield _model("models", preset, 1, way, limit=180, least=30)
 
 
-def _model(section: str, preset: str, batch: int, way: str, **limits: float) -> Unit:
+def _model(section: str, preset: str, batch: int, way: str, **limits: Any) -> Unit:
     name = f"{way}, {preset}, batch {batch}"
-    return _unit(section, name, "models:model_unit", preset=preset, size=SIZE, batch=batch, way=way, **limits)
+    return _unit(
+        section,
+        name,
+        "models:model_unit",
+        preset=preset,
+        size=SIZE,
+        batch=batch,
+        way=way,
+        variables=VARIABLES.get(way, {}),
+        **limits,
+    )
 
 
 def _kernels(presets: Sequence[str], section: str = "kernels", **fields: Any) -> Iterator[Unit]:
