@@ -10,9 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fold_keys, token_attention
+from . import fold_keys, gate_mix, token_attention
 from .fold_keys import score_offset
-from .gate_mix import fits
 from .launch import Launch, padded, precision, shape_of
 from .moments import join_moments, scaled, statistics_type, write_moments
 from .overlap import after_previous
@@ -60,11 +59,16 @@ def fold_attention_kernel(
     write_moments(attended_ptr + (b * count + chunk) * (2 * C), context, valid, n, C)
 
 
+def fits(shape: Shape) -> bool:
+    """Return True if one program can hold all channels: up to 128 in fp16; in fp32, 64 spill on sm_87 and sm_120."""
+    return gate_mix.fits(shape) and (shape.dtype == "fp16" or shape.channels <= 32)
+
+
 def launch(shape: Shape, *, parts: int | None = None, warps: int = 8) -> Launch:
     """Describe the launch: one chunk of pixels per program, and ``parts`` chunks of moments per step."""
     if not fits(shape):
         raise ValueError(
-            f"fold_attention supports up to 128 channels (64 in fp32), not {shape}; use fold_keys and token_attention"
+            f"fold_attention supports up to 128 channels (32 in fp32), not {shape}; use fold_keys and token_attention"
         )
     return Launch(
         fold_attention_kernel,

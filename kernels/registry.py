@@ -94,7 +94,7 @@ def chain_name(shape: Shape, name: str | None = None) -> str:
     name = name or tuned_tiles.settings("chain", shape).get("name", "separate")
     if name not in CHAINS:
         raise ValueError(f"chain is {name!r}; choose from {', '.join(CHAINS)}")
-    return name if gate_mix.fits(shape) else "separate"
+    return name if fold_attention.fits(shape) else "separate"
 
 
 def modules_at(shape: Shape) -> list[ModuleType]:

@@ -15,6 +15,7 @@ from lsms_rt.model.packs import Packs
 from .bands import pack_bands, pack_row_bias
 from .depthwise import multi_scale_depthwise
 from .depthwise_direct import depthwise_direct
+from .fold_attention import fits as fold_attention_fits
 from .fold_attention import fold_attention
 from .fold_keys import fold_keys
 from .fold_values import fold_values
@@ -96,7 +97,7 @@ def svla(
     depthwise = multi_scale_depthwise if x.dtype == torch.float16 else depthwise_direct
     a, s = depthwise(x, packed.bands, packed.bias, packed.row_bias)
     statistics = query_statistics(a, packed.query)
-    if chain == "merged" and _fits(x):
+    if chain == "merged" and x.dtype != torch.float64 and fold_attention_fits(shape_of(x)):
         p, moments = fold_attention(a, statistics, packed.query, keys, values, mask)
     else:
         folded, offset = fold_keys(statistics, packed.query, keys, mask, pixels)
