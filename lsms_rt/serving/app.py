@@ -13,9 +13,10 @@ from lsms_rt import __version__
 
 from . import replies, routes_docs, routes_jobs, routes_kserve, routes_page, routes_state, worker
 from .guard import Guard
-from .pool import QueueFullError
+from .pool import ClosedError, QueueFullError
 from .server import Server
 from .settings import Settings
+from .stopping import CutOff
 
 DESCRIPTION = "A sentence and a CT slice in, a lesion mask out. Research software, not a medical device."
 
@@ -48,7 +49,9 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
     app.include_router(routes_kserve.router)
     app.add_exception_handler(replies.RequestError, replies.on_request_error)
     app.add_exception_handler(QueueFullError, replies.on_queue_full)
+    app.add_exception_handler(ClosedError, replies.on_closed)
     app.add_exception_handler(RequestValidationError, replies.on_validation)
     app.add_exception_handler(HTTPException, replies.on_http)
+    app.add_middleware(CutOff)
     app.add_middleware(Guard, key=settings.api_key)
     return app

@@ -10,6 +10,7 @@ import gzip
 import importlib
 import io
 import json
+import time
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,6 +39,8 @@ from .volume import IMAGE, in_ras, mask_name
 router = APIRouter(tags=["jobs"])
 MAX_SENTENCES = 16
 HEARTBEAT = 1.0
+# seconds after which the last line is said again: proxies cut a stream that is silent for a minute
+REPEAT = 15.0
 LABELS_LIMIT = 1024 * MIB
 
 
@@ -178,7 +181,7 @@ def events(request: Request, id: str) -> Response:
 def cancel(request: Request, id: str) -> dict[str, str]:
     """Ask a job to end; it does so after the slices that are being computed."""
     job = _job(request, id)
-    job.cancelled.set()
+    server_of(request).pool.cancel(job)
     return {"job_id": id, "state": job.state}
 
 
@@ -238,14 +241,15 @@ async def _describe(request: Request, server: Server, upload: Upload, facts: Fac
 
 async def _lines(job: Job) -> AsyncIterator[bytes]:
     said: dict[str, Any] = {}
+    at = time.monotonic()
     async for now in job.changes(timeout=HEARTBEAT):
         if now.over:
             break
         line = (
             {"done": now.progress.done, "total": now.progress.total} if now.state == RUNNING else {"event": now.state}
         )
-        if line != said:
-            said = line
+        if line != said or time.monotonic() - at >= REPEAT:
+            said, at = line, time.monotonic()
             yield json.dumps(line).encode() + b"\n"
     if job.state == DONE:
         last = {"status": DONE}

@@ -56,6 +56,7 @@ class Server:
             self.limits[model.name] = directory.manifest.max_tokens
         self.pool = Pool(settings, self._ended, work)
         self.metrics = Metrics(self.pool)
+        self._stopped = False
 
     def _ended(self, job: Job) -> None:
         self.metrics.count(job)
@@ -69,10 +70,17 @@ class Server:
             yield
         finally:
             reaper.cancel()
-            cut = await asyncio.to_thread(self.pool.close)
-            if cut:
-                _log.warning("stopped before %d of the tasks were done; their senders were told", len(cut))
+            await self.stop()
             self.uploads.close()
+
+    async def stop(self) -> None:
+        """Take no more jobs and stop the workers; running jobs may end within the grace time.  Once is enough."""
+        if self._stopped:
+            return
+        self._stopped = True
+        cut = await asyncio.to_thread(self.pool.close)
+        if cut:
+            _log.warning("stopped before %d of the tasks were done; their senders are told", len(cut))
 
     async def _reap(self) -> None:
         while True:
@@ -88,6 +96,7 @@ class Server:
 
         Raises:
             QueueFullError: there is no place.
+            ClosedError: the server is being stopped.
         """
         job = Job(task)
         job.task = replace(task, output=upload.folder / job.id)
@@ -112,7 +121,7 @@ class Server:
     def delete(self, upload: Upload) -> None:
         """Delete an upload, its jobs and their results; what runs is cancelled."""
         for job in [j for j in self.jobs.values() if isinstance(j.task, Segment) and j.task.source == upload.source]:
-            job.cancelled.set()
+            self.pool.cancel(job)
             self.forget(job)
         self.uploads.delete(upload)
 
@@ -134,6 +143,7 @@ class Server:
 
         Raises:
             QueueFullError: there is no place.
+            ClosedError: the server is being stopped.
         """
         return self.submit_job(Job(task))
 
@@ -156,15 +166,16 @@ class Server:
 
         Raises:
             QueueFullError: there is no place in the queue.
+            ClosedError: the server is being stopped.
             RequestError: it failed.
         """
         job = self.submit(task)
         try:
             async for _ in job.changes(timeout=0.5):
                 if not job.over and await request.is_disconnected():
-                    job.cancelled.set()
+                    self.pool.cancel(job)
         except asyncio.CancelledError:
-            job.cancelled.set()
+            self.pool.cancel(job)
             raise
         if isinstance(job.reply, Done):
             return job.reply
@@ -173,19 +184,21 @@ class Server:
         raise bad("the request was cancelled", 499, "CancelledError")
 
     async def is_ready(self) -> tuple[bool, str]:
-        """Whether a worker did an inference just now: the last one is fresh, or a bundled slice is segmented."""
+        """Whether a worker works: its last inference is fresh, it is busy and was heard, or a slice is segmented."""
+        if self.pool.closing.is_set():
+            return False, "the server is being stopped"
         if self.pool.ready == 0:
+            if self.pool.running:
+                return False, "no worker has said anything of its task for too long"
             problem = self.pool.problem
             return False, "the engines are being opened" if problem is None else problem.message
-        if time.monotonic() - self.pool.answered < FRESH:
-            return True, ""
-        if self.pool.running >= self.pool.ready:
+        if time.monotonic() - self.pool.answered < FRESH or self.pool.idle == 0:
             return True, ""
         job = self.submit(Probe())
         try:
             reply = await asyncio.wait_for(job.finished(), PROBE_LIMIT)
         except asyncio.TimeoutError:
-            job.cancelled.set()
+            self.pool.cancel(job)
             return False, f"a slice took longer than {PROBE_LIMIT:g} s"
         return isinstance(reply, Done), "" if isinstance(reply, Done) else getattr(reply, "message", "cancelled")
 
