@@ -49,7 +49,7 @@ class CutOff:
                 await reply_of(SHUTDOWN, {"Connection": "close"})(scope, receive, send)
 
 
-def listen(app: Any, host: str, port: int, grace: float) -> None:
+def listen(app: Any, host: str, port: int, grace: float, flush: float = FLUSH) -> None:
     """Answer requests until SIGTERM or Ctrl-C; then no job is taken, running ones may end, and their answers are sent.
 
     Args:
@@ -57,6 +57,7 @@ def listen(app: Any, host: str, port: int, grace: float) -> None:
         host: address to listen on.
         port: of it.
         grace: seconds that running jobs may take to end.
+        flush: seconds that answers may take after that.
 
     Raises:
         SystemExit: the server could not start.
@@ -65,7 +66,7 @@ def listen(app: Any, host: str, port: int, grace: float) -> None:
 
     class Stopping(uvicorn.Server):  # type: ignore[misc]
         async def shutdown(self, sockets: Any = None) -> None:
-            deadline = time.monotonic() + grace + FLUSH
+            deadline = time.monotonic() + grace + flush
             # While uvicorn still listens: whoever waits, or comes now, gets an answer that says why.
             await app.state.server.stop()
             self.config.timeout_graceful_shutdown = max(1.0, deadline - time.monotonic())

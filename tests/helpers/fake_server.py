@@ -14,4 +14,4 @@ from lsms_rt.serving.stopping import listen
 if __name__ == "__main__":
     port, grace = int(sys.argv[1]), float(sys.argv[2])
     models = (Model(name="demo", path=demo_engine()),)
-    listen(create_app(Settings(models=models, grace=grace), fake_worker.main), "127.0.0.1", port, grace)
+    listen(create_app(Settings(models=models, grace=grace), fake_worker.main), "127.0.0.1", port, grace, flush=1.0)
