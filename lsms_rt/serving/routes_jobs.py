@@ -173,13 +173,16 @@ def state(request: Request, id: str) -> dict[str, Any]:
 
 @router.get("/jobs/{id}/events")
 def events(request: Request, id: str) -> Response:
-    """Progress as it happens: lines of JSON, ``{"done", "total"}``, and at the end ``{"status"}``."""
+    """Progress as it happens: lines of JSON, ``{"done", "total"}``, and at the end ``{"status"}``.
+
+    The last line comes again every 15 s.
+    """
     return StreamingResponse(_lines(_job(request, id)), media_type="application/x-ndjson")
 
 
 @router.post("/jobs/{id}/cancel")
 def cancel(request: Request, id: str) -> dict[str, str]:
-    """Ask a job to end; it does so after the slices that are being computed."""
+    """Ask a job to end; one that waits does so at once, one that runs after the slices that are being computed."""
     job = _job(request, id)
     server_of(request).pool.cancel(job)
     return {"job_id": id, "state": job.state}

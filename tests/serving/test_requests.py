@@ -120,6 +120,33 @@ def test_a_killed_worker_costs_one_request(fakes: Callable[..., Any]) -> None:
     until(lambda: live.core.pool.ready == 2)
 
 
+def test_health_fails_without_a_workers_thread(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    live = fakes()
+    assert live.http.get("/healthz").json() == {"ok": True}
+    (one,) = live.core.pool._workers
+    monkeypatch.setattr(one, "thread", threading.Thread())
+    response = live.http.get("/healthz")
+    assert (response.status_code, response.json()) == (503, {"ok": False})
+    monkeypatch.undo()
+
+
+def test_a_stopped_busy_worker_is_not_ready(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lsms_rt.serving import feeder
+
+    monkeypatch.setattr(feeder, "READING", 0.5)
+    live = fakes()
+    (pid,) = live.core.pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    thread, _ = beside(lambda: infer(live, "slow 1"))
+    until(lambda: live.core.pool.running == 1)
+    live.core.pool.answered = 0.0
+    assert live.http.get("/readyz").status_code == 200
+    until(lambda: live.http.get("/readyz").status_code == 503)
+    os.kill(pid, signal.SIGCONT)
+    thread.join()
+    assert live.http.get("/readyz").status_code == 200
+
+
 def test_readiness_is_an_inference(fakes: Callable[..., Any]) -> None:
     live = fakes()
     assert live.http.get("/readyz").json() == {"ready": True}

@@ -120,6 +120,16 @@ def test_what_takes_longer_is_cut_off_and_told(start: Callable[[float], Process]
     assert "Traceback" not in log
 
 
+def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    seen: list[Any] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self: seen.append(self.config.limit_concurrency))
+    with pytest.raises(SystemExit):
+        stopping.listen(None, "127.0.0.1", 1, 1.0)
+    assert seen == [stopping.CONNECTIONS]
+
+
 def test_the_deadline_is_well_below_the_services() -> None:
     text = (ROOT / "deploy" / "lsms-rt.service").read_text()
     allowed = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
