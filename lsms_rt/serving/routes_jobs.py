@@ -10,6 +10,7 @@ import gzip
 import importlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,8 +38,10 @@ from .volume import IMAGE, in_ras, mask_name
 
 router = APIRouter(tags=["jobs"])
 MAX_SENTENCES = 16
+NOT_READ = "this image was not read yet; POST /images/ID/complete"
 HEARTBEAT = 1.0
-LABELS_LIMIT = 1024 * MIB
+# bytes of the largest type of labels
+LABEL = 8
 
 
 class Asked(BaseModel):
@@ -118,7 +121,7 @@ def volume(request: Request, id: str) -> Response:
     """The image for a viewer: int16 in HU, whatever was sent."""
     path = server_of(request).uploads.get(id).folder / IMAGE
     if not path.is_file():
-        raise bad("this image was not read yet; POST /images/ID/complete", 409)
+        raise bad(NOT_READ, 409)
     return FileResponse(path, media_type="application/gzip")
 
 
@@ -136,8 +139,12 @@ async def export(request: Request, id: str) -> Response:
     """Write labels, of the image's shape and in VoxTell's form and order, as NIfTI with the volume's geometry."""
     server = server_of(request)
     upload = server.uploads.get(id)
-    body = await body_of(request, LABELS_LIMIT)
-    content = await run_in_threadpool(_exported, upload, body)
+    if upload.about is None:
+        raise bad(NOT_READ, 409)
+    limit = math.prod(upload.about["shape"]) * LABEL
+    # What cannot be compressed has headers besides.
+    body = await body_of(request, limit + MIB)
+    content = await run_in_threadpool(_exported, upload, body, limit)
     return Response(content, media_type="application/gzip")
 
 
@@ -147,7 +154,7 @@ async def ask(request: Request, asked: Asked) -> dict[str, str]:
     server = server_of(request)
     upload = server.uploads.get(asked.image_id)
     if upload.about is None:
-        raise bad("this image was not read yet; POST /images/ID/complete", 409)
+        raise bad(NOT_READ, 409)
     given = asked.sentences or asked.prompts
     sentences = (given,) if isinstance(given, str) else tuple(given)
     if not 1 <= len(sentences) <= MAX_SENTENCES:
@@ -306,9 +313,9 @@ def _packed_masks(job: Job) -> bytes:
     return pack(in_ras(np.stack(masks)).astype(np.uint8))
 
 
-def _exported(upload: Upload, body: bytes) -> bytes:
+def _exported(upload: Upload, body: bytes, limit: int) -> bytes:
     nib: Any = importlib.import_module("nibabel")
-    labels = unpack(body, LABELS_LIMIT)
+    labels = unpack(body, limit)
     image: Any = nib.load(upload.folder / IMAGE)
     if labels.shape != image.shape[::-1]:
         raise bad(f"the labels are {labels.shape}, the image is {image.shape[::-1]}; send one label per voxel")
