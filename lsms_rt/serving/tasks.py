@@ -35,7 +35,7 @@ class Describe:
 
     Attributes:
         source: the uploaded file or folder.
-        output: folder for the volume.
+        output: new folder for the volume.
         series: which series, where there are several.
         stated: facts that the image does not hold.
     """
@@ -54,6 +54,7 @@ class Segment:
         model: name of the engine.
         source: the uploaded file or folder.
         output: folder for the results.
+        grid: the volume of the reading that is asked about; masks for viewers get its grid.
         sentences: one or more.
         series: which series, where there are several.
         stated: facts that the image does not hold.
@@ -63,6 +64,7 @@ class Segment:
     model: str
     source: Path = field(repr=False)
     output: Path = field(repr=False)
+    grid: Path = field(repr=False)
     sentences: tuple[str, ...] = field(repr=False)
     series: str | None = field(default=None, repr=False)
     stated: Stated = NOTHING
