@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,7 +25,7 @@ from .metrics import Metrics
 from .pool import Pool, QueueFullError
 from .replies import RequestError, bad
 from .settings import MIB, Settings
-from .tasks import Describe, Done, Failed, Probe, Segment, Task
+from .tasks import Describe, Done, Failed, Infer, Probe, Segment, Task
 from .uploads import JOB, READING, Upload, Uploads
 
 _log = logging.getLogger("lsms_rt")
@@ -64,6 +65,8 @@ class Server:
         if isinstance(job.task, Segment):
             # It is in results.json.
             job.drop_value()
+        if isinstance(job.task, Infer) and job.task.scratch is not None:
+            shutil.rmtree(job.task.scratch, ignore_errors=True)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -195,6 +198,8 @@ class Server:
 
     def submit_job(self, job: Job) -> Job:
         """Put a job into the queue; errors as for ``submit``."""
+        if isinstance(job.task, Infer) and isinstance(job.task.image, bytes):
+            job.task = replace(job.task, scratch=self.uploads.root / f"scratch-{job.id}")
         try:
             return self.pool.submit(job)
         except QueueFullError:

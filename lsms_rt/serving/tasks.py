@@ -21,12 +21,14 @@ class Infer:
         image: int16 (slices, rows, columns) in HU, in the usual axial view; or the bytes of a DICOM file.
         sentences: one or more.
         spacing: (between rows, between columns) in mm of a tensor; None if unknown.
+        scratch: folder to make for the bytes of a file; who gives the task deletes it, even if the worker is ended.
     """
 
     model: str
     image: np.ndarray | bytes = field(repr=False)
     sentences: tuple[str, ...] = field(repr=False)
     spacing: tuple[float, float] | None = None
+    scratch: Path | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

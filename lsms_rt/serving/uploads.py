@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
-import tempfile
 import time
 import uuid
 from collections import Counter
@@ -19,9 +19,11 @@ from fastapi.concurrency import run_in_threadpool
 from lsms_rt.reading.limits import MAX_FILE_BYTES, MAX_FILES
 from lsms_rt.reading.stated import NOTHING, Stated
 
-from .replies import RequestError, bad
+from .private_folder import PrivateFolder, sweep
+from .replies import bad
 from .settings import MIB, Settings
 
+_log = logging.getLogger("lsms_rt")
 # The first bytes of a file, where they stand, and the ending by which our readers know it.
 MAGIC = (
     (b"DICM", 128, ".dcm"), (b"PK\x03\x04", 0, ".zip"), (b"\x1f\x8b", 0, ".nii.gz"), (b"n+1\x00", 344, ".nii"),
@@ -69,11 +71,6 @@ class Upload:
         return self.uses.total() > 0
 
     @property
-    def total(self) -> int:
-        """Bytes of all that lies in its folder."""
-        return self.size + sum(self.made.values())
-
-    @property
     def source(self) -> Path:
         """The file, or the folder of several."""
         files = self.folder / "files"
@@ -96,7 +93,10 @@ class Uploads:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.root = Path(tempfile.mkdtemp(prefix="lsms-rt-serve-"))
+        if swept := sweep():
+            _log.warning("deleted the files of %d servers that had been killed", swept)
+        self._folder = PrivateFolder()
+        self.root = self._folder.path
         self._kept: dict[str, Upload] = {}
         # Deleted, but their files are still there.
         self._leaving: set[Upload] = set()
@@ -169,22 +169,25 @@ class Uploads:
     def _check_room(self, size: int, more: int) -> None:
         if size > MAX_FILE_BYTES:
             raise bad(f"the file is over the limit of {MAX_FILE_BYTES // MIB} MiB; send one series only", 413)
-        if self.total + more > self._settings.upload_bytes:
-            raise self._full()
-
-    def _full(self) -> RequestError:
-        limit = self._settings.upload_bytes // MIB
-        return bad(f"images and results that are kept would exceed {limit} MiB; delete some (DELETE /images/ID)", 413)
+        if self.sent + more > self._settings.upload_bytes:
+            limit = self._settings.upload_bytes // MIB
+            raise bad(f"the images that are kept would exceed {limit} MiB; delete some (DELETE /images/ID)", 413)
 
     @property
-    def total(self) -> int:
-        """Bytes of all that is kept, or not yet deleted."""
-        return sum(one.total for one in (*self._kept.values(), *self._leaving))
+    def sent(self) -> int:
+        """Bytes of the files that are kept, not yet deleted, or arriving."""
+        return sum(one.size for one in (*self._kept.values(), *self._leaving))
+
+    @property
+    def made(self) -> int:
+        """Bytes of volumes and results."""
+        return sum(sum(one.made.values()) for one in (*self._kept.values(), *self._leaving))
 
     def check_not_full(self) -> None:
-        """Raise RequestError if what is kept has reached the limit, so that nothing more is computed."""
-        if self.total >= self._settings.upload_bytes:
-            raise self._full()
+        """Raise RequestError if results fill as much as images may, so that nothing more is computed."""
+        if self.made >= self._settings.upload_bytes:
+            limit = self._settings.upload_bytes // MIB
+            raise bad(f"the results that are kept exceed {limit} MiB; delete some images (DELETE /images/ID)", 413)
 
     async def note(self, upload: Upload, folder: Path) -> None:
         """Count the bytes of a folder of an upload that a task has filled."""
@@ -245,7 +248,7 @@ class Uploads:
     def close(self) -> None:
         """Delete everything."""
         self._kept.clear()
-        shutil.rmtree(self.root, ignore_errors=True)
+        self._folder.close()
 
 
 def _size(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,10 +155,11 @@ def _slices_of(task: Infer) -> list[CtSlice]:
             slice_from_array(hu, spacing_mm=task.spacing, side_known=True, source=f"slice {n}")
             for n, hu in enumerate(task.image)
         ]
-    with tempfile.TemporaryDirectory(prefix="lsms-rt-") as folder:
-        path = Path(folder) / "image.dcm"
-        path.write_bytes(task.image)
-        return load_slices(path)
+    assert task.scratch is not None
+    task.scratch.mkdir()
+    path = task.scratch / "image.dcm"
+    path.write_bytes(task.image)
+    return load_slices(path)
 
 
 def _about(segmenter: Segmenter) -> dict[str, Any]:
