@@ -234,7 +234,7 @@ def test_a_stream_is_never_silent_for_long(
 def test_deleting_an_image_cancels_its_job(fakes: Callable[..., Any], example: Path) -> None:
     live = fakes()
     image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
-    live.core.uploads.get(image).about = {}
+    assert live.http.post(f"/images/{image}/complete").status_code == 200
     ask(live, image, "slow 2000")
     end = time.monotonic() + 20
     while not live.core.pool.running:
