@@ -76,9 +76,9 @@ def test_the_key_is_asked_for(fakes: Callable[..., Any]) -> None:
 
 def test_without_a_key_pages_of_other_sites_are_refused(demo: Any) -> None:
     port = demo.url.rpartition(":")[2]
-    good = [{}, {"Origin": demo.url}, {"Host": f"localhost:{port}"}, {"Host": f"[::1]:{port}"}]
+    good = [{}, {"Origin": demo.url}, {"Host": f"localhost:{port}"}, {"Host": f"[::1]:{port}"}, {"Host": "[::1]"}]
     bad = [{"Origin": "https://example.org"}, {"Origin": "null"}, {"Host": "example.org"}, {"Host": f"evil.org:{port}"}]
-    assert [demo.http.get("/capabilities", headers=headers).status_code for headers in good] == [200] * 4
+    assert [demo.http.get("/capabilities", headers=headers).status_code for headers in good] == [200] * 5
     assert [demo.http.get("/capabilities", headers=headers).status_code for headers in bad] == [403] * 4
 
 
