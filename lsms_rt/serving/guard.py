@@ -1,4 +1,4 @@
-"""What stands before all routes: who may ask, how much, headers of every answer, and errors that nothing else caught."""
+"""What stands before all routes: who may ask, how much, every answer's headers, and errors that nothing else caught."""
 
 from __future__ import annotations
 
