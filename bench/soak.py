@@ -99,7 +99,8 @@ class Load:
                 await self._ask_about(http, phantom)
         # One set for each kind of question: an answer about one phantom must not pass for another's.
         kinds = zip(*((*phantom.answers, repr(phantom.result)) for phantom in self.phantoms), strict=False)
-        if any(len(set(kind)) < len(self.phantoms) for kind in kinds):
+        complete = all(len(one.answers) == len(one.requests) and one.result for one in self.phantoms)
+        if not complete or any(len(set(kind)) < len(self.phantoms) for kind in kinds):
             self.wrong.append("the phantoms cannot be told apart by their answers; choose other seeds")
 
     async def client(self, until: float) -> None:
