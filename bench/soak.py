@@ -277,6 +277,10 @@ def problems(sent: Load, sizes: Sequence[int], url: str, temporary: Path) -> lis
         for phantom in sent.phantoms:
             for (body, headers), known in zip(phantom.requests, phantom.answers, strict=False):
                 answer = http.post(INFER, content=body, headers=headers)
+                # A worker that was killed last is noticed by the request that it costs.
+                while answer.status_code in AGAIN and time.monotonic() < end:
+                    time.sleep(0.2)
+                    answer = http.post(INFER, content=body, headers=headers)
                 if (answer.status_code, answer.content) != (200, known):
                     found.append(f"the server does not answer as before ({answer.status_code})")
         if "lsms_running 0.0" not in http.get("/metrics").text:
