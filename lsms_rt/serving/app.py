@@ -42,6 +42,7 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
         title="lsms-rt", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None, docs_url=None,
     )  # fmt: skip
     app.state.server = server
+    app.state.bodies = routes_kserve.bodies()
     app.include_router(routes_page.router)
     app.include_router(routes_state.router)
     app.include_router(routes_docs.router)
@@ -50,6 +51,7 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
     app.add_exception_handler(replies.RequestError, replies.on_request_error)
     app.add_exception_handler(QueueFullError, replies.on_queue_full)
     app.add_exception_handler(ClosedError, replies.on_closed)
+    app.add_exception_handler(MemoryError, replies.on_memory)
     app.add_exception_handler(RequestValidationError, replies.on_validation)
     app.add_exception_handler(HTTPException, replies.on_http)
     app.add_middleware(CutOff)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 MIB = 2**20
+# of the masks of one answer in memory: sentences x slices x rows x columns
+MAX_MASK_VOXELS = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from lsms_rt.runs.run import run
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing.answer import Answer
 
-from .settings import Model
+from .settings import MAX_MASK_VOXELS, Model
 from .tasks import Describe, Done, Infer, Segment, Task
 from .volume import IMAGE, affine_of, image_of, mask_in_frame, mask_name, read_grid, spacing_of, write_volume
 
@@ -71,6 +71,7 @@ class Worker:
                 segmenter.prepare_sentence(text)
         with _timed(seconds, "read"):
             slices = _slices_of(task)
+            _check_masks(len(task.sentences) * sum(ct.hu.size for ct in slices))
         masks, scores, found = [], [], []
         with _timed(seconds, "image"):
             for n, results in enumerate(segmenter.predict_series(slices, task.sentences), 1):
@@ -146,6 +147,13 @@ def _describe(task: Describe) -> Done:
         "not_read": list(left_out.damaged),
     }
     return Done(value, seconds)
+
+
+def _check_masks(voxels: int) -> None:
+    if voxels > MAX_MASK_VOXELS:
+        raise InputError(
+            f"masks of {voxels} voxels are over the limit of {MAX_MASK_VOXELS}; ask about fewer slices or sentences"
+        )
 
 
 def _slices_of(task: Infer) -> list[CtSlice]:
