@@ -113,13 +113,13 @@ def measure(engine: Path, options: ServeOptions, say: Say) -> Record:
     )  # fmt: skip
 
 
-def request_of(hu: np.ndarray, text: str = TEXT) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of a request for one slice (H, W) in HU."""
-    coded = text.encode()
-    tensors = (
-        ("TEXT", "BYTES", [1], len(coded).to_bytes(4, "little") + coded),
-        ("IMAGE", "INT16", [1, *hu.shape], hu.tobytes()),
-    )
+def request_of(image: np.ndarray | bytes, text: str = TEXT) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a request for one slice (H, W) in HU, or for the bytes of a DICOM file."""
+    if isinstance(image, bytes):
+        shown = ("DICOM", "BYTES", [1], _blob(image))
+    else:
+        shown = ("IMAGE", "INT16", [1, *image.shape], image.tobytes())
+    tensors = (("TEXT", "BYTES", [1], _blob(text.encode())), shown)
     described = [
         {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
         for name, kind, shape, data in tensors
@@ -128,9 +128,15 @@ def request_of(hu: np.ndarray, text: str = TEXT) -> tuple[bytes, dict[str, str]]
     return b"".join([head, *(data for *_, data in tensors)]), {"Inference-Header-Content-Length": str(len(head))}
 
 
+def _blob(raw: bytes) -> bytes:
+    return len(raw).to_bytes(4, "little") + raw
+
+
 @contextmanager
-def server(engine: Path, options: ServeOptions, workers: int = 1, queue: int = 64) -> Iterator[str]:
-    """Run a server on a free port; yield its URL once it is ready."""
+def server(
+    engine: Path, options: ServeOptions, workers: int = 1, queue: int = 64, temporary: Path | None = None
+) -> Iterator[str]:
+    """Run a server on a free port; yield its URL once it is ready.  ``temporary``: its folder for temporary files."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -139,7 +145,8 @@ def server(engine: Path, options: ServeOptions, workers: int = 1, queue: int = 6
     if options.threads:
         command += ["--threads", str(options.threads)]
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    environment = os.environ | ({} if temporary is None else {"TMPDIR": str(temporary)})
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
     try:
         _wait_until_ready(url, process)
         yield url

@@ -1,8 +1,10 @@
 """A server under mixed load, good and bad requests: ``python -m lsms_rt.bench.soak --minutes 60``.
 
-Afterwards: every request has an answer of the expected kind, the memory of all processes is flat, no file is left, and
-the server answers as before.  Bad requests are images that are none, sentences that are not understood, too large
-bodies, broken JSON, clients that leave, jobs that are cancelled, and, once a minute, a worker that is killed.
+Afterwards: every request has an answer of the expected kind, and what was found is, to the byte, what was found in the
+same phantom before the load; the memory of all processes is flat, no file is left, and the server answers.
+
+Bad requests are images that are none, sentences that are not understood, too large bodies, broken JSON, clients that
+leave, jobs that are cancelled, and, once a minute, a worker that is killed.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ import signal
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -25,11 +31,14 @@ import numpy as np
 from lsms_rt.data import demo_engine
 from lsms_rt.datasets.phantom.case import generate_case
 from lsms_rt.datasets.phantom.dicom import write_slice
+from lsms_rt.reading.load import load_slice
 
 from .options import ServeOptions
 from .serve import INFER, request_of, server, workers_of
 
-SEED, SLICES = 189, 4
+SEEDS, SLICES = (189, 190), 4
+# seconds in which what was cancelled is deleted
+TIDY = 15.0
 CLIENTS = 6
 # Memory is flat if the last third's least is at most so much above the middle third's, in MiB.  The first third fills
 # caches: engines keep memory for every batch size that was asked for.
@@ -39,21 +48,60 @@ KILL_EVERY = 60.0
 AGAIN = {429, 503}
 
 
+@dataclass(eq=False, kw_only=True)
+class Phantom:
+    """A series, and what the server answers about it when it does nothing else.
+
+    Attributes:
+        files: bytes of its DICOM files.
+        requests: for one of its slices: as a tensor, and as a file.
+        answers: to each of the requests.
+        result: what is found in the series, see ``_found_in``.
+    """
+
+    files: list[bytes] = field(repr=False)
+    requests: list[tuple[bytes, dict[str, str]]] = field(repr=False)
+    answers: list[bytes] = field(default_factory=list, repr=False)
+    result: Any = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, folder: Path) -> Phantom:
+        paths = sorted(folder.iterdir())
+        files = [path.read_bytes() for path in paths]
+        middle = len(paths) // 2
+        hu = np.rint(load_slice(paths[middle]).hu).astype(np.int16)
+        return cls(files=files, requests=[request_of(hu), request_of(files[middle])])
+
+
 class Load:
     """Clients that send requests of all kinds, and what they got.
 
     Args:
         url: of the server.
-        folder: DICOM files of a series.
+        folders: DICOM files of a series in each; no two are the same, so that an answer to another one is noticed.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.files = url, [path.read_bytes() for path in sorted(folder.iterdir())]
-        hu = np.zeros((256, 256), np.int16)
-        self.good, self.refused = request_of(hu), request_of(hu, "no cyst in the liver")
+    def __init__(self, url: str, folders: Sequence[Path]) -> None:
+        self.url, self.phantoms = url, [Phantom.of(folder) for folder in folders]
+        self.refused = request_of(np.zeros((256, 256), np.int16), "no cyst in the liver")
         self.got: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.chance = random.Random(SEED)
+        self.chance = random.Random(SEEDS[0])
+
+    async def learn(self) -> None:
+        """Ask about every phantom while the server does nothing else."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=120, trust_env=False) as http:
+            for phantom in self.phantoms:
+                for body, headers in phantom.requests:
+                    answer = await http.post(INFER, content=body, headers=headers)
+                    if self.expect("infer", answer, 200):
+                        phantom.answers.append(answer.content)
+                await self._ask_about(http, phantom)
+        # One set for each kind of question: an answer about one phantom must not pass for another's.
+        kinds = zip(*((*phantom.answers, repr(phantom.result)) for phantom in self.phantoms), strict=False)
+        complete = all(len(one.answers) == len(one.requests) and one.result for one in self.phantoms)
+        if not complete or any(len(set(kind)) < len(self.phantoms) for kind in kinds):
+            self.wrong.append("the phantoms cannot be told apart by their answers; choose other seeds")
 
     async def client(self, until: float) -> None:
         """Send one request after the other."""
@@ -66,14 +114,19 @@ class Load:
                 await self.chance.choice(kinds)(http)
 
     async def infer(self, http: httpx.AsyncClient) -> None:
-        self.expect("infer", await http.post(INFER, content=self.good[0], headers=self.good[1]), 200)
+        phantom = self.chance.choice(self.phantoms)
+        number = self.chance.randrange(len(phantom.requests))
+        body, headers = phantom.requests[number]
+        answer = await http.post(INFER, content=body, headers=headers)
+        if self.expect("infer", answer, 200):
+            self.same("infer", answer.content, phantom.answers[number])
 
     async def not_understood(self, http: httpx.AsyncClient) -> None:
         self.expect("not understood", await http.post(INFER, content=self.refused[0], headers=self.refused[1]), 422)
 
     async def no_image(self, http: httpx.AsyncClient) -> None:
         self.expect("no image", await http.post("/images", content=os.urandom(1000)), 415)
-        raw = self.files[0][:200] + os.urandom(2000)
+        raw = self.phantoms[0].files[0][:200] + os.urandom(2000)
         self.expect("broken DICOM", await http.post("/images", content=raw), 400)
 
     async def broken(self, http: httpx.AsyncClient) -> None:
@@ -86,12 +139,16 @@ class Load:
     async def leave(self, http: httpx.AsyncClient) -> None:
         async with httpx.AsyncClient(base_url=self.url, timeout=0.05, trust_env=False) as other:
             try:
-                await other.post(INFER, content=self.good[0], headers=self.good[1])
+                body, headers = self.chance.choice(self.chance.choice(self.phantoms).requests)
+                await other.post(INFER, content=body, headers=headers)
             except httpx.TimeoutException:
                 self.got["left"] += 1
 
     async def series(self, http: httpx.AsyncClient) -> None:
-        image = await self._sent(http)
+        await self._ask_about(http, self.chance.choice(self.phantoms))
+
+    async def _ask_about(self, http: httpx.AsyncClient, phantom: Phantom) -> None:
+        image = await self._sent(http, phantom)
         if image is None:
             return
         body = {"image_id": image, "sentences": ["the lesion in the liver"], "files": ["seg"]}
@@ -102,11 +159,15 @@ class Load:
             done = '"done"' in events[-1]
             self.got["job done" if done else "job failed"] += 1
             if done:
-                self.expect("result", await http.get(f"/jobs/{job}/files.zip"), 200)
+                results, archive = [await http.get(f"/jobs/{job}/{name}") for name in ("results.json", "files.zip")]
+                if self.expect("result", results, 200) and self.expect("files", archive, 200):
+                    found = _found_in(results.json(), archive.content)
+                    phantom.result = phantom.result or found
+                    self.same("job", found, phantom.result)
         self.expect("delete", await http.delete(f"/images/{image}"), 200)
 
     async def cancel(self, http: httpx.AsyncClient) -> None:
-        image = await self._sent(http)
+        image = await self._sent(http, self.chance.choice(self.phantoms))
         if image is None:
             return
         asked = await http.post("/jobs", json={"image_id": image, "sentences": ["the lesion in the liver"]})
@@ -116,8 +177,8 @@ class Load:
             await http.get(f"/jobs/{job}/events")
         self.expect("delete", await http.delete(f"/images/{image}"), 200)
 
-    async def _sent(self, http: httpx.AsyncClient) -> str | None:
-        first, *others = self.files
+    async def _sent(self, http: httpx.AsyncClient, phantom: Phantom) -> str | None:
+        first, *others = phantom.files
         answer = await http.post("/images", params={"more": True}, content=first)
         if not self.expect("upload", answer, 200):
             return None
@@ -136,6 +197,35 @@ class Load:
             self.wrong.append(f"{what}: {response.status_code} {response.text[:200]}")
         return response.status_code == status
 
+    def same(self, what: str, found: Any, known: Any) -> None:
+        """Keep an answer that is not the one of its own request."""
+        if found != known:
+            self.wrong.append(f"{what}: not what was found before; another request's answer, or a wrong one")
+
+
+def _found_in(results: dict[str, Any], archive: bytes) -> Any:
+    """Return what is found in a series: the figures, and the checksum of each mask."""
+    with zipfile.ZipFile(BytesIO(archive)) as files:
+        masks = {one.filename: one.CRC for one in files.infolist() if one.filename.endswith("_mask.png")}
+    records = [{key: value for key, value in one.items() if key != "timings_ms"} for one in results["results"]]
+    return records, results["series"], masks
+
+
+def kept_in(temporary: Path) -> list[Path]:
+    """Return what is in a server's folder for temporary files, without hidden ones, which ONNX Runtime keeps there."""
+    return [path for path in temporary.iterdir() if not path.name.startswith(".")]
+
+
+def left_in(temporary: Path) -> int:
+    """Return the number of temporary files, after the time in which what was cancelled is deleted."""
+    end = time.monotonic() + TIDY
+    while True:
+        below = (path for one in kept_in(temporary) for path in (one, *one.rglob("*")))
+        count = sum(path.is_file() for path in below)
+        if not count or time.monotonic() > end:
+            return count
+        time.sleep(0.2)
+
 
 def memory(url: str) -> int:
     """Return the resident memory of a server and its workers, in MiB."""
@@ -150,9 +240,14 @@ def memory(url: str) -> int:
     return total >> 20
 
 
-async def load(url: str, folder: Path, seconds: float, kill_every: float = KILL_EVERY) -> tuple[Load, list[int]]:
+async def load(
+    url: str, folders: Sequence[Path], seconds: float, kill_every: float = KILL_EVERY
+) -> tuple[Load, list[int]]:
     """Put a server under load; return what the clients got, and the memory over time."""
-    sent, sizes = Load(url, folder), []
+    sent, sizes = Load(url, folders), []
+    await sent.learn()
+    if sent.wrong:
+        return sent, [memory(url)]
     until = time.monotonic() + seconds
     clients = [asyncio.create_task(sent.client(until)) for _ in range(CLIENTS)]
     killed = time.monotonic()
@@ -168,8 +263,8 @@ async def load(url: str, folder: Path, seconds: float, kill_every: float = KILL_
     return sent, sizes
 
 
-def problems(sent: Load, sizes: Sequence[int], url: str) -> list[str]:
-    """Return what is not as it should be after the load."""
+def problems(sent: Load, sizes: Sequence[int], url: str, temporary: Path) -> list[str]:
+    """Return what is not as it should be after the load; ``temporary``: the server's folder for temporary files."""
     found = list(dict.fromkeys(sent.wrong))
     third = len(sizes) // 3
     before, after = (min(part, default=0) for part in (sizes[third : 2 * third], sizes[2 * third :]))
@@ -179,11 +274,32 @@ def problems(sent: Load, sizes: Sequence[int], url: str) -> list[str]:
         end = time.monotonic() + 60
         while http.get("/readyz").status_code != 200 and time.monotonic() < end:
             time.sleep(0.2)
-        if http.post(INFER, content=sent.good[0], headers=sent.good[1]).status_code != 200:
-            found.append("the server no longer answers")
+        for phantom in sent.phantoms:
+            for (body, headers), known in zip(phantom.requests, phantom.answers, strict=False):
+                answer = http.post(INFER, content=body, headers=headers)
+                # A worker that was killed last is noticed by the request that it costs.
+                while answer.status_code in AGAIN and time.monotonic() < end:
+                    time.sleep(0.2)
+                    answer = http.post(INFER, content=body, headers=headers)
+                if (answer.status_code, answer.content) != (200, known):
+                    found.append(f"the server does not answer as before ({answer.status_code})")
         if "lsms_running 0.0" not in http.get("/metrics").text:
             found.append("a task still runs")
+    if count := left_in(temporary):
+        found.append(f"{count} temporary files are left, though all images were deleted")
     return found
+
+
+def write_phantoms(folder: Path) -> list[Path]:
+    """Write a series for each seed; return their folders."""
+    folders = []
+    for seed in SEEDS:
+        case = generate_case(seed, SLICES, 128)
+        folders.append(folder / str(seed))
+        folders[-1].mkdir()
+        for index in range(len(case.slices)):
+            write_slice(folders[-1] / f"{index}.dcm", case, index, f"case {seed}")
+    return folders
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,12 +311,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="(default: %(default)s)")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="lsms-soak-") as name:
-        case = generate_case(SEED, SLICES, 128)
-        for index in range(len(case.slices)):
-            write_slice(Path(name) / f"{index}.dcm", case, index, "case")
-        with server(options.engine, ServeOptions(), workers=options.workers, queue=16) as url:
-            sent, sizes = asyncio.run(load(url, Path(name), options.minutes * 60))
-            found = problems(sent, sizes, url)
+        temporary = Path(name) / "temporary"
+        temporary.mkdir()
+        folders = write_phantoms(Path(name))
+        with server(options.engine, ServeOptions(), options.workers, queue=16, temporary=temporary) as url:
+            sent, sizes = asyncio.run(load(url, folders, options.minutes * 60))
+            found = problems(sent, sizes, url, temporary)
+        if kept_in(temporary):
+            found.append("the server left folders for temporary files when it ended")
     for what, count in sorted(sent.got.items()):
         print(f"{count:8} {what}")
     print(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import time
 import zipfile
@@ -28,9 +29,12 @@ from .errors import InputError, LsmsError, MachineError, MissingDependencyError
 if TYPE_CHECKING:
     import httpx
 
+_log = logging.getLogger("lsms_rt")
 JSON_LENGTH = "Inference-Header-Content-Length"
 # A full queue is asked again for so long, in seconds.
 PATIENCE = 60.0
+# What is deleted on the way out waits for so long, in seconds.
+HURRY = 10.0
 VARIABLE = "LSMS_RT_API_KEY"
 # Called with the slices that are done, and their number.
 Progress = Callable[[int, int], None]
@@ -98,6 +102,8 @@ class Client:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # A proxy of the environment is for other machines.
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if key and parts.scheme == "http" and not local:
+            _log.warning("the API key goes over http:// to another machine, where others can read it; use https://")
         self.url = url.rstrip("/")
         self._errors = httpx.HTTPError
         limits = httpx.Timeout(timeout, connect=10.0)
@@ -144,6 +150,8 @@ class Client:
     def send(self, path: str | os.PathLike[str], **facts: Any) -> str:
         """Send an image: a file, or a folder with the files of a series; return its id.
 
+        Of a folder, files that are neither DICOM nor a damaged slice are skipped, and counted in the log.
+
         Args:
             path: the file or folder.
             **facts: what it does not hold, as for ``Segmenter.predict_series``: ``series``, ``window``,
@@ -154,9 +162,7 @@ class Client:
             ServerError: there is no answer.
         """
         path = Path(path)
-        files = _files(path) if path.is_dir() else [path]
-        if not files:
-            raise InputError("the folder holds no files; give a folder with a series")
+        files = _slices(path) if path.is_dir() else [path]
         first, *others = files
         image = str(self._ask("POST", "/images", params={"more": "true"}, content=_read(first)).json()["image_id"])
         try:
@@ -164,7 +170,7 @@ class Client:
                 self._ask("POST", f"/images/{image}/files", content=_read(one))
             self._ask("POST", f"/images/{image}/complete", json=facts)
         except BaseException:
-            self.delete(image)
+            self.discard(image)
             raise
         return image
 
@@ -190,7 +196,7 @@ class Client:
                 if progress is not None and "total" in last:
                     progress(last["done"], last["total"])
         except BaseException:
-            self._ask("POST", f"/jobs/{job}/cancel")
+            self._try("POST", f"/jobs/{job}/cancel")
             raise
         if last.get("status") != "done":
             # It says why.
@@ -208,13 +214,19 @@ class Client:
         names = archive.namelist()
         if any(Path(name).name != name for name in names):
             raise ServerError("the server sent a file that lies outside of the folder; do not trust it")
-        folder.mkdir(parents=True, exist_ok=True)
+        # For this user alone, as predict makes it.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         archive.extractall(folder)
         return names
 
     def delete(self, image: str) -> None:
-        """Delete an image, and the results of its jobs, on the server."""
+        """Delete an image, and the results of its jobs, on the server; jobs that run are cancelled."""
         self._ask("DELETE", f"/images/{image}")
+
+    def discard(self, image: str) -> None:
+        """Delete an image as ``delete`` does, on the way out: what goes wrong is logged, and hides no other error."""
+        if not self._try("DELETE", f"/images/{image}"):
+            _log.warning("the image could not be deleted on the server, which does so itself when it is unused")
 
     def close(self) -> None:
         self._http.close()
@@ -280,6 +292,13 @@ class Client:
             raise _error(response)
         return response
 
+    def _try(self, method: str, path: str) -> bool:
+        try:
+            self._ask(method, path, timeout=HURRY)
+        except LsmsError:
+            return False
+        return True
+
     def _no_answer(self, error: Exception) -> ServerError:
         hint = "start it with lsms-rt serve, and check the URL, proxies (HTTP_PROXY) and firewalls"
         return ServerError(f"the server does not answer ({type(error).__name__}); {hint}")
@@ -300,10 +319,34 @@ def _error(response: httpx.Response) -> LsmsError:
     return ServerError(f"the server answered {status}: {message}", status, kind)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the files below a folder, without hidden ones, as ``predict`` reads them."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def _slices(folder: Path) -> list[Path]:
+    """Return the DICOM files below a folder, as ``predict`` finds them; InputError if one may be a damaged slice."""
+    # Our reader's own parts; none of them is an engine library.
+    from .reading.dicom.broken import beginning_of, may_be_broken_dicom
+    from .reading.dicom.parse import looks_like_dicom
+    from .reading.dicom.source import sources_of_folder
+
+    found: list[Path] = []
+    others: list[tuple[str, bool, bytes]] = []
+    beginnings: set[bytes] = set()
+    for source in sources_of_folder(folder, "the folder"):
+        try:
+            head = source.head()
+        except OSError as error:
+            raise InputError(f"{source.label}: cannot be read ({error.strerror}); check its permissions") from error
+        if looks_like_dicom(head):
+            beginnings.add(beginning_of(head))
+            found.append(source.path)
+        else:
+            others.append((source.label, source.named_dicom, head))
+    for label, named, head in others:
+        if not head.strip(b"\0") or may_be_broken_dicom(head, named, beginnings):
+            raise InputError(f"{label}: empty, or a damaged DICOM file; copy it again, or remove it")
+    if not found:
+        raise InputError(f"no DICOM file in {len(others)} files; give a folder with a series")
+    if others:
+        _log.warning("skipped %d files that are not DICOM images", len(others))
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -63,11 +63,10 @@ def check_libraries(*others: str) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     check_libraries()
-    import uvicorn
-
     from lsms_rt.serving.access import check_host, read_key
     from lsms_rt.serving.app import create_app
     from lsms_rt.serving.settings import Settings
+    from lsms_rt.serving.stopping import listen
 
     key = read_key(arguments.api_key_file, dict(os.environ))
     check_host(arguments.host, key)
@@ -83,10 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     app = create_app(settings)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     status(f"http://{host}:{arguments.port}  (research software, not a medical device; Ctrl-C stops)")
-    uvicorn.run(
-        app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(settings.grace), date_header=False,
-    )  # fmt: skip
+    listen(app, arguments.host, arguments.port, settings.grace)
 
 
 def _models(texts: list[str]) -> tuple:

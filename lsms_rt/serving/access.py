@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from pathlib import Path
 
 from fastapi import Request
@@ -16,6 +17,7 @@ from .tasks import Failed
 VARIABLE = "LSMS_RT_API_KEY"
 MIN_KEY = 16
 # Answered without a key: they say nothing but whether the server lives, and hold the page itself.
+# /docs and /openapi.json are not among them.
 OPEN = ("/healthz", "/", "/page/")
 
 
@@ -55,7 +57,8 @@ def is_loopback(host: str) -> bool:
 
 def check_key(request: Request, key: str | None) -> None:
     """Raise RequestError unless the request bears the key."""
-    path = request.url.path
+    # What is routed by; request.url is made of the Host header, too, which is the sender's.
+    path = request.scope["path"]
     if key is None or path in OPEN[:2] or path.startswith(OPEN[2]):
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -75,5 +78,6 @@ def check_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
         raise RequestError(Failed("OriginError", "a page of another site sent this; open the server's own page", 403))
-    if not is_loopback(host.rpartition(":")[0].strip("[]") or host):
+    named = re.fullmatch(r"(\[[^]]*\]|[^:]*)(:\d*)?", host)
+    if named is None or not is_loopback(named[1].strip("[]")):
         raise RequestError(Failed("OriginError", "the Host is not this machine; use 127.0.0.1 or localhost", 403))

@@ -13,9 +13,10 @@ from lsms_rt import __version__
 
 from . import replies, routes_docs, routes_jobs, routes_kserve, routes_page, routes_state, worker
 from .guard import Guard
-from .pool import QueueFullError
+from .pool import ClosedError, QueueFullError
 from .server import Server
 from .settings import Settings
+from .stopping import CutOff
 
 DESCRIPTION = "A sentence and a CT slice in, a lesion mask out. Research software, not a medical device."
 
@@ -41,6 +42,7 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
         title="lsms-rt", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None, docs_url=None,
     )  # fmt: skip
     app.state.server = server
+    app.state.bodies = routes_kserve.bodies()
     app.include_router(routes_page.router)
     app.include_router(routes_state.router)
     app.include_router(routes_docs.router)
@@ -48,7 +50,10 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
     app.include_router(routes_kserve.router)
     app.add_exception_handler(replies.RequestError, replies.on_request_error)
     app.add_exception_handler(QueueFullError, replies.on_queue_full)
+    app.add_exception_handler(ClosedError, replies.on_closed)
+    app.add_exception_handler(MemoryError, replies.on_memory)
     app.add_exception_handler(RequestValidationError, replies.on_validation)
     app.add_exception_handler(HTTPException, replies.on_http)
+    app.add_middleware(CutOff)
     app.add_middleware(Guard, key=settings.api_key)
     return app

@@ -7,12 +7,13 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .tasks import Cancelled, Done, Failed, Progress, Reply, Task
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+ENDS: dict[type, str] = {Done: DONE, Failed: FAILED, Cancelled: CANCELLED}
 
 
 @dataclass(eq=False)
@@ -22,16 +23,16 @@ class Job:
     Attributes:
         task: what to do.
         id: by which requests name it.
-        state: "queued", "running", "done", "failed" or "cancelled".
+        image: id of the upload that it is about; None for one without.
         progress: slices that are done, and their number.
         reply: the last reply of the worker; None before the end.
         cancelled: set to ask the worker to stop.
-        created: time.monotonic() at the beginning, and ``ended`` at the end.
+        created: time.monotonic() at the beginning, ``started`` when a worker has begun, and ``ended`` at the end.
     """
 
     task: Task
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    state: str = QUEUED
+    image: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 0))
     reply: Done | Failed | Cancelled | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -44,12 +45,21 @@ class Job:
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     @property
+    def state(self) -> str:
+        """Where it stands: "queued", "running", "done", "failed" or "cancelled"."""
+        # One look at what another thread may change, so that a state and its reply always agree.
+        reply = self.reply
+        if reply is not None:
+            return ENDS[type(reply)]
+        return QUEUED if self.started is None else RUNNING
+
+    @property
     def over(self) -> bool:
         return self.reply is not None
 
     def start(self) -> None:
         """Note that a worker has begun."""
-        self.state, self.started = RUNNING, time.monotonic()
+        self.started = time.monotonic()
         self._wake()
 
     def tell(self, reply: Reply) -> None:
@@ -60,9 +70,13 @@ class Job:
             self.progress = reply
         elif isinstance(reply, (Done, Failed, Cancelled)):
             self.ended = time.monotonic()
-            self.state = {Done: DONE, Failed: FAILED, Cancelled: CANCELLED}[type(reply)]
             self.reply = reply
         self._wake()
+
+    def drop_value(self) -> None:
+        """Forget a result that lies in files, so that memory does not grow with the jobs that are kept."""
+        if isinstance(self.reply, Done):
+            self.reply = replace(self.reply, value=None)
 
     def _wake(self) -> None:
         with self._lock:

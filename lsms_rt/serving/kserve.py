@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .replies import bad
+from .settings import MIB
 
 TYPES = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
@@ -23,32 +25,50 @@ NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 # Header of a request whose body begins with that many bytes of JSON.
 JSON_LENGTH = "inference-header-content-length"
 MAX_INPUTS = 8
-MAX_JSON = 2**20
+# of a BYTES tensor
+MAX_TEXTS = 64
+# bytes of JSON before binary tensors, and of JSON that holds its tensors; values of an answer in JSON, of which a
+# mask's have 3 bytes each.  Python makes an object of each value, while nothing else runs.
+MAX_HEAD, MAX_JSON, MAX_VALUES = MIB, 4 * MIB, MIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a request wants as its answer.
+
+    Attributes:
+        binary: whether each output comes as bytes, by its name.
+        id: the request's own name; None: it has none.
+    """
+
+    binary: dict[str, bool]
+    id: str | None = None
 
 
 def parse(body: bytes, json_length: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray | list[bytes]]]:
     """Return a request's JSON, and its inputs by name: arrays, and lists of bytes for BYTES.
 
     Raises:
-        RequestError: it is not of this protocol.
+        RequestError: it is not of this protocol, or too large.
     """
-    if json_length is not None and not (json_length.isdecimal() and int(json_length) <= len(body)):
-        raise bad(f"the header {JSON_LENGTH} is no number of bytes in the body")
-    length = len(body) if json_length is None else int(json_length)
+    length = _json_length(body, json_length)
     try:
-        request = json.loads(body[:length])
+        request = json.loads(body[:length], parse_constant=_no_number)
         inputs = request["inputs"]
         if not isinstance(inputs, list) or len(inputs) > MAX_INPUTS:
             raise TypeError
-        found, at = {}, length
+        found: dict[str, np.ndarray | list[bytes]] = {}
+        at = length
         for one in inputs:
-            size = (one.get("parameters") or {}).get("binary_data_size")
+            name, size = one["name"], _parameters(one).get("binary_data_size")
+            if not isinstance(name, str) or name in found:
+                raise TypeError
             if size is None:
-                found[str(one["name"])] = _from_json(one)
+                found[name] = _from_json(one)
                 continue
-            if not isinstance(size, int) or not 0 <= size <= len(body) - at:
+            if type(size) is not int or not 0 <= size <= len(body) - at:
                 raise bad("binary_data_size is more than the body holds; send all tensors after the JSON, in its order")
-            found[str(one["name"])] = _from_bytes(one, body[at : at + size])
+            found[name] = _from_bytes(one, body[at : at + size])
             at += size
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error, OverflowError):
         raise bad("the body is no inference request of KServe v2; see GET /v2/models/NAME for the tensors") from None
@@ -57,78 +77,164 @@ def parse(body: bytes, json_length: str | None) -> tuple[dict[str, Any], dict[st
     return request, found
 
 
+def _json_length(body: bytes, stated: str | None) -> int:
+    if stated is None:
+        length, limit = len(body), MAX_JSON
+    else:
+        # Python refuses to convert thousands of digits.
+        if not (stated.isascii() and stated.isdecimal() and len(stated) < 16 and int(stated) <= len(body)):
+            raise bad(f"the header {JSON_LENGTH} is no number of bytes in the body")
+        length, limit = int(stated), MAX_HEAD
+    if length > limit:
+        raise bad(f"the JSON is over the limit of {limit // MIB} MiB; send tensors as bytes (binary_data_size)", 413)
+    return length
+
+
+def _no_number(text: str) -> None:
+    """Refuse NaN and Infinity, which are no JSON."""
+    raise ValueError
+
+
+def _parameters(one: dict[str, Any]) -> dict[str, Any]:
+    found = one.get("parameters")
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise TypeError
+    return found
+
+
 def _shape(one: dict[str, Any]) -> tuple[int, ...]:
-    shape = tuple(one["shape"])
-    if len(shape) > 4 or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
+    shape = one["shape"]
+    if (
+        not isinstance(shape, list)
+        or len(shape) > 4
+        or not all(type(side) is int and 0 <= side < 2**31 for side in shape)
+    ):
         raise ValueError
-    return shape
+    return tuple(shape)
 
 
 def _from_json(one: dict[str, Any]) -> np.ndarray | list[bytes]:
     shape = _shape(one)
+    values = _flat(one["data"], shape)
     if one["datatype"] == "BYTES":
-        texts = [text.encode() for text in np.ravel(np.array(one["data"], object)).tolist()]
-        if len(texts) != math.prod(shape):
+        if len(values) > MAX_TEXTS or not all(type(text) is str for text in values):
             raise ValueError
-        return texts
-    kind = TYPES[one["datatype"]]
-    values = np.array(one["data"])
-    # So that 40000 is an error in INT16, not -25536.
-    if np.issubdtype(kind, np.integer) and values.size:
-        if not np.issubdtype(values.dtype, np.integer):
+        return [text.encode() for text in values]
+    kind = np.dtype(TYPES[one["datatype"]])
+    # NumPy is given nothing but numbers of the type: it would make 1 of "1", and -25536 of 40000 in INT16.
+    allowed = {"b": (bool,), "f": (int, float)}.get(kind.kind, (int,))
+    if not all(type(value) in allowed for value in values):
+        raise ValueError
+    if kind.kind in "iu" and values:
+        limits = np.iinfo(kind.name)
+        if min(values) < limits.min or max(values) > limits.max:
             raise ValueError
-        limits = np.iinfo(kind)
-        if values.min() < limits.min or values.max() > limits.max:
-            raise ValueError
-    return values.astype(kind).reshape(shape)
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float64 if kind.kind == "f" else kind).astype(kind).reshape(shape)
+
+
+def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Return the values of a tensor: a flat list, or lists in lists as the shape says."""
+    if not isinstance(data, list):
+        raise ValueError
+    if len(shape) > 1 and any(isinstance(value, list) for value in data):
+        parts: list[Any] = [data]
+        for side in shape:
+            if not all(isinstance(part, list) and len(part) == side for part in parts):
+                raise ValueError
+            parts = [value for part in parts for value in part]
+        data = parts
+    if len(data) != math.prod(shape):
+        raise ValueError
+    return list(data)
 
 
 def _from_bytes(one: dict[str, Any], data: bytes) -> np.ndarray | list[bytes]:
     shape = _shape(one)
     if one["datatype"] == "BYTES":
-        texts, at = [], 0
+        count, texts, at = math.prod(shape), list[bytes](), 0
         while at < len(data):
             (size,) = struct.unpack_from("<I", data, at)
-            if at + 4 + size > len(data):
+            if at + 4 + size > len(data) or len(texts) == min(count, MAX_TEXTS):
                 raise ValueError
             texts.append(data[at + 4 : at + 4 + size])
             at += 4 + size
-        if len(texts) != math.prod(shape):
+        if len(texts) != count:
             raise ValueError
         return texts
     return np.frombuffer(data, TYPES[one["datatype"]]).reshape(shape)
 
 
-def answer(model: str, request: dict[str, Any], outputs: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+def wanted(request: dict[str, Any], names: Collection[str]) -> Wanted:
+    """Return what a request wants as its answer, to be asked before anything is computed.
+
+    Args:
+        request: the request's JSON.
+        names: of all outputs.
+
+    Raises:
+        RequestError: it is not of this protocol, or an output is asked for that there is not, or twice.
+    """
+    try:
+        every = _switch(request, "binary_data_output", False)
+        outputs = request.get("outputs")
+        if outputs is not None and not isinstance(outputs, list):
+            raise TypeError
+        binary: dict[str, bool] = {}
+        for one in outputs or [{"name": name} for name in names]:
+            name = one["name"]
+            if not isinstance(name, str) or name not in names:
+                raise bad(f"an output is asked for that there is not; there are {', '.join(names)}")
+            if name in binary:
+                raise bad("an output is asked for twice; name each once")
+            binary[name] = _switch(one, "binary_data", every)
+    except (KeyError, TypeError, AttributeError):
+        raise bad("outputs or parameters are not of KServe v2; see GET /v2/models/NAME for the tensors") from None
+    id = request.get("id")
+    return Wanted(binary=binary, id=id if isinstance(id, str) else None)
+
+
+def _switch(one: dict[str, Any], name: str, usual: bool) -> bool:
+    value = _parameters(one).get(name, usual)
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def check_values(count: int) -> None:
+    """Raise RequestError for an answer of more values than are written as JSON."""
+    if count > MAX_VALUES:
+        raise bad(f"{count} values are over the limit of {MAX_VALUES} in JSON; ask for bytes (binary_data_output)", 413)
+
+
+def answer(model: str, asked: Wanted, outputs: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
     """Return the body and headers of an answer.
 
     Args:
         model: its name.
-        request: the request's JSON, which says which outputs are wanted, and which of them as bytes.
+        asked: which outputs are wanted, and which of them as bytes.
         outputs: all outputs by name: arrays, and lists of text for BYTES.
 
     Raises:
-        RequestError: an output is asked for that there is not.
+        RequestError: it has too many values for JSON.
     """
-    every = bool((request.get("parameters") or {}).get("binary_data_output", False))
-    wanted = request.get("outputs") or [{"name": name} for name in outputs]
+    check_values(sum(np.size(outputs[name]) for name, as_bytes in asked.binary.items() if not as_bytes))
     described: list[dict[str, Any]] = []
     blobs: list[bytes] = []
-    for one in wanted:
-        name = one.get("name") if isinstance(one, dict) else None
-        if name not in outputs:
-            raise bad(f"an output is asked for that there is not; there are {', '.join(outputs)}")
+    for name, as_bytes in asked.binary.items():
         value = outputs[name]
         row: dict[str, Any] = {"name": name, "datatype": _datatype(value), "shape": _shape_of(value)}
-        if (one.get("parameters") or {}).get("binary_data", every):
+        if as_bytes:
             blobs.append(_bytes_of(value))
             row["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             row["data"] = value if isinstance(value, list) else value.ravel().tolist()
         described.append(row)
     head = {"model_name": model, "model_version": "1", "outputs": described}
-    if isinstance(request.get("id"), str):
-        head["id"] = request["id"]
+    if asked.id is not None:
+        head["id"] = asked.id
     text = json.dumps(head).encode()
     headers = {"Content-Type": "application/octet-stream" if blobs else "application/json"}
     if blobs:

@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from .feeder import SHUTDOWN
 from .pool import QueueFullError
-from .tasks import Failed
+from .tasks import Failed, failed
 
 
 class RequestError(Exception):
@@ -44,8 +45,17 @@ async def on_request_error(request: Request, error: Exception) -> JSONResponse:
 
 async def on_queue_full(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, QueueFullError)
-    failed = Failed("QueueFullError", "too many requests wait; send this one again after Retry-After seconds", 429)
-    return reply_of(failed, {"Retry-After": str(round(error.seconds))})
+    full = Failed("QueueFullError", "too many requests wait; send this one again after Retry-After seconds", 429)
+    return reply_of(full, {"Retry-After": str(round(error.seconds))})
+
+
+async def on_memory(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, MemoryError)
+    return reply_of(failed(error))
+
+
+async def on_closed(request: Request, error: Exception) -> JSONResponse:
+    return reply_of(SHUTDOWN)
 
 
 async def on_validation(request: Request, error: Exception) -> JSONResponse:

@@ -10,8 +10,11 @@ import gzip
 import importlib
 import io
 import json
+import math
+import time
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from pydantic import BaseModel, Field
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
+from lsms_rt.runs.folder import RESULTS
 from lsms_rt.runs.journal import NAME as JOURNAL
 from lsms_rt.runs.request import SWITCHES
 
@@ -31,14 +35,18 @@ from .jobs import DONE, FAILED, RUNNING, Job
 from .replies import RequestError, bad
 from .server import Server, body_of, server_of
 from .settings import MIB
-from .tasks import Describe, Done, Failed, Segment, failed
-from .uploads import Upload
+from .tasks import Failed, Segment, failed
+from .uploads import ADDING, READING, VIEW, Upload
 from .volume import IMAGE, in_ras, mask_name
 
 router = APIRouter(tags=["jobs"])
 MAX_SENTENCES = 16
+NOT_READ = "this image was not read yet; POST /images/ID/complete"
 HEARTBEAT = 1.0
-LABELS_LIMIT = 1024 * MIB
+# seconds after which the last line is said again: proxies cut a stream that is silent for a minute
+REPEAT = 15.0
+# bytes of the largest type of labels
+LABEL = 8
 
 
 class Asked(BaseModel):
@@ -78,12 +86,14 @@ async def send_image(request: Request, include_image: bool = True, more: bool = 
             return Response(json.dumps({"image_id": upload.id}), media_type="application/json")
         await _describe(request, server, upload, Facts())
     except BaseException:
-        server.uploads.delete(upload)
+        await server.delete(upload)
         raise
+    about, reading = upload.about, upload.reading
+    assert about is not None and reading is not None
     body = b""
     if include_image:
-        body = await run_in_threadpool(_packed, upload.folder / IMAGE)
-    about = upload.about or {}
+        async with server.uploads.used(upload, VIEW):
+            body = await run_in_threadpool(_packed, reading / IMAGE)
     meta = {"image_id": upload.id, "spacing": about["spacing"], "shape": about["shape"]}
     headers = {"X-Meta": json.dumps(meta)}
     return Response(body, media_type="application/octet-stream", headers=headers)
@@ -108,26 +118,26 @@ async def complete(request: Request, id: str, facts: Facts | None = None) -> dic
 
 
 @router.get("/images/{id}")
-def image(request: Request, id: str) -> dict[str, Any]:
+async def image(request: Request, id: str) -> dict[str, Any]:
     """What an image is: shape, spacing, whether its side is known, and notes."""
     return {"image_id": id} | (server_of(request).uploads.get(id).about or {})
 
 
 @router.get("/images/{id}/volume.nii.gz")
-def volume(request: Request, id: str) -> Response:
+async def volume(request: Request, id: str) -> Response:
     """The image for a viewer: int16 in HU, whatever was sent."""
-    path = server_of(request).uploads.get(id).folder / IMAGE
-    if not path.is_file():
-        raise bad("this image was not read yet; POST /images/ID/complete", 409)
-    return FileResponse(path, media_type="application/gzip")
+    reading = server_of(request).uploads.get(id).reading
+    if reading is None:
+        raise bad(NOT_READ, 409)
+    return FileResponse(reading / IMAGE, media_type="application/gzip")
 
 
 @router.delete("/images/{id}")
-def delete_image(request: Request, id: str) -> dict[str, bool]:
+async def delete_image(request: Request, id: str) -> dict[str, bool]:
     """Delete an image and the results of its jobs; a job that runs is cancelled."""
     server = server_of(request)
     upload = server.uploads.get(id)
-    server.delete(upload)
+    await server.delete(upload)
     return {"deleted": True}
 
 
@@ -136,8 +146,14 @@ async def export(request: Request, id: str) -> Response:
     """Write labels, of the image's shape and in VoxTell's form and order, as NIfTI with the volume's geometry."""
     server = server_of(request)
     upload = server.uploads.get(id)
-    body = await body_of(request, LABELS_LIMIT)
-    content = await run_in_threadpool(_exported, upload, body)
+    if upload.about is None or upload.reading is None:
+        raise bad(NOT_READ, 409)
+    volume = upload.reading / IMAGE
+    limit = math.prod(upload.about["shape"]) * LABEL
+    # What cannot be compressed has headers besides.
+    async with server.uploads.used(upload, VIEW):
+        body = await body_of(request, limit + MIB)
+        content = await run_in_threadpool(_exported, volume, body, limit)
     return Response(content, media_type="application/gzip")
 
 
@@ -146,8 +162,11 @@ async def ask(request: Request, asked: Asked) -> dict[str, str]:
     """Ask about an image: one or more sentences.  The answer is the job's id."""
     server = server_of(request)
     upload = server.uploads.get(asked.image_id)
-    if upload.about is None:
-        raise bad("this image was not read yet; POST /images/ID/complete", 409)
+    if upload.uses[READING]:
+        raise bad("this image is being read; ask again when that has ended", 409)
+    if upload.about is None or upload.reading is None:
+        raise bad(NOT_READ, 409)
+    server.uploads.check_not_full()
     given = asked.sentences or asked.prompts
     sentences = (given,) if isinstance(given, str) else tuple(given)
     if not 1 <= len(sentences) <= MAX_SENTENCES:
@@ -156,59 +175,60 @@ async def ask(request: Request, asked: Asked) -> dict[str, str]:
         raise bad(f"files: {len(unknown)} unknown; there are {', '.join(SWITCHES)}")
     model = server.model(asked.model or server.settings.models[0].name)
     task = Segment(
-        model=model, source=upload.source, output=upload.folder, sentences=sentences, series=upload.series,
-        stated=upload.stated, files=tuple(asked.files),
+        model=model, source=upload.source, output=upload.reading, grid=upload.reading / IMAGE,
+        sentences=sentences, series=upload.series, stated=upload.stated, files=tuple(asked.files),
     )  # fmt: skip
     return {"job_id": server.ask(upload, task).id}
 
 
 @router.get("/jobs/{id}")
-def state(request: Request, id: str) -> dict[str, Any]:
+async def state(request: Request, id: str) -> dict[str, Any]:
     """Where a job stands."""
     return _job(request, id).to_dict()
 
 
 @router.get("/jobs/{id}/events")
-def events(request: Request, id: str) -> Response:
-    """Progress as it happens: lines of JSON, ``{"done", "total"}``, and at the end ``{"status"}``."""
+async def events(request: Request, id: str) -> Response:
+    """Progress as it happens: lines of JSON, ``{"done", "total"}``, and at the end ``{"status"}``.
+
+    The last line comes again every 15 s.
+    """
     return StreamingResponse(_lines(_job(request, id)), media_type="application/x-ndjson")
 
 
 @router.post("/jobs/{id}/cancel")
-def cancel(request: Request, id: str) -> dict[str, str]:
-    """Ask a job to end; it does so after the slices that are being computed."""
+async def cancel(request: Request, id: str) -> dict[str, str]:
+    """Ask a job to end; one that waits does so at once, one that runs after the slices that are being computed."""
     job = _job(request, id)
-    job.cancelled.set()
+    server_of(request).pool.cancel(job)
     return {"job_id": id, "state": job.state}
 
 
 @router.get("/jobs/{id}/result")
 async def result(request: Request, id: str) -> Response:
     """The masks of a finished job in VoxTell's form: uint8 (sentences, slices, rows, columns) in RAS order."""
-    job = _finished(request, id)
-    body = await run_in_threadpool(_packed_masks, job)
+    async with _viewed(request, id) as job:
+        body = await run_in_threadpool(_packed_masks, job)
     return Response(body, media_type="application/octet-stream")
 
 
 @router.get("/jobs/{id}/results.json")
-def results(request: Request, id: str) -> Any:
+async def results(request: Request, id: str) -> Response:
     """What was found: per slice and per sentence, as ``lsms-rt predict`` writes it."""
-    reply = _finished(request, id).reply
-    assert isinstance(reply, Done)
-    return reply.value
+    return FileResponse(_folder(_finished(request, id)) / RESULTS, media_type="application/json")
 
 
 @router.get("/jobs/{id}/files")
-def files(request: Request, id: str) -> dict[str, list[str]]:
+async def files(request: Request, id: str) -> dict[str, list[str]]:
     """Names of a finished job's files."""
-    return {"files": _files(_finished(request, id))}
+    return {"files": await run_in_threadpool(_files, _finished(request, id))}
 
 
 @router.get("/jobs/{id}/files/{name}")
-def file(request: Request, id: str, name: str) -> Response:
+async def file(request: Request, id: str, name: str) -> Response:
     """One of a finished job's files: pictures, masks, DICOM, NIfTI."""
     job = _finished(request, id)
-    if name not in _files(job):
+    if name not in await run_in_threadpool(_files, job):
         raise bad("this job has no file of this name; see GET /jobs/ID/files", 404)
     return FileResponse(_folder(job) / name)
 
@@ -216,8 +236,9 @@ def file(request: Request, id: str, name: str) -> Response:
 @router.get("/jobs/{id}/files.zip")
 async def all_files(request: Request, id: str) -> Response:
     """All of a finished job's files."""
-    job = _finished(request, id)
-    return Response(await run_in_threadpool(_zipped, job), media_type="application/zip")
+    async with _viewed(request, id) as job:
+        body = await run_in_threadpool(_zipped, job)
+    return Response(body, media_type="application/zip")
 
 
 async def _describe(request: Request, server: Server, upload: Upload, facts: Facts) -> None:
@@ -227,25 +248,25 @@ async def _describe(request: Request, server: Server, upload: Upload, facts: Fac
         stated = Stated(**facts.model_dump(exclude={"series"}))
     except InputError as error:
         raise RequestError(failed(error)) from None
+    if upload.uses[ADDING]:
+        raise bad("a file of this image is still arriving; wait for its end", 409)
     if upload.busy:
-        # Its masks are written on the grid of the image that was read.
-        raise bad("a job uses this image; wait for its end, or cancel it", 409)
-    with server.uploads.used(upload):
-        task = Describe(source=upload.source, output=upload.folder, series=facts.series, stated=stated)
-        done = await server.result(request, task)
-    upload.about, upload.series, upload.stated = done.value, facts.series, stated
+        # A new reading takes the place of what is in use.
+        raise bad("this image is in use; wait for the end of its jobs and requests, or cancel them", 409)
+    await server.read(request, upload, facts.series, stated)
 
 
 async def _lines(job: Job) -> AsyncIterator[bytes]:
     said: dict[str, Any] = {}
+    at = time.monotonic()
     async for now in job.changes(timeout=HEARTBEAT):
         if now.over:
             break
         line = (
             {"done": now.progress.done, "total": now.progress.total} if now.state == RUNNING else {"event": now.state}
         )
-        if line != said:
-            said = line
+        if line != said or time.monotonic() - at >= REPEAT:
+            said, at = line, time.monotonic()
             yield json.dumps(line).encode() + b"\n"
     if job.state == DONE:
         last = {"status": DONE}
@@ -270,6 +291,15 @@ def _finished(request: Request, id: str) -> Job:
     if job.state != DONE:
         raise bad(f"this job is {job.state}; wait for GET /jobs/ID/events to say done", 409)
     return job
+
+
+@asynccontextmanager
+async def _viewed(request: Request, id: str) -> AsyncIterator[Job]:
+    """Keep the files of a finished job while they are read."""
+    job, uploads = _finished(request, id), server_of(request).uploads
+    assert job.image is not None
+    async with uploads.used(uploads.get(job.image), VIEW):
+        yield job
 
 
 def _folder(job: Job) -> Path:
@@ -306,10 +336,10 @@ def _packed_masks(job: Job) -> bytes:
     return pack(in_ras(np.stack(masks)).astype(np.uint8))
 
 
-def _exported(upload: Upload, body: bytes) -> bytes:
+def _exported(volume: Path, body: bytes, limit: int) -> bytes:
     nib: Any = importlib.import_module("nibabel")
-    labels = unpack(body, LABELS_LIMIT)
-    image: Any = nib.load(upload.folder / IMAGE)
+    labels = unpack(body, limit)
+    image: Any = nib.load(volume)
     if labels.shape != image.shape[::-1]:
         raise bad(f"the labels are {labels.shape}, the image is {image.shape[::-1]}; send one label per voxel")
     back = np.ascontiguousarray(in_ras(labels).transpose(2, 1, 0)).astype(np.uint8)

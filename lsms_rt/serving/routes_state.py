@@ -28,9 +28,11 @@ class Sentence(BaseModel):
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, bool]:
-    """Answer while the server lives; no key is needed."""
-    return {"ok": True}
+def healthz(request: Request, response: Response) -> dict[str, bool]:
+    """Answer while the server lives, 503 if it must be started again; no key is needed."""
+    good = server_of(request).pool.alive
+    response.status_code = 200 if good else 503
+    return {"ok": good}
 
 
 @router.get("/readyz")

@@ -7,13 +7,16 @@ import contextlib
 import logging
 import shutil
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 
 from lsms_rt.engine import open_directory
+from lsms_rt.reading.stated import Stated
 from lsms_rt.sentences import Reader, open_reader
 
 from . import worker
@@ -22,8 +25,8 @@ from .metrics import Metrics
 from .pool import Pool, QueueFullError
 from .replies import RequestError, bad
 from .settings import MIB, Settings
-from .tasks import Done, Failed, Probe, Segment, Task
-from .uploads import Upload, Uploads
+from .tasks import Describe, Done, Failed, Infer, Probe, Segment, Task
+from .uploads import JOB, READING, Upload, Uploads
 
 _log = logging.getLogger("lsms_rt")
 # An inference that is not older shows that the server works; seconds.
@@ -56,9 +59,15 @@ class Server:
             self.limits[model.name] = directory.manifest.max_tokens
         self.pool = Pool(settings, self._ended, work)
         self.metrics = Metrics(self.pool)
+        self._stopped = False
 
     def _ended(self, job: Job) -> None:
         self.metrics.count(job)
+        if isinstance(job.task, Segment):
+            # It is in results.json.
+            job.drop_value()
+        if isinstance(job.task, Infer) and job.task.scratch is not None:
+            shutil.rmtree(job.task.scratch, ignore_errors=True)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -69,52 +78,111 @@ class Server:
             yield
         finally:
             reaper.cancel()
-            cut = await asyncio.to_thread(self.pool.close)
-            if cut:
-                _log.warning("stopped before %d of the tasks were done; their senders were told", len(cut))
+            await self.stop()
             self.uploads.close()
+
+    async def stop(self) -> None:
+        """Take no more jobs and stop the workers; running jobs may end within the grace time.  Once is enough."""
+        if self._stopped:
+            return
+        self._stopped = True
+        cut = await asyncio.to_thread(self.pool.close)
+        if cut:
+            _log.warning("stopped before %d of the tasks were done; their senders are told", len(cut))
 
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(min(REAP_EVERY, self.settings.idle))
-            await asyncio.to_thread(self.uploads.reap)
-            now = time.monotonic()
-            idle = [job for job in self.jobs.values() if job.ended and now - job.ended > self.settings.idle]
-            for job in idle:
-                self.forget(job)
+            try:
+                await self._delete_idle()
+            except Exception as error:
+                # Without its text, which may hold a path.
+                _log.error("what is not used could not be deleted: unexpected %s", type(error).__name__)
+
+    async def _delete_idle(self) -> None:
+        for upload in self.uploads.idle():
+            # While others were deleted it may have come into use.
+            if not upload.busy:
+                await self.delete(upload)
+        now = time.monotonic()
+        for job in [job for job in self.jobs.values() if job.ended and now - job.ended > self.settings.idle]:
+            await self.forget(job)
 
     def ask(self, upload: Upload, task: Segment) -> Job:
-        """Put a question about an upload into the queue; its results go to a folder of the upload.
+        """Put a question about an upload into the queue; its results go to a folder of the upload's reading.
 
         Raises:
             QueueFullError: there is no place.
+            ClosedError: the server is being stopped.
         """
-        job = Job(task)
-        job.task = replace(task, output=upload.folder / job.id)
+        assert upload.reading is not None
+        job = Job(task, image=upload.id)
+        job.task = replace(task, output=upload.reading / job.id)
         self.submit_job(job)
         self.jobs[job.id] = job
-        self._keep(self._finish(job, upload))
+        self.uploads.hold(upload, JOB)
+        self._keep(self._finish(job, upload, job.task.output))
         return job
 
-    async def _finish(self, job: Job, upload: Upload) -> None:
-        with self.uploads.used(upload):
-            await job.finished()
+    async def _finish(self, job: Job, upload: Upload, output: Path) -> None:
+        await job.finished()
+        await self.uploads.release(upload, JOB)
+        await self.uploads.note(upload, output)
         # The oldest go first; those that run are at the end.
         while len(self.jobs) > MAX_JOBS and next(iter(self.jobs.values())).over:
-            self.forget(next(iter(self.jobs.values())))
+            await self.forget(next(iter(self.jobs.values())))
 
-    def forget(self, job: Job) -> None:
+    async def read(self, request: Request, upload: Upload, series: str | None, stated: Stated) -> None:
+        """Read an upload anew.  Only if that succeeds, it takes the place of the former reading and of its jobs.
+
+        Raises:
+            QueueFullError: there is no place in the queue.
+            RequestError: it failed.
+        """
+        folder = upload.folder / f"reading-{uuid.uuid4().hex}"
+        job = Job(Describe(source=upload.source, output=folder, series=series, stated=stated))
+        self.submit_job(job)
+        self.uploads.hold(upload, READING)
+        # Beside the request, which may end before the worker does.
+        ended = self._keep(self._switch(job, upload, folder, series, stated))
+        try:
+            await self._wait(request, job)
+        finally:
+            await asyncio.shield(ended)
+        if upload.deleted:
+            raise bad("this image was deleted while it was read; send it again with POST /images", 404)
+
+    async def _switch(self, job: Job, upload: Upload, folder: Path, series: str | None, stated: Stated) -> None:
+        try:
+            reply = await job.finished()
+            if not isinstance(reply, Done) or upload.deleted:
+                await self.uploads.forget(upload, folder)
+                return
+            await self.uploads.note(upload, folder)
+            former, upload.reading = upload.reading, folder
+            upload.about, upload.series, upload.stated = reply.value, series, stated
+            for old in self._jobs_of(upload):
+                del self.jobs[old.id]
+            if former is not None:
+                await self.uploads.forget(upload, former)
+        finally:
+            await self.uploads.release(upload, READING)
+
+    def _jobs_of(self, upload: Upload) -> list[Job]:
+        return [job for job in self.jobs.values() if job.image == upload.id]
+
+    async def forget(self, job: Job) -> None:
         """Delete a job and its results."""
         self.jobs.pop(job.id, None)
         if isinstance(job.task, Segment):
-            shutil.rmtree(job.task.output, ignore_errors=True)
+            await self.uploads.forget(self.uploads.find(job.image), job.task.output)
 
-    def delete(self, upload: Upload) -> None:
+    async def delete(self, upload: Upload) -> None:
         """Delete an upload, its jobs and their results; what runs is cancelled."""
-        for job in [j for j in self.jobs.values() if isinstance(j.task, Segment) and j.task.source == upload.source]:
-            job.cancelled.set()
-            self.forget(job)
-        self.uploads.delete(upload)
+        for job in self._jobs_of(upload):
+            self.pool.cancel(job)
+            del self.jobs[job.id]
+        await self.uploads.delete(upload)
 
     def model(self, name: str | None) -> str:
         """Return an engine's name; the only one if none is given.
@@ -134,37 +202,44 @@ class Server:
 
         Raises:
             QueueFullError: there is no place.
+            ClosedError: the server is being stopped.
         """
         return self.submit_job(Job(task))
 
     def submit_job(self, job: Job) -> Job:
         """Put a job into the queue; errors as for ``submit``."""
+        if isinstance(job.task, Infer) and isinstance(job.task.image, bytes):
+            job.task = replace(job.task, scratch=self.uploads.root / f"scratch-{job.id}")
         try:
             return self.pool.submit(job)
         except QueueFullError:
             self.metrics.rejected()
             raise
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the requests."""
         task = asyncio.create_task(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+        return task
 
     async def result(self, request: Request, task: Task) -> Done:
         """Do a task and wait for it; a client that leaves cancels it.
 
         Raises:
             QueueFullError: there is no place in the queue.
+            ClosedError: the server is being stopped.
             RequestError: it failed.
         """
-        job = self.submit(task)
+        return await self._wait(request, self.submit(task))
+
+    async def _wait(self, request: Request, job: Job) -> Done:
         try:
             async for _ in job.changes(timeout=0.5):
                 if not job.over and await request.is_disconnected():
-                    job.cancelled.set()
+                    self.pool.cancel(job)
         except asyncio.CancelledError:
-            job.cancelled.set()
+            self.pool.cancel(job)
             raise
         if isinstance(job.reply, Done):
             return job.reply
@@ -173,19 +248,21 @@ class Server:
         raise bad("the request was cancelled", 499, "CancelledError")
 
     async def is_ready(self) -> tuple[bool, str]:
-        """Whether a worker did an inference just now: the last one is fresh, or a bundled slice is segmented."""
+        """Whether a worker works: its last inference is fresh, it is busy and was heard, or a slice is segmented."""
+        if self.pool.closing.is_set():
+            return False, "the server is being stopped"
         if self.pool.ready == 0:
+            if self.pool.running:
+                return False, "no worker has said anything of its task for too long"
             problem = self.pool.problem
             return False, "the engines are being opened" if problem is None else problem.message
-        if time.monotonic() - self.pool.answered < FRESH:
-            return True, ""
-        if self.pool.running >= self.pool.ready:
+        if time.monotonic() - self.pool.answered < FRESH or self.pool.idle == 0:
             return True, ""
         job = self.submit(Probe())
         try:
             reply = await asyncio.wait_for(job.finished(), PROBE_LIMIT)
         except asyncio.TimeoutError:
-            job.cancelled.set()
+            self.pool.cancel(job)
             return False, f"a slice took longer than {PROBE_LIMIT:g} s"
         return isinstance(reply, Done), "" if isinstance(reply, Done) else getattr(reply, "message", "cancelled")
 

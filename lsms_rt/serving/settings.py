@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 MIB = 2**20
+# of the masks of one answer in memory: sentences x slices x rows x columns
+MAX_MASK_VOXELS = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Settings:
         time_limit: seconds that a task may run.
         grace: seconds that a cancelled task, or one at shutdown, may take to end.
         idle: seconds after which an unused upload or a finished job is deleted.
-        upload_bytes: size of an upload in all, and of one request.
+        upload_bytes: size of all files that were sent, and of one request; as much again may be made of them.
         uploads: number of uploads that are kept at the same time.
     """
 

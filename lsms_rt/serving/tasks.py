@@ -21,12 +21,14 @@ class Infer:
         image: int16 (slices, rows, columns) in HU, in the usual axial view; or the bytes of a DICOM file.
         sentences: one or more.
         spacing: (between rows, between columns) in mm of a tensor; None if unknown.
+        scratch: folder to make for the bytes of a file; who gives the task deletes it, even if the worker is ended.
     """
 
     model: str
     image: np.ndarray | bytes = field(repr=False)
     sentences: tuple[str, ...] = field(repr=False)
     spacing: tuple[float, float] | None = None
+    scratch: Path | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Describe:
 
     Attributes:
         source: the uploaded file or folder.
-        output: folder for the volume.
+        output: new folder for the volume.
         series: which series, where there are several.
         stated: facts that the image does not hold.
     """
@@ -54,6 +56,7 @@ class Segment:
         model: name of the engine.
         source: the uploaded file or folder.
         output: folder for the results.
+        grid: the volume of the reading that is asked about; masks for viewers get its grid.
         sentences: one or more.
         series: which series, where there are several.
         stated: facts that the image does not hold.
@@ -63,6 +66,7 @@ class Segment:
     model: str
     source: Path = field(repr=False)
     output: Path = field(repr=False)
+    grid: Path = field(repr=False)
     sentences: tuple[str, ...] = field(repr=False)
     series: str | None = field(default=None, repr=False)
     stated: Stated = NOTHING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from lsms_rt.runs.run import run
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing.answer import Answer
 
-from .settings import Model
+from .settings import MAX_MASK_VOXELS, Model
 from .tasks import Describe, Done, Infer, Segment, Task
 from .volume import IMAGE, affine_of, image_of, mask_in_frame, mask_name, read_grid, spacing_of, write_volume
 
@@ -72,6 +71,7 @@ class Worker:
                 segmenter.prepare_sentence(text)
         with _timed(seconds, "read"):
             slices = _slices_of(task)
+            _check_masks(len(task.sentences) * sum(ct.hu.size for ct in slices))
         masks, scores, found = [], [], []
         with _timed(seconds, "image"):
             for n, results in enumerate(segmenter.predict_series(slices, task.sentences), 1):
@@ -109,13 +109,13 @@ class Worker:
         if report.error is not None:
             raise report.error
         with _timed(seconds, "volume"):
-            _write_masks(task.output, answers, len(task.sentences))
+            _write_masks(task.grid, task.output, answers, len(task.sentences))
         return Done(report.to_dict(), seconds)
 
 
-def _write_masks(output: Path, answers: Sequence[Sequence[Answer]], sentences: int) -> None:
+def _write_masks(grid: Path, output: Path, answers: Sequence[Sequence[Answer]], sentences: int) -> None:
     """Write each sentence's mask as a volume on the uploaded image's grid; a slice without an answer is empty."""
-    shape, affine = read_grid(output.parent / IMAGE)
+    shape, affine = read_grid(grid)
     volumes = np.zeros((sentences, *shape), np.uint8)
     for answer in (answer for of_slice in answers for answer in of_slice):
         place = answer.record["sentence"] - 1, answer.record["index"]
@@ -132,7 +132,11 @@ def _describe(task: Describe) -> Done:
     if not slices:
         raise InputError("no slice could be read; " + "; ".join(left_out.damaged))
     image = image_of(slices)
-    write_volume(task.output / IMAGE, image, affine_of(slices))
+    # A task that is ended in the middle of it leaves no half of a volume under its name.
+    task.output.mkdir(parents=True, exist_ok=True)
+    part = task.output / f"part-{IMAGE}"
+    write_volume(part, image, affine_of(slices))
+    part.replace(task.output / IMAGE)
     value = {
         "shape": list(image.shape),
         "spacing": list(spacing_of(slices)),
@@ -145,6 +149,13 @@ def _describe(task: Describe) -> Done:
     return Done(value, seconds)
 
 
+def _check_masks(voxels: int) -> None:
+    if voxels > MAX_MASK_VOXELS:
+        raise InputError(
+            f"masks of {voxels} voxels are over the limit of {MAX_MASK_VOXELS}; ask about fewer slices or sentences"
+        )
+
+
 def _slices_of(task: Infer) -> list[CtSlice]:
     if isinstance(task.image, np.ndarray):
         # The contract of tensors: the usual axial view.
@@ -152,10 +163,11 @@ def _slices_of(task: Infer) -> list[CtSlice]:
             slice_from_array(hu, spacing_mm=task.spacing, side_known=True, source=f"slice {n}")
             for n, hu in enumerate(task.image)
         ]
-    with tempfile.TemporaryDirectory(prefix="lsms-rt-") as folder:
-        path = Path(folder) / "image.dcm"
-        path.write_bytes(task.image)
-        return load_slices(path)
+    assert task.scratch is not None
+    task.scratch.mkdir()
+    path = task.scratch / "image.dcm"
+    path.write_bytes(task.image)
+    return load_slices(path)
 
 
 def _about(segmenter: Segmenter) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from predictions import SLICES
 
 pytest.importorskip("httpx", reason="httpx is not installed; pip install 'lsms-rt[client]'")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; pip install 'lsms-rt[serve]'")
@@ -16,10 +14,9 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed; pip install 'ls
 from lsms_rt.bench import records
 from lsms_rt.bench.options import ServeOptions
 from lsms_rt.bench.serve import closed_loop, measure, open_loop, request_of, server
-from lsms_rt.bench.soak import load, problems
+from lsms_rt.bench.soak import kept_in, load, problems, write_phantoms
 from lsms_rt.bench.tables import markdown
 from lsms_rt.cli.main import main
-from lsms_rt.datasets.phantom.dicom import write_slice
 
 
 @pytest.mark.slow
@@ -43,27 +40,38 @@ def test_bench_serve(tmp_path: Path, demo_engine: Path) -> None:
 
 
 @pytest.mark.slow
-def test_soak_for_a_few_seconds(tmp_path: Path, demo_engine: Path, phantom_case: Any) -> None:
-    for index in range(SLICES):
-        write_slice(tmp_path / f"{index}.dcm", phantom_case, index, "case")
-    with server(demo_engine, ServeOptions(threads=1), workers=2, queue=16) as url:
-        sent, sizes = asyncio.run(load(url, tmp_path, 5.0, kill_every=3.0))
-        found = problems(sent, sizes, url)
+def test_soak_for_a_few_seconds(tmp_path: Path, demo_engine: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    folders = write_phantoms(tmp_path)
+    with server(demo_engine, ServeOptions(threads=1), workers=2, queue=16, temporary=temporary) as url:
+        sent, sizes = asyncio.run(load(url, folders, 5.0, kill_every=3.0))
+        found = problems(sent, sizes, url, temporary)
+    assert not kept_in(temporary)
     # In so short a time caches fill.
     assert [line for line in found if not line.startswith("the memory grew")] == []
     assert sent.got["worker killed"] >= 1
     assert sent.got["infer: 200"] > 0
 
 
-def test_a_soak_that_is_wrong_says_so(tmp_path: Path) -> None:
+def test_a_soak_that_is_wrong_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lsms_rt.bench import soak
     from lsms_rt.bench.soak import GROWTH, Load
 
     class Response:
         status_code, text = 500, "x"
 
-    sent = Load("http://127.0.0.1:9", tmp_path)
+    sent = Load("http://127.0.0.1:9", [])
     assert not sent.expect("infer", Response(), 200)  # type: ignore[arg-type]
     assert sent.wrong == ["infer: 500 x"]
+    sent.same("infer", b"one", b"one")
+    assert len(sent.wrong) == 1
+    sent.same("infer", b"one", b"another")
+    assert "another request's answer" in sent.wrong[-1]
+    monkeypatch.setattr(soak, "TIDY", 0.0)
+    assert soak.left_in(tmp_path) == 0
+    (tmp_path / "mask.png").write_bytes(b"x")
+    assert soak.left_in(tmp_path) == 1
     assert json.dumps(dict(sent.got)) == '{"infer: 500": 1}'
     assert GROWTH > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.errors import InputError
-from lsms_rt.serving.tasks import Cancelled, Done, Opened, Progress, failed
+from lsms_rt.serving.tasks import Cancelled, Describe, Done, Opened, Progress, Segment, failed
+from lsms_rt.serving.volume import IMAGE
 
 STEP = 0.05
 
 
 def main(pipe: Connection, models: Any, device: Any, threads: Any, runtime: Any) -> None:
-    """Answer "slow N" after N steps, "die" never, "deaf" without hearing a cancellation, "raise" with an error."""
+    """Answer "slow N" after N steps, "die" never, "deaf" without hearing a cancellation, "raise" with an error.
+
+    A reading does what its series says.
+    """
     if runtime.get("broken"):
         pipe.send(failed(InputError("the engine cannot be opened")))
         return
@@ -33,7 +38,12 @@ def main(pipe: Connection, models: Any, device: Any, threads: Any, runtime: Any)
 
 
 def _reply(task: Any, pipe: Connection) -> Any:
-    word, _, number = getattr(task, "sentences", ("slow 1",))[0].partition(" ")
+    said = task.series or "slow 1" if isinstance(task, Describe) else getattr(task, "sentences", ("slow 1",))[0]
+    word, _, number = said.partition(" ")
+    if isinstance(task, Describe):
+        # The former volume stays whole, whatever comes of this one.
+        task.output.mkdir()
+        (task.output / IMAGE).write_bytes(said.encode())
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "raise":
@@ -43,6 +53,12 @@ def _reply(task: Any, pipe: Connection) -> Any:
         if word != "deaf" and pipe.poll() and pipe.recv() == "cancel":
             return Cancelled()
         pipe.send(Progress(n + 1, int(number or 1)))
+    if isinstance(task, Describe):
+        return Done({"shape": [1, 2, 2], "spacing": [1.0, 1.0, 1.0], "read": said})
+    if isinstance(task, Segment):
+        task.output.mkdir()
+        (task.output / "results.json").write_text(json.dumps({"grid": task.grid.read_text()}))
+        return Done({"results": []})
     count = len(getattr(task, "sentences", [0]))
     value = {
         "mask": np.zeros((count, 1, 32, 32), np.uint8), "score": np.zeros((count, 1), np.float32),

@@ -44,7 +44,7 @@ ARROWS = {
         "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
         "segmenter", "sentences", "tokenizer", "writing",
     },
-    "client": {"errors"},
+    "client": {"errors", "reading"},
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,7 +50,7 @@ def test_what_is_wrong_is_an_input_error(demo: Any, example: Path, tmp_path: Pat
         with pytest.raises(InputError, match="cannot be read"):
             client.send(tmp_path / "none")
         (tmp_path / "empty").mkdir()
-        with pytest.raises(InputError, match="no files"):
+        with pytest.raises(InputError, match="no DICOM file in 0 files"):
             client.send(tmp_path / "empty")
     assert not demo.core.uploads._kept
 
@@ -87,7 +90,11 @@ def test_the_key(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_client_needs_no_engine_library() -> None:
     heavy = "onnxruntime torch openvino tensorrt pydicom fastapi PIL"
-    code = f"import sys, lsms_rt.client; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    code = (
+        "import sys, pathlib, lsms_rt.client as c; from lsms_rt.errors import InputError\n"
+        "try: c._slices(pathlib.Path('/proc/self/fdinfo'))\nexcept InputError: pass\n"
+        f"print([m for m in {heavy.split()!r} if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -98,6 +105,7 @@ def test_predict_with_a_server(demo: Any, example: Path, tmp_path: Path, capsys:
     command = ["predict", "demo", str(example), "--text", TEXT, "--server", demo.url]
     assert main([*command, "-o", str(output), "--seg", "--nifti"]) == 0
     assert capsys.readouterr().out == here
+    assert stat.S_IMODE(output.stat().st_mode) == 0o700
     names = {path.name for path in output.iterdir()}
     assert {"results.json", "segmentation.dcm", "mask.nii.gz", "0000_mask.png"} <= names
     assert main([*command, "--json"]) == 0
@@ -118,6 +126,78 @@ def test_predict_with_a_server_of_several_inputs(
     assert said.out.startswith("input 1: ")
     assert "input 2" in said.err
     assert (tmp_path / "out" / "input1" / "results.json").is_file()
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+def test_how_a_sentence_is_read_is_said(demo: Any, example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "demo", str(example), "--text", "the large cyst in the livr"]
+    code = main(command)
+    here = capsys.readouterr().err
+    assert main([*command, "--server", demo.url]) == code
+    assert "warning" in here
+    assert capsys.readouterr().err == here
+
+
+def test_a_folder_with_other_files(
+    demo: Any, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(example, folder / "1.dcm")
+    (folder / "README.txt").write_text("these are slices")
+    (folder / ".hidden.dcm").write_bytes(b"x")
+    command = ["predict", "demo", str(folder), "--text", TEXT]
+    assert main(command) == 0
+    # The server calls it "the file", as it has no other.
+    here = capsys.readouterr().out.partition(": ")[2]
+    with caplog.at_level(logging.WARNING):
+        assert main([*command, "--server", demo.url]) == 0
+    assert capsys.readouterr().out.partition(": ")[2] == here
+    assert "skipped 1 files" in caplog.text
+    with Client(demo.url) as client:
+        for name, content in (("2.dcm", b"x" * 200), ("2", bytes(200))):
+            (folder / name).write_bytes(content)
+            with pytest.raises(InputError, match="damaged"):
+                client.send(folder)
+            (folder / name).unlink()
+    assert not demo.core.uploads._kept
+
+
+def test_an_interrupt_stays_one_and_leaves_nothing(
+    demo: Any, example: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(self: Client, job: str) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "_events", interrupted)
+    command = ["predict", "demo", str(example), "--text", TEXT, "--server", demo.url]
+    interrupted_code = main(command)
+    assert interrupted_code == 130
+    assert not demo.core.uploads._kept
+    # The server is gone when the client wants to delete.
+    ask = Client._ask
+
+    def gone(self: Client, method: str, path: str, **options: Any) -> Any:
+        if method == "DELETE" or path.endswith("/cancel"):
+            raise ServerError("gone")
+        return ask(self, method, path, **options)
+
+    monkeypatch.setattr(Client, "_ask", gone)
+    with caplog.at_level(logging.WARNING):
+        assert main(command) == interrupted_code
+    assert "could not be deleted" in caplog.text
+    for upload in list(demo.core.uploads._kept.values()):
+        demo.core.delete(upload)
+
+
+def test_a_key_over_http_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for url in ("https://example.org", "http://localhost:1"):
+            Client(url, api_key="k" * 20).close()
+        Client("http://example.org").close()
+        assert not caplog.records
+        Client("http://example.org", api_key="k" * 20).close()
+    assert "others can read it" in caplog.text
 
 
 @pytest.mark.parametrize("option", [["--threads", "2"], ["--lenient"], ["--seg"]])

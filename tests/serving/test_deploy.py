@@ -80,6 +80,66 @@ def test_yaml() -> None:
     assert {"lsms-rt", "orthanc"} <= set(compose["services"])
 
 
+SENTENCE = """the 'cyst' "; touch a; $(touch b) `touch c` ' ; touch d; #"""
+
+
+def recorded(tmp_path: Path, command: list[str], **variables: str) -> list[str]:
+    """Run a command with lsms-rt replaced by what writes its arguments; return those, and check that nothing else ran.
+
+    Paths of the image of the container are below tmp_path.
+    """
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "lsms-rt"
+    script.write_text(f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open('arguments', 'w'))\n")
+    script.chmod(0o755)
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    here = tmp_path / "here"
+    here.mkdir()
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"} | variables
+    subprocess.run(command, cwd=here, env=environment, check=True)
+    assert [path.name for path in here.iterdir()] == ["arguments"]
+    found = json.loads((here / "arguments").read_text())
+    assert isinstance(found, list)
+    return found
+
+
+def replaced(text: str, *pairs: tuple[str, str]) -> str:
+    for old, new in (("/opt/lsms-rt/deploy", str(DEPLOY)), *pairs):
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_a_sentence_is_no_command_in_xnat(tmp_path: Path) -> None:
+    command = json.loads((DEPLOY / "xnat.json").read_text())
+    (asked,) = command["inputs"]
+
+    def filled(text: str) -> str:
+        return text.replace(asked["replacement-key"], SENTENCE)
+
+    variables = {name: filled(text) for name, text in command["environment-variables"].items()}
+    line = replaced(filled(command["command-line"]))
+    assert f"--text={SENTENCE}" in recorded(tmp_path, ["sh", "-c", line], **variables)
+
+
+def test_a_sentence_is_no_command_in_flywheel(tmp_path: Path) -> None:
+    base = tmp_path / "flywheel"
+    (base / "input" / "series").mkdir(parents=True)
+    name = "a $(touch e) `touch f`; touch g.zip"
+    (base / "input" / "series" / name).touch()
+    (base / "config.json").write_text(json.dumps({"config": {"sentence": SENTENCE}}))
+    line = replaced(json.loads((DEPLOY / "flywheel.json").read_text())["command"], ("/flywheel/v0", str(base)))
+    arguments = recorded(tmp_path, ["bash", "-c", line])
+    assert f"--text={SENTENCE}" in arguments
+    assert str(base / "input" / "series" / name) in arguments
+
+
+def test_the_map_has_no_shell_line(tmp_path: Path) -> None:
+    command = json.loads(json.loads((DEPLOY / "map.json").read_text())["command"])
+    arguments = recorded(tmp_path, [replaced(one) if "/opt" in one else one for one in command])
+    assert "--text=the lesion in the liver" in arguments
+
+
 @pytest.mark.slow
 def test_folder_in_folder_out(tmp_path: Path, demo_engine: Path) -> None:
     example = demo_engine.parent / "examples" / "phantom_1.dcm"

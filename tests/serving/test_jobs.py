@@ -20,6 +20,7 @@ from predictions import SLICES
 from lsms_rt import Segmenter
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.reading.load import load_slices
+from lsms_rt.serving import routes_jobs
 from lsms_rt.serving.arrays import pack, unpack
 from lsms_rt.serving.replies import RequestError
 from lsms_rt.serving.uploads import ending_of
@@ -209,10 +210,31 @@ def test_deleting_an_image_deletes_its_results(demo: Any, example: Path) -> None
     assert demo.http.get(f"/jobs/{job}").status_code == 404
 
 
-def test_deleting_an_image_cancels_its_job(fakes: Callable[..., Any], example: Path) -> None:
+def test_a_stream_is_never_silent_for_long(
+    fakes: Callable[..., Any], example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes_jobs, "REPEAT", 0.1)
+    monkeypatch.setattr(routes_jobs, "HEARTBEAT", 0.05)
     live = fakes()
     image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
     live.core.uploads.get(image).about = {}
+    ask(live, image, "slow 2000")
+    waiting = ask(live, image, "slow 1")
+    lines = []
+    with live.http.stream("GET", f"/jobs/{waiting}/events") as response:
+        for line in response.iter_lines():
+            lines.append(json.loads(line))
+            if len(lines) == 3:
+                live.http.post(f"/jobs/{waiting}/cancel")
+    assert lines[:3] == [{"event": "queued"}] * 3
+    assert lines[-1] == {"status": "cancelled"}
+    live.http.delete(f"/images/{image}")
+
+
+def test_deleting_an_image_cancels_its_job(fakes: Callable[..., Any], example: Path) -> None:
+    live = fakes()
+    image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
+    assert live.http.post(f"/images/{image}/complete").status_code == 200
     ask(live, image, "slow 2000")
     end = time.monotonic() + 20
     while not live.core.pool.running:

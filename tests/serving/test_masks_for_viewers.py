@@ -27,7 +27,7 @@ def test_a_slice_without_an_answer_keeps_its_place(tmp_path: Path) -> None:
     output = tmp_path / "job"
     output.mkdir()
     # Slice 0 has no answer, slice 2 one to the second sentence only.
-    _write_masks(output, [[], [answer(1, 1), answer(1, 2)], [answer(2, 2)], [answer(3, 1)]], 2)
+    _write_masks(tmp_path / IMAGE, output, [[], [answer(1, 1), answer(1, 2)], [answer(2, 2)], [answer(3, 1)]], 2)
     for sentence, slices in ((1, [1, 3]), (2, [1, 2])):
         volume = nibabel.load(output / mask_name(sentence))
         np.testing.assert_allclose(volume.affine, affine)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,9 @@ import fake_worker
 import numpy as np
 import pytest
 
+from lsms_rt.serving import feeder
 from lsms_rt.serving.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
-from lsms_rt.serving.pool import Pool, QueueFullError
+from lsms_rt.serving.pool import ClosedError, Pool, QueueFullError
 from lsms_rt.serving.settings import Model, Settings
 from lsms_rt.serving.tasks import Failed, Infer
 
@@ -29,7 +34,7 @@ def wait(condition: Callable[[], Any]) -> None:
     end = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -82,8 +87,8 @@ def test_cancel(pools: Callable[..., Pool]) -> None:
     pool = pools()
     running, waiting, after = (pool.submit(asked(text)) for text in ("slow 400", "slow 400", "slow 1"))
     wait(lambda: running.state == RUNNING)
-    running.cancelled.set()
-    waiting.cancelled.set()
+    pool.cancel(running)
+    pool.cancel(waiting)
     wait(lambda: after.over)
     assert [job.state for job in (running, waiting, after)] == [CANCELLED, CANCELLED, DONE]
     assert waiting.started is None
@@ -93,7 +98,7 @@ def test_a_worker_that_does_not_listen_is_ended(pools: Callable[..., Pool]) -> N
     pool = pools(grace=0.3)
     job = pool.submit(asked("deaf 400"))
     wait(lambda: job.state == RUNNING)
-    job.cancelled.set()
+    pool.cancel(job)
     wait(lambda: job.over)
     assert job.state == CANCELLED
     after = pool.submit(asked("slow 1"))
@@ -126,7 +131,7 @@ def test_shutdown_finishes_what_runs_and_tells_what_it_cut(pools: Callable[..., 
     wait(lambda: short.state == RUNNING)
     assert pool.close() == [waiting]
     assert (short.state, waiting.state) == (DONE, FAILED)
-    with pytest.raises(QueueFullError):
+    with pytest.raises(ClosedError):
         pool.submit(asked("slow 1"))
 
 
@@ -153,3 +158,106 @@ def test_engines_that_cannot_be_opened_are_told(pools: Callable[..., Pool]) -> N
     assert pool.ready == 0
     assert pool.problem is not None
     assert "cannot be opened" in pool.problem.message
+
+
+@pytest.mark.parametrize("where", ["recv", "start", "send"])
+def test_a_workers_thread_survives_any_error(
+    pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feeder, "RETRY", 0.1)
+    pool = pools()
+    wait(lambda: pool.ready == 1)
+    if where == "start":
+        (pid,) = pool.pids
+        context = get_context("spawn").Process
+        real, left = context.start, [OSError(errno.EMFILE, "Mr. Miller")]
+        monkeypatch.setattr(context, "start", lambda self: fail(left) if left else real(self))
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: not left)
+    else:
+        kind = {"recv": pickle.UnpicklingError, "send": MemoryError}[where]
+        real, left = getattr(Connection, where), [kind("Mr. Miller")]
+        monkeypatch.setattr(Connection, where, lambda self, *args: fail(left) if left else real(self, *args))
+        job = pool.submit(asked("slow 1"))
+        wait(lambda: job.over)
+        assert isinstance(job.reply, Failed)
+        assert (job.reply.status, job.reply.kind) == (503, "WorkerError")
+    after = pool.submit(asked("slow 1"))
+    wait(lambda: after.over)
+    assert after.state == DONE
+    assert (pool.alive, pool.running) == (True, 0)
+    assert "Miller" not in caplog.text
+
+
+def fail(left: list[Exception]) -> None:
+    raise left.pop()
+
+
+def test_what_counts_jobs_cannot_stop_them() -> None:
+    def broken(job: Job) -> None:
+        raise KeyError("outcome")
+
+    pool = Pool(Settings(models=(Model(name="m", path=Path("m")),)), broken, fake_worker.main)
+    pool.start()
+    jobs = [pool.submit(asked("slow 1")) for _ in range(2)]
+    wait(lambda: all(job.over for job in jobs))
+    assert [job.state for job in jobs] == [DONE, DONE]
+    pool.close()
+
+
+def test_a_cancelled_job_leaves_its_place(pools: Callable[..., Pool]) -> None:
+    pool = pools(queue=1)
+    running = pool.submit(asked("slow 400"))
+    wait(lambda: running.state == RUNNING)
+    for _ in range(3):
+        waiting = pool.submit(asked("slow 1"))
+        pool.cancel(waiting)
+        assert (waiting.state, pool.waiting) == (CANCELLED, 0)
+    assert running.state == RUNNING
+
+
+def test_a_stopped_worker_is_not_ready(pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeder, "QUIET", 0.5)
+    pool = pools(grace=0.2)
+    job = pool.submit(asked("slow 4000"))
+    wait(lambda: job.progress.done)
+    assert pool.ready == 1
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    wait(lambda: pool.ready == 0)
+    assert (job.state, pool.idle) == (RUNNING, 0)
+    pool.cancel(job)
+    wait(lambda: pool.ready == 1)
+    assert job.state == CANCELLED
+
+
+def test_a_task_that_the_worker_does_not_even_read_ends_at_its_limit(pools: Callable[..., Pool]) -> None:
+    pool = pools(grace=0.2, time_limit=0.3)
+    wait(lambda: pool.ready == 1)
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    # More than a pipe holds: sending it waits.
+    image = np.zeros((64, 512, 512), np.int16)
+    job = pool.submit(Job(Infer(model="m", image=image, sentences=("slow 1",))))
+    wait(lambda: job.over)
+    assert isinstance(job.reply, Failed)
+    assert job.reply.kind == "TimeLimitError"
+    wait(lambda: pool.ready == 1)
+
+
+def test_a_process_that_was_killed_gets_no_other_job() -> None:
+    def ended(job: Job) -> None:
+        if job is first:
+            # Its last reply is there; before the worker is free, it is cancelled and its process killed.
+            job.cancelled.set()
+            run = pool._workers[0]._run
+            wait(lambda: run is not None and run.killed)
+
+    pool = Pool(Settings(models=(Model(name="m", path=Path("m")),), grace=0.0), ended, fake_worker.main)
+    first, after = asked("slow 1"), asked("slow 1")
+    pool.start()
+    pool.submit(first)
+    pool.submit(after)
+    wait(lambda: after.over)
+    assert [first.state, after.state] == [DONE, DONE]
+    pool.close()

@@ -76,9 +76,9 @@ def test_the_key_is_asked_for(fakes: Callable[..., Any]) -> None:
 
 def test_without_a_key_pages_of_other_sites_are_refused(demo: Any) -> None:
     port = demo.url.rpartition(":")[2]
-    good = [{}, {"Origin": demo.url}, {"Host": f"localhost:{port}"}, {"Host": f"[::1]:{port}"}]
+    good = [{}, {"Origin": demo.url}, {"Host": f"localhost:{port}"}, {"Host": f"[::1]:{port}"}, {"Host": "[::1]"}]
     bad = [{"Origin": "https://example.org"}, {"Origin": "null"}, {"Host": "example.org"}, {"Host": f"evil.org:{port}"}]
-    assert [demo.http.get("/capabilities", headers=headers).status_code for headers in good] == [200] * 4
+    assert [demo.http.get("/capabilities", headers=headers).status_code for headers in good] == [200] * 5
     assert [demo.http.get("/capabilities", headers=headers).status_code for headers in bad] == [403] * 4
 
 
@@ -94,6 +94,36 @@ def test_a_full_queue_is_429_with_retry_after(fakes: Callable[..., Any]) -> None
     for thread in threads:
         thread.join()
     assert "lsms_rejected_total 1.0" in live.http.get("/metrics").text
+
+
+def test_a_full_queue_refuses_before_it_reads(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    live = fakes(queue=1)
+    thread, _ = beside(lambda: infer(live, "slow 30"))
+    until(lambda: live.core.pool.running == 1)
+    other, _ = beside(lambda: infer(live, "slow 1"))
+    until(lambda: live.core.pool.waiting == 1)
+    monkeypatch.setattr(live.app.state.bodies, "read", lambda request: pytest.fail("the body was read"))
+    response = infer(live, "slow 1")
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "1")
+    thread.join()
+    other.join()
+
+
+def test_bodies_are_bounded_together(fakes: Callable[..., Any]) -> None:
+    from lsms_rt.serving.bodies import Bodies
+
+    live = fakes(queue=8)
+    live.app.state.bodies = Bodies(each=2**20, all=4000)
+    thread, found = beside(lambda: infer(live, "slow 30"))
+    until(lambda: live.core.pool.running == 1)
+    assert live.app.state.bodies.held > 2000
+    assert infer(live, "slow 1").status_code == 429
+    thread.join()
+    assert found[0].status_code == 200
+    assert live.app.state.bodies.held == 0
+    assert infer(live, "slow 1").status_code == 200
+    live.app.state.bodies = Bodies(each=2000, all=2**20)
+    assert infer(live, "slow 1").status_code == 413
 
 
 def test_a_client_that_leaves_cancels_its_request(fakes: Callable[..., Any]) -> None:
@@ -118,6 +148,33 @@ def test_a_killed_worker_costs_one_request(fakes: Callable[..., Any]) -> None:
     thread.join()
     assert found[0].status_code == 200
     until(lambda: live.core.pool.ready == 2)
+
+
+def test_health_fails_without_a_workers_thread(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    live = fakes()
+    assert live.http.get("/healthz").json() == {"ok": True}
+    (one,) = live.core.pool._workers
+    monkeypatch.setattr(one, "thread", threading.Thread())
+    response = live.http.get("/healthz")
+    assert (response.status_code, response.json()) == (503, {"ok": False})
+    monkeypatch.undo()
+
+
+def test_a_stopped_busy_worker_is_not_ready(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lsms_rt.serving import feeder
+
+    monkeypatch.setattr(feeder, "READING", 0.5)
+    live = fakes()
+    (pid,) = live.core.pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    thread, _ = beside(lambda: infer(live, "slow 1"))
+    until(lambda: live.core.pool.running == 1)
+    live.core.pool.answered = 0.0
+    assert live.http.get("/readyz").status_code == 200
+    until(lambda: live.http.get("/readyz").status_code == 503)
+    os.kill(pid, signal.SIGCONT)
+    thread.join()
+    assert live.http.get("/readyz").status_code == 200
 
 
 def test_readiness_is_an_inference(fakes: Callable[..., Any]) -> None:

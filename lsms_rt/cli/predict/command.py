@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +175,7 @@ def _run_remote(arguments: argparse.Namespace, jobs: list[Job], request: Request
         for document in documents:
             for line in lines(document["results"], document["series"], document["sentences"], len(jobs) > 1):
                 print(line)
+    _print_readings([row for document in documents for row in document["sentences"]], len(jobs))
     left_out = [f"{key.replace('_', ' ')}: {reason}" for d in documents for key in LEFT_OUT for reason in d[key]]
     for line in left_out:
         status(line)
@@ -205,8 +206,7 @@ def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
     from lsms_rt.sentences.reading import listed
 
-    for line in dict.fromkeys(line for name, sentence in _named(report) for line in _reading(name, sentence)):
-        status(line)
+    _print_readings(report.sentences, report.inputs)
     for reason in report.not_read:
         status(f"not read: {reason}")
     for reason in report.not_computed:
@@ -221,14 +221,20 @@ def _print_remarks(report: Report) -> None:
         status(f"{report.resumed} {'slices' if _single(report) else 'answers'} already done, skipped")
 
 
+def _print_readings(sentences: Sequence[dict[str, Any]], inputs: int) -> None:
+    """Print how sentences are read; what holds of several inputs, once."""
+    for line in dict.fromkeys(line for name, row in _named(sentences, inputs) for line in _reading(name, row)):
+        status(line)
+
+
 def _single(report: Report) -> bool:
     """Whether all inputs are asked one sentence each."""
     return all(sentence["sentence"] == 1 for sentence in report.sentences)
 
 
-def _named(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+def _named(sentences: Sequence[dict[str, Any]], inputs: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every sentence with its name, "sentence 2"; of inputs that are asked the same, once."""
-    asked = [[s for s in report.sentences if s["input"] == n] for n in range(1, report.inputs + 1)]
+    asked = [[s for s in sentences if s["input"] == n] for n in range(1, inputs + 1)]
     words = [[{**s, "input": 0} for s in row] for row in asked]
     same = all(row == words[0] for row in words)
     for n, row in enumerate(asked[:1] if same else asked, 1):

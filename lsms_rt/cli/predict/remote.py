@@ -30,6 +30,9 @@ def ask(arguments: argparse.Namespace, jobs: Sequence[Job], request: Request) ->
         ServerError: there is no answer.
     """
     files = _checked(arguments, request)
+    if request.output is not None:
+        # For this user alone; of several inputs each has a folder in it.
+        request.output.mkdir(mode=0o700, parents=True, exist_ok=True)
     documents: list[dict[str, Any]] = []
     first: LsmsError | None = None
     with Client(arguments.server, api_key=_key(arguments.api_key_file), model=_model(arguments.engine)) as client:
@@ -63,7 +66,7 @@ def _of_input(client: Client, job: Job, request: Request, files: Sequence[str], 
             client.save(answered, request.output / name)
         return client.results(answered)
     finally:
-        client.delete(image)
+        client.discard(image)
 
 
 def _checked(arguments: argparse.Namespace, request: Request) -> list[str]:
