@@ -86,7 +86,7 @@ async def send_image(request: Request, include_image: bool = True, more: bool = 
             return Response(json.dumps({"image_id": upload.id}), media_type="application/json")
         await _describe(request, server, upload, Facts())
     except BaseException:
-        await server.delete(upload)
+        server.drop(upload)
         raise
     about, reading = upload.about, upload.reading
     assert about is not None and reading is not None

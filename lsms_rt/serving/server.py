@@ -216,6 +216,10 @@ class Server:
             self.metrics.rejected()
             raise
 
+    def drop(self, upload: Upload) -> None:
+        """Delete an upload beside the request: its answer, which may be the server's last, does not wait."""
+        self._keep(self.delete(upload))
+
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the requests."""
         task = asyncio.create_task(work)

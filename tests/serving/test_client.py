@@ -186,8 +186,8 @@ def test_an_interrupt_stays_one_and_leaves_nothing(
     with caplog.at_level(logging.WARNING):
         assert main(command) == interrupted_code
     assert "could not be deleted" in caplog.text
-    for upload in list(demo.core.uploads._kept.values()):
-        demo.core.delete(upload)
+    for image in list(demo.core.uploads._kept):
+        demo.http.delete(f"/images/{image}")
 
 
 def test_a_key_over_http_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -61,7 +61,8 @@ def test_the_host_opens_no_route(locked: Any, monkeypatch: pytest.MonkeyPatch) -
     for host in ("a/page/?", "a/page/", "a/healthz?", "a/?"):
         assert status(locked, "GET", "/capabilities", ("host", host)) == 401
     assert status(locked, "GET", "/capabilities", ("host", "a/page/?"), BEARER) == 200
-    assert status(locked, "GET", "/healthz", ("host", "a")) == 200
+    # No worker has been started.
+    assert status(locked, "GET", "/healthz", ("host", "a")) == 503
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/images/x/complete", "/models/demo/read"])

@@ -217,7 +217,7 @@ def test_a_stream_is_never_silent_for_long(
     monkeypatch.setattr(routes_jobs, "HEARTBEAT", 0.05)
     live = fakes()
     image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
-    live.core.uploads.get(image).about = {}
+    assert live.http.post(f"/images/{image}/complete").status_code == 200
     ask(live, image, "slow 2000")
     waiting = ask(live, image, "slow 1")
     lines = []
