@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from run_async import in_a_thread, run_async
 
 pytest.importorskip("httpx", reason="httpx is not installed; pip install 'lsms-rt[client]'")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; pip install 'lsms-rt[serve]'")
@@ -22,7 +22,7 @@ from lsms_rt.cli.main import main
 @pytest.mark.slow
 def test_bench_serve(tmp_path: Path, demo_engine: Path) -> None:
     options = ServeOptions(threads=1, seconds=0.3, clients=(1, 2), rounds=2)
-    record = measure(demo_engine, options, lambda text: None)
+    record = in_a_thread(lambda: measure(demo_engine, options, lambda text: None))
     records.write(tmp_path / "r.json", record)
     read = records.read(tmp_path / "r.json")
     assert [row["loop"] for row in read["rows"]] == ["closed"] * 2 + ["open"] * 3
@@ -45,7 +45,7 @@ def test_soak_for_a_few_seconds(tmp_path: Path, demo_engine: Path) -> None:
     temporary.mkdir()
     folders = write_phantoms(tmp_path)
     with server(demo_engine, ServeOptions(threads=1), workers=2, queue=16, temporary=temporary) as url:
-        sent, sizes = asyncio.run(load(url, folders, 5.0, kill_every=3.0))
+        sent, sizes = run_async(load(url, folders, 5.0, kill_every=3.0))
         found = problems(sent, sizes, url, temporary)
     assert not kept_in(temporary)
     # In so short a time caches fill.
@@ -80,8 +80,8 @@ def test_loops_count_what_is_not_answered() -> None:
     import numpy as np
 
     body, headers = request_of(np.zeros((16, 16), np.int16))
-    closed = asyncio.run(closed_loop("http://127.0.0.1:9", body, headers, 2, 0.1))
-    opened = asyncio.run(open_loop("http://127.0.0.1:9", body, headers, 50, 0.1))
+    closed = run_async(closed_loop("http://127.0.0.1:9", body, headers, 2, 0.1))
+    opened = run_async(open_loop("http://127.0.0.1:9", body, headers, 50, 0.1))
     assert closed.failed > 0
     assert opened.failed > 0
     assert not closed.times

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
+from run_async import run_async
 
 pytest.importorskip("fastapi", reason="fastapi is not installed; pip install 'lsms-rt[serve]'")
 
@@ -36,7 +36,7 @@ def status(app: Any, method: str, path: str, *headers: tuple[str, str], body: tu
         "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "server": ("127.0.0.1", 80),
         "client": ("127.0.0.1", 1), "headers": [(name.encode(), value.encode()) for name, value in headers],
     }  # fmt: skip
-    asyncio.run(app(scope, receive, send))
+    run_async(app(scope, receive, send))
     return int(sent[0]["status"])
 
 
@@ -98,5 +98,5 @@ def test_websockets_are_closed(locked: Any) -> None:
         sent.append(message)
 
     scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
-    asyncio.run(locked(scope, receive, send))
+    run_async(locked(scope, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
