@@ -218,6 +218,7 @@ class Server:
 
     def drop(self, upload: Upload) -> None:
         """Delete an upload beside the request: its answer, which may be the server's last, does not wait."""
+        self.uploads.withdraw(upload)
         self._keep(self.delete(upload))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -205,12 +205,16 @@ class Uploads:
 
     async def delete(self, upload: Upload) -> None:
         """Delete an upload, and its files when nothing uses them."""
-        self._kept.pop(upload.id, None)
-        self._leaving.add(upload)
-        upload.deleted = True
+        self.withdraw(upload)
         if not upload.busy:
             # A request that ends early must not leave it half deleted.
             await asyncio.shield(self._remove(upload))
+
+    def withdraw(self, upload: Upload) -> None:
+        """Let no request find an upload that is being deleted."""
+        self._kept.pop(upload.id, None)
+        self._leaving.add(upload)
+        upload.deleted = True
 
     async def _remove(self, upload: Upload) -> None:
         await asyncio.to_thread(shutil.rmtree, upload.folder, ignore_errors=True)
