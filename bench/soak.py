@@ -283,11 +283,19 @@ def problems(sent: Load, sizes: Sequence[int], url: str, temporary: Path) -> lis
                     answer = http.post(INFER, content=body, headers=headers)
                 if (answer.status_code, answer.content) != (200, known):
                     found.append(f"the server does not answer as before ({answer.status_code})")
-        if "lsms_running 0.0" not in http.get("/metrics").text:
+        # What was cancelled last ends beside the requests, and so does the deletion of files.
+        if not _within(end, lambda: "lsms_running 0.0" in http.get("/metrics").text):
             found.append("a task still runs")
-    if count := left_in(temporary):
-        found.append(f"{count} temporary files are left, though all images were deleted")
+    if not _within(end, lambda: not left_in(temporary)):
+        found.append(f"{left_in(temporary)} temporary files are left, though all images were deleted")
     return found
+
+
+def _within(end: float, condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, at most until ``end``; return whether it holds."""
+    while not (held := condition()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return held
 
 
 def write_phantoms(folder: Path) -> list[Path]:
