@@ -8,7 +8,6 @@ loop*: requests come at random times (Poisson) whatever the answers do, as from 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from lsms_rt import client
 from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.datasets.phantom.case import generate_case
 from lsms_rt.errors import LsmsError
@@ -119,13 +119,7 @@ def request_of(image: np.ndarray | bytes, text: str = TEXT) -> tuple[bytes, dict
         shown = ("DICOM", "BYTES", [1], _blob(image))
     else:
         shown = ("IMAGE", "INT16", [1, *image.shape], image.tobytes())
-    tensors = (("TEXT", "BYTES", [1], _blob(text.encode())), shown)
-    described = [
-        {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
-        for name, kind, shape, data in tensors
-    ]
-    head = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
-    return b"".join([head, *(data for *_, data in tensors)]), {"Inference-Header-Content-Length": str(len(head))}
+    return client.request_of([("TEXT", "BYTES", [1], _blob(text.encode())), shown])
 
 
 def _blob(raw: bytes) -> bytes:

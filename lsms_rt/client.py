@@ -40,6 +40,21 @@ VARIABLE = "LSMS_RT_API_KEY"
 Progress = Callable[[int, int], None]
 
 
+# Name, KServe's datatype, shape and bytes.
+Tensor = tuple[str, str, list[int], bytes]
+
+
+def request_of(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a KServe v2 request with binary tensors, whose answer is binary too."""
+    described = [
+        {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        for name, kind, shape, data in tensors
+    ]
+    head = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
+    headers = {JSON_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+    return b"".join([head, *(data for *_, data in tensors)]), headers
+
+
 class ServerError(LsmsError):
     """The server did not answer, or not with a result.
 
@@ -128,7 +143,7 @@ class Client:
             ServerError: there is no answer.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        inputs: list[tuple[str, str, list[int], bytes]] = [("TEXT", "BYTES", [len(texts)], _blobs(texts))]
+        inputs: list[Tensor] = [("TEXT", "BYTES", [len(texts)], _blobs(texts))]
         flat = not isinstance(image, np.ndarray) or image.ndim == 2
         if isinstance(image, np.ndarray):
             slices = np.rint(image[None] if flat else image).clip(-1024, 3071).astype("<i2")
@@ -251,14 +266,8 @@ class Client:
         except self._errors as error:
             raise self._no_answer(error) from error
 
-    def _infer(self, inputs: Sequence[tuple[str, str, list[int], bytes]]) -> dict[str, Any]:
-        described = [
-            {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
-            for name, kind, shape, data in inputs
-        ]
-        head = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
-        body = b"".join([head, *(data for *_, data in inputs)])
-        headers = {JSON_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+    def _infer(self, inputs: Sequence[Tensor]) -> dict[str, Any]:
+        body, headers = request_of(inputs)
         response = self._ask("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
         at = int(response.headers[JSON_LENGTH])
         outputs: dict[str, Any] = {}

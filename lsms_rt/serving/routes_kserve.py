@@ -17,6 +17,7 @@ from .bodies import AGAIN, Bodies
 from .kserve import JSON_LENGTH, Wanted, answer, check_values, parse, wanted
 from .pool import QueueFullError
 from .replies import bad
+from .routes_state import readyz
 from .server import server_of
 from .settings import MAX_MASK_VOXELS, MIB
 from .tasks import Infer
@@ -62,9 +63,7 @@ def live() -> dict[str, bool]:
 
 @router.get("/health/ready")
 async def ready(request: Request, response: Response) -> dict[str, Any]:
-    good, why = await server_of(request).is_ready()
-    response.status_code = 200 if good else 503
-    return {"ready": good} | ({} if good else {"error": why})
+    return await readyz(request, response)
 
 
 @router.get("/models/{name}")
@@ -86,7 +85,7 @@ def model_metadata(request: Request, name: str) -> dict[str, Any]:
 @router.get("/models/{name}/versions/{version}/ready")
 async def model_ready(request: Request, name: str, response: Response) -> dict[str, Any]:
     server_of(request).model(name)
-    return await ready(request, response)
+    return await readyz(request, response)
 
 
 @router.post("/models/{name}/infer")

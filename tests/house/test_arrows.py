@@ -64,8 +64,9 @@ ARROWS = {
         "machine", "model", "preprocess", "reading", "segmenter", "sentences", "tokenizer",
     },
     "bench": {
-        "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph",
-        "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records", "segmenter", "style",
+        "atomic", "calibration", "client", "ct_slice", "data", "datasets", "digest", "engine", "errors",
+        "export", "graph", "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records",
+        "segmenter", "style",
     },
     "pytorch": {"data", "engine", "errors", "export", "machine", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),
