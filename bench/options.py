@@ -65,11 +65,11 @@ class ServeOptions:
     threads: int | None = None
     seconds: float = 10.0
     clients: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    rounds: int = 100
+    rounds: int = 20
 
     def quick(self) -> ServeOptions:
         """Return the same options with the least effort: for a first look, not for publication."""
-        return replace(self, seconds=1.0, clients=(1, 4), rounds=10)
+        return replace(self, seconds=1.0, clients=(1, 4), rounds=2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def serve_table(record: Record) -> str:
     over = record["overhead"]
     lines = [
         f"A request takes {over['request, ms']:.1f} ms, `predict` {over['predict, ms']:.1f} ms: "
-        f"{over['overhead, ms']:.1f} ms more (medians of {over['rounds']} rounds in turns).",
+        f"{over['overhead, ms']:.1f} ms more (medians of {over['rounds']} turns).",
         "",
         rows_table(record),
         "",

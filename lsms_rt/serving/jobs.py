@@ -42,7 +42,8 @@ class Job:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        # A loop, its event, and whether that is for the end alone.
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, bool]] = []
 
     @property
     def state(self) -> str:
@@ -80,15 +81,20 @@ class Job:
 
     def _wake(self) -> None:
         with self._lock:
-            for loop, event in self._waiting:
+            for loop, event, end_alone in self._waiting:
                 # At shutdown the loop may be gone.
-                if not loop.is_closed():
+                if (self.over or not end_alone) and not loop.is_closed():
                     loop.call_soon_threadsafe(event.set)
 
-    async def changes(self, timeout: float | None = None) -> AsyncIterator[Job]:
-        """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds."""
+    async def changes(self, timeout: float | None = None, *, end_alone: bool = False) -> AsyncIterator[Job]:
+        """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds.
+
+        Args:
+            timeout: seconds; None: only when it has changed.
+            end_alone: of the changes, only the end counts: who waits for it is not woken beside the computation.
+        """
         event = asyncio.Event()
-        entry = (asyncio.get_running_loop(), event)
+        entry = (asyncio.get_running_loop(), event, end_alone)
         with self._lock:
             self._waiting.append(entry)
         try:
@@ -108,7 +114,7 @@ class Job:
 
     async def finished(self) -> Done | Failed | Cancelled:
         """Wait for the end."""
-        async for _ in self.changes():
+        async for _ in self.changes(end_alone=True):
             pass
         assert self.reply is not None
         return self.reply

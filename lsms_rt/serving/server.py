@@ -240,7 +240,7 @@ class Server:
 
     async def _wait(self, request: Request, job: Job) -> Done:
         try:
-            async for _ in job.changes(timeout=0.5):
+            async for _ in job.changes(timeout=0.5, end_alone=True):
                 if not job.over and await request.is_disconnected():
                     self.pool.cancel(job)
         except asyncio.CancelledError:

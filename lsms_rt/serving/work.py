@@ -72,14 +72,16 @@ class Worker:
         with _timed(seconds, "read"):
             slices = _slices_of(task)
             _check_masks(len(task.sentences) * sum(ct.hu.size for ct in slices))
-        masks, scores, found = [], [], []
+        masks, scores, found, readings = [], [], [], []
         with _timed(seconds, "image"):
             for n, results in enumerate(segmenter.predict_series(slices, task.sentences), 1):
                 masks.append([result.mask for result in results])
                 scores.append([result.score for result in results])
                 found.append([result.found for result in results])
-                progress(n, len(slices))
-        readings = [segmenter.read_sentence(text) for text in task.sentences]
+                readings = [result.reading for result in results]
+                # The last is told by the reply.
+                if n < len(slices):
+                    progress(n, len(slices))
         value = {
             # (sentences, slices, rows, columns)
             "mask": np.array(masks, np.uint8).swapaxes(0, 1),
