@@ -78,7 +78,7 @@ class Worker:
                 masks.append([result.mask for result in results])
                 scores.append([result.score for result in results])
                 found.append([result.found for result in results])
-                readings = [result.reading for result in results]
+                readings = [result.reading for result in results if result.reading is not None]
                 # The last is told by the reply.
                 if n < len(slices):
                     progress(n, len(slices))
