@@ -18,7 +18,7 @@ from .routes_state import readyz
 from .server import server_of
 from .settings import MIB
 from .tasks import Infer
-from .tensors import INPUTS, OUTPUTS, outputs_of, task_of
+from .tensors import INPUTS, OUTPUTS, config_of, outputs_of, task_of
 
 router = APIRouter(prefix="/v2", tags=["KServe v2"])
 # 512 slices of 512 x 512 in int16, and a sentence
@@ -61,6 +61,13 @@ def model_metadata(request: Request, name: str) -> dict[str, Any]:
         "name": server.model(name), "versions": ["1"], "platform": "lsms-rt", "inputs": INPUTS, "outputs": OUTPUTS,
         "parameters": server.pool.models.get(name, {}),
     }  # fmt: skip
+
+
+@router.get("/models/{name}/config")
+@router.get("/models/{name}/versions/{version}/config")
+def model_config(request: Request, name: str) -> dict[str, Any]:
+    """The tensors as Triton's clients ask for them, e.g. perf_analyzer."""
+    return {"name": server_of(request).model(name), "platform": "lsms-rt", "max_batch_size": 0} | config_of()
 
 
 @router.get("/models/{name}/ready")

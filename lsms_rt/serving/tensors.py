@@ -17,13 +17,13 @@ from .tasks import Infer
 MAX_SENTENCES = 16
 # bytes of a sentence
 MAX_SENTENCE = 4096
-INPUTS = [
+INPUTS: list[dict[str, Any]] = [
     {"name": "IMAGE", "datatype": "INT16", "shape": [-1, -1, -1]},
     {"name": "TEXT", "datatype": "BYTES", "shape": [-1]},
     {"name": "SPACING", "datatype": "FP32", "shape": [2]},
     {"name": "DICOM", "datatype": "BYTES", "shape": [1]},
 ]
-OUTPUTS = [
+OUTPUTS: list[dict[str, Any]] = [
     {"name": "MASK", "datatype": "UINT8", "shape": [-1, -1, -1, -1]},
     {"name": "SCORE", "datatype": "FP32", "shape": [-1, -1]},
     {"name": "FOUND", "datatype": "BOOL", "shape": [-1, -1]},
@@ -32,6 +32,8 @@ OUTPUTS = [
 ]
 # The input that every request has.
 TEXT = "TEXT"
+# Types that a configuration names in another way.
+TYPES = {"BYTES": "STRING"}
 
 
 def task_of(model: str, inputs: dict[str, np.ndarray | list[bytes]]) -> Infer:
@@ -73,6 +75,19 @@ def task_of(model: str, inputs: dict[str, np.ndarray | list[bytes]]) -> Infer:
             f"masks of {voxels} voxels are over the limit of {MAX_MASK_VOXELS}; send fewer slices or sentences", 413
         )
     return Infer(model=model, image=image, sentences=sentences, spacing=mm)
+
+
+def config_of() -> dict[str, list[dict[str, Any]]]:
+    """Return the tensors as a model's configuration describes them to Triton and its clients."""
+
+    def described(tensor: dict[str, Any]) -> dict[str, Any]:
+        kind = tensor["datatype"]
+        return {"name": tensor["name"], "data_type": f"TYPE_{TYPES.get(kind, kind)}", "dims": tensor["shape"]}
+
+    return {
+        "input": [described(one) | {"optional": one["name"] != TEXT} for one in INPUTS],
+        "output": [described(one) for one in OUTPUTS],
+    }
 
 
 def _spacing(given: Any) -> tuple[float, float]:

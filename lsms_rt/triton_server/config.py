@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lsms_rt import __version__
 from lsms_rt.errors import InputError
-from lsms_rt.serving.tensors import INPUTS, OUTPUTS, TEXT
+from lsms_rt.serving.tensors import TEXT, config_of
 
 # The engine's folder, beside model.py.
 ENGINE = "engine"
 # Parameters that model.py reads.
 DIGEST, THREADS, INSTANCES, VERSION = "digest", "threads", "instances", "lsms_rt_version"
-TYPES = {"BYTES": "STRING"}
+# Priorities of requests.
+FIRST, USUAL = 1, 2
 MAX_NAME = 64
 
 
@@ -85,22 +87,18 @@ def config_text(options: TritonOptions, digest: str, samples: list[Sample]) -> s
         f'name: "{options.name}"\nbackend: "python"',
         "# A request's slices are batches inside the engine; requests differ in shape and sentence.",
         "max_batch_size: 0",
-        *(_tensor("input", one["name"], one, optional=one["name"] != TEXT) for one in INPUTS),
-        *(_tensor("output", one["name"], one) for one in OUTPUTS),
+        *(_tensor(kind, one) for kind, tensors in config_of().items() for one in tensors),
         _instances(options),
-        "# The queue; nothing is batched.\ndynamic_batching {\n  default_queue_policy {\n    timeout_action: REJECT\n"
-        f"    default_timeout_microseconds: {options.wait * 1_000_000}\n    allow_timeout_override: true\n"
-        f"    max_queue_size: {options.queue}\n  }}\n}}",
+        _queue(options),
         *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
         *map(_warmup, samples),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _tensor(kind: str, name: object, tensor: Mapping[str, object], optional: bool = False) -> str:
-    datatype = str(tensor["datatype"])
-    more = " optional: true" if optional else ""
-    return f'{kind} {{ name: "{name}" data_type: TYPE_{TYPES.get(datatype, datatype)} dims: {tensor["shape"]}{more} }}'
+def _tensor(kind: str, tensor: Mapping[str, Any]) -> str:
+    optional = " optional: true" if tensor.get("optional") else ""
+    return f'{kind} {{ name: "{tensor["name"]}" data_type: {tensor["data_type"]} dims: {tensor["dims"]}{optional} }}'
 
 
 def _instances(options: TritonOptions) -> str:
@@ -109,6 +107,19 @@ def _instances(options: TritonOptions) -> str:
     else:
         where = "kind: KIND_GPU" + (f" gpus: {list(options.gpus)}" if options.gpus else "")
     return f"instance_group {{ count: {options.instances} {where} }}"
+
+
+def _queue(options: TritonOptions) -> str:
+    policy = (
+        f"timeout_action: REJECT default_timeout_microseconds: {options.wait * 1_000_000} "
+        f"allow_timeout_override: true max_queue_size: {options.queue}"
+    )
+    return f"""# The queue; nothing is batched.  Requests of priority {FIRST} go first: emergencies and probes.
+dynamic_batching {{
+  priority_levels: {USUAL}
+  default_priority_level: {USUAL}
+  default_queue_policy {{ {policy} }}
+}}"""
 
 
 def _warmup(sample: Sample) -> str:

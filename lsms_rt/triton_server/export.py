@@ -92,8 +92,10 @@ def _write(folder: Path, directory: EngineDirectory, options: TritonOptions) -> 
     if f"sha256:{sha256(manifest)}" != directory.digest:
         raise EngineDigestError(f"{directory.path / MANIFEST} has changed while it was copied; copy it again")
     hu = np.rint(load_slice(EXAMPLE).hu).astype(np.int16)
-    batch = directory.manifest.max_batch
-    samples = [Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape), text="text") for n in sorted({1, batch})]
+    samples = [
+        Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape), text="text")
+        for n in sorted({1, directory.manifest.max_batch})
+    ]
     files = {
         "config.pbtxt": config_text(options, directory.digest, samples).encode(),
         "1/model.py": MODEL.encode(),

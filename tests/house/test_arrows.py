@@ -67,7 +67,7 @@ ARROWS = {
     "bench": {
         "atomic", "calibration", "client", "ct_slice", "data", "datasets", "digest", "engine", "errors",
         "export", "graph", "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records",
-        "segmenter", "style",
+        "segmenter", "style", "triton_server",
     },
     "pytorch": {"data", "engine", "errors", "export", "machine", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),

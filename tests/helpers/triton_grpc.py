@@ -1,0 +1,58 @@
+"""Run by the Python of tritonserver's environment, which has gRPC: ask by it, and print what came as JSON.
+
+``triton_grpc.py ADDRESS FILE answer TEXT`` prints the outputs; ``... cancel TEXT`` begins a request of many slices,
+cancels it, and prints its status and how many seconds later another one was answered.
+"""
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as triton
+
+NAMES = ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")
+
+
+def inputs(text: str, name: str, kind: str, values: np.ndarray) -> list:
+    sentence, image = triton.InferInput("TEXT", [1], "BYTES"), triton.InferInput(name, list(values.shape), kind)
+    sentence.set_data_from_numpy(np.array([text.encode()], object))
+    image.set_data_from_numpy(values)
+    return [sentence, image]
+
+
+def main() -> None:
+    address, file, what, text = sys.argv[1:]
+    client = triton.InferenceServerClient(address)
+    dicom = inputs(text, "DICOM", "BYTES", np.array([Path(file).read_bytes()], object))
+    if what == "answer":
+        try:
+            found = client.infer("demo", dicom)
+        except triton.InferenceServerException as error:
+            print(json.dumps({"status": error.status(), "message": error.message()}))
+            return
+        outputs = {name: found.as_numpy(name) for name in NAMES}
+        print(json.dumps({name: [str(a.dtype), a.shape, a.astype("U" if a.dtype == object else a.dtype).tolist()]
+                          for name, a in outputs.items()}))  # fmt: skip
+        return
+    over, errors = threading.Event(), []
+    many = inputs(text, "IMAGE", "INT16", np.zeros((400, 256, 256), np.int16))
+
+    def ended(result: object, error: triton.InferenceServerException) -> None:
+        errors.append(error)
+        over.set()
+
+    for _ in range(2):
+        # one for each instance
+        context = client.async_infer("demo", many, callback=ended)
+        time.sleep(0.5)
+        context.cancel()
+    over.wait(60)
+    begin = time.monotonic()
+    client.infer("demo", dicom)
+    print(json.dumps({"status": errors[0].status(), "seconds": time.monotonic() - begin}))
+
+
+main()
