@@ -136,6 +136,11 @@ class TritonServer:
             children += one.read_text().split()
         return sorted(int(pid) for pid in children if b"backend_stub" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
+    def pids(self) -> list[int]:
+        """Return the server's process and those of the instances."""
+        assert self._process is not None
+        return [self._process.pid, *self.stubs()]
+
     def regions(self) -> list[Path]:
         """Return the server's regions in shared memory."""
         return list(SHARED_MEMORY.glob(f"{self._prefix}*"))
