@@ -170,3 +170,17 @@ def test_a_model_that_cannot_warm_up_is_not_loaded(triton: Any, tmp_path: Path) 
     with pytest.raises(MachineError):
         TritonServer(models, tmp_path).start()
     assert "not understood" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.slow
+def test_an_environment_of_its_own(triton: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual environment as EXECUTION_ENV_PATH, where the server's own Python lacks lsms-rt's libraries."""
+    from lsms_rt.bench.tritonserver import TritonServer
+
+    path = os.environ["PATH"]
+    variables = TritonServer.variables
+    monkeypatch.setattr(TritonServer, "variables", lambda self: variables(self) | {"PATH": path})
+    options = TritonOptions(name="demo", threads=1, environment=str(triton.python.parents[1]))
+    export_model(demo_engine(), tmp_path / "models", options)
+    with TritonServer(tmp_path / "models", tmp_path) as server:
+        assert probe(f"http://{server.http}", "demo", 60) == [ANSWERED]
