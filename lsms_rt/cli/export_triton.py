@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gpus", type=whole_number(0, GPUS), nargs="*", metavar="I",
-        help="run on these GPUs, or on all; without it on the CPU, if the engine can",
+        help="run on these GPUs, or on all (default: on the CPU)",
     )  # fmt: skip
     add_threads(parser, "the cores shared out among the instances")
     parser.add_argument(
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--environment", metavar="PATH",
-        help="packed Python environment with lsms-rt, where the server sees it (EXECUTION_ENV_PATH)",
+        help="path of a Python with lsms-rt, as the server sees it: EXECUTION_ENV_PATH (default: the server's own)",
     )  # fmt: skip
     add_digest(parser)
     parser.add_argument(

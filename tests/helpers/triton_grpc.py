@@ -1,10 +1,12 @@
 """Run by the Python of tritonserver's environment, which has gRPC: ask by it, and print what came as JSON.
 
-``triton_grpc.py ADDRESS FILE answer TEXT`` prints the outputs; ``... cancel TEXT`` begins a request of many slices,
-cancels it, and prints its status and how many seconds later another one was answered.
+``triton_grpc.py ADDRESS FILE answer TEXT`` prints the outputs; ``... shared TEXT`` sends a slice (saved as NPY) by
+shared memory, and prints the mask that came by it; ``... cancel TEXT`` begins requests of many slices, cancels them,
+and prints the status and how many seconds later another one was answered.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -23,9 +25,38 @@ def inputs(text: str, name: str, kind: str, values: np.ndarray) -> list:
     return [sentence, image]
 
 
+def shared(client: triton.InferenceServerClient, file: str, text: str) -> list:
+    """Return the mask of a slice; both go through system shared memory."""
+    from tritonclient.utils import shared_memory
+
+    hu = np.load(file)
+    image = triton.InferInput("IMAGE", list(hu.shape), "INT16")
+    sentence, _ = inputs(text, "IMAGE", "INT16", hu)
+    mask = triton.InferRequestedOutput("MASK")
+    sizes = {"IMAGE": hu.nbytes, "MASK": hu.size}
+    regions = {}
+    try:
+        for name, size in sizes.items():
+            key = f"/lsms-rt-test-{os.getpid()}-{name}"
+            regions[name] = shared_memory.create_shared_memory_region(name, key, size)
+            client.register_system_shared_memory(name, key, size)
+        shared_memory.set_shared_memory_region(regions["IMAGE"], [hu])
+        image.set_shared_memory("IMAGE", hu.nbytes)
+        mask.set_shared_memory("MASK", hu.size)
+        client.infer("demo", [image, sentence], outputs=[mask])
+        return shared_memory.get_contents_as_numpy(regions["MASK"], np.uint8, hu.shape).tolist()
+    finally:
+        client.unregister_system_shared_memory()
+        for region in regions.values():
+            shared_memory.destroy_shared_memory_region(region)
+
+
 def main() -> None:
     address, file, what, text = sys.argv[1:]
     client = triton.InferenceServerClient(address)
+    if what == "shared":
+        print(json.dumps(shared(client, file, text)))
+        return
     dicom = inputs(text, "DICOM", "BYTES", np.array([Path(file).read_bytes()], object))
     if what == "answer":
         try:

@@ -85,7 +85,9 @@ def test_answers_are_the_segmenters(triton: Any, example: Path, expected: dict[s
 
 def grpc(server: Any, example: Path, *arguments: str) -> Any:
     command = [str(server.python), str(HELPERS / "triton_grpc.py"), server.grpc, str(example), *arguments]
-    return json.loads(subprocess.run(command, env=server.variables(), capture_output=True, check=True).stdout)
+    done = subprocess.run(command, env=server.variables(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_grpc(triton: Any, example: Path, expected: dict[str, np.ndarray]) -> None:
@@ -97,6 +99,11 @@ def test_grpc(triton: Any, example: Path, expected: dict[str, np.ndarray]) -> No
     refused = grpc(triton, example, "answer", "no cyst")
     assert refused["status"] == "StatusCode.INVALID_ARGUMENT"
     assert "not understood" in refused["message"]
+
+
+def test_shared_memory(triton: Any, example: Path, expected: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.save(tmp_path / "slice.npy", np.rint(load_slice(example).hu).astype(np.int16)[None])
+    np.testing.assert_array_equal(grpc(triton, tmp_path / "slice.npy", "shared", TEXT), expected["MASK"][0])
 
 
 def test_grpc_cancellation_frees_the_instances(triton: Any, example: Path) -> None:
@@ -143,6 +150,10 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     assert len(triton.regions()) == 2
     stubs = triton.stubs()
     assert len(stubs) == 2
+    # One that hangs.
+    os.kill(stubs[0], signal.SIGSTOP)
+    assert sorted(one == ANSWERED for one in probe(url, "demo", 20)) == [False, True]
+    os.kill(stubs[0], signal.SIGCONT)
     os.kill(stubs[0], signal.SIGKILL)
     assert sorted(probe(url, "demo", 60)) == [ANSWERED, "status 500"]
     # The other instance answers, and Triton 2.51 still calls itself ready.
