@@ -46,9 +46,19 @@ def shared(client: triton.InferenceServerClient, file: str, text: str) -> list:
         client.infer("demo", [image, sentence], outputs=[mask])
         return shared_memory.get_contents_as_numpy(regions["MASK"], np.uint8, hu.shape).tolist()
     finally:
-        client.unregister_system_shared_memory()
+        _unregister(client)
         for region in regions.values():
             shared_memory.destroy_shared_memory_region(region)
+
+
+def _unregister(client: triton.InferenceServerClient) -> None:
+    """Unregister all regions; the server holds them for a moment after its answer."""
+    for _ in range(200):
+        try:
+            client.unregister_system_shared_memory()
+            return
+        except triton.InferenceServerException:
+            time.sleep(0.05)
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ NAMES = ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")
 HELPERS = Path(__file__).parents[1] / "helpers"
 
 
-def ask(server: Any, texts: list[str], **images: Any) -> Any:
-    """Ask by HTTP; return the answer's arrays, or the error."""
+def ask(server: Any, texts: list[str], timeout: int | None = None, **images: Any) -> Any:
+    """Ask by HTTP; return the answer's arrays, or the error.  ``timeout``: microseconds that it may wait."""
     inputs = []
     for name, value in {"TEXT": texts, **images}.items():
         values = np.array([one if isinstance(one, bytes) else one.encode() for one in value], object) \
@@ -42,7 +42,7 @@ def ask(server: Any, texts: list[str], **images: Any) -> Any:
     # The client is not for several threads.
     with triton_client.InferenceServerClient(server.http, network_timeout=120) as client:
         try:
-            answer = client.infer("demo", inputs)
+            answer = client.infer("demo", inputs, timeout=timeout)
         except triton_client.InferenceServerException as error:
             return error
         return {name: answer.as_numpy(name) for name in NAMES}
@@ -140,6 +140,17 @@ def test_a_full_queue_is_unavailable(triton: Any) -> None:
     # two are computed, two wait
     assert set(found) == {"200", "503"}
     assert found["200"] >= 4
+
+
+def test_a_request_that_waits_too_long_is_unavailable(triton: Any) -> None:
+    image = np.zeros((16, 256, 256), np.int16)
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(ask, triton, [TEXT], IMAGE=image) for _ in range(2)]
+        time.sleep(0.3)
+        late = ask(triton, [TEXT], timeout=100_000, IMAGE=image)
+        assert status(late) == "503"
+        assert "timeout" in late.message()
+        assert [status(one.result()) for one in busy] == ["200", "200"]
 
 
 def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
