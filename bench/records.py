@@ -15,7 +15,7 @@ from .provenance import provenance
 
 ENGINES, PEERS, SCALING = "engines", "peers", "scaling"
 ACCURACY, INT8, HALF_PRECISION, PLANS = "accuracy", "int8", "half_precision", "plans"
-GATE, PROBES, SENTENCES, SERVE = "gate", "probes", "sentences", "serve"
+GATE, PROBES, SENTENCES, SERVE, SERVERS = "gate", "probes", "sentences", "serve", "servers"
 ROOFLINE, AOT, ESTIMATE = "roofline", "kernels_compiled", "estimate"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     GATE: ("lesions", "lost", "noise"),
     SENTENCES: ("input", "sentences"),
     SERVE: ("loop", "clients"),
+    SERVERS: ("clients", "generator", "server"),
     HALF_PRECISION: ("case",),
     PLANS: ("preset", "precision", "image_size", "max_batch"),
     ROOFLINE: ("preset", "stage", "batch", "gpu"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .replies import bad
+from .request_error import bad
 from .settings import MIB
 
 TYPES = {

@@ -12,25 +12,9 @@ from starlette.exceptions import HTTPException
 
 from .feeder import SHUTDOWN
 from .pool import QueueFullError
+from .request_error import RequestError as RequestError
+from .request_error import bad as bad
 from .tasks import Failed, failed
-
-
-class RequestError(Exception):
-    """A request that cannot be served.
-
-    Attributes:
-        failed: why.
-        headers: of the answer.
-    """
-
-    def __init__(self, failed: Failed, headers: dict[str, str] | None = None) -> None:
-        super().__init__(failed.message)
-        self.failed, self.headers = failed, headers or {}
-
-
-def bad(message: str, status: int = 400, kind: str = "RequestError") -> RequestError:
-    """Return the error of a request that is wrong; ``message`` says what is, and what to send instead."""
-    return RequestError(Failed(kind, message, status))
 
 
 def reply_of(failed: Failed, headers: dict[str, str] | None = None) -> JSONResponse:

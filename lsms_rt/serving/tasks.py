@@ -133,14 +133,22 @@ class Cancelled:
     """A task was cancelled, as was asked."""
 
 
+# Where our server lists the words that may be said.
+WORDS = "GET /models/NAME/words"
+
 Reply = Opened | Progress | Done | Failed | Cancelled
 
 
-def failed(error: BaseException) -> Failed:
-    """Return an error as a reply.  Of an unexpected one only the kind is told: its text may hold anything."""
+def failed(error: BaseException, words: str = WORDS) -> Failed:
+    """Return an error as a reply.  Of an unexpected one only the kind is told: its text may hold anything.
+
+    Args:
+        error: what happened.
+        words: where the one who asks finds the words that may be said.
+    """
     kind = type(error).__name__
     if isinstance(error, SentenceNotUnderstoodError):
-        return Failed(kind, _not_understood(error), 422)
+        return Failed(kind, _not_understood(error, words), 422)
     if isinstance(error, LsmsError):
         status = 400 if isinstance(error, InputError) else 503 if isinstance(error, MachineError) else 500
         return Failed(kind, str(error), status)
@@ -149,10 +157,10 @@ def failed(error: BaseException) -> Failed:
     return Failed(kind, f"unexpected {kind}; the server's log has its trace", 500)
 
 
-def _not_understood(error: SentenceNotUnderstoodError) -> str:
-    """Word it for one who asks over HTTP; words of the sentence that may be a name are told by their numbers."""
+def _not_understood(error: SentenceNotUnderstoodError, words: str) -> str:
+    """Word it for one who asks a server; words of the sentence that may be a name are told by their numbers."""
     if error.reading is None:
         return str(error)
     why = "; ".join(error.reading.notes(names=False))
     which = str(error).partition("the sentence is not understood")[0]
-    return f"{which}the sentence is not understood: {why}; GET /models/NAME/words lists what may be said"
+    return f"{which}the sentence is not understood: {why}; {words} lists what may be said"

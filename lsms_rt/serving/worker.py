@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from .settings import Model
-from .tasks import Cancelled, Done, Opened, Progress, Reply, Task, failed
+from .tasks import WORDS, Cancelled, Done, Failed, Opened, Progress, Reply, Task, failed
 
 _log = logging.getLogger("lsms_rt")
 # What the parent sends in the middle of a task.
@@ -34,7 +34,7 @@ def main(pipe: Connection, models: tuple[Model, ...], device: str | None, thread
             worker = Worker(models, device, threads, runtime)
             pipe.send(Opened(worker.opened()))
         except Exception as error:
-            pipe.send(_failed(error))
+            pipe.send(logged_failure(error))
             return
         while True:
             task: Task | str = pipe.recv()
@@ -55,11 +55,12 @@ def _reply(do: Callable[[Task, Callable[[int, int], None]], Done], task: Task, p
     except CancelledError:
         return Cancelled()
     except Exception as error:
-        return _failed(error)
+        return logged_failure(error)
 
 
-def _failed(error: Exception) -> Reply:
-    reply = failed(error)
+def logged_failure(error: Exception, words: str = WORDS) -> Failed:
+    """Return an error as a reply, and log where an unexpected one was; arguments as for ``failed``."""
+    reply = failed(error, words)
     if reply.status >= 500:
         # Without its text, which may hold a patient's data.
         where = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))

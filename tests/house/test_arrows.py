@@ -48,6 +48,7 @@ ARROWS = {
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
+    "triton_server": {"atomic", "data", "digest", "engine", "errors", "reading", "serving"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
@@ -66,7 +67,7 @@ ARROWS = {
     "bench": {
         "atomic", "calibration", "client", "ct_slice", "data", "datasets", "digest", "engine", "errors",
         "export", "graph", "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records",
-        "segmenter", "style",
+        "segmenter", "style", "triton_server",
     },
     "pytorch": {"data", "engine", "errors", "export", "machine", "model", "segmenter", "sentences", "tokenizer"},
     "body": set(),
@@ -78,7 +79,7 @@ ARROWS = {
     "cli": {
         "answers", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
         "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
-        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
+        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "triton_server", "writing",
     },
 }  # fmt: skip
 

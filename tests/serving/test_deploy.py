@@ -64,18 +64,19 @@ def test_files_are_what_they_say() -> None:
     table = (DEPLOY / "README.md").read_text()
     for path in DEPLOY.iterdir():
         assert path.name == "README.md" or f"`{path.name}`" in table, path.name
-    for name in ("cpu", "gpu"):
+    for name, user in {"cpu": "lsms", "gpu": "lsms", "triton": "triton-server"}.items():
         text = (DEPLOY / f"{name}.Dockerfile").read_text()
         assert "sh deploy/install.sh /opt/lsms-rt" in text
-        assert re.search(r"^USER lsms$", text, re.MULTILINE)
+        assert re.search(rf"^USER {user}$", text, re.MULTILINE)
         for source in re.findall(r"^COPY (deploy/\S+)", text, re.MULTILINE):
             assert (ROOT / source).is_file()
 
 
 def test_yaml() -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
-    assert [one["kind"] for one in documents] == ["Deployment", "Service"]
+    for name in ("kubernetes", "triton"):
+        documents = list(yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text()))
+        assert [one["kind"] for one in documents] == ["Deployment", "Service"]
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     assert {"lsms-rt", "orthanc"} <= set(compose["services"])
 

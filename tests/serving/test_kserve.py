@@ -16,7 +16,7 @@ import pytest
 from lsms_rt import Segmenter
 from lsms_rt.errors import InputError
 from lsms_rt.reading.load import load_slice
-from lsms_rt.serving import kserve, routes_kserve
+from lsms_rt.serving import kserve, routes_kserve, tensors
 from lsms_rt.serving.kserve import answer, parse, wanted
 from lsms_rt.serving.replies import RequestError
 
@@ -113,7 +113,7 @@ def test_what_is_wanted_is_asked_before_the_inference(demo: Any, monkeypatch: py
     monkeypatch.setattr(kserve, "MAX_VALUES", 1000)
     response = infer(demo, [image, text(TEXT)])
     assert (response.status_code, "binary_data_output" in response.text) == (413, True)
-    monkeypatch.setattr(routes_kserve, "MAX_MASK_VOXELS", 2000)
+    monkeypatch.setattr(tensors, "MAX_MASK_VOXELS", 2000)
     response = infer(demo, [image, text(TEXT, TEXT)], parameters={"binary_data_output": True})
     assert (response.status_code, "2048 voxels" in response.text) == (413, True)
 
@@ -192,9 +192,9 @@ def test_a_spacing_that_no_image_has_is_refused(demo: Any, mm: list[Any]) -> Non
 def test_no_spacing_beside_a_file() -> None:
     inputs = {"TEXT": [b"a"], "DICOM": [b"x"], "SPACING": np.ones(2, np.float32)}
     with pytest.raises(RequestError, match="SPACING"):
-        routes_kserve._task("m", inputs)
+        tensors.task_of("m", inputs)
     with pytest.raises(RequestError, match="4096 bytes"):
-        routes_kserve._task("m", {"TEXT": [b"a" * 5000], "DICOM": [b"x"]})
+        tensors.task_of("m", {"TEXT": [b"a" * 5000], "DICOM": [b"x"]})
 
 
 def test_mutated_requests_are_refused_or_understood() -> None:

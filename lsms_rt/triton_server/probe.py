@@ -1,0 +1,107 @@
+"""Whether a Triton server really answers: a bundled slice is segmented by every instance of a model.
+
+Triton's own readiness does not see that a stub process died; this does: the dead instance takes a request and fails.
+The requests have priority 1, so they are next when an instance is free.  For probes of Kubernetes and the like:
+
+    python3 -m lsms_rt.triton_server.probe NAME --url http://127.0.0.1:8000 --timeout 10 --allow-busy
+
+Exit code 0: every instance answered; or, with ``--allow-busy``, none failed.  1: it does not work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lsms_rt.data import DATA
+
+from .config import FIRST
+
+EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", "the lesion"
+# seconds after the probe has left at which Triton takes its request out of the queue
+LATER = 1.0
+ANSWERED, BUSY = "answered", "busy"
+
+
+def probe(url: str, model: str, timeout: float, instances: int | None = None) -> list[str]:
+    """Ask each instance of a model at the same time.
+
+    Args:
+        url: of the server, "http://HOST:PORT".
+        model: its name.
+        timeout: seconds for all of it.
+        instances: how many there are; None: the server is asked.
+
+    Returns:
+        What came of each request: "answered"; "busy", no answer in time; or what failed.
+    """
+    # Not through a proxy of the environment.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    base = f"{url}/v2/models/{model}"
+    try:
+        if instances is None:
+            with opener.open(f"{base}/config", timeout=timeout) as answer:
+                instances = _instances(json.load(answer))
+    except (OSError, ValueError) as error:
+        return [f"no configuration: {_what(error)}"]
+    body, headers = _request(timeout)
+
+    def ask(_: int) -> str:
+        try:
+            with opener.open(urllib.request.Request(f"{base}/infer", body, headers), timeout=timeout) as answer:
+                answer.read()
+            return ANSWERED
+        except OSError as error:
+            return _what(error)
+
+    with ThreadPoolExecutor(instances) as pool:
+        return list(pool.map(ask, range(instances)))
+
+
+def _instances(config: dict[str, Any]) -> int:
+    return sum(one.get("count", 1) * max(1, len(one.get("gpus", []))) for one in config["instance_group"])
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"status {error.code}"
+    if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+        return BUSY
+    return "no connection" if isinstance(error, OSError) else "no answer of Triton"
+
+
+def _request(timeout: float) -> tuple[bytes, dict[str, str]]:
+    texts = [("TEXT", SENTENCE.encode()), ("DICOM", EXAMPLE.read_bytes())]
+    blobs = [len(raw).to_bytes(4, "little") + raw for _, raw in texts]
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(blob)}}
+        for (name, _), blob in zip(texts, blobs, strict=True)
+    ]
+    parameters = {"priority": FIRST, "timeout": int((timeout + LATER) * 1e6)}
+    head = json.dumps({"inputs": inputs, "outputs": [{"name": "FOUND"}], "parameters": parameters}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
+    return b"".join([head, *blobs]), headers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the probe as a program; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m lsms_rt.triton_server.probe", description=__doc__)
+    parser.add_argument("model", help="name of the model")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="(default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds (default: %(default)s)")
+    parser.add_argument("--instances", type=int, help="number of instances (default: the server is asked)")
+    parser.add_argument("--allow-busy", action="store_true", help="an instance that computes something else is well")
+    given = parser.parse_args(argv)
+    found = probe(given.url, given.model, given.timeout, given.instances)
+    print(", ".join(found))
+    return 0 if set(found) <= {ANSWERED, *([BUSY] if given.allow_busy else [])} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""A model repository, an instance as Triton's stub makes it, and a real tritonserver where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsms_rt.data import demo_engine
+from lsms_rt.triton_server.config import TritonOptions
+from lsms_rt.triton_server.export import export_model
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the bundled engine: two instances, two places in the queue.  Read it only."""
+    folder = tmp_path_factory.mktemp("triton") / "models"
+    export_model(demo_engine(), folder, TritonOptions(name="demo", instances=2, threads=1, queue=2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real tritonserver with that repository."""
+    from lsms_rt.bench.tritonserver import TritonServer, environment
+    from lsms_rt.errors import MachineError
+
+    try:
+        environment()
+    except MachineError as error:
+        pytest.skip(str(error))
+    with TritonServer(repository, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def example() -> Path:
+    return demo_engine().parent / "examples" / "phantom_1.dcm"
