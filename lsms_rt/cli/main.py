@@ -23,7 +23,21 @@ from lsms_rt.errors import DatasetError, LsmsError, one_line, raised_from
 from lsms_rt.privacy import label, show_names
 from lsms_rt.runs.about import prefixed
 
-from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, serve, train, words
+from . import (
+    bench,
+    build,
+    calibrate,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    inspect_engine,
+    phantom,
+    serve,
+    train,
+    words,
+    worker,
+)
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
@@ -34,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
     predict.COMMAND,
     serve.COMMAND,
+    worker.COMMAND,
     inspect_engine.COMMAND,
     words.COMMAND,
     doctor.COMMAND,

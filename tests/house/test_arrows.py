@@ -48,6 +48,7 @@ ARROWS = {
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
+    "archive_worker": {"digest", "errors", "runs", "segmenter", "serving", "writing"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
@@ -76,9 +77,9 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
-        "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
-        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
+        "answers", "archive_worker", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets",
+        "digest", "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading",
+        "records", "runs", "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 
