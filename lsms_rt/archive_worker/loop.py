@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError, MissingDependencyError
+from lsms_rt.privacy import NAMES_HINT
 
 from .audit import Audit
 from .feed import Feed
@@ -111,7 +112,7 @@ class Loop:
         except ArchiveFailedError as error:
             self._again(row, error, self._rules.max_attempts)
         except (ArchiveRefusedError, InputError, EngineError, MissingDependencyError) as error:
-            self._dead(row, str(error))
+            self._dead(row, _reason(error))
         except (ArchiveError, MachineError, MemoryError) as error:
             self._again(row, error, MAX_UNEXPECTED)
         except sqlite3.OperationalError:
@@ -168,7 +169,8 @@ class Loop:
 
 def _reason(error: Exception) -> str:
     """Return an error's text if it is ours; of another one only what it is, since its text may hold identifiers."""
-    return str(error) if isinstance(error, LsmsError) else f"unexpected {type(error).__name__}"
+    ours = isinstance(error, LsmsError)
+    return str(error).replace(f" ({NAMES_HINT})", "") if ours else f"unexpected {type(error).__name__}"
 
 
 @contextmanager

@@ -48,7 +48,7 @@ ARROWS = {
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
-    "archive_worker": {"digest", "errors", "runs", "segmenter", "serving", "writing"},
+    "archive_worker": {"digest", "errors", "privacy", "runs", "segmenter", "serving", "writing"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
