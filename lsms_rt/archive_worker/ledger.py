@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .dicomweb import Series
-from .owners import Owner, is_alive
+from .owners import Owner, is_alive, sweep_locks
 from .retry import MAX_ENDED, delay
 
 NAME = "ledger.sqlite"
@@ -161,6 +161,7 @@ class Ledger:
         with self._change() as base:
             if self._owner is None:
                 number = base.execute("INSERT INTO workers (started) VALUES (?)", (now,)).lastrowid
+                sweep_locks(self._folder)
                 self._owner = Owner(self._folder, int(number or 0))
             self._reclaim(base, now)
             found = base.execute(

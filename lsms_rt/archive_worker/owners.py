@@ -1,4 +1,7 @@
-"""Which workers live: each locks a file of its own, and the system ends the lock with the process, however it ends."""
+"""Which workers live: each locks a file of its own, and the system ends the lock with the process, however it ends.
+
+A file is made, locked and deleted in a change of the ledger, so that nobody finds one that is not locked yet.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,12 @@ class Owner:
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._lock)
+
+
+def sweep_locks(folder: Path) -> None:
+    """Delete the files of workers that live no more."""
+    for path in folder.glob("worker*.lock"):
+        is_alive(folder, int(path.stem.removeprefix("worker")))
 
 
 def is_alive(folder: Path, number: int) -> bool:

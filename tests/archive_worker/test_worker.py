@@ -12,10 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from worker_series import OTHER, damage, uids
-from worker_site import RULES, Site
+from worker_site import RULES, QuickLedger, Site
 
 from lsms_rt.archive_worker import work as work_module
-from lsms_rt.archive_worker.ledger import Ledger
 from lsms_rt.archive_worker.retry import (
     MAX_ENDED,
     ArchiveDeniedError,
@@ -403,7 +402,7 @@ def test_whenever_it_is_killed_every_series_has_its_result_once(site: Site) -> N
     for last in range(1, 1000):
         steps = Steps(last)
 
-        class Mortal(Ledger):
+        class Mortal(QuickLedger):
             @contextmanager
             def _change(self, steps: Steps = steps) -> Iterator[Any]:
                 steps.step()

@@ -30,9 +30,13 @@ class Archive:
 
     def request(self, path: str, body: bytes | None = None) -> Any:
         """Return the JSON that Orthanc answers: to a GET, or to a POST of ``body``."""
+        return json.loads(self.content(path, body))
+
+    def content(self, path: str, body: bytes | None = None) -> bytes:
+        """Return what Orthanc answers."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body)
         with DIRECT.open(request, timeout=REQUEST_S) as answer:
-            return json.loads(answer.read())
+            return bytes(answer.read())
 
     def store(self, path: Path) -> None:
         """Store a DICOM file; an error if Orthanc does not accept it, or has one with the same UID."""
