@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError, MissingDependencyError
 from lsms_rt.privacy import NAMES_HINT
+from lsms_rt.serving.private_folder import sweep
 
 from .audit import Audit
 from .feed import Feed
@@ -27,7 +28,7 @@ from .retry import (
     delay,
 )
 from .rules import Rules
-from .work import DiskFullError, Outcome, Work
+from .work import PREFIX, DiskFullError, Outcome, Work
 
 _log = logging.getLogger("lsms_rt")
 NAP_S = 0.2
@@ -83,6 +84,8 @@ class Loop:
                 self._sleep(delay(self._waited))
 
     def _look(self) -> None:
+        # Images that a killed worker fetched must not lie there until somebody has something to do.
+        sweep(PREFIX)
         try:
             self._feed.look()
         except (ArchiveAwayError, ArchiveFailedError) as error:

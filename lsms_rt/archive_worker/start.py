@@ -9,7 +9,6 @@ from lsms_rt import __version__
 from lsms_rt.errors import InputError, located
 from lsms_rt.runs.jobs import jobs_of, read_sentences
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.serving.private_folder import sweep
 
 from .audit import Audit
 from .dicomweb import DicomWeb
@@ -20,7 +19,7 @@ from .loop import Loop, stopped_by_signals
 from .metrics import Metrics
 from .orthanc import Orthanc
 from .rules import Rules
-from .work import PREFIX, Work
+from .work import Work
 
 
 @contextmanager
@@ -36,8 +35,6 @@ def started(segmenter: Segmenter, rules: Rules, metrics_port: int | None) -> Ite
         InputError: a sentence of the rules cannot be used with this engine.
     """
     _check_sentences(segmenter, rules)
-    # Of workers that were killed.
-    sweep(PREFIX)
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(rules.state)))
         audit = stack.enter_context(closing(Audit(rules.state)))

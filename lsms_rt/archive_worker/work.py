@@ -16,7 +16,7 @@ from lsms_rt.runs.report import Report
 from lsms_rt.runs.request import Request
 from lsms_rt.runs.run import run
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.serving.private_folder import PrivateFolder, sweep
+from lsms_rt.serving.private_folder import PrivateFolder
 from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.dicom_object import MAKER
 
@@ -112,7 +112,6 @@ class Work:
 
     def _segment(self, row: Row, rule: Rule, key: str, count: int) -> dict[str, int]:
         """Fetch a series, segment it and store the results; return numbers for the audit log."""
-        sweep(PREFIX)
         folder = PrivateFolder(PREFIX)
         try:
             images, results = folder.path / "images", folder.path / "results"

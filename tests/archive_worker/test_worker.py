@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dciodvfy
 import httpx
 import pytest
 from worker_series import OTHER, damage, uids
@@ -111,6 +112,9 @@ def test_late_slices_supersede(site: Site, orthanc: bool) -> None:
         assert study.StudyInstanceUID == uids("a")[0]
         (series,) = study.ReferencedSeriesSequence
         assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == old.SOPInstanceUID
+        path = site.folder / "report.dcm"
+        path.write_bytes(site.archive.files[new[0].SOPInstanceUID])
+        dciodvfy.check(path, "Comprehensive3DSR")
 
 
 def test_only_objects_of_this_package_are_deleted(site: Site) -> None:
@@ -367,6 +371,13 @@ def test_what_is_told_names_nobody(site: Site) -> None:
         assert secret not in told
     modes = [path.stat().st_mode & 0o077 for path in (site.folder / "rules.state").iterdir()]
     assert set(modes) == {0}
+
+
+def test_what_a_killed_worker_fetched_is_deleted_by_an_idle_one(site: Site, tmp_path: Path) -> None:
+    left = tmp_path / "tmp" / f"{work_module.PREFIX}left"
+    (left / "images").mkdir(parents=True)
+    site.work()
+    assert not left.exists()
 
 
 def test_a_sentence_that_the_engine_refuses_ends_the_start(site: Site) -> None:

@@ -33,6 +33,8 @@ from pydicom import dcmread
 from worker_series import OTHER, damage, rules_text, uids, write_series
 
 WORKERS, TMPFS_MIB, FULL_S = 2, 96, 4.0
+# of work between two kills
+LONGEST_S = 4.0
 DAMAGED, LATE, FOREIGN = "damaged", "late", "foreign"
 
 
@@ -72,11 +74,19 @@ class Site:
     def kill_a_worker(self) -> None:
         number = self.random.randrange(len(self.workers))
         worker = self.workers[number]
+        self.wait_for_start(worker)
+        time.sleep(self.random.uniform(0, LONGEST_S))
         alive = worker.poll() is None
         worker.kill()
         worker.wait()
         self.count["kills" if alive else "ended by itself"] += 1
         self.workers[number] = self.start()
+
+    def wait_for_start(self, worker: subprocess.Popen[bytes]) -> None:
+        """Return when a worker has its engine and looks for series, or has ended."""
+        started, audit = f'"started", "process": {worker.pid},', self.state / "audit.jsonl"
+        while worker.poll() is None and not (audit.exists() and started in audit.read_text()):
+            time.sleep(0.05)
 
     def kill_orthanc(self) -> None:
         self.server.kill()
@@ -151,7 +161,6 @@ def _run(site: Site, kills: int, small: bool, end: float) -> None:
     share = -(-len(site.unsent) // max(kills, 1))
     for number in range(kills):
         site.send(share)
-        time.sleep(site.random.uniform(0.5, 6))
         site.kill_a_worker()
         # The others are spread among the kills.
         if others and (number + 1) * (len(others) + 1) >= (site.count["others"] + 1) * kills:
@@ -199,7 +208,7 @@ def _problems(site: Site) -> list[str]:
     )
     found += [f"{number} series {kind} in a study" for (_, kind), number in kinds.items() if number > 1]
     left = [path.name for path in site.tmp.iterdir()] + [path.name for path in site.state.glob("worker*.lock")]
-    return found + [f"{len(left)} temporary files or folders are left"] * bool(left)
+    return found + [f"left behind: {name}" for name in left]
 
 
 def _reports(archive: Archive, folder: Path) -> dict[str, list[dict[str, set[str]]]]:
