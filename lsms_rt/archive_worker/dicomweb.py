@@ -77,7 +77,7 @@ class DicomWeb:
             params["StudyDate"] = f"{date.today() - timedelta(days):%Y%m%d}-{date.today() + timedelta(1):%Y%m%d}"
         known: set[str] = set()
         while True:
-            page = self._http.json("/series", params | {"offset": len(known)}) or []
+            page = self._rows("/series", params | {"offset": len(known)})
             # Some archives do not know "offset", and answer with the same page again.
             new = [item for item in page if uid(item, SERIES) not in known]
             for item in new:
@@ -96,7 +96,7 @@ class DicomWeb:
         found: set[str] = set()
         while True:
             params = {"limit": PAGE, "offset": len(found)}
-            page = self._http.json(f"/studies/{study}/series/{series}/instances", params) or []
+            page = self._rows(f"/studies/{study}/series/{series}/instances", params)
             before = len(found)
             found |= {uid(item, INSTANCE) for item in page}
             if len(found) == before or len(page) < PAGE:
@@ -105,17 +105,17 @@ class DicomWeb:
     def facts(self, study: str, series: str, instance: str) -> Facts:
         """Return what an image says of its series."""
         path = f"/studies/{study}/series/{series}/instances/{instance}/metadata"
-        item = (self._http.json(path) or [None])[0]
+        item = next(iter(self._rows(path)), None)
         # A multi-frame image says it of all its frames.
         measures = value(value(item, SHARED_GROUPS), MEASURES)
-        thickness = value(item, THICKNESS) if value(item, THICKNESS) is not None else value(measures, THICKNESS)
+        thickness = _number(item, THICKNESS)
         return Facts(
-            modality=value(item, MODALITY),
-            series_description=value(item, DESCRIPTION),
-            body_part=value(item, PART),
-            slice_thickness_mm=float(thickness) if isinstance(thickness, (int, float)) else None,
-            manufacturer=value(item, MANUFACTURER),
-            model=value(item, MODEL),
+            modality=_text(item, MODALITY),
+            series_description=_text(item, DESCRIPTION),
+            body_part=_text(item, PART),
+            slice_thickness_mm=_number(measures, THICKNESS) if thickness is None else thickness,
+            manufacturer=_text(item, MANUFACTURER),
+            model=_text(item, MODEL),
         )
 
     def fetch(self, study: str, series: str, folder: Path) -> int:
@@ -140,7 +140,7 @@ class DicomWeb:
 
     def has(self, study: str, instance: str) -> bool:
         """Return whether the archive has an object."""
-        found = self._http.json(f"/studies/{study}/instances", {"SOPInstanceUID": instance, "limit": 1}) or []
+        found = self._rows(f"/studies/{study}/instances", {"SOPInstanceUID": instance, "limit": 1})
         # An archive that does not know the condition answers with any object.
         return any(value(item, INSTANCE) == instance for item in found)
 
@@ -154,6 +154,26 @@ class DicomWeb:
                 headers={"Content-Type": kind, "Accept": JSON},
             ) as answer:  # fmt: skip
                 answer.read()
+
+    def _rows(self, path: str, params: dict[str, Any] | None = None) -> list[Any]:
+        """Return the list that an archive answers with; an empty one if it answers with nothing."""
+        found = self._http.json(path, params)
+        if found is not None and not isinstance(found, list):
+            raise ArchiveFailedError("the archive's answer is no list, as QIDO-RS sends; check the URL")
+        return found or []
+
+
+def _text(item: Any, tag: str) -> str | None:
+    found = value(item, tag)
+    return found.strip() if isinstance(found, str) else None
+
+
+def _number(item: Any, tag: str) -> float | None:
+    """Return a number, which some archives send as a text; None if there is none."""
+    try:
+        return float(value(item, tag))
+    except (TypeError, ValueError):
+        return None
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:

@@ -66,10 +66,10 @@ class Feed:
     def _changes(self, orthanc: Orthanc, cursor: int) -> int:
         if self._position is None:
             self._position = cursor
-            if orthanc.last() < cursor:
-                _log.warning("the archive was emptied: all of its series are looked at again")
-                self._ledger.forget_changes()
-                self._position = 0
+        if orthanc.last() < self._position:
+            _log.warning("the archive was emptied: all of its series are looked at again")
+            self._ledger.forget_changes()
+            self._position = 0
         new = 0
         for position, changes in orthanc.changes(self._position):
             for change in changes:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,12 +157,8 @@ class Ledger:
 
     def take(self) -> Row | None:
         """Take the series that waits longest; None if none may be taken now."""
-        now = time.time()
+        now, owner = time.time(), self._registered()
         with self._change() as base:
-            if self._owner is None:
-                number = base.execute("INSERT INTO workers (started) VALUES (?)", (now,)).lastrowid
-                sweep_locks(self._folder)
-                self._owner = Owner(self._folder, int(number or 0))
             self._reclaim(base, now)
             found = base.execute(
                 "SELECT row, study, uid, count, attempts, key FROM series WHERE state = 'queued' AND due <= ? "
@@ -172,10 +168,24 @@ class Ledger:
                 return None
             base.execute(
                 "UPDATE series SET state = 'running', worker = ?, again = 0, since = ? WHERE row = ?",
-                (self._owner.number, now, found[0]),
+                (owner.number, now, found[0]),
             )
         number, study, uid, count, attempts, key = found
         return Row(number=number, series=Series(study=study, uid=uid, count=count), attempts=attempts, key=key)
+
+    def _registered(self) -> Owner:
+        """Return this worker, which gets a number when it takes its first series."""
+        if self._owner is None:
+            with ExitStack() as failed:
+                with self._change() as base:
+                    number = base.execute("INSERT INTO workers (started) VALUES (?)", (time.time(),)).lastrowid
+                    sweep_locks(self._folder)
+                    owner = Owner(self._folder, int(number or 0))
+                    # A number that was not written down is the next worker's, too.
+                    failed.callback(owner.close)
+                failed.pop_all()
+            self._owner = owner
+        return self._owner
 
     def _reclaim(self, base: sqlite3.Connection, now: float) -> None:
         """Put back what workers had taken that live no more, and what this one had and could not put back."""

@@ -351,13 +351,30 @@ def test_the_cursor_does_not_pass_what_is_not_stored(site: Site) -> None:
     assert ledger.cursor() == len(site.archive.changes)
 
 
-def test_an_emptied_archive_is_looked_at_again(site: Site) -> None:
+@pytest.mark.parametrize("away", [True, False])
+def test_an_emptied_archive_is_looked_at_again(site: Site, away: bool) -> None:
     site.archive.add(*site.series("a"))
-    site.work()
+    site.archive.add(*site.series("b"))
+    worker = site.worker()
+    worker.run(once=True)
+    worker._look()
     site.archive.clear()
+    faults = [1]
+    site.archive.before = lambda request: httpx.Response(503) if away and faults and faults.pop() else None
+    worker._look()
     site.archive.add(*site.series("a"))
-    site.work()
+    (worker if away else site.worker()).run(once=True)
     assert len(results(site)[uids("a")[0]]) == 1
+
+
+@pytest.mark.parametrize("answer", [{"a": 1}, [{"0020000E": {"Value": ["../secret"]}}], "text", [1]])
+def test_an_archive_that_answers_nonsense_is_asked_again(site: Site, answer: object) -> None:
+    site.archive.add(*site.series("a"))
+    wrong = [1, 1]
+    site.archive.before = lambda request: httpx.Response(200, json=answer) if wrong and wrong.pop() else None
+    site.work()
+    assert site.states() == {"done": 1}
+    assert site.archive.sent("GET", r"secret|\.\.") == 0
 
 
 def test_what_is_told_names_nobody(site: Site) -> None:

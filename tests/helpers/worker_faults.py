@@ -207,7 +207,10 @@ def _problems(site: Site) -> list[str]:
         (row["ParentStudy"], row["MainDicomTags"]["Modality"]) for row in site.archive.request("/series?expand")
     )
     found += [f"{number} series {kind} in a study" for (_, kind), number in kinds.items() if number > 1]
-    left = [path.name for path in site.tmp.iterdir()] + [path.name for path in site.state.glob("worker*.lock")]
+    # ONNX Runtime's own, a random number
+    left = [path.name for path in site.tmp.iterdir() if path.name != ".ses"] + [
+        path.name for path in site.state.glob("worker*.lock")
+    ]
     return found + [f"left behind: {name}" for name in left]
 
 
