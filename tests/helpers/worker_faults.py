@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ from orthanc import Archive, Server
 from pydicom import dcmread
 from worker_series import OTHER, damage, rules_text, uids, write_series
 
-WORKERS, TMPFS_MIB, FULL_S = 2, 96, 4.0
-# of work between two kills
-LONGEST_S = 4.0
+WORKERS, TMPFS_MIB = 2, 96
+# of work between two kills; for a worker to start, or to notice a fault
+LONGEST_S, PATIENCE_S = 4.0, 30.0
 DAMAGED, LATE, FOREIGN = "damaged", "late", "foreign"
 
 
@@ -84,13 +84,24 @@ class Site:
 
     def wait_for_start(self, worker: subprocess.Popen[bytes]) -> None:
         """Return when a worker has its engine and looks for series, or has ended."""
-        started, audit = f'"started", "process": {worker.pid},', self.state / "audit.jsonl"
-        while worker.poll() is None and not (audit.exists() and started in audit.read_text()):
+        started = f'started", "process": {worker.pid},'
+        self.wait(lambda: worker.poll() is not None or self.told(started) > 0)
+
+    def told(self, event: str) -> int:
+        """Return how often workers told of an event."""
+        audit = self.state / "audit.jsonl"
+        return audit.read_text().count(f'"event": "{event}') if audit.exists() else 0
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Return when something is so, or after a time that is long enough for it."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition() and time.monotonic() < end:
             time.sleep(0.05)
 
     def kill_orthanc(self) -> None:
+        seen = self.told("look failed") + self.told("put back")
         self.server.kill()
-        time.sleep(self.random.uniform(1, 3))
+        self.wait(lambda: self.told("look failed") + self.told("put back") > seen)
         self.archive = self.server.start()
         self.count["kills of Orthanc"] += 1
 
@@ -101,7 +112,8 @@ class Site:
                 while file.write(b"\0" * 2**20):
                     file.flush()
         except OSError:
-            time.sleep(FULL_S)
+            seen = self.told("put back")
+            self.wait(lambda: self.told("put back") > seen)
             self.count["full disks"] += 1
         filler.unlink()
 
