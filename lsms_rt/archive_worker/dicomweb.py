@@ -144,16 +144,22 @@ class DicomWeb:
         # An archive that does not know the condition answers with any object.
         return any(value(item, INSTANCE) == instance for item in found)
 
-    def store(self, study: str, paths: Sequence[Path]) -> None:
-        """Store objects, in their order; ask with :meth:`has` whether they are there: an answer may be lost."""
+    def store(self, study: str, paths: Sequence[Path]) -> bool:
+        """Store objects, in their order; ask with :meth:`has` whether they are there: an answer may be lost.
+
+        Returns:
+            Whether the archive had no conflict (409): otherwise it has them already, or refuses them.
+        """
+        agreed = True
         for together in _batches(paths):
             kind, body = joined(together)
-            # 409: the archive has them already, or refuses them; which one, only a question tells.
             with self._http.request(
                 "POST", f"/studies/{study}", allowed=(409,), content=body,
                 headers={"Content-Type": kind, "Accept": JSON},
             ) as answer:  # fmt: skip
                 answer.read()
+                agreed &= answer.is_success
+        return agreed
 
     def _rows(self, path: str, params: dict[str, Any] | None = None) -> list[Any]:
         """Return the list that an archive answers with; an empty one if it answers with nothing."""

@@ -24,7 +24,7 @@ from .dicomweb import DicomWeb
 from .ledger import DONE, QUEUED, SKIPPED, Ledger, Object, Row
 from .metrics import Metrics
 from .orthanc import Orthanc
-from .retry import ArchiveFailedError
+from .retry import ArchiveFailedError, ArchiveRefusedError
 from .rules import Rule, Rules
 
 PREFIX = "lsms-rt-worker-"
@@ -170,10 +170,11 @@ class Work:
             for file, one in zip(files, objects, strict=True)
             if not self._archive.has(study, one.uid)
         ]
-        self._archive.store(study, absent)
+        agreed = self._archive.store(study, absent)
         lost = sum(not self._archive.has(study, one.uid) for one in objects)
         if lost:
-            raise ArchiveFailedError(f"the archive did not store {lost} of {len(objects)} objects")
+            kind = ArchiveFailedError if agreed else ArchiveRefusedError
+            raise kind(f"the archive did not store {lost} of {len(objects)} objects")
         return self._supersede(row, key)
 
     def _supersede(self, row: Row, key: str) -> int:

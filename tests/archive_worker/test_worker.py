@@ -269,6 +269,16 @@ def test_a_duplicate_is_no_error(site: Site) -> None:
     assert site.states() == {"done": 1}
 
 
+@pytest.mark.parametrize("status, posts", [(409, 1), (400, 1), (200, 3)])
+def test_a_store_that_stores_nothing_is_told(site: Site, status: int, posts: int) -> None:
+    site.archive.add(*site.series("a"))
+    stored = lambda request: request.method == "POST" and "studies" in request.url.path  # noqa: E731
+    site.archive.before = lambda request: httpx.Response(status, json={}) if stored(request) else None
+    site.work(RULES.replace("quiet_s", "max_attempts: 3\nquiet_s"))
+    assert site.states() == {"dead": 1}
+    assert site.archive.sent("POST", "studies") == posts
+
+
 def test_a_damaged_series_is_given_up_and_one_damaged_slice_is_told(site: Site) -> None:
     bad, part = site.series("bad"), site.series("part", 3)
     for path in (*bad, part[0]):
