@@ -19,6 +19,7 @@ from .feed import Feed
 from .ledger import DEAD, QUEUED, Ledger, Row
 from .metrics import Metrics
 from .retry import (
+    LONGEST_WAIT_S,
     MAX_UNEXPECTED,
     ArchiveAwayError,
     ArchiveDeniedError,
@@ -73,15 +74,17 @@ class Loop:
                     self._one(row)
                 elif not self._failed and once and self._ledger.waiting() is None:
                     return
-                if row is None or self._waited:
-                    self._sleep(delay(self._waited) if self._waited else min(1.0, self._rules.poll_s))
+                if row is None:
+                    self._sleep(min(1.0, self._rules.poll_s))
+                elif self._waited:
+                    self._sleep(delay(self._waited, LONGEST_WAIT_S))
             except (sqlite3.OperationalError, OSError) as error:
                 # The state folder's disk is full; what was taken is put back by the next take.
                 if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 self._waited += 1
                 _log.warning("the state folder cannot be written (%s); it is waited for", type(error).__name__)
-                self._sleep(delay(self._waited))
+                self._sleep(delay(self._waited, LONGEST_WAIT_S))
 
     def _look(self) -> None:
         # Images that a killed worker fetched must not lie there until somebody has something to do.
@@ -93,7 +96,7 @@ class Loop:
             if self._failed == 1:
                 _log.warning("%s", error)
             self._audit.write("look failed", reason=str(error), attempt=self._failed)
-            self._next_look = time.monotonic() + delay(self._failed)
+            self._next_look = time.monotonic() + delay(self._failed, LONGEST_WAIT_S)
         else:
             self._failed = 0
             self._next_look = time.monotonic() + self._rules.poll_s

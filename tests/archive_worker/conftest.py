@@ -30,7 +30,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     for module in (loop_module, ledger_module):
-        monkeypatch.setattr(module, "delay", lambda attempt: 0.0)
+        monkeypatch.setattr(module, "delay", lambda attempt, longest=0.0: 0.0)
     yield made
     made.close()
     assert list((tmp_path / "tmp").iterdir()) == []

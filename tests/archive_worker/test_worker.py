@@ -17,9 +17,12 @@ from worker_site import RULES, QuickLedger, Site
 
 from lsms_rt.archive_worker import work as work_module
 from lsms_rt.archive_worker.retry import (
+    FIRST_S,
+    LONGEST_S,
     MAX_ENDED,
     ArchiveDeniedError,
     ArchiveRefusedError,
+    delay,
 )
 from lsms_rt.errors import InputError
 
@@ -37,6 +40,14 @@ def results(site: Site) -> dict[str, list[set[str]]]:
 
 def images(site: Site, name: str) -> set[str]:
     return {ds.SOPInstanceUID for ds in site.archive.headers("CT") if ds.SeriesInstanceUID == uids(name)[1]}
+
+
+def test_delays_grow_up_to_a_limit_and_differ() -> None:
+    for attempt in range(1, 40):
+        wait = min(LONGEST_S, FIRST_S * 2 ** (attempt - 1))
+        found = {delay(attempt) for _ in range(20)}
+        assert 0.5 * wait <= min(found) < max(found) <= 1.5 * wait
+    assert delay(10**6, longest=60.0) <= 90.0
 
 
 def test_results_are_stored_in_the_study_of_the_images(site: Site) -> None:
