@@ -84,3 +84,11 @@ def test_metrics_are_told_on_this_machine_only() -> None:
     assert 'lsms_worker_ledger{state="queued"} 3.0' in text
     assert "lsms_worker_archive_faults_total 1.0" in text
     assert 'lsms_worker_seconds_count{stage="fetch"} 1.0' in text
+
+
+def test_the_last_fault_run_lost_and_doubled_nothing() -> None:
+    record = json.loads((Path(__file__).parents[2] / "docs/worker_faults.json").read_text())
+    assert record["problems"] == []
+    assert (record["series"], record["kills"], record["kills of Orthanc"], record["full disks"]) == (50, 20, 2, 1)
+    assert record["states"] == {"done": 48, "skipped": 1, "dead": 1}
+    assert record["events"]["started"] >= 22

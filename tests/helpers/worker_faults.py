@@ -32,6 +32,8 @@ from orthanc import Archive, Server
 from pydicom import dcmread
 from worker_series import OTHER, damage, rules_text, uids, write_series
 
+from lsms_rt import __version__
+
 WORKERS, TMPFS_MIB = 2, 96
 # of work between two kills; for a worker to start, or to notice a fault
 LONGEST_S, PATIENCE_S = 4.0, 30.0
@@ -154,7 +156,7 @@ def faults(folder: Path, *, series: int, kills: int, seed: int, limit_s: float) 
         with small_disk(site.tmp) as small:
             _run(site, kills, small, begin + limit_s)
             seconds = time.monotonic() - begin
-            problems = _problems(site)
+            problems, versions = _problems(site), site.archive.versions
     finally:
         for worker in site.workers:
             worker.kill()
@@ -162,9 +164,15 @@ def faults(folder: Path, *, series: int, kills: int, seed: int, limit_s: float) 
         site.server.stop()
     events = Counter(json.loads(line)["event"] for line in (site.state / "audit.jsonl").read_text().splitlines())
     return {
-        "series": series, "workers": WORKERS, **site.count, "states": site.states(), "events": dict(events),
-        "seconds": round(seconds, 1), "problems": problems,
-    }  # fmt: skip
+        "versions": {"lsms-rt": __version__, **versions},
+        "series": series,
+        "workers": WORKERS,
+        **site.count,
+        "states": site.states(),
+        "events": dict(events),
+        "seconds": round(seconds, 1),
+        "problems": problems,
+    }
 
 
 def _run(site: Site, kills: int, small: bool, end: float) -> None:
