@@ -71,36 +71,19 @@ class DicomWeb:
 
     def series(self, days: int) -> Iterator[Series]:
         """Yield the CT series of studies of the last ``days`` days; of all studies for 0."""
-        params: dict[str, Any] = {"Modality": "CT", "includefield": COUNT, "limit": PAGE}
+        params: dict[str, Any] = {"Modality": "CT", "includefield": COUNT}
         if days:
             # A scanner's clock may be ahead by its time zone.
             params["StudyDate"] = f"{date.today() - timedelta(days):%Y%m%d}-{date.today() + timedelta(1):%Y%m%d}"
-        known: set[str] = set()
-        while True:
-            page = self._rows("/series", params | {"offset": len(known)})
-            # Some archives do not know "offset", and answer with the same page again.
-            new = [item for item in page if uid(item, SERIES) not in known]
-            for item in new:
-                study, own = uid(item, STUDY), uid(item, SERIES)
-                known.add(own)
-                count = value(item, COUNT)
-                yield Series(
-                    study=study, uid=own,
-                    count=count if isinstance(count, int) else len(self.instances(study, own)),
-                )  # fmt: skip
-            if not new or len(page) < PAGE:
-                return
+        for item in self._all("/series", params, SERIES):
+            study, own, count = uid(item, STUDY), uid(item, SERIES), value(item, COUNT)
+            number = count if isinstance(count, int) else len(self.instances(study, own))
+            yield Series(study=study, uid=own, count=number)
 
     def instances(self, study: str, series: str) -> list[str]:
         """Return the SOPInstanceUIDs of a series, sorted; none if there is no such series."""
-        found: set[str] = set()
-        while True:
-            params = {"limit": PAGE, "offset": len(found)}
-            page = self._rows(f"/studies/{study}/series/{series}/instances", params)
-            before = len(found)
-            found |= {uid(item, INSTANCE) for item in page}
-            if len(found) == before or len(page) < PAGE:
-                return sorted(found)
+        path = f"/studies/{study}/series/{series}/instances"
+        return sorted(uid(item, INSTANCE) for item in self._all(path, {}, INSTANCE))
 
     def facts(self, study: str, series: str, instance: str) -> Facts:
         """Return what an image says of its series."""
@@ -160,6 +143,23 @@ class DicomWeb:
                 answer.read()
                 agreed &= answer.is_success
         return agreed
+
+    def _all(self, path: str, params: dict[str, Any], tag: str) -> Iterator[Any]:
+        """Yield what all pages of an answer hold, each UID of attribute ``tag`` once."""
+        known: set[str] = set()
+        while True:
+            page = self._rows(path, params | {"limit": PAGE, "offset": len(known)})
+            new = {uid(item, tag): item for item in page if uid(item, tag) not in known}
+            if not new and len(page) == PAGE:
+                # It knows "limit", but not "offset": what comes after would be missed.
+                raise ArchiveRefusedError(
+                    f"the archive tells only its first {PAGE} entries; QIDO needs its offset parameter"
+                )
+            known |= new.keys()
+            yield from new.values()
+            # An archive may have pages shorter than was asked for, so only an empty one is the last.
+            if not new:
+                return
 
     def _rows(self, path: str, params: dict[str, Any] | None = None) -> list[Any]:
         """Return the list that an archive answers with; an empty one if it answers with nothing."""
