@@ -37,6 +37,7 @@ from . import (
     serve,
     train,
     words,
+    worker,
 )
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
@@ -49,6 +50,7 @@ COMMANDS: tuple[Command, ...] = (
     predict.COMMAND,
     serve.COMMAND,
     export_triton.COMMAND,
+    worker.COMMAND,
     inspect_engine.COMMAND,
     words.COMMAND,
     doctor.COMMAND,

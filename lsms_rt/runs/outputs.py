@@ -51,7 +51,7 @@ class InputAnswers:
         """Arguments that all writers of DICOM objects have."""
         return {
             "engine_digest": self.engine,
-            "include_text": names_shown(),
+            "include_text": names_shown() or self.request.texts,
             "not_read": self.not_read,
             "when": self.when,
         }

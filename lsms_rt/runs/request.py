@@ -28,6 +28,8 @@ class Request:
         sc: whether to write key images of each input as DICOM Secondary Captures.
         rtstruct: whether to write a DICOM RT Structure Set of each input in which something was found.
         nifti: whether to write a mask volume of each input.
+        texts: whether DICOM objects hold the sentences also where names are hidden: of one who knows that they name
+            nobody.
     """
 
     output: Path | None = field(default=None, repr=False)
@@ -41,6 +43,7 @@ class Request:
     sc: bool = False
     rtstruct: bool = False
     nifti: bool = False
+    texts: bool = False
 
     @property
     def needs_seg(self) -> bool:

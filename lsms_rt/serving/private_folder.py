@@ -1,4 +1,4 @@
-"""The server's folder for what was sent: of this user alone, locked while the server lives, else swept."""
+"""A folder for what was sent or fetched: of this user alone, locked while its process lives, else swept."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ PREFIX = "lsms-rt-serve-"
 class PrivateFolder:
     """A new folder below the system's folder for temporary files.
 
+    Args:
+        prefix: of its name.
+
     Attributes:
         path: the folder, with permissions 0700.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = PREFIX) -> None:
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.path = Path(tempfile.mkdtemp(prefix=prefix))
             # The system ends the lock with the process, however that ends.
             try:
                 self._lock = os.open(self.path, os.O_RDONLY)
@@ -41,9 +44,9 @@ class PrivateFolder:
             self._lock = -1
 
 
-def sweep() -> int:
-    """Delete the folders of servers of this user that live no more; return how many there were."""
-    return sum(_delete(path) for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+def sweep(prefix: str = PREFIX) -> int:
+    """Delete the folders of this user's processes that live no more; return how many there were."""
+    return sum(_delete(path) for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"))
 
 
 def _delete(path: Path) -> bool:

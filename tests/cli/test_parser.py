@@ -106,7 +106,7 @@ def test_defaults_are_those_of_the_options() -> None:
     assert options_from(PhantomSpec, parser.parse_args(["phantom", "-o", "x"])) == PhantomSpec()
     arguments = parser.parse_args(["predict", "a", "b", "--text", "c"])
     stated = options_from(Stated, arguments)
-    assert options_from(Request, arguments, stated=stated) == Request()
+    assert options_from(Request, arguments, stated=stated, texts=False) == Request()
     arguments = parser.parse_args(["bench peers"])
     assert options_from(PeersOptions, arguments, seed=0, names=None) == PeersOptions()
     assert EngineOptions(**runtime_options(parser.parse_args(["bench", "a"]))) == EngineOptions()

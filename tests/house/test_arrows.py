@@ -49,6 +49,7 @@ ARROWS = {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
     "triton_server": {"atomic", "data", "digest", "engine", "errors", "reading", "serving"},
+    "archive_worker": {"digest", "errors", "privacy", "runs", "segmenter", "serving", "writing"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
@@ -77,9 +78,10 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
-        "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
-        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "triton_server", "writing",
+        "answers", "archive_worker", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data",
+        "datasets", "digest", "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy",
+        "reading", "records", "runs", "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training",
+        "triton_server", "writing",
     },
 }  # fmt: skip
 

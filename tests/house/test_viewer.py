@@ -10,9 +10,10 @@ import urllib.error
 from pathlib import Path
 
 import numpy as np
+import orthanc
 import pytest
 from PIL import Image
-from viewer import archive, ohif
+from viewer import ohif
 from viewer.site import DICOMWEB, site
 from viewer.written import busiest_slice, found_sentences, run_manifest
 
@@ -23,7 +24,7 @@ RECORD = json.loads((ROOT / "docs/viewer.json").read_text())
 
 
 def get(address: str) -> str:
-    with archive.DIRECT.open(address, timeout=10) as answer:
+    with orthanc.DIRECT.open(address, timeout=10) as answer:
         return str(answer.read().decode())
 
 
@@ -47,7 +48,7 @@ def test_pictures_of_the_viewer_are_small(name: str) -> None:
 
 
 def test_the_archive_can_be_reached_from_this_machine_only(tmp_path: Path) -> None:
-    settings = archive.configuration(tmp_path, 8042)
+    settings = orthanc.configuration(tmp_path, 8042)
     assert settings["RemoteAccessAllowed"] is False
     assert settings["DicomServerEnabled"] is False
     assert settings["StorageDirectory"] == str(tmp_path)

@@ -137,7 +137,7 @@ def _path(text: str) -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     jobs = _jobs(arguments)
-    request = options_from(Request, arguments, stated=options_from(Stated, arguments))
+    request = options_from(Request, arguments, stated=options_from(Stated, arguments), texts=False)
     if arguments.server is not None:
         return _run_remote(arguments, jobs, request)
     from lsms_rt.runs import run as inputs

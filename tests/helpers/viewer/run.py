@@ -24,10 +24,10 @@ from typing import Any
 # The folder tests/helpers, so that it runs as a script, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from orthanc import Archive, orthanc
 from pydicom import dcmread
 
 from viewer import ohif
-from viewer.archive import Archive, orthanc
 from viewer.checks import check_contours, check_key_image, check_masks, check_panel, check_report
 from viewer.page import Browser, NotShown, Viewer, browser
 from viewer.site import DICOMWEB, site

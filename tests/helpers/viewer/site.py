@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from .archive import DIRECT, REQUEST_S
+from orthanc import DIRECT, REQUEST_S
 
 DICOMWEB = "/dicom-web"
 # Orthanc writes addresses into its answers by the host that it was asked for.

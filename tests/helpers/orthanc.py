@@ -30,9 +30,13 @@ class Archive:
 
     def request(self, path: str, body: bytes | None = None) -> Any:
         """Return the JSON that Orthanc answers: to a GET, or to a POST of ``body``."""
+        return json.loads(self.content(path, body))
+
+    def content(self, path: str, body: bytes | None = None) -> bytes:
+        """Return what Orthanc answers."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body)
         with DIRECT.open(request, timeout=REQUEST_S) as answer:
-            return json.loads(answer.read())
+            return bytes(answer.read())
 
     def store(self, path: Path) -> None:
         """Store a DICOM file; an error if Orthanc does not accept it, or has one with the same UID."""
@@ -50,38 +54,73 @@ class Archive:
 def configuration(folder: Path, port: int) -> dict[str, Any]:
     """Return Orthanc's configuration: only HTTP, only from this machine, DICOMweb, files in ``folder``."""
     return {
-        "Name": "lsms-rt viewer check",
+        "Name": "lsms-rt test",
         "StorageDirectory": str(folder),
         "IndexDirectory": str(folder),
         "HttpPort": port,
         "RemoteAccessAllowed": False,
         "DicomServerEnabled": False,
         "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
+        # A series without new images for a second is complete.
+        "StableAge": 1,
         # OHIF asks for attributes that only the whole metadata has.
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
     }
+
+
+class Server:
+    """Orthanc, which can be killed and started again on its port and its files.
+
+    Args:
+        folder: of its files, log and configuration.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder, self.port = folder, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Archive:
+        """Start it, and return when it answers."""
+        settings, log = self._folder / "orthanc.json", self._folder / "orthanc.log"
+        settings.write_text(json.dumps(configuration(self._folder / "storage", self.port), indent=2))
+        with log.open("ab") as said:
+            self._process = subprocess.Popen(
+                ["Orthanc", str(settings)], stdout=said, stderr=said, stdin=subprocess.DEVNULL
+            )
+        archive = Archive(self.port)
+        try:
+            _wait_for(archive, self._process, log)
+        except BaseException:
+            self.kill()
+            raise
+        return archive
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 @contextmanager
 def orthanc(folder: Path) -> Iterator[Archive]:
     """Start an empty archive in a new folder; stop it at the end."""
     folder.mkdir()
-    port = free_port()
-    settings = folder / "orthanc.json"
-    settings.write_text(json.dumps(configuration(folder / "storage", port), indent=2))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen(["Orthanc", str(settings)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            archive = Archive(port)
-            _wait_for(archive, process, folder / "orthanc.log")
-            yield archive
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    server = Server(folder)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 def free_port() -> int:
