@@ -71,7 +71,8 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
 def model_metadata(request: Request, name: str) -> dict[str, Any]:
     """The tensors.  IMAGE: HU in the usual axial view, (slices, rows, columns); or DICOM: the bytes of a file.
 
-    TEXT: one or more sentences.  SPACING: mm between rows and between columns, optional.  MASK: (sentences, slices,
+    TEXT: one or more sentences.  SPACING: mm between rows and between columns, optional.  IMAGE may be FP32 and SPACING
+    FP64, too.  MASK: (sentences, slices,
     rows, columns).
     """
     server = server_of(request)
@@ -149,14 +150,19 @@ def _task(name: str, inputs: dict[str, Any]) -> Infer:
             raise bad("DICOM is BYTES [1]: the content of one file")
         return Infer(model=name, image=files[0], sentences=sentences)
     image = inputs["IMAGE"]
-    if not isinstance(image, np.ndarray) or image.dtype != np.int16 or image.ndim != 3 or not image.size:
-        raise bad(f"IMAGE is INT16 (slices, rows, columns), HU from {HU_MIN:g} to {HU_MAX:g}")
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype not in (np.int16, np.float32)
+        or image.ndim != 3
+        or not image.size
+    ):
+        raise bad(f"IMAGE is INT16 or FP32 (slices, rows, columns), HU from {HU_MIN:g} to {HU_MAX:g}")
     return Infer(model=name, image=image, sentences=sentences, spacing=mm)
 
 
 def _spacing(given: Any) -> tuple[float, float]:
-    if not isinstance(given, np.ndarray) or given.shape != (2,) or given.dtype != np.float32:
-        raise bad("SPACING is FP32 [2]: mm between rows, and between columns")
+    if not isinstance(given, np.ndarray) or given.shape != (2,) or given.dtype not in (np.float32, np.float64):
+        raise bad("SPACING is FP32 or FP64 [2]: mm between rows, and between columns")
     mm = float(given[0]), float(given[1])
     try:
         check_spacing(mm, "SPACING", "the request", "give mm between rows and between columns")

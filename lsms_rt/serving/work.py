@@ -183,6 +183,7 @@ def _about(segmenter: Segmenter) -> dict[str, Any]:
         "image_size": manifest.image_size,
         "max_batch": manifest.max_batch,
         "max_tokens": manifest.max_tokens,
+        "confidence": manifest.confidence,
     }
 
 

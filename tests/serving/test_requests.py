@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from lsms_rt.api_key import VARIABLE, read_key
 from lsms_rt.errors import InputError
-from lsms_rt.serving.access import VARIABLE, check_host, read_key
+from lsms_rt.serving.access import check_host
 
 KEY = "0123456789abcdef0123"
 SENTENCE = "Mr. Miller"
