@@ -247,7 +247,7 @@ def test_words_and_reading(demo: Any) -> None:
     words = demo.http.get("/models/demo/words").json()
     assert words["max_tokens"] == 32
     reading = demo.http.post("/models/demo/read", json={"text": "the leison in the liver"}).json()
-    assert reading["unknown"] == [{"text": "leison", "number": 2, "nearest": "lesion"}]
+    assert reading["unknown"] == [{"text": "leison", "number": 2, "nearest": "lesion", "private": True}]
     assert demo.http.post("/models/demo/read", json={"text": ""}).status_code == 400
     assert demo.http.post("/models/demo/read", json={}).json()["error"].startswith("these fields")
 
