@@ -79,6 +79,7 @@ class Answer:
         found: whether the mask is not empty.
         read_as: the sentence as the engine reads it.
         notes: what of it is not understood; "" for nothing.
+        engine: digest of the engine that answered.
     """
 
     mask: np.ndarray = field(repr=False)
@@ -86,6 +87,7 @@ class Answer:
     found: bool
     read_as: str = field(repr=False)
     notes: str = field(repr=False)
+    engine: str = ""
 
 
 class Client:
@@ -151,13 +153,15 @@ class Client:
             inputs.append(("DICOM", "BYTES", [1], len(raw).to_bytes(4, "little") + raw))
         if spacing is not None:
             inputs.append(("SPACING", "FP64", [2], np.array(spacing, "<f8").tobytes()))
-        outputs = self._infer(inputs)
+        outputs, engine = self._infer(inputs)
         rows = zip(*(outputs[name] for name in ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")), strict=True)
         answers = []
         for mask, score, found, read_as, notes in rows:
             mask = mask.astype(bool)
             mask = mask[0] if flat and len(mask) == 1 else mask
-            answers.append(Answer(mask=mask, score=score, found=bool(found.any()), read_as=read_as, notes=notes))
+            answers.append(
+                Answer(mask=mask, score=score, found=bool(found.any()), read_as=read_as, notes=notes, engine=engine)
+            )
         return answers[0] if isinstance(text, str) else answers
 
     def models(self) -> dict[str, dict[str, Any]]:
@@ -298,16 +302,18 @@ class Client:
         except self._errors as error:
             raise self._no_answer(error) from error
 
-    def _infer(self, inputs: Sequence[Tensor]) -> dict[str, Any]:
+    def _infer(self, inputs: Sequence[Tensor]) -> tuple[dict[str, Any], str]:
+        """Return the outputs by name, and the digest of the engine that answered."""
         body, headers = request_of(inputs)
         response = self._ask("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
         at = int(response.headers[JSON_LENGTH])
         outputs: dict[str, Any] = {}
-        for one in json.loads(response.content[:at])["outputs"]:
+        head = json.loads(response.content[:at])
+        for one in head["outputs"]:
             size = one["parameters"]["binary_data_size"]
             outputs[one["name"]] = _value(one, response.content[at : at + size])
             at += size
-        return outputs
+        return outputs, str(head.get("parameters", {}).get("engine", ""))
 
     def _name(self) -> str:
         if self._model is None:

@@ -108,7 +108,7 @@ async def infer(request: Request, name: str) -> Response:
             "MASK": value["mask"], "SCORE": value["score"], "FOUND": value["found"], "READ_AS": value["read_as"],
             "NOTES": value["notes"],
         }  # fmt: skip
-        content, headers = await run_in_threadpool(answer, name, asked, outputs)
+        content, headers = await run_in_threadpool(answer, name, asked, outputs, value["engine"])
     return Response(content, headers=headers)
 
 

@@ -88,6 +88,7 @@ class Worker:
             "read_as": [reading.read_as for reading in readings],
             "understood": [reading.understood for reading in readings],
             "notes": ["; ".join(reading.notes(names=True)) for reading in readings],
+            "engine": segmenter.digest,
         }
         return Done(value, seconds)
 

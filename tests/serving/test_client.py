@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -219,6 +220,21 @@ def test_a_server_that_is_gone_is_asked_once(
     assert main(["predict", "demo", *inputs[:2], "--text", TEXT, "--server", demo.url]) == 3
     assert len(calls) == 1
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_exchanged_meanwhile_is_noticed(
+    demo: Any, inputs: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, calls = Client.predict, []
+
+    def exchanged(self: Client, *given: Any, **more: Any) -> Any:
+        calls.append(1)
+        return [dataclasses.replace(answer, engine="sha256:0") for answer in predict(self, *given, **more)]
+
+    monkeypatch.setattr(Client, "predict", exchanged)
+    assert main(["predict", "demo", inputs[1], "--text", TEXT, "--server", demo.url]) == 3
+    assert len(calls) == 1
+    assert "another engine" in capsys.readouterr().err
 
 
 def test_no_engine_is_opened_here(demo: Any, example: Path) -> None:

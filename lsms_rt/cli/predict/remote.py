@@ -55,6 +55,7 @@ class RemoteSegmenter:
 
     def __init__(self, client: Client, about: Mapping[str, Any]) -> None:
         self._client = client
+        self._readings: dict[str, Reading] = {}
         # Why nothing is asked any more.
         self._gone: ServerError | None = None
         try:
@@ -78,10 +79,12 @@ class RemoteSegmenter:
 
     def read_sentence(self, text: str) -> Reading:
         """Return how the engine reads a sentence."""
-        try:
-            return Reading.from_record(self._client.read(text))
-        except (KeyError, TypeError):
-            raise ServerError(OTHER_VERSION) from None
+        if text not in self._readings:
+            try:
+                self._readings[text] = Reading.from_record(self._client.read(text))
+            except (KeyError, TypeError):
+                raise ServerError(OTHER_VERSION) from None
+        return self._readings[text]
 
     def predict(self, img: CtSlice, text: str) -> Segmentation:
         """Return the answer for one slice."""
@@ -121,6 +124,10 @@ class RemoteSegmenter:
                 self._gone = error if error.status is None else None
                 raise
             answers += found if isinstance(found, list) else [found]
+        if {answer.engine for answer in answers} != {self.digest}:
+            # Results of two engines must not be told as one's.
+            self._gone = ServerError("the server has another engine of this name by now; run it again with another -o")
+            raise self._gone
         return answers
 
     def _result(
