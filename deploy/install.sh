@@ -14,5 +14,8 @@ pip uninstall --yes setuptools pip 2> /dev/null
 site=$("$prefix/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # ONNX Runtime for programs in C: the Python module holds the same once more.
 rm -f "$site"/onnxruntime/capi/libonnxruntime.so.*
+# What makes graphs, and what compilers and type checkers read.
+rm -rf "$site"/onnxruntime/quantization "$site"/onnxruntime/transformers "$site"/onnxruntime/tools
+find "$site" -type f \( -name '*.a' -o -name '*.h' -o -name '*.pyi' \) -delete
 find "$site" -type d \( -name __pycache__ -o -name tests \) -prune -exec rm -rf {} +
 "$prefix/bin/lsms-rt" --version

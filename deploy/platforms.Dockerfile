@@ -1,4 +1,4 @@
-# docker build -f deploy/platforms.Dockerfile --target map -t lsms-rt:map deploy    (or flywheel)    Not built here.
+# docker build -f deploy/platforms.Dockerfile --target map -t lsms-rt:map deploy    (or flywheel).   See README.md.
 # What MONAI Deploy and Flywheel look for in an image; XNAT takes lsms-rt:cpu as it is, and xnat.json by its own form.
 FROM lsms-rt:cpu AS map
 COPY map.json /etc/holoscan/app.json
