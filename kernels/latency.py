@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .ptx_machine import Instruction
+from .ptx_code import Instruction
 
 # Cycles from issue to result on Hopper.  "about": public microbenchmarks (arXiv 2402.13499 and 2501.12084); others
 # are assumed.

@@ -26,7 +26,7 @@ from .overlap import waits_late
 from .ptx import assemble
 from .ptx_bounds import out_of_bounds
 from .ptx_checks import check
-from .ptx_machine import NotComputable
+from .ptx_integers import NotComputable
 from .ptx_trace import forms, launches
 from .shape import TOKEN_COUNTS, Shape, image_side, is_svla, shapes_around, stage_shapes
 from .toolchains import assemblers

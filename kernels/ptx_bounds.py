@@ -15,7 +15,9 @@ import numpy as np
 
 from .aot import Compiled
 from .launch import DTYPES
-from .ptx_machine import POINTER, Instruction, Machine, NotComputable, is_copy, parse
+from .ptx_code import Instruction, is_copy, parse
+from .ptx_integers import NotComputable
+from .ptx_machine import POINTER, Machine
 from .shape import Shape
 from .tensors import size_of
 

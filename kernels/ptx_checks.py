@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import wgmma
-from .ptx_machine import WARP, Code, Instruction, Machine, NotComputable, is_copy, parse
+from .ptx_code import Code, Instruction, is_copy, parse
+from .ptx_integers import WARP, NotComputable
+from .ptx_machine import Machine
 
 NOBODY, SEVERAL = -1, -2
 GROUP = 4 * WARP

@@ -8,134 +8,23 @@ or an address that depends on it is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-# Bits of a register's value, one per thread or one for all; None if it is unknown.
-Value = Any
+from .ptx_code import Code, Instruction, bits_of
+from .ptx_integers import OPERATIONS, WARP, NotComputable, Value
+
 # Address of a kernel's first pointer; the next ones follow at the same distance, so that an address names its tensor.
 POINTER = 1 << 40
 # A loop that does not end is a mistake of this file.
 STEPS = 2_000_000
-WARP = 32
-
-_NAME = re.compile(r"%[a-z]+\d+|\bcomplete\b")
-# Instructions that write no register.
-_NO_RESULT = (
-    "st", "stmatrix", "red", "bar", "barrier", "bra", "ret", "fence", "membar", "mbarrier", "griddepcontrol", "tcgen05",
-)  # fmt: skip
-
-
 # What a way that depends on data may do.
 COMPUTING = {
     "abs", "add", "and", "copysign", "cvt", "div", "ex2", "fma", "lg2", "mad", "max", "min", "mov", "mul", "neg", "not",
     "or", "rcp", "rsqrt", "selp", "setp", "shl", "shr", "sub", "xor",
 }  # fmt: skip
-
-
-class NotComputable(ValueError):
-    """The PTX has a branch or an address that depends on data, or an instruction that this file does not know."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction.
-
-    Attributes:
-        line: line of the PTX, from 1.
-        op: name with all its suffixes, e.g. ``ld.global.v4.b32``.
-        operands: texts of the operands.
-        guard: name of the predicate, or "".
-        negated: True if it runs where the predicate is false.
-        writes: names of the registers that it writes.
-        reads: names of those that it reads, with the guard.
-    """
-
-    line: int
-    op: str
-    operands: tuple[str, ...]
-    guard: str = ""
-    negated: bool = False
-    writes: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-
-    def is_a(self, *names: str) -> bool:
-        """Return whether the instruction's name starts with one of some names, whole parts of it."""
-        return any(self.op == name or self.op.startswith(name + ".") for name in names)
-
-    @property
-    def width(self) -> int:
-        """Bytes per thread of a load or store."""
-        vector = next((int(part[1:]) for part in self.op.split(".") if re.fullmatch(r"v\d", part)), 1)
-        return vector * bits_of(self.op) // 8
-
-
-@dataclass(frozen=True)
-class Code:
-    """A kernel: its instructions, the places of its labels, its pointers, and its threads."""
-
-    instructions: tuple[Instruction, ...]
-    labels: dict[str, int]
-    parameters: tuple[str, ...]
-    threads: int
-
-
-def parse(ptx: str) -> Code:
-    """Read PTX with one kernel; raises ValueError if there is none."""
-    entry = re.search(r"\.visible \.entry \w+\((.*?)\n\)", ptx, re.DOTALL)
-    threads = re.search(r"\.reqntid\s+(\d+)", ptx)
-    if entry is None or threads is None:
-        raise ValueError("the PTX has no .visible .entry with .reqntid; only PTX from Triton can be used")
-    parameters = tuple(re.findall(r"\b(\w+_param_\d+)", entry.group(1)))
-    instructions: list[Instruction] = []
-    labels: dict[str, int] = {}
-    first = ptx.count("\n", 0, entry.end()) + 1
-    for number, text in enumerate(ptx.splitlines()[first:], first + 1):
-        code = text.split("//")[0].strip()
-        if code.startswith(".section"):
-            break
-        if label := re.match(r"([$\w]+):", code):
-            labels[label.group(1)] = len(instructions)
-        elif code.endswith(";") and not code.startswith((".reg", ".loc", ".pragma")):
-            instructions += [_instruction(part.strip(), number) for part in code.split(";") if part.strip(" {}")]
-    return Code(tuple(instructions), labels, parameters, int(threads.group(1)))
-
-
-def _instruction(text: str, line: int) -> Instruction:
-    guard = re.match(r"@(!?)(%?\w+)\s+", text)
-    if guard:
-        text = text[guard.end() :]
-    op, _, rest = text.partition(" ") if " " in text else text.partition("\t")
-    operands = tuple(part.strip() for part in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,{\[])+", rest.strip()))
-    operands = tuple(part for part in operands if part)
-    results = 0 if op.split(".")[0] in _NO_RESULT or op.startswith("cp.async") or not operands else 1
-    if op.startswith(("mbarrier.try_wait", "tcgen05.ld")):
-        results = 1
-    if op.startswith("wgmma") and "mma_async" not in op:
-        results = 0
-    writes = tuple(name for operand in operands[:results] for name in _NAME.findall(operand))
-    # The accumulators of an asynchronous product are read and written.
-    sources = operands if op.startswith("wgmma.mma_async") else operands[results:]
-    reads = tuple(name for operand in sources for name in _NAME.findall(operand))
-    name = guard.group(2) if guard else ""
-    reads = (*reads, name) if name else reads
-    return Instruction(line, op.strip(), operands, name, bool(guard and guard.group(1)), writes, reads)
-
-
-def is_copy(instruction: Instruction) -> bool:
-    """Return whether it copies from global to shared memory asynchronously, by single threads."""
-    return instruction.op.startswith(("cp.async.ca.", "cp.async.cg."))
-
-
-def bits_of(op: str) -> int:
-    """Return the bits of an instruction's last type."""
-    if op.endswith(("pred", "tid")):
-        return 1
-    found = re.findall(r"\.[a-z]+(\d+)(?:x2)?\b", op)
-    return int(found[-1]) if found else 32
 
 
 @dataclass
@@ -285,7 +174,7 @@ class Machine:
             return [np.uint64((place + 1) * POINTER)]
         if op == "mov" and "{" in "".join(instruction.operands):
             return self._packed(instruction) or unknown
-        compute = _OPERATIONS.get(op)
+        compute = OPERATIONS.get(op)
         kind = parts[-1] if parts else ""
         if op == "cvt" and "f" in parts[-2]:
             return unknown
@@ -315,103 +204,3 @@ class Machine:
         for i, value in enumerate(parts[1:], 1):
             joined = joined | (value << np.uint64(i * width))
         return [joined]
-
-
-def _signed(value: Value, bits: int) -> Value:
-    shift = 64 - bits
-    return (value << np.uint64(shift)).astype(np.int64) >> np.int64(shift)
-
-
-def _cut(value: Value, bits: int) -> Value:
-    value = np.asarray(value).astype(np.uint64)
-    return value if bits >= 64 else value & np.uint64((1 << bits) - 1)
-
-
-def _wide(value: Value, kind: str, bits: int) -> Value:
-    return _signed(value, bits) if kind.startswith("s") else value.astype(np.int64) if bits < 64 else value
-
-
-def _plain(function: Callable[..., Value]) -> Callable[..., Value]:
-    return lambda parts, kind, bits, *values: _cut(function(*values), bits)
-
-
-def _multiply(parts: list[str], kind: str, bits: int, a: Value, b: Value, c: Value = None) -> Value:
-    product = _wide(a, kind, bits) * _wide(b, kind, bits)
-    wide = 2 * bits if "wide" in parts else bits
-    if "hi" in parts:
-        product = product >> (np.int64(bits) if product.dtype == np.int64 else np.uint64(bits))
-    result = _cut(product, wide)
-    return result if c is None else _cut(result + c, wide)
-
-
-def _shift_right(parts: list[str], kind: str, bits: int, a: Value, b: Value) -> Value:
-    amount = np.minimum(b, np.uint64(63))
-    return _cut(_signed(a, bits) >> amount.astype(np.int64) if kind.startswith("s") else a >> amount, bits)
-
-
-def _field(parts: list[str], kind: str, bits: int, a: Value, start: Value, length: Value) -> Value:
-    part = (a >> start) & ((np.uint64(1) << length) - np.uint64(1))
-    return _cut(_signed(part, int(length)), bits) if kind.startswith("s") and int(length) else part
-
-
-def _compare(parts: list[str], kind: str, bits: int, a: Value, b: Value) -> Value:
-    compare = {
-        "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-        "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
-    }[parts[0]]  # fmt: skip
-    return _cut(compare(*(_signed(v, bits) if kind.startswith("s") else v for v in (a, b))), 1)
-
-
-def _convert(parts: list[str], kind: str, bits: int, a: Value) -> Value:
-    to, source = parts[-2], parts[-1]
-    return _cut(_signed(a, int(source[1:])) if source.startswith("s") else _cut(a, int(source[1:])), int(to[1:]))
-
-
-def _shuffle(parts: list[str], kind: str, bits: int, a: Value, lane: Value, _clamp: Value, _mask: Value) -> Value:
-    if np.ndim(a) == 0:
-        return a
-    lanes = np.broadcast_to(lane, a.shape).reshape(-1, WARP).astype(np.int64) % WARP
-    if "bfly" in parts:
-        lanes = lanes ^ np.arange(WARP)
-    elif "idx" not in parts:
-        raise NotComputable(f"shfl.{'.'.join(parts)} is not known")
-    return np.take_along_axis(a.reshape(-1, WARP), lanes, 1).reshape(-1)
-
-
-def _permute(parts: list[str], kind: str, bits: int, a: Value, b: Value, places: Value) -> Value:
-    both, result = a | (b << np.uint64(32)), np.uint64(0)
-    for i in range(4):
-        place = places >> np.uint64(4 * i)
-        if np.any(place & np.uint64(8)):
-            raise NotComputable("prmt that repeats a sign")
-        byte = (both >> (np.uint64(8) * (place & np.uint64(7)))) & np.uint64(255)
-        result = result | (byte << np.uint64(8 * i))
-    return result
-
-
-def _extreme(function: Callable[..., Value]) -> Callable[..., Value]:
-    return lambda parts, kind, bits, a, b: _cut(function(_wide(a, kind, bits), _wide(b, kind, bits)), bits)
-
-
-_OPERATIONS: dict[str, Callable[..., Value]] = {
-    "mov": _plain(lambda a: a),
-    "add": _plain(lambda a, b: a + b),
-    "sub": _plain(lambda a, b: a - b),
-    "and": _plain(lambda a, b: a & b),
-    "or": _plain(lambda a, b: a | b),
-    "xor": _plain(lambda a, b: a ^ b),
-    "not": _plain(lambda a: ~a),
-    "neg": _plain(lambda a: np.uint64(0) - a),
-    "shl": _plain(lambda a, b: np.where(b > 63, np.uint64(0), a << np.minimum(b, np.uint64(63)))),
-    "shr": _shift_right,
-    "mul": _multiply,
-    "mad": _multiply,
-    "bfe": _field,
-    "setp": _compare,
-    "selp": _plain(lambda a, b, p: np.where(p != 0, a, b)),
-    "cvt": _convert,
-    "shfl": _shuffle,
-    "prmt": _permute,
-    "min": _extreme(np.minimum),
-    "max": _extreme(np.maximum),
-}

@@ -26,7 +26,9 @@ from . import registry
 from .aot import TARGETS, Compiled, compile_launch
 from .latency import H200, Timeline, launch_seconds, walk
 from .launch import DTYPES, Launch
-from .ptx_machine import WARP, Code, Instruction, Machine, is_copy, parse
+from .ptx_code import Code, Instruction, is_copy, parse
+from .ptx_integers import WARP
+from .ptx_machine import Machine
 from .shape import TOKEN_COUNTS, Shape, image_side, stage_shapes
 from .tensors import size_of
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ptx_machine import Instruction
+from .ptx_code import Instruction
 
 ROWS = 64
 # Swizzle mode -> bytes of a row of its atom, which has eight.

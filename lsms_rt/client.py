@@ -9,22 +9,24 @@ with Client("http://127.0.0.1:8765") as client:
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from .errors import InputError, LsmsError, MachineError, MissingDependencyError
+from .api_key import VARIABLE
+from .errors import InputError, LsmsError, MachineError, MissingDependencyError, SeveralSeriesError
 
 if TYPE_CHECKING:
     import httpx
@@ -35,7 +37,6 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 PATIENCE = 60.0
 # What is deleted on the way out waits for so long, in seconds.
 HURRY = 10.0
-VARIABLE = "LSMS_RT_API_KEY"
 # Called with the slices that are done, and their number.
 Progress = Callable[[int, int], None]
 
@@ -55,15 +56,13 @@ def request_of(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
     return b"".join([head, *(data for *_, data in tensors)]), headers
 
 
-class ServerError(LsmsError):
+class ServerError(MachineError):
     """The server did not answer, or not with a result.
 
     Attributes:
         status: the HTTP status; None if there was no answer.
         kind: the kind of error that the server names; "" if it names none.
     """
-
-    exit_code = 3
 
     def __init__(self, message: str, status: int | None = None, kind: str = "") -> None:
         super().__init__(message)
@@ -80,6 +79,7 @@ class Answer:
         found: whether the mask is not empty.
         read_as: the sentence as the engine reads it.
         notes: what of it is not understood; "" for nothing.
+        engine: digest of the engine that answered.
     """
 
     mask: np.ndarray = field(repr=False)
@@ -87,6 +87,7 @@ class Answer:
     found: bool
     read_as: str = field(repr=False)
     notes: str = field(repr=False)
+    engine: str = ""
 
 
 class Client:
@@ -131,7 +132,7 @@ class Client:
 
         Args:
             image: path of a DICOM file; or an array (rows, columns) or (slices, rows, columns) in HU, in the usual
-                axial view.
+                axial view.  It is sent as int16 if that holds its values, else as float32.
             text: a sentence, or several.
             spacing: mm between rows and between columns of an array.
 
@@ -146,21 +147,43 @@ class Client:
         inputs: list[Tensor] = [("TEXT", "BYTES", [len(texts)], _blobs(texts))]
         flat = not isinstance(image, np.ndarray) or image.ndim == 2
         if isinstance(image, np.ndarray):
-            slices = np.rint(image[None] if flat else image).clip(-1024, 3071).astype("<i2")
-            inputs.append(("IMAGE", "INT16", list(slices.shape), slices.tobytes()))
+            inputs.append(_image(image[None] if flat else image))
         else:
             raw = _read(Path(image))
             inputs.append(("DICOM", "BYTES", [1], len(raw).to_bytes(4, "little") + raw))
         if spacing is not None:
-            inputs.append(("SPACING", "FP32", [2], np.array(spacing, "<f4").tobytes()))
-        outputs = self._infer(inputs)
+            inputs.append(("SPACING", "FP64", [2], np.array(spacing, "<f8").tobytes()))
+        outputs, engine = self._infer(inputs)
         rows = zip(*(outputs[name] for name in ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")), strict=True)
         answers = []
         for mask, score, found, read_as, notes in rows:
             mask = mask.astype(bool)
             mask = mask[0] if flat and len(mask) == 1 else mask
-            answers.append(Answer(mask=mask, score=score, found=bool(found.any()), read_as=read_as, notes=notes))
+            answers.append(
+                Answer(mask=mask, score=score, found=bool(found.any()), read_as=read_as, notes=notes, engine=engine)
+            )
         return answers[0] if isinstance(text, str) else answers
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Return the server's engines by name, with what it tells of each: digest, precision, device, max_batch ...
+
+        Raises:
+            ServerError: there is no answer, or no engine is open yet.
+        """
+        found: dict[str, dict[str, Any]] = self._ask("GET", "/capabilities").json()["models"]
+        if not found:
+            raise ServerError("the server is opening its engines, or cannot; see GET /readyz, or ask again", 503)
+        return found
+
+    def read(self, text: str) -> dict[str, Any]:
+        """Return how the engine reads a sentence, as ``Reading.to_record`` writes it; nothing is computed.
+
+        Raises:
+            InputError: it is empty or too long.
+            ServerError: there is no answer.
+        """
+        found: dict[str, Any] = self._ask("POST", f"/models/{self._name()}/read", json={"text": text}).json()
+        return found
 
     def send(self, path: str | os.PathLike[str], **facts: Any) -> str:
         """Send an image: a file, or a folder with the files of a series; return its id.
@@ -225,13 +248,15 @@ class Client:
 
     def save(self, job: str, folder: Path) -> list[str]:
         """Write a job's files into a folder; return their names."""
-        archive = zipfile.ZipFile(io.BytesIO(self._ask("GET", f"/jobs/{job}/files.zip").content))
-        names = archive.namelist()
-        if any(Path(name).name != name for name in names):
-            raise ServerError("the server sent a file that lies outside of the folder; do not trust it")
-        # For this user alone, as predict makes it.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        archive.extractall(folder)
+        with tempfile.TemporaryFile() as file:
+            self._download(f"/jobs/{job}/files.zip", file)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                if any(Path(name).name != name for name in names):
+                    raise ServerError("the server sent a file that lies outside of the folder; do not trust it")
+                # For this user alone, as predict makes it.
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                archive.extractall(folder)
         return names
 
     def delete(self, image: str) -> None:
@@ -255,31 +280,44 @@ class Client:
         self.close()
 
     def _events(self, job: str) -> Iterator[dict[str, Any]]:
+        with self._streamed(f"/jobs/{job}/events", timeout=None) as response:
+            for line in response.iter_lines():
+                if line:
+                    yield json.loads(line)
+
+    def _download(self, path: str, file: IO[bytes]) -> None:
+        with self._streamed(path) as response:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+
+    @contextmanager
+    def _streamed(self, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """Yield an answer before its body has arrived."""
         try:
-            with self._http.stream("GET", f"/jobs/{job}/events", timeout=None) as response:
+            with self._http.stream("GET", path, **options) as response:
                 if response.status_code != 200:
                     response.read()
                     raise _error(response)
-                for line in response.iter_lines():
-                    if line:
-                        yield json.loads(line)
+                yield response
         except self._errors as error:
             raise self._no_answer(error) from error
 
-    def _infer(self, inputs: Sequence[Tensor]) -> dict[str, Any]:
+    def _infer(self, inputs: Sequence[Tensor]) -> tuple[dict[str, Any], str]:
+        """Return the outputs by name, and the digest of the engine that answered."""
         body, headers = request_of(inputs)
         response = self._ask("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
         at = int(response.headers[JSON_LENGTH])
         outputs: dict[str, Any] = {}
-        for one in json.loads(response.content[:at])["outputs"]:
+        head = json.loads(response.content[:at])
+        for one in head["outputs"]:
             size = one["parameters"]["binary_data_size"]
             outputs[one["name"]] = _value(one, response.content[at : at + size])
             at += size
-        return outputs
+        return outputs, str(head.get("parameters", {}).get("engine", ""))
 
     def _name(self) -> str:
         if self._model is None:
-            models = self._ask("GET", "/capabilities").json()["models"]
+            models = self.models()
             if len(models) != 1:
                 raise InputError(f"the server has {len(models)} models; name one: {', '.join(models)}")
             (self._model,) = models
@@ -318,9 +356,12 @@ def _error(response: httpx.Response) -> LsmsError:
     try:
         said = response.json()
         message, kind = str(said["error"]), str(said["kind"])
-    except (ValueError, KeyError, TypeError):
-        message, kind = "the answer is not of lsms-rt serve; check the URL and proxies", ""
+        series = [dict(one) for one in said.get("series", ())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        series, message, kind = [], "the answer is not of lsms-rt serve; check the URL and proxies", ""
     status = response.status_code
+    if series:
+        return SeveralSeriesError(message, series)
     if status in (400, 413, 415, 422):
         return InputError(message)
     if status == 401:
@@ -365,6 +406,13 @@ def _read(path: Path) -> bytes:
         raise InputError(f"the input cannot be read ({error.strerror}); check its path and permissions") from error
     except MemoryError:
         raise MachineError("the input is larger than this machine's memory") from None
+
+
+def _image(slices: np.ndarray) -> Tensor:
+    whole = np.rint(slices).clip(-(2**15), 2**15 - 1).astype("<i2")
+    if np.array_equal(whole, slices):
+        return "IMAGE", "INT16", list(slices.shape), whole.tobytes()
+    return "IMAGE", "FP32", list(slices.shape), slices.astype("<f4").tobytes()
 
 
 def _blobs(texts: Sequence[str]) -> bytes:

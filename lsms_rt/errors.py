@@ -3,6 +3,7 @@
     LsmsError
     ├── InputError                 2  the image or the sentence cannot be used: not DICOM, not CT, NaN, empty
     │   ├── SentenceNotUnderstoodError  the sentence negates, names another organ, is of unknown words ...
+    │   ├── SeveralSeriesError        the input holds several series, of which one must be chosen
     │   └── DatasetError              rows of a data set cannot be used; the error lists all of them
     ├── MachineError               3  this machine cannot do what was asked for
     │   ├── MissingDependencyError    a library or a pixel decoder is not installed
@@ -32,7 +33,7 @@ import copyreg
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 # For the callers' imports.
@@ -147,6 +148,19 @@ class SentenceNotUnderstoodError(InputError):
     def __init__(self, message: str, reading: Any = None) -> None:
         super().__init__(message)
         self.reading = reading
+
+
+class SeveralSeriesError(InputError):
+    """The input holds several series, or none like the one that was asked for; one must be chosen.
+
+    Attributes:
+        series: the choices, in the message's order: ``number``, the value of ``series`` that chooses it, as "3" or
+            "3:2"; ``slices``, ``rows`` and ``columns``, whole numbers.  Nothing else of the files.
+    """
+
+    def __init__(self, message: str, series: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.series = [dict(one) for one in series]
 
 
 class DatasetError(InputError):

@@ -70,6 +70,12 @@ def words_of(sentence: str) -> list[str]:
     return [word for word in words if word]
 
 
+def check_count(tokens: int, limit: int) -> None:
+    """Raise InputError for a sentence of more tokens than an engine reads."""
+    if tokens > limit:
+        raise InputError(f"the sentence has {tokens} tokens and this engine reads at most {limit}; shorten it")
+
+
 # Normalizers and splitters that a tokenizer file may use -> their options.  None of them takes a regular expression:
 # one from a file may take hours for a sentence.
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -207,10 +213,7 @@ class Tokenizer:
         """
         sentence = clean_sentence(text)
         ids = self._encode(sentence).ids
-        if len(ids) > self.max_tokens:
-            raise InputError(
-                f"the sentence has {len(ids)} tokens and this engine reads at most {self.max_tokens}; shorten it"
-            )
+        check_count(len(ids), self.max_tokens)
         words = words_of(sentence)
         unknown = tuple(word for word in words if self.is_unknown(word))
         if all(word in unknown or word.lower() in FUNCTION_WORDS for word in words):

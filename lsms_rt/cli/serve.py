@@ -7,6 +7,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from lsms_rt.api_key import read_key
 from lsms_rt.errors import InputError, MissingDependencyError
 
 from .arguments import DEMO, add_runtime, engine_path, runtime_options, whole_number
@@ -63,12 +64,12 @@ def check_libraries(*others: str) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     check_libraries()
-    from lsms_rt.serving.access import check_host, read_key
+    from lsms_rt.serving.access import check_host
     from lsms_rt.serving.app import create_app
     from lsms_rt.serving.settings import Settings
     from lsms_rt.serving.stopping import listen
 
-    key = read_key(arguments.api_key_file, dict(os.environ))
+    key = read_key(arguments.api_key_file, os.environ)
     check_host(arguments.host, key)
     runtime = runtime_options(arguments)
     threads, device = runtime.pop("threads"), runtime.pop("device")

@@ -57,14 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _record(reading: Reading, limit: int) -> dict[str, Any]:
-    return {
-        "text": reading.text,
-        **reading.to_dict(include_text=True),
-        "nearest": {word.text: word.nearest for word in reading.unknown if word.nearest},
-        "reasons": [{"kind": one.kind, "text": one.text, "refuses": one.refuses} for one in reading.reasons],
-        "tokens": reading.tokens,
-        "max_tokens": limit,
-    }
+    nearest = {word.text: word.nearest for word in reading.unknown if word.nearest}
+    return reading.to_record() | {"nearest": nearest, "max_tokens": limit}
 
 
 def _lines(reading: Reading, limit: int) -> str:

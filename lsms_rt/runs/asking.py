@@ -15,13 +15,14 @@ from lsms_rt.ct_slice import CtSlice
 from lsms_rt.digest import sha256
 from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.privacy import names_shown
-from lsms_rt.segmenter import Segmentation, Segmenter
+from lsms_rt.segmentation import Segmentation
 from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.caption import slice_name
 
 from .folder import OutputFolder
 from .jobs import Sentence
 from .masks import read_mask
+from .predictor import Predictor
 from .slices import results_of
 
 # An input is given up where so many of its slices could not be computed.
@@ -49,7 +50,7 @@ class Asking:
     """
 
     def __init__(
-        self, segmenter: Segmenter, folder: OutputFolder | None, slices: Sequence[CtSlice],
+        self, segmenter: Predictor, folder: OutputFolder | None, slices: Sequence[CtSlice],
         sentences: Sequence[Sentence], *, batch: int | None, number: int, first: int, prefix: str, start: str,
         failed: Callable[[str, LsmsError | None], None],
     ) -> None:  # fmt: skip

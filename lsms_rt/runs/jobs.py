@@ -12,8 +12,9 @@ from lsms_rt.errors import InputError, located
 from lsms_rt.tokenizer import clean_sentence
 
 if TYPE_CHECKING:
-    from lsms_rt.segmenter import Segmenter
     from lsms_rt.sentences import Reading
+
+    from .predictor import Predictor
 
 EXAMPLE = '[{"input": "series1", "text": ["the cyst", "the largest lesion"]}]'
 KEYS = {"input", "text", "series"}
@@ -137,7 +138,7 @@ def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(cleaned)
 
 
-def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sentence]]:
+def read_sentences(segmenter: Predictor, jobs: Sequence[Job]) -> list[list[Sentence]]:
     """Read and encode all sentences of a run, before any input is read.
 
     Returns:
@@ -161,7 +162,7 @@ def read_sentences(segmenter: Segmenter, jobs: Sequence[Job]) -> list[list[Sente
     return found
 
 
-def _read(segmenter: Segmenter, text: str, where: str) -> Reading:
+def _read(segmenter: Predictor, text: str, where: str) -> Reading:
     try:
         segmenter.prepare_sentence(text)
         return segmenter.read_sentence(text)

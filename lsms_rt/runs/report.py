@@ -12,9 +12,9 @@ from typing import Any
 from lsms_rt import __version__
 from lsms_rt.bench.provenance import versions
 from lsms_rt.privacy import names_shown
-from lsms_rt.segmenter import Segmenter
 
 from .jobs import Sentence
+from .predictor import Predictor
 
 # Packages that what is read and written depends on.
 PACKAGES = ("numpy", "pydicom", "pillow", "tokenizers", "nibabel", "highdicom", "pylibjpeg", "pyjpegls", "python-gdcm")
@@ -65,7 +65,7 @@ class Report:
     error: Exception | None = None
 
     @classmethod
-    def of(cls, segmenter: Segmenter, sentences: Sequence[Sequence[Sentence]]) -> Report:
+    def of(cls, segmenter: Predictor, sentences: Sequence[Sequence[Sentence]]) -> Report:
         """Return the report of a run that has not begun, with the sentences of each input."""
         manifest = segmenter.manifest
         return cls(

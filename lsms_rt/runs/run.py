@@ -17,7 +17,6 @@ from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.privacy import names_shown
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
-from lsms_rt.segmenter import Segmenter
 from lsms_rt.writing.answer import Answer
 
 from .about import about
@@ -25,6 +24,7 @@ from .asking import Asking
 from .folder import OutputFolder
 from .jobs import Job, Sentence, read_sentences
 from .outputs import check_outputs, check_place, is_series_file, write_outputs
+from .predictor import Predictor
 from .report import Report
 from .request import Request
 from .slices import own_error
@@ -34,14 +34,14 @@ from .summary import series_summary
 Progress = Callable[[Iterator[list[Answer]], int], Iterator[list[Answer]]]
 
 
-def run(segmenter: Segmenter, jobs: Sequence[Job], request: Request, progress: Progress) -> Report:
+def run(segmenter: Predictor, jobs: Sequence[Job], request: Request, progress: Progress) -> Report:
     """Segment every slice of every input for all its sentences: inputs in their order, slices from feet to head.
 
     A file, slice or input that cannot be read or computed is reported and skipped, and so is a file of a whole series
     that cannot be written.
 
     Args:
-        segmenter: the engine.
+        segmenter: the engine, here or behind a server.
         jobs: files, folders and archives, each with its sentences.
         request: how to read, and what to write.
         progress: wraps the answers of each input, to show progress.
@@ -68,7 +68,7 @@ class _Run:
     """One run: what it is asked for, what it has done, and its output folder once it is open."""
 
     def __init__(
-        self, segmenter: Segmenter, jobs: Sequence[Job], sentences: Sequence[list[Sentence]], request: Request,
+        self, segmenter: Predictor, jobs: Sequence[Job], sentences: Sequence[list[Sentence]], request: Request,
         progress: Progress, stack: ExitStack,
     ) -> None:  # fmt: skip
         self.segmenter, self.jobs, self.sentences, self.request = segmenter, jobs, sentences, request

@@ -9,7 +9,9 @@ from lsms_rt.answers import slices_together
 from lsms_rt.atomic import MACHINE_FAILURES
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import InputError, LsmsError, MachineError
-from lsms_rt.segmenter import Segmentation, Segmenter
+from lsms_rt.segmentation import Segmentation
+
+from .predictor import Predictor
 
 _log = logging.getLogger("lsms_rt")
 OUT_OF_MEMORY = "it needs more memory than this machine has free; give fewer slices at once"
@@ -26,7 +28,7 @@ def own_error(error: LsmsError | MemoryError | OSError) -> LsmsError:
 
 
 def results_of(
-    segmenter: Segmenter, slices: Sequence[CtSlice], texts: Sequence[str], batch: int | None
+    segmenter: Predictor, slices: Sequence[CtSlice], texts: Sequence[str], batch: int | None
 ) -> Generator[list[Segmentation | LsmsError], None, None]:
     """Yield the results of each slice, one per sentence, or why there is none.
 
@@ -52,7 +54,7 @@ def results_of(
             yield [_result_or_error(segmenter, ct, text) for text in texts]
 
 
-def _result_or_error(segmenter: Segmenter, ct: CtSlice, text: str) -> Segmentation | LsmsError:
+def _result_or_error(segmenter: Predictor, ct: CtSlice, text: str) -> Segmentation | LsmsError:
     try:
         return segmenter.predict(ct, text)
     except (LsmsError, MemoryError) as error:

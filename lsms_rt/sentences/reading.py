@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Understood = Literal["yes", "partly", "no"]
@@ -107,3 +107,28 @@ class Reading:
         if include_text:
             words = {"read_as": self.read_as, "unknown_words": list(self.unknown_words)}
         return {"understood": self.understood, **words, "side": self.side}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return all of it in plain types, with the sentence's words; :meth:`from_record` reads it."""
+        return {
+            "text": self.text,
+            **self.to_dict(include_text=True),
+            "unknown": [asdict(word) for word in self.unknown],
+            "reasons": [asdict(reason) for reason in self.reasons],
+            "tokens": self.tokens,
+            "answerable": self.answerable,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Reading:
+        """Return what :meth:`to_record` wrote.
+
+        Raises:
+            KeyError, TypeError: it is of another version.
+        """
+        plain = {name: record[name] for name in ("text", "read_as", "understood", "side", "tokens", "answerable")}
+        return cls(
+            **plain,
+            unknown=tuple(UnknownWord(**word) for word in record["unknown"]),
+            reasons=tuple(Reason(**reason) for reason in record["reasons"]),
+        )

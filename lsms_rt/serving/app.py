@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from lsms_rt import __version__
 
-from . import replies, routes_docs, routes_jobs, routes_kserve, routes_page, routes_state, worker
+from . import replies, routes_docs, routes_images, routes_jobs, routes_kserve, routes_page, routes_state, worker
 from .guard import Guard
 from .pool import ClosedError, QueueFullError
 from .server import Server
@@ -46,6 +46,7 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
     app.include_router(routes_page.router)
     app.include_router(routes_state.router)
     app.include_router(routes_docs.router)
+    app.include_router(routes_images.router)
     app.include_router(routes_jobs.router)
     app.include_router(routes_kserve.router)
     app.add_exception_handler(replies.RequestError, replies.on_request_error)

@@ -209,13 +209,14 @@ def check_values(count: int) -> None:
         raise bad(f"{count} values are over the limit of {MAX_VALUES} in JSON; ask for bytes (binary_data_output)", 413)
 
 
-def answer(model: str, asked: Wanted, outputs: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+def answer(model: str, asked: Wanted, outputs: dict[str, Any], engine: str = "") -> tuple[bytes, dict[str, str]]:
     """Return the body and headers of an answer.
 
     Args:
         model: its name.
         asked: which outputs are wanted, and which of them as bytes.
         outputs: all outputs by name: arrays, and lists of text for BYTES.
+        engine: digest of the engine that answered.
 
     Raises:
         RequestError: it has too many values for JSON.
@@ -232,7 +233,7 @@ def answer(model: str, asked: Wanted, outputs: dict[str, Any]) -> tuple[bytes, d
         else:
             row["data"] = value if isinstance(value, list) else value.ravel().tolist()
         described.append(row)
-    head = {"model_name": model, "model_version": "1", "outputs": described}
+    head = {"model_name": model, "model_version": "1", "outputs": described, "parameters": {"engine": engine}}
     if asked.id is not None:
         head["id"] = asked.id
     text = json.dumps(head).encode()

@@ -1,6 +1,7 @@
 """What requests get as an answer when something is wrong: one form for both contracts, and for every route.
 
-``{"error": "what happened and what to do", "kind": "InputError"}``; KServe v2 asks for the first key.
+``{"error": "what happened and what to do", "kind": "InputError"}``; KServe v2 asks for the first key.  Of an image with
+several series they are listed in ``series``, so that one can be chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .tasks import Failed, failed
 
 def reply_of(failed: Failed, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return the answer that tells of a failure."""
-    return JSONResponse({"error": failed.message, "kind": failed.kind}, failed.status, headers)
+    series = {"series": list(failed.series)} if failed.series else {}
+    return JSONResponse({"error": failed.message, "kind": failed.kind} | series, failed.status, headers)
 
 
 async def on_request_error(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Images are sent once, then asked about: upload, job, progress, results.
+"""Questions about images that were sent: job, progress, results.
 
 The routes and forms that VoxTell's server has are answered as there, so that its remote clients work: an upload is
 ``.nii.gz`` or any other image that we read, and masks come as (sentences, slices, rows, columns) in RAS order.
@@ -6,13 +6,8 @@ The routes and forms that VoxTell's server has are answered as there, so that it
 
 from __future__ import annotations
 
-import gzip
-import importlib
-import io
 import json
-import math
 import time
-import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,33 +15,29 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi.concurrency import iterate_in_threadpool, run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from lsms_rt.errors import InputError
-from lsms_rt.reading.stated import Stated
 from lsms_rt.runs.folder import RESULTS
 from lsms_rt.runs.journal import NAME as JOURNAL
 from lsms_rt.runs.request import SWITCHES
 
-from .arrays import pack, unpack
+from .archive import zipped
+from .arrays import pack
 from .jobs import DONE, FAILED, RUNNING, Job
 from .replies import RequestError, bad
-from .server import Server, body_of, server_of
-from .settings import MIB
-from .tasks import Failed, Segment, failed
-from .uploads import ADDING, READING, VIEW, Upload
-from .volume import IMAGE, in_ras, mask_name
+from .routes_images import NOT_READ
+from .server import server_of
+from .tasks import Failed, Segment
+from .uploads import READING, VIEW
+from .volume import IMAGE, in_ras, mask_name, read_volume
 
 router = APIRouter(tags=["jobs"])
 MAX_SENTENCES = 16
-NOT_READ = "this image was not read yet; POST /images/ID/complete"
 HEARTBEAT = 1.0
 # seconds after which the last line is said again: proxies cut a stream that is silent for a minute
 REPEAT = 15.0
-# bytes of the largest type of labels
-LABEL = 8
 
 
 class Asked(BaseModel):
@@ -58,103 +49,6 @@ class Asked(BaseModel):
     model: str | None = None
     files: list[str] = Field(default_factory=list)
     keep_largest: bool = False
-
-
-class Facts(BaseModel):
-    """What an image does not hold, as for ``lsms-rt predict``: which of several series, and facts that are stated."""
-
-    series: str | None = None
-    window: tuple[float, float] | None = None
-    orientation: str | None = None
-    rescale: tuple[float, float] | None = None
-    spacing: tuple[float, float] | None = None
-    as_one_series: bool = False
-
-
-@router.post("/images")
-async def send_image(request: Request, include_image: bool = True, more: bool = False) -> Response:
-    """Send an image: the bytes of a file.  With ``more=true`` other files of the series follow.
-
-    The answer's header ``X-Meta`` is JSON: image_id, spacing in mm and shape, both (slice, row, column); its body is
-    the image in VoxTell's form, unless ``include_image=false``.
-    """
-    server = server_of(request)
-    upload = server.uploads.create()
-    try:
-        await server.uploads.add(upload, request.stream())
-        if more:
-            return Response(json.dumps({"image_id": upload.id}), media_type="application/json")
-        await _describe(request, server, upload, Facts())
-    except BaseException:
-        server.drop(upload)
-        raise
-    about, reading = upload.about, upload.reading
-    assert about is not None and reading is not None
-    body = b""
-    if include_image:
-        async with server.uploads.used(upload, VIEW):
-            body = await run_in_threadpool(_packed, reading / IMAGE)
-    meta = {"image_id": upload.id, "spacing": about["spacing"], "shape": about["shape"]}
-    headers = {"X-Meta": json.dumps(meta)}
-    return Response(body, media_type="application/octet-stream", headers=headers)
-
-
-@router.post("/images/{id}/files")
-async def send_file(request: Request, id: str) -> dict[str, Any]:
-    """Send another file of an image that was begun with ``more=true``."""
-    server = server_of(request)
-    upload = server.uploads.get(id)
-    await server.uploads.add(upload, request.stream())
-    return {"image_id": id, "files": upload.count}
-
-
-@router.post("/images/{id}/complete")
-async def complete(request: Request, id: str, facts: Facts | None = None) -> dict[str, Any]:
-    """Read an image whose files are all sent; again with other facts, or another one of its series."""
-    server = server_of(request)
-    upload = server.uploads.get(id)
-    await _describe(request, server, upload, facts or Facts())
-    return {"image_id": id} | (upload.about or {})
-
-
-@router.get("/images/{id}")
-async def image(request: Request, id: str) -> dict[str, Any]:
-    """What an image is: shape, spacing, whether its side is known, and notes."""
-    return {"image_id": id} | (server_of(request).uploads.get(id).about or {})
-
-
-@router.get("/images/{id}/volume.nii.gz")
-async def volume(request: Request, id: str) -> Response:
-    """The image for a viewer: int16 in HU, whatever was sent."""
-    reading = server_of(request).uploads.get(id).reading
-    if reading is None:
-        raise bad(NOT_READ, 409)
-    return FileResponse(reading / IMAGE, media_type="application/gzip")
-
-
-@router.delete("/images/{id}")
-async def delete_image(request: Request, id: str) -> dict[str, bool]:
-    """Delete an image and the results of its jobs; a job that runs is cancelled."""
-    server = server_of(request)
-    upload = server.uploads.get(id)
-    await server.delete(upload)
-    return {"deleted": True}
-
-
-@router.post("/images/{id}/export")
-async def export(request: Request, id: str) -> Response:
-    """Write labels, of the image's shape and in VoxTell's form and order, as NIfTI with the volume's geometry."""
-    server = server_of(request)
-    upload = server.uploads.get(id)
-    if upload.about is None or upload.reading is None:
-        raise bad(NOT_READ, 409)
-    volume = upload.reading / IMAGE
-    limit = math.prod(upload.about["shape"]) * LABEL
-    # What cannot be compressed has headers besides.
-    async with server.uploads.used(upload, VIEW):
-        body = await body_of(request, limit + MIB)
-        content = await run_in_threadpool(_exported, volume, body, limit)
-    return Response(content, media_type="application/gzip")
 
 
 @router.post("/jobs")
@@ -236,24 +130,22 @@ async def file(request: Request, id: str, name: str) -> Response:
 @router.get("/jobs/{id}/files.zip")
 async def all_files(request: Request, id: str) -> Response:
     """All of a finished job's files."""
+    parts = _zipped(request, id)
+    # Begun here: what is wrong is still told by the status, and the files are kept from now on.
+    first = await anext(parts)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
+            yield part
+
+    return StreamingResponse(body(), media_type="application/zip")
+
+
+async def _zipped(request: Request, id: str) -> AsyncIterator[bytes]:
     async with _viewed(request, id) as job:
-        body = await run_in_threadpool(_zipped, job)
-    return Response(body, media_type="application/zip")
-
-
-async def _describe(request: Request, server: Server, upload: Upload, facts: Facts) -> None:
-    if not upload.count:
-        raise bad("no file was sent; POST /images/ID/files", 409)
-    try:
-        stated = Stated(**facts.model_dump(exclude={"series"}))
-    except InputError as error:
-        raise RequestError(failed(error)) from None
-    if upload.uses[ADDING]:
-        raise bad("a file of this image is still arriving; wait for its end", 409)
-    if upload.busy:
-        # A new reading takes the place of what is in use.
-        raise bad("this image is in use; wait for the end of its jobs and requests, or cancel them", 409)
-    await server.read(request, upload, facts.series, stated)
+        async for part in iterate_in_threadpool(zipped(_folder(job), await run_in_threadpool(_files, job))):
+            yield part
 
 
 async def _lines(job: Job) -> AsyncIterator[bytes]:
@@ -311,37 +203,8 @@ def _files(job: Job) -> list[str]:
     return sorted(path.name for path in _folder(job).glob("*") if path.is_file() and path.name != JOURNAL)
 
 
-def _zipped(job: Job) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in _files(job):
-            archive.write(_folder(job) / name, name)
-    return buffer.getvalue()
-
-
-def _volume(path: Path) -> np.ndarray:
-    """Read one of our own volumes as (slices, rows, columns)."""
-    nib: Any = importlib.import_module("nibabel")
-    return np.asarray(np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0))
-
-
-def _packed(path: Path) -> bytes:
-    return pack(in_ras(_volume(path)))
-
-
 def _packed_masks(job: Job) -> bytes:
     assert isinstance(job.task, Segment)
     count = len(job.task.sentences)
-    masks = [_volume(_folder(job) / mask_name(n)) for n in range(1, count + 1)]
+    masks = [read_volume(_folder(job) / mask_name(n)) for n in range(1, count + 1)]
     return pack(in_ras(np.stack(masks)).astype(np.uint8))
-
-
-def _exported(volume: Path, body: bytes, limit: int) -> bytes:
-    nib: Any = importlib.import_module("nibabel")
-    labels = unpack(body, limit)
-    image: Any = nib.load(volume)
-    if labels.shape != image.shape[::-1]:
-        raise bad(f"the labels are {labels.shape}, the image is {image.shape[::-1]}; send one label per voxel")
-    back = np.ascontiguousarray(in_ras(labels).transpose(2, 1, 0)).astype(np.uint8)
-    out: Any = nib.Nifti1Image(back, image.affine)
-    return gzip.compress(out.to_bytes(), 1)

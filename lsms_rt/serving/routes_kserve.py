@@ -53,7 +53,8 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
 def model_metadata(request: Request, name: str) -> dict[str, Any]:
     """The tensors.  IMAGE: HU in the usual axial view, (slices, rows, columns); or DICOM: the bytes of a file.
 
-    TEXT: one or more sentences.  SPACING: mm between rows and between columns, optional.  MASK: (sentences, slices,
+    TEXT: one or more sentences.  SPACING: mm between rows and between columns, optional.  IMAGE may be FP32 and SPACING
+    FP64, too.  MASK: (sentences, slices,
     rows, columns).
     """
     server = server_of(request)
@@ -91,8 +92,8 @@ async def infer(request: Request, name: str) -> Response:
         raise QueueFullError(AGAIN)
     async with request.app.state.bodies.read(request) as body:
         asked, task = await run_in_threadpool(_parsed, name, body, request.headers.get(JSON_LENGTH))
-        outputs = outputs_of((await server.result(request, task)).value)
-        content, headers = await run_in_threadpool(answer, name, asked, outputs)
+        value = (await server.result(request, task)).value
+        content, headers = await run_in_threadpool(answer, name, asked, outputs_of(value), value["engine"])
     return Response(content, headers=headers)
 
 

@@ -81,6 +81,4 @@ def read(request: Request, name: str, sentence: Sentence) -> dict[str, Any]:
         reading = server.readers[server.model(name)].read(sentence.text)
     except InputError as error:
         raise RequestError(failed(error)) from None
-    words = [{"text": w.text, "number": w.number, "nearest": w.nearest} for w in reading.unknown]
-    reasons = [{"kind": one.kind, "text": one.text, "refuses": one.refuses} for one in reading.reasons]
-    return reading.to_dict(include_text=True) | {"unknown": words, "reasons": reasons, "tokens": reading.tokens}
+    return reading.to_record()

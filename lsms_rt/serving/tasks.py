@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lsms_rt.errors import InputError, LsmsError, MachineError, SentenceNotUnderstoodError
+from lsms_rt.errors import InputError, LsmsError, MachineError, SentenceNotUnderstoodError, SeveralSeriesError
 from lsms_rt.reading.stated import NOTHING, Stated
 
 
@@ -18,7 +19,7 @@ class Infer:
 
     Attributes:
         model: name of the engine.
-        image: int16 (slices, rows, columns) in HU, in the usual axial view; or the bytes of a DICOM file.
+        image: int16 or float32 (slices, rows, columns) in HU, in the usual axial view; or the bytes of a DICOM file.
         sentences: one or more.
         spacing: (between rows, between columns) in mm of a tensor; None if unknown.
         scratch: folder to make for the bytes of a file; who gives the task deletes it, even if the worker is ended.
@@ -121,11 +122,13 @@ class Failed:
         kind: name of the error's class.
         message: what happened and what to do; it repeats nothing of the image or the sentence.
         status: the HTTP status that says the same.
+        series: the series of an image that holds several, see SeveralSeriesError.
     """
 
     kind: str
     message: str
     status: int
+    series: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def failed(error: BaseException, words: str = WORDS) -> Failed:
         return Failed(kind, _not_understood(error, words), 422)
     if isinstance(error, LsmsError):
         status = 400 if isinstance(error, InputError) else 503 if isinstance(error, MachineError) else 500
-        return Failed(kind, str(error), status)
+        return Failed(kind, str(error), status, error.series if isinstance(error, SeveralSeriesError) else ())
     if isinstance(error, MemoryError):
         return Failed(kind, "the server has not enough memory for this image; send fewer slices", 503)
     return Failed(kind, f"unexpected {kind}; the server's log has its trace", 500)

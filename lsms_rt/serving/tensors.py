@@ -67,8 +67,13 @@ def task_of(model: str, inputs: dict[str, np.ndarray | list[bytes]]) -> Infer:
             raise bad("DICOM is BYTES [1]: the content of one file")
         return Infer(model=model, image=files[0], sentences=sentences)
     image = inputs["IMAGE"]
-    if not isinstance(image, np.ndarray) or image.dtype != np.int16 or image.ndim != 3 or not image.size:
-        raise bad(f"IMAGE is INT16 (slices, rows, columns), HU from {HU_MIN:g} to {HU_MAX:g}")
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype not in (np.int16, np.float32)
+        or image.ndim != 3
+        or not image.size
+    ):
+        raise bad(f"IMAGE is INT16 or FP32 (slices, rows, columns), HU from {HU_MIN:g} to {HU_MAX:g}")
     voxels = len(sentences) * image.size
     if voxels > MAX_MASK_VOXELS:
         raise bad(
@@ -91,8 +96,8 @@ def config_of() -> dict[str, list[dict[str, Any]]]:
 
 
 def _spacing(given: Any) -> tuple[float, float]:
-    if not isinstance(given, np.ndarray) or given.shape != (2,) or given.dtype != np.float32:
-        raise bad("SPACING is FP32 [2]: mm between rows, and between columns")
+    if not isinstance(given, np.ndarray) or given.shape != (2,) or given.dtype not in (np.float32, np.float64):
+        raise bad("SPACING is FP32 or FP64 [2]: mm between rows, and between columns")
     mm = float(given[0]), float(given[1])
     try:
         check_spacing(mm, "SPACING", "the request", "give mm between rows and between columns")

@@ -68,6 +68,12 @@ def affine_of(slices: Sequence[CtSlice]) -> np.ndarray:
     return affine
 
 
+def read_volume(path: Path) -> np.ndarray:
+    """Return a volume that :func:`write_volume` wrote, (slices, rows, columns)."""
+    nibabel: Any = importlib.import_module("nibabel")
+    return np.asarray(np.asanyarray(nibabel.load(path).dataobj).transpose(2, 1, 0))
+
+
 def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     """Write a volume (slices, rows, columns) as .nii.gz for a viewer."""
     nibabel: Any = importlib.import_module("nibabel")

@@ -90,6 +90,7 @@ class Worker:
             "read_as": [reading.read_as for reading in readings],
             "understood": [reading.understood for reading in readings],
             "notes": ["; ".join(reading.notes(names=True)) for reading in readings],
+            "engine": segmenter.digest,
         }
         return Done(value, seconds)
 
@@ -185,6 +186,7 @@ def _about(segmenter: Segmenter) -> dict[str, Any]:
         "image_size": manifest.image_size,
         "max_batch": manifest.max_batch,
         "max_tokens": manifest.max_tokens,
+        "confidence": manifest.confidence,
     }
 
 

@@ -21,6 +21,7 @@ RUNTIME = {
 # package or module -> those it may import from, at the top of a file or inside a function
 ARROWS = {
     "errors": {"privacy"},
+    "api_key": {"errors"},
     "digest": set(),
     "data": set(),
     "privacy": set(),
@@ -42,9 +43,9 @@ ARROWS = {
     },
     "runs": {
         "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
-        "segmenter", "sentences", "tokenizer", "writing",
+        "segmentation", "sentences", "tokenizer", "writing",
     },
-    "client": {"errors", "reading"},
+    "client": {"api_key", "errors", "reading"},
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
@@ -78,7 +79,7 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "archive_worker", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data",
+        "answers", "api_key", "archive_worker", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data",
         "datasets", "digest", "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy",
         "reading", "records", "runs", "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training",
         "triton_server", "writing",

@@ -8,7 +8,9 @@ import pytest
 from lsms_rt.bench.gpu import roofline
 from lsms_rt.bench.gpu.estimate import Change, model_microseconds, worth
 from lsms_rt.kernels import latency, ptx_trace
-from lsms_rt.kernels.ptx_machine import POINTER, Machine, NotComputable, parse
+from lsms_rt.kernels.ptx_code import parse
+from lsms_rt.kernels.ptx_integers import NotComputable
+from lsms_rt.kernels.ptx_machine import POINTER, Machine
 
 HEAD = """.version 8.5
 .target sm_80

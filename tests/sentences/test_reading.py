@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
 
 import pytest
 
 from lsms_rt.errors import InputError
-from lsms_rt.sentences import Reader
+from lsms_rt.sentences import Reader, Reading
 from lsms_rt.sentences.lexicon import one_edit
 from lsms_rt.sentences.reader import refuse
 from lsms_rt.sentences.words import joined, split
@@ -202,3 +203,12 @@ def test_an_open_vocabulary_is_read_alike(open_reader_: Reader, verdict: str, sa
     assert reading.understood == verdict, reading.notes(names=True)
     if verdict == "yes":
         assert reading.read_as == said
+
+
+@pytest.mark.parametrize("sentence", ["the cyst", "no leison in segment VII", "zzz qqq", "the large cyst in the livr"])
+def test_a_record_is_read_back_whole(reader: Reader, sentence: str) -> None:
+    reading = reader.read(sentence)
+    assert Reading.from_record(json.loads(json.dumps(reading.to_record()))) == reading
+    # What an older server leaves out is not made up.
+    with pytest.raises(KeyError):
+        Reading.from_record({name: value for name, value in reading.to_record().items() if name != "answerable"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -13,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from lsms_rt import Segmenter
 from lsms_rt.cli.main import main
+from lsms_rt.cli.predict.remote import MAX_SENTENCES, RemoteSegmenter
 from lsms_rt.client import Client, ServerError
-from lsms_rt.errors import InputError
+from lsms_rt.ct_slice import slice_from_array
+from lsms_rt.datasets.phantom.dicom import write_slice
+from lsms_rt.errors import InputError, SeveralSeriesError
 from lsms_rt.reading.load import load_slice
 
+httpx = pytest.importorskip("httpx", reason="httpx is not installed; pip install 'lsms-rt[client]'")
 TEXT = "the cyst in the liver"
 
 
@@ -98,35 +104,152 @@ def test_the_client_needs_no_engine_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_predict_with_a_server(demo: Any, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "demo", str(example), "--text", TEXT]) == 0
-    here = capsys.readouterr().out
-    output = tmp_path / "out"
-    command = ["predict", "demo", str(example), "--text", TEXT, "--server", demo.url]
-    assert main([*command, "-o", str(output), "--seg", "--nifti"]) == 0
-    assert capsys.readouterr().out == here
-    assert stat.S_IMODE(output.stat().st_mode) == 0o700
-    names = {path.name for path in output.iterdir()}
-    assert {"results.json", "segmentation.dcm", "mask.nii.gz", "0000_mask.png"} <= names
-    assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["results"][0]["found"] is True
-    assert main([*command, "-o", str(output)]) == 2
-    assert "not empty" in capsys.readouterr().err
+def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of a run, with the content of those that hold no times, and its results.json without times."""
+    files = {path.name: path.read_bytes() if path.suffix == ".png" else b"" for path in folder.iterdir()}
+    return files, untimed(json.loads((folder / "results.json").read_text()))
+
+
+def untimed(document: dict[str, Any]) -> dict[str, Any]:
+    for record in document["results"]:
+        del record["timings_ms"]
+    for name in ("started", "seconds"):
+        del document["run"][name]
+    for row in document["files"]:
+        # Derived from the time of the run, among others.
+        for name in ("sop_instance_uid", "series_uid"):
+            row.pop(name, None)
+    return document
+
+
+@pytest.fixture
+def inputs(example: Path, phantom_case: Any, tmp_path: Path) -> list[str]:
+    """A file; a folder with a damaged slice and a file that is none; and a file that is none."""
+    folder = tmp_path / "in" / "series"
+    folder.mkdir(parents=True)
+    for n in range(3):
+        write_slice(folder / f"{n}.dcm", phantom_case, n, "case")
+    (folder / "1.dcm").write_bytes((folder / "1.dcm").read_bytes()[:300])
+    (folder / "README.txt").write_text("these are slices")
+    bad = tmp_path / "in" / "bad.dcm"
+    bad.write_bytes(b"\0" * 128 + b"DICM" + b"x" * 100)
+    return [str(example), str(folder), str(bad)]
+
+
+def test_predict_with_a_server_is_predict(
+    demo: Any, inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several inputs, damaged ones among them, and several sentences: the same names, numbers, files and messages."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    command = ["predict", "demo", *inputs, "--text", TEXT, "--text", "the large cyst in the livr"]
+    assert main([*command, "-o", str(here), "--seg", "--nifti"]) == 5
+    said = capsys.readouterr()
+    assert main([*command, "-o", str(there), "--seg", "--nifti", "--server", demo.url]) == 5
+    assert capsys.readouterr() == said
+    assert "input 3" in said.err
+    assert outcome(there) == outcome(here)
+    assert {"input1_0000_1_mask.png", "input2_0002_1_mask.png"} <= {path.name for path in there.iterdir()}
+    assert stat.S_IMODE(there.stat().st_mode) == 0o700
+    assert main([*command, "--json"]) == 5
+    printed = untimed(json.loads(capsys.readouterr().out))
+    assert main([*command, "--json", "--server", demo.url]) == 5
+    assert untimed(json.loads(capsys.readouterr().out)) == printed
     assert not demo.core.uploads._kept
 
 
-def test_predict_with_a_server_of_several_inputs(
-    demo: Any, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_goes_on_from_one_without_a_server(
+    demo: Any, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = tmp_path / "bad.dcm"
-    bad.write_bytes(b"\0" * 128 + b"DICM" + b"x" * 100)
-    command = ["predict", "demo", str(example), str(bad), "--text", TEXT, "--server", demo.url]
-    assert main([*command, "-o", str(tmp_path / "out")]) == 5
-    said = capsys.readouterr()
-    assert said.out.startswith("input 1: ")
-    assert "input 2" in said.err
-    assert (tmp_path / "out" / "input1" / "results.json").is_file()
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+    command = ["predict", "demo", str(example), "--text", TEXT, "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    monkeypatch.setattr(Client, "predict", None)
+    assert main([*command, "--server", demo.url]) == 0
+    assert "1 slices already done" in capsys.readouterr().err
+
+
+def test_nothing_but_pixels_and_sentences_is_sent(
+    demo: Any, example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked = pydicom.dcmread(example)
+    marked.PatientName = "Miller^Marker"
+    marked.save_as(tmp_path / "marker.dcm")
+    sent: list[bytes] = []
+    handle = httpx.Client.send
+
+    def listening(self: Any, request: Any, **options: Any) -> Any:
+        sent.append(repr((request.url, request.headers)).encode() + request.read())
+        return handle(self, request, **options)
+
+    monkeypatch.setattr(httpx.Client, "send", listening)
+    assert main(["predict", "demo", str(tmp_path / "marker.dcm"), "--text", TEXT, "--server", demo.url]) == 0
+    everything = b"".join(sent)
+    assert TEXT.encode() in everything
+    for text in ("Marker", "marker", "DICM", marked.SOPInstanceUID, str(marked.PatientID)):
+        assert text.encode() not in everything
+
+
+def test_slices_that_differ_and_values_between_whole_numbers(demo: Any) -> None:
+    """They go in requests of their own, as they are, and come back in order; and so do many sentences."""
+    rng = np.random.default_rng(0)
+    slices = [
+        slice_from_array(rng.normal(0, 40, shape).astype(np.float32), flips=(True, False), spacing_mm=mm)
+        for shape, mm in (((64, 48), (1.5, 1.1)), ((64, 48), (1.5, 1.1)), ((48, 64), (1.5, 1.1)), ((48, 64), None))
+    ]
+    kinds = ("cyst", "lesion", "metastasis", "hemangioma", "abscess", "large cyst")
+    texts = [f"the {kind} in the {place}" for kind in kinds for place in ("liver", "left lobe", "right lobe")]
+    assert len(texts) > MAX_SENTENCES
+    with Segmenter(demo.core.settings.models[0].path) as here, Client(demo.url, model="demo") as client:
+        there = RemoteSegmenter(client, client.models()["demo"])
+        for one, other in zip(here.predict_series(slices, texts), there.predict_series(slices, texts), strict=True):
+            for expected, found in zip(one, other, strict=True):
+                np.testing.assert_array_equal(found.mask, expected.mask)
+                assert found.score == pytest.approx(expected.score, abs=1e-5)
+                assert (found.index, found.reading) == (expected.index, expected.reading)
+
+
+def test_a_server_that_is_gone_is_asked_once(
+    demo: Any, inputs: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def gone(self: Client, *_: Any, **__: Any) -> Any:
+        calls.append(1)
+        raise ServerError("the server does not answer")
+
+    monkeypatch.setattr(Client, "predict", gone)
+    assert main(["predict", "demo", *inputs[:2], "--text", TEXT, "--server", demo.url]) == 3
+    assert len(calls) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_exchanged_meanwhile_is_noticed(
+    demo: Any, inputs: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, calls = Client.predict, []
+
+    def exchanged(self: Client, *given: Any, **more: Any) -> Any:
+        calls.append(1)
+        return [dataclasses.replace(answer, engine="sha256:0") for answer in predict(self, *given, **more)]
+
+    monkeypatch.setattr(Client, "predict", exchanged)
+    assert main(["predict", "demo", inputs[1], "--text", TEXT, "--server", demo.url]) == 3
+    assert len(calls) == 1
+    assert "another engine" in capsys.readouterr().err
+
+
+def test_no_engine_is_opened_here(demo: Any, example: Path) -> None:
+    code = (
+        "import sys; from lsms_rt.cli.main import main\n"
+        f"code = main(['predict', 'demo', {str(example)!r}, '--text', {TEXT!r}, '--server', {demo.url!r}])\n"
+        "print(code, [m for m in ('onnxruntime', 'openvino', 'torch', 'tokenizers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["0 []"], done.stderr
+
+
+def test_an_engine_that_the_server_has_not(demo: Any, example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "liver.engine", str(example), "--text", TEXT, "--server", demo.url]) == 2
+    assert "it has demo" in capsys.readouterr().err
 
 
 def test_how_a_sentence_is_read_is_said(demo: Any, example: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,28 +261,45 @@ def test_how_a_sentence_is_read_is_said(demo: Any, example: Path, capsys: pytest
     assert capsys.readouterr().err == here
 
 
-def test_a_folder_with_other_files(
-    demo: Any, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_with_other_files(demo: Any, example: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     shutil.copy(example, folder / "1.dcm")
     (folder / "README.txt").write_text("these are slices")
     (folder / ".hidden.dcm").write_bytes(b"x")
-    command = ["predict", "demo", str(folder), "--text", TEXT]
-    assert main(command) == 0
-    # The server calls it "the file", as it has no other.
-    here = capsys.readouterr().out.partition(": ")[2]
-    with caplog.at_level(logging.WARNING):
-        assert main([*command, "--server", demo.url]) == 0
-    assert capsys.readouterr().out.partition(": ")[2] == here
-    assert "skipped 1 files" in caplog.text
     with Client(demo.url) as client:
+        with caplog.at_level(logging.WARNING):
+            image = client.send(folder)
+        assert "skipped 1 files" in caplog.text
+        names = client.save(client.ask(image, [TEXT], files=["seg"]), tmp_path / "out")
+        assert {"results.json", "segmentation.dcm", "0000_mask.png"} <= set(names)
+        assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
+        client.delete(image)
         for name, content in (("2.dcm", b"x" * 200), ("2", bytes(200))):
             (folder / name).write_bytes(content)
             with pytest.raises(InputError, match="damaged"):
                 client.send(folder)
             (folder / name).unlink()
+    assert not demo.core.uploads._kept
+
+
+def test_the_series_of_an_image_are_data(demo: Any, example: Path, tmp_path: Path) -> None:
+    for n in range(4):
+        image = pydicom.dcmread(example)
+        image.SeriesNumber, image.SeriesInstanceUID, image.SOPInstanceUID = 1 + n // 2, f"1.2.{n}", f"1.2.3.{n}"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.SeriesDescription = "Miller"
+        image.save_as(tmp_path / f"{n}.dcm")
+    size = {"slices": 1, "rows": image.Rows, "columns": image.Columns}
+    choices = [{"number": number} | size for number in ("1:1", "1:2", "2:1", "2:2")]
+    with Client(demo.url) as client:
+        with pytest.raises(SeveralSeriesError, match="4 series or stacks") as caught:
+            client.send(tmp_path)
+        assert caught.value.series == choices
+        with pytest.raises(SeveralSeriesError, match="no such series") as caught:
+            client.send(tmp_path, series="3")
+        assert caught.value.series == choices
+        client.delete(client.send(tmp_path, series="2:1"))
     assert not demo.core.uploads._kept
 
 
@@ -170,9 +310,17 @@ def test_an_interrupt_stays_one_and_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Client, "_events", interrupted)
-    command = ["predict", "demo", str(example), "--text", TEXT, "--server", demo.url]
-    interrupted_code = main(command)
-    assert interrupted_code == 130
+
+    def asked() -> None:
+        with Client(demo.url) as client:
+            image = client.send(example)
+            try:
+                client.ask(image, [TEXT])
+            finally:
+                client.discard(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        asked()
     assert not demo.core.uploads._kept
     # The server is gone when the client wants to delete.
     ask = Client._ask
@@ -183,8 +331,8 @@ def test_an_interrupt_stays_one_and_leaves_nothing(
         return ask(self, method, path, **options)
 
     monkeypatch.setattr(Client, "_ask", gone)
-    with caplog.at_level(logging.WARNING):
-        assert main(command) == interrupted_code
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        asked()
     assert "could not be deleted" in caplog.text
     for image in list(demo.core.uploads._kept):
         demo.http.delete(f"/images/{image}")
@@ -200,6 +348,6 @@ def test_a_key_over_http_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "others can read it" in caplog.text
 
 
-@pytest.mark.parametrize("option", [["--threads", "2"], ["--lenient"], ["--seg"]])
+@pytest.mark.parametrize("option", [["--threads", "2"], ["--lenient"], ["--no-cuda-graph"], ["--seg"]])
 def test_options_without_meaning_are_refused(demo: Any, example: Path, option: list[str]) -> None:
     assert main(["predict", "demo", str(example), "--text", TEXT, "--server", demo.url, *option]) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
 import time
+import tracemalloc
 import types
 import zipfile
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from lsms_rt import Segmenter
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.reading.load import load_slices
 from lsms_rt.serving import routes_jobs
+from lsms_rt.serving.archive import zipped
 from lsms_rt.serving.arrays import pack, unpack
 from lsms_rt.serving.replies import RequestError
 from lsms_rt.serving.uploads import ending_of
@@ -93,6 +96,48 @@ def test_files_of_a_job(demo: Any, series: Any) -> None:
     assert demo.http.get(f"/jobs/{job}/files/segmentation.dcm").content[128:132] == b"DICM"
     for name in ("../image.nii.gz", "..%2fimage.nii.gz", "nothing"):
         assert demo.http.get(f"/jobs/{job}/files/{name}").status_code == 404
+
+
+def test_an_archive_of_any_size_needs_little_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "empty").touch()
+    with (tmp_path / "large.dcm").open("wb") as file:
+        for _ in range(24):
+            file.write(rng.bytes(2**20))
+    size = 0
+    tracemalloc.start()
+    with (tmp_path / "all.zip").open("wb") as file:
+        for part in zipped(tmp_path, ["empty", "large.dcm"]):
+            size += len(part)
+            file.write(part)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size > 24 * 2**20
+    assert peak < 8 * 2**20
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.testzip() is None
+        digest = hashlib.sha256(archive.read("large.dcm"))
+        assert digest.digest() == hashlib.sha256((tmp_path / "large.dcm").read_bytes()).digest()
+
+
+def test_an_archive_that_nobody_waits_for(demo: Any, example: Path) -> None:
+    """A client that leaves in the middle keeps no file: the image can be deleted, and is."""
+    image = send(demo, example)
+    job = ask(demo, image, TEXT)
+    last(demo, job)
+    large = demo.core.jobs[job].task.output / "large.dcm"
+    large.write_bytes(np.random.default_rng(0).bytes(64 * 2**20))
+    with demo.http.stream("GET", f"/jobs/{job}/files.zip") as response:
+        parts = response.iter_bytes()
+        next(parts)
+        # While it is sent, its files stay.
+        demo.http.delete(f"/images/{image}")
+        assert large.exists()
+    end = time.monotonic() + 20
+    while large.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert demo.http.get(f"/jobs/{job}/files.zip").status_code == 404
 
 
 def test_the_volume_for_viewers_is_the_image(demo: Any, folder: Path, series: Any, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_infer_reads_the_bytes_of_a_file(demo: Any, example: Path) -> None:
     ("inputs", "status", "words"),
     [
         ([text("no cyst")], 400, "one of IMAGE and DICOM"),
-        ([{"name": "IMAGE", "datatype": "FP32", "shape": [1, 1, 1], "data": [1.0]}, text("a")], 400, "INT16"),
+        ([{"name": "IMAGE", "datatype": "FP64", "shape": [1, 1, 1], "data": [1.0]}, text("a")], 400, "INT16"),
         ([{"name": "IMAGE", "datatype": "INT16", "shape": [1, 2, 2], "data": [1] * 4}, text("the cyst")], 400,
          "supported are 16x16"),
         ([{"name": "IMAGE", "datatype": "INT16", "shape": [1, 32, 32], "data": [1] * 1024}, text("no cyst")], 422,

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from lsms_rt.api_key import VARIABLE, read_key
 from lsms_rt.errors import InputError
-from lsms_rt.serving.access import VARIABLE, check_host, read_key
+from lsms_rt.serving.access import check_host
 
 KEY = "0123456789abcdef0123"
 SENTENCE = "Mr. Miller"
@@ -246,7 +247,7 @@ def test_words_and_reading(demo: Any) -> None:
     words = demo.http.get("/models/demo/words").json()
     assert words["max_tokens"] == 32
     reading = demo.http.post("/models/demo/read", json={"text": "the leison in the liver"}).json()
-    assert reading["unknown"] == [{"text": "leison", "number": 2, "nearest": "lesion"}]
+    assert reading["unknown"] == [{"text": "leison", "number": 2, "nearest": "lesion", "private": True}]
     assert demo.http.post("/models/demo/read", json={"text": ""}).status_code == 400
     assert demo.http.post("/models/demo/read", json={}).json()["error"].startswith("these fields")
 

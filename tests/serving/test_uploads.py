@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from lsms_rt.serving import private_folder, routes_jobs, work
+from lsms_rt.serving import private_folder, routes_images, routes_jobs, work
 from lsms_rt.serving.jobs import ENDS, Job
 from lsms_rt.serving.private_folder import PREFIX, PrivateFolder, sweep
 from lsms_rt.serving.tasks import Describe, Done, Infer, Probe
@@ -159,7 +159,8 @@ def test_half_a_volume_is_none(example: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_routes_change_state_on_the_event_loop() -> None:
-    routes = [route for route in routes_jobs.router.routes if isinstance(route, APIRoute)]
+    both = (*routes_images.router.routes, *routes_jobs.router.routes)
+    routes = [route for route in both if isinstance(route, APIRoute)]
     assert len(routes) > 10
     assert all(inspect.iscoroutinefunction(route.endpoint) for route in routes)
 

@@ -30,8 +30,10 @@ from ..terminal import progress_bar, status
 
 if TYPE_CHECKING:
     from lsms_rt.runs.report import Report
+    from lsms_rt.segmenter import Segmenter
 
-LEFT_OUT = ("not_read", "not_computed", "not_written")
+    from .remote import RemoteSegmenter
+
 UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answer may be another lesion's"}
 
 
@@ -138,13 +140,9 @@ def _path(text: str) -> Path:
 def run(arguments: argparse.Namespace) -> int:
     jobs = _jobs(arguments)
     request = options_from(Request, arguments, stated=options_from(Stated, arguments), texts=False)
-    if arguments.server is not None:
-        return _run_remote(arguments, jobs, request)
     from lsms_rt.runs import run as inputs
-    from lsms_rt.segmenter import Segmenter
 
-    options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
-    with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
+    with _opened(arguments) as segmenter:
         try:
             report = inputs.run(segmenter, jobs, request, progress_bar)
         except KeyboardInterrupt:
@@ -161,25 +159,16 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE if report.is_complete and not report.not_written else ExitCode.PARTIAL
 
 
-def _run_remote(arguments: argparse.Namespace, jobs: list[Job], request: Request) -> int:
-    """Let a server compute; the answers are printed as here."""
-    import json
+def _opened(arguments: argparse.Namespace) -> Segmenter | RemoteSegmenter:
+    """Return the engine, of this machine or behind a server."""
+    if arguments.server is not None:
+        from .remote import open_remote
 
-    from .lines import lines
-    from .remote import ask
+        return open_remote(arguments)
+    from lsms_rt.segmenter import Segmenter
 
-    documents = ask(arguments, jobs, request)
-    if arguments.json:
-        print(json.dumps(documents[0] if len(jobs) == 1 else documents, indent=2))
-    else:
-        for document in documents:
-            for line in lines(document["results"], document["series"], document["sentences"], len(jobs) > 1):
-                print(line)
-    _print_readings([row for document in documents for row in document["sentences"]], len(jobs))
-    left_out = [f"{key.replace('_', ' ')}: {reason}" for d in documents for key in LEFT_OUT for reason in d[key]]
-    for line in left_out:
-        status(line)
-    return ExitCode.DONE if len(documents) == len(jobs) and not left_out else ExitCode.PARTIAL
+    options = runtime_options(arguments) | {"on_unknown": on_unknown(arguments)}
+    return Segmenter(arguments.engine, digest=arguments.digest, **options)
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:

@@ -9,10 +9,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
-from lsms_rt.errors import InputError
+from lsms_rt.errors import SeveralSeriesError
 from lsms_rt.privacy import names_shown
 
 from .header import Header, Key
@@ -20,8 +21,8 @@ from .phases import phases_of
 
 # minimum length of the end of a UID that chooses a series
 UID_CHARACTERS = 4
-# most stacks that a message lists
-LISTED = 20
+# most stacks that a message lists, and that an error holds
+LISTED, CHOICES = 20, 256
 # of direction cosines: images that differ by more are another stack
 _ORIENTATION = 0.01
 # what the fields of a key are called
@@ -64,8 +65,14 @@ class _Stack:
         """The value of --series that selects this stack: its number, and its index if several have that number."""
         return self.number if self.count == 1 else f"{self.number}:{self.index}"
 
+    @property
+    def choice(self) -> dict[str, Any]:
+        """It as a choice of SeveralSeriesError."""
+        slices = sum(header.count for header in self.headers)
+        return {"number": self.selector, "slices": slices, "rows": self.key.rows, "columns": self.key.columns}
+
     def __str__(self) -> str:
-        size = f"{sum(h.count for h in self.headers)} slices {self.key.rows}x{self.key.columns}"
+        size = "{slices} slices {rows}x{columns}".format_map(self.choice)
         uid = f", UID ...{self.key.uid[-6:]}" if names_shown() else ""
         return f"{self.selector} ({size}{uid})"
 
@@ -80,7 +87,7 @@ def choose(headers: list[Header], series: str | int | None, source: str) -> list
         source: name of the folder or archive in messages.
 
     Raises:
-        InputError: no stack, or several; the stacks are listed.  ``series`` is not repeated, since it may be a UID.
+        SeveralSeriesError: no stack, or several; the stacks are listed.  ``series`` is not repeated: it may be a UID.
     """
     stacks = _stacks(headers)
     chosen = stacks if series is None else _matching(stacks, str(series))
@@ -90,9 +97,8 @@ def choose(headers: list[Header], series: str | int | None, source: str) -> list
     listed = "; ".join(map(str, candidates[:LISTED]))
     more = f"; and {len(candidates) - LISTED} more" if len(candidates) > LISTED else ""
     fix = f"choose one with --series (series=... in Python): {listed}{more}{_differences(candidates)}"
-    if not chosen:
-        raise InputError(f"{source}: no such series; {fix}")
-    raise InputError(f"{source}: {len(chosen)} series or stacks; {fix}")
+    what = f"{len(chosen)} series or stacks" if chosen else "no such series"
+    raise SeveralSeriesError(f"{source}: {what}; {fix}", [stack.choice for stack in candidates[:CHOICES]])
 
 
 def _stacks(headers: list[Header]) -> list[_Stack]:

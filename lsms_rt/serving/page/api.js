@@ -10,7 +10,7 @@ export class ApiError extends Error {
     super(body.error ?? `the server answered ${status}`);
     this.status = status;
     this.kind = body.kind ?? "";
-    this.reading = body.reading ?? null;
+    this.series = body.series ?? [];
     this.retryAfter = retryAfter;
   }
 }

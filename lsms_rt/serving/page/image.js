@@ -6,9 +6,6 @@ import { filesOfDrop, mebibytes, sizeOf } from "./files.js";
 import { clearNotices, notice, sentence, tell } from "./notices.js";
 import { read, upload } from "./upload.js";
 
-// A message that lists the series of an image, each as "3 (40 slices 512x512)" or "3:2 (...)".
-const SERIES = /(\S+) \((\d+ slices? \d+x\d+)[^)]*\)/g;
-
 export class ImagePanel {
   /** `onImage(id, about)` is called when an image was read, `onGone()` when there is none any more. */
   constructor({ onImage, onGone }) {
@@ -120,7 +117,7 @@ export class ImagePanel {
   }
 
   _failed(error, retry) {
-    const several = error instanceof ApiError && error.kind === "InputError" ? [...error.message.matchAll(SERIES)] : [];
+    const several = error instanceof ApiError ? error.series : [];
     if (error.name === "AbortError") notice("info", "Canceled", "The image was not taken.");
     else if (this.id !== null && several.length > 1) this._choose(several);
     else tell(error, retry);
@@ -136,7 +133,8 @@ export class ImagePanel {
   }
 
   _choose(several) {
-    const actions = several.map(([, series, size]) => [`Series ${series}: ${size}`, () => this._take(series)]);
+    const actions = several.map(({ number, slices, rows, columns }) =>
+      [`Series ${number}: ${plural(slices, "slice")} of ${rows} × ${columns}`, () => this._take(number)]);
     notice("info", "Several series", "Choose the one to ask about.", ...actions);
   }
 
