@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shallow import TEXT, save_shallow, shallow
+from shallow import TEXT, doubled, save_shallow, shallow
 
 from lsms_rt.bench import half_precision
 from lsms_rt.bench import options as options_module
@@ -151,7 +151,9 @@ def test_scaling_measures_every_point_and_draws_it(
         rounds=2, text=TEXT,
     )  # fmt: skip
     monkeypatch.setattr(axes, "SMALL_TEXT", TEXT)
+    # The weights of save_shallow, whose graphs are exported already.
     monkeypatch.setattr(axes, "preset", shallow)
+    monkeypatch.setattr(axes, "LSMS", doubled)
     with ExitStack() as stack:
         build, built = axes._engine, {}
 
