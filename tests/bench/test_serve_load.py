@@ -45,7 +45,7 @@ def test_soak_for_a_few_seconds(tmp_path: Path, demo_engine: Path) -> None:
     temporary.mkdir()
     folders = write_phantoms(tmp_path)
     with server(demo_engine, ServeOptions(threads=1), workers=2, queue=16, temporary=temporary) as url:
-        sent, sizes = run_async(load(url, folders, 3.0, kill_every=1.5))
+        sent, sizes = run_async(load(url, folders, 5.0, kill_every=3.0))
         found = problems(sent, sizes, url, temporary)
     assert not kept_in(temporary)
     # In so short a time caches fill.
