@@ -3,7 +3,8 @@ PYTHON ?= python3
 DEV := .venv
 RUN := .venv-run
 VIEW := .venv-viewer
-PIP := -m pip install --quiet --disable-pip-version-check
+# Python compiles what it imports, a small part of what is installed.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 OUT ?= out
 BUNDLE := lsms_rt/serving/bundle
 # Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.

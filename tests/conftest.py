@@ -30,16 +30,18 @@ if WORKER and hasattr(os, "sched_setaffinity"):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Plan ``pytest -n``: a file's tests stay in one process, for their fixtures; what takes longest comes first.
 
-    Files that use the same exported graphs are marked as one group, "exports".
+    That is what is marked as a group of several files, "exports" of the same graphs and "page" in one browser, and
+    then the files with slow tests.  Short ones at the end keep all processes busy.
     """
     if not WORKER:
         return
+    joined = {mark.args[0] for item in items if (mark := item.get_closest_marker("xdist_group")) is not None}
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).with_suffix("").as_posix()))
     groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
     slow = {group for group, item in zip(groups, items, strict=True) if item.get_closest_marker("slow")}
-    order = sorted(range(len(items)), key=lambda i: (groups[i] != "exports", groups[i] not in slow))
+    order = sorted(range(len(items)), key=lambda i: (groups[i] not in joined, groups[i] not in slow))
     items[:] = [items[i] for i in order]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shallow import TEXT, doubled, save_shallow, shallow
 
 from lsms_rt.bench import half_precision
 from lsms_rt.bench.engine import measure_engine
@@ -27,7 +28,6 @@ from lsms_rt.cli.bench import join_subcommand, print_record
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
 from lsms_rt.errors import InputError, MachineError
-from lsms_rt.model.config import TextConfig
 
 
 def test_two_words_are_one_command() -> None:
@@ -83,14 +83,12 @@ def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys:
 @pytest.mark.xdist_group("exports")
 def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     prepare = pytest.importorskip("lsms_rt.bench.peers.prepare").prepare
-    from lsms_rt.data import demo_checkpoint
-
-    # The size whose graphs other tests export, too.
     names = (OURS, REFERENCE, "naive graph")
-    what = prepare(tmp_path, demo_checkpoint(), "tiny", 128, names)
+    save_shallow(tmp_path / "weights")
+    what = prepare(tmp_path, tmp_path / "weights", "tiny", 64, names)
     assert not (tmp_path / "naive_image.onnx").exists()
     options = PeersOptions(slices=2, launches=1, rounds=2, threads=1, names=names)
-    random_inputs(options, tmp_path, 128, what["max_tokens"], what["vocabulary"])
+    random_inputs(options, tmp_path, 64, what["max_tokens"], what["vocabulary"])
     messages: list[str] = []
     found = run_peers(tmp_path, options, messages.append)
     rows = {row["name"]: row for row in found["rows"]}
@@ -126,8 +124,6 @@ def test_goals_name_contenders() -> None:
     assert set(GOALS) <= {contender.row(form) for contender in CONTENDERS for form in contender.forms}
 
 
-# With the 64 tokens of BERT's vocabulary.
-SMALL_TEXT = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
 NO_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 
@@ -147,9 +143,12 @@ def test_scaling_measures_every_point_and_draws_it(
     axes = pytest.importorskip("lsms_rt.bench.scaling.axes")
     options = ScalingOptions(
         backend=backend, precision=precision, image_size=64, sizes=(64,), batches=(1, 2), tokens=(64,), slices=(1, 3),
-        rounds=2, text=SMALL_TEXT,
+        rounds=2, text=TEXT,
     )  # fmt: skip
-    monkeypatch.setattr(axes, "SMALL_TEXT", SMALL_TEXT)
+    monkeypatch.setattr(axes, "SMALL_TEXT", TEXT)
+    # The weights of save_shallow, whose graphs are exported already.
+    monkeypatch.setattr(axes, "preset", shallow)
+    monkeypatch.setattr(axes, "LSMS", doubled)
     with ExitStack() as stack:
         build, built = axes._engine, {}
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from shallow import save_shallow
 
 from lsms_rt.data import demo_checkpoint, demo_engine
 from lsms_rt.engine import open_directory
@@ -70,11 +71,7 @@ def test_the_bundled_engine_equals_pytorch(demo_engine: Path) -> None:
 
 @pytest.mark.slow
 def test_an_engine_reads_64_tokens_as_pytorch_does(tmp_path: Path, abdomen: np.ndarray) -> None:
-    """Random weights, the same as those of tests/bench/test_bench_run.py: a session exports them once."""
-    torch.manual_seed(0)
-    text = TextConfig(hidden_size=128, layers=1, heads=2, intermediate_size=512)
-    model = LSMS(preset("tiny", image_size=64, text=text)).eval()
-    model.save_pretrained(tmp_path / "mine", tokenizer=demo_checkpoint() / "tokenizer.json")
+    model = save_shallow(tmp_path / "mine")
     build_engine(BuildOptions(checkpoint=tmp_path / "mine", verify_slices=0), tmp_path / "mine.engine")
     directory = open_directory(tmp_path / "mine.engine")
     tokenizer = Tokenizer(directory.read("tokenizer.json"), directory.manifest.max_tokens)

@@ -26,9 +26,8 @@ from lsms_rt.kernels.test_data import block_tensors, typed
 from lsms_rt.model import LSMS, TextConfig, preset
 
 TYPES = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}
-
-
 BODY_SHAPE = Shape(32, 8, 8)
+DEPTHS = (1, 2, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +103,12 @@ def test_tensorrt_for_rtx_builds_all_bodies(bodies: dict[ModuleType, onnx.Functi
 
 @pytest.fixture(scope="module")
 def kernel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image graph of a small model whose blocks are our kernels; exported once."""
+    """The image graph of a small model whose blocks are our kernels, two in one stage; exported once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "missing", lambda: None)
         torch.manual_seed(0)
         text = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
-        model = LSMS(preset("tiny", image_size=64, text=text), "triton_svla").half().eval()
+        model = LSMS(preset("tiny", depths=DEPTHS, image_size=64, text=text), "triton_svla").half().eval()
         _, path = export_graphs(model, tmp_path_factory.mktemp("graph"), kernel_nodes.translations())
     return path
 
@@ -128,8 +127,7 @@ def test_every_launch_of_every_block_is_a_node(kernel_graph: Path) -> None:
     assert {s.tokens for m, s in found.values() if m in folds} == {64}
     assert {name: plugins.parse_plugin_name(name) for name in found} == found
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
-    depths = (3, 3, 5, 2)
-    assert len(nodes) == sum(d * len(registry.chain(s)) for d, s in zip(depths, stages, strict=True))
+    assert len(nodes) == sum(d * len(registry.chain(s)) for d, s in zip(DEPTHS, stages, strict=True))
     for node in nodes:
         module, shape = found[node.op_type]
         inputs, outputs = registry.signature(module, shape)

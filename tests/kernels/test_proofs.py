@@ -5,6 +5,7 @@ The compilers run in other processes, since the kernels of this one are interpre
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsms_rt.kernels import toolchains
+from lsms_rt.kernels import ptx_checks, toolchains
 from lsms_rt.kernels.aot import Compiled
 from lsms_rt.kernels.prove import Proof
 from lsms_rt.kernels.ptx_bounds import out_of_bounds
@@ -29,6 +30,8 @@ from lsms_rt.kernels.shape import Shape
 # serial, a form of depthwise, has two groups of four warps; mix has copies and products in a pipelined loop at stage 3.
 STAGE1, STAGE3 = Shape(64, 64, 64), Shape(320, 16, 16)
 SHAPES = {"depthwise_kernel": STAGE1, "serial_kernel": STAGE1, "mix_kernel": STAGE3}
+# Several tests check the same code.
+check = functools.cache(ptx_checks.check)
 ARGUMENTS = ("--kernel", "depthwise", "mix", "--image-size", "256", "--stage", "1", "3", "--no-ptxas", "--no-bounds")
 
 

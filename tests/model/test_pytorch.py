@@ -202,6 +202,7 @@ def test_the_compiler_traces_through_the_operators() -> None:
         torch.testing.assert_close(compiled(image, text), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pretended_gpu")
 def test_a_compiled_runner_takes_sentences_of_several_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a GPU, the chain of kernels is looked up in a file, which the compiler cannot trace."""

@@ -48,6 +48,7 @@ def test_seeds_are_valid_and_cases_repeat(form: str) -> None:
     assert any(make_case(form, 5, n).files != make_case(form, 5, 0).files for n in range(1, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", PURE)
 def test_damaged_files(form: str) -> None:
     @FEW

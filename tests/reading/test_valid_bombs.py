@@ -75,6 +75,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", PLACES)
 def test_constant_frames(tmp_path: Path, syntax: str) -> None:
     pytest.importorskip("pylibjpeg")

@@ -1,4 +1,4 @@
-"""The page in Debian's Chromium, on a server of the bundled engine: one of each in a session.
+"""The page in Debian's Chromium, on a server of the bundled engine: one of each for this folder.
 
 What is missing is told by skipped tests: Chromium (``install.sh``), Playwright, or the bundled viewer (``make page``).
 """
@@ -27,9 +27,9 @@ QUEUE = 2
 SIZE = {"width": 1000, "height": 700}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """A browser; of a module, since asyncio cannot be used in this process as long as Playwright runs."""
+    """A browser; closed after this folder, since asyncio cannot be used in this process as long as Playwright runs."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("chromium is not installed; run tests/serving/browser/install.sh as root")
@@ -42,7 +42,7 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def address(chromium: Any) -> Iterator[str]:
     """The address of a server; started only where there is a browser for it."""
     with socket.socket() as free:
@@ -79,13 +79,13 @@ def _tab(chromium: Any, script: str | None = None) -> Iterator[Any]:
         yield context.new_page()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def drawing_tab(chromium: Any) -> Iterator[Any]:
     """A tab; tests share it, since a new one takes a second of the processor's time."""
     yield from _tab(chromium)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def plain_tab(chromium: Any) -> Iterator[Any]:
     """A tab without WebGL, which the processor draws slowly."""
     yield from _tab(chromium, "HTMLCanvasElement.prototype.getContext = () => null")

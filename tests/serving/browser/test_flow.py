@@ -15,7 +15,7 @@ from lsms_rt import Segmenter
 from lsms_rt.data import demo_engine
 from lsms_rt.writing.nifti import write_nifti
 
-pytestmark = pytest.mark.xdist_group("page")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
 # the first sentence's color
 ORANGE = (230, 159, 0)
 LEFT, RIGHT = "the lesion in the left lobe", "the lesion in the right lobe"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from serving_page import Visit
 
-pytestmark = pytest.mark.xdist_group("page")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
 SENTENCES = ("the lesion in the left lobe", "the lesion in the right lobe", "the cyst")
 
 
