@@ -21,7 +21,7 @@ from lsms_rt.kernels import ptx_checks, toolchains
 from lsms_rt.kernels.aot import Compiled
 from lsms_rt.kernels.prove import Proof
 from lsms_rt.kernels.ptx_bounds import out_of_bounds
-from lsms_rt.kernels.ptx_checks import _bytes, _matrix_registers, _product_bytes, check
+from lsms_rt.kernels.ptx_checks import _bytes, _matrix_registers, _product_bytes
 from lsms_rt.kernels.ptx_code import parse
 from lsms_rt.kernels.ptx_machine import Machine
 from lsms_rt.kernels.ptx_trace import trace
