@@ -23,7 +23,21 @@ from lsms_rt.errors import DatasetError, LsmsError, one_line, raised_from
 from lsms_rt.privacy import label, show_names
 from lsms_rt.runs.about import prefixed
 
-from . import bench, build, calibrate, convert, demo, doctor, evaluate, inspect_engine, phantom, serve, train, words
+from . import (
+    bench,
+    build,
+    calibrate,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    inspect_engine,
+    merge,
+    phantom,
+    serve,
+    train,
+    words,
+)
 from .exit_codes import ExitCode
 from .parser import Command, make_parser
 from .predict import command as predict
@@ -33,6 +47,7 @@ COMMANDS: tuple[Command, ...] = (
     build.COMMAND,
     calibrate.COMMAND,
     predict.COMMAND,
+    merge.COMMAND,
     serve.COMMAND,
     inspect_engine.COMMAND,
     words.COMMAND,

@@ -8,6 +8,8 @@ from pathlib import Path
 from lsms_rt.reading.stated import NOTHING, Stated
 from lsms_rt.writing.seg import SegType
 
+from .shard import Shard
+
 # The fields that ask for files of an input as a whole.
 SWITCHES = ("seg", "empty_seg", "sr", "sc", "rtstruct", "nifti")
 
@@ -28,6 +30,7 @@ class Request:
         sc: whether to write key images of each input as DICOM Secondary Captures.
         rtstruct: whether to write a DICOM RT Structure Set of each input in which something was found.
         nifti: whether to write a mask volume of each input.
+        shard: which part of the inputs to process, into a folder of its own in ``output``; None for all.
     """
 
     output: Path | None = field(default=None, repr=False)
@@ -41,6 +44,7 @@ class Request:
     sc: bool = False
     rtstruct: bool = False
     nifti: bool = False
+    shard: Shard | None = None
 
     @property
     def needs_seg(self) -> bool:

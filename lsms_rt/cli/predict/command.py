@@ -12,6 +12,8 @@ from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
 from lsms_rt.runs.jobs import EXAMPLE, Job, jobs_of, read_jobs
 from lsms_rt.runs.request import Request
+from lsms_rt.runs.shard import Shard, in_stable_order
+from lsms_rt.runs.table import LEFT_OUT
 from lsms_rt.writing.seg import SEG_TYPES
 
 from ..arguments import (
@@ -31,7 +33,6 @@ from ..terminal import progress_bar, status
 if TYPE_CHECKING:
     from lsms_rt.runs.report import Report
 
-LEFT_OUT = ("not_read", "not_computed", "not_written")
 UNDERSTOOD = {"partly": "partly understood", "no": "not understood, and the answer may be another lesion's"}
 
 
@@ -53,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR",
         help="write overlays, masks, a montage and results.json; resumes if it exists (default: print only)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard", type=_shard, metavar="I/N",
+        help="process every Nth input from the Ith on, into DIR/shard-I-of-N, for lsms-rt merge; inputs are numbered "
+        "in the order of their sorted paths, those of --jobs as they are (default: process all)",
     )  # fmt: skip
     parser.add_argument(
         "--series",
@@ -135,6 +141,17 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _shard(text: str) -> Shard:
+    """Parse "3/8" (an argparse type)."""
+    index, _, count = text.partition("/")
+    if not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+        raise argparse.ArgumentTypeError("not I/N; give e.g. 3/8")
+    try:
+        return Shard(index=int(index[:9]), count=int(count[:9]))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def run(arguments: argparse.Namespace) -> int:
     jobs = _jobs(arguments)
     request = options_from(Request, arguments, stated=options_from(Stated, arguments))
@@ -155,6 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
     _print_remarks(report)
     if request.output is not None and not arguments.json:
         folder = request.output if arguments.names else "the output folder"
+        folder = folder if request.shard is None else f"{folder}, {request.shard.folder}"
         print(f"overlays, masks and results.json are in {folder}")
     if report.error is not None:
         raise report.error
@@ -175,7 +193,7 @@ def _run_remote(arguments: argparse.Namespace, jobs: list[Job], request: Request
         for document in documents:
             for line in lines(document["results"], document["series"], document["sentences"], len(jobs) > 1):
                 print(line)
-    _print_readings([row for document in documents for row in document["sentences"]], len(jobs))
+    _print_readings([row for document in documents for row in document["sentences"]])
     left_out = [f"{key.replace('_', ' ')}: {reason}" for d in documents for key in LEFT_OUT for reason in d[key]]
     for line in left_out:
         status(line)
@@ -189,7 +207,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         return read_jobs(arguments.jobs)
     if not arguments.input or not arguments.text:
         raise InputError(f"no {'--text' if arguments.input else 'INPUT'} is given; give INPUT and --text, or --jobs")
-    return jobs_of(arguments.input, arguments.text)
+    paths = arguments.input if arguments.shard is None else in_stable_order(arguments.input)
+    return jobs_of(paths, arguments.text)
 
 
 def _print_results(report: Report, as_json: bool) -> None:
@@ -206,7 +225,7 @@ def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
     from lsms_rt.sentences.reading import listed
 
-    _print_readings(report.sentences, report.inputs)
+    _print_readings(report.sentences)
     for reason in report.not_read:
         status(f"not read: {reason}")
     for reason in report.not_computed:
@@ -221,9 +240,9 @@ def _print_remarks(report: Report) -> None:
         status(f"{report.resumed} {'slices' if _single(report) else 'answers'} already done, skipped")
 
 
-def _print_readings(sentences: Sequence[dict[str, Any]], inputs: int) -> None:
+def _print_readings(sentences: Sequence[dict[str, Any]]) -> None:
     """Print how sentences are read; what holds of several inputs, once."""
-    for line in dict.fromkeys(line for name, row in _named(sentences, inputs) for line in _reading(name, row)):
+    for line in dict.fromkeys(line for name, row in _named(sentences) for line in _reading(name, row)):
         status(line)
 
 
@@ -232,12 +251,14 @@ def _single(report: Report) -> bool:
     return all(sentence["sentence"] == 1 for sentence in report.sentences)
 
 
-def _named(sentences: Sequence[dict[str, Any]], inputs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _named(sentences: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every sentence with its name, "sentence 2"; of inputs that are asked the same, once."""
-    asked = [[s for s in sentences if s["input"] == n] for n in range(1, inputs + 1)]
-    words = [[{**s, "input": 0} for s in row] for row in asked]
+    asked: dict[int, list[dict[str, Any]]] = {}
+    for sentence in sentences:
+        asked.setdefault(sentence["input"], []).append(sentence)
+    words = [[{**s, "input": 0} for s in row] for row in asked.values()]
     same = all(row == words[0] for row in words)
-    for n, row in enumerate(asked[:1] if same else asked, 1):
+    for n, row in [*asked.items()][: 1 if same else None]:
         for sentence in row:
             parts = ([] if same else [f"input {n}"]) + ([f"sentence {sentence['sentence']}"] if len(row) > 1 else [])
             yield ", ".join(parts), sentence

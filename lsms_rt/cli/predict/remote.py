@@ -17,7 +17,7 @@ from lsms_rt.runs.request import SWITCHES, Request
 from ..terminal import is_interactive, show_step, status
 
 # Options that say how an engine of this machine runs.
-LOCAL = ("threads", "device", "batch", "digest")
+LOCAL = ("threads", "device", "batch", "digest", "shard")
 
 
 def ask(arguments: argparse.Namespace, jobs: Sequence[Job], request: Request) -> list[dict[str, Any]]:
