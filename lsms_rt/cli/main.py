@@ -24,6 +24,7 @@ from lsms_rt.privacy import label, show_names
 from lsms_rt.runs.about import prefixed
 
 from . import (
+    archive,
     bench,
     build,
     calibrate,
@@ -48,6 +49,7 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
     predict.COMMAND,
     merge.COMMAND,
+    archive.COMMAND,
     serve.COMMAND,
     inspect_engine.COMMAND,
     words.COMMAND,

@@ -63,7 +63,7 @@ def jobs_of(inputs: Iterable[Path], texts: Sequence[str]) -> list[Job]:
     Raises:
         InputError: a sentence is empty or too long, or given twice.
     """
-    cleaned = _cleaned(texts)
+    cleaned = clean_sentences(texts)
     return [Job(path=path, texts=cleaned) for path in inputs]
 
 
@@ -118,13 +118,14 @@ def _job(row: Any, number: int, folder: Path) -> Job:
     if not row["input"].strip():
         raise InputError(f"{where}: input is empty; give a path")
     try:
-        cleaned = _cleaned(texts)
+        cleaned = clean_sentences(texts)
     except InputError as error:
         raise located(error, f"{where}: ") from error
     return Job(path=folder / row["input"], texts=cleaned, series=None if series is None else str(series))
 
 
-def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
+def clean_sentences(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return sentences cleaned; InputError if one is empty or too long, or given twice."""
     cleaned: list[str] = []
     numbers: dict[str, int] = {}
     for number, text in enumerate(map(clean_sentence, texts), 1):

@@ -44,6 +44,7 @@ ARROWS = {
         "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
         "segmenter", "sentences", "tokenizer", "writing",
     },
+    "archive": {"atomic", "engine", "errors", "privacy", "reading", "runs", "segmenter", "sentences", "writing"},
     "client": {"errors", "reading"},
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
@@ -76,7 +77,7 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
+        "answers", "archive", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
         "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
         "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
     },

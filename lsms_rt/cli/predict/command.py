@@ -65,6 +65,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="which series, where an input holds several; the error lists them (default: the only one)",
     )
+    add_request(parser)
+    parser.add_argument(
+        "--names", action="store_true",
+        help="include file names and sentences in messages and outputs; they may identify a patient",
+    )  # fmt: skip
+    parser.add_argument(
+        "--server", metavar="URL",
+        help="let lsms-rt serve compute, e.g. http://127.0.0.1:8765; ENGINE is then the name of an engine there "
+        "(default: this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--api-key-file", type=Path, metavar="F",
+        help="file with the server's key (default: LSMS_RT_API_KEY, else none)",
+    )  # fmt: skip
+    add_lenient(parser)
+    add_runtime(parser)
+    add_json(parser)
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """Add what is stated of the inputs, the batch, and which files are written."""
     parser.add_argument(
         "--window", type=float, nargs=2, metavar=("LEVEL", "WIDTH"),
         help="HU range that an 8-bit image shows, e.g. 50 350 (default: reject 8-bit images)",
@@ -116,22 +137,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a DICOM RT Structure Set of each input in which something was found",
     )  # fmt: skip
     parser.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
-    parser.add_argument(
-        "--names", action="store_true",
-        help="include file names and sentences in messages and outputs; they may identify a patient",
-    )  # fmt: skip
-    parser.add_argument(
-        "--server", metavar="URL",
-        help="let lsms-rt serve compute, e.g. http://127.0.0.1:8765; ENGINE is then the name of an engine there "
-        "(default: this machine)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--api-key-file", type=Path, metavar="F",
-        help="file with the server's key (default: LSMS_RT_API_KEY, else none)",
-    )  # fmt: skip
-    add_lenient(parser)
-    add_runtime(parser)
-    add_json(parser)
 
 
 def _path(text: str) -> Path:

@@ -1,0 +1,153 @@
+"""Ray: started on this machine, closed to all others, or found at an address; and a pass over series with Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lsms_rt.errors import InputError, MachineError, MissingDependencyError
+
+from .worker import SeriesWorker, Settings
+
+# The object store holds paths only; Ray allows no less.
+STORE_BYTES = 100 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actors:
+    """The processes that share the series.
+
+    Attributes:
+        count: of processes, each with an engine; None for as many as the machines allow.
+        threads: CPU threads of each.
+        gpu: whether each has a GPU.
+    """
+
+    count: int | None
+    threads: int
+    gpu: bool
+
+
+@contextmanager
+def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
+    """Connect to Ray, or start it on this machine; yield the actors with their number.
+
+    On this machine Ray listens on the loopback interface only, and wants a token that no other user knows.  It sends
+    nothing to its makers.
+
+    Raises:
+        InputError: the cluster at the address has no token authentication.
+        MachineError: Ray cannot be started or reached, or has fewer CPUs or GPUs than are asked for.
+        MissingDependencyError: it is not installed.
+    """
+    if address is not None and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise InputError(
+            "whoever reaches a Ray cluster without authentication can run any code on it; start it with "
+            "RAY_AUTH_MODE=token, and set that and RAY_AUTH_TOKEN here too"
+        )
+    folder = None if address is not None else tempfile.mkdtemp(prefix="lsms-rt-ray-")
+    _environment(local=address is None)
+    try:
+        # Ray reads its environment when it is imported.
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingDependencyError("archive needs ray; pip install 'lsms-rt[ray]'") from error
+    try:
+        with _own_signals():
+            try:
+                ray.init(**_arguments(address, actors, folder), logging_level=logging.ERROR, log_to_driver=False)
+            except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+                raise MachineError(
+                    f"Ray cannot be used ({type(error).__name__}); check --address and its token"
+                ) from error
+            yield _counted(actors, ray.cluster_resources())
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            # Its logs tell paths.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def processed(rows: Iterable[dict[str, Any]], settings: Settings, actors: Actors) -> Iterator[dict[str, Any]]:
+    """Pass rows to the actors; yield what :class:`SeriesWorker` returns, in any order.
+
+    Ray's defaults start an actor that died again, and give it the same row again, without end:
+    :class:`SeriesWorker` counts.  Other settings were tried: they lose the rows that wait for the actor.
+
+    Raises:
+        MachineError: Ray failed.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    assert actors.count is not None
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    items = list(rows)
+    # A block a row: what dies with an actor is one series.
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        SeriesWorker, fn_constructor_args=[settings], compute=ActorPoolStrategy(size=min(actors.count, len(items))),
+        num_cpus=actors.threads, num_gpus=1 if actors.gpu else 0,
+    )  # fmt: skip
+    try:
+        yield from dataset.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise MachineError(f"Ray failed ({type(error).__name__}); see whether all machines of it are up") from error
+
+
+def _environment(*, local: bool) -> None:
+    """Set how Ray runs, which it reads from the environment; its processes inherit it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if local:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # By this name Ray says that a machine is no part of a cluster: then it listens on the loopback interface only.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+def _arguments(address: str | None, actors: Actors, folder: str | None) -> dict[str, Any]:
+    if address is not None:
+        return {"address": address}
+    count = actors.count or (1 if actors.gpu else max(1, (os.cpu_count() or 1) // actors.threads))
+    cpus = {} if actors.gpu and actors.count is None else {"num_cpus": count * actors.threads}
+    # "local": never a cluster that happens to run here.
+    return {
+        "address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": folder, **cpus,
+    }  # fmt: skip
+
+
+def _counted(actors: Actors, resources: dict[str, float]) -> Actors:
+    """Return actors with their number, as many as there is room for."""
+    room = int(resources.get("CPU", 0)) // actors.threads
+    if actors.gpu:
+        room = min(room, int(resources.get("GPU", 0)))
+    if room < (actors.count or 1):
+        needs = f"{actors.threads} CPUs{' and a GPU' if actors.gpu else ''}"
+        raise MachineError(f"Ray has room for {room} processes of {needs} each; give fewer --actors, or --threads")
+    return Actors(count=actors.count or room, threads=actors.threads, gpu=actors.gpu)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the meaning of SIGTERM, which Ray replaces by an exit without a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
