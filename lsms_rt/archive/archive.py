@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -129,28 +129,22 @@ def _process(
     done = len(rows) - len(left)
     progress(done, 0, len(rows))
     try:
-        for reply in processed(items, settings, actors):
-            if reply["fatal"]:
-                raise KINDS.get(reply["fatal"], MachineError)(reply["error"])
-            kinds[reply["kind"]] += 1
-            progress(done + kinds.total(), kinds.total() - kinds[""], len(rows))
-            if kinds[CRASHED] == kinds.total() >= MAX_CRASHES * (actors.count or 1):
-                for number in left:
-                    state.reopen(number)
-                raise MachineError("every process dies; run lsms-rt doctor, and predict with one of the series")
+        with closing(processed(items, settings, actors)) as replies:
+            for reply in replies:
+                if reply["fatal"]:
+                    raise KINDS.get(reply["fatal"], MachineError)(reply["error"])
+                kinds[reply["kind"]] += 1
+                progress(done + kinds.total(), kinds.total() - kinds[""], len(rows))
+                if kinds[CRASHED] == kinds.total() >= MAX_CRASHES * (actors.count or 1):
+                    for number in left:
+                        state.reopen(number)
+                    raise MachineError("every process dies; run lsms-rt doctor, and predict with one of the series")
     except BaseException:
-        # The actors are ended with Ray, for no fault of their series.
-        _stop()
+        # Ray has ended the actors, for no fault of their series.
         for number in left:
             if not state.has_ended(number):
                 state.withdraw(number)
         raise
-
-
-def _stop() -> None:
-    import ray
-
-    ray.shutdown()
 
 
 def _identity(settings: Settings, rows: Sequence[Row]) -> list[Any]:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,6 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
             "whoever reaches a Ray cluster without authentication can run any code on it; start it with "
             "RAY_AUTH_MODE=token, and set that and RAY_AUTH_TOKEN here too"
         )
-    folder = None if address is not None else tempfile.mkdtemp(prefix="lsms-rt-ray-")
     _environment(local=address is None)
     try:
         # Ray reads its environment when it is imported.
@@ -62,15 +61,18 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
         import ray.data
     except ImportError as error:
         raise MissingDependencyError("archive needs ray; pip install 'lsms-rt[ray]'") from error
+    folder = None if address is not None else tempfile.mkdtemp(prefix="lsms-ray-")
     try:
-        with _own_signals():
-            try:
-                ray.init(**_arguments(address, actors, folder), logging_level=logging.ERROR, log_to_driver=False)
-            except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-                raise MachineError(
-                    f"Ray cannot be used ({type(error).__name__}); check --address and its token"
-                ) from error
-            yield _counted(actors, ray.cluster_resources())
+        sigterm = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(**_arguments(address, actors, folder), logging_level=logging.ERROR, log_to_driver=False)
+        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            kind = type(error).__name__
+            raise MachineError(f"Ray cannot be used ({kind}); check --address and its token") from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray replaced what SIGTERM does by an exit without a word.
+            signal.signal(signal.SIGTERM, sigterm)
+        yield _counted(actors, ray.cluster_resources())
     finally:
         ray.shutdown()
         if folder is not None:
@@ -78,11 +80,13 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def processed(rows: Iterable[dict[str, Any]], settings: Settings, actors: Actors) -> Iterator[dict[str, Any]]:
-    """Pass rows to the actors; yield what :class:`SeriesWorker` returns, in any order.
+def processed(
+    rows: Iterable[dict[str, Any]], settings: Settings, actors: Actors
+) -> Generator[dict[str, Any], None, None]:
+    """Pass rows to the actors; yield what :class:`SeriesWorker` returns, in any order.  At the end Ray is shut down.
 
-    Ray's defaults start an actor that died again, and give it the same row again, without end:
-    :class:`SeriesWorker` counts.  Other settings were tried: they lose the rows that wait for the actor.
+    By default Ray starts an actor that died again, and gives it the same row again, without end: :class:`SeriesWorker`
+    counts.  With an end of its own, Ray loses the row.
 
     Raises:
         MachineError: Ray failed.
@@ -104,13 +108,15 @@ def processed(rows: Iterable[dict[str, Any]], settings: Settings, actors: Actors
         yield from dataset.iter_rows()
     except ray.exceptions.RayError as error:
         raise MachineError(f"Ray failed ({type(error).__name__}); see whether all machines of it are up") from error
+    finally:
+        # Of an interrupted pass, processes must not go on.
+        ray.shutdown()
 
 
 def _environment(*, local: bool) -> None:
     """Set how Ray runs, which it reads from the environment; its processes inherit it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -125,7 +131,9 @@ def _arguments(address: str | None, actors: Actors, folder: str | None) -> dict[
     cpus = {} if actors.gpu and actors.count is None else {"num_cpus": count * actors.threads}
     # "local": never a cluster that happens to run here.
     return {
-        "address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": folder, **cpus,
+        "address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES,
+        # Ray lets everybody read what it makes, so it is made inside of a folder that only its owner enters.
+        "_temp_dir": f"{folder}/r", **cpus,
     }  # fmt: skip
 
 
@@ -138,16 +146,3 @@ def _counted(actors: Actors, resources: dict[str, float]) -> Actors:
         needs = f"{actors.threads} CPUs{' and a GPU' if actors.gpu else ''}"
         raise MachineError(f"Ray has room for {room} processes of {needs} each; give fewer --actors, or --threads")
     return Actors(count=actors.count or room, threads=actors.threads, gpu=actors.gpu)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep the meaning of SIGTERM, which Ray replaces by an exit without a word."""
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from lsms_rt.errors import InputError
 from lsms_rt.reading.dicom.parse import looks_like_dicom
 from lsms_rt.reading.dicom.source import HEAD_BYTES, ends_like_dicom, is_visible
 
+_log = logging.getLogger("lsms_rt")
 MANIFEST = ".parquet"
 # A file with such a name is a series of its own.
 FILES = (".zip", ".nii", ".nii.gz")
@@ -40,7 +42,12 @@ def rows_of(source: Path) -> list[Row]:
         InputError: it cannot be read, or holds no series.
     """
     if source.is_dir():
-        rows = [Row(path=path) for path in sorted(_inputs(os.fspath(source)), key=os.fsencode)]
+        links: list[str] = []
+        rows = [Row(path=path) for path in sorted(_inputs(os.fspath(source), links), key=os.fsencode)]
+        if links:
+            _log.warning(
+                "%d links to folders are not followed: they may lead anywhere; name them in a manifest", len(links)
+            )
     elif source.name.lower().endswith(MANIFEST):
         rows = _of_manifest(source)
     else:
@@ -80,24 +87,25 @@ def _row(values: dict[str, object], number: int, folder: Path) -> Row:
     return Row(path=os.path.abspath(folder / place), series=None if series is None else str(series))
 
 
-def _inputs(folder: str) -> Iterator[str]:
-    """Yield the series in a folder, in any order."""
+def _inputs(folder: str, links: list[str]) -> Iterator[str]:
+    """Yield the series in a folder, in any order; collect the links to folders."""
     try:
         with os.scandir(folder) as listed:
             entries = [entry for entry in listed if is_visible((entry.name,))]
     except OSError as error:
         raise InputError(f"a folder of the archive cannot be read ({error.strerror}); check its permissions") from error
-    # Links to folders may lead in circles; as files they are reported by whoever reads them.
+    linked = [entry.path for entry in entries if entry.is_symlink() and entry.is_dir()]
     folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    own = [entry.path for entry in entries if entry.path.lower().endswith(FILES) and entry.path not in folders]
-    others = [entry.path for entry in entries if entry.path not in {*folders, *own}]
-    # Only where nothing is below a folder, whatever is in it may be a damaged series.
+    links += linked
+    own = [entry.path for entry in entries if entry.path.lower().endswith(FILES) and not entry.is_dir()]
+    others = [entry.path for entry in entries if entry.path not in {*folders, *own, *linked}]
+    # Where nothing is below a folder, whatever is in it may be a damaged series.
     if others and (not (folders or own) or _holds_dicom(others)):
         yield os.path.abspath(folder)
         return
     yield from map(os.path.abspath, own)
     for path in folders:
-        yield from _inputs(path)
+        yield from _inputs(path, links)
 
 
 def _holds_dicom(paths: Sequence[str]) -> bool:

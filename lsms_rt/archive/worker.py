@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lsms_rt import __version__
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.privacy import show_names
 from lsms_rt.runs.jobs import Job
@@ -39,6 +40,7 @@ class Settings:
         texts: the sentences.
         request: what to write; its ``output`` is that of the archive.
         names: whether names are shown.
+        version: of this package, which all machines must have.
     """
 
     engine: Path
@@ -46,6 +48,7 @@ class Settings:
     texts: tuple[str, ...]
     request: Request
     names: bool
+    version: str = __version__
 
 
 class SeriesWorker:
@@ -70,27 +73,28 @@ class SeriesWorker:
         if state.has_ended(number):
             # The process died with the reply.
             return reply
-        if state.tries(number) >= MAX_TRIES:
-            state.end(
-                number, _failed(CRASHED, f"the process died {MAX_TRIES} times in the midst of it; not tried again")
-            )
-            return reply | {"kind": CRASHED}
         try:
+            if state.tries(number) >= MAX_TRIES:
+                why = f"the process died {MAX_TRIES} times in the midst of it; not tried again"
+                state.end(number, _failed(CRASHED, why))
+                return reply | {"kind": CRASHED}
             state.begin(number)
+        except LsmsError as error:
+            return reply | {"fatal": _kind(error), "error": str(error)}
+        try:
+            if self._settings.version != __version__:
+                raise MachineError(
+                    f"a machine has lsms-rt {__version__}, not {self._settings.version}; install the same"
+                )
             if self._segmenter is None:
                 self._segmenter = Segmenter(self._settings.engine, **self._settings.options)
+            begin = time.perf_counter()
+            record = self._predicted(self._segmenter, number, row["path"], row["series"])
+            state.end(number, record | {"seconds": round(time.perf_counter() - begin, 3)})
         except (LsmsError, MemoryError, OSError) as error:
+            # Of the engine, or of a full disk.
             state.withdraw(number)
-            own = own_error(error)
-            return reply | {"fatal": _kind(own), "error": str(own)}
-        begin = time.perf_counter()
-        record = self._predicted(self._segmenter, number, row["path"], row["series"])
-        record["seconds"] = round(time.perf_counter() - begin, 3)
-        try:
-            state.end(number, record)
-        except LsmsError as error:
-            state.withdraw(number)
-            return reply | {"fatal": _kind(error), "error": str(error)}
+            return reply | {"fatal": _kind(own_error(error)), "error": str(own_error(error))}
         return reply | {"kind": record["kind"]}
 
     def _predicted(self, segmenter: Segmenter, number: int, path: str, series: str | None) -> dict[str, Any]:
