@@ -20,6 +20,8 @@ from .worker import SeriesWorker, Settings
 
 # The object store holds paths only; Ray allows no less.
 STORE_BYTES = 100 * 2**20
+# The path of a socket has at most 107 bytes; Ray adds 68 for a process number of seven digits.
+MAX_FOLDER_BYTES = 39
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,11 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
         raise MissingDependencyError("archive needs ray; pip install 'lsms-rt[ray]'") from error
     folder = None if address is not None else tempfile.mkdtemp(prefix="lsms-ray-")
     try:
+        if folder is not None and len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
+            raise MachineError(
+                f"TMPDIR leads to paths of {len(os.fsencode(folder))} bytes, and Ray's sockets allow {MAX_FOLDER_BYTES}; "
+                "set a shorter one, e.g. TMPDIR=/tmp"
+            )
         sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**_arguments(address, actors, folder), logging_level=logging.ERROR, log_to_driver=False)

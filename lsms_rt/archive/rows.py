@@ -45,9 +45,7 @@ def rows_of(source: Path) -> list[Row]:
         links: list[str] = []
         rows = [Row(path=path) for path in sorted(_inputs(os.fspath(source), links), key=os.fsencode)]
         if links:
-            _log.warning(
-                "%d links to folders are not followed: they may lead anywhere; name them in a manifest", len(links)
-            )
+            _log.warning("links to folders (%d) are not followed, they may lead anywhere; use a manifest", len(links))
     elif source.name.lower().endswith(MANIFEST):
         rows = _of_manifest(source)
     else:

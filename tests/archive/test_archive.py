@@ -22,6 +22,7 @@ from lsms_rt.archive.worker import SeriesWorker, Settings
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
 from lsms_rt.errors import EngineError, InputError, MachineError, SentenceNotUnderstoodError
+from lsms_rt.runs import journal
 from lsms_rt.runs.request import Request
 
 pytestmark = pytest.mark.usefixtures("engines_are_fake")
@@ -94,6 +95,11 @@ def source(tmp_path: Path) -> Path:
         (tmp_path / "in" / f"s{n}").mkdir()
         path.rename(tmp_path / "in" / f"s{n}.nii")
     return tmp_path / "in"
+
+
+@pytest.fixture(autouse=True)
+def _digests_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "ROUNDS", 1)
 
 
 @pytest.fixture(autouse=True)

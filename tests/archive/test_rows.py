@@ -56,7 +56,7 @@ def test_links_to_folders_are_told_and_not_followed(tmp_path: Path, caplog: pyte
     write(tmp_path, "a/s/0.dcm")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     assert found(tmp_path) == ["a/s"]
-    assert caplog.messages == ["1 links to folders are not followed: they may lead anywhere; name them in a manifest"]
+    assert caplog.messages == ["links to folders (1) are not followed, they may lead anywhere; use a manifest"]
 
 
 @pytest.mark.parametrize("name", ["", "list.txt", "absent"])

@@ -77,9 +77,9 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "archive", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets", "digest",
-        "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading", "records", "runs",
-        "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
+        "answers", "archive", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data", "datasets",
+        "digest", "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy", "reading",
+        "records", "runs", "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training", "writing",
     },
 }  # fmt: skip
 

@@ -14,10 +14,16 @@ from predictions import TEXT, predict, without_times
 
 from lsms_rt.cli.main import main
 from lsms_rt.errors import EngineError, InputError
+from lsms_rt.runs import journal
 from lsms_rt.runs.merge import merge
 from lsms_rt.runs.shard import Shard, in_stable_order
 
 INPUTS, SHARDS = 5, 3
+
+
+@pytest.fixture(autouse=True)
+def _digests_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "ROUNDS", 1)
 
 
 @pytest.fixture
