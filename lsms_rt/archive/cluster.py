@@ -20,8 +20,8 @@ from .worker import SeriesWorker, Settings
 
 # The object store holds paths only; Ray allows no less.
 STORE_BYTES = 100 * 2**20
-# The path of a socket has at most 107 bytes; Ray adds 68 for a process number of seven digits.
-MAX_FOLDER_BYTES = 39
+# Of the path of the temporary folder: that of a socket has at most 107 bytes, and below it are 86.
+MAX_TEMPORARY = 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,12 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
             "whoever reaches a Ray cluster without authentication can run any code on it; start it with "
             "RAY_AUTH_MODE=token, and set that and RAY_AUTH_TOKEN here too"
         )
+    length = len(os.fsencode(tempfile.gettempdir()))
+    if address is None and length > MAX_TEMPORARY:
+        raise MachineError(
+            f"the temporary folder's path has {length} bytes, and Ray's sockets allow {MAX_TEMPORARY}; set TMPDIR to a "
+            "shorter one, e.g. /tmp"
+        )
     _environment(local=address is None)
     try:
         # Ray reads its environment when it is imported.
@@ -65,11 +71,6 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
         raise MissingDependencyError("archive needs ray; pip install 'lsms-rt[ray]'") from error
     folder = None if address is not None else tempfile.mkdtemp(prefix="lsms-ray-")
     try:
-        if folder is not None and len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
-            raise MachineError(
-                f"TMPDIR leads to paths of {len(os.fsencode(folder))} bytes, and Ray's sockets allow {MAX_FOLDER_BYTES}; "
-                "set a shorter one, e.g. TMPDIR=/tmp"
-            )
         sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**_arguments(address, actors, folder), logging_level=logging.ERROR, log_to_driver=False)

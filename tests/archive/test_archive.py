@@ -322,6 +322,15 @@ def test_a_cluster_without_authentication_is_refused(monkeypatch: pytest.MonkeyP
         pass
 
 
+def test_a_temporary_folder_with_a_long_path_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/" + 21 * "x")
+    with (
+        pytest.raises(MachineError, match="22 bytes.*set TMPDIR"),
+        cluster(None, Actors(count=1, threads=1, gpu=False)),
+    ):
+        pass
+
+
 def test_a_missing_library_is_told(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
