@@ -7,11 +7,12 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lsms_rt.errors import InputError, MachineError, MissingDependencyError
@@ -31,12 +32,12 @@ class Actors:
     Attributes:
         count: of processes, each with an engine; None for as many as the machines allow.
         threads: CPU threads of each.
-        gpu: whether each has a GPU.
+        gpus: GPUs of each: 0; 1; or a share, 0.25 for four processes on every GPU.
     """
 
     count: int | None
     threads: int
-    gpu: bool
+    gpus: float = 0
 
 
 @contextmanager
@@ -80,7 +81,9 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
         if threading.current_thread() is threading.main_thread():
             # Ray replaced what SIGTERM does by an exit without a word.
             signal.signal(signal.SIGTERM, sigterm)
-        yield _counted(actors, ray.cluster_resources())
+        # Ray prints what died, and stdout is for results.
+        with redirect_stdout(sys.stderr):
+            yield _counted(actors, ray.cluster_resources())
     finally:
         ray.shutdown()
         if folder is not None:
@@ -110,7 +113,7 @@ def processed(
     # A block a row: what dies with an actor is one series.
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
         SeriesWorker, fn_constructor_args=[settings], compute=ActorPoolStrategy(size=min(actors.count, len(items))),
-        num_cpus=actors.threads, num_gpus=1 if actors.gpu else 0,
+        num_cpus=actors.threads, num_gpus=actors.gpus,
     )  # fmt: skip
     try:
         yield from dataset.iter_rows()
@@ -135,8 +138,8 @@ def _environment(*, local: bool) -> None:
 def _arguments(address: str | None, actors: Actors, folder: str | None) -> dict[str, Any]:
     if address is not None:
         return {"address": address}
-    count = actors.count or (1 if actors.gpu else max(1, (os.cpu_count() or 1) // actors.threads))
-    cpus = {} if actors.gpu and actors.count is None else {"num_cpus": count * actors.threads}
+    count = actors.count or (1 if actors.gpus else max(1, (os.cpu_count() or 1) // actors.threads))
+    cpus = {} if actors.gpus and actors.count is None else {"num_cpus": count * actors.threads}
     # "local": never a cluster that happens to run here.
     return {
         "address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES,
@@ -148,9 +151,9 @@ def _arguments(address: str | None, actors: Actors, folder: str | None) -> dict[
 def _counted(actors: Actors, resources: dict[str, float]) -> Actors:
     """Return actors with their number, as many as there is room for."""
     room = int(resources.get("CPU", 0)) // actors.threads
-    if actors.gpu:
-        room = min(room, int(resources.get("GPU", 0)))
+    if actors.gpus:
+        room = min(room, int(resources.get("GPU", 0) / actors.gpus))
     if room < (actors.count or 1):
-        needs = f"{actors.threads} CPUs{' and a GPU' if actors.gpu else ''}"
+        needs = f"{actors.threads} CPUs{f' and {actors.gpus:g} GPUs' if actors.gpus else ''}"
         raise MachineError(f"Ray has room for {room} processes of {needs} each; give fewer --actors, or --threads")
-    return Actors(count=actors.count or room, threads=actors.threads, gpu=actors.gpu)
+    return replace(actors, count=actors.count or room)

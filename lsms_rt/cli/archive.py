@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes, each with an engine, --threads CPUs and, with --device cuda, a GPU (default: all that fit)",
     )  # fmt: skip
     parser.add_argument(
+        "--actors-per-gpu", type=whole_number(1, 64), default=1, metavar="K",
+        help="with a GPU, so many processes share one: each reads, computes and writes by turns",
+    )  # fmt: skip
+    parser.add_argument(
         "--address", metavar="HOST:PORT",
         help="a Ray cluster with token authentication; all its machines need lsms-rt, and the same paths for archive, "
         "engine and output (default: start Ray on this machine, closed to others)",
@@ -89,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         engine=arguments.engine.absolute(), options=options, texts=tuple(arguments.text), request=request,
         names=arguments.names,
     )  # fmt: skip
-    actors = Actors(count=arguments.actors, threads=threads, gpu=gpu)
+    actors = Actors(count=arguments.actors, threads=threads, gpus=1 / arguments.actors_per_gpu if gpu else 0)
     done = run_archive(
         arguments.archive, settings, actors, address=arguments.address, retry=arguments.retry, progress=_Progress()
     )

@@ -15,7 +15,7 @@ from fake_segmenter import write_arrays
 from lsms_rt.archive import archive as archive_module
 from lsms_rt.archive import worker as worker_module
 from lsms_rt.archive.archive import Archived, run_archive
-from lsms_rt.archive.cluster import Actors, cluster
+from lsms_rt.archive.cluster import Actors, _counted, cluster
 from lsms_rt.archive.measurements import Counts, _rows
 from lsms_rt.archive.state import State
 from lsms_rt.archive.worker import SeriesWorker, Settings
@@ -124,7 +124,7 @@ def do(source: Path, out: Path, *texts: str, retry: bool = False, **options: Any
         request=Request(output=out),
         names=False,
     )
-    actors = Actors(count=None, threads=1, gpu=False)
+    actors = Actors(count=None, threads=1)
     return run_archive(source, settings, actors, address=None, retry=retry, progress=lambda *_: None)
 
 
@@ -317,7 +317,7 @@ def test_a_cluster_without_authentication_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with (
         pytest.raises(InputError, match="RAY_AUTH_MODE=token"),
-        cluster("127.0.0.1:1", Actors(count=1, threads=1, gpu=False)),
+        cluster("127.0.0.1:1", Actors(count=1, threads=1)),
     ):
         pass
 
@@ -326,9 +326,32 @@ def test_a_temporary_folder_with_a_long_path_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("tempfile.tempdir", "/" + 21 * "x")
     with (
         pytest.raises(MachineError, match="22 bytes.*set TMPDIR"),
-        cluster(None, Actors(count=1, threads=1, gpu=False)),
+        cluster(None, Actors(count=1, threads=1)),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "actors, resources, count",
+    [
+        (Actors(count=None, threads=4), {"CPU": 10}, 2),
+        (Actors(count=2, threads=4, gpus=1), {"CPU": 64, "GPU": 8}, 2),
+        (Actors(count=None, threads=4, gpus=1), {"CPU": 64, "GPU": 8}, 8),
+        (Actors(count=None, threads=2, gpus=1 / 3), {"CPU": 64, "GPU": 2}, 6),
+        (Actors(count=None, threads=4, gpus=0.25), {"CPU": 64, "GPU": 8}, 16),
+    ],
+)
+def test_as_many_actors_as_there_is_room_for(actors: Actors, resources: dict[str, float], count: int) -> None:
+    assert _counted(actors, resources).count == count
+
+
+@pytest.mark.parametrize(
+    "actors", [Actors(count=3, threads=4), Actors(count=None, threads=11), Actors(count=1, threads=1, gpus=1)]
+)
+def test_actors_without_room_are_refused(actors: Actors) -> None:
+    """Ray would wait for ever."""
+    with pytest.raises(MachineError, match="room for"):
+        _counted(actors, {"CPU": 10})
 
 
 def test_a_missing_library_is_told(
