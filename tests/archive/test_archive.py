@@ -16,7 +16,7 @@ from lsms_rt.archive import archive as archive_module
 from lsms_rt.archive import worker as worker_module
 from lsms_rt.archive.archive import Archived, run_archive
 from lsms_rt.archive.cluster import Actors, _counted, cluster
-from lsms_rt.archive.measurements import Counts, _rows
+from lsms_rt.archive.measurements import COLUMNS, Counts, _rows
 from lsms_rt.archive.state import State
 from lsms_rt.archive.worker import SeriesWorker, Settings
 from lsms_rt.cli.main import main
@@ -352,6 +352,13 @@ def test_actors_without_room_are_refused(actors: Actors) -> None:
     """Ray would wait for ever."""
     with pytest.raises(MachineError, match="room for"):
         _counted(actors, {"CPU": 10})
+
+
+def test_the_page_names_every_column() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "archive.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("| `") and line.split("`")[1] in COLUMNS] == [
+        f"| `{name}` | {what} |" for name, (_, what) in COLUMNS.items()
+    ]
 
 
 def test_a_missing_library_is_told(
