@@ -19,6 +19,7 @@ from lsms_rt.errors import InputError, MachineError, MissingDependencyError
 
 from .worker import SeriesWorker, Settings
 
+LOOPBACK = "127.0.0.1"
 # The object store holds paths only; Ray allows no less.
 STORE_BYTES = 100 * 2**20
 # Of the path of the temporary folder: that of a socket has at most 107 bytes, and below it are 86.
@@ -81,6 +82,8 @@ def cluster(address: str | None, actors: Actors) -> Iterator[Actors]:
         if threading.current_thread() is threading.main_thread():
             # Ray replaced what SIGTERM does by an exit without a word.
             signal.signal(signal.SIGTERM, sigterm)
+        if address is None and any(node["NodeManagerAddress"] != LOOPBACK for node in ray.nodes()):
+            raise MachineError(f"Ray {ray.__version__} would listen to other machines; pip install 'ray[data]==2.60.*'")
         # Ray prints what died, and stdout is for results.
         with redirect_stdout(sys.stderr):
             yield _counted(actors, ray.cluster_resources())

@@ -242,3 +242,16 @@ def test_a_shard_needs_an_output(paths: list[Path], capsys: pytest.CaptureFixtur
 def test_several_folders_need_a_place(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", str(out), str(tmp_path)]) == 2
     assert "add -o DIR" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("engines_are_fake")
+def test_nothing_tells_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths, out = write_arrays(tmp_path / "Secret^Name", 3), tmp_path / "out"
+    paths[0].write_bytes(b"")
+    for index in (1, 2):
+        predict(*paths, "--text", TEXT, "-o", out, "--shard", f"{index}/2")
+    main(["merge", str(out)])
+    captured = capsys.readouterr()
+    written = "".join(path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".csv", ".jsonl"))
+    for text in (captured.out, captured.err, written):
+        assert text and "Secret" not in text and TEXT not in text

@@ -7,7 +7,7 @@ if "$place/bin/python" -c "import pyarrow, ray.data" 2> /dev/null; then exit 0; 
 site='import sysconfig; print(sysconfig.get_paths()["purelib"])'
 if "$python" -m venv --without-pip "$place" &&
   "$python" -c "$site" > "$("$place/bin/python" -c "$site")/tests.pth" &&
-  "$place/bin/python" -m pip install -q "ray[data]>=2.51,<3" > /dev/null 2>&1; then
+  "$place/bin/python" -m pip install -q "ray[data]>=2.60,<3" > /dev/null 2>&1; then
   exit 0
 fi
 rm -rf "$place"
