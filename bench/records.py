@@ -20,6 +20,7 @@ ROOFLINE, AOT, ESTIMATE = "roofline", "kernels_compiled", "estimate"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
 PLUGINS_VERIFIED, SANITIZED, SHARES = "plugins_verified", "sanitized", "shares"
+ARCHIVE = "archive"
 
 # Kind -> the fields that name one of its ``rows``.  Kinds without such rows have none.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -34,6 +35,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     SERVE: ("loop", "clients"),
     SERVERS: ("clients", "generator", "server"),
     HALF_PRECISION: ("case",),
+    ARCHIVE: (),
     PLANS: ("preset", "precision", "image_size", "max_batch"),
     ROOFLINE: ("preset", "stage", "batch", "gpu"),
     AOT: ("kernel", "shape", "arch"),

@@ -56,6 +56,6 @@ def _check_sentences(segmenter: Segmenter, rules: Rules) -> None:
     """Read all sentences of the rules before the first series."""
     for number, rule in enumerate(rules.rules, 1):
         try:
-            read_sentences(segmenter, jobs_of([rules.state], rule.sentences))
+            read_sentences(segmenter, dict(enumerate(jobs_of([rules.state], rule.sentences), 1)))
         except InputError as error:
             raise located(error, f"rule {number}: ") from error

@@ -24,6 +24,7 @@ from lsms_rt.privacy import label, show_names
 from lsms_rt.runs.about import prefixed
 
 from . import (
+    archive,
     bench,
     build,
     calibrate,
@@ -33,6 +34,7 @@ from . import (
     evaluate,
     export_triton,
     inspect_engine,
+    merge,
     phantom,
     serve,
     train,
@@ -48,6 +50,8 @@ COMMANDS: tuple[Command, ...] = (
     build.COMMAND,
     calibrate.COMMAND,
     predict.COMMAND,
+    merge.COMMAND,
+    archive.COMMAND,
     serve.COMMAND,
     export_triton.COMMAND,
     worker.COMMAND,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,7 @@ def jobs_of(inputs: Iterable[Path], texts: Sequence[str]) -> list[Job]:
     Raises:
         InputError: a sentence is empty or too long, or given twice.
     """
-    cleaned = _cleaned(texts)
+    cleaned = clean_sentences(texts)
     return [Job(path=path, texts=cleaned) for path in inputs]
 
 
@@ -119,13 +119,14 @@ def _job(row: Any, number: int, folder: Path) -> Job:
     if not row["input"].strip():
         raise InputError(f"{where}: input is empty; give a path")
     try:
-        cleaned = _cleaned(texts)
+        cleaned = clean_sentences(texts)
     except InputError as error:
         raise located(error, f"{where}: ") from error
     return Job(path=folder / row["input"], texts=cleaned, series=None if series is None else str(series))
 
 
-def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
+def clean_sentences(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return sentences cleaned; InputError if one is empty or too long, or given twice."""
     cleaned: list[str] = []
     numbers: dict[str, int] = {}
     for number, text in enumerate(map(clean_sentence, texts), 1):
@@ -138,11 +139,15 @@ def _cleaned(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(cleaned)
 
 
-def read_sentences(segmenter: Predictor, jobs: Sequence[Job]) -> list[list[Sentence]]:
+def read_sentences(segmenter: Predictor, jobs: Mapping[int, Job]) -> dict[int, list[Sentence]]:
     """Read and encode all sentences of a run, before any input is read.
 
+    Args:
+        segmenter: the engine.
+        jobs: by their numbers.
+
     Returns:
-        The sentences of each job.
+        The sentences of each job, by its number.
 
     Raises:
         SentenceNotUnderstoodError: one is not understood, and the segmenter refuses such.
@@ -150,15 +155,15 @@ def read_sentences(segmenter: Predictor, jobs: Sequence[Job]) -> list[list[Sente
     """
     # Jobs may share sentences, so each is read once.
     readings: dict[str, Reading] = {}
-    differ, found = any(job.texts != jobs[0].texts for job in jobs), []
-    for n, job in enumerate(jobs, 1):
+    differ, found = len({job.texts for job in jobs.values()}) > 1, dict[int, list[Sentence]]()
+    for n, job in jobs.items():
         alone, sentences = len(job.texts) == 1, list[Sentence]()
         for number, text in enumerate(job.texts, 1):
             if text not in readings:
                 where = f"input {n}: " if differ else ""
                 readings[text] = _read(segmenter, text, where if alone else f"{where}sentence {number}: ")
             sentences.append(Sentence(number=number, text=text, reading=readings[text], alone=alone))
-        found.append(sentences)
+        found[n] = sentences
     return found
 
 

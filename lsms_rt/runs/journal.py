@@ -71,7 +71,7 @@ class Journal:
             if {path.name for path in folder.iterdir()} - {NAME, LOCK_FILE}:
                 raise InputError(FOREIGN)
             self.salt = secrets.token_hex(16)
-            self._request = _request_digest(self.salt, request)
+            self._request = request_digest(self.salt, request)
             self.started = datetime.now().astimezone().replace(microsecond=0)
             self._append({"format": FORMAT, "salt": self.salt, "started": self.started.isoformat()})
             sync(folder / NAME)
@@ -79,7 +79,7 @@ class Journal:
             return
         head = _parsed(first.partition(b"\n")[0].decode("utf-8", "replace"))
         self.salt = str(head.get("salt"))
-        self._request = _request_digest(self.salt, request)
+        self._request = request_digest(self.salt, request)
         started = _time(head.get("started"))
         if head.get("request") != self._request or head.get("format") != FORMAT or started is None:
             raise InputError(
@@ -162,7 +162,7 @@ def _opened(descriptor: int) -> FileIO:
     return FileIO(descriptor, "a+")
 
 
-def _request_digest(salt: str, request: Sequence[object]) -> str:
+def request_digest(salt: str, request: Sequence[object]) -> str:
     """Return a digest of everything the answers depend on.
 
     It is salted and slow: neither equal requests of two folders nor a list of names are found out from it.

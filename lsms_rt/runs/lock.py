@@ -16,6 +16,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 _log = logging.getLogger("lsms_rt")
 
 
+class BusyError(InputError):
+    """Another run is writing to the output folder."""
+
+
 def lock(descriptor: int, folder: Path) -> Callable[[], None]:
     """Lock an output folder for this run.
 
@@ -30,7 +34,7 @@ def lock(descriptor: int, folder: Path) -> Callable[[], None]:
         What ends the lock; closing the journal is needed too.
 
     Raises:
-        InputError: another run has the lock.
+        BusyError: another run has the lock.
         OSError: the folder cannot be written.
     """
     try:
@@ -41,7 +45,7 @@ def lock(descriptor: int, folder: Path) -> Callable[[], None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(
+        raise BusyError(
             "another run is writing to the output folder; wait for its end, or choose another folder with -o"
         ) from error
     except OSError as error:
@@ -56,7 +60,7 @@ def _lock_file(folder: Path) -> Callable[[], None]:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError as error:
-        raise InputError(
+        raise BusyError(
             f"another run is writing to the output folder, or was killed; wait for its end, or delete {LOCK_FILE} if "
             "there is none"
         ) from error

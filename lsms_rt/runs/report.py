@@ -31,7 +31,8 @@ class Report:
         gate: what the engine's accuracy gate said, see ``Manifest.gate_verdict``.
         sentences: how each sentence of each input is read: ``input`` and ``sentence``, the numbers from 1 of both,
             ``understood``, ``unknown_words``, ``side``, ``notes``; its words only if names are shown.
-        inputs: number of inputs that were given.
+        inputs: number of inputs that were given, those of other shards included.
+        shard: which part of the inputs it is, see ``shard.facts``; empty if it is all.
         results: one record per slice and sentence; ``input`` and ``sentence`` as in ``sentences``.
         series: one summary per input and sentence that has results; ``input`` and ``sentence`` likewise.
         files: one row per file of an input as a whole: ``input``, ``sentence`` (None for a file of all), ``file``, and
@@ -52,6 +53,7 @@ class Report:
     gate: str = ""
     sentences: list[dict[str, Any]] = field(default_factory=list)
     inputs: int = 1
+    shard: dict[str, Any] = field(default_factory=dict)
     results: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -65,16 +67,16 @@ class Report:
     error: Exception | None = None
 
     @classmethod
-    def of(cls, segmenter: Predictor, sentences: Sequence[Sequence[Sentence]]) -> Report:
-        """Return the report of a run that has not begun, with the sentences of each input."""
+    def of(cls, segmenter: Predictor, sentences: Mapping[int, Sequence[Sentence]], inputs: int) -> Report:
+        """Return the report of a run that has not begun, with the sentences of each input by its number."""
         manifest = segmenter.manifest
         return cls(
             engine=segmenter.digest,
             weights=manifest.weights_note,
             precision=segmenter.precision,
             gate=segmenter.gate,
-            sentences=[_reading_of(n, sentence) for n, row in enumerate(sentences, 1) for sentence in row],
-            inputs=len(sentences),
+            sentences=[_reading_of(n, sentence) for n, row in sentences.items() for sentence in row],
+            inputs=inputs,
             run={
                 "backend": manifest.backend,
                 "backend_version": segmenter.backend_version,
@@ -116,6 +118,7 @@ class Report:
             "run": self.run,
             "sentences": self.sentences,
             "inputs": self.inputs,
+            **({"shard": self.shard} if self.shard else {}),
             "results": self.results,
             "series": self.series,
             "files": self.files,

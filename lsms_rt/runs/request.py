@@ -8,6 +8,8 @@ from pathlib import Path
 from lsms_rt.reading.stated import NOTHING, Stated
 from lsms_rt.writing.seg import SegType
 
+from .shard import Shard
+
 # The fields that ask for files of an input as a whole.
 SWITCHES = ("seg", "empty_seg", "sr", "sc", "rtstruct", "nifti")
 
@@ -30,6 +32,7 @@ class Request:
         nifti: whether to write a mask volume of each input.
         texts: whether DICOM objects hold the sentences also where names are hidden: of one who knows that they name
             nobody.
+        shard: which part of the inputs to process, into a folder of its own in ``output``; None for all.
     """
 
     output: Path | None = field(default=None, repr=False)
@@ -44,6 +47,7 @@ class Request:
     rtstruct: bool = False
     nifti: bool = False
     texts: bool = False
+    shard: Shard | None = None
 
     @property
     def needs_seg(self) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from lsms_rt import __version__
+from lsms_rt.atomic import unwritable
 from lsms_rt.ct_slice import CtSlice
 from lsms_rt.errors import EngineError, InputError, LsmsError, MachineError
 from lsms_rt.privacy import names_shown
@@ -27,6 +29,7 @@ from .outputs import check_outputs, check_place, is_series_file, write_outputs
 from .predictor import Predictor
 from .report import Report
 from .request import Request
+from .shard import Shard, facts
 from .slices import own_error
 from .summary import series_summary
 
@@ -55,26 +58,44 @@ def run(segmenter: Predictor, jobs: Sequence[Job], request: Request, progress: P
         MachineError: a library that an output needs is missing, or the disk is full.
     """
     # Validate the request before reading any file.
-    sentences = read_sentences(segmenter, jobs)
+    shard = request.shard
+    numbers = range(1, len(jobs) + 1) if shard is None else shard.numbers(len(jobs))
+    own = {number: jobs[number - 1] for number in numbers}
+    sentences = read_sentences(segmenter, own)
     if request.batch is not None and request.batch > segmenter.manifest.max_batch:
         raise InputError(f"--batch is {request.batch}; this engine supports 1 to {segmenter.manifest.max_batch}")
     check_outputs(request)
     check_place(request.output, [job.path for job in jobs])
+    report = Report.of(segmenter, sentences, len(jobs))
+    if shard is not None:
+        report.shard = facts(shard, segmenter, jobs, request)
+        request = replace(request, output=_folder_of_shard(request.output, shard))
     with ExitStack() as stack:
-        return _Run(segmenter, jobs, sentences, request, progress, stack).all()
+        return _Run(segmenter, own, sentences, request, progress, stack, report).all()
+
+
+def _folder_of_shard(output: Path | None, shard: Shard) -> Path:
+    if output is None:
+        raise InputError("--shard writes results that lsms-rt merge joins; add -o DIR")
+    try:
+        # What is merged into it shows patients, too.
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(error) from error
+    return output / shard.folder
 
 
 class _Run:
     """One run: what it is asked for, what it has done, and its output folder once it is open."""
 
     def __init__(
-        self, segmenter: Predictor, jobs: Sequence[Job], sentences: Sequence[list[Sentence]], request: Request,
-        progress: Progress, stack: ExitStack,
+        self, segmenter: Predictor, jobs: Mapping[int, Job], sentences: Mapping[int, list[Sentence]], request: Request,
+        progress: Progress, stack: ExitStack, report: Report,
     ) -> None:  # fmt: skip
         self.segmenter, self.jobs, self.sentences, self.request = segmenter, jobs, sentences, request
         self.progress, self.stack = progress, stack
         self.started, self.seconds = datetime.now().astimezone(), defaultdict[str, float](float)
-        self.report = Report.of(segmenter, sentences)
+        self.report = report
         self.folder: OutputFolder | None = None
         self.failures: list[LsmsError] = []
         # numbers of the inputs whose own files were written
@@ -84,11 +105,11 @@ class _Run:
 
     def all(self) -> Report:
         with self._timed("total"):
-            for number, job in enumerate(self.jobs, 1):
+            for number, job in self.jobs.items():
                 with about(self._prefix(number)):
                     self._try(number, job)
         report = self.report
-        if not report.results:
+        if not report.results and not self._are_refused():
             if report.error is not None:
                 raise report.error
             if len(self.failures) == 1:
@@ -116,19 +137,18 @@ class _Run:
             self.report.not_computed.append(f"{self._prefix(number)}unexpected {type(error).__name__}")
 
     def _prefix(self, number: int) -> str:
-        return "" if len(self.jobs) == 1 else f"input {number}: "
+        return "" if self.report.inputs == 1 else f"input {number}: "
 
     def _start(self, number: int) -> str:
         """Return the beginning of the names of an input's files."""
-        return "" if len(self.jobs) == 1 else f"input{number}_"
+        return "" if self.report.inputs == 1 else f"input{number}_"
 
     def _stays(self) -> Callable[[str], bool]:
         """Return which old files stay: those of inputs without new ones; pictures, unless everything has results."""
         complete = self.report.is_complete and not self.report.not_written
 
         def stays(name: str) -> bool:
-            numbers = range(1, len(self.jobs) + 1)
-            number = next((n for n in numbers if is_series_file(name, self._start(n))), None)
+            number = next((n for n in self.jobs if is_series_file(name, self._start(n))), None)
             return not complete if number is None else number not in self.finished
 
         return stays
@@ -139,10 +159,8 @@ class _Run:
             slices = self._read(number, job, left_out)
         if not slices:
             return
-        if self.request.output is not None and self.folder is None:
-            self.folder = self.stack.enter_context(OutputFolder(self.request.output, self._identity()))
-            self.started = self.folder.started
-        sentences, answers = self.sentences[number - 1], list[Answer]()
+        self._open_folder()
+        sentences, answers = self.sentences[number], list[Answer]()
         first, self.count = self.count, self.count + len(slices)
         asking = Asking(
             self.segmenter, self.folder, slices, sentences, batch=self.request.batch, number=number, first=first,
@@ -161,6 +179,19 @@ class _Run:
         if answers:
             with self._timed("files"):
                 self._finish(number, sentences, answers, left_out, len(slices))
+
+    def _open_folder(self) -> None:
+        if self.request.output is not None and self.folder is None:
+            self.folder = self.stack.enter_context(OutputFolder(self.request.output, self._identity()))
+            self.started = self.folder.started
+
+    def _are_refused(self) -> bool:
+        """Return whether this is a shard whose inputs cannot be used, which is a result that others wait for."""
+        refused = all(isinstance(error, InputError) for error in self.failures)
+        if not self.report.shard or self.report.error is not None or not refused:
+            return False
+        self._open_folder()
+        return True
 
     def _read(self, number: int, job: Job, left_out: LeftOut) -> list[CtSlice]:
         series, slices = job.series or self.request.series, list[CtSlice]()
@@ -205,7 +236,8 @@ class _Run:
 
     def _identity(self) -> list[Any]:
         """Identify the request, inputs included: results of two patients must not be mixed."""
-        asked = [(os.path.realpath(job.path), job.texts, job.series or self.request.series) for job in self.jobs]
+        jobs = self.jobs.values()
+        asked = [(os.path.realpath(job.path), job.texts, job.series or self.request.series) for job in jobs]
         return [__version__, self.segmenter.digest, asdict(self.request.stated), names_shown(), asked]
 
     @contextmanager

@@ -45,6 +45,7 @@ ARROWS = {
         "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
         "segmentation", "sentences", "tokenizer", "writing",
     },
+    "archive": {"atomic", "engine", "errors", "privacy", "reading", "runs", "segmenter", "sentences", "writing"},
     "client": {"api_key", "errors", "reading"},
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
@@ -79,10 +80,10 @@ ARROWS = {
         "tokenizer",
     },
     "cli": {
-        "answers", "api_key", "archive_worker", "atomic", "bench", "body", "calibration", "client", "ct_slice", "data",
-        "datasets", "digest", "engine", "errors", "export", "machine", "mathematics", "postprocess", "privacy",
-        "reading", "records", "runs", "segmentation", "segmenter", "sentences", "serving", "tokenizer", "training",
-        "triton_server", "writing",
+        "answers", "api_key", "archive", "archive_worker", "atomic", "bench", "body", "calibration", "client",
+        "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "machine", "mathematics",
+        "postprocess", "privacy", "reading", "records", "runs", "segmentation", "segmenter", "sentences", "serving",
+        "tokenizer", "training", "triton_server", "writing",
     },
 }  # fmt: skip
 

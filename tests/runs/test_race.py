@@ -48,7 +48,7 @@ def test_every_mask_is_that_of_a_fresh_run(
     tmp_path: Path, context: Any, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
     monkeypatch.setattr(overlay, "_MIN_SIDE", overlay._MIN_SIDE)
-    for name in ("ROUNDS", "_request_digest"):
+    for name in ("ROUNDS", "request_digest"):
         monkeypatch.setattr(journal, name, getattr(journal, name))
     hurry()
     paths, chance = write_arrays(tmp_path / "in", SLICES), random.Random(0)

@@ -12,6 +12,7 @@ from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
 from lsms_rt.runs.jobs import EXAMPLE, Job, jobs_of, read_jobs
 from lsms_rt.runs.request import Request
+from lsms_rt.runs.shard import Shard, in_stable_order
 from lsms_rt.writing.seg import SEG_TYPES
 
 from ..arguments import (
@@ -57,10 +58,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write overlays, masks, a montage and results.json; resumes if it exists (default: print only)",
     )  # fmt: skip
     parser.add_argument(
+        "--shard", type=_shard, metavar="I/N",
+        help="process every Nth input from the Ith on, into DIR/shard-I-of-N, for lsms-rt merge; inputs are numbered "
+        "in the order of their sorted paths, those of --jobs as they are (default: process all)",
+    )  # fmt: skip
+    parser.add_argument(
         "--series",
         metavar="ID",
         help="which series, where an input holds several; the error lists them (default: the only one)",
     )
+    add_request(parser)
+    parser.add_argument(
+        "--names", action="store_true",
+        help="include file names and sentences in messages and outputs; they may identify a patient",
+    )  # fmt: skip
+    parser.add_argument(
+        "--server", metavar="URL",
+        help="let lsms-rt serve compute, e.g. http://127.0.0.1:8765; ENGINE is then the name of an engine there "
+        "(default: this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--api-key-file", type=Path, metavar="F",
+        help="file with the server's key (default: LSMS_RT_API_KEY, else none)",
+    )  # fmt: skip
+    add_lenient(parser)
+    add_runtime(parser)
+    add_json(parser)
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """Add what is stated of the inputs, the batch, and which files are written."""
     parser.add_argument(
         "--window", type=float, nargs=2, metavar=("LEVEL", "WIDTH"),
         help="HU range that an 8-bit image shows, e.g. 50 350 (default: reject 8-bit images)",
@@ -112,22 +139,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a DICOM RT Structure Set of each input in which something was found",
     )  # fmt: skip
     parser.add_argument("--nifti", action="store_true", help="write a mask volume in the input's geometry")
-    parser.add_argument(
-        "--names", action="store_true",
-        help="include file names and sentences in messages and outputs; they may identify a patient",
-    )  # fmt: skip
-    parser.add_argument(
-        "--server", metavar="URL",
-        help="let lsms-rt serve compute, e.g. http://127.0.0.1:8765; ENGINE is then the name of an engine there "
-        "(default: this machine)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--api-key-file", type=Path, metavar="F",
-        help="file with the server's key (default: LSMS_RT_API_KEY, else none)",
-    )  # fmt: skip
-    add_lenient(parser)
-    add_runtime(parser)
-    add_json(parser)
 
 
 def _path(text: str) -> Path:
@@ -135,6 +146,17 @@ def _path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
+
+
+def _shard(text: str) -> Shard:
+    """Parse "3/8" (an argparse type)."""
+    index, _, count = text.partition("/")
+    if not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+        raise argparse.ArgumentTypeError("not I/N; give e.g. 3/8")
+    try:
+        return Shard(index=int(index[:9]), count=int(count[:9]))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -153,6 +175,7 @@ def run(arguments: argparse.Namespace) -> int:
     _print_remarks(report)
     if request.output is not None and not arguments.json:
         folder = request.output if arguments.names else "the output folder"
+        folder = folder if request.shard is None else f"{folder}, {request.shard.folder}"
         print(f"overlays, masks and results.json are in {folder}")
     if report.error is not None:
         raise report.error
@@ -178,7 +201,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         return read_jobs(arguments.jobs)
     if not arguments.input or not arguments.text:
         raise InputError(f"no {'--text' if arguments.input else 'INPUT'} is given; give INPUT and --text, or --jobs")
-    return jobs_of(arguments.input, arguments.text)
+    paths = arguments.input if arguments.shard is None else in_stable_order(arguments.input)
+    return jobs_of(paths, arguments.text)
 
 
 def _print_results(report: Report, as_json: bool) -> None:
@@ -195,7 +219,7 @@ def _print_remarks(report: Report) -> None:
     """Print what the user must know beside the answers."""
     from lsms_rt.sentences.reading import listed
 
-    _print_readings(report.sentences, report.inputs)
+    _print_readings(report.sentences)
     for reason in report.not_read:
         status(f"not read: {reason}")
     for reason in report.not_computed:
@@ -210,9 +234,9 @@ def _print_remarks(report: Report) -> None:
         status(f"{report.resumed} {'slices' if _single(report) else 'answers'} already done, skipped")
 
 
-def _print_readings(sentences: Sequence[dict[str, Any]], inputs: int) -> None:
+def _print_readings(sentences: Sequence[dict[str, Any]]) -> None:
     """Print how sentences are read; what holds of several inputs, once."""
-    for line in dict.fromkeys(line for name, row in _named(sentences, inputs) for line in _reading(name, row)):
+    for line in dict.fromkeys(line for name, row in _named(sentences) for line in _reading(name, row)):
         status(line)
 
 
@@ -221,12 +245,14 @@ def _single(report: Report) -> bool:
     return all(sentence["sentence"] == 1 for sentence in report.sentences)
 
 
-def _named(sentences: Sequence[dict[str, Any]], inputs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _named(sentences: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every sentence with its name, "sentence 2"; of inputs that are asked the same, once."""
-    asked = [[s for s in sentences if s["input"] == n] for n in range(1, inputs + 1)]
-    words = [[{**s, "input": 0} for s in row] for row in asked]
+    asked: dict[int, list[dict[str, Any]]] = {}
+    for sentence in sentences:
+        asked.setdefault(sentence["input"], []).append(sentence)
+    words = [[{**s, "input": 0} for s in row] for row in asked.values()]
     same = all(row == words[0] for row in words)
-    for n, row in enumerate(asked[:1] if same else asked, 1):
+    for n, row in [*asked.items()][: 1 if same else None]:
         for sentence in row:
             parts = ([] if same else [f"input {n}"]) + ([f"sentence {sentence['sentence']}"] if len(row) > 1 else [])
             yield ", ".join(parts), sentence
