@@ -8,6 +8,7 @@ result = seg.predict(img, "the low-density lesion in the right lobe of the liver
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ __all__ = [
     "demo_engine",
     "show_names",
 ]
+# ONNX Runtime 1.29 and later report use, with an identifier of the machine, to their maker, unless this is set before the
+# library is loaded.  Nothing may leave a hospital's machine that nobody asked for.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # public name -> module that defines it
 _HOMES = {
     "Segmenter": "segmenter",
