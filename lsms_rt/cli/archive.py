@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     stated = options_from(Stated, arguments)
     output = arguments.output.absolute()
-    request = options_from(Request, arguments, stated=stated, series=None, shard=None, output=output)
+    request = options_from(Request, arguments, stated=stated, series=None, shard=None, texts=False, output=output)
     kind, index = parse_device(arguments.device)
     if index:
         raise InputError(f"--device names GPU {index}, and Ray chooses a GPU for each process; give cuda")
