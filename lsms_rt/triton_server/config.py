@@ -45,8 +45,9 @@ class TritonOptions:
         plain = self.name.replace("-", "").replace("_", "")
         if not (plain.isascii() and plain.isalnum() and len(self.name) <= MAX_NAME):
             raise InputError(f"a model's name is 1 to {MAX_NAME} letters, digits, - and _; give one with --name")
-        if self.environment is not None and not all(c.isprintable() and c not in '"\\' for c in self.environment):
-            raise InputError("the path of the Python environment has a quote, a backslash or a control character")
+        path = self.environment
+        if path is not None and not (path and all(c.isprintable() and c not in '"\\' for c in path)):
+            raise InputError("the path of the Python environment is empty, or has a quote, backslash or control character")
 
 
 @dataclass(frozen=True, kw_only=True)
