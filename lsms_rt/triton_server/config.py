@@ -14,6 +14,8 @@ from lsms_rt.serving.tensors import TEXT, config_of
 ENGINE = "engine"
 # Parameters that model.py reads.
 DIGEST, THREADS, INSTANCES, VERSION = "digest", "threads", "instances", "lsms_rt_version"
+# An output that only Triton's answers have: the number of the process that gave it, one for each instance.
+INSTANCE = "INSTANCE"
 # Priorities of requests.
 FIRST, USUAL = 1, 2
 MAX_NAME = 64
@@ -47,7 +49,9 @@ class TritonOptions:
             raise InputError(f"a model's name is 1 to {MAX_NAME} letters, digits, - and _; give one with --name")
         path = self.environment
         if path is not None and not (path and all(c.isprintable() and c not in '"\\' for c in path)):
-            raise InputError("the path of the Python environment is empty, or has a quote, backslash or control character")
+            raise InputError(
+                "the path of the Python environment is empty, or has a quote, backslash or control character"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ def config_text(options: TritonOptions, digest: str, samples: list[Sample]) -> s
         "# A request's slices are batches inside the engine; requests differ in shape and sentence.",
         "max_batch_size: 0",
         *(_tensor(kind, one) for kind, tensors in config_of().items() for one in tensors),
+        _tensor("output", {"name": INSTANCE, "data_type": "TYPE_INT32", "dims": [1]}),
         _instances(options),
         _queue(options),
         *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),

@@ -24,7 +24,7 @@ from lsms_rt.serving.tensors import outputs_of, task_of
 from lsms_rt.serving.work import Worker
 from lsms_rt.serving.worker import CancelledError, logged_failure
 
-from .config import DIGEST, ENGINE, INSTANCES, THREADS, VERSION
+from .config import DIGEST, ENGINE, INSTANCE, INSTANCES, THREADS, VERSION
 
 # seconds: how long an answer shows that the instance works, and how long a probe may take; Triton waits 5 s for it
 ANSWERED, PROBE = 15.0, 2.0
@@ -84,7 +84,7 @@ class TritonPythonModel:
 
     def _response(self, request: Any) -> Any:
         try:
-            outputs = outputs_of(self._value(request))
+            outputs = outputs_of(self._value(request)) | {INSTANCE: np.array([os.getpid()], np.int32)}
             wanted = set(request.requested_output_names())
             return pb.InferenceResponse([pb.Tensor(name, _array(outputs[name])) for name in outputs if name in wanted])
         except CancelledError:
