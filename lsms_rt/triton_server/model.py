@@ -16,6 +16,7 @@ import triton_python_backend_utils as pb
 
 from lsms_rt import __version__
 from lsms_rt.errors import EngineFormatError, brief
+from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.serving.private_folder import PrivateFolder, sweep
 from lsms_rt.serving.request_error import RequestError
 from lsms_rt.serving.settings import Model
@@ -51,7 +52,7 @@ class TritonPythonModel:
         self._name = args["model_name"]
         path = Path(args["model_repository"], args["model_version"], ENGINE)
         device = _device(args["model_instance_kind"], args["model_instance_device_id"])
-        threads = int(given[THREADS]) or max(1, (os.cpu_count() or 1) // int(given[INSTANCES]))
+        threads = int(given[THREADS]) or max(1, cpu_count() // int(given[INSTANCES]))
         self._worker = Worker([Model(name=self._name, path=path, digest=given[DIGEST])], device, threads, {})
         self._worker.opened()
         begin = time.monotonic()

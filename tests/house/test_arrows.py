@@ -48,7 +48,7 @@ ARROWS = {
     "serving": {
         "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
     },
-    "triton_server": {"atomic", "data", "digest", "engine", "errors", "reading", "serving"},
+    "triton_server": {"atomic", "data", "digest", "engine", "errors", "machine", "reading", "serving"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),

@@ -168,7 +168,8 @@ def test_each_instance_has_its_device(
         def do(self, task: Any, progress: Any) -> None: ...
 
     monkeypatch.setattr(stub, "Worker", Worker)
-    monkeypatch.setattr(stub.os, "cpu_count", lambda: 16)
+    # Of the container, not of the machine.
+    monkeypatch.setattr(stub, "cpu_count", lambda: 16)
     instance = stub.TritonPythonModel()
     instance.initialize(arguments(repository, kind, threads="0", instances="4"))
     instance.finalize()
