@@ -10,7 +10,6 @@ import numpy as np
 
 from lsms_rt import __version__
 from lsms_rt.atomic import unwritable, work_folder
-from lsms_rt.data import DATA
 from lsms_rt.digest import sha256
 from lsms_rt.engine import EngineDirectory, open_directory
 from lsms_rt.engine.files import read_file
@@ -20,14 +19,12 @@ from lsms_rt.engine.tensorrt.compatibility import check_trust
 from lsms_rt.errors import EngineDigestError, InputError
 from lsms_rt.reading.load import load_slice
 
-from .config import ENGINE, Sample, TritonOptions, config_text
+from .config import ENGINE, EXAMPLE, SENTENCE, WARMUP_TEXT, Sample, TritonOptions, config_text
 
 MODEL = f'''"""Made by lsms-rt export-triton {__version__}; needs that version of lsms-rt in Triton's Python."""
 
 from lsms_rt.triton_server.model import TritonPythonModel as TritonPythonModel
 '''
-# Synthetic, and a sentence that every table of words has.
-EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", b"the lesion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +110,14 @@ def _write(folder: Path, directory: EngineDirectory, options: TritonOptions) -> 
         raise EngineDigestError(f"{directory.path / MANIFEST} has changed while it was copied; copy it again")
     hu = np.rint(load_slice(EXAMPLE).hu).astype(np.int16)
     samples = [
-        Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape), text="text")
+        Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape))
         for n in sorted({1, directory.manifest.max_batch})
     ]
     files = {
         "config.pbtxt": config_text(options, directory.digest, samples).encode(),
         "1/model.py": MODEL.encode(),
         f"1/{ENGINE}/{MANIFEST}": manifest,
-        "warmup/text": len(SENTENCE).to_bytes(4, "little") + SENTENCE,
+        f"warmup/{WARMUP_TEXT}": len(SENTENCE).to_bytes(4, "little") + SENTENCE.encode(),
         **{f"warmup/{one.image}": np.broadcast_to(hu, one.shape).tobytes() for one in samples},
     }
     for name, data in files.items():

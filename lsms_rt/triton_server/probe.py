@@ -21,11 +21,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lsms_rt.data import DATA
+from .config import EXAMPLE, FIRST, INSTANCE, SENTENCE
 
-from .config import FIRST, INSTANCE
-
-EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", "the lesion"
 # seconds after the probe has left at which Triton takes its request out of the queue
 LATER = 1.0
 # seconds between two rounds of requests: at first, and at most
