@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
     from lsms_rt.triton_server.export import export_model
 
     demo = arguments.engine == DEMO
-    name = arguments.name or (DEMO if demo else Path(arguments.engine).resolve().name.removesuffix(".engine"))
+    name = DEMO if demo else Path(arguments.engine).resolve().name.removesuffix(".engine")
     options = TritonOptions(
-        name=name,
+        name=name if arguments.name is None else arguments.name,
         instances=arguments.instances,
         gpus=None if arguments.gpus is None else tuple(arguments.gpus),
         threads=arguments.threads,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import traceback
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
+
+from lsms_rt.machine.cpu import cpu_count
 
 from . import worker
 from .jobs import Job
@@ -160,7 +161,7 @@ class Feeder:
         """Start a process, and wait until it has opened its engines."""
         settings = self._settings
         device = settings.devices[self._number % len(settings.devices)] if settings.devices else None
-        threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+        threads = settings.threads or max(1, cpu_count() // settings.workers)
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, settings.models, device, threads, settings.runtime)

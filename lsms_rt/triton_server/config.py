@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsms_rt import __version__
+from lsms_rt.data import DATA
 from lsms_rt.errors import InputError
 from lsms_rt.serving.tensors import TEXT, config_of
 
+# What the warm-up and the probe ask: synthetic, and a sentence that every table of words has.
+EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", "the lesion"
 # The engine's folder, beside model.py.
 ENGINE = "engine"
 # Parameters that model.py reads.
 DIGEST, THREADS, INSTANCES, VERSION = "digest", "threads", "instances", "lsms_rt_version"
+# File of the TEXT tensor that warms a model up, below ``warmup/``: one sentence.
+WARMUP_TEXT = "text"
+# An output that only Triton's answers have: the number of the process that gave it, one for each instance.
+INSTANCE = "INSTANCE"
 # Priorities of requests.
 FIRST, USUAL = 1, 2
 MAX_NAME = 64
@@ -45,8 +52,11 @@ class TritonOptions:
         plain = self.name.replace("-", "").replace("_", "")
         if not (plain.isascii() and plain.isalnum() and len(self.name) <= MAX_NAME):
             raise InputError(f"a model's name is 1 to {MAX_NAME} letters, digits, - and _; give one with --name")
-        if self.environment is not None and not all(c.isprintable() and c not in '"\\' for c in self.environment):
-            raise InputError("the path of the Python environment has a quote, a backslash or a control character")
+        path = self.environment
+        if path is not None and not (path and all(c.isprintable() and c not in '"\\' for c in path)):
+            raise InputError(
+                "the path of the Python environment is empty, or has a quote, backslash or control character"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +67,11 @@ class Sample:
         name: of the sample.
         image: file of the IMAGE tensor, below ``warmup/``.
         shape: its shape.
-        text: file of the TEXT tensor, with one sentence.
     """
 
     name: str
     image: str
     shape: tuple[int, ...]
-    text: str
 
 
 def config_text(options: TritonOptions, digest: str, samples: list[Sample]) -> str:
@@ -88,6 +96,7 @@ def config_text(options: TritonOptions, digest: str, samples: list[Sample]) -> s
         "# A request's slices are batches inside the engine; requests differ in shape and sentence.",
         "max_batch_size: 0",
         *(_tensor(kind, one) for kind, tensors in config_of().items() for one in tensors),
+        _tensor("output", {"name": INSTANCE, "data_type": "TYPE_INT32", "dims": [1]}),
         _instances(options),
         _queue(options),
         *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
@@ -124,7 +133,7 @@ dynamic_batching {{
 
 def _warmup(sample: Sample) -> str:
     image = f'data_type: TYPE_INT16 dims: {list(sample.shape)} input_data_file: "{sample.image}"'
-    text = f'data_type: TYPE_STRING dims: [1] input_data_file: "{sample.text}"'
+    text = f'data_type: TYPE_STRING dims: [1] input_data_file: "{WARMUP_TEXT}"'
     return (
         f'model_warmup {{\n  name: "{sample.name}" batch_size: 1\n'
         f'  inputs {{ key: "IMAGE" value {{ {image} }} }}\n  inputs {{ key: "{TEXT}" value {{ {text} }} }}\n}}'

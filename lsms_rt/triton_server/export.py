@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lsms_rt import __version__
-from lsms_rt.atomic import move_folder, unwritable, work_folder
-from lsms_rt.data import DATA
+from lsms_rt.atomic import unwritable, work_folder
 from lsms_rt.digest import sha256
 from lsms_rt.engine import EngineDirectory, open_directory
 from lsms_rt.engine.files import read_file
@@ -19,14 +19,12 @@ from lsms_rt.engine.tensorrt.compatibility import check_trust
 from lsms_rt.errors import EngineDigestError, InputError
 from lsms_rt.reading.load import load_slice
 
-from .config import ENGINE, Sample, TritonOptions, config_text
+from .config import ENGINE, EXAMPLE, SENTENCE, WARMUP_TEXT, Sample, TritonOptions, config_text
 
 MODEL = f'''"""Made by lsms-rt export-triton {__version__}; needs that version of lsms-rt in Triton's Python."""
 
 from lsms_rt.triton_server.model import TritonPythonModel as TritonPythonModel
 '''
-# Synthetic, and a sentence that every table of words has.
-EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", b"the lesion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +49,14 @@ def export_model(
 
     Args:
         engine: the engine directory.
-        output: the model repository; created if there is none.
+        output: the model repository; created if there is none.  The model is made in the folder that holds it.
         options: how Triton runs the model.
         digest: the engine's digest from a trusted source; None: no check.
         trust_host_code: export a version-compatible TensorRT engine without its digest: the server runs its code.
 
     Raises:
-        InputError: the repository has a model of this name, or cannot be written; or the engine does not run there.
+        InputError: the repository has a model of this name, it or the folder that holds it cannot be written, or the
+            engine does not run there.
         EngineError: a subclass says what is wrong with the engine.
     """
     directory = open_directory(engine, digest, trust_host_code=trust_host_code)
@@ -65,18 +64,36 @@ def export_model(
     check_trust(directory)
     _check_device(directory, options)
     target = output / options.name
-    if target.exists() or target.is_symlink():
-        raise InputError(
-            f"the repository has a model of the name {options.name}; delete that folder, or give another --name or -o"
-        )
+    _check_free(target)
     try:
-        with work_folder(target) as work:
-            folder = work / options.name
-            files = _write(folder, directory, options)
-            move_folder(folder, target)
+        # Beside the repository: a server does not start with a model in it that is half written.
+        with work_folder(output.resolve()) as work:
+            files = _write(work / options.name, directory, options)
+            output.mkdir(exist_ok=True)
+            _move(work / options.name, target)
     except OSError as error:
         raise unwritable(error) from error
     return Exported(folder=target, digest=directory.digest, files=files)
+
+
+def _check_free(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise InputError(
+            f"the repository has a model of the name {target.name}; delete that folder, or give another --name or -o"
+        )
+
+
+def _move(finished: Path, target: Path) -> None:
+    try:
+        finished.rename(target)
+    except OSError as error:
+        # Another export was faster; its model stays.
+        _check_free(target)
+        if error.errno == errno.EXDEV:
+            raise InputError(
+                "the repository is a mount, and models are made beside it, on the same disk; give a folder below it"
+            ) from error
+        raise
 
 
 def _check_device(directory: EngineDirectory, options: TritonOptions) -> None:
@@ -93,14 +110,14 @@ def _write(folder: Path, directory: EngineDirectory, options: TritonOptions) -> 
         raise EngineDigestError(f"{directory.path / MANIFEST} has changed while it was copied; copy it again")
     hu = np.rint(load_slice(EXAMPLE).hu).astype(np.int16)
     samples = [
-        Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape), text="text")
+        Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape))
         for n in sorted({1, directory.manifest.max_batch})
     ]
     files = {
         "config.pbtxt": config_text(options, directory.digest, samples).encode(),
         "1/model.py": MODEL.encode(),
         f"1/{ENGINE}/{MANIFEST}": manifest,
-        "warmup/text": len(SENTENCE).to_bytes(4, "little") + SENTENCE,
+        f"warmup/{WARMUP_TEXT}": len(SENTENCE).to_bytes(4, "little") + SENTENCE.encode(),
         **{f"warmup/{one.image}": np.broadcast_to(hu, one.shape).tobytes() for one in samples},
     }
     for name, data in files.items():

@@ -16,6 +16,7 @@ import triton_python_backend_utils as pb
 
 from lsms_rt import __version__
 from lsms_rt.errors import EngineFormatError, brief
+from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.serving.private_folder import PrivateFolder, sweep
 from lsms_rt.serving.request_error import RequestError
 from lsms_rt.serving.settings import Model
@@ -24,7 +25,7 @@ from lsms_rt.serving.tensors import outputs_of, task_of
 from lsms_rt.serving.work import Worker
 from lsms_rt.serving.worker import CancelledError, logged_failure
 
-from .config import DIGEST, ENGINE, INSTANCES, THREADS, VERSION
+from .config import DIGEST, ENGINE, INSTANCE, INSTANCES, THREADS, VERSION
 
 # seconds: how long an answer shows that the instance works, and how long a probe may take; Triton waits 5 s for it
 ANSWERED, PROBE = 15.0, 2.0
@@ -51,7 +52,7 @@ class TritonPythonModel:
         self._name = args["model_name"]
         path = Path(args["model_repository"], args["model_version"], ENGINE)
         device = _device(args["model_instance_kind"], args["model_instance_device_id"])
-        threads = int(given[THREADS]) or max(1, (os.cpu_count() or 1) // int(given[INSTANCES]))
+        threads = int(given[THREADS]) or max(1, cpu_count() // int(given[INSTANCES]))
         self._worker = Worker([Model(name=self._name, path=path, digest=given[DIGEST])], device, threads, {})
         self._worker.opened()
         begin = time.monotonic()
@@ -84,7 +85,7 @@ class TritonPythonModel:
 
     def _response(self, request: Any) -> Any:
         try:
-            outputs = outputs_of(self._value(request))
+            outputs = outputs_of(self._value(request)) | {INSTANCE: np.array([os.getpid()], np.int32)}
             wanted = set(request.requested_output_names())
             return pb.InferenceResponse([pb.Tensor(name, _array(outputs[name])) for name in outputs if name in wanted])
         except CancelledError:

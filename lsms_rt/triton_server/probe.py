@@ -1,7 +1,8 @@
 """Whether a Triton server really answers: a bundled slice is segmented by every instance of a model.
 
 Triton's own readiness does not see that a stub process died; this does: the dead instance takes a request and fails.
-The requests have priority 1, so they are next when an instance is free.  For probes of Kubernetes and the like:
+The requests have priority 1, so they are next when an instance is free.  An answer tells which instance gave it, and
+more are asked for until every instance has answered.  For probes of Kubernetes and the like:
 
     python3 -m lsms_rt.triton_server.probe NAME --url http://127.0.0.1:8000 --timeout 10 --allow-busy
 
@@ -13,24 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lsms_rt.data import DATA
+from .config import EXAMPLE, FIRST, INSTANCE, SENTENCE
 
-from .config import FIRST
-
-EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", "the lesion"
 # seconds after the probe has left at which Triton takes its request out of the queue
 LATER = 1.0
+# seconds between two rounds of requests: at first, and at most
+SHORT, LONG = 0.1, 3.0
 ANSWERED, BUSY = "answered", "busy"
 
 
 def probe(url: str, model: str, timeout: float, instances: int | None = None) -> list[str]:
-    """Ask each instance of a model at the same time.
+    """Ask until each instance of a model has answered, one has failed, or time is over.
 
     Args:
         url: of the server, "http://HOST:PORT".
@@ -39,29 +40,42 @@ def probe(url: str, model: str, timeout: float, instances: int | None = None) ->
         instances: how many there are; None: the server is asked.
 
     Returns:
-        What came of each request: "answered"; "busy", no answer in time; or what failed.
+        What came of each instance: "answered"; "busy", no answer in time; or what failed.
     """
     # Not through a proxy of the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     base = f"{url}/v2/models/{model}"
+    end = time.monotonic() + timeout
     try:
         if instances is None:
             with opener.open(f"{base}/config", timeout=timeout) as answer:
                 instances = _instances(json.load(answer))
     except (OSError, ValueError) as error:
         return [f"no configuration: {_what(error)}"]
-    body, headers = _request(timeout)
 
-    def ask(_: int) -> str:
+    def ask(left: float) -> str | int:
+        body, headers = _request(left)
         try:
-            with opener.open(urllib.request.Request(f"{base}/infer", body, headers), timeout=timeout) as answer:
-                answer.read()
-            return ANSWERED
-        except OSError as error:
+            with opener.open(urllib.request.Request(f"{base}/infer", body, headers), timeout=left) as answer:
+                (output,) = json.load(answer)["outputs"]
+                return int(output["data"][0])
+        except (OSError, ValueError, LookupError) as error:
             return _what(error)
 
+    answered: set[int] = set()
+    pause = SHORT
     with ThreadPoolExecutor(instances) as pool:
-        return list(pool.map(ask, range(instances)))
+        while len(answered) < instances and (left := end - time.monotonic()) > 0:
+            found = list(pool.map(ask, [left] * instances))
+            answered |= {one for one in found if isinstance(one, int)}
+            failed = [one for one in found if isinstance(one, str) and one != BUSY]
+            if failed:
+                return [ANSWERED] * len(answered) + failed
+            if len(answered) < instances:
+                # The instances that answer have time for others.
+                time.sleep(max(0.0, min(pause, end - time.monotonic())))
+                pause = min(2 * pause, LONG)
+    return [ANSWERED] * len(answered) + [BUSY] * (instances - len(answered))
 
 
 def _instances(config: dict[str, Any]) -> int:
@@ -70,7 +84,9 @@ def _instances(config: dict[str, Any]) -> int:
 
 def _what(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"status {error.code}"
+        # The queue's own limit was shorter than the probe's.
+        late = error.code == 503 and b"timeout" in error.read()
+        return BUSY if late else f"status {error.code}"
     if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
         return BUSY
     return "no connection" if isinstance(error, OSError) else "no answer of Triton"
@@ -84,7 +100,7 @@ def _request(timeout: float) -> tuple[bytes, dict[str, str]]:
         for (name, _), blob in zip(texts, blobs, strict=True)
     ]
     parameters = {"priority": FIRST, "timeout": int((timeout + LATER) * 1e6)}
-    head = json.dumps({"inputs": inputs, "outputs": [{"name": "FOUND"}], "parameters": parameters}).encode()
+    head = json.dumps({"inputs": inputs, "outputs": [{"name": INSTANCE}], "parameters": parameters}).encode()
     headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
     return b"".join([head, *blobs]), headers
 

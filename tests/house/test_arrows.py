@@ -48,9 +48,9 @@ ARROWS = {
     "archive": {"atomic", "engine", "errors", "privacy", "reading", "runs", "segmenter", "sentences", "writing"},
     "client": {"api_key", "errors", "reading"},
     "serving": {
-        "ct_slice", "data", "engine", "errors", "reading", "runs", "segmenter", "sentences", "writing",
+        "ct_slice", "data", "engine", "errors", "machine", "reading", "runs", "segmenter", "sentences", "writing",
     },
-    "triton_server": {"atomic", "data", "digest", "engine", "errors", "reading", "serving"},
+    "triton_server": {"atomic", "data", "digest", "engine", "errors", "machine", "reading", "serving"},
     "archive_worker": {"digest", "errors", "privacy", "runs", "segmenter", "serving", "writing"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fake_engines
 import pytest
@@ -15,6 +17,7 @@ from lsms_rt.engine import open_directory
 from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.engine.tensorrt.variant import TENSORRT
 from lsms_rt.errors import InputError
+from lsms_rt.triton_server import export
 from lsms_rt.triton_server.config import TritonOptions
 
 
@@ -71,7 +74,9 @@ def test_a_model_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("demo", ["--digest", "sha256:" + "0" * 64], 4, "not the expected"),
         ("demo", ["--name", "a/b"], 2, "letters, digits"),
         ("demo", ["--name", 'a"'], 2, "letters, digits"),
+        ("demo", ["--name", ""], 2, "letters, digits"),
         ("demo", ["--environment", 'a"b'], 2, "quote"),
+        ("demo", ["--environment", ""], 2, "empty"),
     ],
 )
 def test_what_is_refused_leaves_nothing(
@@ -90,7 +95,52 @@ def test_a_changed_engine_is_refused(tmp_path: Path) -> None:
         (copied / path.name).write_bytes(path.read_bytes())
     (copied / "image.onnx").write_bytes((copied / "image.onnx").read_bytes()[:-1])
     assert exported(tmp_path, engine=copied) == 4
-    assert not list((tmp_path / "models").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["copied.engine"]
+
+
+def test_the_repository_never_has_half_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever folder lies in it, a server takes for a model, and does not start if it is none."""
+    assert exported(tmp_path, "--name", "first") == 0
+    seen: set[str] = set()
+    put = export._put
+
+    def watched(path: Path, data: bytes) -> None:
+        put(path, data)
+        seen.update(one.name for one in (tmp_path / "models").iterdir())
+
+    monkeypatch.setattr(export, "_put", watched)
+    monkeypatch.chdir(tmp_path / "models")
+    assert main(["export-triton", "demo", "-o", "."]) == 0
+    assert seen == {"first"}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"first", "demo"}
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_of_two_exports_at_the_same_time_the_first_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = export._write
+
+    def slow(*given: Any) -> dict[str, int]:
+        monkeypatch.setattr(export, "_write", write)
+        assert exported(tmp_path, "--queue", "5") == 0
+        return write(*given)
+
+    monkeypatch.setattr(export, "_write", slow)
+    assert exported(tmp_path, "--queue", "7") == 2
+    assert "has a model of the name demo" in capsys.readouterr().err
+    assert "max_queue_size: 5" in config(tmp_path)
+
+
+def test_a_repository_that_is_a_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rename(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert exported(tmp_path) == 2
+    assert "give a folder below it" in capsys.readouterr().err
 
 
 def test_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,9 @@ def test_errors_say_what_to_do_and_repeat_no_name(instance: Any) -> None:
 def test_only_what_is_wanted_is_sent(instance: Any) -> None:
     (response,) = instance.execute([Request(TEXT=TEXT, IMAGE=AIR, wanted=["FOUND"])])
     assert list(response.outputs) == ["FOUND"]
+    # The probe tells instances by it.
+    (response,) = instance.execute([Request(TEXT=TEXT, IMAGE=AIR, wanted=["INSTANCE"])])
+    assert (response.outputs["INSTANCE"].dtype, list(response.outputs["INSTANCE"])) == (np.int32, [os.getpid()])
 
 
 @pytest.mark.parametrize("checks", [0, 3])
@@ -164,7 +168,8 @@ def test_each_instance_has_its_device(
         def do(self, task: Any, progress: Any) -> None: ...
 
     monkeypatch.setattr(stub, "Worker", Worker)
-    monkeypatch.setattr(stub.os, "cpu_count", lambda: 16)
+    # Of the container, not of the machine.
+    monkeypatch.setattr(stub, "cpu_count", lambda: 16)
     instance = stub.TritonPythonModel()
     instance.initialize(arguments(repository, kind, threads="0", instances="4"))
     instance.finalize()

@@ -8,21 +8,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import SimpleQueue
 
 import pytest
 
 from lsms_rt.triton_server.probe import main
 
-Answers = Callable[[list[int | float]], str]
+Answers = Callable[[list[int | float | None]], str]
+# Triton took the request out of its queue.
+LATE = -503
 
 
 @pytest.fixture
 def server() -> Iterator[Answers]:
-    """``server([200, 500])``: a server whose instances answer so; a fraction: after so many seconds."""
+    """``server([200, 500])``: a server whose instances answer so; a fraction: after so many seconds; None: never."""
     made: list[ThreadingHTTPServer] = []
 
-    def make(answers: list[int | float]) -> str:
-        lock, left = threading.Lock(), list(answers)
+    def make(answers: list[int | float | None]) -> str:
+        # Each takes the next request when it is free.
+        free: SimpleQueue[int] = SimpleQueue()
+        for number, what in enumerate(answers):
+            if what is not None:
+                free.put(number)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -31,12 +38,13 @@ def server() -> Iterator[Answers]:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                with lock:
-                    status = left.pop()
-                if isinstance(status, float):
-                    time.sleep(status)
-                    status = 200
-                self._send(status, b"{}")
+                number = free.get()
+                status = answers[number]
+                assert status is not None
+                time.sleep(status if isinstance(status, float) else 0.01)
+                free.put(number)
+                body = {"error": "Request timeout expired"} if status == LATE else {"outputs": [{"data": [number]}]}
+                self._send(200 if isinstance(status, float) else abs(status), json.dumps(body).encode())
 
             def _send(self, status: int, body: bytes) -> None:
                 self.send_response(status)
@@ -59,10 +67,11 @@ def server() -> Iterator[Answers]:
 
 @pytest.mark.parametrize(
     ("answers", "code", "code_if_busy_is_well"),
-    [([200, 200], 0, 0), ([200, 500], 1, 1), ([200, 503], 1, 1), ([200, 0.8], 1, 0), ([0.8, 500], 1, 1)],
-)
+    [([200, 200], 0, 0), ([200, 500], 1, 1), ([200, 503], 1, 1), ([200, 0.8], 1, 0), ([0.8, 500], 1, 1),
+     ([200, None], 1, 0), ([LATE, LATE], 1, 0)],
+)  # fmt: skip
 def test_every_instance_counts(
-    server: Answers, answers: list[int | float], code: int, code_if_busy_is_well: int
+    server: Answers, answers: list[int | float | None], code: int, code_if_busy_is_well: int
 ) -> None:
     assert main(["demo", "--url", server(answers), "--timeout", "0.4"]) == code
     assert main(["demo", "--url", server(answers), "--timeout", "0.4", "--allow-busy"]) == code_if_busy_is_well

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +168,22 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     os.kill(stubs[0], signal.SIGCONT)
     os.kill(stubs[0], signal.SIGKILL)
     assert sorted(probe(url, "demo", 60)) == [ANSWERED, "status 500"]
+    # Also while the other instance is never free, so that it may take all requests of the probe.
+    many = np.zeros((2, 256, 256), np.int16)
+    over = threading.Event()
+
+    def user() -> None:
+        while not over.is_set():
+            ask(triton, [TEXT], IMAGE=many)
+
+    with ThreadPoolExecutor(3) as pool:
+        users = [pool.submit(user) for _ in range(3)]
+        try:
+            assert all("status 500" in probe(url, "demo", 60) for _ in range(4))
+        finally:
+            over.set()
+        for one in users:
+            one.result()
     # The other instance answers, and Triton 2.51 still calls itself ready.
     file = [example.read_bytes()]
     assert {status(ask(triton, [TEXT], DICOM=file)) for _ in range(4)} == {"200", "500"}
