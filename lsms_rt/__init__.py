@@ -39,8 +39,8 @@ __all__ = [
     "demo_engine",
     "show_names",
 ]
-# ONNX Runtime 1.29 and later report use, with an identifier of the machine, to their maker, unless this is set before the
-# library is loaded.  Nothing may leave a hospital's machine that nobody asked for.
+# ONNX Runtime 1.29 and later report use, with an identifier of the machine, to their maker, unless this is set before
+# the library is loaded.  Nothing may leave a hospital's machine that nobody asked for.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # public name -> module that defines it
