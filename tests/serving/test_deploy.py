@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from viewer.archive import DIRECT
+from orthanc import DIRECT
 
 from lsms_rt.client import Client
 from lsms_rt.data import demo_engine

@@ -25,11 +25,11 @@ from pathlib import Path
 # The folder tests/helpers, so that it runs as a script, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from orthanc import DIRECT, REQUEST_S, free_port, orthanc
 from pydicom import dcmread
 
 from lsms_rt.client import Client
 from viewer import ohif
-from viewer.archive import DIRECT, REQUEST_S, free_port, orthanc
 from viewer.checks import check_masks, check_panel
 from viewer.page import browser
 from viewer.run import SENTENCES, write_images
