@@ -64,20 +64,25 @@ class Orthanc:
             ]
             yield since, found
 
-    def delete(self, instance: str) -> bool:
-        """Delete an object of ours, by its SOPInstanceUID; return whether it was there.
+    def delete(self, study: str, instance: str) -> bool:
+        """Delete an object of ours, by the UIDs of its study and its own; return whether it was there.
 
         Raises:
             ArchiveRefusedError: it is not an object of this package.
         """
         found = self._http.json("/tools/lookup", method="POST", body=instance) or []
         keys = [str(row["ID"]) for row in found if row.get("Type") == "Instance" and ID.fullmatch(str(row["ID"]))]
+        deleted = False
         for key in keys:
             tags = self._http.json(f"/instances/{key}/simplified-tags")
+            # A copy in another study is not ours to delete: somebody put it there.
+            if tags.get("StudyInstanceUID") != study:
+                continue
             if (tags.get("Manufacturer"), tags.get("ManufacturerModelName")) != (MAKER, MAKER):
                 raise ArchiveRefusedError("an object that this package did not make is not deleted")
             self._http.json(f"/instances/{key}", method="DELETE")
-        return bool(keys)
+            deleted = True
+        return deleted
 
     def _series(self, key: str) -> Series | None:
         """Return a CT series; None for another one, and for one that is there no more."""
