@@ -13,7 +13,10 @@ DAMAGED = (
     f"{NAME} is damaged; stop all workers and move it away with its -wal and -shm: with start: all everything is "
     "looked at again, and results that are in the archive are not stored twice"
 )
-_SCHEMA = """
+# of the tables: to be raised when they change
+VERSION = 1
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS series (
     row INTEGER PRIMARY KEY, study TEXT NOT NULL, uid TEXT NOT NULL, count INTEGER NOT NULL,
     state TEXT NOT NULL, change INTEGER NOT NULL DEFAULT 0, again INTEGER NOT NULL DEFAULT 0,
@@ -27,6 +30,8 @@ CREATE INDEX IF NOT EXISTS objects_row ON objects (row);
 CREATE TABLE IF NOT EXISTS feed (name TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE IF NOT EXISTS workers (
     number INTEGER PRIMARY KEY AUTOINCREMENT, started REAL NOT NULL, rules TEXT NOT NULL);
+PRAGMA user_version = {VERSION};
+COMMIT;
 """
 
 
@@ -34,7 +39,7 @@ def opened(path: Path) -> sqlite3.Connection:
     """Open the ledger, or make an empty one that its owner alone can read.
 
     Raises:
-        InputError: it is damaged.
+        InputError: it is damaged, or of another version.
         MachineError: it cannot be written.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -43,6 +48,11 @@ def opened(path: Path) -> sqlite3.Connection:
         base.execute("PRAGMA journal_mode = WAL")
         # What is written is on the disk, so that a loss of power forgets no store.
         base.execute("PRAGMA synchronous = FULL")
+        (tables,) = base.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        (version,) = base.execute("PRAGMA user_version").fetchone()
+        if tables and version != VERSION:
+            base.close()
+            raise InputError(f"{NAME} is of another version of lsms-rt; use that one, or name a new folder with state")
         base.executescript(_SCHEMA)
     except sqlite3.DatabaseError as error:
         base.close()

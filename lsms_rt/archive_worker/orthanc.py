@@ -16,6 +16,7 @@ from .retry import ArchiveDeniedError, ArchiveFailedError, ArchiveRefusedError
 PAGE = 500
 ID = re.compile(r"[0-9a-f-]{44}")
 NEW, STABLE = "NewSeries", "StableSeries"
+NOT_ORTHANC = "the answer is not as Orthanc answers; check archive: orthanc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,10 @@ class Orthanc:
             page = self._http.json("/changes", {"since": since, "limit": PAGE})
             since, done = _last(page), bool(page.get("Done"))
             # Of one series the page's last change is enough.
-            rows = {
-                str(row["ID"]): row for row in page["Changes"] if row.get("ChangeType") in (NEW, STABLE)
-            }  # fmt: skip
+            rows = {key: (number, kind) for number, kind, key in map(_row, page["Changes"]) if kind in (NEW, STABLE)}
             found = [
-                Change(number=int(row["Seq"]), stable=row["ChangeType"] == STABLE, series=series)
-                for key, row in rows.items()
+                Change(number=number, stable=kind == STABLE, series=series)
+                for key, (number, kind) in rows.items()
                 if (series := self._series(key)) is not None
             ]
             yield since, found
@@ -99,12 +98,20 @@ class Orthanc:
         except ArchiveRefusedError:
             return None
         except (KeyError, TypeError) as error:
-            raise ArchiveFailedError("Orthanc's answer is not as Orthanc answers; check archive: orthanc") from error
+            raise ArchiveFailedError(NOT_ORTHANC) from error
         # One that no address can be made of is told by QIDO, if at all.
         return Series(study=study, uid=uid, count=count) if UID.fullmatch(study) and UID.fullmatch(uid) else None
 
 
+def _row(change: Any) -> tuple[int, str, str]:
+    """Return number, type and resource of a change."""
+    try:
+        return int(change["Seq"]), str(change["ChangeType"]), str(change["ID"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveFailedError(NOT_ORTHANC) from error
+
+
 def _last(page: Any) -> int:
     if not isinstance(page, dict) or not isinstance(page.get("Last"), int) or not isinstance(page.get("Changes"), list):
-        raise ArchiveFailedError("the answer is not as Orthanc's /changes; check archive: orthanc")
+        raise ArchiveFailedError(NOT_ORTHANC)
     return int(page["Last"])

@@ -211,6 +211,12 @@ def test_a_damaged_ledger_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -
         site.worker()
 
 
+def test_a_ledger_of_another_version_is_told(site: Site) -> None:
+    site.ledger._base.execute("PRAGMA user_version = 99")
+    with pytest.raises(InputError, match="another version"):
+        site.worker()
+
+
 def test_a_regular_expression_does_not_hold_the_worker_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_module, "MATCH_S", 0.2)
     site.archive.add(*site.series("a", SeriesDescription="a" * 40 + "!"), *site.series("b", SeriesDescription="aa"))
