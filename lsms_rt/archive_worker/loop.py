@@ -143,10 +143,12 @@ class Loop:
         facts = outcome.facts | ({} if not outcome.reason else {"reason": outcome.reason})
         self._audit.write(outcome.event, row=row.number, seconds=round(seconds, 3), **facts)
         if outcome.state == QUEUED:
-            due = time.time() + self._rules.quiet_s
-            self._ledger.put_back(
-                row, due=due, attempts=row.attempts, reason=outcome.reason, count=outcome.count
-            )  # fmt: skip
+            attempts, due = row.attempts + 1, time.time() + self._rules.quiet_s
+            if attempts >= self._rules.max_attempts:
+                # What is told of it is not what is there, e.g. where an archive counts images that it does not list.
+                self._dead(row, f"{outcome.reason}, or the archive miscounts its images (after {attempts} attempts)")
+            else:
+                self._ledger.put_back(row, due=due, attempts=attempts, reason=outcome.reason, count=outcome.count)
             return
         self._ledger.finish(row, outcome.state, outcome.reason, key=outcome.key, count=outcome.count)
         self._metrics.count(outcome.event)

@@ -26,7 +26,7 @@ from .ledger import DONE, QUEUED, SKIPPED, Ledger, Object, Row
 from .metrics import Metrics
 from .orthanc import Orthanc
 from .retry import ArchiveFailedError, ArchiveRefusedError
-from .rules import Rule, Rules
+from .rules import MODALITIES, Rule, Rules
 from .time_limit import TimeOverError, time_limit
 
 PREFIX = "lsms-rt-worker-"
@@ -97,6 +97,9 @@ class Work:
         if count != row.series.count:
             return Outcome(state=QUEUED, event="growing", reason="it still grows", count=count, facts={"images": count})
         facts = self._archive.facts(study, series, instances[0])
+        if facts.modality not in MODALITIES:
+            # Some archives answer with all series, whatever they are asked.
+            return _skipped(count, "it is not CT")
         if self._ledger.is_own(series) or facts.manufacturer == facts.model == MAKER:
             return _skipped(count, "it is a result")
         try:

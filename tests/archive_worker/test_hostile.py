@@ -242,3 +242,32 @@ def test_objects_of_an_earlier_attempt_are_not_of_the_result(site: Site) -> None
     for number in range(2):
         ledger.plan(row, [Object(uid=f"9.{number}", kind="k", series="s", key="key")])
     assert [one.uid for one in ledger.objects(row) if one.key == "key"] == ["9.1"]
+
+
+@pytest.mark.parametrize("wrong", [1, 7])
+def test_a_series_whose_images_are_miscounted_is_given_up(site: Site, wrong: int) -> None:
+    site.archive.add(*site.series("a", 3))
+    looks: list[int] = []
+
+    def miscounted(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith("/series") or request.url.params["offset"] != "0":
+            return None
+        looks.append(1)
+        assert len(looks) < 50, "it never ends"
+        rows = site.archive._right_answer(request).json()
+        return httpx.Response(200, json=[row | {dicomweb.COUNT: {"vr": "IS", "Value": [wrong]}} for row in rows])
+
+    site.archive.before = miscounted
+    site.work(POLLED.replace("quiet_s: 0", "max_attempts: 3\nquiet_s: 0.3"))
+    (row,) = site.ledger.rows("dead")
+    assert "miscounts its images (after 3 attempts)" in str(row["reason"])
+
+
+def test_an_archive_that_tells_of_every_modality_is_not_believed(site: Site) -> None:
+    site.archive.add(*site.series("mr", Modality="MR"))
+    everything = lambda request: httpx.Request("GET", request.url.copy_remove_param("Modality"))  # noqa: E731
+    site.archive.before = lambda request: (
+        site.archive._right_answer(everything(request)) if "Modality" in request.url.params else None
+    )
+    site.work(POLLED)
+    assert site.states() == {"skipped": 1}
