@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from dataclasses import replace
@@ -16,6 +17,7 @@ from worker_site import RULES, QuickLedger, Site
 
 from lsms_rt.archive_worker import dicomweb
 from lsms_rt.archive_worker import work as work_module
+from lsms_rt.archive_worker.audit import Audit
 from lsms_rt.archive_worker.dicomweb import Series
 from lsms_rt.archive_worker.ledger import Object
 from lsms_rt.errors import InputError, MachineError
@@ -271,3 +273,36 @@ def test_an_archive_that_tells_of_every_modality_is_not_believed(site: Site) -> 
     )
     site.work(POLLED)
     assert site.states() == {"skipped": 1}
+
+
+@pytest.mark.parametrize("event", ["taken", "stored"])
+def test_a_full_disk_of_the_audit_log_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch, event: str) -> None:
+    site.archive.add(*site.series("a"))
+    worker, write, full = site.worker(), Audit.write, [1, 1]
+
+    def fail(audit: Audit, told: str, **facts: Any) -> None:
+        if told in (event, "put back") and full:
+            full.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(audit, told, **facts)
+
+    monkeypatch.setattr(Audit, "write", fail)
+    worker.run(once=True)
+    assert (full, site.states()) == ([], {"done": 1})
+    assert site.archive.sent("POST", "studies") == site.audit.count('"event": "stored"') == 1
+
+
+def test_a_full_disk_of_the_ledger_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.archive.add(*site.series("a"))
+    worker, finish, full = site.worker(), QuickLedger.finish, [1, 1]
+
+    def fail(*given: Any, **more: Any) -> None:
+        if full:
+            full.pop()
+            raise sqlite3.OperationalError("database or disk is full")
+        finish(*given, **more)
+
+    monkeypatch.setattr(QuickLedger, "finish", fail)
+    worker.run(once=True)
+    assert (full, site.states()) == ([], {"done": 1})
+    assert site.archive.sent("POST", "studies") == 1
