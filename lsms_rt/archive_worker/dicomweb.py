@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ MANUFACTURER, MODEL, INSTANCE, STUDY, SERIES, COUNT = (
     "00080070", "00081090", "00080018", "0020000D", "0020000E", "00201209",
 )  # fmt: skip
 SHARED_GROUPS, MEASURES = "52009229", "00289110"
+PATIENT = "00100020", "00100010", "00100030"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,7 @@ class DicomWeb:
             slice_thickness_mm=_number(measures, THICKNESS) if thickness is None else thickness,
             manufacturer=_text(item, MANUFACTURER),
             model=_text(item, MODEL),
+            patient=json.dumps([value(item, tag) for tag in PATIENT], sort_keys=True),
         )
 
     def fetch(self, study: str, series: str, folder: Path) -> None:

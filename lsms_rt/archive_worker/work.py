@@ -20,13 +20,13 @@ from lsms_rt.serving.private_folder import PrivateFolder
 from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.dicom_object import MAKER
 
-from .dicomweb import DicomWeb
+from .dicomweb import DicomWeb, Series
 from .fetched import check_fetched
 from .ledger import DONE, QUEUED, SKIPPED, Ledger, Object, Row
 from .metrics import Metrics
 from .orthanc import Orthanc
 from .retry import ArchiveFailedError, ArchiveRefusedError
-from .rules import MODALITIES, Rule, Rules
+from .rules import MODALITIES, Facts, Rule, Rules
 from .time_limit import TimeOverError, time_limit
 
 PREFIX = "lsms-rt-worker-"
@@ -121,10 +121,10 @@ class Work:
             told |= {"objects": len(stored), "superseded": self._supersede(row, key)}
             event = "unchanged" if row.key == key else "stored"
             return Outcome(state=DONE, event=event, count=count, key=key, facts=told)
-        told |= self._segment(row, rule, key, instances)
+        told |= self._segment(row, rule, key, facts, instances)
         return Outcome(state=DONE, event="stored", count=count, key=key, facts=told)
 
-    def _segment(self, row: Row, rule: Rule, key: str, instances: Sequence[str]) -> dict[str, int]:
+    def _segment(self, row: Row, rule: Rule, key: str, facts: Facts, instances: Sequence[str]) -> dict[str, int]:
         """Fetch a series, segment it and store the results; return numbers for the audit log."""
         folder = PrivateFolder(PREFIX)
         try:
@@ -146,9 +146,7 @@ class Work:
                     self._check_room(folder.path)
                     raise
             files = self._files(report, folder.path)
-            # Deleted meanwhile, e.g. since it was another patient's: its study must not come back.
-            if self._archive.instances(row.series.study, row.series.uid) != list(instances):
-                raise ArchiveFailedError("the series has changed while it was segmented")
+            self._check_unchanged(row.series, facts, instances)
             with self._metrics.timed("store"):
                 superseded = self._store(row, key, results, files)
         finally:
@@ -159,6 +157,15 @@ class Work:
             "without_result": len(report.not_read) + len(report.not_computed),
             "superseded": superseded,
         }
+
+    def _check_unchanged(self, series: Series, facts: Facts, instances: Sequence[str]) -> None:
+        """Raise if a series is not in the archive as it was before it was fetched.
+
+        Where it was another patient's and was deleted or corrected meanwhile, nothing of that patient must come back.
+        """
+        now = self._archive.instances(series.study, series.uid)
+        if now != list(instances) or self._archive.facts(series.study, series.uid, instances[0]) != facts:
+            raise ArchiveFailedError("the series has changed while it was segmented")
 
     def _files(self, report: Report, folder: Path) -> list[dict[str, Any]]:
         """Return the objects of a run, the report last of those that are always there; all of them, or an error."""

@@ -104,6 +104,22 @@ def test_a_study_that_was_deleted_does_not_come_back(site: Site, monkeypatch: py
     assert site.states() == {"skipped": 1}
 
 
+def test_a_name_that_was_taken_away_does_not_come_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.archive.add(*site.series("a"))
+    run = work_module.run
+
+    def renamed(*arguments: Any) -> Any:
+        report = run(*arguments)
+        site.archive.clear()
+        site.archive.add(*site.series("a", PatientName="Anonymous"))
+        return report
+
+    monkeypatch.setattr(work_module, "run", renamed)
+    site.work()
+    assert {str(ds.PatientName) for ds in site.archive.headers()} == {"Anonymous"}
+    assert site.states() == {"done": 1}
+
+
 def test_a_copy_of_a_result_in_another_study_is_not_deleted(site: Site) -> None:
     site.archive.add(*site.series("a"))
     site.work()
