@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -19,6 +21,8 @@ PAGE = 200
 STOW_BYTES = 64 * 2**20
 # of a fetched series
 MAX_BYTES = 16 * 2**30
+# seconds for a series
+FETCH_S = 3600.0
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 # Tags of DICOM's JSON.
 MODALITY, DESCRIPTION, THICKNESS, PART = "00080060", "0008103E", "00180050", "00180015"
@@ -26,6 +30,7 @@ MANUFACTURER, MODEL, INSTANCE, STUDY, SERIES, COUNT = (
     "00080070", "00081090", "00080018", "0020000D", "0020000E", "00201209",
 )  # fmt: skip
 SHARED_GROUPS, MEASURES = "52009229", "00289110"
+PATIENT = "00100020", "00100010", "00100030"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ class DicomWeb:
         if days:
             # A scanner's clock may be ahead by its time zone.
             params["StudyDate"] = f"{date.today() - timedelta(days):%Y%m%d}-{date.today() + timedelta(1):%Y%m%d}"
-        for item in self._all("/series", params, SERIES):
+        for item in self._all("/series", params, STUDY, SERIES):
             study, own, count = uid(item, STUDY), uid(item, SERIES), value(item, COUNT)
             number = count if isinstance(count, int) else len(self.instances(study, own))
             yield Series(study=study, uid=own, count=number)
@@ -99,11 +104,12 @@ class DicomWeb:
             slice_thickness_mm=_number(measures, THICKNESS) if thickness is None else thickness,
             manufacturer=_text(item, MANUFACTURER),
             model=_text(item, MODEL),
+            patient=json.dumps([value(item, tag) for tag in PATIENT], sort_keys=True),
         )
 
-    def fetch(self, study: str, series: str, folder: Path) -> int:
-        """Write the images of a series into a folder, as the archive has them; return how many there are."""
-        size = 0
+    def fetch(self, study: str, series: str, folder: Path) -> None:
+        """Write the images of a series into a folder, as the archive has them."""
+        size, end = 0, time.monotonic() + FETCH_S
 
         def new_file(number: int) -> BinaryIO:
             return (folder / f"{number:05d}.dcm").open("xb")
@@ -114,12 +120,14 @@ class DicomWeb:
                 size += len(chunk)
                 if size > MAX_BYTES:
                     raise ArchiveRefusedError(f"the series is larger than {MAX_BYTES >> 30} GiB; segment it by hand")
+                if time.monotonic() > end:
+                    raise ArchiveFailedError(f"the archive did not send the series within {FETCH_S / 60:g} min")
                 yield chunk
 
         headers = {"Accept": f"{KIND}; transfer-syntax=*"}
         with self._http.request("GET", f"/studies/{study}/series/{series}", headers=headers) as answer:
             boundary = boundary_of(answer.headers.get("Content-Type", ""))
-            return save_parts(watched(answer.iter_bytes(2**18)), boundary, new_file)
+            save_parts(watched(answer.iter_bytes(2**18)), boundary, new_file)
 
     def has(self, study: str, instance: str) -> bool:
         """Return whether the archive has an object."""
@@ -144,12 +152,13 @@ class DicomWeb:
                 agreed &= answer.is_success
         return agreed
 
-    def _all(self, path: str, params: dict[str, Any], tag: str) -> Iterator[Any]:
-        """Yield what all pages of an answer hold, each UID of attribute ``tag`` once."""
-        known: set[str] = set()
+    def _all(self, path: str, params: dict[str, Any], *tags: str) -> Iterator[Any]:
+        """Yield what all pages of an answer hold, each once: the UIDs of attributes ``tags`` tell one from another."""
+        known: set[tuple[str, ...]] = set()
         while True:
             page = self._rows(path, params | {"limit": PAGE, "offset": len(known)})
-            new = {uid(item, tag): item for item in page if uid(item, tag) not in known}
+            rows = {tuple(uid(item, tag) for tag in tags): item for item in page}
+            new = {key: item for key, item in rows.items() if key not in known}
             if not new and len(page) == PAGE:
                 # It knows "limit", but not "offset": what comes after would be missed.
                 raise ArchiveRefusedError(

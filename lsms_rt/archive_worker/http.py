@@ -82,7 +82,7 @@ class Http:
             return None
         try:
             return answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveFailedError("the archive's answer is not JSON; check the URL") from error
 
     @contextmanager

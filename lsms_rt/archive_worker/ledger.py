@@ -6,7 +6,6 @@ is this user's alone; all else that is told of a series names its row.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -14,25 +13,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lsms_rt.errors import InputError
+
+from .database import NAME, opened
 from .dicomweb import Series
 from .owners import Owner, is_alive, sweep_locks
-from .retry import MAX_ENDED, delay
+from .retry import LONGEST_DUE_S, MAX_ENDED, delay
 
-NAME = "ledger.sqlite"
 QUEUED, RUNNING, DONE, SKIPPED, DEAD = STATES = ("queued", "running", "done", "skipped", "dead")
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS series (
-    row INTEGER PRIMARY KEY, study TEXT NOT NULL, uid TEXT NOT NULL UNIQUE, count INTEGER NOT NULL,
-    state TEXT NOT NULL, change INTEGER NOT NULL DEFAULT 0, again INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0,
-    worker INTEGER, key TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', since REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS series_due ON series (state, due);
-CREATE TABLE IF NOT EXISTS objects (
-    uid TEXT PRIMARY KEY, row INTEGER NOT NULL, class TEXT NOT NULL, series TEXT NOT NULL, key TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS objects_row ON objects (row);
-CREATE TABLE IF NOT EXISTS feed (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS workers (number INTEGER PRIMARY KEY AUTOINCREMENT, started REAL NOT NULL);
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +66,39 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder, path = folder, folder / NAME
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._base = sqlite3.connect(path, timeout=30, isolation_level=None)
-        self._base.execute("PRAGMA journal_mode = WAL")
-        # What is written is on the disk, so that a loss of power forgets no store.
-        self._base.execute("PRAGMA synchronous = FULL")
-        self._base.executescript(_SCHEMA)
+        self._folder, self._base = folder, opened(folder / NAME)
         self._owner: Owner | None = None
+        # of the rules by which this worker works
+        self._rules = ""
+
+    def begin(self, archive: str, rules: str) -> None:
+        """Begin to work: for one archive, and by the same rules as all workers that live.
+
+        Args:
+            archive: its URL.
+            rules: digest of the rules.
+
+        Raises:
+            InputError: the ledger is of another archive, or a worker with other rules uses it.
+        """
+        self._rules = rules
+        with self._change() as base:
+            base.execute("INSERT OR IGNORE INTO feed VALUES ('archive', ?)", (archive,))
+            (known,) = base.execute("SELECT value FROM feed WHERE name = 'archive'").fetchone()
+        if known != archive:
+            # Its series and changes mean nothing here: they would end as "not in the archive any more".
+            raise InputError("the state folder is of another archive; name a folder for this one with state")
+        owner = self._registered()
+        with self._change() as base:
+            others = base.execute(
+                "SELECT number FROM workers WHERE rules != ? AND number != ?", (rules, owner.number)
+            ).fetchall()
+            alive = any(is_alive(self._folder, number) for (number,) in others)
+        if alive:
+            raise InputError(
+                "a worker with other rules uses this state folder, and would skip series of these; stop it, or name "
+                "another folder with state"
+            )
 
     def close(self) -> None:
         if self._owner is not None:
@@ -115,7 +128,10 @@ class Ledger:
         """
         values = (found.study, found.uid, found.count, state, change, due, reason, time.time())
         with self._change() as base:
-            known = base.execute("SELECT count, change, state FROM series WHERE uid = ?", (found.uid,)).fetchone()
+            # The same series may be in two studies: a copy, or where it was moved.
+            known = base.execute(
+                "SELECT count, change, state FROM series WHERE study = ? AND uid = ?", (found.study, found.uid)
+            ).fetchone()
             if known is None:
                 base.execute(
                     "INSERT INTO series (study, uid, count, state, change, due, reason, since) "
@@ -132,8 +148,9 @@ class Ledger:
                 "again = (state = 'running'), due = CASE WHEN state = 'running' THEN due ELSE :due END, "
                 "attempts = CASE WHEN state IN ('queued', 'running') THEN attempts ELSE 0 END, "
                 "ended = CASE WHEN state IN ('queued', 'running') THEN ended ELSE 0 END, "
-                "state = CASE WHEN state = 'running' THEN state ELSE 'queued' END WHERE uid = :uid",
-                {"count": found.count, "change": change, "due": due, "uid": found.uid},
+                "state = CASE WHEN state = 'running' THEN state ELSE 'queued' END "
+                "WHERE study = :study AND uid = :uid",
+                {"count": found.count, "change": change, "due": due, "study": found.study, "uid": found.uid},
             )
             return state not in (QUEUED, RUNNING)
 
@@ -161,8 +178,10 @@ class Ledger:
         with self._change() as base:
             self._reclaim(base, now)
             found = base.execute(
-                "SELECT row, study, uid, count, attempts, key FROM series WHERE state = 'queued' AND due <= ? "
-                "ORDER BY due LIMIT 1", (now,),
+                "SELECT row, study, uid, count, attempts, key FROM series WHERE state = 'queued' "
+                # Nothing waits longer: the clock was set back since.
+                "AND (due <= :now OR due > :now + :longest) ORDER BY due LIMIT 1",
+                {"now": now, "longest": LONGEST_DUE_S},
             ).fetchone()  # fmt: skip
             if found is None:
                 return None
@@ -174,11 +193,13 @@ class Ledger:
         return Row(number=number, series=Series(study=study, uid=uid, count=count), attempts=attempts, key=key)
 
     def _registered(self) -> Owner:
-        """Return this worker, which gets a number when it takes its first series."""
+        """Return this worker, which gets a number at first."""
         if self._owner is None:
             with ExitStack() as failed:
                 with self._change() as base:
-                    number = base.execute("INSERT INTO workers (started) VALUES (?)", (time.time(),)).lastrowid
+                    number = base.execute(
+                        "INSERT INTO workers (started, rules) VALUES (?, ?)", (time.time(), self._rules)
+                    ).lastrowid
                     sweep_locks(self._folder)
                     owner = Owner(self._folder, int(number or 0))
                     # A number that was not written down is the next worker's, too.
@@ -241,6 +262,10 @@ class Ledger:
     def plan(self, row: Row, objects: Sequence[Object]) -> None:
         """Note objects before they are stored."""
         with self._change() as base:
+            # An attempt that was killed may have stored others of this result, where masks differ from run to run.
+            base.executemany(
+                "UPDATE objects SET key = '' WHERE row = ? AND key = ?", {(row.number, one.key) for one in objects}
+            )
             base.executemany(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)",
                 [(one.uid, row.number, one.kind, one.series, one.key) for one in objects],

@@ -15,6 +15,7 @@ from lsms_rt.privacy import NAMES_HINT
 from lsms_rt.serving.private_folder import sweep
 
 from .audit import Audit
+from .database import DAMAGED
 from .feed import Feed
 from .ledger import DEAD, QUEUED, Ledger, Row
 from .metrics import Metrics
@@ -85,6 +86,8 @@ class Loop:
                 self._waited += 1
                 _log.warning("the state folder cannot be written (%s); it is waited for", type(error).__name__)
                 self._sleep(delay(self._waited, LONGEST_WAIT_S))
+            except sqlite3.DatabaseError as error:
+                raise InputError(DAMAGED) from error
 
     def _look(self) -> None:
         # Images that a killed worker fetched must not lie there until somebody has something to do.
@@ -121,7 +124,7 @@ class Loop:
             self._dead(row, _reason(error))
         except (ArchiveError, MachineError, MemoryError) as error:
             self._again(row, error, MAX_UNEXPECTED)
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -140,10 +143,12 @@ class Loop:
         facts = outcome.facts | ({} if not outcome.reason else {"reason": outcome.reason})
         self._audit.write(outcome.event, row=row.number, seconds=round(seconds, 3), **facts)
         if outcome.state == QUEUED:
-            due = time.time() + self._rules.quiet_s
-            self._ledger.put_back(
-                row, due=due, attempts=row.attempts, reason=outcome.reason, count=outcome.count
-            )  # fmt: skip
+            attempts, due = row.attempts + 1, time.time() + self._rules.quiet_s
+            if attempts >= self._rules.max_attempts:
+                # What is told of it is not what is there, e.g. where an archive counts images that it does not list.
+                self._dead(row, f"{outcome.reason}, or the archive miscounts its images (after {attempts} attempts)")
+            else:
+                self._ledger.put_back(row, due=due, attempts=attempts, reason=outcome.reason, count=outcome.count)
             return
         self._ledger.finish(row, outcome.state, outcome.reason, key=outcome.key, count=outcome.count)
         self._metrics.count(outcome.event)

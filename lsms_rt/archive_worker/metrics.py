@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from lsms_rt.errors import InputError
+
 OUTCOMES = ("stored", "unchanged", "skipped", "put_back", "dead")
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
@@ -34,7 +36,10 @@ class Metrics:
         self._last = Gauge("lsms_worker_last_look", "When the archive last answered, in seconds since 1970.", **keep)
         for outcome in OUTCOMES:
             self._series.labels(outcome)
-        self._server, self._thread = start_http_server(port, addr="127.0.0.1", registry=self._registry)
+        try:
+            self._server, self._thread = start_http_server(port, addr="127.0.0.1", registry=self._registry)
+        except OSError as error:
+            raise InputError(f"nobody can listen at 127.0.0.1:{port} ({error.strerror}); give another port") from error
         self.port = int(self._server.server_port)
 
     def count(self, outcome: str) -> None:

@@ -16,6 +16,7 @@ from .retry import ArchiveDeniedError, ArchiveFailedError, ArchiveRefusedError
 PAGE = 500
 ID = re.compile(r"[0-9a-f-]{44}")
 NEW, STABLE = "NewSeries", "StableSeries"
+NOT_ORTHANC = "the answer is not as Orthanc answers; check archive: orthanc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,30 +55,33 @@ class Orthanc:
             page = self._http.json("/changes", {"since": since, "limit": PAGE})
             since, done = _last(page), bool(page.get("Done"))
             # Of one series the page's last change is enough.
-            rows = {
-                str(row["ID"]): row for row in page["Changes"] if row.get("ChangeType") in (NEW, STABLE)
-            }  # fmt: skip
+            rows = {key: (number, kind) for number, kind, key in map(_row, page["Changes"]) if kind in (NEW, STABLE)}
             found = [
-                Change(number=int(row["Seq"]), stable=row["ChangeType"] == STABLE, series=series)
-                for key, row in rows.items()
+                Change(number=number, stable=kind == STABLE, series=series)
+                for key, (number, kind) in rows.items()
                 if (series := self._series(key)) is not None
             ]
             yield since, found
 
-    def delete(self, instance: str) -> bool:
-        """Delete an object of ours, by its SOPInstanceUID; return whether it was there.
+    def delete(self, study: str, instance: str) -> bool:
+        """Delete an object of ours, by the UIDs of its study and its own; return whether it was there.
 
         Raises:
             ArchiveRefusedError: it is not an object of this package.
         """
         found = self._http.json("/tools/lookup", method="POST", body=instance) or []
         keys = [str(row["ID"]) for row in found if row.get("Type") == "Instance" and ID.fullmatch(str(row["ID"]))]
+        deleted = False
         for key in keys:
             tags = self._http.json(f"/instances/{key}/simplified-tags")
+            # A copy in another study is not ours to delete: somebody put it there.
+            if tags.get("StudyInstanceUID") != study:
+                continue
             if (tags.get("Manufacturer"), tags.get("ManufacturerModelName")) != (MAKER, MAKER):
                 raise ArchiveRefusedError("an object that this package did not make is not deleted")
             self._http.json(f"/instances/{key}", method="DELETE")
-        return bool(keys)
+            deleted = True
+        return deleted
 
     def _series(self, key: str) -> Series | None:
         """Return a CT series; None for another one, and for one that is there no more."""
@@ -94,12 +98,20 @@ class Orthanc:
         except ArchiveRefusedError:
             return None
         except (KeyError, TypeError) as error:
-            raise ArchiveFailedError("Orthanc's answer is not as Orthanc answers; check archive: orthanc") from error
+            raise ArchiveFailedError(NOT_ORTHANC) from error
         # One that no address can be made of is told by QIDO, if at all.
         return Series(study=study, uid=uid, count=count) if UID.fullmatch(study) and UID.fullmatch(uid) else None
 
 
+def _row(change: Any) -> tuple[int, str, str]:
+    """Return number, type and resource of a change."""
+    try:
+        return int(change["Seq"]), str(change["ChangeType"]), str(change["ID"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveFailedError(NOT_ORTHANC) from error
+
+
 def _last(page: Any) -> int:
     if not isinstance(page, dict) or not isinstance(page.get("Last"), int) or not isinstance(page.get("Changes"), list):
-        raise ArchiveFailedError("the answer is not as Orthanc's /changes; check archive: orthanc")
+        raise ArchiveFailedError(NOT_ORTHANC)
     return int(page["Last"])

@@ -10,6 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from lsms_rt.errors import InputError
+
 
 class Owner:
     """A worker of this process.
@@ -23,7 +25,11 @@ class Owner:
         self.number = number
         self._path = _path(folder, number)
         self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise InputError("a worker runs whose ledger was deleted; stop it, then start this one") from error
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)

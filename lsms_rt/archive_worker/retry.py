@@ -10,6 +10,8 @@ from lsms_rt.errors import LsmsError
 FIRST_S, LONGEST_S = 2.0, 900.0
 # for what is waited for without an end: it is noticed soon when it is there again
 LONGEST_WAIT_S = 60.0
+# No series waits longer, also not for `quiet_s`.
+LONGEST_DUE_S = 3600.0
 # Attempts of a series that fail by something unexpected, and workers that ended while they did it.
 MAX_UNEXPECTED, MAX_ENDED = 3, 6
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lsms_rt.digest import sha256_of_json
 from lsms_rt.errors import InputError, located
 from lsms_rt.runs.jobs import jobs_of
+
+from .retry import LONGEST_DUE_S
 
 MAX_BYTES = 2**20
 # the bundled engine
@@ -26,7 +29,11 @@ MODALITIES = ("CT",)
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What an image of a series says of it; None where it says nothing."""
+    """What an image of a series says of it; None where it says nothing.
+
+    Attributes:
+        patient: PatientID, PatientName and PatientBirthDate, in DICOM's JSON; no rule asks for them.
+    """
 
     modality: str | None = None
     series_description: str | None = field(default=None, repr=False)
@@ -34,6 +41,7 @@ class Facts:
     slice_thickness_mm: float | None = None
     manufacturer: str | None = None
     model: str | None = None
+    patient: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +111,16 @@ class Rules:
     replace: bool
     rules: tuple[Rule, ...]
 
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all that decides what is stored for which series."""
+        own = ("sentences", "body_part", "modality", "thickness_mm")
+        rows = [
+            [rule.series_description and rule.series_description.pattern, *(getattr(rule, name) for name in own)]
+            for rule in self.rules
+        ]
+        return sha256_of_json([self.also, rows])
+
     def match(self, facts: Facts) -> tuple[int, Rule] | None:
         """Return the first rule that matches with its number, from 1; None if none does."""
         return next(((n, rule) for n, rule in enumerate(self.rules, 1) if rule.matches(facts)), None)
@@ -135,7 +153,7 @@ def read_rules(path: Path) -> Rules:
         start=top.choice("start", ("new", "all")),
         days=int(top.number("days", 7, 0, 36500)),
         poll_s=top.number("poll_s", 10, 0.1, 3600),
-        quiet_s=top.number("quiet_s", 60, 0, 3600),
+        quiet_s=top.number("quiet_s", 60, 0, LONGEST_DUE_S),
         max_attempts=int(top.number("max_attempts", 12, 1, 1000)),
         replace=top.choice("superseded", ("replace", "keep")) == "replace",
         rules=tuple(_rule(_Table(row, f"rule {n}")) for n, row in enumerate(rows, 1)),

@@ -37,6 +37,7 @@ def started(segmenter: Segmenter, rules: Rules, metrics_port: int | None) -> Ite
     _check_sentences(segmenter, rules)
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(rules.state)))
+        ledger.begin(rules.dicomweb, rules.fingerprint)
         audit = stack.enter_context(closing(Audit(rules.state)))
         metrics = stack.enter_context(closing(Metrics(metrics_port, ledger.counts)))
         archive = DicomWeb(stack.enter_context(closing(Http(rules.dicomweb, Login.of_environment(), rules.ca))))

@@ -20,16 +20,20 @@ from lsms_rt.serving.private_folder import PrivateFolder
 from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.dicom_object import MAKER
 
-from .dicomweb import DicomWeb
+from .dicomweb import DicomWeb, Series
+from .fetched import check_fetched
 from .ledger import DONE, QUEUED, SKIPPED, Ledger, Object, Row
 from .metrics import Metrics
 from .orthanc import Orthanc
 from .retry import ArchiveFailedError, ArchiveRefusedError
-from .rules import Rule, Rules
+from .rules import MODALITIES, Facts, Rule, Rules
+from .time_limit import TimeOverError, time_limit
 
 PREFIX = "lsms-rt-worker-"
 # of the disk for temporary files; with twice the size of the images, once they are there
 MIN_FREE = 64 * 2**20
+# seconds for the conditions of all rules
+MATCH_S = 2.0
 REPORT, OBJECTS = "report.dcm", ("segmentation.dcm", "report.dcm", "key.dcm", "rtstruct.dcm")
 REPORT_CLASS = "1.2.840.10008.5.1.4.1.1.88.34"
 
@@ -93,9 +97,19 @@ class Work:
         if count != row.series.count:
             return Outcome(state=QUEUED, event="growing", reason="it still grows", count=count, facts={"images": count})
         facts = self._archive.facts(study, series, instances[0])
+        if facts.modality not in MODALITIES:
+            # Some archives answer with all series, whatever they are asked.
+            return _skipped(count, "it is not CT")
         if self._ledger.is_own(series) or facts.manufacturer == facts.model == MAKER:
             return _skipped(count, "it is a result")
-        match = self._rules.match(facts)
+        try:
+            with time_limit(MATCH_S):
+                match = self._rules.match(facts)
+        except TimeOverError as error:
+            raise InputError(
+                f"the rules' series_description takes longer than {MATCH_S:g} s to compare; write a simpler regular "
+                "expression, without a repetition inside another one"
+            ) from error
         if match is None:
             return _skipped(count, "no rule matches")
         number, rule = match
@@ -107,10 +121,10 @@ class Work:
             told |= {"objects": len(stored), "superseded": self._supersede(row, key)}
             event = "unchanged" if row.key == key else "stored"
             return Outcome(state=DONE, event=event, count=count, key=key, facts=told)
-        told |= self._segment(row, rule, key, count)
+        told |= self._segment(row, rule, key, facts, instances)
         return Outcome(state=DONE, event="stored", count=count, key=key, facts=told)
 
-    def _segment(self, row: Row, rule: Rule, key: str, count: int) -> dict[str, int]:
+    def _segment(self, row: Row, rule: Rule, key: str, facts: Facts, instances: Sequence[str]) -> dict[str, int]:
         """Fetch a series, segment it and store the results; return numbers for the audit log."""
         folder = PrivateFolder(PREFIX)
         try:
@@ -118,9 +132,8 @@ class Work:
             images.mkdir()
             self._check_room(folder.path)
             with self._metrics.timed("fetch"):
-                fetched = self._archive.fetch(row.series.study, row.series.uid, images)
-            if fetched != count:
-                raise ArchiveFailedError(f"the archive sent {fetched} of the series' {count} images")
+                self._archive.fetch(row.series.study, row.series.uid, images)
+            check_fetched(images, row.series, instances)
             self._check_room(folder.path, 2 * sum(path.stat().st_size for path in images.iterdir()))
             request = Request(
                 output=results, series=row.series.uid, seg=True, sr=True, sc="sc" in self._rules.also,
@@ -133,6 +146,7 @@ class Work:
                     self._check_room(folder.path)
                     raise
             files = self._files(report, folder.path)
+            self._check_unchanged(row.series, facts, instances)
             with self._metrics.timed("store"):
                 superseded = self._store(row, key, results, files)
         finally:
@@ -144,10 +158,22 @@ class Work:
             "superseded": superseded,
         }
 
+    def _check_unchanged(self, series: Series, facts: Facts, instances: Sequence[str]) -> None:
+        """Raise if a series is not in the archive as it was before it was fetched.
+
+        Where it was another patient's and was deleted or corrected meanwhile, nothing of that patient must come back.
+        """
+        now = self._archive.instances(series.study, series.uid)
+        if now != list(instances) or self._archive.facts(series.study, series.uid, instances[0]) != facts:
+            raise ArchiveFailedError("the series has changed while it was segmented")
+
     def _files(self, report: Report, folder: Path) -> list[dict[str, Any]]:
         """Return the objects of a run, the report last of those that are always there; all of them, or an error."""
         if report.error is not None:
             raise report.error
+        # What is stored stays incomplete, so not for want of memory.
+        if report.machine_error is not None:
+            raise report.machine_error
         missing = [reason for reason in report.not_written if reason.startswith(OBJECTS)]
         files = [file for file in report.files if "sop_instance_uid" in file]
         if missing or REPORT not in [file["file"] for file in files]:
@@ -184,7 +210,7 @@ class Work:
         deleted = 0
         for one in self._ledger.objects(row):
             if one.key != key:
-                deleted += self._orthanc.delete(one.uid)
+                deleted += self._orthanc.delete(row.series.study, one.uid)
                 self._ledger.forget(one.uid)
         return deleted
 

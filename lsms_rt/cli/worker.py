@@ -78,7 +78,8 @@ def _work(arguments: argparse.Namespace, rules: Rules) -> None:
 
 
 def _on_ledger(rules: Rules, do: Callable[[Ledger, argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    from lsms_rt.archive_worker.ledger import NAME, Ledger
+    from lsms_rt.archive_worker.database import NAME
+    from lsms_rt.archive_worker.ledger import Ledger
 
     if not (rules.state / NAME).exists():
         raise InputError("no worker has run with this rules file yet; start one with lsms-rt worker RULES.yaml")

@@ -11,6 +11,7 @@ from typing import Any
 
 from lsms_rt import __version__
 from lsms_rt.bench.provenance import versions
+from lsms_rt.errors import MachineError
 from lsms_rt.privacy import names_shown
 
 from .jobs import Sentence
@@ -45,6 +46,8 @@ class Report:
         kept: one message per file that was changed by hand, and renamed.
         removed: names of files of an earlier run that are no longer part of the results, and were deleted.
         error: the first unexpected error, to be raised once the rest is reported; None if there was none.
+        machine_error: the first slice's that this machine could not compute, e.g. for lack of memory: another attempt
+            may; None if there was none.
     """
 
     engine: str
@@ -65,6 +68,7 @@ class Report:
     kept: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     error: Exception | None = None
+    machine_error: MachineError | None = None
 
     @classmethod
     def of(cls, segmenter: Predictor, sentences: Mapping[int, Sequence[Sentence]], inputs: int) -> Report:

@@ -206,6 +206,8 @@ class _Run:
     def _failed(self, message: str, error: LsmsError | None) -> None:
         if error is not None:
             self.failures.append(error)
+        if isinstance(error, MachineError):
+            self.report.machine_error = self.report.machine_error or error
         self.report.not_computed.append(message)
 
     def _finish(

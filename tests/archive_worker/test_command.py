@@ -13,6 +13,7 @@ from worker_site import Site
 
 from lsms_rt.archive_worker.metrics import Metrics
 from lsms_rt.cli.main import main
+from lsms_rt.errors import InputError
 
 
 @pytest.fixture
@@ -78,6 +79,8 @@ def test_metrics_are_told_on_this_machine_only() -> None:
             pass
         text = httpx.get(f"http://127.0.0.1:{metrics.port}/metrics", trust_env=False).text
         assert metrics._server.server_address[0] == "127.0.0.1"
+        with pytest.raises(InputError, match="give another port"):
+            Metrics(metrics.port)
     finally:
         metrics.close()
     assert 'lsms_worker_series_total{outcome="stored"} 1.0' in text

@@ -14,7 +14,7 @@ from lsms_rt.archive_worker import dicomweb, orthanc
 from lsms_rt.archive_worker.dicomweb import DicomWeb
 from lsms_rt.archive_worker.http import Http, Login
 from lsms_rt.archive_worker.orthanc import Orthanc
-from lsms_rt.archive_worker.retry import ArchiveRefusedError
+from lsms_rt.archive_worker.retry import ArchiveFailedError, ArchiveRefusedError
 
 
 def archive(site: Site, login: Login = Login()) -> DicomWeb:  # noqa: B008
@@ -58,6 +58,19 @@ def test_changes_are_read_page_by_page(pages: Site) -> None:
     numbers = [change.number for _, page in own.changes(0) for change in page]
     assert numbers == sorted(numbers)
     assert numbers[-1] == own.last() == 10
+
+
+@pytest.mark.parametrize("row", ["text", {}, {"ChangeType": "NewSeries"}, {"Seq": "x", "ChangeType": "y", "ID": "z"}])
+def test_changes_that_are_none_are_an_error_of_the_archive(site: Site, row: object) -> None:
+    site.archive.before = lambda request: httpx.Response(200, json={"Changes": [row], "Last": 9, "Done": True})
+    with pytest.raises(ArchiveFailedError, match="not as Orthanc answers"):
+        list(Orthanc(Http(URL, Login(), transport=site.archive.transport)).changes(0))
+
+
+def test_an_answer_that_is_too_deep_is_an_error_of_the_archive(site: Site) -> None:
+    site.archive.before = lambda request: httpx.Response(200, content=b"[" * 100_000)
+    with pytest.raises(ArchiveFailedError, match="not JSON"):
+        list(archive(site).series(0))
 
 
 def test_polling_asks_for_studies_of_the_last_days(site: Site) -> None:

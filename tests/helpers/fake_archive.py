@@ -105,12 +105,11 @@ class FakeArchive:
         if "SOPInstanceUID" in params:
             rows = [ds for ds in rows if ds.SOPInstanceUID == params["SOPInstanceUID"]]
         if parts[-1] == "series":
-            counts: dict[str, int] = {}
-            for ds in rows:
-                counts[ds.SeriesInstanceUID] = counts.get(ds.SeriesInstanceUID, 0) + 1
-            rows = list({ds.SeriesInstanceUID: ds for ds in rows}.values())
-            for ds in rows:
-                ds.NumberOfSeriesRelatedInstances = counts[ds.SeriesInstanceUID]
+            series = [(ds.StudyInstanceUID, ds.SeriesInstanceUID) for ds in rows]
+            first_ones = dict(reversed(list(zip(series, rows, strict=True))))
+            for key, ds in first_ones.items():
+                ds.NumberOfSeriesRelatedInstances = series.count(key)
+            rows = list(reversed(first_ones.values()))
         first = int(params.get("offset", 0))
         rows = rows[first : first + int(params["limit"])]
         names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "NumberOfSeriesRelatedInstances")
@@ -138,7 +137,7 @@ class FakeArchive:
             del self.files[rows[0].SOPInstanceUID], self.parsed[rows[0].SOPInstanceUID]
             return httpx.Response(200, json={})
         if parts[0] == "instances":
-            names = ("Manufacturer", "ManufacturerModelName")
+            names = ("Manufacturer", "ManufacturerModelName", "StudyInstanceUID")
             return httpx.Response(200, json={name: rows[0].get(name) for name in names})
         names = ("StudyInstanceUID",) if parts[-1] == "study" else ("Modality", "SeriesInstanceUID")
         tags: dict[str, Any] = {name: rows[0][name].value for name in names}

@@ -69,14 +69,17 @@ class Site:
     def worker(self, text: str = RULES, make: Callable[[Path], Ledger] = QuickLedger) -> Loop:
         """Return a worker that was started now."""
         rules = self.rules(text)
-        ledger, audit = make(rules.state), Audit(rules.state)
+        ledger = make(rules.state)
+        self.opened.append(ledger)
+        ledger.begin(rules.dicomweb, rules.fingerprint)
+        audit = Audit(rules.state)
         transport = self.archive.transport
         archive = DicomWeb(Http(rules.dicomweb, Login(), transport=transport))
         orthanc = None if rules.orthanc is None else Orthanc(Http(rules.orthanc, Login(), transport=transport))
         metrics = Metrics(None)
         feed = Feed(rules, archive, orthanc, ledger)
         work = Work(_segmenter(), rules, archive, orthanc if rules.replace else None, ledger, metrics)
-        self.opened += [ledger, audit]
+        self.opened.append(audit)
         return Loop(rules, feed, ledger, work, audit, metrics)
 
     def work(self, text: str = RULES) -> None:

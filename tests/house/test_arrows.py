@@ -51,7 +51,7 @@ ARROWS = {
         "ct_slice", "data", "engine", "errors", "machine", "reading", "runs", "segmenter", "sentences", "writing",
     },
     "triton_server": {"atomic", "data", "digest", "engine", "errors", "machine", "reading", "serving"},
-    "archive_worker": {"digest", "errors", "privacy", "runs", "segmenter", "serving", "writing"},
+    "archive_worker": {"digest", "errors", "privacy", "reading", "runs", "segmenter", "serving", "writing"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),

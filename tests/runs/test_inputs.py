@@ -6,10 +6,11 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fake_segmenter import fake_run, write_arrays
+from fake_segmenter import Halves, fake_run, write_arrays
 from predictions import SLICES, TEXT, predict
 
 from lsms_rt.cli.predict.lines import lines
@@ -114,6 +115,23 @@ def test_no_memory_for_one_input_does_not_end_the_others(tmp_path: Path, monkeyp
     assert report.not_read == [f"input 1: {slices_module.OUT_OF_MEMORY}"]
     with pytest.raises(MachineError, match="memory"):
         fake_run(paths[:1])
+
+
+def test_a_report_says_whether_the_machine_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, segment, left = write_arrays(tmp_path / "in", 2), Halves.segment, [1, 1]
+
+    def large(halves: Halves, *given: Any) -> Any:
+        # together, then alone
+        if left:
+            left.pop()
+            raise MemoryError
+        return segment(halves, *given)
+
+    monkeypatch.setattr(Halves, "segment", large)
+    report = fake_run(paths)
+    assert [record["input"] for record in report.results] == [2]
+    assert isinstance(report.machine_error, MachineError)
+    assert fake_run(paths).machine_error is None
 
 
 @pytest.mark.parametrize(("code", "kind"), [(errno.EIO, MachineError), (errno.EACCES, InputError)])
