@@ -101,7 +101,7 @@ class Client:
         timeout: seconds to wait for an answer.
 
     Raises:
-        InputError: the URL is none.
+        InputError: the URL is none, or the certificates that the environment names cannot be read.
         MissingDependencyError: httpx is not installed.
     """
 
@@ -124,7 +124,15 @@ class Client:
         self.url = url.rstrip("/")
         self._errors = httpx.HTTPError
         limits = httpx.Timeout(timeout, connect=10.0)
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, trust_env=not local)
+        # With the authorities of SSL_CERT_FILE, also where the environment's proxies are left out.
+        try:
+            known = httpx.create_ssl_context()
+        except OSError as error:
+            message = (
+                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({error.strerror}); name a file of certificates in PEM"
+            )
+            raise InputError(message) from error
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, trust_env=not local, verify=known)
         self._model = model
 
     def predict(self, image: str | os.PathLike[str] | np.ndarray, text: str | Sequence[str], *,
@@ -373,6 +381,10 @@ class Client:
 
     def _no_answer(self, error: Exception) -> ServerError:
         hint = "start it with lsms-rt serve, and check the URL, proxies (HTTP_PROXY) and firewalls"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            hint = (
+                "its certificate is not trusted here: check the host's name, and let SSL_CERT_FILE name the authority's"
+            )
         return ServerError(f"the server does not answer ({type(error).__name__}); {hint}")
 
 

@@ -403,3 +403,30 @@ def test_a_refused_sentence_names_what_helps_with_a_server(
     assert "GET /models/NAME/words" in said
     assert "lenient" not in said
     assert "lsms-rt words" not in said
+
+
+def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a hospital's own authority; firewalls have nothing to do with it."""
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+
+    monkeypatch.setattr(httpx.Client, "request", refused)
+    with Client("https://127.0.0.1:1") as client, pytest.raises(ServerError, match="SSL_CERT_FILE"):
+        client.models()
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "https://10.0.0.1"])
+def test_authorities_of_the_environment_count(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for this machine, where the environment's proxies do not."""
+    asked: list[bool] = []
+    create = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: asked.append(True) or create())
+    Client(url).close()
+    assert asked
+
+
+def test_certificates_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="SSL_CERT_FILE"):
+        Client("https://127.0.0.1:1")
