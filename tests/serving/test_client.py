@@ -430,3 +430,11 @@ def test_certificates_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     with pytest.raises(InputError, match="SSL_CERT_FILE"):
         Client("https://127.0.0.1:1")
+
+
+def test_a_port_that_is_taken(demo: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """No address is told that another one answers at."""
+    assert main(["serve", "demo", "--port", demo.url.rpartition(":")[2]]) == 3
+    said = capsys.readouterr().err
+    assert "another --port" in said
+    assert "http://" not in said

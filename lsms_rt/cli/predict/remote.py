@@ -161,7 +161,7 @@ def open_remote(arguments: argparse.Namespace) -> RemoteSegmenter:
     given = [f"--{name}" for name in LOCAL if getattr(arguments, name) is not None]
     given += [f"--{name.replace('_', '-')}" for name in SWITCHES if getattr(arguments, name)]
     if given:
-        raise InputError(f"{' and '.join(given)} is for an engine on this machine; leave it out with --server")
+        raise InputError(f"for an engine on this machine only: {', '.join(given)}; leave out what is, with --server")
     name = _model(arguments.engine)
     client = Client(arguments.server, api_key=read_key(arguments.api_key_file, os.environ), model=name)
     try:
