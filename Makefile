@@ -64,7 +64,7 @@ train-demo: $(DEV)/.done  ## train the demo weights (hours on two cores, resumes
 viewer: $(VIEW)/.done  ## check in OHIF (Orthanc, Chromium; Debian) what predict writes, and save pictures to out/viewer
 	$(VIEW)/bin/python tests/helpers/viewer/run.py -o $(OUT)/viewer
 
-page:  ## bundle the viewer of the server's page (npm; versions as in package-lock.json); the wheel then holds it
+page:  ## bundle the viewer of the server's page (npm; versions as in package-lock.json); what is installed then holds it
 	npm ci --prefix $(BUNDLE) --ignore-scripts --no-audit --no-fund --silent
 	npm run --prefix $(BUNDLE) --silent build
 

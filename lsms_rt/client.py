@@ -39,6 +39,7 @@ PATIENCE = 60.0
 HURRY = 10.0
 # Called with the slices that are done, and their number.
 Progress = Callable[[int, int], None]
+NOT_OURS = "the answer is not of lsms-rt serve; check the URL and proxies"
 
 
 # Name, KServe's datatype, shape and bytes.
@@ -100,7 +101,7 @@ class Client:
         timeout: seconds to wait for an answer.
 
     Raises:
-        InputError: the URL is none.
+        InputError: the URL is none, or the certificates that the environment names cannot be read.
         MissingDependencyError: httpx is not installed.
     """
 
@@ -123,7 +124,15 @@ class Client:
         self.url = url.rstrip("/")
         self._errors = httpx.HTTPError
         limits = httpx.Timeout(timeout, connect=10.0)
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, trust_env=not local)
+        # With the authorities of SSL_CERT_FILE, also where the environment's proxies are left out.
+        try:
+            known = httpx.create_ssl_context()
+        except OSError as error:
+            message = (
+                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({error.strerror}); name a file of certificates in PEM"
+            )
+            raise InputError(message) from error
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, trust_env=not local, verify=known)
         self._model = model
 
     def predict(self, image: str | os.PathLike[str] | np.ndarray, text: str | Sequence[str], *,
@@ -170,9 +179,22 @@ class Client:
         Raises:
             ServerError: there is no answer, or no engine is open yet.
         """
-        found: dict[str, dict[str, Any]] = self._ask("GET", "/capabilities").json()["models"]
+        found = self.about()["models"]
+        if not isinstance(found, dict):
+            raise ServerError(NOT_OURS)
         if not found:
             raise ServerError("the server is opening its engines, or cannot; see GET /readyz, or ask again", 503)
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """Return what the server tells of itself: its version, engines and limits.
+
+        Raises:
+            ServerError: there is no answer, or not one of ``lsms-rt serve``.
+        """
+        found = self._asked("GET", "/capabilities")
+        if not {"version", "models"} <= set(found):
+            raise ServerError(NOT_OURS)
         return found
 
     def read(self, text: str) -> dict[str, Any]:
@@ -182,8 +204,7 @@ class Client:
             InputError: it is empty or too long.
             ServerError: there is no answer.
         """
-        found: dict[str, Any] = self._ask("POST", f"/models/{self._name()}/read", json={"text": text}).json()
-        return found
+        return self._asked("POST", f"/models/{self._name()}/read", json={"text": text})
 
     def send(self, path: str | os.PathLike[str], **facts: Any) -> str:
         """Send an image: a file, or a folder with the files of a series; return its id.
@@ -202,7 +223,7 @@ class Client:
         path = Path(path)
         files = _slices(path) if path.is_dir() else [path]
         first, *others = files
-        image = str(self._ask("POST", "/images", params={"more": "true"}, content=_read(first)).json()["image_id"])
+        image = str(self._asked("POST", "/images", params={"more": "true"}, content=_read(first))["image_id"])
         try:
             for one in others:
                 self._ask("POST", f"/images/{image}/files", content=_read(one))
@@ -227,7 +248,7 @@ class Client:
             ServerError: there is no answer.
         """
         body = {"image_id": image, "sentences": list(sentences), "model": self._model, "files": list(files)}
-        job = str(self._ask("POST", "/jobs", json=body).json()["job_id"])
+        job = str(self._asked("POST", "/jobs", json=body)["job_id"])
         last: dict[str, Any] = {}
         try:
             for last in self._events(job):
@@ -243,8 +264,7 @@ class Client:
 
     def results(self, job: str) -> dict[str, Any]:
         """Return what a job found, as ``lsms-rt predict --json`` prints it."""
-        found: dict[str, Any] = self._ask("GET", f"/jobs/{job}/results.json").json()
-        return found
+        return self._asked("GET", f"/jobs/{job}/results.json")
 
     def save(self, job: str, folder: Path) -> list[str]:
         """Write a job's files into a folder; return their names."""
@@ -306,14 +326,17 @@ class Client:
         """Return the outputs by name, and the digest of the engine that answered."""
         body, headers = request_of(inputs)
         response = self._ask("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
-        at = int(response.headers[JSON_LENGTH])
         outputs: dict[str, Any] = {}
-        head = json.loads(response.content[:at])
-        for one in head["outputs"]:
-            size = one["parameters"]["binary_data_size"]
-            outputs[one["name"]] = _value(one, response.content[at : at + size])
-            at += size
-        return outputs, str(head.get("parameters", {}).get("engine", ""))
+        try:
+            at = int(response.headers[JSON_LENGTH])
+            head = json.loads(response.content[:at])
+            for one in head["outputs"]:
+                size = one["parameters"]["binary_data_size"]
+                outputs[one["name"]] = _value(one, response.content[at : at + size])
+                at += size
+            return outputs, str(head.get("parameters", {}).get("engine", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ServerError(NOT_OURS) from None
 
     def _name(self) -> str:
         if self._model is None:
@@ -331,13 +354,23 @@ class Client:
                 response = self._http.request(method, path, **options)
             except self._errors as error:
                 raise self._no_answer(error) from error
-            wait = float(response.headers.get("Retry-After", 0))
+            wait = _wait(response)
             if response.status_code != 429 or not wait or time.monotonic() + wait > end:
                 break
             time.sleep(wait)
-        if response.status_code >= 400:
+        if response.status_code >= 300:
             raise _error(response)
         return response
+
+    def _asked(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Send a request whose answer is JSON."""
+        try:
+            found = self._ask(method, path, **options).json()
+        except ValueError:
+            raise ServerError(NOT_OURS) from None
+        if not isinstance(found, dict):
+            raise ServerError(NOT_OURS)
+        return found
 
     def _try(self, method: str, path: str) -> bool:
         try:
@@ -348,6 +381,10 @@ class Client:
 
     def _no_answer(self, error: Exception) -> ServerError:
         hint = "start it with lsms-rt serve, and check the URL, proxies (HTTP_PROXY) and firewalls"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            hint = (
+                "its certificate is not trusted here: check the host's name, and let SSL_CERT_FILE name the authority's"
+            )
         return ServerError(f"the server does not answer ({type(error).__name__}); {hint}")
 
 
@@ -358,8 +395,10 @@ def _error(response: httpx.Response) -> LsmsError:
         message, kind = str(said["error"]), str(said["kind"])
         series = [dict(one) for one in said.get("series", ())]
     except (ValueError, KeyError, TypeError, AttributeError):
-        series, message, kind = [], "the answer is not of lsms-rt serve; check the URL and proxies", ""
+        series, message, kind = [], NOT_OURS, ""
     status = response.status_code
+    if response.is_redirect:
+        message = "it has another address, perhaps https:// in the place of http://; give that one"
     if series:
         return SeveralSeriesError(message, series)
     if status in (400, 413, 415, 422):
@@ -367,6 +406,14 @@ def _error(response: httpx.Response) -> LsmsError:
     if status == 401:
         message += f" (here: the environment variable {VARIABLE}, or --api-key-file)"
     return ServerError(f"the server answered {status}: {message}", status, kind)
+
+
+def _wait(response: httpx.Response) -> float:
+    """Return for how many seconds a server asks to wait; 0 where it does not say, or names a date as proxies may."""
+    try:
+        return float(response.headers.get("Retry-After", 0))
+    except ValueError:
+        return 0.0
 
 
 def _slices(folder: Path) -> list[Path]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import socket
 from pathlib import Path
 
 from lsms_rt.api_key import read_key
-from lsms_rt.errors import InputError, MissingDependencyError
+from lsms_rt.errors import InputError, MachineError, MissingDependencyError
 
 from .arguments import DEMO, add_runtime, engine_path, runtime_options, whole_number
 from .parser import Command
@@ -80,10 +81,21 @@ def run(arguments: argparse.Namespace) -> None:
         devices=devices, threads=threads, runtime=runtime, api_key=key, queue=arguments.queue,
         time_limit=float(arguments.time_limit),
     )  # fmt: skip
+    _check_port(arguments.host, arguments.port)
     app = create_app(settings)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     status(f"http://{host}:{arguments.port}  (research software, not a medical device; Ctrl-C stops)")
     listen(app, arguments.host, arguments.port, settings.grace)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise MachineError where it cannot be listened, before an engine is opened and an address is told."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        fix = "end what listens there, or choose another --port or --host"
+        raise MachineError(f"port {port} of this host cannot be used ({error.strerror}); {fix}") from error
 
 
 def _models(texts: list[str]) -> tuple:

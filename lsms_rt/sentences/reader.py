@@ -138,19 +138,19 @@ def open_reader(directory: EngineDirectory) -> Reader:
     return Reader(tokenizer, contract_of(directory.read(TABLE)) if TABLE in manifest.files else None)
 
 
-def refuse(reading: Reading) -> None:
-    """Raise SentenceNotUnderstoodError for a sentence that is not understood."""
+def refuse(reading: Reading, fix: str = FIX) -> None:
+    """Raise SentenceNotUnderstoodError, which says the ``fix``, for a sentence that is not understood."""
     if reading.understood != "no":
         return
     why = "; ".join(reading.notes(names=names_shown()))
-    raise SentenceNotUnderstoodError(f"the sentence is not understood: {why}; {FIX}", reading)
+    raise SentenceNotUnderstoodError(f"the sentence is not understood: {why}; {fix}", reading)
 
 
-def refuse_unanswerable(reading: Reading) -> None:
-    """Raise SentenceNotUnderstoodError for a sentence of which nothing is left to ask."""
+def refuse_unanswerable(reading: Reading, words: str = "lsms-rt words ENGINE") -> None:
+    """Raise SentenceNotUnderstoodError for a sentence of which nothing is left to ask; ``words`` lists what may be."""
     if not reading.answerable:
         notes = "".join(f"; {note}" for note in reading.notes(names=names_shown()))
-        message = f"the sentence contains no word that this engine knows{notes}; lsms-rt words ENGINE lists them"
+        message = f"the sentence contains no word that this engine knows{notes}; {words} lists them"
         raise SentenceNotUnderstoodError(message, reading)
 
 

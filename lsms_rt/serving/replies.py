@@ -17,6 +17,9 @@ from .request_error import RequestError as RequestError
 from .request_error import bad as bad
 from .tasks import Failed, failed
 
+# pydantic's word for a field that a form has not
+UNKNOWN = "extra_forbidden"
+
 
 def reply_of(failed: Failed, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return the answer that tells of a failure."""
@@ -47,8 +50,11 @@ async def on_closed(request: Request, error: Exception) -> JSONResponse:
 async def on_validation(request: Request, error: Exception) -> JSONResponse:
     """Name the fields that are wrong, without what was sent: a sentence may hold a patient's name."""
     assert isinstance(error, RequestValidationError)
-    fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
-    return reply_of(Failed("RequestError", f"these fields are missing or of another type: {fields}; see /docs", 422))
+    named = {".".join(map(str, one["loc"])) for one in error.errors() if one["type"] != UNKNOWN}
+    unknown = sum(one["type"] == UNKNOWN for one in error.errors())
+    wrong = [f"these fields are missing or of another type: {', '.join(sorted(named))}"] if named else []
+    wrong += [f"{unknown} fields have a name that there is not"] if unknown else []
+    return reply_of(Failed("RequestError", f"{'; '.join(wrong)}; see /openapi.json", 422))
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:

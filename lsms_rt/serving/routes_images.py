@@ -13,7 +13,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
@@ -34,6 +34,9 @@ LABEL = 8
 
 class Facts(BaseModel):
     """What an image does not hold, as for ``lsms-rt predict``: which of several series, and facts that are stated."""
+
+    # A fact whose name is misspelled must not be left out.
+    model_config = ConfigDict(extra="forbid")
 
     series: str | None = None
     window: tuple[float, float] | None = None

@@ -30,7 +30,8 @@ POLICY = (
 )
 NOT_BUILT = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>lsms-rt</title><h1>lsms-rt</h1>"
-    "<p>This is a clone, and its page is not built. Run <code>make page</code> (it needs npm), and load this again.</p>"
+    "<p>This was installed from a clone whose page is not built. There, run <code>make page</code> (it needs npm) and "
+    "<code>pip install '.[serve]'</code>, and start the server again.</p>"
     "<p>Everything else works: <a href=/docs>the API</a>.</p><p>Research software, not a medical device.</p></html>"
 )
 

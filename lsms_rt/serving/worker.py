@@ -10,6 +10,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from lsms_rt.errors import LsmsError
+
 from .settings import Model
 from .tasks import WORDS, Cancelled, Done, Failed, Opened, Progress, Reply, Task, failed
 
@@ -61,7 +63,9 @@ def _reply(do: Callable[[Task, Callable[[int, int], None]], Done], task: Task, p
 def logged_failure(error: Exception, words: str = WORDS) -> Failed:
     """Return an error as a reply, and log where an unexpected one was; arguments as for ``failed``."""
     reply = failed(error, words)
-    if reply.status >= 500:
+    if isinstance(error, LsmsError) and reply.status >= 500:
+        _log.error("%s", reply.message)
+    elif reply.status >= 500:
         # Without its text, which may hold a patient's data.
         where = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
         _log.error("%s\n%s", reply.message, where.rstrip())

@@ -351,3 +351,90 @@ def test_a_key_over_http_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("option", [["--threads", "2"], ["--lenient"], ["--no-cuda-graph"], ["--seg"]])
 def test_options_without_meaning_are_refused(demo: Any, example: Path, option: list[str]) -> None:
     assert main(["predict", "demo", str(example), "--text", TEXT, "--server", demo.url, *option]) == 2
+
+
+NOT_OURS = [
+    (200, {}, "<html>a page</html>", "check the URL and proxies"),
+    (200, {}, "[]", "check the URL and proxies"),
+    (200, {}, '{"models": {}}', "check the URL and proxies"),
+    (200, {}, '{"version": "1", "models": ["demo"]}', "another version"),
+    (301, {"Location": "https://127.0.0.1:1/"}, "", "https:// in the place of http://"),
+    (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "busy", "check the URL and proxies"),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "text", "says"), NOT_OURS)
+def test_another_server_or_a_proxy_that_redirects(
+    example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    status: int, headers: dict[str, str], text: str, says: str,
+) -> None:  # fmt: skip
+    """What answers is not the server: one line says so, and what to do."""
+    monkeypatch.setattr(httpx.Client, "request", lambda *_, **__: httpx.Response(status, headers=headers, text=text))
+    assert main(["predict", "demo", str(example), "--text", TEXT, "--server", "http://127.0.0.1:1"]) == 3
+    said = capsys.readouterr().err
+    assert says in said
+    assert "unexpected" not in said
+
+
+def test_an_answer_whose_header_a_proxy_removed(demo: Any, example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(demo.url, model="demo") as client:
+        monkeypatch.setattr(client._http, "request", lambda *_, **__: httpx.Response(200, content=b"{}"))
+        with pytest.raises(ServerError, match="check the URL and proxies"):
+            client.predict(example, TEXT)
+
+
+def test_a_server_of_another_version_is_refused(
+    demo: Any, example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may prepare slices in another way, and a run would mix its results with ours."""
+    about = Client.about
+    monkeypatch.setattr(Client, "about", lambda self: about(self) | {"version": "0.0.9"})
+    assert main(["predict", "demo", str(example), "--text", TEXT, "--server", demo.url]) == 3
+    assert "another version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["no cyst in the liver", "the kidney"])
+def test_a_refused_sentence_names_what_helps_with_a_server(
+    demo: Any, example: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """Neither an option that is refused with a server, nor a command that needs the engine here."""
+    assert main(["predict", "demo", str(example), "--text", text, "--server", demo.url]) == 2
+    said = capsys.readouterr().err
+    assert "GET /models/NAME/words" in said
+    assert "lenient" not in said
+    assert "lsms-rt words" not in said
+
+
+def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a hospital's own authority; firewalls have nothing to do with it."""
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+
+    monkeypatch.setattr(httpx.Client, "request", refused)
+    with Client("https://127.0.0.1:1") as client, pytest.raises(ServerError, match="SSL_CERT_FILE"):
+        client.models()
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "https://10.0.0.1"])
+def test_authorities_of_the_environment_count(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for this machine, where the environment's proxies do not."""
+    asked: list[bool] = []
+    create = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: asked.append(True) or create())
+    Client(url).close()
+    assert asked
+
+
+def test_certificates_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="SSL_CERT_FILE"):
+        Client("https://127.0.0.1:1")
+
+
+def test_a_port_that_is_taken(demo: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """No address is told that another one answers at."""
+    assert main(["serve", "demo", "--port", demo.url.rpartition(":")[2]]) == 3
+    said = capsys.readouterr().err
+    assert "another --port" in said
+    assert "http://" not in said

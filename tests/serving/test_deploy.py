@@ -112,6 +112,12 @@ def test_files_are_what_they_say() -> None:
             assert (ROOT / source).is_file()
 
 
+def test_the_key_gets_into_no_image_and_no_commit() -> None:
+    """compose.yaml says to make it in the clone, which is what the builder of an image is given."""
+    assert "deploy/key" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert "/deploy/key" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_yaml() -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     for name in ("kubernetes", "triton"):

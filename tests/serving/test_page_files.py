@@ -29,6 +29,8 @@ def test_a_clone_says_how_to_build_the_page(client, monkeypatch: pytest.MonkeyPa
     answer = client.get("/")
     assert answer.status_code == 503
     assert "make page" in answer.text
+    # What was installed before does not get it by itself.
+    assert "pip install" in answer.text
 
 
 def test_the_page_may_load_nothing_foreign(client, monkeypatch: pytest.MonkeyPatch) -> None:

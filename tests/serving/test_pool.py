@@ -17,11 +17,13 @@ import fake_worker
 import numpy as np
 import pytest
 
+from lsms_rt.errors import MachineError
 from lsms_rt.serving import feeder
 from lsms_rt.serving.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
 from lsms_rt.serving.pool import ClosedError, Pool, QueueFullError
 from lsms_rt.serving.settings import Model, Settings
 from lsms_rt.serving.tasks import Failed, Infer
+from lsms_rt.serving.worker import logged_failure
 
 WAIT = 20.0
 
@@ -261,3 +263,13 @@ def test_a_process_that_was_killed_gets_no_other_job() -> None:
     wait(lambda: after.over)
     assert [first.state, after.state] == [DONE, DONE]
     pool.close()
+
+
+def test_where_is_told_of_unexpected_errors_only(caplog: pytest.LogCaptureFixture) -> None:
+    """A device that is absent is told in one line, whenever a worker is started again."""
+    assert logged_failure(MachineError("no such device; choose another")).status == 503
+    assert [record.getMessage() for record in caplog.records] == ["no such device; choose another"]
+    with pytest.raises(ZeroDivisionError) as caught:
+        raise ZeroDivisionError
+    logged_failure(caught.value)
+    assert "test_pool.py" in caplog.text

@@ -257,3 +257,16 @@ def test_what_a_killed_server_left_is_swept(tmp_path: Path, monkeypatch: pytest.
     assert mine.path.stat().st_mode & 0o777 == 0o700
     mine.close()
     assert not mine.path.exists()
+
+
+def test_a_misspelled_fact_is_refused(fakes: Callable[..., Any], example: Path) -> None:
+    """It would be left out, and the image read without it; the name is not repeated, it may be anything."""
+    live = fakes()
+    image = begin(live, example)
+    answer = live.http.post(f"/images/{image}/complete", json={"seris": "slow 1", "orientation": 3})
+    assert answer.status_code == 422
+    said = answer.json()["error"]
+    assert "1 fields have a name that there is not" in said
+    assert "body.orientation" in said
+    assert "seris" not in said
+    assert read(live, image).status_code == 200

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lsms_rt import __version__
 from lsms_rt.answers import slices_together
 from lsms_rt.api_key import read_key
 from lsms_rt.client import Answer, Client, ServerError
@@ -28,6 +29,8 @@ from lsms_rt.tokenizer import check_count
 LOCAL, SWITCHES = ("threads", "device", "digest"), ("lenient", "trust", "no_cuda_graph")
 # Of one request: sentences, and values of its image.
 MAX_SENTENCES, MAX_VALUES = 16, 2**24
+# Where the server lists the words that may be said.
+WORDS = "GET /models/NAME/words of the server"
 OTHER_VERSION = "the server is of another version of lsms-rt; install the same on both machines"
 
 
@@ -72,8 +75,8 @@ class RemoteSegmenter:
     def prepare_sentence(self, text: str) -> tuple[str, ...]:
         """Refuse a sentence that the engine would refuse; return its unknown words."""
         reading = self.read_sentence(text)
-        refuse_unanswerable(reading)
-        refuse(reading)
+        refuse_unanswerable(reading, WORDS)
+        refuse(reading, f"see {WORDS} for what may be said")
         check_count(reading.tokens, self.manifest.max_tokens)
         return reading.unknown_words
 
@@ -158,10 +161,13 @@ def open_remote(arguments: argparse.Namespace) -> RemoteSegmenter:
     given = [f"--{name}" for name in LOCAL if getattr(arguments, name) is not None]
     given += [f"--{name.replace('_', '-')}" for name in SWITCHES if getattr(arguments, name)]
     if given:
-        raise InputError(f"{' and '.join(given)} is for an engine on this machine; leave it out with --server")
+        raise InputError(f"for an engine on this machine only: {', '.join(given)}; leave out what is, with --server")
     name = _model(arguments.engine)
     client = Client(arguments.server, api_key=read_key(arguments.api_key_file, os.environ), model=name)
     try:
+        if client.about()["version"] != __version__:
+            # It may read sentences, and prepare slices, in another way.
+            raise ServerError(OTHER_VERSION)
         models = client.models()
         if name not in models:
             raise InputError(f"the server has no engine of this name; it has {', '.join(models)}")

@@ -101,8 +101,9 @@ export class ImagePanel {
 
   _describe(about) {
     const [slices, rows, columns] = about.shape;
-    const [step, down] = about.spacing.map((mm) => mm.toFixed(2));
-    const spacing = about.spacing_known ? `${down} mm pixels${slices > 1 ? `, ${step} mm between slices` : ""}` : "pixel size not known";
+    const [step, down, across] = about.spacing.map((mm) => mm.toFixed(2));
+    const pixels = down === across ? down : `${down} × ${across}`;
+    const spacing = about.spacing_known ? `${pixels} mm pixels${slices > 1 ? `, ${step} mm between slices` : ""}` : "pixel size not known";
     byId("about-text").textContent = `${plural(slices, "slice")} of ${rows} × ${columns}, ${spacing}.`;
     const notes = [
       ...(about.side_known ? [] : ["Side not known: the image does not say which side is the patient's left."]),
