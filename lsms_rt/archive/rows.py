@@ -82,7 +82,7 @@ def _of_manifest(path: Path) -> list[Row]:
 def _row(values: dict[str, object], number: int, folder: Path) -> Row:
     place, series = values["input"], values.get("series")
     # An empty path would be the manifest's folder, so whatever lies there.
-    if not isinstance(place, str) or not place.strip():
+    if not isinstance(place, str) or not place.strip() or "\0" in place:
         raise InputError(f"manifest, row {number}: input is no path; give a text")
     if series is not None and (isinstance(series, bool) or not isinstance(series, (str, int)) or series == ""):
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ class Settings:
 
 
 class SeriesWorker:
-    """An actor of Ray Data: called with a row ``number``, ``path``, ``series``, it returns how the series ended.
+    """An actor of Ray Data: called with ``number``, ``path`` (bytes), ``series``, it returns how the series ended.
 
     Ray calls it again for a series in the midst of which the process died, for ever; what is recorded ends that.  It
     never raises.  Where an error is of all series, ``fatal`` is its kind, and ``error`` its message.
@@ -89,7 +90,7 @@ class SeriesWorker:
             if self._segmenter is None:
                 self._segmenter = Segmenter(self._settings.engine, **self._settings.options)
             begin = time.perf_counter()
-            record = self._predicted(self._segmenter, number, row["path"], row["series"])
+            record = self._predicted(self._segmenter, number, os.fsdecode(row["path"]), row["series"])
             state.end(number, record | {"seconds": round(time.perf_counter() - begin, 3)})
         except (LsmsError, MemoryError, OSError) as error:
             # Of the engine, or of a full disk.
@@ -125,7 +126,7 @@ def _silent(answers: Iterator[list[Answer]], total: int) -> Iterator[list[Answer
 def _ended(report: Report) -> dict[str, Any]:
     if report.error is not None:
         return _failed("unexpected", f"unexpected {type(report.error).__name__}")
-    return {"kind": "", "error": "", "complete": report.is_complete and not report.not_written}
+    return {"kind": "", "error": ""}
 
 
 def _kind(error: LsmsError) -> str:
@@ -133,4 +134,4 @@ def _kind(error: LsmsError) -> str:
 
 
 def _failed(kind: str, why: str) -> dict[str, Any]:
-    return {"kind": kind, "error": why, "complete": False}
+    return {"kind": kind, "error": why}

@@ -108,6 +108,7 @@ def test_a_manifest_names_series_in_its_order(tmp_path: Path) -> None:
         ({"path": ["a"]}, "no column input"),
         ({"input": ["a"], "text": ["b"]}, "column text"),
         ({"input": ["a", " "]}, "row 2: input is no path"),
+        ({"input": ["a", "a\0b"]}, "row 2: input is no path"),
         ({"input": [1]}, "row 1: input is no path"),
         ({"input": ["a"], "series": [True]}, "row 1: series"),
         ({"input": []}, "holds no series"),
