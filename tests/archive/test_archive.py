@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -119,13 +120,16 @@ def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "load_slices", load)
 
 
-def do(source: Path, out: Path, *texts: str, retry: bool = False, **options: Any) -> Archived:
+def do(
+    source: Path, out: Path, *texts: str, retry: bool = False, time_limit: int | None = None, **options: Any
+) -> Archived:
     settings = Settings(
         engine=demo_engine(),
         options=OPTIONS | options,
         texts=texts or (TEXT,),
         request=Request(output=out),
         names=False,
+        time_limit=time_limit,
     )
     actors = Actors(count=None, threads=1)
     return run_archive(source, settings, actors, address=None, retry=retry, progress=lambda *_: None)
@@ -249,6 +253,16 @@ def test_a_damaged_state_is_told(source: Path, tmp_path: Path, ray: Ray, record:
     (tmp_path / "out" / "state" / "ended" / "00000003").write_text(record)
     with pytest.raises(InputError, match="state of a series cannot be read"):
         do(source, tmp_path / "out")
+
+
+def test_a_series_that_never_ends_ends_its_process(
+    source: Path, tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the signal would: here, what is asked of the system."""
+    alarms: list[int] = []
+    monkeypatch.setattr(signal, "alarm", alarms.append)
+    do(source, tmp_path / "out", time_limit=60)
+    assert alarms == [60, 0] * 4
 
 
 def test_what_a_killed_run_was_writing_goes(source: Path, tmp_path: Path, ray: Ray) -> None:
