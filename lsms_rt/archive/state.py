@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.atomic import unwritable, write_text
+from lsms_rt.atomic import sync, unwritable, write_text
 from lsms_rt.errors import InputError
 
 SERIES = "series"
@@ -47,6 +47,8 @@ class State:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            # Its name, too: a series may bring the machine down.
+            sync(self._begun)
         except OSError as error:
             raise unwritable(error) from error
 

@@ -255,6 +255,19 @@ def test_a_damaged_state_is_told(source: Path, tmp_path: Path, ray: Ray, record:
         do(source, tmp_path / "out")
 
 
+def test_that_a_series_is_begun_outlives_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file's content and its name are asked to be on the disk."""
+    asked: list[str] = []
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (asked.append(os.readlink(f"/proc/self/fd/{number}")), sync(number))
+    )
+    state = State(tmp_path)
+    state.create()
+    state.begin(7)
+    assert [Path(path).name for path in asked] == ["00000007", "begun"]
+
+
 def test_a_series_that_never_ends_ends_its_process(
     source: Path, tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
