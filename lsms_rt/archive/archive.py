@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsms_rt import __version__
-from lsms_rt.atomic import unwritable, write_text
+from lsms_rt.atomic import PART, unwritable, write_text
 from lsms_rt.engine import open_directory
 from lsms_rt.errors import InputError, MachineError
 from lsms_rt.privacy import names_shown
@@ -23,7 +23,6 @@ from lsms_rt.runs.jobs import clean_sentences
 from lsms_rt.runs.journal import request_digest
 from lsms_rt.runs.lock import lock
 from lsms_rt.runs.outputs import check_outputs, check_place
-from lsms_rt.runs.request import SWITCHES
 from lsms_rt.sentences import open_reader
 from lsms_rt.sentences.reader import refuse, refuse_unanswerable
 
@@ -124,7 +123,8 @@ def _checked(settings: Settings) -> Settings:
 def _process(
     rows: Sequence[Row], left: Sequence[int], settings: Settings, actors: Actors, state: State, progress: Progress
 ) -> None:
-    items = [{"number": n, "path": rows[n - 1].path, "series": rows[n - 1].series} for n in left]
+    # Names on Linux are bytes, which need not be UTF-8, as texts in Arrow are.
+    items = [{"number": n, "path": os.fsencode(rows[n - 1].path), "series": rows[n - 1].series} for n in left]
     kinds: Counter[str] = Counter()
     done = len(rows) - len(left)
     progress(done, 0, len(rows))
@@ -136,9 +136,10 @@ def _process(
                 kinds[reply["kind"]] += 1
                 progress(done + kinds.total(), kinds.total() - kinds[""], len(rows))
                 if kinds[CRASHED] == kinds.total() >= MAX_CRASHES * (actors.count or 1):
-                    for number in left:
-                        state.reopen(number)
-                    raise MachineError("every process dies; run lsms-rt doctor, and predict with one of the series")
+                    # They stay recorded: series that always kill must not keep those after them from their turn.
+                    raise MachineError(
+                        "every process dies; run lsms-rt doctor, and predict with one of the series; then add --retry"
+                    )
     except BaseException:
         # Ray has ended the actors, for no fault of their series.
         for number in left:
@@ -150,12 +151,12 @@ def _process(
 def _identity(settings: Settings, rows: Sequence[Row]) -> list[Any]:
     """Return all that the results depend on."""
     request = settings.request
-    asked = [asdict(request.stated), [getattr(request, name) for name in SWITCHES], request.seg_type]
     return [
         __version__,
         settings.options["digest"],
         settings.texts,
-        asked,
+        asdict(request.stated),
+        request.files,
         names_shown(),
         [(r.path, r.series) for r in rows],
     ]
@@ -166,7 +167,8 @@ def _locked(output: Path) -> Iterator[None]:
     """Keep the output folder to this run."""
     try:
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (output / MANIFEST).exists() and {path.name for path in output.iterdir()} - {LOCK, "state", "series"}:
+        names = {path.name for path in output.iterdir() if not PART.fullmatch(path.name)}
+        if MANIFEST not in names and names - {LOCK, "state", "series"}:
             raise InputError("the output folder is not empty and holds no archive; choose an empty or new one with -o")
         descriptor = os.open(output / LOCK, os.O_WRONLY | os.O_CREAT, 0o600)
     except OSError as error:
@@ -174,6 +176,10 @@ def _locked(output: Path) -> Iterator[None]:
     try:
         unlock = lock(descriptor, output)
         try:
+            # Of a run that was killed while writing.
+            for path in output.iterdir():
+                if PART.fullmatch(path.name):
+                    path.unlink()
             yield
         finally:
             unlock()

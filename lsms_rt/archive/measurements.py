@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ def write_measurements(
         for number, row in enumerate(rows, 1):
             of_series = list(_rows(output, number, ended[number], sentences))
             _count(counts, of_series)
-            waiting += [one | ({"path": row.path} if names_shown() else {}) for one in of_series]
+            # What is not UTF-8 in a path cannot be in the table.
+            path = {"path": os.fsencode(row.path).decode("utf-8", "replace")} if names_shown() else {}
+            waiting += [one | path for one in of_series]
             if len(waiting) >= GROUP or number == len(rows):
                 writer.write_table(pyarrow.Table.from_pylist(waiting, schema))
                 waiting = []
@@ -82,8 +85,10 @@ def _rows(output: Path, number: int, record: Mapping[str, Any], sentences: int) 
             place = {"mask": f"{SERIES}/{name(number)}/{row['mask']}"} if row.get("mask") else {}
             yield row | place | {"input": number}
     except (OSError, ValueError, LookupError, TypeError) as error:
+        # The next run does it again, as far as its files are gone.
+        State(output).reopen(number)
         kind = type(error).__name__
-        raise InputError(f"series {number}: its {RESULTS} cannot be read ({kind}); run again with --retry") from error
+        raise InputError(f"series {number}: its {RESULTS} cannot be read ({kind}); run the command again") from error
 
 
 def _count(counts: Counts, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -68,15 +68,21 @@ def _of_manifest(path: Path) -> list[Row]:
             raise InputError(f"the manifest {what}; give columns input (a path) and if needed series")
         columns = [name for name in ("input", "series") if name in names]
         table = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise InputError(f"the manifest cannot be read as Parquet ({type(error).__name__}); check the path") from error
-    return [_row(values, number, path.parent) for number, values in enumerate(table, 1)]
+    rows = [_row(values, number, path.parent) for number, values in enumerate(table, 1)]
+    numbers: dict[Row, int] = {}
+    for number, row in enumerate(rows, 1):
+        # Twice in the table, what is found in it would be counted twice.
+        if (same := numbers.setdefault(row, number)) != number:
+            raise InputError(f"manifest, rows {same} and {number} are the same series; give each once")
+    return rows
 
 
 def _row(values: dict[str, object], number: int, folder: Path) -> Row:
     place, series = values["input"], values.get("series")
     # An empty path would be the manifest's folder, so whatever lies there.
-    if not isinstance(place, str) or not place.strip():
+    if not isinstance(place, str) or not place.strip() or "\0" in place:
         raise InputError(f"manifest, row {number}: input is no path; give a text")
     if series is not None and (isinstance(series, bool) or not isinstance(series, (str, int)) or series == ""):
         raise InputError(
@@ -90,12 +96,15 @@ def _inputs(folder: str, links: list[str]) -> Iterator[str]:
     try:
         with os.scandir(folder) as listed:
             entries = [entry for entry in listed if is_visible((entry.name,))]
-    except OSError as error:
-        raise InputError(f"a folder of the archive cannot be read ({error.strerror}); check its permissions") from error
-    linked = [entry.path for entry in entries if entry.is_symlink() and entry.is_dir()]
+    except OSError:
+        # Its row says why it cannot be read; all others are done.
+        yield os.path.abspath(folder)
+        return
+    # os.path, since a link to itself is an error for DirEntry.is_dir.
+    linked = [entry.path for entry in entries if entry.is_symlink() and os.path.isdir(entry.path)]
     folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     links += linked
-    own = [entry.path for entry in entries if entry.path.lower().endswith(FILES) and not entry.is_dir()]
+    own = [entry.path for entry in entries if entry.path.lower().endswith(FILES) and not os.path.isdir(entry.path)]
     others = [entry.path for entry in entries if entry.path not in {*folders, *own, *linked}]
     # Where nothing is below a folder, whatever is in it may be a damaged series.
     if others and (not (folders or own) or _holds_dicom(others)):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lsms_rt.atomic import unwritable, write_text
+from lsms_rt.atomic import sync, unwritable, write_text
 from lsms_rt.errors import InputError
 
 SERIES = "series"
@@ -47,6 +47,8 @@ class State:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            # Its name, too: a series may bring the machine down.
+            sync(self._begun)
         except OSError as error:
             raise unwritable(error) from error
 
@@ -63,7 +65,7 @@ class State:
             os.truncate(self._begun / name(number), tries - 1)
 
     def end(self, number: int, record: dict[str, Any]) -> None:
-        """Record how a series ended: ``status``, ``kind`` and ``error``; raises if that cannot be written."""
+        """Record how a series ended: ``kind``, "" with results, and ``error``; raises if that cannot be written."""
         write_text(self._ended / name(number), json.dumps(record, allow_nan=False) + "\n", durable=True, private=True)
         self._forget(number)
 
@@ -79,8 +81,9 @@ class State:
         """
         try:
             files = [path for path in self._ended.iterdir() if path.name.isdecimal()]
-            return {int(path.name): json.loads(path.read_text(encoding="utf-8")) for path in files}
-        except (OSError, ValueError) as error:
+            records = {int(path.name): json.loads(path.read_text(encoding="utf-8")) for path in files}
+            return {number: {"kind": record["kind"], **record} for number, record in records.items()}
+        except (OSError, ValueError, LookupError, TypeError) as error:
             kind = type(error).__name__
             raise InputError(f"the state of a series cannot be read ({kind}); choose another folder with -o") from error
 

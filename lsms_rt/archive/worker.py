@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ class Settings:
         texts: the sentences.
         request: what to write; its ``output`` is that of the archive.
         names: whether names are shown.
+        time_limit: seconds after which a process that is still at a series is ended; None for never.
         version: of this package, which all machines must have.
     """
 
@@ -48,11 +52,12 @@ class Settings:
     texts: tuple[str, ...]
     request: Request
     names: bool
+    time_limit: int | None = None
     version: str = __version__
 
 
 class SeriesWorker:
-    """An actor of Ray Data: called with a row ``number``, ``path``, ``series``, it returns how the series ended.
+    """An actor of Ray Data: called with ``number``, ``path`` (bytes), ``series``, it returns how the series ended.
 
     Ray calls it again for a series in the midst of which the process died, for ever; what is recorded ends that.  It
     never raises.  Where an error is of all series, ``fatal`` is its kind, and ``error`` its message.
@@ -75,7 +80,9 @@ class SeriesWorker:
             return reply
         try:
             if state.tries(number) >= MAX_TRIES:
-                why = f"the process died {MAX_TRIES} times in the midst of it; not tried again"
+                why = (
+                    f"the process died, or reached --time-limit, {MAX_TRIES} times in the midst of it; not tried again"
+                )
                 state.end(number, _failed(CRASHED, why))
                 return reply | {"kind": CRASHED}
             state.begin(number)
@@ -89,7 +96,8 @@ class SeriesWorker:
             if self._segmenter is None:
                 self._segmenter = Segmenter(self._settings.engine, **self._settings.options)
             begin = time.perf_counter()
-            record = self._predicted(self._segmenter, number, row["path"], row["series"])
+            with _limited(self._settings.time_limit):
+                record = self._predicted(self._segmenter, number, os.fsdecode(row["path"]), row["series"])
             state.end(number, record | {"seconds": round(time.perf_counter() - begin, 3)})
         except (LsmsError, MemoryError, OSError) as error:
             # Of the engine, or of a full disk.
@@ -118,6 +126,19 @@ class SeriesWorker:
                 return _ended(report)
 
 
+@contextmanager
+def _limited(seconds: int | None) -> Iterator[None]:
+    """End this process if the block takes longer: in the midst of a decoder nothing else helps."""
+    if seconds is None:
+        yield
+        return
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def _silent(answers: Iterator[list[Answer]], total: int) -> Iterator[list[Answer]]:
     return answers
 
@@ -125,7 +146,7 @@ def _silent(answers: Iterator[list[Answer]], total: int) -> Iterator[list[Answer
 def _ended(report: Report) -> dict[str, Any]:
     if report.error is not None:
         return _failed("unexpected", f"unexpected {type(report.error).__name__}")
-    return {"kind": "", "error": "", "complete": report.is_complete and not report.not_written}
+    return {"kind": "", "error": ""}
 
 
 def _kind(error: LsmsError) -> str:
@@ -133,4 +154,4 @@ def _kind(error: LsmsError) -> str:
 
 
 def _failed(kind: str, why: str) -> dict[str, Any]:
-    return {"kind": kind, "error": why, "complete": False}
+    return {"kind": kind, "error": why}

@@ -57,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retry", action="store_true",
         help="try again what has failed, also inputs that cannot be used and what processes died of",
     )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=whole_number(1, 604_800), metavar="S",
+        help="seconds that a series may take in all; its process is ended then, as if it had died (default: none)",
+    )  # fmt: skip
     add_request(parser)
     parser.add_argument(
         "--names", action="store_true",
@@ -91,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     settings = Settings(
         engine=arguments.engine.absolute(), options=options, texts=tuple(arguments.text), request=request,
-        names=arguments.names,
+        names=arguments.names, time_limit=arguments.time_limit,
     )  # fmt: skip
     actors = Actors(count=arguments.actors, threads=threads, gpus=1 / arguments.actors_per_gpu if gpu else 0)
     done = run_archive(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from lsms_rt.errors import InputError
+from lsms_rt.privacy import one_line
 from lsms_rt.runs.table import LEFT_OUT
 
 from .arguments import add_json
@@ -44,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{len(document['shards'])} shards, {document['inputs']} inputs, {counts}")
     left_out = [f"{key.replace('_', ' ')}: {reason}" for key in LEFT_OUT for reason in document[key]]
     for line in left_out:
-        status(line)
+        # It is out of a file.
+        status(one_line(line))
     return ExitCode.PARTIAL if left_out else ExitCode.DONE
 
 

@@ -15,11 +15,13 @@ from lsms_rt.errors import InputError
 
 from .folder import RESULTS
 from .journal import NAME as JOURNAL
-from .shard import FOLDER
-from .table import NAME, as_csv, rows_of
+from .shard import FOLDER, MAX_SHARDS
+from .table import BEGIN, INPUT, LEFT_OUT, NAME, as_csv, rows_of
 
 # Which of a shard's lists are put one after the other.
 _LISTS = ("sentences", "results", "series", "files", "not_read", "not_computed", "not_written")
+# Which keys of their rows name a file of the shard's folder.
+_FILES = ("overlay", "mask", "file")
 _EQUAL = ("lsms_rt", "engine", "weights", "precision", "gate", "inputs")
 
 
@@ -54,11 +56,12 @@ def merge(folders: Sequence[Path], output: Path) -> dict[str, Any]:
     try:
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_output(output)
+        # Last of all it is written again, so that it is there only if all else is, and of the same shards.
+        (output / RESULTS).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(error) from error
     document = _joined(parts, output)
     write_text(output / f"{NAME}.csv", as_csv(rows_of(document)), durable=True, private=True)
-    # Last, so that it is there only if all is.
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     write_text(output / RESULTS, text, durable=True, private=True)
     return document
@@ -86,12 +89,50 @@ def _read(folder: Path) -> _Part:
         shard = document.get("shard")
         if shard is None:
             raise InputError(f"{what} holds results of a run without --shard; give folders of shards only")
-        return _Part(index=int(shard["index"]), count=int(shard["count"]), folder=folder, document=document)
+        part = _Part(index=shard["index"], count=shard["count"], folder=folder, document=document)
+        _check(part)
+        # Joined alone, it shows whether all that is needed is there, and can be written.
+        alone = _joined([part], folder)
+        json.dumps(alone, allow_nan=False)
+        as_csv(rows_of(alone)).encode()
+        return part
     except FileNotFoundError as error:
         raise InputError(f"{what} is not finished; run its command again") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         kind = type(error).__name__
         raise InputError(f"{what}: its {RESULTS} cannot be read ({kind}); run its command again") from error
+
+
+def _check(part: _Part) -> None:
+    """Raise ValueError unless a shard's rows are of its own inputs, as many as they should be, and name its own files.
+
+    Of other types it raises what Python does.
+    """
+    document, inputs = part.document, part.document["inputs"]
+    if not 1 <= part.index <= part.count <= min(inputs, MAX_SHARDS):
+        raise ValueError("no such shard")
+    own = range(part.index, inputs + 1, part.count)
+    asked = {(row["input"], row["sentence"]) for row in document["sentences"]}
+    numbers = {number for number, _ in asked}
+    if len(numbers) != len(own) or not all(number in own for number in numbers):
+        raise ValueError("other inputs")
+    answers = Counter((row["input"], row["sentence"]) for row in document["results"])
+    summed = {(row["input"], row["sentence"]): row["slices"] for row in document["series"]}
+    if answers.total() != document["run"]["answers"] or not {*answers, *summed} <= asked:
+        raise ValueError("answers are missing, or of other inputs")
+    if len(summed) != len(document["series"]) or any(answers[place] != count for place, count in summed.items()):
+        raise ValueError("answers are missing")
+    rows = [row for name in ("results", "files") for row in document[name]]
+    if any(row["input"] not in own or not _is_name(row[key]) for row in rows for key in _FILES if key in row):
+        raise ValueError("a file of another folder")
+    reasons = [INPUT.match(reason) for name in LEFT_OUT for reason in document[name]]
+    why = {int(match[1]) if match else None for match in reasons} if inputs > 1 else {1} if reasons else set()
+    if not why <= set(own) or any(number not in why for number, _ in asked - summed.keys()):
+        raise ValueError("no reason, or of another input")
+
+
+def _is_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name)
 
 
 def _complete(parts: Sequence[_Part]) -> list[_Part]:
@@ -117,16 +158,14 @@ def _complete(parts: Sequence[_Part]) -> list[_Part]:
         other = [part.index for part in ordered if value(part.document) != value(first)]
         if other:
             raise InputError(f"{_shards(other)} of {counts[0]} {what} than shard 1; run them again like it")
-    asked = Counter(number for part in ordered for number in {row["input"] for row in part.document["sentences"]})
-    if sorted(asked.elements()) != list(range(1, first["inputs"] + 1)):
-        raise InputError(f"the shards hold {len(asked)} of {first['inputs']} inputs once; run all shards again")
     return ordered
 
 
 def _check_output(output: Path) -> None:
-    """Raise unless the folder may be written: what another command wrote is not replaced."""
-    path = output / RESULTS
-    if (output / JOURNAL).exists() or (path.exists() and '"shards"' not in path.read_text(encoding="utf-8")):
+    """Raise unless the folder may be written: what another command or somebody wrote is not replaced."""
+    results, table = output / RESULTS, output / f"{NAME}.csv"
+    foreign = (output / JOURNAL).exists() or (results.exists() and b'"shards"' not in results.read_bytes())
+    if foreign or (table.exists() and not table.read_bytes().startswith(BEGIN.encode())):
         raise InputError("the output folder holds results of another command; choose another one with -o")
 
 
@@ -151,7 +190,7 @@ def _moved(item: Any, place: str, first: int) -> Any:
     """Return a row of a shard as one of all: files with their folder, slices counted on from ``first``."""
     if not isinstance(item, dict):
         return item
-    files = {key: os.path.join(place, item[key]) for key in ("overlay", "mask", "file") if key in item}
+    files = {key: os.path.join(place, item[key]) for key in _FILES if key in item}
     numbers = {key: first + item[key] for key in ("number", "largest") if item.get(key) is not None}
     return item | files | numbers
 

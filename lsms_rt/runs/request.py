@@ -50,5 +50,10 @@ class Request:
     shard: Shard | None = None
 
     @property
+    def files(self) -> list[bool | str]:
+        """Which files of an input as a whole are asked for, and of which type: all of a run have the same."""
+        return [*(getattr(self, name) for name in SWITCHES), self.seg_type]
+
+    @property
     def needs_seg(self) -> bool:
         return self.seg or self.empty_seg or self.sr

@@ -71,7 +71,7 @@ def facts(shard: Shard, segmenter: Predictor, jobs: Sequence[Job], request: Requ
         shard: the part.
         segmenter: the engine.
         jobs: all inputs of all parts, in their order.
-        request: how to read.
+        request: how to read, and which files to write.
 
     Returns:
         ``index``, ``count``, and ``asked``, a digest of all that the parts have in common.  Of paths it holds only what
@@ -79,5 +79,5 @@ def facts(shard: Shard, segmenter: Predictor, jobs: Sequence[Job], request: Requ
     """
     root = os.path.commonpath([os.path.abspath(job.path) for job in jobs])
     inputs = [(os.path.relpath(os.path.abspath(j.path), root), j.texts, j.series or request.series) for j in jobs]
-    asked = [__version__, segmenter.digest, asdict(request.stated), names_shown(), inputs]
+    asked = [__version__, segmenter.digest, asdict(request.stated), request.files, names_shown(), inputs]
     return {"index": shard.index, "count": shard.count, "asked": request_digest(segmenter.digest, asked)}

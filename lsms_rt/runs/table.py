@@ -39,7 +39,10 @@ COLUMNS: dict[str, tuple[type, str]] = {
     "mask": (str, "file of its mask, relative to this table"),
     "error": (str, "what could not be read, computed or written, and why"),
 }
-_INPUT = re.compile(r"input ([0-9]+): ")
+# How a table of any version begins.
+BEGIN = "input,sentence,"
+# How what is missing of an input begins, in a run with several.
+INPUT = re.compile(r"input ([0-9]+): ")
 # The lists of results.json that say what is missing.
 LEFT_OUT = ("not_read", "not_computed", "not_written")
 
@@ -80,12 +83,19 @@ def failed_rows(number: int, sentences: int, why: str) -> Iterator[dict[str, Any
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as a table with a line of names; unknown values are empty."""
+    """Return rows as a table with a line of names; unknown values are empty.
+
+    A text that spreadsheets would compute, since it begins like a formula, begins with an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _measures(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +108,6 @@ def _errors(document: Mapping[str, Any]) -> dict[int, list[str]]:
     """Return what is missing of each input; messages begin with its number where a run had several."""
     errors: dict[int, list[str]] = defaultdict(list)
     for reason in (reason for key in LEFT_OUT for reason in document[key]):
-        match = _INPUT.match(reason) if document["inputs"] > 1 else None
+        match = INPUT.match(reason) if document["inputs"] > 1 else None
         errors[int(match[1]) if match else 1].append(reason[match.end() :] if match else reason)
     return errors

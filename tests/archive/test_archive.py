@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,12 +41,14 @@ class Ray:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.paths: list[Any] = []
         self.dies: Callable[[int], bool] = lambda number: False
         self.stops: Callable[[int], bool] = lambda number: False
 
     def processed(self, items: list[dict[str, Any]], settings: Settings, actors: Actors) -> Iterator[dict[str, Any]]:
         worker = SeriesWorker(settings)
         for item in items:
+            self.paths.append(item["path"])
             while True:
                 try:
                     reply = worker(item)
@@ -116,13 +120,16 @@ def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "load_slices", load)
 
 
-def do(source: Path, out: Path, *texts: str, retry: bool = False, **options: Any) -> Archived:
+def do(
+    source: Path, out: Path, *texts: str, retry: bool = False, time_limit: int | None = None, **options: Any
+) -> Archived:
     settings = Settings(
         engine=demo_engine(),
         options=OPTIONS | options,
         texts=texts or (TEXT,),
         request=Request(output=out),
         names=False,
+        time_limit=time_limit,
     )
     actors = Actors(count=None, threads=1)
     return run_archive(source, settings, actors, address=None, retry=retry, progress=lambda *_: None)
@@ -210,8 +217,82 @@ def test_processes_that_all_die_end_the_run(source: Path, tmp_path: Path, ray: R
     with pytest.raises(MachineError, match="every process dies"):
         do(source, tmp_path / "out")
     ray.dies = lambda number: False
-    assert do(source, tmp_path / "out").resumed == 0
+    assert do(source, tmp_path / "out", retry=True).resumed == 0
     assert {status for _, status, _ in statuses(tmp_path / "out")} == {"complete"}
+
+
+def test_series_that_always_kill_do_not_keep_others_from_their_turn(
+    source: Path, tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that are left may be such; the table must come nevertheless."""
+    monkeypatch.setattr(archive_module, "MAX_CRASHES", 2)
+    ray.dies = lambda number: number in (1, 2)
+    with pytest.raises(MachineError, match="every process dies"):
+        do(without(source, "s2.nii"), tmp_path / "out")
+    do(source, tmp_path / "out")
+    assert {row[0]: row[2] for row in statuses(tmp_path / "out")} == {1: "crash", 2: "crash", 3: ""}
+
+
+def without(source: Path, name: str) -> Path:
+    (source / name).unlink()
+    return source
+
+
+def test_results_that_are_gone_are_made_again(source: Path, tmp_path: Path, ray: Ray) -> None:
+    do(source, tmp_path / "out")
+    (tmp_path / "out" / "series" / "00000003" / "results.json").unlink()
+    with pytest.raises(InputError, match=r"series 3: .* run the command again"):
+        do(source, tmp_path / "out")
+    do(source, tmp_path / "out")
+    assert statuses(tmp_path / "out") == COMPLETE and ray.asked == [1, 2, 3, 4, 3]
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}"])
+def test_a_damaged_state_is_told(source: Path, tmp_path: Path, ray: Ray, record: str) -> None:
+    do(source, tmp_path / "out")
+    (tmp_path / "out" / "state" / "ended" / "00000003").write_text(record)
+    with pytest.raises(InputError, match="state of a series cannot be read"):
+        do(source, tmp_path / "out")
+
+
+def test_that_a_series_is_begun_outlives_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file's content and its name are asked to be on the disk."""
+    asked: list[str] = []
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (asked.append(os.readlink(f"/proc/self/fd/{number}")), sync(number))
+    )
+    state = State(tmp_path)
+    state.create()
+    state.begin(7)
+    assert [Path(path).name for path in asked] == ["00000007", "begun"]
+
+
+def test_a_series_that_never_ends_ends_its_process(
+    source: Path, tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the signal would: here, what is asked of the system."""
+    alarms: list[int] = []
+    monkeypatch.setattr(signal, "alarm", alarms.append)
+    do(source, tmp_path / "out", time_limit=60)
+    assert alarms == [60, 0] * 4
+
+
+def test_what_a_killed_run_was_writing_goes(source: Path, tmp_path: Path, ray: Ray) -> None:
+    """The table may be large, and shows patients."""
+    (tmp_path / "out").mkdir()
+    for name in (".0123456789abcdef.part.json", ".0123456789abcdef.part.parquet"):
+        (tmp_path / "out" / name).write_text("{")
+    do(source, tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".*.part*")) and statuses(tmp_path / "out") == COMPLETE
+
+
+def test_a_name_need_not_be_utf_8(source: Path, tmp_path: Path, ray: Ray) -> None:
+    """Arrow's texts are: a path goes to the actors as bytes."""
+    (source / "s4.nii").rename(source / os.fsdecode(b"s4\xfc.nii"))
+    do(source, tmp_path / "out")
+    assert statuses(tmp_path / "out") == COMPLETE
+    assert all(isinstance(path, bytes) for path in ray.paths)
 
 
 @pytest.mark.parametrize(

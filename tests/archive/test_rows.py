@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,26 @@ def test_links_to_folders_are_told_and_not_followed(tmp_path: Path, caplog: pyte
     assert caplog.messages == ["links to folders (1) are not followed, they may lead anywhere; use a manifest"]
 
 
+def test_a_link_to_itself_is_a_damaged_file(tmp_path: Path) -> None:
+    write(tmp_path, "a/0.dcm")
+    (tmp_path / "a" / "loop").symlink_to("loop")
+    assert found(tmp_path) == ["a"]
+
+
+def test_a_folder_that_cannot_be_read_is_a_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs itself alone, and its reader says why."""
+    write(tmp_path, "a/0.dcm", "b/0.dcm")
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if path.endswith("a"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert found(tmp_path) == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["", "list.txt", "absent"])
 def test_what_is_no_archive_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path / "other", "list.txt")
@@ -87,14 +108,27 @@ def test_a_manifest_names_series_in_its_order(tmp_path: Path) -> None:
         ({"path": ["a"]}, "no column input"),
         ({"input": ["a"], "text": ["b"]}, "column text"),
         ({"input": ["a", " "]}, "row 2: input is no path"),
+        ({"input": ["a", "a\0b"]}, "row 2: input is no path"),
         ({"input": [1]}, "row 1: input is no path"),
         ({"input": ["a"], "series": [True]}, "row 1: series"),
         ({"input": []}, "holds no series"),
+        ({"input": ["a", "b", "./a"]}, "rows 1 and 3 are the same series"),
     ],
 )
 def test_manifests_that_are_none_are_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         rows_of(manifest(tmp_path / "m.parquet", columns))
+
+
+def test_a_manifest_may_name_several_series_of_a_folder(tmp_path: Path) -> None:
+    assert len(rows_of(manifest(tmp_path / "m.parquet", {"series": ["1", "2"], "input": ["a", "a"]}))) == 2
+
+
+def test_a_manifest_that_is_not_in_utf_8_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    latin = pyarrow.array([b"M\xfc"]).view(pyarrow.string())
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        rows_of(manifest(tmp_path / "m.parquet", {"input": latin}))
 
 
 def test_a_manifest_that_is_no_parquet_is_refused(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lsms_rt.errors import EngineError, InputError
 from lsms_rt.runs import journal
 from lsms_rt.runs.merge import merge
 from lsms_rt.runs.shard import Shard, in_stable_order
+from lsms_rt.runs.table import as_csv
 
 INPUTS, SHARDS = 5, 3
 
@@ -202,6 +205,88 @@ def test_results_that_cannot_be_read_are_told(out: Path, text: str) -> None:
     (out / "shard-1-of-3" / "results.json").write_text(text)
     with pytest.raises(InputError, match="shard 1 of 3"):
         merge([out], out)
+
+
+def damage(document: dict[str, Any], how: str) -> Any:
+    """Change the results of shard 2 of 3, whose inputs are 2 and 5."""
+    first, shard = document["results"][0], document["shard"]
+    changes: dict[str, Callable[[], Any]] = {
+        "a file of another folder": lambda: first.update(mask="../../in/s0.npy"),
+        "an absolute file": lambda: first.update(overlay="/etc/hostname"),
+        "a file that is none": lambda: first.update(mask=3),
+        "a result of another input": lambda: first.update(input=1),
+        "a series of another input": lambda: document["series"][0].update(input=1),
+        "a reason of another input": lambda: document.update(not_read=["input 1: empty"]),
+        "a reason of no input": lambda: document.update(not_read=["empty"]),
+        "a sentence of another input": lambda: document["sentences"][0].update(input=1),
+        "a result less": lambda: document["results"].pop(),
+        "a result twice": lambda: document["results"].append(first),
+        "no summary, and no reason": lambda: document.update(series=[]),
+        "a summary twice": lambda: document["series"].append(document["series"][0]),
+        "no results": lambda: document.pop("results"),
+        "no run": lambda: document.pop("run"),
+        "no box": lambda: first.pop("bbox"),
+        "no number": lambda: first.update(area_mm2=float("nan")),
+        "too large a number": lambda: shard.update(count=float("inf")),
+        "too many shards": lambda: shard.update(count=10**12),
+        "too many inputs": lambda: document.update(inputs=10**30),
+        "half a character": lambda: first.update(slice="\udcff"),
+    }
+    return changes if how == "" else changes[how]()
+
+
+@pytest.mark.parametrize("how", damage({"results": [{}], "shard": {}}, ""))
+def test_damaged_results_are_told(out: Path, how: str) -> None:
+    """Nothing of them is merged: it could be another patient's, or lie anywhere."""
+    document = document_of(out / "shard-2-of-3")
+    damage(document, how)
+    (out / "shard-2-of-3" / "results.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"^shard 2 of 3: its results\.json cannot be read"):
+        merge([out], out)
+    assert not (out / "measurements.csv").exists()
+
+
+def test_shards_that_write_other_files_are_named(paths: list[Path], out: Path) -> None:
+    """Else some inputs would lack what others have, without a word."""
+    part(paths, out, 2, nifti=True)
+    with pytest.raises(InputError, match="shard 2 of 3 asked other inputs, sentences or options"):
+        merge([out], out)
+
+
+def test_a_spreadsheet_computes_nothing() -> None:
+    """With --names, an error begins with a file's name."""
+    table = as_csv([{"input": 1, "position_mm": -3.5, "error": "=cmd|' /C calc'!A0: empty", "slice": "@x"}])
+    (row,) = csv.DictReader(io.StringIO(table))
+    assert (row["error"][:2], row["slice"], row["position_mm"]) == ("'=", "'@x", "-3.5")
+
+
+def test_a_terminal_obeys_nothing(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(out / "shard-2-of-3", not_written=["input 2: \x1b[2J\u202e"])
+    assert main(["merge", str(out)]) == 5
+    assert "not written: input 2: [2J" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, content", [("measurements.csv", b"mine"), ("results.json", b"\xff")])
+def test_files_of_somebody_are_not_replaced(out: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_bytes(content)
+    with pytest.raises(InputError, match="results of another command"):
+        merge([out], tmp_path / "mine")
+    assert (tmp_path / "mine" / name).read_bytes() == content
+
+
+def test_a_merge_that_is_killed_leaves_no_results_of_others(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge([out], out)
+
+    def killed(path: Path, *_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lsms_rt.runs.merge.write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merge([out], out)
+    assert not (out / "results.json").exists() and (out / "measurements.csv").exists()
+    assert merge([out], out) == document_of(out)
 
 
 def test_results_of_another_command_are_not_replaced(paths: list[Path], out: Path, tmp_path: Path) -> None:

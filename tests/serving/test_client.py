@@ -157,6 +157,22 @@ def test_predict_with_a_server_is_predict(
     assert not demo.core.uploads._kept
 
 
+def test_shards_with_a_server_and_without_are_one_run(
+    demo: Any, inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, out = ["predict", "demo", *sorted(inputs), "--text", TEXT], tmp_path / "out"
+    assert main([*command, "-o", str(tmp_path / "whole")]) == 5
+    assert main([*command, "-o", str(out), "--shard", "1/2", "--server", demo.url]) == 5
+    assert main([*command, "-o", str(out), "--shard", "2/2"]) == 5
+    assert main(["merge", str(out)]) == 5
+    whole, merged = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "whole", out))
+    sizes = [
+        [(row["input"], row["found"], row["pixels"], row["mean_hu"]) for row in d["results"]] for d in (whole, merged)
+    ]
+    assert sizes[0] == sizes[1] and len(sizes[0]) == merged["run"]["slices"]
+    assert merged["engine"] == whole["engine"] and sorted(merged["not_read"]) == whole["not_read"]
+
+
 def test_a_run_goes_on_from_one_without_a_server(
     demo: Any, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
