@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .records import ACCURACY, ENGINES, KINDS, PEERS, SCALING, Record, rows_of
+from .records import ACCURACY, ARCHIVE, ENGINES, KINDS, PEERS, SCALING, Record, rows_of
 from .samples import Samples
 
 Value = Samples | float
@@ -28,6 +28,8 @@ def values_of(record: Record) -> Iterator[tuple[str, Value]]:
         yield from _peers(record)
     elif kind == ACCURACY:
         yield from row_values(record["accuracy"])
+    elif kind == ARCHIVE:
+        yield from row_values({name: record[name] for name in ("cpu_ms_a_slice", "slices_a_second", "two_over_one")})
     else:
         for row in rows_of(record):
             name = row_name(kind, row)
