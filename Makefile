@@ -35,7 +35,8 @@ bench: $(DEV)/.done  ## measure the bundled engine on this machine: latency, thr
 	$(DEV)/bin/lsms-rt bench demo
 
 tables: $(DEV)/.done  ## write the generated parts of README.md and docs/: tables of results, API reference, the bundled table of words
-	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md docs/cpu.md docs/int8.md docs/training.md docs/gpu.md
+	$(DEV)/bin/python -m lsms_rt.bench.report README.md docs/benchmarks.md docs/cpu.md docs/int8.md docs/training.md docs/gpu.md \
+	  docs/serving.md docs/triton.md
 	$(DEV)/bin/python tests/helpers/api_reference.py
 	$(DEV)/bin/python tests/helpers/bundled_table.py
 

@@ -118,8 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for ours, triton in zip(rows[1::2], rows[::2], strict=True):
         triton["to lsms-rt serve"] = triton["per second"] / ours["per second"]
     what = (
-        f"one slice of {MATRIX}x{MATRIX} and a sentence per request, {options.seconds:g} s a row, one instance with "
-        f"{given.threads} threads in each server; servers and clients on one machine"
+        f"one slice of {MATRIX}x{MATRIX} and a sentence per request, {options.seconds:g} s a row; one instance in each "
+        f"server, threads: {given.threads}; all on one machine"
     )
     record = record_of(SERVERS, ("onnxruntime", "fastapi", "uvicorn"), what=what, engine=engine.name, rows=rows)
     put(record, markdown(record), given)
