@@ -57,7 +57,7 @@ def test_bad_requests_fail_alone(instance: Any, example: Path) -> None:
     file = [example.read_bytes()]
     asked = [
         Request(TEXT=[*TEXT, b"the lesion"], DICOM=file), Request(TEXT=[b"no cyst"], IMAGE=AIR),
-        Request(TEXT=TEXT, DICOM=[b"no file"]), Request(TEXT=TEXT, IMAGE=AIR.astype(np.float32)),
+        Request(TEXT=TEXT, DICOM=[b"no file"]), Request(TEXT=TEXT, IMAGE=AIR.astype(np.float64)),
         Request(TEXT=TEXT, IMAGE=AIR, SPACING=np.ones(2, np.float32)),
     ]  # fmt: skip
     answers = instance.execute(asked)

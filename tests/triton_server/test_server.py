@@ -22,7 +22,7 @@ from lsms_rt.errors import MachineError
 from lsms_rt.reading.load import load_slice
 from lsms_rt.triton_server.config import TritonOptions
 from lsms_rt.triton_server.export import export_model
-from lsms_rt.triton_server.probe import ANSWERED, probe
+from lsms_rt.triton_server.probe import ANSWERED, BUSY, probe
 
 triton_client = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
 pytestmark = pytest.mark.xdist_group("tritonserver")
@@ -167,7 +167,8 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     assert sorted(one == ANSWERED for one in probe(url, "demo", 20)) == [False, True]
     os.kill(stubs[0], signal.SIGCONT)
     os.kill(stubs[0], signal.SIGKILL)
-    assert sorted(probe(url, "demo", 60)) == [ANSWERED, "status 500"]
+    # It answers 500, or cuts the connection.
+    assert sorted(one == ANSWERED for one in probe(url, "demo", 60)) == [False, True]
     # Also while the other instance is never free, so that it may take all requests of the probe.
     many = np.zeros((2, 256, 256), np.int16)
     over = threading.Event()
@@ -179,7 +180,7 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     with ThreadPoolExecutor(3) as pool:
         users = [pool.submit(user) for _ in range(3)]
         try:
-            assert all("status 500" in probe(url, "demo", 60) for _ in range(4))
+            assert all(set(probe(url, "demo", 60)) - {ANSWERED, BUSY} for _ in range(4))
         finally:
             over.set()
         for one in users:
@@ -206,9 +207,15 @@ def test_a_model_that_cannot_warm_up_is_not_loaded(triton: Any, tmp_path: Path) 
     export_model(demo_engine(), models, TritonOptions(name="demo", threads=1))
     sentence = b"no cyst"
     (models / "demo" / "warmup" / "text").write_bytes(len(sentence).to_bytes(4, "little") + sentence)
-    with pytest.raises(MachineError):
-        TritonServer(models, tmp_path).start()
-    assert "not understood" in (tmp_path / "log").read_text()
+    logs = []
+    # Triton 2.51 has also ended at once, before it asked anything: that is no answer.
+    for _ in range(3):
+        with pytest.raises(MachineError):
+            TritonServer(models, tmp_path).start()
+        logs.append((tmp_path / "log").read_text())
+        if "not understood" in logs[-1]:
+            break
+    assert "not understood" in logs[-1]
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_the_page_is_used_by_keyboard(visit: Any) -> None:
     visit.page.keyboard.press("Enter")
     visit.page.wait_for_selector("#about", state="visible")
     # The button is gone, and the next step has the focus.
-    visit.page.wait_for_function("document.activeElement.ariaLabel === 'Sentence 1'")
+    visit.page.wait_for_selector("[aria-label='Sentence 1']:focus")
     visit.page.keyboard.press("Enter")
     visit.page.wait_for_selector("#results", state="visible")
     assert visit.page.text_content("#live").startswith("Found in 1 slice")
