@@ -72,6 +72,7 @@ class TritonServer:
         self._prefix = f"lsms-rt-{secrets.token_hex(8)}-"
         self._process: subprocess.Popen[bytes] | None = None
         self.http = self.grpc = ""
+        self._code: int | None = None
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -84,6 +85,12 @@ class TritonServer:
     def log(self) -> str:
         """What the server wrote."""
         return self._log.read_text(errors="replace")
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the server ended by a fault in memory: Triton 2.51 does that now and then when it starts or is busy."""
+        code = self._code if self._process is None else self._process.poll()
+        return code == -signal.SIGSEGV
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables of the server, and of programs that use its interpreter."""
@@ -157,6 +164,7 @@ class TritonServer:
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
+        self._code = code
         for pid in stubs:
             # A stub whose server was killed ends by itself, but not at once.
             with suppress(ProcessLookupError):

