@@ -12,7 +12,6 @@ from lsms_rt.data import demo_engine
 from lsms_rt.triton_server.config import TritonOptions
 from lsms_rt.triton_server.export import export_model
 
-
 CRASHED = "tritonserver 2.51 ended by a fault of its own (SIGSEGV)"
 
 
