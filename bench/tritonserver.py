@@ -88,7 +88,7 @@ class TritonServer:
 
     @property
     def crashed(self) -> bool:
-        """Whether the server ended by a fault in memory: Triton 2.51 does that now and then when it starts or is busy."""
+        """Whether the server ended by a fault in memory, as Triton 2.51 does now and then when it starts."""
         code = self._code if self._process is None else self._process.poll()
         return code == -signal.SIGSEGV
 
