@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 DATA = Path(__file__).parent
+# What asks an engine whether it answers: a synthetic slice, and a sentence that every table of words has.
+PROBE_IMAGE, PROBE_TEXT = DATA / "examples" / "phantom_1.dcm", "the lesion"
 DEMO_NOTE = "demo weights trained on synthetic CT"
 
 

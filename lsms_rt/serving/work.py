@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, slice_from_array
-from lsms_rt.data import DATA
+from lsms_rt.data import PROBE_IMAGE, PROBE_TEXT
 from lsms_rt.errors import InputError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
@@ -27,8 +27,6 @@ from .volume import IMAGE, affine_of, image_of, mask_in_frame, mask_name, read_g
 
 # Called with the slices that are done, and their number in all; may end the task.
 Progress = Callable[[int, int], None]
-# A slice that is bundled, and a sentence that every table of words has.
-PROBE_IMAGE, PROBE_TEXT = DATA / "examples" / "phantom_1.dcm", "the lesion"
 
 
 class Worker:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsms_rt import __version__
-from lsms_rt.data import DATA
 from lsms_rt.errors import InputError
 from lsms_rt.serving.tensors import TEXT, config_of
 
-# What the warm-up and the probe ask: synthetic, and a sentence that every table of words has.
-EXAMPLE, SENTENCE = DATA / "examples" / "phantom_1.dcm", "the lesion"
 # The engine's folder, beside model.py.
 ENGINE = "engine"
 # Parameters that model.py reads.

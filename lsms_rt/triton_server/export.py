@@ -10,6 +10,7 @@ import numpy as np
 
 from lsms_rt import __version__
 from lsms_rt.atomic import unwritable, work_folder
+from lsms_rt.data import PROBE_IMAGE, PROBE_TEXT
 from lsms_rt.digest import sha256
 from lsms_rt.engine import EngineDirectory, open_directory
 from lsms_rt.engine.files import read_file
@@ -19,7 +20,7 @@ from lsms_rt.engine.tensorrt.compatibility import check_trust
 from lsms_rt.errors import EngineDigestError, InputError
 from lsms_rt.reading.load import load_slice
 
-from .config import ENGINE, EXAMPLE, SENTENCE, WARMUP_TEXT, Sample, TritonOptions, config_text
+from .config import ENGINE, WARMUP_TEXT, Sample, TritonOptions, config_text
 
 MODEL = f'''"""Made by lsms-rt export-triton {__version__}; needs that version of lsms-rt in Triton's Python."""
 
@@ -108,7 +109,7 @@ def _write(folder: Path, directory: EngineDirectory, options: TritonOptions) -> 
     manifest = read_file(directory.path / MANIFEST, MAX_MANIFEST_BYTES)
     if f"sha256:{sha256(manifest)}" != directory.digest:
         raise EngineDigestError(f"{directory.path / MANIFEST} has changed while it was copied; copy it again")
-    hu = np.rint(load_slice(EXAMPLE).hu).astype(np.int16)
+    hu = np.rint(load_slice(PROBE_IMAGE).hu).astype(np.int16)
     samples = [
         Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape))
         for n in sorted({1, directory.manifest.max_batch})
@@ -117,7 +118,7 @@ def _write(folder: Path, directory: EngineDirectory, options: TritonOptions) -> 
         "config.pbtxt": config_text(options, directory.digest, samples).encode(),
         "1/model.py": MODEL.encode(),
         f"1/{ENGINE}/{MANIFEST}": manifest,
-        f"warmup/{WARMUP_TEXT}": len(SENTENCE).to_bytes(4, "little") + SENTENCE.encode(),
+        f"warmup/{WARMUP_TEXT}": len(PROBE_TEXT).to_bytes(4, "little") + PROBE_TEXT.encode(),
         **{f"warmup/{one.image}": np.broadcast_to(hu, one.shape).tobytes() for one in samples},
     }
     for name, data in files.items():

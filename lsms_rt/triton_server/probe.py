@@ -21,7 +21,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .config import EXAMPLE, FIRST, INSTANCE, SENTENCE
+from lsms_rt.data import PROBE_IMAGE, PROBE_TEXT
+
+from .config import FIRST, INSTANCE
 
 # seconds after the probe has left at which Triton takes its request out of the queue
 LATER = 1.0
@@ -93,7 +95,7 @@ def _what(error: Exception) -> str:
 
 
 def _request(timeout: float) -> tuple[bytes, dict[str, str]]:
-    texts = [("TEXT", SENTENCE.encode()), ("DICOM", EXAMPLE.read_bytes())]
+    texts = [("TEXT", PROBE_TEXT.encode()), ("DICOM", PROBE_IMAGE.read_bytes())]
     blobs = [len(raw).to_bytes(4, "little") + raw for _, raw in texts]
     inputs = [
         {"name": name, "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(blob)}}
