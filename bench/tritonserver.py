@@ -89,8 +89,13 @@ class TritonServer:
     @property
     def crashed(self) -> bool:
         """Whether the server ended by a fault in memory, as Triton 2.51 does now and then when it starts."""
-        code = self._code if self._process is None else self._process.poll()
-        return code == -signal.SIGSEGV
+        if self._process is None:
+            return self._code == -signal.SIGSEGV
+        if not self.get("/v2/health/live"):
+            # It refuses connections a little before the system tells how it ended.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        return self._process.poll() == -signal.SIGSEGV
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables of the server, and of programs that use its interpreter."""
