@@ -136,7 +136,7 @@ def plan(archive: Archive, parts: dict[str, Any], models: dict[str, Any]) -> str
     at = f"{disk / 3600:.1f} h at {archive.disk_mb_s:.0f} MB/s (assumed)"
     lines = [
         f"{archive.series} series of {archive.slices} slices, {archive.gpus} GPUs with {archive.cores} cores each:",
-        f"{read_gb:.0f} GB are read and {written_gb:.0f} GB written, {at}; {host:.1f} ms of a core a slice.",
+        f"{read_gb:.0f} GB are read and {written_gb:.0f} GB written, {at}; {host:.1f} ms of CPU per slice.",
         "",
         "| model, batch | GPU, ms a slice | processes a GPU | hours | bottleneck | GPU busy | per 1000 series |",
         "|---|---|---|---|---|---|---|",

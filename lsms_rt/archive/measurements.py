@@ -21,7 +21,7 @@ from .state import SERIES, State, name
 FILE = f"{table.NAME}.parquet"
 # Of this table only.
 COLUMNS = table.COLUMNS | {
-    "kind": (str, "whose fault it is that there is no result: input, machine, engine, unexpected, crash"),
+    "kind": (str, "what kept the series from a result: input, machine, engine, unexpected, crash"),
     "path": (str, "path of the input, with --names only"),
 }
 # Rows that are written at once.

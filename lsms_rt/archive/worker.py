@@ -22,7 +22,6 @@ from lsms_rt.runs.request import Request
 from lsms_rt.runs.run import run
 from lsms_rt.runs.slices import own_error
 from lsms_rt.segmenter import Segmenter
-from lsms_rt.writing.answer import Answer
 
 from .state import MAX_TRIES, State
 
@@ -112,7 +111,7 @@ class SeriesWorker:
         until = time.monotonic() + BUSY_S
         while True:
             try:
-                report = run(segmenter, [job], request, _silent)
+                report = run(segmenter, [job], request)
             except BusyError:
                 if time.monotonic() > until:
                     return _failed("machine", "another process holds the folder of the series; run the command again")
@@ -137,10 +136,6 @@ def _limited(seconds: int | None) -> Iterator[None]:
         yield
     finally:
         signal.alarm(0)
-
-
-def _silent(answers: Iterator[list[Answer]], total: int) -> Iterator[list[Answer]]:
-    return answers
 
 
 def _ended(report: Report) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from lsms_rt.runs.request import Request
 from lsms_rt.runs.run import run
 from lsms_rt.segmenter import Segmenter
 from lsms_rt.serving.private_folder import PrivateFolder
-from lsms_rt.writing.answer import Answer
 from lsms_rt.writing.dicom_object import MAKER
 
 from .dicomweb import DicomWeb, Series
@@ -141,7 +140,7 @@ class Work:
             )  # fmt: skip
             with self._metrics.timed("predict"):
                 try:
-                    report = run(self._segmenter, [Job(path=images, texts=rule.sentences)], request, _silent)
+                    report = run(self._segmenter, [Job(path=images, texts=rule.sentences)], request)
                 except MachineError:
                     self._check_room(folder.path)
                     raise
@@ -242,7 +241,3 @@ class Work:
 
 def _skipped(count: int, reason: str) -> Outcome:
     return Outcome(state=SKIPPED, event="skipped", reason=reason, count=count, facts={"images": count})
-
-
-def _silent(answers: Iterator[list[Answer]], total: int) -> Iterator[list[Answer]]:
-    return answers

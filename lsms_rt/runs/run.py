@@ -37,7 +37,12 @@ from .summary import series_summary
 Progress = Callable[[Iterator[list[Answer]], int], Iterator[list[Answer]]]
 
 
-def run(segmenter: Predictor, jobs: Sequence[Job], request: Request, progress: Progress) -> Report:
+def unwatched(answers: Iterator[list[Answer]], total: int) -> Iterator[list[Answer]]:
+    """Show no progress."""
+    return answers
+
+
+def run(segmenter: Predictor, jobs: Sequence[Job], request: Request, progress: Progress = unwatched) -> Report:
     """Segment every slice of every input for all its sentences: inputs in their order, slices from feet to head.
 
     A file, slice or input that cannot be read or computed is reported and skipped, and so is a file of a whole series
@@ -47,7 +52,7 @@ def run(segmenter: Predictor, jobs: Sequence[Job], request: Request, progress: P
         segmenter: the engine, here or behind a server.
         jobs: files, folders and archives, each with its sentences.
         request: how to read, and what to write.
-        progress: wraps the answers of each input, to show progress.
+        progress: wraps the answers of each input, to show progress; the default shows none.
 
     Returns:
         The results, and what could not be read, computed or written.

@@ -66,13 +66,13 @@ def ray(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ray:
     def here(address: str | None, actors: Actors) -> Iterator[Actors]:
         yield replace(actors, count=1)
 
-    def counted(segmenter: Any, jobs: Any, request: Request, progress: Any) -> Any:
+    def counted(segmenter: Any, jobs: Any, request: Request) -> Any:
         assert request.output is not None
         number = int(request.output.name)
         fake.asked.append(number)
         if fake.stops(number):
             raise KeyboardInterrupt
-        report = run(segmenter, jobs, request, progress)
+        report = run(segmenter, jobs, request)
         # Results are there, and not known to be.
         if fake.dies(number):
             raise DiesError

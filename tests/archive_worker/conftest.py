@@ -42,13 +42,13 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Report]:
     kept = tmp_path_factory.mktemp("computed")
     reports: dict[tuple[Any, ...], tuple[Report, Path]] = {}
 
-    def run(segmenter: Any, jobs: Sequence[Job], request: Request, progress: Any) -> Report:
+    def run(segmenter: Any, jobs: Sequence[Job], request: Request) -> Report:
         assert request.output is not None
         (job,) = jobs
         files = sorted(path.read_bytes() for path in job.path.iterdir())
         key = (*files, job.texts, request.sc)
         if key not in reports:
-            report = run_module.run(segmenter, jobs, request, progress)
+            report = run_module.run(segmenter, jobs, request)
             reports[key] = report, kept / str(len(reports))
             shutil.copytree(request.output, reports[key][1])
         else:

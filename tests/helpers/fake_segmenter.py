@@ -71,7 +71,7 @@ def fake_run(inputs: list[Path], text: str | list[str] = LEFT, output: Path | No
     own = {name: options.pop(name) for name in ("seconds", "broken") if name in options}
     texts = [text] if isinstance(text, str) else text
     request = Request(output=output, **options)
-    return run(fake_segmenter(**own), jobs_of(inputs, texts), request, lambda answers, total: answers)
+    return run(fake_segmenter(**own), jobs_of(inputs, texts), request)
 
 
 def write_arrays(folder: Path, count: int) -> list[Path]:

@@ -34,7 +34,7 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(jobs: list[Job], output: Path | None = None, **options: Any) -> Any:
-    return run(fake_segmenter(**options), jobs, Request(output=output), lambda answers, total: answers)
+    return run(fake_segmenter(**options), jobs, Request(output=output))
 
 
 def test_every_answer_names_its_sentence(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_run_resumes_per_slice_and_sentence(tmp_path: Path) -> None:
     (out / "input2_0001_2_mask.png").unlink()
     (out / "results.json").unlink()
     segmenter = fake_segmenter()
-    report = run(segmenter, jobs_of(paths, [LEFT, RIGHT]), Request(output=out), lambda answers, total: answers)
+    report = run(segmenter, jobs_of(paths, [LEFT, RIGHT]), Request(output=out))
     assert sum(segmenter._backend.sizes) == 1
     assert report.resumed == 5
     again = json.loads((out / "results.json").read_text())
@@ -90,7 +90,7 @@ def test_a_run_that_stops_between_two_sentences_goes_on_there(tmp_path: Path) ->
     for name in ("results.json", "input2_0001_2_mask.png", "input2_0001_2_overlay.png"):
         (out / name).unlink()
     segmenter = fake_segmenter()
-    run(segmenter, jobs_of(paths, [LEFT, RIGHT]), Request(output=out), lambda answers, total: answers)
+    run(segmenter, jobs_of(paths, [LEFT, RIGHT]), Request(output=out))
     assert segmenter._backend.sizes == [1]
     assert {p.name: p.read_bytes() for p in out.glob("*.png")} == before
 
