@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from .engine import Backend, SentenceFeatures
 from .engine.process import Home
 from .sentences import Reader, Reading
-from .sentences.reader import refuse, refuse_unanswerable
 from .tokenizer import clean_sentence
 
 # A sentence's features are about half a megabyte (tiny) to two (large).
@@ -65,11 +64,7 @@ class EncodedSentences:
         return Encoded(text=text, reading=found[0], features=found[1])
 
     def _encode(self, sentence: str) -> tuple[Reading, SentenceFeatures]:
-        reading = self._reader.read(sentence)
-        refuse_unanswerable(reading)
-        if self._refuses:
-            refuse(reading)
-        tokens = self._reader.tokenizer(reading.read_as)
+        reading, tokens = self._reader.asked(sentence, refuses=self._refuses)
         return reading, self._backend.encode_text(tokens.ids, tokens.mask)
 
 

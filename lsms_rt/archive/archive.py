@@ -24,7 +24,6 @@ from lsms_rt.runs.journal import request_digest
 from lsms_rt.runs.lock import lock
 from lsms_rt.runs.outputs import check_outputs, check_place
 from lsms_rt.sentences import open_reader
-from lsms_rt.sentences.reader import refuse, refuse_unanswerable
 
 from .cluster import Actors, cluster, processed
 from .measurements import FILE, Counts, write_measurements
@@ -111,11 +110,7 @@ def _checked(settings: Settings) -> Settings:
     reader = open_reader(directory)
     texts = clean_sentences(settings.texts)
     for text in texts:
-        reading = reader.read(text)
-        refuse_unanswerable(reading)
-        if options["on_unknown"] == "refuse":
-            refuse(reading)
-        reader.tokenizer(reading.read_as)
+        reader.asked(text, refuses=options["on_unknown"] == "refuse")
     # Every machine has the same engine.
     return replace(settings, texts=texts, options=options | {"digest": directory.digest})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lsms_rt.errors import SentenceNotUnderstoodError
 from lsms_rt.privacy import names_shown
-from lsms_rt.tokenizer import Tokenizer, clean_sentence
+from lsms_rt.tokenizer import Tokenizer, Tokens, clean_sentence
 
 from .asides import without_asides
 from .contract import TABLE, Contract, contract_of, default_contract
@@ -53,6 +53,23 @@ class Reader:
     def knows_segments(self) -> bool:
         """Whether the engine was taught segments of the liver, so that they are not read as lobes."""
         return self._segments.taught
+
+    def asked(self, text: str, *, refuses: bool) -> tuple[Reading, Tokens]:
+        """Read a sentence that is to be answered; return how it is read, and its tokens.
+
+        Args:
+            text: the sentence.
+            refuses: raise SentenceNotUnderstoodError for a sentence that is not understood.
+
+        Raises:
+            SentenceNotUnderstoodError: see ``refuses``; or nothing of the sentence is left to ask.
+            InputError: as for ``read``; or it has more tokens than the engine reads.
+        """
+        reading = self.read(text)
+        refuse_unanswerable(reading)
+        if refuses:
+            refuse(reading)
+        return reading, self.tokenizer(reading.read_as)
 
     def read(self, text: str) -> Reading:
         """Read a sentence.
