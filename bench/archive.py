@@ -8,7 +8,6 @@ GPU, what an archive takes; nothing of it is measured on one.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from lsms_rt.machine.cpu import cpu_count
 
 from .records import ARCHIVE, add_output_options, put, read, record_of
 
@@ -43,7 +44,7 @@ def measure(series: int, slices: int, rounds: int) -> dict[str, Any]:
     return record_of(
         ARCHIVE, ("onnxruntime", "numpy", "pydicom", "pillow"),
         what=f"predict --shard on {series} series of {slices} slices of {SIZE}x{SIZE}, demo engine, a thread a process",
-        rounds=rounds, slices=total, cores=_cores(), bytes_read_a_slice=bytes_in / total,
+        rounds=rounds, slices=total, cores=cpu_count(), bytes_read_a_slice=bytes_in / total,
         bytes_written_a_slice=runs[1][0]["bytes"] / total,
         cpu_ms_a_slice={step: _spread([one[step] for one in steps]) for step in steps[0]},
         slices_a_second={str(n): _spread([total / run["seconds"] for run in runs[n]]) for n in PROCESSES},
@@ -99,10 +100,6 @@ def _run(paths: list[Path], out: Path, count: int) -> dict[str, Any]:
         raise RuntimeError("a shard failed")
     seconds = time.perf_counter() - begin
     return {"seconds": seconds, "bytes": sum(f.stat().st_size for f in out.rglob("*") if f.is_file())}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lsms_rt.errors import InputError, MachineError, MissingDependencyError
+from lsms_rt.machine.cpu import cpu_count
 
 from .worker import SeriesWorker, Settings
 
@@ -141,7 +142,7 @@ def _environment(*, local: bool) -> None:
 def _arguments(address: str | None, actors: Actors, folder: str | None) -> dict[str, Any]:
     if address is not None:
         return {"address": address}
-    count = actors.count or (1 if actors.gpus else max(1, (os.cpu_count() or 1) // actors.threads))
+    count = actors.count or (1 if actors.gpus else max(1, cpu_count() // actors.threads))
     cpus = {} if actors.gpus and actors.count is None else {"num_cpus": count * actors.threads}
     # "local": never a cluster that happens to run here.
     return {

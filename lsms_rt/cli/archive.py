@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import time
 from pathlib import Path
 
@@ -79,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lsms_rt.archive.worker import Settings
     from lsms_rt.engine import open_directory
     from lsms_rt.engine.registry import find_backend, parse_device
+    from lsms_rt.machine.cpu import cpu_count
 
     stated = options_from(Stated, arguments)
     output = arguments.output.absolute()
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--device names GPU {index}, and Ray chooses a GPU for each process; give cuda")
     backend = open_directory(arguments.engine, arguments.digest).manifest.backend
     gpu = kind not in (None, "cpu") or find_backend(backend, "the engine").needs_gpu
-    threads = arguments.threads or min(4, os.cpu_count() or 1)
+    threads = arguments.threads or min(4, cpu_count())
     options = runtime_options(arguments) | {
         "digest": arguments.digest, "on_unknown": on_unknown(arguments), "threads": threads,
         "device": kind or ("cuda" if gpu else "cpu"),

@@ -45,7 +45,9 @@ ARROWS = {
         "answers", "atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading", "records",
         "segmentation", "sentences", "tokenizer", "writing",
     },
-    "archive": {"atomic", "engine", "errors", "privacy", "reading", "runs", "segmenter", "sentences", "writing"},
+    "archive": {
+        "atomic", "engine", "errors", "machine", "privacy", "reading", "runs", "segmenter", "sentences", "writing",
+    },
     "client": {"api_key", "errors", "reading"},
     "serving": {
         "ct_slice", "data", "engine", "errors", "machine", "reading", "runs", "segmenter", "sentences", "writing",
