@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import time
 from pathlib import Path
 
-from lsms_rt.errors import InputError, MissingDependencyError
+from lsms_rt.errors import InputError
 from lsms_rt.reading.stated import Stated
 from lsms_rt.runs.request import Request
 
 from .arguments import add_engine, add_lenient, add_runtime, on_unknown, options_from, runtime_options, whole_number
 from .exit_codes import ExitCode
+from .libraries import check_libraries
 from .parser import Command
 from .predict.command import add_request
 from .terminal import is_interactive, show_step, status
@@ -70,9 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingDependencyError(f"archive needs {' and '.join(missing)}; pip install 'lsms-rt[ray]'")
+    check_libraries("archive", LIBRARIES, "ray")
     from lsms_rt.archive.archive import run_archive
     from lsms_rt.archive.cluster import Actors
     from lsms_rt.archive.worker import Settings

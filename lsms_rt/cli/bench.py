@@ -183,10 +183,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
-    from .serve import check_libraries
+    from .libraries import check_libraries
+    from .serve import LIBRARIES
 
     check_output(arguments.output)
-    check_libraries("httpx")
+    check_libraries("serve", (*LIBRARIES, "httpx"), "serve,client")
     from lsms_rt.bench.serve import measure
 
     options = ServeOptions(threads=arguments.threads)

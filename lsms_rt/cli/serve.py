@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import socket
 from pathlib import Path
 
 from lsms_rt.api_key import read_key
-from lsms_rt.errors import InputError, MachineError, MissingDependencyError
+from lsms_rt.errors import InputError, MachineError
 
 from .arguments import DEMO, add_runtime, engine_path, runtime_options, whole_number
+from .libraries import check_libraries
 from .parser import Command
 from .terminal import status
 
@@ -56,15 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_runtime(parser)
 
 
-def check_libraries(*others: str) -> None:
-    """Raise MissingDependencyError unless the server's libraries, and ``others``, are installed."""
-    missing = [name for name in (*LIBRARIES, *others) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingDependencyError(f"serve needs {', '.join(missing)}; pip install 'lsms-rt[serve,client]'")
-
-
 def run(arguments: argparse.Namespace) -> None:
-    check_libraries()
+    check_libraries("serve", LIBRARIES, "serve,client")
     from lsms_rt.serving.access import check_host
     from lsms_rt.serving.app import create_app
     from lsms_rt.serving.settings import Settings

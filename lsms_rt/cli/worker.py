@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsms_rt.errors import InputError, MissingDependencyError
+from lsms_rt.errors import InputError
 
 from .arguments import add_json, add_runtime, engine_path, runtime_options, whole_number
 from .exit_codes import ExitCode
+from .libraries import check_libraries
 from .parser import Command
 from .terminal import status
 
@@ -50,9 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{len(arguments.words)} arguments; give RULES.yaml, or {' or '.join(ACTIONS)} before it")
     # prometheus_client only where metrics are told
     wanted = (*LIBRARIES, *(() if arguments.metrics_port is None else ("prometheus_client",)))
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingDependencyError(f"worker needs {', '.join(missing)}; pip install 'lsms-rt[worker]'")
+    check_libraries("worker", wanted, "worker")
     from lsms_rt.archive_worker.rules import read_rules
 
     rules = read_rules(Path(rules_file))
