@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = "LSMS_RT_TRITON"
 SHARED_MEMORY = Path("/dev/shm")
 START_LIMIT, STOP_LIMIT = 120.0, 45.0
+CRASHED = "tritonserver 2.51 ended by a fault of its own (SIGSEGV)"
 # What the environment's interpreter tells of itself: its version, where its packages and its library are.
 ASK = """
 import json, sys, sysconfig

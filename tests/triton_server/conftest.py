@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from lsms_rt.bench.tritonserver import CRASHED
 from lsms_rt.data import demo_engine
 from lsms_rt.triton_server.config import TritonOptions
 from lsms_rt.triton_server.export import export_model
-
-CRASHED = "tritonserver 2.51 ended by a fault of its own (SIGSEGV)"
 
 
 @pytest.fixture(scope="session")
