@@ -24,9 +24,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from lsms_rt import client
+from lsms_rt import kserve_request
 from lsms_rt.datasets.phantom.case import generate_case
 from lsms_rt.errors import LsmsError
+from lsms_rt.kserve_request import bytes_tensor, image_tensor
 from lsms_rt.segmenter import Segmenter
 
 from .options import ServeOptions
@@ -116,15 +117,8 @@ def measure(engine: Path, options: ServeOptions, say: Say) -> Record:
 
 def request_of(image: np.ndarray | bytes, text: str = TEXT) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a request for one slice (H, W) in HU, or for the bytes of a DICOM file."""
-    if isinstance(image, bytes):
-        shown = ("DICOM", "BYTES", [1], _blob(image))
-    else:
-        shown = ("IMAGE", "INT16", [1, *image.shape], image.tobytes())
-    return client.request_of([("TEXT", "BYTES", [1], _blob(text.encode())), shown])
-
-
-def _blob(raw: bytes) -> bytes:
-    return len(raw).to_bytes(4, "little") + raw
+    shown = bytes_tensor("DICOM", [image]) if isinstance(image, bytes) else image_tensor(image[None])
+    return kserve_request.request_of([bytes_tensor("TEXT", [text.encode()]), shown])
 
 
 @contextmanager

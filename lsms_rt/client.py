@@ -27,12 +27,12 @@ import numpy as np
 
 from .api_key import VARIABLE
 from .errors import InputError, LsmsError, MachineError, MissingDependencyError, SeveralSeriesError
+from .kserve_request import JSON_LENGTH, Tensor, bytes_tensor, image_tensor, request_of, value_of
 
 if TYPE_CHECKING:
     import httpx
 
 _log = logging.getLogger("lsms_rt")
-JSON_LENGTH = "Inference-Header-Content-Length"
 # A full queue is asked again for so long, in seconds.
 PATIENCE = 60.0
 # What is deleted on the way out waits for so long, in seconds.
@@ -40,21 +40,6 @@ HURRY = 10.0
 # Called with the slices that are done, and their number.
 Progress = Callable[[int, int], None]
 NOT_OURS = "the answer is not of lsms-rt serve; check the URL and proxies"
-
-
-# Name, KServe's datatype, shape and bytes.
-Tensor = tuple[str, str, list[int], bytes]
-
-
-def request_of(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of a KServe v2 request with binary tensors, whose answer is binary too."""
-    described = [
-        {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
-        for name, kind, shape, data in tensors
-    ]
-    head = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
-    headers = {JSON_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
-    return b"".join([head, *(data for *_, data in tensors)]), headers
 
 
 class ServerError(MachineError):
@@ -153,13 +138,12 @@ class Client:
             ServerError: there is no answer.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        inputs: list[Tensor] = [("TEXT", "BYTES", [len(texts)], _blobs(texts))]
+        inputs: list[Tensor] = [bytes_tensor("TEXT", [text.encode() for text in texts])]
         flat = not isinstance(image, np.ndarray) or image.ndim == 2
         if isinstance(image, np.ndarray):
-            inputs.append(_image(image[None] if flat else image))
+            inputs.append(image_tensor(image[None] if flat else image))
         else:
-            raw = _read(Path(image))
-            inputs.append(("DICOM", "BYTES", [1], len(raw).to_bytes(4, "little") + raw))
+            inputs.append(bytes_tensor("DICOM", [_read(Path(image))]))
         if spacing is not None:
             inputs.append(("SPACING", "FP64", [2], np.array(spacing, "<f8").tobytes()))
         outputs, engine = self._infer(inputs)
@@ -332,7 +316,7 @@ class Client:
             head = json.loads(response.content[:at])
             for one in head["outputs"]:
                 size = one["parameters"]["binary_data_size"]
-                outputs[one["name"]] = _value(one, response.content[at : at + size])
+                outputs[one["name"]] = value_of(one, response.content[at : at + size])
                 at += size
             return outputs, str(head.get("parameters", {}).get("engine", ""))
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -453,27 +437,3 @@ def _read(path: Path) -> bytes:
         raise InputError(f"the input cannot be read ({error.strerror}); check its path and permissions") from error
     except MemoryError:
         raise MachineError("the input is larger than this machine's memory") from None
-
-
-def _image(slices: np.ndarray) -> Tensor:
-    whole = np.rint(slices).clip(-(2**15), 2**15 - 1).astype("<i2")
-    if np.array_equal(whole, slices):
-        return "IMAGE", "INT16", list(slices.shape), whole.tobytes()
-    return "IMAGE", "FP32", list(slices.shape), slices.astype("<f4").tobytes()
-
-
-def _blobs(texts: Sequence[str]) -> bytes:
-    coded = [text.encode() for text in texts]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in coded)
-
-
-def _value(one: dict[str, Any], data: bytes) -> Any:
-    if one["datatype"] != "BYTES":
-        kind = np.dtype({"UINT8": "u1", "FP32": "<f4", "BOOL": "?"}[one["datatype"]])
-        return np.frombuffer(data, kind).reshape(one["shape"])
-    texts, at = [], 0
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "little")
-        texts.append(data[at + 4 : at + 4 + size].decode())
-        at += 4 + size
-    return texts

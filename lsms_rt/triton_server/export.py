@@ -18,6 +18,7 @@ from lsms_rt.engine.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from lsms_rt.engine.registry import BACKENDS
 from lsms_rt.engine.tensorrt.compatibility import check_trust
 from lsms_rt.errors import EngineDigestError, InputError
+from lsms_rt.kserve_request import bytes_tensor
 from lsms_rt.reading.load import load_slice
 
 from .config import ENGINE, WARMUP_TEXT, Sample, TritonOptions, config_text
@@ -114,11 +115,12 @@ def _write(folder: Path, directory: EngineDirectory, options: TritonOptions) -> 
         Sample(name=f"slices: {n}", image=f"slices_{n}", shape=(n, *hu.shape))
         for n in sorted({1, directory.manifest.max_batch})
     ]
+    *_, text = bytes_tensor("TEXT", [PROBE_TEXT.encode()])
     files = {
         "config.pbtxt": config_text(options, directory.digest, samples).encode(),
         "1/model.py": MODEL.encode(),
         f"1/{ENGINE}/{MANIFEST}": manifest,
-        f"warmup/{WARMUP_TEXT}": len(PROBE_TEXT).to_bytes(4, "little") + PROBE_TEXT.encode(),
+        f"warmup/{WARMUP_TEXT}": text,
         **{f"warmup/{one.image}": np.broadcast_to(hu, one.shape).tobytes() for one in samples},
     }
     for name, data in files.items():

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lsms_rt.data import PROBE_IMAGE, PROBE_TEXT
+from lsms_rt.kserve_request import bytes_tensor, request_of
 
 from .config import FIRST, INSTANCE
 
@@ -95,16 +96,9 @@ def _what(error: Exception) -> str:
 
 
 def _request(timeout: float) -> tuple[bytes, dict[str, str]]:
-    texts = [("TEXT", PROBE_TEXT.encode()), ("DICOM", PROBE_IMAGE.read_bytes())]
-    blobs = [len(raw).to_bytes(4, "little") + raw for _, raw in texts]
-    inputs = [
-        {"name": name, "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(blob)}}
-        for (name, _), blob in zip(texts, blobs, strict=True)
-    ]
+    inputs = [bytes_tensor("TEXT", [PROBE_TEXT.encode()]), bytes_tensor("DICOM", [PROBE_IMAGE.read_bytes()])]
     parameters = {"priority": FIRST, "timeout": int((timeout + LATER) * 1e6)}
-    head = json.dumps({"inputs": inputs, "outputs": [{"name": INSTANCE}], "parameters": parameters}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
-    return b"".join([head, *blobs]), headers
+    return request_of(inputs, parameters=parameters, outputs=[{"name": INSTANCE}])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

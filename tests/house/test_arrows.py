@@ -48,11 +48,14 @@ ARROWS = {
     "archive": {
         "atomic", "engine", "errors", "machine", "privacy", "reading", "runs", "segmenter", "sentences", "writing",
     },
-    "client": {"api_key", "errors", "reading"},
+    "kserve_request": set(),
+    "client": {"api_key", "errors", "kserve_request", "reading"},
     "serving": {
         "ct_slice", "data", "engine", "errors", "machine", "reading", "runs", "segmenter", "sentences", "writing",
     },
-    "triton_server": {"atomic", "data", "digest", "engine", "errors", "machine", "reading", "serving"},
+    "triton_server": {
+        "atomic", "data", "digest", "engine", "errors", "kserve_request", "machine", "reading", "serving",
+    },
     "archive_worker": {"digest", "errors", "privacy", "reading", "runs", "segmenter", "serving", "writing"},
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
@@ -70,8 +73,8 @@ ARROWS = {
         "machine", "model", "preprocess", "reading", "segmenter", "sentences", "tokenizer",
     },
     "bench": {
-        "atomic", "calibration", "client", "ct_slice", "data", "datasets", "digest", "engine", "errors",
-        "export", "graph", "kernels", "machine", "mathematics", "model", "postprocess", "reading", "records",
+        "atomic", "calibration", "ct_slice", "data", "datasets", "digest", "engine", "errors", "export", "graph",
+        "kernels", "kserve_request", "machine", "mathematics", "model", "postprocess", "reading", "records",
         "segmenter", "style", "triton_server",
     },
     "pytorch": {"data", "engine", "errors", "export", "machine", "model", "segmenter", "sentences", "tokenizer"},

@@ -135,9 +135,13 @@ def test_bad_requests_fail_alone(triton: Any, example: Path, expected: dict[str,
 
 
 def test_a_full_queue_is_unavailable(triton: Any) -> None:
-    image = np.zeros((8, 256, 256), np.int16)
+    image = np.zeros((16, 256, 256), np.int16)
     with ThreadPoolExecutor(12) as pool:
-        found = Counter(status(one) for one in pool.map(lambda _: ask(triton, [TEXT], IMAGE=image), range(12)))
+        asked = [pool.submit(ask, triton, [TEXT], IMAGE=image) for _ in range(2)]
+        # Until the instances have taken them, they have the places in the queue.
+        time.sleep(0.3)
+        asked += [pool.submit(ask, triton, [TEXT], IMAGE=image) for _ in range(10)]
+        found = Counter(status(one.result()) for one in asked)
     # two are computed, two wait
     assert set(found) == {"200", "503"}
     assert found["200"] >= 4
