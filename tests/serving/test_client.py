@@ -21,6 +21,7 @@ from lsms_rt import Segmenter
 from lsms_rt.cli.main import main
 from lsms_rt.cli.predict.remote import MAX_SENTENCES, RemoteSegmenter
 from lsms_rt.client import Client, ServerError
+from lsms_rt.client.connection import Connection
 from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.errors import InputError, SeveralSeriesError
@@ -97,8 +98,8 @@ def test_the_key(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_client_needs_no_engine_library() -> None:
     heavy = "onnxruntime torch openvino tensorrt pydicom fastapi PIL"
     code = (
-        "import sys, pathlib, lsms_rt.client as c; from lsms_rt.errors import InputError\n"
-        "try: c._slices(pathlib.Path('/proc/self/fdinfo'))\nexcept InputError: pass\n"
+        "import sys, pathlib, lsms_rt.client.files as c; from lsms_rt.errors import InputError\n"
+        "try: c.slice_files(pathlib.Path('/proc/self/fdinfo'))\nexcept InputError: pass\n"
         f"print([m for m in {heavy.split()!r} if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
@@ -339,14 +340,14 @@ def test_an_interrupt_stays_one_and_leaves_nothing(
         asked()
     assert not demo.core.uploads._kept
     # The server is gone when the client wants to delete.
-    ask = Client._ask
+    request = Connection.request
 
-    def gone(self: Client, method: str, path: str, **options: Any) -> Any:
+    def gone(self: Connection, method: str, path: str, **options: Any) -> Any:
         if method == "DELETE" or path.endswith("/cancel"):
             raise ServerError("gone")
-        return ask(self, method, path, **options)
+        return request(self, method, path, **options)
 
-    monkeypatch.setattr(Client, "_ask", gone)
+    monkeypatch.setattr(Connection, "request", gone)
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         asked()
     assert "could not be deleted" in caplog.text
@@ -394,7 +395,7 @@ def test_another_server_or_a_proxy_that_redirects(
 
 def test_an_answer_whose_header_a_proxy_removed(demo: Any, example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client(demo.url, model="demo") as client:
-        monkeypatch.setattr(client._http, "request", lambda *_, **__: httpx.Response(200, content=b"{}"))
+        monkeypatch.setattr(httpx.Client, "request", lambda *_, **__: httpx.Response(200, content=b"{}"))
         with pytest.raises(ServerError, match="check the URL and proxies"):
             client.predict(example, TEXT)
 

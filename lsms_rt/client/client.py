@@ -1,11 +1,4 @@
-"""A client of ``lsms-rt serve``: httpx and NumPy, no engine library.
-
-from lsms_rt.client import Client
-
-with Client("http://127.0.0.1:8765") as client:
-    answer = client.predict("scan.dcm", "the cyst in the left lobe of the liver")
-    print(answer.found, answer.mask.shape)
-"""
+"""The client: engines, sentences, images and jobs of a server."""
 
 from __future__ import annotations
 
@@ -13,46 +6,24 @@ import json
 import logging
 import os
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import IO, Any
 
 import numpy as np
 
-from .api_key import VARIABLE
-from .errors import InputError, LsmsError, MachineError, MissingDependencyError, SeveralSeriesError
-from .kserve_request import JSON_LENGTH, Tensor, bytes_tensor, image_tensor, request_of, value_of
+from lsms_rt.errors import InputError
+from lsms_rt.kserve_request import JSON_LENGTH, Tensor, bytes_tensor, image_tensor, request_of, value_of
 
-if TYPE_CHECKING:
-    import httpx
+from .connection import NOT_OURS, Connection, ServerError
+from .files import read_file, slice_files
 
 _log = logging.getLogger("lsms_rt")
-# A full queue is asked again for so long, in seconds.
-PATIENCE = 60.0
-# What is deleted on the way out waits for so long, in seconds.
-HURRY = 10.0
 # Called with the slices that are done, and their number.
 Progress = Callable[[int, int], None]
-NOT_OURS = "the answer is not of lsms-rt serve; check the URL and proxies"
-
-
-class ServerError(MachineError):
-    """The server did not answer, or not with a result.
-
-    Attributes:
-        status: the HTTP status; None if there was no answer.
-        kind: the kind of error that the server names; "" if it names none.
-    """
-
-    def __init__(self, message: str, status: int | None = None, kind: str = "") -> None:
-        super().__init__(message)
-        self.status, self.kind = status, kind
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,31 +64,8 @@ class Client:
     def __init__(
         self, url: str, *, api_key: str | None = None, model: str | None = None, timeout: float = 600.0
     ) -> None:
-        try:
-            import httpx
-        except ImportError as error:
-            raise MissingDependencyError("the client needs httpx; pip install 'lsms-rt[client]'") from error
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError("the server's URL is none; write e.g. http://127.0.0.1:8765")
-        key = os.environ.get(VARIABLE) if api_key is None else api_key
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # A proxy of the environment is for other machines.
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        if key and parts.scheme == "http" and not local:
-            _log.warning("the API key goes over http:// to another machine, where others can read it; use https://")
-        self.url = url.rstrip("/")
-        self._errors = httpx.HTTPError
-        limits = httpx.Timeout(timeout, connect=10.0)
-        # With the authorities of SSL_CERT_FILE, also where the environment's proxies are left out.
-        try:
-            known = httpx.create_ssl_context()
-        except OSError as error:
-            message = (
-                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({error.strerror}); name a file of certificates in PEM"
-            )
-            raise InputError(message) from error
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, trust_env=not local, verify=known)
+        self._server = Connection(url, api_key, timeout)
+        self.url = self._server.url
         self._model = model
 
     def predict(self, image: str | os.PathLike[str] | np.ndarray, text: str | Sequence[str], *,
@@ -143,7 +91,7 @@ class Client:
         if isinstance(image, np.ndarray):
             inputs.append(image_tensor(image[None] if flat else image))
         else:
-            inputs.append(bytes_tensor("DICOM", [_read(Path(image))]))
+            inputs.append(bytes_tensor("DICOM", [read_file(Path(image))]))
         if spacing is not None:
             inputs.append(("SPACING", "FP64", [2], np.array(spacing, "<f8").tobytes()))
         outputs, engine = self._infer(inputs)
@@ -176,7 +124,7 @@ class Client:
         Raises:
             ServerError: there is no answer, or not one of ``lsms-rt serve``.
         """
-        found = self._asked("GET", "/capabilities")
+        found = self._server.request_json("GET", "/capabilities")
         if not {"version", "models"} <= set(found):
             raise ServerError(NOT_OURS)
         return found
@@ -188,7 +136,7 @@ class Client:
             InputError: it is empty or too long.
             ServerError: there is no answer.
         """
-        return self._asked("POST", f"/models/{self._name()}/read", json={"text": text})
+        return self._server.request_json("POST", f"/models/{self._name()}/read", json={"text": text})
 
     def send(self, path: str | os.PathLike[str], **facts: Any) -> str:
         """Send an image: a file, or a folder with the files of a series; return its id.
@@ -205,13 +153,15 @@ class Client:
             ServerError: there is no answer.
         """
         path = Path(path)
-        files = _slices(path) if path.is_dir() else [path]
+        files = slice_files(path) if path.is_dir() else [path]
         first, *others = files
-        image = str(self._asked("POST", "/images", params={"more": "true"}, content=_read(first))["image_id"])
+        image = str(
+            self._server.request_json("POST", "/images", params={"more": "true"}, content=read_file(first))["image_id"]
+        )
         try:
             for one in others:
-                self._ask("POST", f"/images/{image}/files", content=_read(one))
-            self._ask("POST", f"/images/{image}/complete", json=facts)
+                self._server.request("POST", f"/images/{image}/files", content=read_file(one))
+            self._server.request("POST", f"/images/{image}/complete", json=facts)
         except BaseException:
             self.discard(image)
             raise
@@ -232,23 +182,23 @@ class Client:
             ServerError: there is no answer.
         """
         body = {"image_id": image, "sentences": list(sentences), "model": self._model, "files": list(files)}
-        job = str(self._asked("POST", "/jobs", json=body)["job_id"])
+        job = str(self._server.request_json("POST", "/jobs", json=body)["job_id"])
         last: dict[str, Any] = {}
         try:
             for last in self._events(job):
                 if progress is not None and "total" in last:
                     progress(last["done"], last["total"])
         except BaseException:
-            self._try("POST", f"/jobs/{job}/cancel")
+            self._server.succeeds("POST", f"/jobs/{job}/cancel")
             raise
         if last.get("status") != "done":
             # It says why.
-            self._ask("GET", f"/jobs/{job}/results.json")
+            self._server.request("GET", f"/jobs/{job}/results.json")
         return job
 
     def results(self, job: str) -> dict[str, Any]:
         """Return what a job found, as ``lsms-rt predict --json`` prints it."""
-        return self._asked("GET", f"/jobs/{job}/results.json")
+        return self._server.request_json("GET", f"/jobs/{job}/results.json")
 
     def save(self, job: str, folder: Path) -> list[str]:
         """Write a job's files into a folder; return their names."""
@@ -265,15 +215,15 @@ class Client:
 
     def delete(self, image: str) -> None:
         """Delete an image, and the results of its jobs, on the server; jobs that run are cancelled."""
-        self._ask("DELETE", f"/images/{image}")
+        self._server.request("DELETE", f"/images/{image}")
 
     def discard(self, image: str) -> None:
         """Delete an image as ``delete`` does, on the way out: what goes wrong is logged, and hides no other error."""
-        if not self._try("DELETE", f"/images/{image}"):
+        if not self._server.succeeds("DELETE", f"/images/{image}"):
             _log.warning("the image could not be deleted on the server, which does so itself when it is unused")
 
     def close(self) -> None:
-        self._http.close()
+        self._server.close()
 
     def __enter__(self) -> Client:
         return self
@@ -284,32 +234,20 @@ class Client:
         self.close()
 
     def _events(self, job: str) -> Iterator[dict[str, Any]]:
-        with self._streamed(f"/jobs/{job}/events", timeout=None) as response:
+        with self._server.stream(f"/jobs/{job}/events", timeout=None) as response:
             for line in response.iter_lines():
                 if line:
                     yield json.loads(line)
 
     def _download(self, path: str, file: IO[bytes]) -> None:
-        with self._streamed(path) as response:
+        with self._server.stream(path) as response:
             for chunk in response.iter_bytes():
                 file.write(chunk)
-
-    @contextmanager
-    def _streamed(self, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """Yield an answer before its body has arrived."""
-        try:
-            with self._http.stream("GET", path, **options) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise _error(response)
-                yield response
-        except self._errors as error:
-            raise self._no_answer(error) from error
 
     def _infer(self, inputs: Sequence[Tensor]) -> tuple[dict[str, Any], str]:
         """Return the outputs by name, and the digest of the engine that answered."""
         body, headers = request_of(inputs)
-        response = self._ask("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
+        response = self._server.request("POST", f"/v2/models/{self._name()}/infer", content=body, headers=headers)
         outputs: dict[str, Any] = {}
         try:
             at = int(response.headers[JSON_LENGTH])
@@ -329,111 +267,3 @@ class Client:
                 raise InputError(f"the server has {len(models)} models; name one: {', '.join(models)}")
             (self._model,) = models
         return self._model
-
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request; wait and send it again while the queue is full."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                response = self._http.request(method, path, **options)
-            except self._errors as error:
-                raise self._no_answer(error) from error
-            wait = _wait(response)
-            if response.status_code != 429 or not wait or time.monotonic() + wait > end:
-                break
-            time.sleep(wait)
-        if response.status_code >= 300:
-            raise _error(response)
-        return response
-
-    def _asked(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Send a request whose answer is JSON."""
-        try:
-            found = self._ask(method, path, **options).json()
-        except ValueError:
-            raise ServerError(NOT_OURS) from None
-        if not isinstance(found, dict):
-            raise ServerError(NOT_OURS)
-        return found
-
-    def _try(self, method: str, path: str) -> bool:
-        try:
-            self._ask(method, path, timeout=HURRY)
-        except LsmsError:
-            return False
-        return True
-
-    def _no_answer(self, error: Exception) -> ServerError:
-        hint = "start it with lsms-rt serve, and check the URL, proxies (HTTP_PROXY) and firewalls"
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            hint = (
-                "its certificate is not trusted here: check the host's name, and let SSL_CERT_FILE name the authority's"
-            )
-        return ServerError(f"the server does not answer ({type(error).__name__}); {hint}")
-
-
-def _error(response: httpx.Response) -> LsmsError:
-    """Return what the server says is wrong; of what the user sent, an InputError."""
-    try:
-        said = response.json()
-        message, kind = str(said["error"]), str(said["kind"])
-        series = [dict(one) for one in said.get("series", ())]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        series, message, kind = [], NOT_OURS, ""
-    status = response.status_code
-    if response.is_redirect:
-        message = "it has another address, perhaps https:// in the place of http://; give that one"
-    if series:
-        return SeveralSeriesError(message, series)
-    if status in (400, 413, 415, 422):
-        return InputError(message)
-    if status == 401:
-        message += f" (here: the environment variable {VARIABLE}, or --api-key-file)"
-    return ServerError(f"the server answered {status}: {message}", status, kind)
-
-
-def _wait(response: httpx.Response) -> float:
-    """Return for how many seconds a server asks to wait; 0 where it does not say, or names a date as proxies may."""
-    try:
-        return float(response.headers.get("Retry-After", 0))
-    except ValueError:
-        return 0.0
-
-
-def _slices(folder: Path) -> list[Path]:
-    """Return the DICOM files below a folder, as ``predict`` finds them; InputError if one may be a damaged slice."""
-    # Our reader's own parts; none of them is an engine library.
-    from .reading.dicom.broken import beginning_of, may_be_broken_dicom
-    from .reading.dicom.parse import looks_like_dicom
-    from .reading.dicom.source import sources_of_folder
-
-    found: list[Path] = []
-    others: list[tuple[str, bool, bytes]] = []
-    beginnings: set[bytes] = set()
-    for source in sources_of_folder(folder, "the folder"):
-        try:
-            head = source.head()
-        except OSError as error:
-            raise InputError(f"{source.label}: cannot be read ({error.strerror}); check its permissions") from error
-        if looks_like_dicom(head):
-            beginnings.add(beginning_of(head))
-            found.append(source.path)
-        else:
-            others.append((source.label, source.named_dicom, head))
-    for label, named, head in others:
-        if not head.strip(b"\0") or may_be_broken_dicom(head, named, beginnings):
-            raise InputError(f"{label}: empty, or a damaged DICOM file; copy it again, or remove it")
-    if not found:
-        raise InputError(f"no DICOM file in {len(others)} files; give a folder with a series")
-    if others:
-        _log.warning("skipped %d files that are not DICOM images", len(others))
-    return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"the input cannot be read ({error.strerror}); check its path and permissions") from error
-    except MemoryError:
-        raise MachineError("the input is larger than this machine's memory") from None
