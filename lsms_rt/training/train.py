@@ -219,12 +219,12 @@ def _answers(training: Slices, held_out: Slices) -> tuple[dict[str, int], dict[s
 
 
 def _said(training: Slices, mix: Mix) -> list[str]:
-    """What sentences are asked about slices whose lesions' attributes are known."""
+    """Who makes the sentences about slices whose lesions' attributes are known."""
     if any(record.lesions is None for record in training.records):
         return []
     if not mix.grammar:
-        return ["the vocabulary lacks words of the grammar: it says nothing of the lesions' attributes"]
-    return [f"{mix.grammar:.0%} of the slices are asked what the grammar says of their lesions' attributes"]
+        return ["the vocabulary lacks words of the grammar: it makes no sentences from the lesions' attributes"]
+    return [f"about {mix.grammar:.0%} of the pictures, the grammar makes the sentences from the lesions' attributes"]
 
 
 def _count(name: str, part: Slices) -> str:

@@ -133,7 +133,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "damaged": (lambda p: p.write_bytes(p.read_bytes()[:50]), "is not a readable PNG"),
     "of another grid": (
         lambda p: write_labels(p, np.zeros((24, 20), np.uint8)),
-        r"shape \(24, 20\), but its image has",
+        r"shape \(24, 20\), but its",
     ),
     "of color": (lambda p: write_labels(p, np.zeros((*SHAPE, 3), np.uint8)), r"not \(H, W\)"),
     "of 16 bits": (lambda p: Image.fromarray(np.zeros(SHAPE, np.uint16)).save(p), "has mode I;16"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +14,30 @@ import pytest
 from PIL import Image
 from small_dataset import SENTENCES, write_dataset
 
+from lsms_rt.data import demo_checkpoint
 from lsms_rt.datasets.knowledge import ATTRIBUTES, LESIONS, ORGANS
 from lsms_rt.datasets.phantom.dataset import write_phantom
+from lsms_rt.datasets.phantom.sentences import vocabulary_sentences
 from lsms_rt.datasets.phantom.spec import PhantomSpec
 from lsms_rt.datasets.png import write_labels
 from lsms_rt.datasets.refhl import ANNOTATIONS, read_annotations
 from lsms_rt.errors import DatasetError
+from lsms_rt.tokenizer import Tokenizer
+from lsms_rt.training.batches import Sampler
 from lsms_rt.training.card import losses_of
 from lsms_rt.training.dataset import check_knowledge, read_rows
+from lsms_rt.training.options import TrainOptions
 from lsms_rt.training.phantom_slices import write_phantom_slices
 from lsms_rt.training.prepare import write_dataset_slices
+from lsms_rt.training.run import Run
 from lsms_rt.training.sentences import Mix, draw_pair, meaning_of
 from lsms_rt.training.slices import NO_MASK, Slices, read_slices
+from lsms_rt.training.train import train
+from lsms_rt.training.validation import Validation
+from lsms_rt.training.vocabulary import knows_grammar, vocabulary_of
 
-SPEC = PhantomSpec(cases=2, seed=2, matrix=96)
+SPEC = PhantomSpec(cases=2, seed=2, matrix=64)
+# The table has one digit after the point.
 AROUND = 0.051
 
 
@@ -33,6 +45,10 @@ AROUND = 0.051
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom") / "data"
     write_phantom(folder, SPEC, workers=1)
+    rows = read_table(folder)
+    for row in rows:
+        row["split"] = {"case_000": "train", "case_001": "val"}[row["case_id"]]
+    write_table(folder, rows)
     return folder
 
 
@@ -43,7 +59,19 @@ def data(phantom: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def prepared(data: Path, folder: Path, size: int = 96) -> Slices:
+def read_table(folder: Path) -> list[dict[str, str]]:
+    with (folder / ANNOTATIONS).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_table(folder: Path, rows: list[dict[str, str]]) -> None:
+    with (folder / ANNOTATIONS).open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def prepared(data: Path, folder: Path, size: int = 64) -> Slices:
     write_dataset_slices(folder, data, read_annotations(data), size, "reading")
     return read_slices(folder)
 
@@ -53,7 +81,7 @@ def test_a_phantom_on_disk_teaches_what_a_generated_one_does(phantom: Path, tmp_
     counts = SPEC.slices_per_case()
     start = 0
     for number, count in enumerate(counts):
-        write_phantom_slices(tmp_path / str(number), [2000 + number], count, 96, 1)
+        write_phantom_slices(tmp_path / str(number), [2000 + number], count, 64, 1)
         expected = read_slices(tmp_path / str(number))
         part = slice(start, start + count)
         assert found.organs is not None
@@ -102,17 +130,7 @@ def test_without_the_files_it_is_what_it_was(data: Path, tmp_path: Path) -> None
     assert set(losses.left_out) == {"organs", "attributes of lesions", "every lesion of a slice"}
     # The meanings are in the table.
     assert "sentence" in losses.used
-    assert "lesions.csv is not used" in check_knowledge(read_rows_of(data))[0]
-
-
-def read_rows_of(data: Path):  # type: ignore[no-untyped-def]
-    """All cases in both splits' names, so that two cases suffice."""
-    text = (data / ANNOTATIONS).read_text()
-    for name in ("train", "test", "val"):
-        text = text.replace(f",{name},", ",?,")
-    lines = text.splitlines()
-    (data / ANNOTATIONS).write_text("\n".join(x.replace("?", "val" if "case_001" in x else "train") for x in lines))
-    return read_rows(data)
+    assert "lesions.csv is not used" in check_knowledge(read_rows(data))[0]
 
 
 def test_pictures_without_a_table_are_every_lesion(data: Path, tmp_path: Path) -> None:
@@ -171,7 +189,7 @@ def test_pictures_are_turned_with_their_image(tmp_path: Path) -> None:
         write_labels(data / LESIONS / f"case {case}" / f"{number}.png", turned)
         write_labels(data / ORGANS / f"case {case}" / f"{number}.png", (turned > 0).astype(np.uint8))
     (data / ANNOTATIONS).write_text(text.replace(".npy", ".nii"))
-    found = prepared(data, tmp_path / "found")
+    found = prepared(data, tmp_path / "found", 96)
     assert found.organs is not None
     for hu, index, organs, record in zip(found.hu, found.index, found.organs, found.records, strict=True):
         # The dark squares; the rest of the body is brighter, and air darker.
@@ -182,12 +200,10 @@ def test_pictures_are_turned_with_their_image(tmp_path: Path) -> None:
 
 
 def test_meanings_that_the_grammar_does_not_have_are_said(data: Path) -> None:
-    read_rows_of(data)
-    lines = (data / ANNOTATIONS).read_text().splitlines()
-    for number, meaning in ((3, "my own words"), (5, "5-largest")):
-        lines[number] = ",".join([*lines[number].split(",")[:-1], meaning])
-    lines[6] = ",".join([*lines[6].split(",")[:-1], ""])
-    (data / ANNOTATIONS).write_text("\n".join(lines))
+    rows = read_table(data)
+    for number, meaning in ((2, "my own words"), (4, "5-largest"), (5, "")):
+        rows[number]["query"] = meaning
+    write_table(data, rows)
     remarks = check_knowledge(read_rows(data))
     assert len(remarks) == 1
     assert "(column query) of 2 sentences are not of the grammar, the first in line 4" in remarks[0]
@@ -207,6 +223,15 @@ def test_the_grammar_speaks_where_it_may(phantom: Path, tmp_path: Path) -> None:
     assert 0.2 < np.mean([text in own for text in said[0.5]]) < 0.8
 
 
+def test_validation_asks_what_the_data_set_says(phantom: Path, tmp_path: Path) -> None:
+    found = prepared(phantom, tmp_path / "found")
+    sampler = Sampler([found], image_size=64, window=(-160.0, 240.0), seed=0, crop_body=False, augmented=False)
+    tokenizer = Tokenizer((demo_checkpoint() / "tokenizer.json").read_bytes(), 32)
+    asked = Validation([found], tokenizer, sampler, per_slice=None).asked
+    assert sorted(said.text for _, said in asked) == sorted(row.sentence for row in read_annotations(phantom))
+    assert all(said.query is not None for _, said in asked)
+
+
 def test_slices_of_an_earlier_version_are_read(phantom: Path, tmp_path: Path) -> None:
     prepared(phantom, tmp_path / "found")
     file = tmp_path / "found/slices.json"
@@ -216,3 +241,55 @@ def test_slices_of_an_earlier_version_are_read(phantom: Path, tmp_path: Path) ->
             del one["meaning"]
     file.write_text(json.dumps(values))
     assert all(one.meaning == "" for record in read_slices(file.parent).records for one in record.asked)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[str]]:
+    """Trains two updates instead of a run, and returns the lines for the user and the names of the losses."""
+
+    def stop(run: Run, *_: object, **__: object) -> None:
+        for progress in (0.0, 0.5):
+            run.update(progress)
+        raise KeyboardInterrupt(" ".join(name.removeprefix("dense ") for name in run.smooth))
+
+    monkeypatch.setattr("lsms_rt.training.train.fit", stop)
+
+    def train_on(data: Path) -> list[str]:
+        lines: list[str] = []
+        options = TrainOptions(dataset=data, output=data.parent / "out", image_size=64, threads=1)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            train(options, lines.append)
+        return [*lines, str(caught.value)]
+
+    return train_on
+
+
+def test_all_losses_are_used_where_the_data_set_knows_enough(data: Path, said: Callable[[Path], list[str]]) -> None:
+    *lines, names = said(data)
+    used = "losses: bce, dice, select, hard, presence, contrast, pixels, looks, sentence, dense batches"
+    assert used in lines
+    assert "left out: none" in lines
+    assert "about 50% of the pictures, the grammar makes the sentences from the lesions' attributes" in lines
+    assert {"pixels", "looks", "sentence"} <= set(names.split())
+
+
+def test_what_is_left_out_is_said(data: Path, said: Callable[[Path], list[str]]) -> None:
+    for part in (LESIONS, ORGANS):
+        shutil.rmtree(data / part)
+    (data / ATTRIBUTES).unlink()
+    write_table(data, [row | {"query": ""} for row in read_table(data)])
+    *lines, names = said(data)
+    assert "losses: bce, dice, select, hard, presence, contrast" in lines
+    assert (
+        "left out: pixels (the data set does not know organs); looks (the data set does not know attributes of "
+        "lesions); sentence (the data set does not know meanings of sentences); dense batches (the data set does not "
+        "know every lesion of a slice)"
+    ) in lines
+    assert not {"pixels", "looks", "sentence"} & set(names.split())
+
+
+def test_the_grammar_needs_a_vocabulary_that_holds_its_words() -> None:
+    assert knows_grammar(Tokenizer((demo_checkpoint() / "tokenizer.json").read_bytes(), 32))
+    words = [text for text in vocabulary_sentences(np.random.default_rng(0), 2000) if "behind" not in text]
+    assert not knows_grammar(Tokenizer(vocabulary_of(words).encode(), 32))
+    assert knows_grammar(Tokenizer(vocabulary_of([*words, "behind"]).encode(), 32))
