@@ -5,15 +5,15 @@ DIR/lesions.csv              the attributes of these lesions, by case, slice and
 DIR/organs/CASE/SLICE.png    what every pixel shows, see ``phantom.organs.Organ``; lesions as what is around them
 
 CASE and SLICE are the rows' ``case_id`` and ``slice_id``; pictures are 8-bit gray PNG in the image's grid.  Every part
-may be missing, but one that is there must be complete.  Without its pictures, the table says nothing: nobody knows
-where its lesions are.
+may be missing, but what one slice has, all must have.  Without its pictures, the table says nothing: nobody knows where
+its lesions are.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ _Slice = dict[int, tuple[int, Lesion, str]]
 
 
 class Knowledge:
-    """What one data set knows.
+    """What a data set knows of the slices of some rows.
 
     Attributes:
         lesions: whether every lesion of every slice is drawn.
@@ -57,10 +57,13 @@ class Knowledge:
         problems: what is wrong with the table of attributes, one line each.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Read the table of attributes of the data set in ``folder``; pictures are read when they are asked for."""
-        self._folder = folder
-        self.lesions, self.organs = (folder / LESIONS).is_dir(), (folder / ORGANS).is_dir()
+    def __init__(self, folder: Path, rows: Iterable[Annotation]) -> None:
+        """Look for pictures of ``rows`` of the data set in ``folder``, and read the table of attributes."""
+        self._folder, self._root = folder, folder.resolve()
+        slices = dict.fromkeys((row.case_id, row.slice_id) for row in rows)
+        self.lesions, self.organs = (
+            any(self._is_there(picture_of(folder, part, *names)) for names in slices) for part in (LESIONS, ORGANS)
+        )
         self.attributes = self.lesions and (folder / ATTRIBUTES).is_file()
         self.problems: list[str] = []
         self._slices = _read_table(folder / ATTRIBUTES, self.problems) if self.attributes else {}
@@ -120,10 +123,10 @@ class Knowledge:
 
     def _labels(self, part: str, row: Annotation, shape: tuple[int, ...]) -> np.ndarray:
         path, name = picture_of(self._folder, part, row.case_id, row.slice_id), self._name(part, row)
-        if not is_file_below(path, self._folder.resolve()):
+        if not self._is_there(path):
             raise InputError(
-                f"line {row.line}: {name} is not a file inside the data set's folder; add {part}/CASE/SLICE.png for "
-                f"every slice, or remove the folder {part}"
+                f"line {row.line}: {name} is not a file inside the data set's folder, and other slices have theirs; "
+                f"add {part}/CASE/SLICE.png, or remove all of them"
             )
         first = self._rows.setdefault(path, row)
         if first.image != row.image:
@@ -138,6 +141,9 @@ class Knowledge:
                 f"line {row.line}: {name} has mode {mode} and shape {labels.shape}, but its image has {shape}; {fix}"
             )
         return labels
+
+    def _is_there(self, path: Path) -> bool:
+        return is_file_below(path, self._root)
 
     def _name(self, part: str, row: Annotation) -> str:
         return named(f"picture of {part}", picture_of(Path(part), "", row.case_id, row.slice_id))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.datasets.knowledge import ATTRIBUTES, LESIONS
+from lsms_rt.datasets.knowledge import ATTRIBUTES, LESIONS, Knowledge
 from lsms_rt.datasets.refhl import ANNOTATIONS, Annotation, in_split, read_annotations, table_name
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.privacy import names_shown
@@ -146,7 +146,7 @@ def check_knowledge(rows: Rows) -> list[str]:
             f"the meanings (column query) of {len(unknown)} sentences are not of the grammar, the first in line "
             f"{min(unknown)}: the loss 'sentence' leaves them out"
         )
-    if (rows.folder / ATTRIBUTES).is_file() and not (rows.folder / LESIONS).is_dir():
+    if (rows.folder / ATTRIBUTES).is_file() and not Knowledge(rows.folder, rows.train).lesions:
         remarks.append(
             f"{ATTRIBUTES} is not used: without pictures {LESIONS}/CASE/SLICE.png nobody knows where its lesions are"
         )

@@ -44,7 +44,7 @@ def write_dataset_slices(folder: Path, dataset: Path, rows: Sequence[Annotation]
 
     if is_complete(folder):
         return
-    knowledge = Knowledge(dataset)
+    knowledge = Knowledge(dataset, rows)
     groups: dict[Path, list[Annotation]] = {}
     for row in rows:
         groups.setdefault(row.image, []).append(row)

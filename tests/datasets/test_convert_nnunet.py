@@ -93,7 +93,7 @@ def test_sentences_are_true_of_exactly_their_masks(converted: Path) -> None:
 def test_every_lesion_of_a_slice_is_drawn_the_largest_first(converted: Path) -> None:
     slices = {(row.case_id, row.slice_id): row for row in read_annotations(converted)}
     assert len(list((converted / "lesions").rglob("*.png"))) == len(slices)
-    knowledge = Knowledge(converted)
+    knowledge = Knowledge(converted, slices.values())
     assert (knowledge.lesions, knowledge.attributes, knowledge.organs) == (True, False, False)
     for row in slices.values():
         _, labels, lesions = truth_of(row)

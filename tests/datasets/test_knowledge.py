@@ -30,6 +30,12 @@ def row_of(folder: Path, line: int = 2, image: str = "a.npy") -> Annotation:
     return Annotation("Doe", "1", folder / image, nothing, "the cyst", "cyst", "train", line=line)
 
 
+def known(folder: Path) -> Knowledge:
+    """What is known of the slice, and of one more, which has pictures."""
+    other = Annotation("Roe", "1", folder / "b.npy", folder / "m.png", "the cyst", "cyst", "train", line=5)
+    return Knowledge(folder, [row_of(folder), other])
+
+
 def write_lesions(folder: Path, *rows: dict[str, str], without: str = "") -> None:
     with (folder / ATTRIBUTES).open("w", newline="") as file:
         writer = csv.DictWriter(file, [name for name in LESION if name != without], extrasaction="ignore")
@@ -49,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    found = Knowledge(folder)
+    found = known(folder)
     assert (found.lesions, found.attributes, found.organs, found.problems) == (True, True, True, [])
     assert set(np.unique(found.lesions_of(row_of(folder), SHAPE))) == {0, 3, 7}
     assert set(np.unique(found.organs_of(row_of(folder), SHAPE))) == {6}
@@ -61,18 +67,25 @@ def test_what_is_written_is_read(folder: Path) -> None:
 def test_a_data_set_without_any_of_it_knows_nothing(tmp_path: Path) -> None:
     """A table without pictures, as older phantoms have it, says nothing either."""
     write_lesions(tmp_path, LESION)
-    found = Knowledge(tmp_path)
+    found = known(tmp_path)
     assert (found.lesions, found.attributes, found.organs, found.problems) == (False, False, False, [])
+
+
+def test_folders_of_the_same_names_with_other_files_say_nothing(tmp_path: Path) -> None:
+    for part in (LESIONS, ORGANS):
+        write_labels(tmp_path / part / "mask.png", np.zeros(SHAPE, np.uint8))
+    assert not known(tmp_path).lesions
+    assert not known(tmp_path).organs
 
 
 def test_a_slice_without_lesions_needs_no_row(folder: Path) -> None:
     write_lesions(folder)
-    assert Knowledge(folder).attributes_of(row_of(folder), []) == ((), "")
+    assert known(folder).attributes_of(row_of(folder), []) == ((), "")
 
 
 def test_the_difference_in_hu_may_be_unknown(folder: Path) -> None:
     write_lesions(folder, LESION, OTHER, without="hu_difference")
-    assert Knowledge(folder).attributes_of(row_of(folder), [3, 7])[0][0].hu_difference is None
+    assert known(folder).attributes_of(row_of(folder), [3, 7])[0][0].hu_difference is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +109,7 @@ def test_the_difference_in_hu_may_be_unknown(folder: Path) -> None:
 )
 def test_lines_of_the_table_that_cannot_be_used(folder: Path, changes: dict[str, str], words: str) -> None:
     write_lesions(folder, LESION, OTHER | changes)
-    (problem,) = Knowledge(folder).problems
+    (problem,) = known(folder).problems
     assert problem.startswith("lesions.csv, line 3: ")
     assert words in problem
     assert "Doe" not in problem
@@ -104,20 +117,20 @@ def test_lines_of_the_table_that_cannot_be_used(folder: Path, changes: dict[str,
 
 def test_tables_that_cannot_be_used(folder: Path) -> None:
     write_lesions(folder, LESION, without="margin")
-    assert Knowledge(folder).problems == ["lesions.csv: the header has no column margin; add it"]
+    assert known(folder).problems == ["lesions.csv: the header has no column margin; add it"]
     (folder / ATTRIBUTES).write_bytes(b"case_id\xff")
-    assert "not a CSV file in UTF-8" in Knowledge(folder).problems[0]
+    assert "not a CSV file in UTF-8" in known(folder).problems[0]
 
 
 def test_a_table_and_a_picture_that_differ(folder: Path) -> None:
-    found = Knowledge(folder)
+    found = known(folder)
     with pytest.raises(InputError, match=r"^line 2: .* shows lesion 4, which lesions.csv does not have for this slice"):
         found.attributes_of(row_of(folder), [3, 4, 7])
     with pytest.raises(InputError, match=r"^lesions.csv, line 3: the picture of lesions does not show lesion 7; draw"):
         found.attributes_of(row_of(folder), [3])
     write_lesions(folder, LESION, OTHER | {"phase": "delayed"})
     with pytest.raises(InputError, match=r"^lesions.csv, lines 2, 3: 2 phases in one slice"):
-        Knowledge(folder).attributes_of(row_of(folder), [3, 7])
+        known(folder).attributes_of(row_of(folder), [3, 7])
 
 
 def _outside(path: Path) -> None:
@@ -128,7 +141,7 @@ def _outside(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda p: p.unlink(), "is not a file inside the data set's folder; add {part}/CASE/SLICE.png"),
+    "missing": (lambda p: p.unlink(), "is not a file inside the .*, and other slices have theirs; add {part}/CASE"),
     "outside": (_outside, "is not a file inside the data set's folder"),
     "damaged": (lambda p: p.write_bytes(p.read_bytes()[:50]), "is not a readable PNG"),
     "of another grid": (
@@ -146,9 +159,10 @@ def test_pictures_that_cannot_be_used(tmp_path: Path, part: str, damage: str) ->
     data = tmp_path / "data"
     path = picture_of(data, part, "Doe", "1")
     write_labels(path, np.zeros(SHAPE, np.uint8))
+    write_labels(picture_of(data, part, "Roe", "1"), np.zeros(SHAPE, np.uint8))
     break_it, words = DAMAGES[damage]
     break_it(path)
-    found = Knowledge(data)
+    found = known(data)
     read = {LESIONS: found.lesions_of, ORGANS: found.organs_of}[part]
     with pytest.raises(InputError, match=f"^line 2: the picture of {part} .*{words.format(part=part)}") as caught:
         read(row_of(data), SHAPE)
@@ -158,11 +172,11 @@ def test_pictures_that_cannot_be_used(tmp_path: Path, part: str, damage: str) ->
 def test_a_value_that_is_no_organ(folder: Path) -> None:
     write_labels(picture_of(folder, ORGANS, "Doe", "1"), np.full(SHAPE, 23, np.uint8))
     with pytest.raises(InputError, match="^line 2: the picture of organs has the value 23; organs are 0 to 22"):
-        Knowledge(folder).organs_of(row_of(folder), SHAPE)
+        known(folder).organs_of(row_of(folder), SHAPE)
 
 
 def test_one_picture_for_two_images(folder: Path) -> None:
-    found = Knowledge(folder)
+    found = known(folder)
     found.lesions_of(row_of(folder), SHAPE)
     with pytest.raises(InputError, match="^line 9: .* is also that of line 2, which has another image"):
         found.lesions_of(row_of(folder, line=9, image="b.npy"), SHAPE)
@@ -172,6 +186,6 @@ def test_names_are_shown_on_request(folder: Path) -> None:
     show_names()
     try:
         with pytest.raises(InputError, match="picture of lesions 'lesions/Doe/1.png' has mode L"):
-            Knowledge(folder).lesions_of(row_of(folder), (5, 5))
+            known(folder).lesions_of(row_of(folder), (5, 5))
     finally:
         show_names(False)
