@@ -3,7 +3,8 @@
 RefHL-Seg is unreleased and its format is unknown; this layout is ours.  ``annotations.csv`` has one row per sentence:
 ``case_id, slice_id, image, mask, sentence, lesion_type, split``, with paths relative to the folder; further columns
 are allowed.  ``image`` is any file that ``reading.load.load_slice`` reads, ``mask`` a PNG (0/255) in the image's grid.
-In a mask of zeros, no lesion of the slice matches the sentence: the sentence is negative.
+In a mask of zeros, no lesion of the slice matches the sentence: the sentence is negative.  What else a data set may
+know is in :mod:`.knowledge`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lsms_rt.ct_slice import MAX_SIDE
 from lsms_rt.errors import DatasetError, InputError, chain_cut
 from lsms_rt.privacy import brief, named, names_shown
+
+from .png import read_png
 
 ANNOTATIONS = "annotations.csv"
 FIELDS = ("case_id", "slice_id", "image", "mask", "sentence", "lesion_type", "split")
@@ -61,24 +63,9 @@ class Annotation:
             InputError: the file is not a grayscale image of 0 and 255.  Other values are rejected, because in masks
                 exported as 0 and 1, or as labels, every sentence would be negative.
         """
-        from PIL import Image
-
         name = f"line {self.line}: {named('mask', self.mask.name)}"
         fix = "save it as a grayscale PNG with the values 0 and 255"
-        try:
-            # Of other formats, some are programs (EPS).
-            with Image.open(self.mask, formats=("PNG",)) as picture:
-                # Before decoding.
-                if max(picture.size) > MAX_SIDE:
-                    raise InputError(f"{name} has {picture.height}x{picture.width} pixels; {fix}, in the image's grid")
-                mode, pixels = picture.mode, np.asarray(picture)
-        except InputError:
-            raise
-        except Exception as error:
-            # Pillow raises OSError, SyntaxError, struct.error, DecompressionBombError ...
-            raise InputError(f"{name} is not a readable PNG ({type(error).__name__}); {fix}") from error
-        if pixels.ndim != 2:
-            raise InputError(f"{name} has shape {pixels.shape}, not (H, W); {fix}")
+        mode, pixels = read_png(self.mask, name, fix)
         if pixels.dtype == bool:
             return pixels
         values = np.unique(pixels)
@@ -167,7 +154,7 @@ def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
         for name in ("image", "mask"):
             path: Path = getattr(row, name)
             if path not in exists:
-                exists[path] = _is_file_below(path, root)
+                exists[path] = is_file_below(path, root)
             if not exists[path]:
                 shown = path.relative_to(folder) if path.is_relative_to(folder) else path
                 yield (
@@ -188,7 +175,7 @@ def _problems(folder: Path, rows: list[Annotation]) -> Iterator[str]:
                 break
 
 
-def _is_file_below(path: Path, root: Path) -> bool:
+def is_file_below(path: Path, root: Path) -> bool:
     """Return whether ``path`` is a file below ``root``; a name that no file can have (NUL, too long) is none."""
     try:
         return path.resolve().is_relative_to(root) and path.is_file()

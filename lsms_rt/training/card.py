@@ -10,12 +10,14 @@ import lsms_rt
 from lsms_rt.datasets.matching import FOUND_DICE
 from lsms_rt.model import LsmsConfig
 
+from .sentences import meaning_of
 from .slices import Slices
 
 # What each loss needs, and which losses and batches need it.
 NEEDS = {
     "organs": ("pixels",),
-    "attributes of lesions": ("looks", "sentence"),
+    "attributes of lesions": ("looks",),
+    "meanings of sentences": ("sentence",),
     "every lesion of a slice": ("dense batches",),
 }
 ALWAYS = ("bce", "dice", "select", "hard", "presence", "contrast")
@@ -40,12 +42,21 @@ class Losses:
         return "; ".join(rows) or "none"
 
 
-def losses_of(parts: Sequence[Slices], presence: bool) -> Losses:
-    """Which losses these slices allow, for a network with or without a presence head."""
-    attributes = all(record.lesions is not None for part in parts for record in part.records)
+def losses_of(parts: Sequence[Slices], presence: bool, *, grammar: bool = True) -> Losses:
+    """Which losses these slices allow.
+
+    Args:
+        parts: folders of slices.
+        presence: whether the network has a presence head.
+        grammar: whether the grammar speaks of lesions whose attributes are known: it means what it says.
+    """
+    records = [record for part in parts for record in part.records]
+    attributes = all(record.lesions is not None for record in records)
     known = {
-        "organs": attributes and all(part.organs is not None for part in parts),
+        "organs": all(part.organs is not None for part in parts),
         "attributes of lesions": attributes,
+        "meanings of sentences": (attributes and grammar)
+        or any(meaning_of(row.meaning) for record in records for row in record.asked),
         "every lesion of a slice": all(part.complete for part in parts),
     }
     used = [name for name in ALWAYS if presence or name != "presence"]

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lsms_rt.datasets.knowledge import ATTRIBUTES, LESIONS, Knowledge
 from lsms_rt.datasets.refhl import ANNOTATIONS, Annotation, in_split, read_annotations, table_name
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.privacy import names_shown
 from lsms_rt.tokenizer import Tokenizer, words_of
+
+from .sentences import meaning_of
 
 TRAIN, VALIDATION = "train", "val"
 VALIDATION_SLICES = 300
@@ -132,6 +135,22 @@ def check_answers(rows: Rows, meant: dict[str, int], false: dict[str, int]) -> l
         f"no sentence of split {VALIDATION!r} is true of nothing (an empty mask): the confidence that keeps false "
         "sentences silent cannot be chosen"
     ]
+
+
+def check_knowledge(rows: Rows) -> list[str]:
+    """Lines that a user should read: what the data set says, and training cannot use."""
+    remarks = []
+    unknown = [row.line for row in rows.all if row.query and meaning_of(row.query) is None]
+    if unknown:
+        remarks.append(
+            f"the meanings (column query) of {len(unknown)} sentences are not of the grammar, the first in line "
+            f"{min(unknown)}: the loss 'sentence' leaves them out"
+        )
+    if (rows.folder / ATTRIBUTES).is_file() and not Knowledge(rows.folder, rows.train).lesions:
+        remarks.append(
+            f"{ATTRIBUTES} is not used: without pictures {LESIONS}/CASE/SLICE.png nobody knows where its lesions are"
+        )
+    return remarks
 
 
 def updates_per_epoch(rows: Rows, batch: int) -> int:

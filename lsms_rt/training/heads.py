@@ -25,6 +25,8 @@ ORGANS = len(Organ)
 LOBES, DENSITIES, MARGINS = ("left", "right"), ("low", "iso", "high"), ("ill-defined", "sharp")
 # The typical lesion: sizes are regressed as the logarithm of their ratio to it.
 TYPICAL_MM = 12.0
+# The class of what is not asked.
+UNKNOWN = -100
 
 # What the sentence's heads predict.  Class 0 is "not said".
 SAID: dict[str, tuple[Callable[[Query], object], tuple[object, ...]]] = {
@@ -81,13 +83,18 @@ class TrainingHeads(nn.Module):
         return torch.stack(losses).mean()
 
     def pixel_loss(self, features: Tensor, batch: Batch) -> Tensor | None:
-        """Cross-entropy of organ or lesion type at stride 4, ``features`` (B, D, S / 4, S / 4); None without organs."""
-        if batch.organs is None or batch.lesions is None:
+        """Cross-entropy of organ or lesion type at stride 4; None without organs.
+
+        Args:
+            features: (B, D, S / 4, S / 4).
+            batch: where its lesions' types are unknown, nothing is asked of lesions.
+        """
+        if batch.organs is None:
             return None
         # A cell with any pixel of a lesion is the lesion's: small ones would be lost by sampling.
         regions = F.max_pool2d(batch.index[:, None].float(), 4)[:, 0].long()
-        types = torch.zeros(len(regions), FURTHER + 1, dtype=torch.long)
-        for row, lesions in enumerate(batch.lesions):
+        types = torch.full((len(regions), FURTHER + 1), UNKNOWN)
+        for row, lesions in enumerate(batch.lesions or ()):
             for number, lesion in enumerate(lesions[:REGIONS], 1):
                 types[row, number] = ORGANS + TYPES.index(lesion.type)
         types = types.to(regions.device)
@@ -95,7 +102,7 @@ class TrainingHeads(nn.Module):
         classes = torch.where(named, types.gather(1, regions.flatten(1)).view(regions.shape), batch.organs)
         weight = torch.ones(ORGANS + len(TYPES), device=features.device)
         weight[ORGANS:] = 3.0
-        return F.cross_entropy(self.pixels(features), classes, weight=weight)
+        return F.cross_entropy(self.pixels(features), classes, weight=weight, ignore_index=UNKNOWN)
 
     def look_loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, float] | None:
         """Weighted loss of the lesions' attributes, and the share of types that are right; None without attributes."""

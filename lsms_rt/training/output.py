@@ -16,8 +16,8 @@ from .dataset import Rows
 from .options import TrainOptions
 
 RUN, SLICES = "run.json", "slices"
-# Bytes per pixel of a training slice: HU and region.
-PIXEL = 3
+# Bytes per pixel of a training slice: HU, region and organ.
+PIXEL = 4
 # Copies of the weights: network, average and two moments of Adam in the state and in the new state beside it, two of
 # the best weights, the checkpoint; and room for pictures.
 COPIES, ROOM = 11, 20e6

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lsms_rt.datasets.phantom.case import generate_case
+from lsms_rt.datasets.phantom.lesion import numbered
 
 from .slices import SliceRecord, Writer, is_complete
 
@@ -43,9 +44,6 @@ def _case(seed: int, slices: int, size: int) -> list[tuple[SliceRecord, dict[str
     case = generate_case(seed, slices, size)
     rows = []
     for number, item in enumerate(case.slices):
-        index = np.zeros((size, size), np.uint8)
-        for place, lesion in enumerate(item.lesions, 1):
-            index[lesion.mask] = place
         record = SliceRecord(
             case=f"seed {seed}",
             name=f"seed {seed}, slice {number}",
@@ -53,5 +51,6 @@ def _case(seed: int, slices: int, size: int) -> list[tuple[SliceRecord, dict[str
             lesions=item.lesions,
             phase=case.phase,
         )
+        index = numbered(item.lesions, item.hu.shape)
         rows.append((record, {"hu": item.hu, "index": index, "organs": item.labels}))
     return rows

@@ -1,19 +1,21 @@
 """A data set in the RefHL-Seg layout -> training slices on the model's grid.
 
-What the sentences of a slice mean is known as masks.  Training looks at regions: the pieces into which all masks of a
-slice cut it, so that every sentence means whole regions, and two lesions that touch nowhere are two regions.
+Every sentence means whole regions.  Where the data set has drawn every lesion, these are the lesions.  Where it has
+not, they are the pieces into which all masks of a slice cut it; two lesions that touch nowhere are two regions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from lsms_rt.ct_slice import HU_MIN, CtSlice
+from lsms_rt.datasets.knowledge import LESIONS, Knowledge
 from lsms_rt.datasets.questions import mask_in_grid
-from lsms_rt.datasets.refhl import Annotation
+from lsms_rt.datasets.refhl import Annotation, table_name
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.preprocess import resize
 from lsms_rt.privacy import named
@@ -21,78 +23,114 @@ from lsms_rt.reading.load import load_slice
 
 from .slices import MAX_REGIONS, Asked, SliceRecord, Writer, is_complete
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def write_dataset_slices(folder: Path, table: str, rows: Sequence[Annotation], size: int, title: str) -> None:
-    """Read every image and mask of ``rows`` once into ``folder``; a folder that is complete is left as it is.
+
+def write_dataset_slices(folder: Path, dataset: Path, rows: Sequence[Annotation], size: int, title: str) -> None:
+    """Read every picture of ``rows`` once into ``folder``; a folder that is complete is left as it is.
 
     Args:
         folder: where to write, see :mod:`.slices`.
-        table: how messages call the data set.
+        dataset: the data set, which may know more than masks and sentences, see ``datasets.knowledge``.
         rows: of one split.
         size: side of the model's input for a whole slice, pixels.
         title: of the progress bar.
 
     Raises:
-        DatasetError: images or masks cannot be used; the error lists all of them with their lines.
+        DatasetError: something cannot be used; the error lists all of it, with its lines.
     """
     from tqdm import tqdm
 
     if is_complete(folder):
         return
+    knowledge = Knowledge(dataset, rows)
     groups: dict[Path, list[Annotation]] = {}
     for row in rows:
         groups.setdefault(row.image, []).append(row)
-    writer = Writer(folder, len(groups), size, organs=False)
-    problems: list[str] = []
+    writer = Writer(folder, len(groups), size, organs=knowledge.organs)
+    problems = list(knowledge.problems)
     for image, group in tqdm(groups.items(), desc=title, unit="slice", disable=None):
         try:
             ct = load_slice(image)
         except InputError as error:
             problems.append(f"line {group[0].line}: {named('image', image.name)}: {error}")
             continue
-        masks = []
-        for row in group:
-            try:
-                masks.append(_mask(ct, row))
-            except InputError as error:
-                problems.append(str(error))
-        if problems:
-            # The rest is read only to report all problems at once.
-            continue
-        hu, index, asked = slice_of(ct, masks, [row.sentence for row in group], size)
-        name = f"{group[0].case_id}/{group[0].slice_id}"
-        record = SliceRecord(case=group[0].case_id, name=name, asked=asked, regions=int(index.max()))
-        writer.add(record, hu=hu, index=index)
+        found = _slice(ct, group, knowledge, problems)
+        # After a problem, the rest is read only to report all of them at once.
+        if found is not None and not problems:
+            record, labels = found
+            writer.add(record, hu=_hu(ct, size), **{name: _small(ct, label, size) for name, label in labels.items()})
     if problems:
-        raise DatasetError(table, problems, len(rows))
-    writer.close(complete=False)
+        raise DatasetError(table_name(dataset), problems, len(rows))
+    writer.close(complete=knowledge.lesions)
 
 
-def slice_of(
-    ct: CtSlice, masks: Sequence[np.ndarray], sentences: Sequence[str], size: int
-) -> tuple[np.ndarray, np.ndarray, tuple[Asked, ...]]:
-    """One slice on a square grid.
+def _slice(
+    ct: CtSlice, group: Sequence[Annotation], knowledge: Knowledge, problems: list[str]
+) -> tuple[SliceRecord, dict[str, np.ndarray]] | None:
+    """What is known of a slice, and its ``index`` and ``organs``, uint8 (H, W) in the model's frame.
 
-    Args:
-        ct: the slice.
-        masks: bool (H, W) in the slice's model frame, one per sentence.
-        sentences: what each mask shows.
-        size: side of the grid.
-
-    Returns:
-        HU int16 (size, size), region numbers uint8 (size, size), and the sentences with the regions that they mean.
+    None where something is wrong, which is then added to ``problems``.
     """
-    regions = cut_into_regions(masks, ct.hu.shape)
-    square_hu = _square(ct.hu, ct.spacing_mm, HU_MIN)
-    square_regions = _square(regions, ct.spacing_mm, 0)
-    hu = resize(square_hu.astype(np.float32), size, size)
-    nearest = ((np.arange(size) + 0.5) * len(square_regions) / size).astype(int)
-    index = square_regions[np.ix_(nearest, nearest)]
-    asked = tuple(
-        Asked(text=text, regions=tuple(int(n) for n in np.unique(regions[mask]) if n))
-        for text, mask in zip(sentences, masks, strict=True)
+    first, shape, before = group[0], ct.to_input_grid(ct.hu).shape, len(problems)
+    masks = [_tried(problems, mask_in_grid, row, shape) for row in group]
+    drawn = _tried(problems, knowledge.lesions_of, first, shape) if knowledge.lesions else None
+    organs = _tried(problems, knowledge.organs_of, first, shape) if knowledge.organs else None
+    if len(problems) > before:
+        return None
+    turned = [ct.to_model_frame(mask, ct.flips, ct.transposed) for mask in masks if mask is not None]
+    lesions, phase = None, ""
+    if drawn is None:
+        index = cut_into_regions(turned, ct.hu.shape)
+    else:
+        numbers = np.union1d([0], drawn)
+        index = np.searchsorted(numbers, ct.to_model_frame(drawn, ct.flips, ct.transposed)).astype(np.uint8)
+        for row, mask in zip(group, turned, strict=True):
+            _tried(problems, _check_whole, row, mask, index)
+        if knowledge.attributes and not knowledge.problems:
+            known = _tried(problems, knowledge.attributes_of, first, [int(n) for n in numbers[1:]])
+            lesions, phase = known or (None, "")
+    if len(problems) > before:
+        return None
+    record = SliceRecord(
+        case=first.case_id,
+        name=f"{first.case_id}/{first.slice_id}",
+        asked=tuple(
+            Asked(text=row.sentence, regions=_regions(mask, index), meaning=row.query)
+            for row, mask in zip(group, turned, strict=True)
+        ),
+        regions=int(index.max()),
+        lesions=lesions,
+        phase=phase,
     )
-    return hu.round().astype(np.int16), index, asked
+    labels = {"index": index}
+    if organs is not None:
+        labels["organs"] = ct.to_model_frame(organs, ct.flips, ct.transposed)
+    return record, labels
+
+
+def _tried(problems: list[str], read: Callable[P, T], *arguments: P.args, **named_ones: P.kwargs) -> T | None:
+    """What a function returns; None where it raises InputError, whose message is added to ``problems``."""
+    try:
+        return read(*arguments, **named_ones)
+    except InputError as error:
+        problems.append(str(error))
+        return None
+
+
+def _check_whole(row: Annotation, mask: np.ndarray, index: np.ndarray) -> None:
+    """Raise InputError unless a mask consists of whole lesions: a part of one is not told apart from it."""
+    wrong = int((mask ^ np.isin(index, _regions(mask, index))).sum())
+    if wrong:
+        raise InputError(
+            f"line {row.line}: {named('mask', row.mask.name)} and the lesions that it touches, in the slice's picture "
+            f"of {LESIONS}, differ in {wrong} pixels; draw both alike, or remove the folder {LESIONS}"
+        )
+
+
+def _regions(mask: np.ndarray, index: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(number) for number in np.unique(index[mask]) if number)
 
 
 def cut_into_regions(masks: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -123,9 +161,17 @@ def cut_into_regions(masks: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.
     return index
 
 
-def _mask(ct: CtSlice, row: Annotation) -> np.ndarray:
-    mask = mask_in_grid(row, ct.to_input_grid(ct.hu).shape)
-    return np.asarray(ct.to_model_frame(mask, ct.flips, ct.transposed))
+def _hu(ct: CtSlice, size: int) -> np.ndarray:
+    """HU int16 (size, size)."""
+    square = _square(ct.hu, ct.spacing_mm, HU_MIN)
+    return np.asarray(resize(square.astype(np.float32), size, size).round().astype(np.int16))
+
+
+def _small(ct: CtSlice, labels: np.ndarray, size: int) -> np.ndarray:
+    """Labels (H, W) of a slice in its model frame as labels (size, size), each that of the nearest pixel."""
+    square = _square(labels, ct.spacing_mm, 0)
+    nearest = ((np.arange(size) + 0.5) * len(square) / size).astype(int)
+    return square[np.ix_(nearest, nearest)]
 
 
 def _square(pixels: np.ndarray, spacing_mm: tuple[float, float] | None, fill: float) -> np.ndarray:

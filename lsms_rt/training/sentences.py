@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from lsms_rt.datasets.phantom.lesion import Lesion
-from lsms_rt.datasets.phantom.queries import Query
+from lsms_rt.datasets.phantom.queries import Query, query_of
 from lsms_rt.datasets.phantom.sentences import (
     Sentence,
     change_one_word,
@@ -31,7 +32,7 @@ class Spoken:
     Attributes:
         text: what is said.
         regions: numbers of the regions that it means; empty where it is true of nothing.
-        query: its meaning, where it comes from the grammar.
+        query: its meaning, where it comes from the grammar or the data set records it.
     """
 
     text: str
@@ -49,16 +50,19 @@ class Mix:
         pairs: the share of pictures whose second sentence differs from the first by one word.
         comparisons: the share of true sentences, about pictures with several lesions, that compare lesions ("the
             largest", "behind").  More than users will say: comparing is learned last, too.
+        grammar: the share of pictures about which the grammar speaks, of those with sentences of the data set and
+            lesions whose attributes are known.
     """
 
     false: float = 0.33
     pairs: float = 0.6
     comparisons: float = 0.3
+    grammar: float = 0.5
 
 
 def draw_pair(record: SliceRecord, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken] | None:
     """Two sentences about a slice, with different answers where that is possible; None where nothing can be said."""
-    if record.lesions is not None:
+    if record.lesions is not None and (not record.asked or rng.random() < mix.grammar):
         return _from_grammar(record.lesions, record.phase, mix, rng)
     return _from_data_set(record.asked, mix, rng)
 
@@ -126,7 +130,21 @@ def _from_data_set(asked: Sequence[Asked], mix: Mix, rng: np.random.Generator) -
     first = pool[int(rng.integers(len(pool)))]
     others = [row for row in asked if row.regions != first.regions] or list(asked)
     second = others[int(rng.integers(len(others)))]
-    return Spoken(text=first.text, regions=first.regions), Spoken(text=second.text, regions=second.regions)
+    return spoken_as(first), spoken_as(second)
+
+
+def spoken_as(asked: Asked) -> Spoken:
+    """A sentence of the data set as it stands there."""
+    return Spoken(text=asked.text, regions=asked.regions, query=meaning_of(asked.meaning))
+
+
+@cache
+def meaning_of(key: str) -> Query | None:
+    """The query with this key; None where the grammar has none."""
+    try:
+        return query_of(key)
+    except (ValueError, RecursionError):
+        return None
 
 
 def spoken_of(sentence: Sentence, lesions: Sequence[Lesion]) -> Spoken:

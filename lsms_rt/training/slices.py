@@ -25,10 +25,17 @@ NO_MASK = np.zeros((0, 0), bool)
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A sentence of the data set about one slice, and the numbers of the regions that it means (none: of nothing)."""
+    """A sentence of the data set about one slice.
+
+    Attributes:
+        text: what is said.
+        regions: numbers of the regions that it means; empty where it is true of nothing.
+        meaning: as the data set records it, see ``refhl.Annotation.query``; may be "".
+    """
 
     text: str
     regions: tuple[int, ...]
+    meaning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +136,7 @@ def _record(values: dict[str, Any]) -> SliceRecord:
     return SliceRecord(
         case=values["case"],
         name=values["name"],
-        asked=tuple(Asked(text=row["text"], regions=tuple(row["regions"])) for row in values["asked"]),
+        asked=tuple(Asked(**(row | {"regions": tuple(row["regions"])})) for row in values["asked"]),
         regions=values["regions"],
         lesions=None if lesions is None else tuple(_lesion(row) for row in lesions),
         phase=values["phase"],

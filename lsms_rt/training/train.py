@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import torch
 
 from lsms_rt.bench.provenance import provenance
 from lsms_rt.datasets.questions import ask, questions
-from lsms_rt.datasets.refhl import table_name
 from lsms_rt.errors import GpuNotFoundError, InputError, chain_cut
 from lsms_rt.model import LSMS, LsmsConfig
 from lsms_rt.model.lsms import TOKENIZER
@@ -27,7 +26,17 @@ from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler
 from .card import Facts, card, losses_of
-from .dataset import TRAIN, VALIDATION, Rows, check_answers, check_words, images_of, read_rows, updates_per_epoch
+from .dataset import (
+    TRAIN,
+    VALIDATION,
+    Rows,
+    check_answers,
+    check_knowledge,
+    check_words,
+    images_of,
+    read_rows,
+    updates_per_epoch,
+)
 from .figures import draw_answers, draw_curves
 from .fit import Fitted, fit, save_checkpoint
 from .heads import TrainingHeads
@@ -37,9 +46,11 @@ from .prepare import write_dataset_slices
 from .recipe import default_recipe
 from .release import history
 from .run import LOG, STATE, Length, Run
+from .sentences import Mix
 from .slices import Slices, is_complete, read_slices
 from .start import Start, begin
 from .validation import Validation
+from .vocabulary import knows_grammar
 
 BATCH = 8
 # Answers to choose the pictured ones from.
@@ -92,13 +103,14 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     # It holds slices of patients.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     training, held_out = _slices(folder, rows, size, recorded is None)
-    remarks = check_answers(rows, *_answers(training, held_out))
+    remarks = check_answers(rows, *_answers(training, held_out)) + check_knowledge(rows)
     if recorded is None:
         record(options, rows, config.to_dict())
     (folder / TOKENIZER).write_bytes(start.tokenizer)
     (folder / TABLE).write_text(_table(options, rows, start), encoding="utf-8")
     run = _run(options, start, heads, training)
-    losses = losses_of([training], config.presence)
+    losses = losses_of([training], config.presence, grammar=run.recipe.mix.grammar > 0)
+    remarks += _said(training, run.recipe.mix)
     counts = [_count(name, part) for name, part in ((TRAIN, training), (VALIDATION, held_out))]
     for line in (*counts, *remarks, f"losses: {', '.join(losses.used)}", f"left out: {losses.absent}"):
         status(line)
@@ -151,12 +163,15 @@ def _table(options: TrainOptions, rows: Rows, start: Start) -> str:
 
 def _run(options: TrainOptions, start: Start, heads: TrainingHeads, training: Slices) -> Run:
     config = start.model.config
+    tokenizer = Tokenizer(start.tokenizer, config.text.max_tokens)
     recipe = default_recipe(config, complete=training.complete, batch=BATCH, seed=options.seed)
+    if not knows_grammar(tokenizer):
+        recipe = replace(recipe, mix=replace(recipe.mix, grammar=0.0))
     run = Run(
         model=start.model,
         heads=heads,
         recipe=recipe,
-        tokenizer=Tokenizer(start.tokenizer, config.text.max_tokens),
+        tokenizer=tokenizer,
         sampler=_sampler(training, config, seed=recipe.seed, augmented=True),
         folder=options.output,
         device=torch.device(options.device),
@@ -189,7 +204,7 @@ def _slices(folder: Path, rows: Rows, size: int, new: bool) -> tuple[Slices, Sli
     found = []
     for part in (rows.train, rows.validation):
         place = _folder_of(folder, rows, part)
-        write_dataset_slices(place, table_name(rows.folder), part, size, f"reading {place.name}")
+        write_dataset_slices(place, rows.folder, part, size, f"reading {place.name}")
         found.append(read_slices(place))
     return found[0], found[1]
 
@@ -201,6 +216,15 @@ def _answers(training: Slices, held_out: Slices) -> tuple[dict[str, int], dict[s
         for name, part in ((TRAIN, training), (VALIDATION, held_out))
     }
     return {name: count[True] for name, count in counts.items()}, {name: count[False] for name, count in counts.items()}
+
+
+def _said(training: Slices, mix: Mix) -> list[str]:
+    """Who makes the sentences about slices whose lesions' attributes are known."""
+    if any(record.lesions is None for record in training.records):
+        return []
+    if not mix.grammar:
+        return ["the vocabulary lacks words of the grammar: it makes no sentences from the lesions' attributes"]
+    return [f"about {mix.grammar:.0%} of the pictures, the grammar makes the sentences from the lesions' attributes"]
 
 
 def _count(name: str, part: Slices) -> str:

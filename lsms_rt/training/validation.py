@@ -18,7 +18,7 @@ from lsms_rt.tokenizer import Tokenizer
 
 from .batches import Sampler, Shape, collate
 from .losses import null_sentence
-from .sentences import Spoken, spoken_of
+from .sentences import Spoken, spoken_as, spoken_of
 from .slices import SliceRecord, Slices
 
 # At least this many sentences, if there are so many, and at least two per slice: from 300 different slices, if there
@@ -193,10 +193,10 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[torch.Tensor, 
 
 
 def _sentences(record: SliceRecord, rng: np.random.Generator) -> list[Spoken]:
-    if record.lesions is not None:
+    if record.lesions is not None and not record.asked:
         said = [spoken_of(s, record.lesions) for s in slice_sentences(record.lesions, record.phase, rng)]
     else:
-        said = [Spoken(text=row.text, regions=row.regions) for row in record.asked]
+        said = [spoken_as(row) for row in record.asked]
     return [said[int(k)] for k in rng.permutation(len(said))]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lsms_rt.atomic import write_text
 from lsms_rt.datasets.phantom.sentences import vocabulary_sentences
-from lsms_rt.tokenizer import CLS, PAD, SEP, UNK
+from lsms_rt.tokenizer import CLS, PAD, SEP, UNK, Tokenizer, words_of
 
 # Words that users may well say though the phantom's grammar does not.
 MORE = [
@@ -46,6 +46,12 @@ def write_vocabulary(path: Path, seed: int = 0) -> int:
     return len(json.loads(data)["model"]["vocab"])
 
 
+def knows_grammar(tokenizer: Tokenizer) -> bool:
+    """Whether a vocabulary holds every word of the phantom's grammar."""
+    said = vocabulary_sentences(np.random.default_rng(0), 2000)
+    return not any(map(tokenizer.is_unknown, {word for text in said for word in words_of(text)}))
+
+
 def vocabulary_of(sentences: Iterable[str]) -> str:
     """Make a WordPiece vocabulary: all words of some sentences, ``MORE``, letters, digits and punctuation.
 
@@ -57,7 +63,8 @@ def vocabulary_of(sentences: Iterable[str]) -> str:
     Returns:
         The content of a ``tokenizer.json``.
     """
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
     normal = normalizers.BertNormalizer(lowercase=True)
@@ -68,7 +75,7 @@ def vocabulary_of(sentences: Iterable[str]) -> str:
     letters = list(string.ascii_lowercase + string.digits)
     pieces = [PAD, UNK, CLS, SEP, *letters, *(f"##{c}" for c in letters), *string.punctuation]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, *sorted(words)]))}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=40))
+    tokenizer = Fast(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=40))
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normal, split, decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing((SEP, vocabulary[SEP]), (CLS, vocabulary[CLS]))
     return json.dumps(json.loads(tokenizer.to_str()), indent=1, ensure_ascii=False) + "\n"

@@ -65,7 +65,7 @@ def test_a_converted_set_is_evaluated_and_prepared_for_training(
     assert (code, err) == (0, "")
     assert json.loads(out)["sentences"] == 5
     rows = read_annotations(data)
-    write_dataset_slices(tmp_path / "prepared", str(data), rows, 64, "slices")
+    write_dataset_slices(tmp_path / "prepared", data, rows, 64, "slices")
     assert any((tmp_path / "prepared").iterdir())
     positive = [row.read_mask().any() for row in rows]
     assert 0 < np.mean(positive) < 1

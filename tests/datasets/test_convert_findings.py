@@ -51,6 +51,8 @@ def test_rexgroundingct(tmp_path: Path, codes: str) -> None:
     check(rows, lambda case_id: int(case_id.split("_")[1]))
     assert {int(row.case_id.split("_")[1]): row.split for row in rows} == SPLITS
     assert report.problems == []
+    # A report does not name every lesion.
+    assert not (tmp_path / "data/lesions").exists()
 
 
 def test_sentences_true_of_nothing_come_from_other_patients_of_the_split(tmp_path: Path) -> None:

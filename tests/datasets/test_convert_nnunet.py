@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from lsms_rt.datasets.convert.convert import Report, convert
 from lsms_rt.datasets.convert.options import ConvertOptions
+from lsms_rt.datasets.knowledge import Knowledge
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.errors import DatasetError, InputError
 from lsms_rt.reading.load import load_slice
@@ -87,6 +88,20 @@ def test_sentences_are_true_of_exactly_their_masks(converted: Path) -> None:
         np.testing.assert_array_equal(row.read_mask(), union, err_msg=f"{row.sentence}: {row.query}")
         checked.add(name or row.query)
     assert {"any", "largest", "large"} <= checked
+
+
+def test_every_lesion_of_a_slice_is_drawn_the_largest_first(converted: Path) -> None:
+    slices = {(row.case_id, row.slice_id): row for row in read_annotations(converted)}
+    assert len(list((converted / "lesions").rglob("*.png"))) == len(slices)
+    knowledge = Knowledge(converted, slices.values())
+    assert (knowledge.lesions, knowledge.attributes, knowledge.organs) == (True, False, False)
+    for row in slices.values():
+        _, labels, lesions = truth_of(row)
+        drawn = knowledge.lesions_of(row, labels.shape)
+        assert drawn.max() == len(lesions)
+        np.testing.assert_array_equal(drawn > 0, labels == 2)
+        areas = [int((drawn == number).sum()) for number in range(1, len(lesions) + 1)]
+        assert areas == sorted((int(lesion.sum()) for lesion in lesions), reverse=True)
 
 
 def test_density_is_that_against_the_liver(converted: Path) -> None:

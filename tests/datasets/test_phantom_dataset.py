@@ -48,7 +48,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_layout(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
-        "annotations.csv", "lesions.csv", "images", "masks", "contact_sheet.png", "README.md", "dataset.json",
+        "annotations.csv", "lesions.csv", "images", "masks", "lesions", "organs", "contact_sheet.png", "README.md",
+        "dataset.json",
     }  # fmt: skip
     for number, count in enumerate(SPEC.slices_per_case()):
         images = sorted(path.name for path in (folder / f"images/case_{number:03d}").iterdir())
@@ -106,6 +107,19 @@ def test_lesion_table(folder: Path, cases: list[Case]) -> None:
         assert float(row["diameter_mm"]) == pytest.approx(lesion.diameter_mm, abs=0.06)
         assert float(row["hu_difference"]) == pytest.approx(lesion.hu_difference, abs=0.06)
         assert float(row["area_mm2"]) == pytest.approx(np.pi * lesion.diameter_mm**2 / 4, abs=0.06)
+
+
+def test_every_slice_has_its_lesions_and_organs_drawn(folder: Path, cases: list[Case]) -> None:
+    for number, case in enumerate(cases):
+        for index, item in enumerate(case.slices):
+            name = f"case_{number:03d}/{index:03d}.png"
+            with Image.open(folder / "lesions" / name) as lesions, Image.open(folder / "organs" / name) as organs:
+                assert lesions.mode == organs.mode == "L"
+                np.testing.assert_array_equal(organs, item.labels)
+                drawn = np.asarray(lesions)
+            assert drawn.max() == len(item.lesions)
+            for place, lesion in enumerate(item.lesions, 1):
+                np.testing.assert_array_equal(drawn == place, lesion.mask)
 
 
 def test_dicom_files(folder: Path, cases: list[Case]) -> None:

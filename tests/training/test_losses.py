@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from training_slices import two_squares
 
 from lsms_rt.datasets.phantom.queries import Query
@@ -122,6 +123,26 @@ def test_what_a_data_set_does_not_know_is_left_out() -> None:
     _, parts = step_loss(model, TrainingHeads(model.config), batch, tokens, Weights())
     assert not {"pixels", "looks", "sentence"} & set(parts)
     assert {"bce", "dice", "select", "presence"} <= set(parts)
+
+
+def test_organs_are_learned_without_the_lesions_types(phantom_slices: Slices) -> None:
+    """Nothing is asked of a lesion then: not even that it is liver."""
+    records = tuple(replace(record, lesions=None) for record in phantom_slices.records)
+    sampler = Sampler(
+        [replace(phantom_slices, records=records)], image_size=96, window=(-160.0, 240.0), seed=0, crop_body=True
+    )
+    batch = sampler.batch(Shape(slices=2, size=64, whole=False), None)
+    assert batch.lesions is None
+    heads = TrainingHeads(network().config)
+    features = torch.randn(4, heads.pixels.in_channels, 16, 16, requires_grad=True)
+    loss = heads.pixel_loss(features, batch)
+    assert loss is not None
+    loss.backward()
+    assert features.grad is not None
+    asked = features.grad.abs().sum(1) > 0
+    lesions = F.max_pool2d(batch.index[:, None].float(), 4)[:, 0] > 0
+    assert lesions.any()
+    assert torch.equal(asked, ~lesions)
 
 
 def test_every_field_of_a_query_has_a_head() -> None:

@@ -83,7 +83,8 @@ def test_the_card_says_what_happened(trained: tuple[TrainOptions, list[str]]) ->
         "squares: train: 2 cases, 4 slices, 12 sentences; val: 1 case",
         "random weights",
         "sentences of at most 32 tokens",
-        "looks, sentence (the data set does not know attributes of lesions)",
+        "looks (the data set does not know attributes of lesions)",
+        "sentence (the data set does not know meanings of sentences)",
         "2 updates",
     ):
         assert words in text, words

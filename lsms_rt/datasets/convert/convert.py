@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from lsms_rt.atomic import move_folder, work_folder
+from lsms_rt.datasets.knowledge import LESIONS, MAX_LESIONS, picture_of
+from lsms_rt.datasets.phantom.lesion import numbered
 from lsms_rt.datasets.phantom.sheet import WINDOW, write_contact_sheet
+from lsms_rt.datasets.png import write_labels
 from lsms_rt.datasets.refhl import ANNOTATIONS
 from lsms_rt.errors import DatasetError, InputError, chain_cut
 from lsms_rt.privacy import label
@@ -21,7 +24,7 @@ from lsms_rt.privacy import label
 from .card import card, facts_of
 from .choose import choose_slices
 from .given import Row, given_rows
-from .lesions import lesions_of
+from .lesions import SliceLesions, lesions_of
 from .license import source_text
 from .made import grammar_of, sentences_of
 from .options import ConvertOptions
@@ -141,19 +144,26 @@ def _write_case(
     report.unused += chosen.unused
     lines: list[dict[str, str]] = []
     for n in sorted(chosen.with_lesions + chosen.empty):
-        rows = given_rows(volume, n, others, rng) if case.sentences else _made_rows(volume, n, rng)
+        # Who describes findings does not describe every lesion; labels are taken for complete.
+        found = None if case.sentences else lesions_of(volume, n)
+        if found is not None and len(found.lesions) > MAX_LESIONS:
+            report.unused[f"more than {MAX_LESIONS} lesions"] += 1
+            continue
+        rows = given_rows(volume, n, others, rng) if found is None else _made_rows(volume, n, found, rng)
         if not rows:
             report.unused["no sentence that readers would agree on"] += 1
             continue
         image = write_image(folder, options.kind, case.case_id, volume, n)
         lines += write_rows(folder, case.case_id, case.split, n, image, rows)
+        if found is not None:
+            labels = numbered(found.lesions, volume.slices[n].hu.shape)
+            write_labels(picture_of(folder, LESIONS, case.case_id, lines[-1]["slice_id"]), labels)
         report.slices += 1
     report.splits[case.split] += bool(lines)
     return lines
 
 
-def _made_rows(volume: Volume, n: int, rng: np.random.Generator) -> list[Row]:
-    found = lesions_of(volume, n)
+def _made_rows(volume: Volume, n: int, found: SliceLesions, rng: np.random.Generator) -> list[Row]:
     organs = [name for name, mask in volume.organs.items() if mask[n].any()]
     rows = []
     for sentence in sentences_of(found.lesions, grammar_of(found, volume.types, organs, rng)):

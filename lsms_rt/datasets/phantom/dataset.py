@@ -2,6 +2,7 @@
 
 DIR/annotations.csv                      one row per sentence (see ``datasets.refhl``)
 DIR/lesions.csv                          the true attributes of every lesion of every slice
+DIR/lesions/case_007/003.png             where these lesions are, and (organs/) the organs: see ``datasets.knowledge``
 DIR/images/case_007/003.dcm              CT in HU, one series per case
 DIR/masks/case_007/003_1-4.png           0/255; named after the lesions in it; 003_none.png for a false sentence
 DIR/dataset.json                         version, seed, cases, slices and matrix
@@ -23,12 +24,15 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.atomic import move_folder, work_folder
+from lsms_rt.datasets.knowledge import ATTRIBUTES, LESIONS, ORGANS, picture_of
+from lsms_rt.datasets.png import write_labels
 from lsms_rt.datasets.refhl import ANNOTATIONS, FIELDS
 from lsms_rt.errors import InputError
 
 from . import PHANTOM_VERSION
 from .case import Case, PhantomSlice, generate_case
 from .dicom import write_slice
+from .lesion import numbered
 from .sentences import Sentence, slice_sentences
 from .spec import PhantomSpec
 
@@ -69,7 +73,7 @@ def _write(folder: Path, spec: PhantomSpec, workers: int) -> int:
             lesions += lesion_rows
             bar.update(count)
     _write_csv(folder / ANNOTATIONS, FIELDS + ("query",), annotations)
-    _write_csv(folder / "lesions.csv", LESION_FIELDS, lesions)
+    _write_csv(folder / ATTRIBUTES, LESION_FIELDS, lesions)
     write_contact_sheet(folder, folder / "contact_sheet.png")
     facts = {"version": PHANTOM_VERSION, "seed": spec.seed, "cases": spec.cases, "slices": sum(counts)}
     (folder / "dataset.json").write_text(json.dumps(facts | {"matrix": spec.matrix}, indent=2) + "\n")
@@ -105,6 +109,8 @@ def _write_case(job: tuple[Any, ...]) -> tuple[list[dict[str, Any]], list[dict[s
         image = f"images/{case_id}/{index:03d}.dcm"
         write_slice(folder / image, case, index, case_id)
         lesion_rows += _lesion_rows(case, item, case_id, index)
+        for part, labels in ((LESIONS, numbered(item.lesions, item.hu.shape)), (ORGANS, item.labels)):
+            write_labels(picture_of(folder, part, case_id, f"{index:03d}"), labels)
         for sentence in slice_sentences(item.lesions, case.phase, rng):
             ids = [item.lesions.index(lesion) + 1 for lesion in sentence.targets]
             mask = f"masks/{case_id}/{index:03d}_{'-'.join(map(str, ids)) or 'none'}.png"

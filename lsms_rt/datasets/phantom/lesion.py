@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,14 @@ class Lesion:
     margin: str
     # The mean minus the surrounding liver's median; None if not recorded (version 1)
     hu_difference: float | None = None
+
+
+def numbered(lesions: Sequence[Lesion], shape: tuple[int, ...]) -> np.ndarray:
+    """Return where the lesions of a slice, at most 255, are: uint8 (H, W), 0 or the lesion's place from 1 on."""
+    index = np.zeros(shape, np.uint8)
+    for place, lesion in enumerate(lesions, 1):
+        index[lesion.mask] = place
+    return index
 
 
 def density_of(hu_difference: float) -> str:

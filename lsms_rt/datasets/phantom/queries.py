@@ -18,7 +18,7 @@ APART_MM = 5.0
 ORDERS = ("largest", "smallest", "most anterior", "most posterior")
 RELATIONS = ("closest to", "anterior to", "posterior to")
 _RELATION = re.compile(rf"\+?({'|'.join(RELATIONS).replace(' ', '-')})\((.*)\)$")
-_ORDER = re.compile(rf"(\d)-({'|'.join(ORDERS).replace(' ', '-')})")
+_ORDER = re.compile(rf"([1-3])-({'|'.join(ORDERS).replace(' ', '-')})")
 # Word of a key -> its field.
 _FIELDS = {
     "small": "size",
