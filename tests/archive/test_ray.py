@@ -18,7 +18,10 @@ from lsms_rt.datasets.phantom.dicom import write_slice
 
 ROOT = Path(__file__).parents[2]
 PYTHON = (ROOT / os.environ.get("LSMS_RT_TEST_RAY", ".venv-ray") / "bin" / "python").absolute()
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="Ray is not installed; tests/services/ray.sh installs it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="Ray is not installed; tests/services/ray.sh installs it"),
+]
 TEXT = "the lesion in the liver"
 SERIES, SLICES = 6, 2
 DAMAGED, ALWAYS, ONCE = 2, 3, 4

@@ -27,6 +27,7 @@ def rules(site: Site) -> Path:
     return site.folder / "rules.yaml"
 
 
+@pytest.mark.slow
 def test_status_tells_what_was_given_up_and_retry_queues_it(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["worker", "status", str(rules)]) == 5
     said = capsys.readouterr().out

@@ -50,6 +50,7 @@ def test_delays_grow_up_to_a_limit_and_differ() -> None:
     assert delay(10**6, longest=60.0) <= 90.0
 
 
+@pytest.mark.slow
 def test_results_are_stored_in_the_study_of_the_images(site: Site) -> None:
     site.archive.add(*site.series("a"), *site.series("b"))
     site.work(RULES.replace("rules:", "also: sc\nrules:"))
@@ -444,6 +445,7 @@ class Steps:
             raise Killed
 
 
+@pytest.mark.slow
 def test_whenever_it_is_killed_every_series_has_its_result_once(site: Site) -> None:
     """At every step in turn: before and after each request has its effect, and each change of the ledger."""
     series, late = site.series("a"), site.series("a", 1, first=2)

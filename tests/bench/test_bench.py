@@ -94,6 +94,7 @@ def test_a_mask_in_another_grid_is_rejected(dataset: Path) -> None:
         evaluate(Oracle({row.sentence: np.zeros((20, 20), bool) for row in rows}), rows)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_real_slice_with_a_drawn_lesion(demo_engine: Path, tmp_path: Path) -> None:
     """The drawn disc lies in the liver, and the results are in the grid of the file."""
     from pydicom.data import get_testdata_file
@@ -112,6 +113,7 @@ def test_the_real_slice_with_a_drawn_lesion(demo_engine: Path, tmp_path: Path) -
     assert (tmp_path / "real.png").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_the_bundled_weights_segment_the_bundled_examples(demo_engine: Path) -> None:
     """Weights that always or never predict an empty mask fail here; this says nothing about quality."""
     import json

@@ -87,6 +87,7 @@ def test_kinds_of_openvino(node_type: str, exec_type: str, kind: str) -> None:
     assert kind_of(node_type, exec_type) == kind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 def test_openvino_profiles_a_real_graph(demo_engine: Path) -> None:
     rows = profile_openvino(demo_engine / "image.onnx", "f32", runs=1)

@@ -138,6 +138,7 @@ def test_verification_of_the_block() -> None:
     assert 1e-4 < half["triton"] < gpu_verify.BLOCK_TOLERANCE["fp16"] / 2
 
 
+@pytest.mark.slow
 def test_the_sanitizer_runs_every_kernel() -> None:
     rows = list(sanitizer.check_kernels("memcheck", [SMALL], "cpu"))
     # This one is in no chain.
@@ -202,6 +203,7 @@ def test_the_ptx_of_a_plugin_is_launched_by_the_driver(monkeypatch: pytest.Monke
         list(plugin_ptx.verify_ptx(FakeDriver(run, refused), "mix", SMALL, "sm_90", "cpu"))
 
 
+@pytest.mark.slow
 def test_overlap_is_compared_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bits of every replay, by the variable of both runs; a way that is named without overlap refuses to have it."""
     monkeypatch.setenv(gpu_verify.VARIABLE, "1")

@@ -68,6 +68,7 @@ def test_a_fault_costs_its_own_unit_only(parallel: bool, tmp_path: Path) -> None
     assert "words of a library" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_unit_that_hangs_is_stopped_with_its_children(tmp_path: Path) -> None:
     done = run([unit("hangs", limit=2), unit("right", kernel="gate")], tmp_path)
     assert outcomes(done.rows) == {

@@ -11,6 +11,7 @@ from lsms_rt.data import demo_engine
 from lsms_rt.segmenter import Segmenter
 
 
+@pytest.mark.slow
 def test_both_ways_ask_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"SLICES": 2, "MATRIX": 128, "COUNTS": (1, 2)}.items():
         monkeypatch.setattr(sentences, name, value)

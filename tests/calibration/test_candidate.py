@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from small_dataset import write_dataset
 
 from lsms_rt.calibration.candidate import open_candidates
@@ -13,6 +14,7 @@ from lsms_rt.datasets.refhl import read_annotations
 from lsms_rt.segmenter import Segmenter
 
 
+@pytest.mark.slow
 def test_a_run_holds_answer_inputs_and_logits(demo_engine: Path, tmp_path: Path) -> None:
     question = next(questions(read_annotations(write_dataset(tmp_path))))
     candidates = open_candidates(demo_engine, threads=1)

@@ -84,6 +84,7 @@ def overeager(truth: np.ndarray) -> np.ndarray:
     return mask
 
 
+@pytest.mark.slow
 def test_the_same_answers_pass(data: GateData) -> None:
     result = run_gate(Oracle(data), Oracle(data), data, 0.1)
     assert result.passed and not result.failures and not result.worst
@@ -173,6 +174,7 @@ def test_the_report_shows_the_result(data: GateData) -> None:
     assert "<b>Passed.</b>" in passed and "Rejected" not in passed and "No answer lost any Dice" in passed
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(data: GateData, tmp_path: Path) -> None:
     """Not blank, also for unusual input: empty masks only, one answer, no trial."""
     from PIL import Image

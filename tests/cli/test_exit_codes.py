@@ -17,6 +17,7 @@ from lsms_rt.cli.exit_codes import ExitCode
 from lsms_rt.cli.terminal import UntilClosed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_reader_that_ends_does_not_change_the_exit_code(tmp_path: Path, stream: str) -> None:
     (tmp_path / "bad.npy").write_bytes(b"")

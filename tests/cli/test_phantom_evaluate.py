@@ -10,6 +10,7 @@ import pytest
 from command_line import refused, run
 
 
+@pytest.mark.slow
 def test_phantom_then_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = tmp_path / "data"
     code, out, err = run(capsys, "phantom", "-o", str(data), "--cases", "2", "--matrix", "96", "--workers", "1")

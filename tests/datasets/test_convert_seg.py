@@ -110,6 +110,7 @@ def test_what_predict_writes_is_converted(tmp_path: Path) -> None:
         assert "low" not in row.query and "high" not in row.query
 
 
+@pytest.mark.slow
 def test_scans_of_one_patient_are_in_one_split(tmp_path: Path) -> None:
     patients = {}
     for number, seed in enumerate((11, 12, 13, 15, 17, 11, 12, 13, 15, 17)):

@@ -34,6 +34,7 @@ def sections() -> tuple[AnatomySlice, ...]:
     return tuple(anatomy.at(s, 96) for anatomy in anatomies for s in (0.3, 0.5, 0.7))
 
 
+@pytest.mark.slow
 def test_decoys_lie_outside_of_the_liver_and_never_in_a_mask() -> None:
     with_decoys = 0
     for item in slices():

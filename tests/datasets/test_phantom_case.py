@@ -62,6 +62,7 @@ def test_one_slice_case() -> None:
     assert len(generate_case(9, 1, 64).slices) == 1
 
 
+@pytest.mark.slow
 def test_images_are_int16_in_the_range_of_ct() -> None:
     for _, item in slices():
         assert item.hu.dtype == np.int16 and item.labels.dtype == np.uint8

@@ -46,6 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_layout(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "annotations.csv", "lesions.csv", "images", "masks", "lesions", "organs", "contact_sheet.png", "README.md",
@@ -165,6 +166,7 @@ def test_the_whole_range_of_ct_is_kept(tmp_path: Path, cases: list[Case]) -> Non
     np.testing.assert_array_equal(load_slice(tmp_path / "a.dcm").hu, hu)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """Of other processes, and of this one a second time: of a case, and of what is written about all cases."""
     write_phantom(tmp_path / "again", SPEC, workers=2)
@@ -231,6 +233,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"] and note.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_share_of_false_sentences(tmp_path: Path) -> None:
     write_phantom(tmp_path / "many", PhantomSpec(cases=6, matrix=64), workers=1)
     rows = table(tmp_path / "many/annotations.csv")

@@ -25,6 +25,7 @@ from lsms_rt.reading import quiet
 from lsms_rt.reading.dicom import decoder_process
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
     # Python says that forking a process of several threads is dangerous: that is the subject.
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),

@@ -76,6 +76,7 @@ def has_bf16() -> bool:
     return "BF16" in module.capabilities(module.load().Core())
 
 
+@pytest.mark.slow
 def test_fp32_answers_as_onnx_runtime_does(demo_engine: Path, backend: Backend, images: np.ndarray) -> None:
     reference = open_backend(open_directory(demo_engine), device="cpu")
     expected = reference.segment(images, reference.encode_text(*tokens()))
@@ -99,6 +100,7 @@ def test_an_answer_is_the_callers_own(backend: Backend, images: np.ndarray) -> N
     assert np.array_equal(first, kept)
 
 
+@pytest.mark.slow
 def test_several_callers_get_their_own_answers(backend: Backend, images: np.ndarray) -> None:
     text = backend.encode_text(*tokens())
     expected = [backend.segment(image[None], text) for image in images]
@@ -108,6 +110,7 @@ def test_several_callers_get_their_own_answers(backend: Backend, images: np.ndar
         assert np.array_equal(answer, expected[i % 5])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("openvino") or not has_bf16(), reason="this CPU has no bfloat16")
 def test_bf16_is_bf16_and_near(demo_engine: Path, backend: Backend, images: np.ndarray, tmp_path: Path) -> None:
     half = open_backend(open_directory(engine_of(demo_engine, tmp_path, precision="bf16")))
@@ -186,6 +189,7 @@ def test_a_file_that_is_no_graph_is_refused(engine: Path, tmp_path: Path) -> Non
         open_backend(open_directory(copy))
 
 
+@pytest.mark.slow
 def test_the_compiled_graph_is_kept_for_this_user(
     engine: Path, backend: Backend, images: np.ndarray, cache_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

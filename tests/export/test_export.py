@@ -159,6 +159,7 @@ def test_compare_notices_other_weights(small_engine: Path) -> None:
         judge(replace(parity, max_logit_difference=float("nan")), "fp16")
 
 
+@pytest.mark.slow
 def test_slices_are_compared_on_one_pytorch_thread_each(demo_engine: Path) -> None:
     """Threads that share a slice wait for each other on a busy machine; the caller's setting comes back."""
     model = LSMS.from_pretrained(demo_checkpoint())
@@ -177,6 +178,7 @@ def test_slices_are_compared_on_one_pytorch_thread_each(demo_engine: Path) -> No
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_two_engines_of_the_same_weights_agree_on_the_bundled_slices(demo_engine: Path) -> None:
     """What a device without PyTorch compares its plans with."""
     parity = compare(of_engine(demo_engine), demo_engine, bundled_examples())

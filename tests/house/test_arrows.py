@@ -160,6 +160,7 @@ def test_predicting_loads_no_heavy_module() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_model_needs_no_triton() -> None:
     """One file of the model knows the kernels, and loads them only when they are asked for."""
     knowing = [

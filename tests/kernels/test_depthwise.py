@@ -73,6 +73,7 @@ def test_depthwise(height: int, width: int) -> None:
     agree(depthwise, shape, depthwise_tensors(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_channels")
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (2, 31), (23, 37), (33, 70)])

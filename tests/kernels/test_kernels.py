@@ -51,7 +51,7 @@ SIZES = [(7, 9), (15, 15), (16, 16), (17, 31)]
 SENTENCES = [(32, "whole"), (32, "short"), (16, "short"), (16, "one"), (16, "none"), (64, "long")]
 # Every pair of size and sentence, with the types in turn: each type meets each size and each sentence.
 ATTENTION = [
-    (*size, *sentence, ("fp16", "fp32")[(i + j) % 2])
+    pytest.param(*size, *sentence, ("fp16", "fp32")[(i + j) % 2], marks=[pytest.mark.slow] if i else [])
     for i, size in enumerate(SIZES)
     for j, sentence in enumerate(SENTENCES)
 ]

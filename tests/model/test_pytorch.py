@@ -253,6 +253,7 @@ def test_half_precision_on_the_cpu_is_close() -> None:
     assert error < 0.02, error
 
 
+@pytest.mark.slow
 def test_a_checkpoint_segments_without_an_engine(demo_engine: Any, abdomen: np.ndarray) -> None:
     """The bundled weights through PyTorch and through the bundled engine give one answer."""
     text = "the low-density lesion in the right lobe of the liver"

@@ -51,6 +51,7 @@ def test_an_endless_stream_is_ended_and_the_process_goes_on(good: Path, monkeypa
     assert is_right(good) and process_id() == before
 
 
+@pytest.mark.slow
 def test_many_endless_streams_are_one_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of them ends with the input's time, not with the last file."""
     for n in range(50):

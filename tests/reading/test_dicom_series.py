@@ -219,6 +219,7 @@ def test_damaged_files_end_a_series_or_are_told(tmp_path: Path, caplog: pytest.L
     assert told[3].startswith("2.dcm: ") and "--names" not in told[3]
 
 
+@pytest.mark.slow
 def test_a_file_is_damage_wherever_it_was_cut_off(tmp_path: Path) -> None:
     """It never counts as another kind of file, nor as a series of its own."""
     series(tmp_path, [0, 1])

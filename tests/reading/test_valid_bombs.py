@@ -132,6 +132,7 @@ def with_long_names(number: int) -> bytes:
     return bytes_of(ds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "count", "said", "bound"),
     [

@@ -158,6 +158,7 @@ def test_an_input_that_is_not_dicom_has_none(tmp_path: Path, capsys: pytest.Capt
     assert "report.dcm: its Segmentation was not written" in err
 
 
+@pytest.mark.slow
 def test_results_json_names_the_files_and_what_an_archive_calls_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], series: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_results_of_two_requests_are_not_mixed(
     assert "not empty" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_masks_are_never_those_of_other_slices(series: Path, tmp_path: Path) -> None:
     """A file that is damaged for one run shifts all numbers, and back again."""
     out, fresh = tmp_path / "out", tmp_path / "fresh"

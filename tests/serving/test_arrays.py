@@ -81,6 +81,7 @@ def test_random_changes_never_reach_the_decoder_with_sizes_that_are_wrong(monkey
     assert passed
 
 
+@pytest.mark.slow
 def test_changes_of_the_content_end_no_more_than_the_request() -> None:
     chance = random.Random(1)
     good = pack(np.random.default_rng(0).integers(0, 3, 4000).astype(np.uint8))

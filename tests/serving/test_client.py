@@ -70,6 +70,7 @@ def test_a_server_that_is_not_there() -> None:
             Client(url)
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_asked_again(fakes: Callable[..., Any]) -> None:
     from threading import Thread
 
@@ -137,6 +138,7 @@ def inputs(example: Path, phantom_case: Any, tmp_path: Path) -> list[str]:
     return [str(example), str(folder), str(bad)]
 
 
+@pytest.mark.slow
 def test_predict_with_a_server_is_predict(
     demo: Any, inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +160,7 @@ def test_predict_with_a_server_is_predict(
     assert not demo.core.uploads._kept
 
 
+@pytest.mark.slow
 def test_shards_with_a_server_and_without_are_one_run(
     demo: Any, inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +208,7 @@ def test_nothing_but_pixels_and_sentences_is_sent(
         assert text.encode() not in everything
 
 
+@pytest.mark.slow
 def test_slices_that_differ_and_values_between_whole_numbers(demo: Any) -> None:
     """They go in requests of their own, as they are, and come back in order; and so do many sentences."""
     rng = np.random.default_rng(0)

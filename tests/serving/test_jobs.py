@@ -72,6 +72,7 @@ def series(demo: Any, folder: Path) -> Any:
     demo.http.delete(f"/images/{image}")
 
 
+@pytest.mark.slow
 def test_a_series_that_is_sent_file_by_file(demo: Any, folder: Path, series: Any) -> None:
     about, job = series
     slices = load_slices(folder)
@@ -276,6 +277,7 @@ def test_a_stream_is_never_silent_for_long(
     live.http.delete(f"/images/{image}")
 
 
+@pytest.mark.slow
 def test_deleting_an_image_cancels_its_job(fakes: Callable[..., Any], example: Path) -> None:
     live = fakes()
     image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]

@@ -85,6 +85,7 @@ def test_an_idle_worker_that_is_killed_is_replaced(pools: Callable[..., Pool]) -
     assert job.state == DONE
 
 
+@pytest.mark.slow
 def test_cancel(pools: Callable[..., Pool]) -> None:
     pool = pools()
     running, waiting, after = (pool.submit(asked(text)) for text in ("slow 400", "slow 400", "slow 1"))
@@ -116,6 +117,7 @@ def test_the_time_limit(pools: Callable[..., Pool]) -> None:
     assert (job.reply.status, job.reply.kind) == (504, "TimeLimitError")
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_when_to_come_back(pools: Callable[..., Pool]) -> None:
     pool = pools(queue=2)
     first = pool.submit(asked("slow 400"))
@@ -207,6 +209,7 @@ def test_what_counts_jobs_cannot_stop_them() -> None:
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_leaves_its_place(pools: Callable[..., Pool]) -> None:
     pool = pools(queue=1)
     running = pool.submit(asked("slow 400"))

@@ -83,6 +83,7 @@ def test_without_a_key_pages_of_other_sites_are_refused(demo: Any) -> None:
     assert [demo.http.get("/capabilities", headers=headers).status_code for headers in bad] == [403] * 4
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_429_with_retry_after(fakes: Callable[..., Any]) -> None:
     live = fakes(queue=1)
     threads = [beside(lambda: infer(live, "slow 30"))[0]]
@@ -97,6 +98,7 @@ def test_a_full_queue_is_429_with_retry_after(fakes: Callable[..., Any]) -> None
     assert "lsms_rejected_total 1.0" in live.http.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses_before_it_reads(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     live = fakes(queue=1)
     thread, _ = beside(lambda: infer(live, "slow 30"))
@@ -110,6 +112,7 @@ def test_a_full_queue_refuses_before_it_reads(fakes: Callable[..., Any], monkeyp
     other.join()
 
 
+@pytest.mark.slow
 def test_bodies_are_bounded_together(fakes: Callable[..., Any]) -> None:
     from lsms_rt.serving.bodies import Bodies
 

@@ -81,6 +81,7 @@ def refused(answer: Any) -> bool:
     return (answer.status_code, answer.json()["kind"]) == (503, "ShutdownError")
 
 
+@pytest.mark.slow
 def test_running_jobs_end_and_the_others_are_told(start: Callable[[float], Process]) -> None:
     server = start(10.0)
     running = server.infer("slow 30")
@@ -97,6 +98,7 @@ def test_running_jobs_end_and_the_others_are_told(start: Callable[[float], Proce
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_what_takes_longer_is_cut_off_and_told(start: Callable[[float], Process]) -> None:
     server = start(0.5)
     running = server.infer("deaf 4000")

@@ -70,6 +70,7 @@ class Slow:
         return self.found[0]
 
 
+@pytest.mark.slow
 def test_no_job_begins_while_another_series_is_read(fakes: Callable[..., Any], example: Path) -> None:
     live = fakes()
     image = begin(live, example)

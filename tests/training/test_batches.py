@@ -18,6 +18,7 @@ def sampler(slices: Slices, *, crop_body: bool = False, augmented: bool = False,
     return Sampler([slices], image_size=slices.size, window=WINDOW, seed=seed, crop_body=crop_body, augmented=augmented)
 
 
+@pytest.mark.slow
 def test_the_whole_slice_is_shown_when_asked(phantom_slices: Slices) -> None:
     shape = Shape(slices=1, size=96, whole=True)
     batch = collate(sampler(phantom_slices).examples((0, 1), (None,), shape))

@@ -38,6 +38,7 @@ def save(folder: Path, name: str = "BertModel", **changes: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM"])
 def test_the_hidden_states_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     theirs = save(tmp_path, name)

@@ -127,6 +127,7 @@ def test_a_state_that_cannot_be_read_is_refused(phantom_slices: Slices, tmp_path
         run.resume()
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_state_before(
     phantom_slices: Slices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

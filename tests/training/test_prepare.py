@@ -76,6 +76,7 @@ def prepared(data: Path, folder: Path, size: int = 64) -> Slices:
     return read_slices(folder)
 
 
+@pytest.mark.slow
 def test_a_phantom_on_disk_teaches_what_a_generated_one_does(phantom: Path, tmp_path: Path) -> None:
     found = prepared(phantom, tmp_path / "found")
     counts = SPEC.slices_per_case()
@@ -264,6 +265,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[str]]:
     return train_on
 
 
+@pytest.mark.slow
 def test_all_losses_are_used_where_the_data_set_knows_enough(data: Path, said: Callable[[Path], list[str]]) -> None:
     *lines, names = said(data)
     used = "losses: bce, dice, select, hard, presence, contrast, pixels, looks, sentence, dense batches"
@@ -273,6 +275,7 @@ def test_all_losses_are_used_where_the_data_set_knows_enough(data: Path, said: C
     assert {"pixels", "looks", "sentence"} <= set(names.split())
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said(data: Path, said: Callable[[Path], list[str]]) -> None:
     for part in (LESIONS, ORGANS):
         shutil.rmtree(data / part)

@@ -132,6 +132,7 @@ def test_an_interrupted_run_resumes(data: Path, tmp_path: Path, monkeypatch: pyt
     assert {path.name for path in options.output.iterdir()} >= FILES
 
 
+@pytest.mark.slow
 def test_a_checkpoint_to_begin_with_keeps_its_words_and_size(data: Path, tmp_path: Path) -> None:
     words = vocabulary_of(["the dark lesion"])
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ from lsms_rt.triton_server.export import export_model
 from lsms_rt.triton_server.probe import ANSWERED, BUSY, probe
 
 triton_client = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
-pytestmark = pytest.mark.xdist_group("tritonserver")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tritonserver")]
 TEXT, OTHER = "the cyst in the liver", "the lesion"
 NAMES = ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -203,7 +203,6 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     triton.start()
 
 
-@pytest.mark.slow
 def test_a_model_that_cannot_warm_up_is_not_loaded(triton: Any, tmp_path: Path) -> None:
     from lsms_rt.bench.tritonserver import CRASHED, TritonServer
 
@@ -219,7 +218,6 @@ def test_a_model_that_cannot_warm_up_is_not_loaded(triton: Any, tmp_path: Path) 
     assert "not understood" in server.log
 
 
-@pytest.mark.slow
 def test_an_environment_of_its_own(triton: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A virtual environment as EXECUTION_ENV_PATH, where the server's own Python lacks lsms-rt's libraries."""
     from lsms_rt.bench.tritonserver import TritonServer
