@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsms_rt.bench.accuracy.described import masks_by_lesion
-from lsms_rt.datasets.phantom.lesion import Lesion
+from lsms_rt.datasets.knowledge import lesion_of
 from lsms_rt.datasets.phantom.queries import Query
 from lsms_rt.datasets.phantom.sentences import targets_of
 from lsms_rt.datasets.questions import Question
@@ -48,7 +48,7 @@ class SliceTruth:
         self.nothing = np.zeros_like(asked[0].truth)
         single = masks_by_lesion(asked) if table else {}
         self.phase = next(iter(table.values())).get("phase", "") if table else ""
-        self.lesions = [_lesion(n, row, single.get(n, self.nothing)) for n, row in table.items() if row.get("left_mm")]
+        self.lesions = [lesion_of(row, single.get(n, self.nothing)) for n, row in table.items() if row.get("left_mm")]
         spacing = asked[0].ct.spacing_mm
         area = {one.id: area_mm2(one.mask, spacing) for one in self.lesions}
         # Lesions that no sentence tells apart share a mask, and some have none.
@@ -69,19 +69,3 @@ class SliceTruth:
 
 def _union(nothing: NDArray[np.bool_], masks: Iterable[NDArray[np.bool_]]) -> NDArray[np.bool_]:
     return np.asarray(np.logical_or.reduce([nothing, *masks]))
-
-
-def _lesion(number: int, row: dict[str, str], mask: NDArray[np.bool_]) -> Lesion:
-    difference = row.get("hu_difference")
-    return Lesion(
-        id=number,
-        type=row["lesion_type"],
-        mask=mask,
-        lobe=row["lobe"],
-        diameter_mm=float(row["diameter_mm"]),
-        centroid_mm=(float(row["left_mm"]), float(row["posterior_mm"])),
-        density=row["density"],
-        enhancement=row["enhancement"],
-        margin=row["margin"],
-        hu_difference=float(difference) if difference else None,
-    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +154,27 @@ def picture_of(folder: Path, part: str, case_id: str, slice_id: str) -> Path:
     return folder / part / case_id / f"{slice_id}.png"
 
 
+def lesion_of(row: Mapping[str, str], mask: np.ndarray = _NO_MASK) -> Lesion:
+    """Return the lesion that a line of the table of attributes describes, with its ``mask`` if that is known.
+
+    Raises:
+        ValueError: a number is none.
+    """
+    difference = row.get("hu_difference")
+    return Lesion(
+        id=int(row["lesion"]),
+        type=row["lesion_type"],
+        mask=mask,
+        lobe=row["lobe"],
+        diameter_mm=float(row["diameter_mm"]),
+        centroid_mm=(float(row["left_mm"]), float(row["posterior_mm"])),
+        density=row["density"],
+        enhancement=row["enhancement"],
+        margin=row["margin"],
+        hu_difference=float(difference) if difference else None,
+    )
+
+
 def _read_table(path: Path, problems: list[str]) -> dict[tuple[str, str], _Slice]:
     """Read the attributes of all lesions; lines that cannot be used are added to ``problems``."""
     found: dict[tuple[str, str], _Slice] = {}
@@ -170,7 +191,7 @@ def _read_table(path: Path, problems: list[str]) -> dict[tuple[str, str], _Slice
                 problems += [f"{ATTRIBUTES}, line {reader.line_num}: {what}" for what in wrong]
                 if wrong:
                     continue
-                lesion = _lesion(text)
+                lesion = lesion_of(text)
                 known = found.setdefault((text["case_id"], text["slice_id"]), {})
                 first = known.setdefault(lesion.id, (reader.line_num, lesion, text["phase"]))
                 if first[1] is not lesion:
@@ -194,21 +215,6 @@ def _wrong(text: dict[str, str]) -> Iterator[str]:
         value = _number(text[name])
         if value is None or (name == "diameter_mm" and value <= 0):
             yield f"{name} is not a number{' above 0' if name == 'diameter_mm' else ''}; correct it"
-
-
-def _lesion(text: dict[str, str]) -> Lesion:
-    return Lesion(
-        id=int(text["lesion"]),
-        type=text["lesion_type"],
-        mask=_NO_MASK,
-        lobe=text["lobe"],
-        diameter_mm=float(text["diameter_mm"]),
-        centroid_mm=(float(text["left_mm"]), float(text["posterior_mm"])),
-        density=text["density"],
-        enhancement=text["enhancement"],
-        margin=text["margin"],
-        hu_difference=_number(text["hu_difference"]),
-    )
 
 
 def _number(text: str) -> float | None:
