@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import signal
@@ -28,12 +29,14 @@ from typing import Any
 import httpx
 import numpy as np
 
+from lsms_rt.atomic import write_text
 from lsms_rt.data import demo_engine
 from lsms_rt.datasets.phantom.case import generate_case
 from lsms_rt.datasets.phantom.dicom import write_slice
 from lsms_rt.reading.load import load_slice
 
 from .options import ServeOptions
+from .provenance import provenance
 from .serve import INFER, request_of, server, workers_of
 
 SEEDS, SLICES = (189, 190), 4
@@ -317,6 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, default=60, help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, help="write what is printed as JSON, with its provenance")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="lsms-soak-") as name:
         temporary = Path(name) / "temporary"
@@ -327,11 +331,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = problems(sent, sizes, url, temporary)
         if kept_in(temporary):
             found.append("the server left folders for temporary files when it ended")
+    memory = {"after a third": sizes[len(sizes) // 3], "at last": sizes[-1], "most": max(sizes)}
     for what, count in sorted(sent.got.items()):
         print(f"{count:8} {what}")
-    print(
-        f"memory of all processes, MiB: {sizes[len(sizes) // 3]} after a third, {sizes[-1]} at last, {max(sizes)} most"
-    )
+    print("memory of all processes, MiB: " + ", ".join(f"{mib} {when}" for when, mib in memory.items()))
+    if options.output:
+        facts = {"minutes": options.minutes, "workers": options.workers, "got": dict(sorted(sent.got.items()))}
+        facts |= {"memory_mib": memory, "errors": found, **provenance("onnxruntime", "fastapi", "uvicorn")}
+        write_text(options.output, json.dumps(facts, indent=2) + "\n")
     for line in found:
         print(f"error: {line}", file=sys.stderr)
     return 1 if found else 0
