@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,32 @@ def parser_made_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(main, "make_parser", functools.cache(main.make_parser))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def phantom_of_gates_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Generate the phantom that accuracy gates ask about once per size, which takes longer than to ask about it."""
+    from lsms_rt.calibration.gate import PHANTOM_SEED
+    from lsms_rt.datasets.phantom import dataset
+    from lsms_rt.datasets.phantom.spec import PhantomSpec
+
+    write = dataset.write_phantom
+
+    @functools.cache
+    def made(spec: PhantomSpec) -> tuple[Path, int]:
+        folder = tmp_path_factory.mktemp("gate") / "phantom"
+        return folder, write(folder, spec)
+
+    def copied(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:
+        if spec.seed != PHANTOM_SEED:
+            return write(folder, spec, workers)
+        source, count = made(spec)
+        shutil.copytree(source, folder)
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "write_phantom", copied)
         yield
 
 
