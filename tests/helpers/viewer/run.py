@@ -41,7 +41,7 @@ SENTENCES = (
     "the lesion in the left lobe",
     "the lesion in the right lobe",
     "the large lesion in the right lobe",
-    "the hemangioma in the right lobe",
+    "the calcification in the right lobe",
 )
 HELD_S = 3600
 
