@@ -82,6 +82,7 @@ def phantom_of_gates_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iter
         folder = tmp_path_factory.mktemp("gate") / "phantom"
         return folder, write(folder, spec)
 
+    @functools.wraps(write)
     def copied(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:
         if spec.seed != PHANTOM_SEED:
             return write(folder, spec, workers)
