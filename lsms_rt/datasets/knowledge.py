@@ -25,6 +25,7 @@ from lsms_rt.privacy import named
 from .phantom.lesion import ISO_HU, ISO_SLACK_HU, Lesion, density_of
 from .phantom.lesion_types import TYPES
 from .phantom.organs import Organ
+from .phantom.queries import APART_MM
 from .phantom.render import PHASES
 from .png import read_png
 from .refhl import Annotation, is_file_below
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 LESIONS, ATTRIBUTES, ORGANS = "lesions", "lesions.csv", "organs"
 # A picture holds no higher number.
 MAX_LESIONS = 255
-# How far table and picture may differ: in the ratio of diameters, and in mm.  Outlines are rounded to pixels.
-SAME_SIZE, SAME_PLACE_MM = 1.5, 10.0
+# How far table and picture may differ, since outlines are rounded to pixels: in the ratio of diameters, and in mm.  Two
+# lesions that the grammar compares are farther off than that where the table has them the other way round.
+SAME_SIZE, SAME_PLACE_MM = 1.5, 2 * APART_MM
 _WORDS = {
     "lesion_type": TYPES,
     "phase": PHASES,

@@ -36,7 +36,7 @@ def read_png(path: Path, name: str, fix: str) -> tuple[str, np.ndarray]:
                 raise InputError(
                     f"{name} has {picture.height}x{picture.width} pixels, more than {MAX_SIDE} along a side; {fix}"
                 )
-            mode = str(picture.tile[0].args) if picture.mode == "L" else picture.mode
+            mode = str(picture.tile[0][3]) if picture.mode == "L" else picture.mode
             pixels = np.asarray(picture)
     except InputError:
         raise
