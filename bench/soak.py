@@ -335,12 +335,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for what, count in sorted(sent.got.items()):
         print(f"{count:8} {what}")
     print("memory of all processes, MiB: " + ", ".join(f"{mib} {when}" for when, mib in memory.items()))
+    for line in found:
+        print(f"error: {line}", file=sys.stderr)
+    # Last: a folder that is missing must not cost what was found.
     if options.output:
         facts = {"minutes": options.minutes, "workers": options.workers, "got": dict(sorted(sent.got.items()))}
         facts |= {"memory_mib": memory, "errors": found, **provenance("onnxruntime", "fastapi", "uvicorn")}
         write_text(options.output, json.dumps(facts, indent=2) + "\n")
-    for line in found:
-        print(f"error: {line}", file=sys.stderr)
     return 1 if found else 0
 
 

@@ -91,6 +91,8 @@ def phantom_examples(slices: int, matrix: int, seed: int = SEED) -> Iterator[tup
         case = generate_case(seed + count, 4, matrix)
         for item in case.slices[: slices - count]:
             sentence = true_sentence(item.lesions, case.phase, rng) or false_sentence(item.lesions, case.phase, rng)
+            # A phantom has too few lesions for that.
+            assert sentence is not None
             yield item.hu.astype(np.float32), sentence.text
             count += 1
 

@@ -13,24 +13,32 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import named
 
-from .phantom.lesion import Lesion
+from .phantom.lesion import ISO_HU, ISO_SLACK_HU, Lesion, density_of
 from .phantom.lesion_types import TYPES
 from .phantom.organs import Organ
+from .phantom.queries import APART_MM
 from .phantom.render import PHASES
 from .png import read_png
 from .refhl import Annotation, is_file_below
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 LESIONS, ATTRIBUTES, ORGANS = "lesions", "lesions.csv", "organs"
 # A picture holds no higher number.
 MAX_LESIONS = 255
+# How far table and picture may differ, since outlines are rounded to pixels: in the ratio of diameters, and in mm.  Two
+# lesions that the grammar compares are farther off than that where the table has them the other way round.
+SAME_SIZE, SAME_PLACE_MM = 1.5, 2 * APART_MM
 _WORDS = {
     "lesion_type": TYPES,
     "phase": PHASES,
@@ -92,16 +100,23 @@ class Knowledge:
             )
         return labels
 
-    def attributes_of(self, row: Annotation, numbers: Sequence[int]) -> tuple[tuple[Lesion, ...], str]:
+    def attributes_of(
+        self, row: Annotation, labels: np.ndarray, spacing_mm: tuple[float, float] | None
+    ) -> tuple[tuple[Lesion, ...], str]:
         """Return the lesions of a row's slice, without masks, and the contrast phase ("" where there is no lesion).
 
         Args:
             row: of the slice.
-            numbers: of the lesions in its picture; the lesions are returned in their order.
+            labels: uint8 (H, W), its picture of lesions, turned into the model's frame.
+            spacing_mm: between rows and between columns there; where it is None, size and place are not compared.
+
+        Returns:
+            The lesions in the order of their numbers.
 
         Raises:
-            InputError: the table has not just these lesions, or they differ in their phase.
+            InputError: the table has not just these lesions, or other sizes or places, or they differ in their phase.
         """
+        numbers = [int(number) for number in np.unique(labels) if number]
         known = self._slices.get((row.case_id, row.slice_id), {})
         picture = self._name(LESIONS, row)
         for number in numbers:
@@ -115,6 +130,8 @@ class Knowledge:
                 raise InputError(
                     f"{ATTRIBUTES}, line {line}: {picture} does not show lesion {number}; draw it, or remove the line"
                 )
+        if spacing_mm is not None:
+            _compare({number: known[number][:2] for number in numbers}, labels, spacing_mm)
         phases = {phase for _, _, phase in known.values()}
         if len(phases) > 1:
             lines = ", ".join(str(line) for line, _, _ in known.values())
@@ -175,6 +192,34 @@ def lesion_of(row: Mapping[str, str], mask: np.ndarray = _NO_MASK) -> Lesion:
     )
 
 
+def _compare(known: Mapping[int, tuple[int, Lesion]], labels: np.ndarray, spacing_mm: tuple[float, float]) -> None:
+    """Raise InputError where the table's lesions, each with its line, have other sizes or places than the picture's.
+
+    Numbers that were mixed up, axes that point elsewhere, or centimeters would teach wrong words, unnoticed.
+    """
+    fix = f"correct the line, or the lesion's number, or remove {ATTRIBUTES}"
+    dy, dx = spacing_mm
+    # From the picture's corner to the point that the table counts from: one for all lesions.
+    origin: NDArray[np.float64] | None = None
+    first = next((line for line, _ in known.values()), 0)
+    for number, (line, lesion) in known.items():
+        rows, columns = np.nonzero(labels == number)
+        drawn = 2 * math.sqrt(len(rows) * dy * dx / math.pi)
+        if max(drawn, lesion.diameter_mm) > SAME_SIZE * min(drawn, lesion.diameter_mm):
+            raise InputError(
+                f"{ATTRIBUTES}, line {line}: diameter_mm is {lesion.diameter_mm:g}, and a disc of the area that is "
+                f"drawn has {drawn:.1f} mm; {fix}"
+            )
+        here = np.array([columns.mean() * dx, rows.mean() * dy]) - lesion.centroid_mm
+        origin = here if origin is None else origin
+        away = float(np.hypot(*(here - origin)))
+        if away > SAME_PLACE_MM:
+            raise InputError(
+                f"{ATTRIBUTES}, line {line}: left_mm and posterior_mm, which grow to the patient's left and back, "
+                f"place the lesion {away:.0f} mm from where it is drawn, seen from that of line {first}; {fix}"
+            )
+
+
 def _read_table(path: Path, problems: list[str]) -> dict[tuple[str, str], _Slice]:
     """Read the attributes of all lesions; lines that cannot be used are added to ``problems``."""
     found: dict[tuple[str, str], _Slice] = {}
@@ -211,6 +256,14 @@ def _wrong(text: dict[str, str]) -> Iterator[str]:
     for name, words in _WORDS.items():
         if text[name] not in words:
             yield f"{name} is none of {', '.join(words)}; correct it, or remove {ATTRIBUTES}"
+    difference = _number(text["hu_difference"])
+    if difference is not None and text["density"] in _WORDS["density"]:
+        possible = {density_of(difference + slack) for slack in (-ISO_SLACK_HU, 0.0, ISO_SLACK_HU)}
+        if text["density"] not in possible:
+            yield (
+                f"density is {text['density']}, and hu_difference {difference:g}; beyond {ISO_HU:g} HU it is low or "
+                "high; correct one, or leave hu_difference empty"
+            )
     for name in (*_NUMBERS, *(("hu_difference",) if text["hu_difference"] else ())):
         value = _number(text[name])
         if value is None or (name == "diameter_mm" and value <= 0):

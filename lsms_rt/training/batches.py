@@ -18,6 +18,7 @@ from lsms_rt.datasets.phantom.organs import Organ
 
 from .augment import augment
 from .sentences import Mix, Spoken, draw_pair
+from .shrink import resized
 from .slices import SliceRecord, Slices
 
 # Regions that the losses look at one by one.  The few slices with more have all others numbered FURTHER: they count in
@@ -142,7 +143,7 @@ class Sampler:
         record = self.record(place)
         crop = self._crop(part, number, shape)
         hu = torch.from_numpy(_cut(part.hu[number], crop, HU_MIN).astype(np.float32))
-        index = torch.from_numpy(_cut(part.index[number], crop, 0)).long()
+        index = torch.from_numpy(resized(_cut(part.index[number], crop, 0), shape.size)).long()
         organs = None if part.organs is None else torch.from_numpy(_cut(part.organs[number], crop, 0)).long()
         if crop.edge != shape.size:
             hu = F.interpolate(
@@ -153,7 +154,6 @@ class Sampler:
                 align_corners=False,
             )[0, 0]
             nearest = ((torch.arange(shape.size) + 0.5) * crop.edge / shape.size).long()
-            index = index[nearest][:, nearest]
             organs = None if organs is None else organs[nearest][:, nearest]
         if self.augmented:
             hu = augment(hu, self.rng)

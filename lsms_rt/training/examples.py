@@ -58,5 +58,6 @@ def _first(case: Case, rng: np.random.Generator) -> tuple[int, list[Sentence]] |
             if sentence and sentence.targets[0] in large and sentence.targets not in [s.targets for s in told]:
                 told.append(sentence)
             if len(told) == 2:
-                return index, [*told, false_sentence(item.lesions, case.phase, rng)]
+                false = false_sentence(item.lesions, case.phase, rng)
+                return (index, [*told, false]) if false else None
     return None

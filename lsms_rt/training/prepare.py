@@ -21,6 +21,7 @@ from lsms_rt.preprocess import resize
 from lsms_rt.privacy import named
 from lsms_rt.reading.load import load_slice
 
+from .shrink import resized
 from .slices import MAX_REGIONS, Asked, SliceRecord, Writer, is_complete
 
 P = ParamSpec("P")
@@ -84,12 +85,12 @@ def _slice(
     if drawn is None:
         index = cut_into_regions(turned, ct.hu.shape)
     else:
-        numbers = np.union1d([0], drawn)
-        index = np.searchsorted(numbers, ct.to_model_frame(drawn, ct.flips, ct.transposed)).astype(np.uint8)
+        drawn = ct.to_model_frame(drawn, ct.flips, ct.transposed)
+        index = np.searchsorted(np.union1d([0], drawn), drawn).astype(np.uint8)
         for row, mask in zip(group, turned, strict=True):
             _tried(problems, _check_whole, row, mask, index)
         if knowledge.attributes and not knowledge.problems:
-            known = _tried(problems, knowledge.attributes_of, first, [int(n) for n in numbers[1:]])
+            known = _tried(problems, knowledge.attributes_of, first, drawn, ct.spacing_mm)
             lesions, phase = known or (None, "")
     if len(problems) > before:
         return None
@@ -169,9 +170,7 @@ def _hu(ct: CtSlice, size: int) -> np.ndarray:
 
 def _small(ct: CtSlice, labels: np.ndarray, size: int) -> np.ndarray:
     """Labels (H, W) of a slice in its model frame as labels (size, size), each that of the nearest pixel."""
-    square = _square(labels, ct.spacing_mm, 0)
-    nearest = ((np.arange(size) + 0.5) * len(square) / size).astype(int)
-    return square[np.ix_(nearest, nearest)]
+    return resized(_square(labels, ct.spacing_mm, 0), size)
 
 
 def _square(pixels: np.ndarray, spacing_mm: tuple[float, float] | None, fill: float) -> np.ndarray:

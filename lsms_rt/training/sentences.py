@@ -63,24 +63,30 @@ class Mix:
 def draw_pair(record: SliceRecord, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken] | None:
     """Two sentences about a slice, with different answers where that is possible; None where nothing can be said."""
     if record.lesions is not None and (not record.asked or rng.random() < mix.grammar):
-        return _from_grammar(record.lesions, record.phase, mix, rng)
+        pair = _from_grammar(record.lesions, record.phase, mix, rng)
+        if pair is not None:
+            return pair
     return _from_data_set(record.asked, mix, rng)
 
 
-def _from_grammar(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> tuple[Spoken, Spoken]:
+def _from_grammar(
+    lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator
+) -> tuple[Spoken, Spoken] | None:
     first = _one(lesions, phase, mix, rng)
+    if first is None:
+        return None
     if lesions and rng.random() < mix.pairs:
         second = _minimal_pair(first, lesions, phase, rng)
         if second is not None:
             return spoken_of(second[0], lesions), spoken_of(second[1], lesions)
     for _ in range(4):
-        other = _one(lesions, phase, mix, rng)
+        other = _one(lesions, phase, mix, rng) or first
         if _ids(other.targets) != _ids(first.targets):
             break
     return spoken_of(first, lesions), spoken_of(other, lesions)
 
 
-def _one(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> Sentence:
+def _one(lesions: Sequence[Lesion], phase: str, mix: Mix, rng: np.random.Generator) -> Sentence | None:
     if rng.random() < mix.false:
         return false_sentence(lesions, phase, rng)
     true = true_sentence(lesions, phase, rng)

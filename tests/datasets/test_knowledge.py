@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,16 @@ LESION = {
     "density": "low", "enhancement": "none", "margin": "sharp", "diameter_mm": "12.5", "left_mm": "-3",
     "posterior_mm": "4.5", "hu_difference": "-40.5",
 }  # fmt: skip
-OTHER = LESION | {"lesion": "7", "lobe": "right"}
+OTHER = LESION | {"lesion": "7", "lobe": "right", "diameter_mm": "8", "left_mm": "25.5", "posterior_mm": "23"}
+# Between rows and between columns, mm.
+SPACING = (2.5, 5.0)
+
+
+def drawn(first: int = 3) -> np.ndarray:
+    """Two lesions: of 3x3 and 2x2 pixels, the second 7.5 rows below and 6 columns beside the other."""
+    lesions = np.zeros(SHAPE, np.uint8)
+    lesions[2:5, 3:6], lesions[10:12, 9:11] = first, 7
+    return lesions
 
 
 def row_of(folder: Path, line: int = 2, image: str = "a.npy") -> Annotation:
@@ -46,9 +57,7 @@ def write_lesions(folder: Path, *rows: dict[str, str], without: str = "") -> Non
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """One slice with the lesions 3 and 7 in the liver."""
-    lesions = np.zeros(SHAPE, np.uint8)
-    lesions[2:5, 3:6], lesions[10:12, 10:12] = 3, 7
-    write_labels(picture_of(tmp_path, LESIONS, "Doe", "1"), lesions)
+    write_labels(picture_of(tmp_path, LESIONS, "Doe", "1"), drawn())
     write_labels(picture_of(tmp_path, ORGANS, "Doe", "1"), np.full(SHAPE, 6, np.uint8))
     write_lesions(tmp_path, LESION, OTHER)
     return tmp_path
@@ -59,7 +68,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
     assert (found.lesions, found.attributes, found.organs, found.problems) == (True, True, True, [])
     assert set(np.unique(found.lesions_of(row_of(folder), SHAPE))) == {0, 3, 7}
     assert set(np.unique(found.organs_of(row_of(folder), SHAPE))) == {6}
-    (first, second), phase = found.attributes_of(row_of(folder), [3, 7])
+    (first, second), phase = found.attributes_of(row_of(folder), drawn(), SPACING)
     assert (first.id, first.type, first.lobe, first.diameter_mm) == (3, "cyst", "left", 12.5)
     assert (first.centroid_mm, first.hu_difference, second.lobe, phase) == ((-3, 4.5), -40.5, "right", "portal")
 
@@ -80,12 +89,12 @@ def test_folders_of_the_same_names_with_other_files_say_nothing(tmp_path: Path) 
 
 def test_a_slice_without_lesions_needs_no_row(folder: Path) -> None:
     write_lesions(folder)
-    assert known(folder).attributes_of(row_of(folder), []) == ((), "")
+    assert known(folder).attributes_of(row_of(folder), np.zeros(SHAPE, np.uint8), SPACING) == ((), "")
 
 
 def test_the_difference_in_hu_may_be_unknown(folder: Path) -> None:
     write_lesions(folder, LESION, OTHER, without="hu_difference")
-    assert known(folder).attributes_of(row_of(folder), [3, 7])[0][0].hu_difference is None
+    assert known(folder).attributes_of(row_of(folder), drawn(), SPACING)[0][0].hu_difference is None
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,8 @@ def test_the_difference_in_hu_may_be_unknown(folder: Path) -> None:
         ({"left_mm": "nan"}, "left_mm is not a number; correct it"),
         ({"posterior_mm": ""}, "posterior_mm is not a number"),
         ({"hu_difference": "x"}, "hu_difference is not a number"),
+        ({"density": "high"}, "density is high, and hu_difference -40.5; beyond 12 HU it is low or high; correct one"),
+        ({"hu_difference": "-8"}, "density is low, and hu_difference -8; "),
     ],
 )
 def test_lines_of_the_table_that_cannot_be_used(folder: Path, changes: dict[str, str], words: str) -> None:
@@ -125,12 +136,37 @@ def test_tables_that_cannot_be_used(folder: Path) -> None:
 def test_a_table_and_a_picture_that_differ(folder: Path) -> None:
     found = known(folder)
     with pytest.raises(InputError, match=r"^line 2: .* shows lesion 4, which lesions.csv does not have for this slice"):
-        found.attributes_of(row_of(folder), [3, 4, 7])
+        found.attributes_of(row_of(folder), drawn(4), SPACING)
     with pytest.raises(InputError, match=r"^lesions.csv, line 3: the picture of lesions does not show lesion 7; draw"):
-        found.attributes_of(row_of(folder), [3])
+        found.attributes_of(row_of(folder), np.where(drawn() == 7, 0, drawn()), SPACING)
     write_lesions(folder, LESION, OTHER | {"phase": "delayed"})
     with pytest.raises(InputError, match=r"^lesions.csv, lines 2, 3: 2 phases in one slice"):
-        known(folder).attributes_of(row_of(folder), [3, 7])
+        known(folder).attributes_of(row_of(folder), drawn(), SPACING)
+
+
+SWAPPED = [{"lesion": "7", "diameter_mm": "10"}, {"lesion": "3", "diameter_mm": "10"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (SWAPPED, "line 2: left_mm and posterior_mm, .* the lesion 67 mm from .* seen from that of line 3"),
+        ([{"left_mm": "3"}, {"left_mm": "-25.5"}], "line 3: .* place the lesion 56 mm from where it is drawn"),
+        ([{}, {"posterior_mm": "-23"}], "line 3: .* place the lesion 46 mm from"),
+        ([{"diameter_mm": "1.25"}, {}], "line 2: diameter_mm is 1.25, and a disc of the area .* has 12.0 mm"),
+        ([{}, {"diameter_mm": "12.5"}], "line 3: diameter_mm is 12.5, and a disc of the area .* has 8.0 mm"),
+    ],
+)
+def test_sizes_and_places_must_be_those_of_the_picture(folder: Path, changes: list[dict[str, str]], words: str) -> None:
+    """Numbers that were mixed up, axes that point elsewhere, and centimeters would teach wrong words."""
+    write_lesions(folder, LESION | changes[0], OTHER | changes[1])
+    with pytest.raises(InputError, match=f"^lesions.csv, {words}.*; correct the line, or the lesion's number, or rem"):
+        known(folder).attributes_of(row_of(folder), drawn(), SPACING)
+
+
+def test_without_a_pixel_spacing_millimeters_cannot_be_compared(folder: Path) -> None:
+    write_lesions(folder, LESION | {"diameter_mm": "99"}, OTHER | {"left_mm": "-99"})
+    assert len(known(folder).attributes_of(row_of(folder), drawn(), None)[0]) == 2
 
 
 def _outside(path: Path) -> None:
@@ -138,6 +174,18 @@ def _outside(path: Path) -> None:
     secret.write_bytes(path.read_bytes())
     path.unlink()
     path.symlink_to(secret)
+
+
+def gray_of_4_bits(shape: tuple[int, int]) -> bytes:
+    """A PNG of ones, which Pillow reads as 17."""
+    rows, columns = shape
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", columns, rows, 4, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(rows * (b"\0" + columns // 2 * b"\x11")),
+        b"IEND": b"",
+    }
+    chunks = [struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in parts.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -148,7 +196,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: write_labels(p, np.zeros((24, 20), np.uint8)),
         r"shape \(24, 20\), but its",
     ),
+    # Pillow would warn of more than 89 million pixels.
+    "too large": (
+        lambda p: p.write_bytes(gray_of_4_bits((10_000, 10_000))),
+        r"has 10000x10000 pixels, more than 4096 along a side; save it as .*, in the image's own grid$",
+    ),
     "of color": (lambda p: write_labels(p, np.zeros((*SHAPE, 3), np.uint8)), r"not \(H, W\)"),
+    "of 4 bits": (lambda p: p.write_bytes(gray_of_4_bits(SHAPE)), "has mode L;4"),
     "of 16 bits": (lambda p: Image.fromarray(np.zeros(SHAPE, np.uint16)).save(p), "has mode I;16"),
 }
 

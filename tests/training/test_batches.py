@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from training_slices import two_squares
 
 from lsms_rt.training.batches import FURTHER, Sampler, Shape, collate
 from lsms_rt.training.sentences import Mix, Spoken
+from lsms_rt.training.shrink import resized
 from lsms_rt.training.slices import SliceRecord, Slices
 
 WINDOW = (-160.0, 240.0)
@@ -45,6 +48,28 @@ def test_the_target_is_what_the_sentences_mean() -> None:
     assert torch.equal(batch.target[0, 0] > 0, batch.index[0] == 2)
     assert batch.organs is None
     assert batch.lesions is None
+
+
+def test_a_lesion_between_the_pixels_keeps_one() -> None:
+    """A sentence about it would teach silence."""
+    labels = np.zeros((100, 100), np.uint8)
+    labels[10:50, 10:50], labels[61, 71:74], labels[99, 0] = 1, 2, 255
+    small = resized(labels, 20)
+    assert set(np.unique(small)) == {0, 1, 2, 255}
+    assert (small == 1).sum() == 64
+    assert np.argwhere(small == 2).tolist() == [[12, 14]]
+    assert np.argwhere(small == 255).tolist() == [[19, 0]]
+    np.testing.assert_array_equal(resized(labels, 100), labels)
+    np.testing.assert_array_equal(resized(labels, 200), labels.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_sentence_about_a_small_lesion_is_not_silenced_by_a_crop() -> None:
+    slices = two_squares()
+    index = np.zeros_like(slices.index)
+    index[0, 31, 40] = 1
+    shape = Shape(slices=1, size=32, whole=True)
+    batch = collate(sampler(replace(slices, index=index)).examples((0, 0), [Spoken(text="a", regions=(1,))], shape))
+    assert batch.target.sum() == 1
 
 
 def test_a_batch_asks_two_sentences_per_slice_or_none(phantom_slices: Slices) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from training_slices import lesion, two_squares
 
-from lsms_rt.datasets.phantom.sentences import targets_of
+from lsms_rt.datasets.phantom.lesion_types import TYPES
+from lsms_rt.datasets.phantom.sentences import false_sentence, targets_of
 from lsms_rt.training.sentences import OPPOSITES, Mix, draw_pair
-from lsms_rt.training.slices import SliceRecord
+from lsms_rt.training.slices import Asked, SliceRecord
 
 BRIGHT = {"density": "high", "type": "hcc", "enhancement": "heterogeneous", "hu_difference": 50.0}
 LESIONS = (
@@ -28,6 +31,27 @@ def test_regions_are_those_that_the_query_means() -> None:
             meant = targets_of(sentence.query, LESIONS, RECORD.phase)
             assert meant is not None
             assert sentence.regions == tuple(sorted(LESIONS.index(one) + 1 for one in meant))
+
+
+def test_the_data_set_speaks_where_the_grammar_can_say_nothing() -> None:
+    """Of dozens of lesions of all kinds, no sentence is false, nor one true that readers agree on."""
+    looks = [
+        lesion(0, type=kind, lobe=lobe, diameter_mm=size, density=density, hu_difference=hu, enhancement="none")
+        for kind in TYPES
+        for lobe in ("left", "right")
+        for size in (6.0, 20.0, 40.0)
+        for density, hu in (("low", -40.0), ("high", 40.0))
+    ]
+    many = tuple(replace(one, id=number) for number, one in enumerate(looks, 1))
+    rng = np.random.default_rng(0)
+    assert false_sentence(many, "noncontrast", rng) is None
+    record = replace(RECORD, lesions=many, regions=len(many), phase="noncontrast")
+    never_true = Mix(false=1.0)
+    assert draw_pair(record, never_true, rng) is None
+    own = replace(record, asked=(Asked(text="the cyst", regions=(1,)),))
+    pair = draw_pair(own, replace(never_true, grammar=1.0), rng)
+    assert pair is not None
+    assert [one.text for one in pair] == ["the cyst", "the cyst"]
 
 
 def test_two_sentences_about_a_slice_have_different_answers() -> None:

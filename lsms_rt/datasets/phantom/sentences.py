@@ -141,6 +141,7 @@ KINDS: tuple[tuple[float, tuple[str, ...]], ...] = (
 ORDER_SHARE, RELATION_SHARE = 0.10, 0.06
 # The chance of a false sentence in a slice with lesions; one sentence in six is then false.
 FALSE_CHANCE = 0.61
+FALSE_ATTEMPTS = 300
 
 
 def _describe(lesion: Lesion, fields: Sequence[str]) -> Query:
@@ -219,13 +220,17 @@ def true_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng, *, single: bo
     return None
 
 
-def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence:
-    """Draw a false sentence; most are modeled on a lesion, with one word changed."""
-    while True:
+def false_sentence(lesions: Sequence[Lesion], phase: str, rng: Rng) -> Sentence | None:
+    """Draw a false sentence; most are modeled on a lesion, with one word changed.
+
+    None after many attempts: of dozens of lesions of all kinds, every sentence may be true, or readers disagree.
+    """
+    for _ in range(FALSE_ATTEMPTS):
         near = bool(lesions) and rng.random() < 0.8
         query = change_one_word(random_query(lesions, rng), rng) if near else _imagined(rng)
         if targets_of(query, lesions, phase) == ():
             return Sentence(say(query, 0, rng), query, ())
+    return None
 
 
 def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sentence]:
@@ -248,7 +253,8 @@ def slice_sentences(lesions: Sequence[Lesion], phase: str, rng: Rng) -> list[Sen
                 sentences.insert(1, Sentence(text, first.query, first.targets))
                 break
     if not sentences or rng.random() < FALSE_CHANCE:
-        sentences.append(false_sentence(lesions, phase, rng))
+        false = false_sentence(lesions, phase, rng)
+        sentences += [false] if false else []
     return sentences
 
 
