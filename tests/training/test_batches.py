@@ -66,7 +66,7 @@ def test_a_lesion_between_the_pixels_keeps_one() -> None:
 def test_a_sentence_about_a_small_lesion_is_not_silenced_by_a_crop() -> None:
     slices = two_squares()
     index = np.zeros_like(slices.index)
-    index[0, 31, 40] = 1
+    index[0, 30, 39] = 1
     shape = Shape(slices=1, size=32, whole=True)
     batch = collate(sampler(replace(slices, index=index)).examples((0, 0), [Spoken(text="a", regions=(1,))], shape))
     assert batch.target.sum() == 1
