@@ -69,12 +69,13 @@ def test_an_engine_of_openvino_from_the_bundled_one(
 @pytest.mark.slow
 @needs_bf16
 def test_bf16_is_asked_the_gates_sentences(demo_engine: Path, tmp_path: Path) -> None:
-    options = RetargetOptions(backend="openvino", precision="bf16", gate=GateOptions(sentences=4))
+    # Four sentences prove nothing, whatever one of them loses.
+    gate = GateOptions(sentences=4, max_dice_drop=0.2)
+    options = RetargetOptions(backend="openvino", precision="bf16", gate=gate)
     manifest = retarget_engine(demo_engine, tmp_path / "a.engine", options)
     assert (manifest.precision, manifest.format) == ("bf16", 3)
     assert manifest.gate["sentences"] == 4
     assert manifest.gate["reference"].startswith("ONNX Runtime")
-    # Four sentences prove nothing.
     assert manifest.gate_verdict == "no verdict"
     page = (tmp_path / "a.report.html").read_text()
     assert "ONNX Runtime" in page
