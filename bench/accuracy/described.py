@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from lsms_rt.datasets.knowledge import ATTRIBUTES
 from lsms_rt.datasets.questions import Question
 
-LESIONS = "lesions.csv"
 # attributes by lesion number, for every slice of a case
 Lesions = dict[tuple[str, str], dict[int, dict[str, str]]]
 
 
 def read_lesions(folder: Path) -> Lesions:
     """Read the attributes of all lesions; empty for a data set without the table, which RefHL-Phantom has."""
-    path = folder / LESIONS
+    path = folder / ATTRIBUTES
     if not path.is_file():
         return {}
     found: Lesions = {}

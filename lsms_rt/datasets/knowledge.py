@@ -22,7 +22,7 @@ import numpy as np
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import named
 
-from .phantom.lesion import ISO_HU, ISO_SLACK_HU, Lesion, density_of
+from .phantom.lesion import DENSITIES, ISO_HU, LOBES, MARGINS, NO_MASK, Lesion, densities_near
 from .phantom.lesion_types import TYPES
 from .phantom.organs import Organ
 from .phantom.queries import APART_MM
@@ -42,14 +42,13 @@ SAME_SIZE, SAME_PLACE_MM = 1.5, 2 * APART_MM
 _WORDS = {
     "lesion_type": TYPES,
     "phase": PHASES,
-    "lobe": ("left", "right"),
-    "density": ("low", "iso", "high"),
+    "lobe": LOBES,
+    "density": DENSITIES,
     "enhancement": ("none", "rim", "nodular", "homogeneous", "heterogeneous"),
-    "margin": ("sharp", "ill-defined"),
+    "margin": MARGINS,
 }
 _NUMBERS = ("diameter_mm", "left_mm", "posterior_mm")
 _COLUMNS = ("case_id", "slice_id", "lesion", *_WORDS, *_NUMBERS)
-_NO_MASK = np.zeros((0, 0), bool)
 
 # The attributes of a slice's lesions by number, each with its line in the table, and the contrast phase.
 _Slice = dict[int, tuple[int, Lesion, str]]
@@ -171,7 +170,7 @@ def picture_of(folder: Path, part: str, case_id: str, slice_id: str) -> Path:
     return folder / part / case_id / f"{slice_id}.png"
 
 
-def lesion_of(row: Mapping[str, str], mask: np.ndarray = _NO_MASK) -> Lesion:
+def lesion_of(row: Mapping[str, str], mask: np.ndarray = NO_MASK) -> Lesion:
     """Return the lesion that a line of the table of attributes describes, with its ``mask`` if that is known.
 
     Raises:
@@ -257,13 +256,11 @@ def _wrong(text: dict[str, str]) -> Iterator[str]:
         if text[name] not in words:
             yield f"{name} is none of {', '.join(words)}; correct it, or remove {ATTRIBUTES}"
     difference = _number(text["hu_difference"])
-    if difference is not None and text["density"] in _WORDS["density"]:
-        possible = {density_of(difference + slack) for slack in (-ISO_SLACK_HU, 0.0, ISO_SLACK_HU)}
-        if text["density"] not in possible:
-            yield (
-                f"density is {text['density']}, and hu_difference {difference:g}; beyond {ISO_HU:g} HU it is low or "
-                "high; correct one, or leave hu_difference empty"
-            )
+    if difference is not None and text["density"] in DENSITIES and text["density"] not in densities_near(difference):
+        yield (
+            f"density is {text['density']}, and hu_difference {difference:g}; beyond {ISO_HU:g} HU it is low or high; "
+            "correct one, or leave hu_difference empty"
+        )
     for name in (*_NUMBERS, *(("hu_difference",) if text["hu_difference"] else ())):
         value = _number(text[name])
         if value is None or (name == "diameter_mm" and value <= 0):

@@ -18,7 +18,7 @@ from lsms_rt.datasets.phantom.organs import Organ
 
 from .augment import augment
 from .sentences import Mix, Spoken, draw_pair
-from .shrink import resized
+from .shrink import resized, sampled
 from .slices import SliceRecord, Slices
 
 # Regions that the losses look at one by one.  The few slices with more have all others numbered FURTHER: they count in
@@ -144,7 +144,9 @@ class Sampler:
         crop = self._crop(part, number, shape)
         hu = torch.from_numpy(_cut(part.hu[number], crop, HU_MIN).astype(np.float32))
         index = torch.from_numpy(resized(_cut(part.index[number], crop, 0), shape.size)).long()
-        organs = None if part.organs is None else torch.from_numpy(_cut(part.organs[number], crop, 0)).long()
+        organs = None
+        if part.organs is not None:
+            organs = torch.from_numpy(sampled(_cut(part.organs[number], crop, 0), shape.size)).long()
         if crop.edge != shape.size:
             hu = F.interpolate(
                 hu[None, None],
@@ -153,8 +155,6 @@ class Sampler:
                 antialias=crop.edge > shape.size,
                 align_corners=False,
             )[0, 0]
-            nearest = ((torch.arange(shape.size) + 0.5) * crop.edge / shape.size).long()
-            organs = None if organs is None else organs[nearest][:, nearest]
         if self.augmented:
             hu = augment(hu, self.rng)
         lower, upper = self.window

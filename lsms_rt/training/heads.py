@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lsms_rt.datasets.phantom.lesion import ENHANCEMENTS, Lesion, enhancement_class
+from lsms_rt.datasets.phantom.lesion import DENSITIES, ENHANCEMENTS, LOBES, MARGINS, Lesion, enhancement_class
 from lsms_rt.datasets.phantom.lesion_types import TYPES
 from lsms_rt.datasets.phantom.organs import Organ
 from lsms_rt.datasets.phantom.queries import ORDERS, RELATIONS, Query
@@ -22,7 +22,6 @@ from .batches import FURTHER, REGIONS, Batch
 from .sentences import Spoken
 
 ORGANS = len(Organ)
-LOBES, DENSITIES, MARGINS = ("left", "right"), ("low", "iso", "high"), ("ill-defined", "sharp")
 # The typical lesion: sizes are regressed as the logarithm of their ratio to it.
 TYPICAL_MM = 12.0
 # The class of what is not asked.

@@ -12,13 +12,18 @@ def resized(labels: np.ndarray, size: int) -> np.ndarray:
     silence.
     """
     side = len(labels)
-    nearest = ((np.arange(size) + 0.5) * side / size).astype(int)
-    small = labels[np.ix_(nearest, nearest)]
+    small = sampled(labels, size)
     for lost in np.flatnonzero(_counts(labels).astype(bool) & (_counts(small) == 0)):
         points = np.argwhere(labels == lost)
         row, column = points[len(points) // 2] * size // side
         small[row, column] = lost
     return small
+
+
+def sampled(labels: np.ndarray, size: int) -> np.ndarray:
+    """Return square labels as (size, size), each that of the nearest pixel; small ones may be lost."""
+    nearest = ((np.arange(size) + 0.5) * len(labels) / size).astype(int)
+    return labels[np.ix_(nearest, nearest)]
 
 
 def _counts(labels: np.ndarray) -> np.ndarray:

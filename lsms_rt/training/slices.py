@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from lsms_rt.atomic import write_text
-from lsms_rt.datasets.phantom.lesion import Lesion
+from lsms_rt.datasets.phantom.lesion import NO_MASK, Lesion
 
 RECORDS = "slices.json"
 # A slice's regions are numbered from 1; a uint8 map holds no more.
 MAX_REGIONS = 255
-NO_MASK = np.zeros((0, 0), bool)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,10 @@ LEAST_MM = 10.0
 # A small spot brighter than the liver by this much may be called a calcification.
 _LIKE_CALCIUM_HU = 60.0
 
+LOBES, DENSITIES, MARGINS = ("left", "right"), ("low", "iso", "high"), ("ill-defined", "sharp")
 ENHANCEMENTS = ("none", "rim", "nodular", "diffuse")
+# Of a lesion whose cross-section is kept elsewhere, or unknown.
+NO_MASK = np.zeros((0, 0), bool)
 _DARK = frozenset(("cyst", "hemangioma", "metastasis", "hcc", "abscess"))
 _BRIGHT = frozenset(("hemangioma", "metastasis", "hcc", "abscess"))
 # Looks (type, enhancement, margin) that more than one type can have, and those types.
@@ -72,11 +75,16 @@ def enhancement_class(lesion: Lesion) -> str:
     return "diffuse" if lesion.enhancement in ("homogeneous", "heterogeneous") else lesion.enhancement
 
 
+def densities_near(hu_difference: float) -> frozenset[str]:
+    """Return the density words that some reader could choose for a mean with this difference."""
+    return frozenset(density_of(hu_difference + slack) for slack in (-ISO_SLACK_HU, 0.0, ISO_SLACK_HU))
+
+
 def possible_densities(lesion: Lesion) -> frozenset[str]:
     """Return the density words that some reader could choose; one word if all agree."""
     if lesion.hu_difference is None:
         return frozenset((lesion.density,))
-    return frozenset(density_of(lesion.hu_difference + slack) for slack in (-ISO_SLACK_HU, 0.0, ISO_SLACK_HU))
+    return densities_near(lesion.hu_difference)
 
 
 def possible_types(lesion: Lesion) -> frozenset[str]:
