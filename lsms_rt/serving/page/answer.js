@@ -1,6 +1,6 @@
 // Asking: a job from the sentences to the results, and what else can come of it.
 
-import { byId, make, plural, say, show } from "./dom.js";
+import { byId, focusIsGone, make, plural, say, show } from "./dom.js";
 import { showDownloads } from "./downloads.js";
 import { CanceledError, JobError, ask, cancel, follow, resultsOf } from "./job.js";
 import { clearNotices, notice, sentence, tell } from "./notices.js";
@@ -165,7 +165,7 @@ export class AnswerPanel {
       show(false, "none-yet");
       byId("work-text").textContent = "Reading the sentences";
       byId("work-bar").removeAttribute("value");
-    } else if (document.activeElement === document.body) {
+    } else if (focusIsGone()) {
       // The focus was on Cancel, which is gone.
       byId("submit").focus();
     }

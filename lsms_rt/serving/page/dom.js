@@ -19,6 +19,12 @@ export function show(visible, ...ids) {
   for (const id of ids) byId(id).hidden = !visible;
 }
 
+/** Return whether nothing has the focus, or an element that was just hidden: a browser takes it away at its next frame. */
+export function focusIsGone() {
+  const focused = document.activeElement;
+  return focused === null || focused === document.body || focused.getClientRects().length === 0;
+}
+
 /** Let screen readers say something. */
 export function say(text) {
   const live = byId("live");

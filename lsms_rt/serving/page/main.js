@@ -3,7 +3,7 @@
 import { AnswerPanel } from "./answer.js";
 import { getJson, whenKeyIsNeeded } from "./api.js";
 import { Controls } from "./controls.js";
-import { byId, make, show } from "./dom.js";
+import { byId, focusIsGone, make, show } from "./dom.js";
 import { ImagePanel } from "./image.js";
 import { notice, tell } from "./notices.js";
 import { Sentences } from "./sentences.js";
@@ -44,7 +44,7 @@ async function showImage(id, about, volume) {
     show(false, "placeholder");
   }
   controls.reset();
-  if (document.activeElement === document.body) sentences.rows[0].input.focus();
+  if (focusIsGone()) sentences.rows[0].input.focus();
 }
 
 function gone() {

@@ -49,6 +49,16 @@ def test_the_page_is_used_by_keyboard(visit: Any) -> None:
     assert visit.page.text_content("#live").startswith("Found in 1 slice")
 
 
+def test_a_hidden_element_has_the_focus_no_more(visit: Any) -> None:
+    """At once: the browser itself takes it away at its next frame, after which the page does not look again."""
+    found = visit.page.evaluate(
+        "async () => { const { focusIsGone, show } = await import(new URL('page/dom.js', location.href));"
+        " document.querySelector('#examples button').focus(); const before = focusIsGone();"
+        " show(false, 'drop'); return [before, focusIsGone()]; }"
+    )
+    assert found == [False, True]
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_warning_is_always_in_view(visit: Any, width: int) -> None:
     visit.page.set_viewport_size({"width": width, "height": 700})

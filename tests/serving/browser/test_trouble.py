@@ -28,6 +28,8 @@ def test_a_job_is_canceled(visit: Any, series: list[Path]) -> None:
     visit.page.wait_for_selector("#work", state="hidden")
     assert visit.text(".notice").startswith("Canceled")
     assert not visit.page.is_visible("#results")
+    # The button is gone, and the one to ask again has the focus.
+    visit.page.wait_for_selector("#submit:focus")
     # and another one can be asked at once
     visit.press_enter()
     visit.page.wait_for_selector("#work-bar[value]")
