@@ -7,8 +7,9 @@ VIEW := .venv-viewer
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 OUT ?= out
 BUNDLE := lsms_rt/serving/bundle
-# Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Two processes on two cores.  What runs longest starts first (tests/conftest.py), hence no reordering.  A process that a
+# test kills ends the run and names the test: pytest-xdist would start another one, and might then wait for ever.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --max-worker-restart=0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check bench tables aot toolchains prove roofline gpu-check train-demo viewer page wheel clean

@@ -90,13 +90,22 @@ class TritonServer:
     @property
     def crashed(self) -> bool:
         """Whether the server ended by a fault in memory, as Triton 2.51 does now and then when it starts."""
+        return (self._code if self._process is None else self._ended()) == -signal.SIGSEGV
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the running server ended by SIGABRT, as Triton 2.51 may do when one of its stubs is killed."""
+        return self._ended() == -signal.SIGABRT
+
+    def _ended(self) -> int | None:
+        """Return the exit code of a server that ended; None while it runs."""
         if self._process is None:
-            return self._code == -signal.SIGSEGV
+            return None
         if not self.get("/v2/health/live"):
             # It refuses connections a little before the system tells how it ended.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
-        return self._process.poll() == -signal.SIGSEGV
+        return self._process.poll()
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables of the server, and of programs that use its interpreter."""

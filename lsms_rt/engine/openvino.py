@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 from typing import Any
@@ -30,6 +31,10 @@ INSTALL = OPENVINO.install
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 LIBRARY, TELEMETRY = OPENVINO.name, "openvino_telemetry"
 _LOADING = threading.Lock()
+# OpenVINO's entry of this process, by the process's number: a fork needs its own.  It is never freed: each entry gives
+# the thread another stack for signals, and takes it away again.  Where two overlap, the thread is left with one that is
+# free, and the next signal that Python handles, e.g. Ctrl-C, ends the process by SIGSEGV (OpenVINO 2026.4).
+_CORES: dict[int, Any] = {}
 log = logging.getLogger("lsms_rt")
 
 
@@ -129,17 +134,20 @@ def load() -> Any:
 
 
 def open_core() -> Any:
-    """Return OpenVINO's entry.
+    """Return OpenVINO's entry, the same one in all of this process.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
         MachineError: it is broken, or has no plugin for CPUs.
     """
-    try:
-        core = load().Core()
-        capabilities(core)
-    except (RuntimeError, AttributeError) as error:
-        raise MachineError(f"OpenVINO does not work here ({brief(error)}); install it again: {INSTALL}") from error
+    openvino = load()
+    with _LOADING:
+        try:
+            core = _CORES.get(os.getpid()) or openvino.Core()
+            capabilities(core)
+        except (RuntimeError, AttributeError) as error:
+            raise MachineError(f"OpenVINO does not work here ({brief(error)}); install it again: {INSTALL}") from error
+        _CORES[os.getpid()] = core
     return core
 
 

@@ -10,7 +10,7 @@ import fake_cpus
 import pytest
 
 from lsms_rt.engine.advice import advise, default_of_openvino
-from lsms_rt.engine.openvino import load
+from lsms_rt.engine.openvino import open_core
 from lsms_rt.machine.cpu import Cpu, find
 from lsms_rt.machine.gpu import Driver, Gpu
 
@@ -140,7 +140,7 @@ def test_what_openvino_chooses_by_itself(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 @pytest.mark.skipif(not find().known, reason="the system does not tell the instructions")
 def test_openvino_agrees_about_this_cpu() -> None:
-    core = load().Core()
+    core = open_core()
     chosen = core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
     assert {"bf16": "bf16", "f32": "fp32"}.get(chosen, chosen) in default_of_openvino(find())
     assert ("BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")) == (find().bf16 is not None)

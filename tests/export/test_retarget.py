@@ -26,7 +26,7 @@ from lsms_rt.export.retarget import RetargetOptions, _verdict, retarget_engine
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="needs lsms-rt[openvino]")
 needs_bf16 = pytest.mark.skipif(
-    not HAS_OPENVINO or "BF16" not in module.capabilities(module.load().Core()), reason="needs a CPU with bfloat16"
+    not HAS_OPENVINO or "BF16" not in module.capabilities(module.open_core()), reason="needs a CPU with bfloat16"
 )
 
 

