@@ -71,9 +71,9 @@ def parser_made_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def phantom_of_gates_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Generate the phantom that accuracy gates ask about once, at 128, which takes longer than to ask about it.
+    """Generate the gates' phantom once, with slices of 128 x 128 whatever the engine's size.
 
-    An engine of any size is asked about it.
+    To generate it takes longer than to ask about it.
     """
     from lsms_rt.calibration.gate import PHANTOM_SEED
     from lsms_rt.datasets.phantom import dataset

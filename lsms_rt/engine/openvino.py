@@ -24,6 +24,7 @@ from .compiled_cache import CompiledCache
 from .graph_backend import BUILD, IMAGE_GRAPH, OUTPUTS, TEXT_GRAPH, GraphBackend, Run, can_build, check_inputs
 from .manifest import EngineDirectory, Manifest
 from .registry import OPENVINO
+from .signal_stack import same_signal_stack
 from .slice_pool import SlicePool
 
 INSTALL = OPENVINO.install
@@ -31,11 +32,17 @@ INSTALL = OPENVINO.install
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 LIBRARY, TELEMETRY = OPENVINO.name, "openvino_telemetry"
 _LOADING = threading.Lock()
-# OpenVINO's entry of this process, by the process's number: a fork needs its own.  It is never freed: each entry gives
-# the thread another stack for signals, and takes it away again.  Where two overlap, the thread is left with one that is
-# free, and the next signal that Python handles, e.g. Ctrl-C, ends the process by SIGSEGV (OpenVINO 2026.4).
-_CORES: dict[int, Any] = {}
 log = logging.getLogger("lsms_rt")
+
+
+def _renew() -> None:
+    """In a forked process: the thread that held the lock is not there."""
+    global _LOADING
+    _LOADING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 class OpenVinoBackend(GraphBackend):
@@ -134,20 +141,19 @@ def load() -> Any:
 
 
 def open_core() -> Any:
-    """Return OpenVINO's entry, the same one in all of this process.
+    """Return OpenVINO's entry, an ``openvino.Core``.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
         MachineError: it is broken, or has no plugin for CPUs.
     """
-    openvino = load()
-    with _LOADING:
-        try:
-            core = _CORES.get(os.getpid()) or openvino.Core()
+    try:
+        with same_signal_stack():
+            core = load().Core()
+            # This loads the plugin for CPUs.
             capabilities(core)
-        except (RuntimeError, AttributeError) as error:
-            raise MachineError(f"OpenVINO does not work here ({brief(error)}); install it again: {INSTALL}") from error
-        _CORES[os.getpid()] = core
+    except (RuntimeError, AttributeError) as error:
+        raise MachineError(f"OpenVINO does not work here ({brief(error)}); install it again: {INSTALL}") from error
     return core
 
 

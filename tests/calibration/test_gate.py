@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> GateData:
         replace(row, case_id=f"<case {row.line}>", sentence=row.sentence + " $x$") for row in read_annotations(folder)
     ]
     return GateData(rows, "two phantom <cases>", "ab" * 32, frozenset(), user_supplied=True)
+
+
+@pytest.mark.parametrize(("size", "side"), [(96, 96), (4096, gate.MAX_MATRIX)])
+def test_the_phantom_has_the_engines_size(
+    size: int, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lsms_rt.datasets.phantom import dataset
+
+    class Seen(Exception):
+        pass
+
+    def seen(folder: Path, spec: Any) -> int:
+        raise Seen(spec.matrix)
+
+    monkeypatch.setattr(dataset, "write_phantom", seen)
+    with pytest.raises(Seen, match=f"^{side}$"):
+        gate_data(None, "test", 4, tmp_path, size)
 
 
 @cache

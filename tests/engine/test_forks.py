@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import lsms_rt
-from lsms_rt.engine import open_backend, open_directory
+from lsms_rt.engine import open_backend, open_directory, openvino
 from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.errors import EngineInvalidError
 from lsms_rt.reading import quiet
@@ -66,12 +67,17 @@ def slices(count: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
-def segmenter(request: pytest.FixtureRequest, demo_engine: Path, tmp_path: Path) -> lsms_rt.Segmenter:
-    engine = demo_engine
-    if request.param != open_directory(engine).manifest.backend:
-        pytest.importorskip(request.param)
-        engine = Path(shutil.copytree(demo_engine, tmp_path / "other.engine"))
-        write_manifest(engine, replace(open_directory(engine).manifest, backend=request.param))
+def engine(request: pytest.FixtureRequest, demo_engine: Path, tmp_path: Path) -> Path:
+    if request.param == open_directory(demo_engine).manifest.backend:
+        return demo_engine
+    pytest.importorskip(request.param)
+    other = Path(shutil.copytree(demo_engine, tmp_path / "other.engine"))
+    write_manifest(other, replace(open_directory(other).manifest, backend=request.param))
+    return other
+
+
+@pytest.fixture
+def segmenter(engine: Path) -> lsms_rt.Segmenter:
     # Several threads, so that there is a pool.
     return lsms_rt.Segmenter(engine, threads=2)
 
@@ -111,11 +117,18 @@ def test_a_backend_alone_gives_an_error(demo_engine: Path) -> None:
     backend.close()
 
 
-def test_a_new_engine_in_the_child_answers(segmenter: lsms_rt.Segmenter, demo_engine: Path) -> None:
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_a_new_engine_in_the_child_answers(engine: Path, closed: bool) -> None:
+    """Of the same library, whether the parent's is open or closed."""
+    segmenter = lsms_rt.Segmenter(engine, threads=2)
     list(segmenter.predict_series(slices(3), SENTENCE))
+    if closed:
+        segmenter.close()
+        del segmenter
+        gc.collect()
 
     def again() -> int:
-        with lsms_rt.Segmenter(demo_engine, threads=2) as own:
+        with lsms_rt.Segmenter(engine, threads=2) as own:
             return len(list(own.predict_series(slices(3), SENTENCE)))
 
     # It opens and runs an engine within that time.
@@ -123,9 +136,13 @@ def test_a_new_engine_in_the_child_answers(segmenter: lsms_rt.Segmenter, demo_en
 
 
 FORKS_AND_ENDS = f"""
-import os, sys, numpy, lsms_rt
-segmenter = lsms_rt.Segmenter(lsms_rt.demo_engine(), threads=2)
+import gc, os, sys, numpy, lsms_rt
+segmenter = lsms_rt.Segmenter(sys.argv[1], threads=2)
 list(segmenter.predict_series([numpy.full((64, 64), -1000.0)] * 5, {SENTENCE!r}))
+if sys.argv[2] == "closed":
+    segmenter.close()
+    segmenter = None
+    gc.collect()
 pid = os.fork()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -134,9 +151,10 @@ sys.exit(7)
 """
 
 
-def test_the_child_ends() -> None:
+@pytest.mark.parametrize("parents", ["open", "closed"])
+def test_the_child_ends(engine: Path, parents: str) -> None:
     """Freeing an engine's sessions in a child may wait for their threads for ever, so they are not freed."""
-    command = [sys.executable, "-W", "ignore", "-c", FORKS_AND_ENDS]
+    command = [sys.executable, "-W", "ignore", "-c", FORKS_AND_ENDS, str(engine), parents]
     assert subprocess.run(command, timeout=60, check=False).returncode == 7
 
 
@@ -144,7 +162,7 @@ def test_locks_that_a_thread_holds_at_the_fork_are_free_in_the_child() -> None:
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with quiet._WARNINGS._lock, decoder_process._lock:
+        with quiet._WARNINGS._lock, decoder_process._lock, openvino._LOADING:
             held.set()
             release.wait(60)
 
@@ -153,7 +171,7 @@ def test_locks_that_a_thread_holds_at_the_fork_are_free_in_the_child() -> None:
     held.wait(60)
 
     def take() -> str:
-        with quiet.quiet_pydicom(), decoder_process._lock:
+        with quiet.quiet_pydicom(), decoder_process._lock, openvino._LOADING:
             return "taken"
 
     try:

@@ -47,9 +47,9 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(autouse=True)
 def _alive(request: pytest.FixtureRequest) -> None:
-    """Start the server again that crashed in the test before."""
+    """Start the server again that ended by itself in the test before."""
     server = request.getfixturevalue("triton") if "triton" in request.fixturenames else None
-    if server is not None and server.crashed:
+    if server is not None and (server.crashed or server.aborted):
         server.stop()
         server.start()
 
