@@ -83,23 +83,25 @@ class FakeEvent:
 
     def __init__(self, device: FakeDevice) -> None:
         device.entered()
-        self.device, self.moment, self.reached = device, -1, True
+        self.device, self.moment, self.reached = device, -1, threading.Event()
+        self.reached.set()
         self.stream: FakeStream
 
     def record(self, stream: FakeStream) -> None:
         self.device.entered()
-        self.stream, self.moment, self.reached = stream, len(self.device.calls), False
-        self.mark = lambda: setattr(self, "reached", True)
+        self.stream, self.moment, self.reached = stream, len(self.device.calls), threading.Event()
+        # Nothing that refers to this event: it would die when garbage is collected, anywhere.
+        self.mark = self.reached.set
         stream.queue.append((self.mark, ()))
 
     def synchronize(self) -> None:
         self.device.entered()
-        if not self.reached:
+        if not self.reached.is_set():
             self.stream.run_until(self.mark)
 
     def time_since(self, other: FakeEvent) -> float:
         self.device.entered()
-        assert self.reached and other.reached, "events of work that is not done"
+        assert self.reached.is_set() and other.reached.is_set(), "events of work that is not done"
         return float(self.moment - other.moment)
 
     def __del__(self) -> None:
