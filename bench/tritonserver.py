@@ -90,17 +90,17 @@ class TritonServer:
     @property
     def crashed(self) -> bool:
         """Whether the server ended by a fault in memory, as Triton 2.51 does now and then when it starts."""
-        return (self._code if self._process is None else self._ended()) == -signal.SIGSEGV
+        return self._ended() == -signal.SIGSEGV
 
     @property
     def aborted(self) -> bool:
-        """Whether the running server ended by SIGABRT, as Triton 2.51 may do when one of its stubs is killed."""
+        """Whether the server ended by SIGABRT, as Triton 2.51 may do when one of its stubs is killed."""
         return self._ended() == -signal.SIGABRT
 
     def _ended(self) -> int | None:
-        """Return the exit code of a server that ended; None while it runs."""
+        """Return the exit code of a server that ended or was stopped; None while it runs."""
         if self._process is None:
-            return None
+            return self._code
         if not self.get("/v2/health/live"):
             # It refuses connections a little before the system tells how it ended.
             with suppress(subprocess.TimeoutExpired):

@@ -20,7 +20,7 @@ def same_signal_stack() -> Iterator[None]:
 
     An ``openvino.Core`` gives the thread a stack of its own, and when it is freed, the stack of before.  Where two
     overlap, that may be the other's, which was freed; then the next signal that Python handles, e.g. Ctrl-C, ends the
-    process by SIGSEGV (OpenVINO 2026.4).  A thread that has another stack meanwhile is left alone.
+    process by SIGSEGV (OpenVINO 2026.4).  A thread that has another stack by then is left as it is.
     """
     if sys.platform != "linux":
         yield

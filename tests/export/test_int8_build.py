@@ -26,7 +26,7 @@ from lsms_rt.export.graph.qdq import int8_layers
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exports")]
 SIZE = "128"
 # A few slices tell little about accuracy, so the budget is wide enough for the search to find something in any case.
-FEW = ["--slices", "4", "--probe", "2", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.2"]
+FEW = ["--slices", "4", "--probe", "3", "--held-out", "30", "--by", "group", "--max-dice-drop", "0.2"]
 
 
 @pytest.fixture(scope="module")
