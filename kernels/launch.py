@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsms_rt.model.config import OWN_TOKENS
 
-from .overlap import overlaps
+from .overlap import mode, overlaps
 from .shape import DecoderShape, RestShape, Shape
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -45,7 +45,7 @@ class Launch:
     def options(self) -> dict[str, Any]:
         """Return constants and options for the current GPU, as Triton's launcher takes them."""
         options: dict[str, Any] = {**self.constants, "num_warps": self.warps, "num_stages": self.stages}
-        return options | ({"OVERLAP": True, "launch_pdl": True} if overlaps() else {})
+        return options | ({"OVERLAP": mode(), "launch_pdl": True} if overlaps() else {})
 
     def __call__(self, batch: int, *tensors: Tensor) -> None:
         """Launch for ``batch`` slices on the current stream of the tensors' device; inputs come before outputs."""

@@ -28,8 +28,13 @@ EARLY = re.compile(r"\s*(@!?\S+\s+)?(ld\.global|st\.global|cp\.async\.c|cp\.asyn
 @triton.jit
 def after_previous(OVERLAP: tl.constexpr):
     """Let the next kernel start, and wait for the one before; nothing without overlap.  First in every kernel."""
-    if OVERLAP:
+    if OVERLAP == 1:
         tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    if OVERLAP == 2:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    if OVERLAP == 3:
         tl.extra.cuda.gdc_wait()
 
 
@@ -37,7 +42,12 @@ def overlaps() -> bool:
     """Return whether kernels overlap on the current GPU; never in Triton's interpreter."""
     if not hasattr(after_previous, "arg_names") or not isinstance(after_previous, triton.JITFunction):
         return False
-    return os.environ.get(VARIABLE, "1") != "0" and _can(_device())
+    return mode() != 0 and _can(_device())
+
+
+def mode() -> int:
+    """Return how kernels overlap: 0 not; 1 the next one may start at once, 2 when this one runs, 3 when it ends."""
+    return int(os.environ.get(VARIABLE, "0"))
 
 
 def _device() -> int | None:

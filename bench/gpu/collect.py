@@ -8,11 +8,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .plan import SECTIONS, Unit
-from .process import NOT_RUN, RIGHT, Outcome, Process, Row, outcome
+from .process import NOT_RUN, RIGHT, Outcome, Process, Row, outcome, started
 from .row_file import RowFile
 
 # Kind of the rows that say how a unit ended.
@@ -21,8 +22,6 @@ OUTCOME = "outcome"
 RESERVE = 5.0
 # Seconds that the environment may take from other sections' shares: without it they are worth nothing.
 ENVIRONMENT = 60.0
-# Fewer cores than these would be busy with the next unit's imports while a unit is timed.
-CORES = 4
 
 
 @dataclass
@@ -98,14 +97,10 @@ class Run:
             list(pool.map(lambda unit: self._end(self._run(unit, None, end)), units))
 
     def _one_by_one(self, units: Sequence[Unit], end: float) -> None:
-        """Run units alone; the next one's process imports PyTorch meanwhile."""
-        ready: Process | None = None
-        for unit, following in itertools.zip_longest(units, units[1:]):
-            process, ready = ready, None
-            if following is not None and (os.cpu_count() or 1) >= CORES and self._reason(following, end) is None:
-                process = process or (Process(unit) if self._reason(unit, end) is None else None)
-                ready = Process(following)
-            self._end(self._run(unit, process, end))
+        """Run units alone; the processes of the next ones import PyTorch meanwhile."""
+        with closing(started(units, lambda unit: self._reason(unit, end) is None)) as processes:
+            for unit, process in processes:
+                self._end(self._run(unit, process, end))
 
     def _run(self, unit: Unit, process: Process | None, end: float) -> Outcome:
         reason = self._reason(unit, end)

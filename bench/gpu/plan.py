@@ -17,7 +17,7 @@ from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS
 
 # The kernels' modules (``kernels.registry``, which needs PyTorch), in the order in which a block launches them.
 KERNELS = (
-    "depthwise", "depthwise_direct", "depthwise_last", "query_statistics", "fold_keys", "token_attention",
+    "depthwise", "depthwise_direct", "query_statistics", "fold_keys", "token_attention",
     "fold_attention", "fold_values", "gate", "mix", "gate_mix",
     "inner", "outer", "expand", "depthwise3_gelu", "reduce", "stage_norm", "merge_scales",
 )  # fmt: skip
@@ -137,7 +137,7 @@ def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
 # The image graph in several ways: those that cost no compilation first (``models.WAYS``).
 QUICK_WAYS = ("ours", "stock_graph", "stock_graph_channels_last", "eager")
 # What parts of ours are worth, at batch 1.
-PARTS_OF_OURS = ("ours_no_overlap", "ours_svla_only", "ours_cublas", "ours_folded_decoder")
+PARTS_OF_OURS: tuple[str, ...] = ()
 # Way -> the environment variables of its process (``kernels/overlap.py``).
 VARIABLES = {"ours_no_overlap": {"LSMS_RT_OVERLAP": "0"}}
 COMPILED_WAYS = ("compiled", "ours_compiled_rest")
@@ -147,8 +147,6 @@ def _models(presets: Sequence[str]) -> Iterator[Unit]:
     for batch, preset in itertools.product((1, 8), presets):
         for way in (*QUICK_WAYS, *(PARTS_OF_OURS if batch == 1 else ())):
             yield _model("models", preset, batch, way, limit=60)
-        if batch == 1:
-            yield _unit("models", f"overlap, {preset}", "verify:overlap_unit", preset=preset, size=SIZE, limit=60)
         # torch.compile of an encoder takes half a minute to minutes: first the one that is compared most.
         if (batch, preset) == (1, presets[0]):
             yield _model("models", preset, batch, "compiled", limit=180, least=30)

@@ -5,6 +5,7 @@ Nothing here imports PyTorch or touches the GPU, so no failure of a kernel reach
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import selectors
@@ -12,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,8 @@ RIGHT, WRONG, NOT_RUN = "right", "wrong", "not run"
 TRACE = 6000
 # Seconds between two looks at whether the process has ended.
 LOOK = 0.1
+# Processes that import PyTorch while a unit is timed, and the cores that each takes from it.
+AHEAD, CORES = 4, 4
 Row = dict[str, Any]
 
 
@@ -181,6 +185,27 @@ class Process:
         if wrong:
             return WRONG, f"{wrong} of {rows} rows are wrong", self._printed
         return RIGHT, "", ""
+
+
+def started(
+    units: Sequence[Unit], wanted: Callable[[Unit], bool] = lambda _: True
+) -> Iterator[tuple[Unit, Process | None]]:
+    """Yield every unit with its process; the processes of the next units import their modules meanwhile.
+
+    A unit that is not ``wanted`` when its turn to start comes has none.  Close the iterator to end those that wait.
+    """
+    ahead = min(AHEAD, (os.cpu_count() or 1) // CORES)
+    waiting: deque[Process | None] = deque()
+    following = iter(units)
+    try:
+        for unit in units:
+            for other in itertools.islice(following, ahead + 1 - len(waiting)):
+                waiting.append(Process(other) if wanted(other) else None)
+            yield unit, waiting.popleft()
+    finally:
+        for process in waiting:
+            if process is not None:
+                process.stop()
 
 
 def _message(line: bytes) -> Row | None:

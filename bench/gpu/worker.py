@@ -37,6 +37,8 @@ def main() -> int:
         messages.write(json.dumps(message, allow_nan=False) + "\n")
         messages.flush()
 
+    # transformers imports scikit-learn, and with it SciPy, for what nothing here uses: ten seconds on a new machine.
+    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
     try:
         module = importlib.import_module(sys.argv[1])
         order = json.loads(sys.stdin.readline())
