@@ -45,7 +45,7 @@ JOBS = 12
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    units = plan.plan(options.only, options.preset)
+    units = [unit for unit in plan.plan(options.only, options.preset) if not re.search(options.skip, unit.name)]
     if options.plan:
         print(plan.described(units))
         return 0
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--only", nargs="+", choices=list(plan.SECTIONS), default=list(plan.SECTIONS), help="sections (default: all)"
+    )
+    parser.add_argument(
+        "--skip", metavar="REGEX", default="(?!)", help="skip units whose name this matches (see rows.jsonl for names)"
     )
     parser.add_argument(
         "--preset", nargs="+", choices=list(PRESETS), default=["base", "tiny"],

@@ -48,6 +48,8 @@ REPEATS = 20
 # Candidates that are verified and timed well, of those that a short look finds fastest; the look takes 20 ms.
 FINALISTS = 3
 ROUGH = GpuStopwatch(Effort(0.0, 0.005, 5), window_ms=0.5)
+# Name of the choice among chains, beside those of kernels.
+CHAIN = "chain"
 # Seconds for all candidates of one kernel at all shapes.
 LIMIT = 3600.0
 # Of every 1x1 around SVLA.
@@ -321,6 +323,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batch", type=int, default=1, help="slices per call to measure; the tiles are used for every batch"
     )
+    parser.add_argument(
+        "--kernel", nargs="+", choices=[*TILES, CHAIN], default=[*TILES, CHAIN],
+        help=f"what to tune; {CHAIN} is the choice among chains of kernels",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=choices.FOLDER, help="folder for the JSON file")
     options = parser.parse_args(argv)
     problem = missing()
@@ -344,7 +350,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             share = "the default is wrong" if row["share"] is None else f"{row['share']:.2f} of the default's time"
             print(f"{row['key']}: {row['tiles']}, {share}", flush=True)
 
-    failed = tune(units(shapes, options.batch, options.output), keep)
+    wanted = [
+        u for u in units(shapes, options.batch, options.output) if u.arguments.get("kernel", CHAIN) in options.kernel
+    ]
+    failed = tune(wanted, keep)
     print(options.output / choices.file_name(gpu, triton.__version__))
     return 1 if failed else 0
 
