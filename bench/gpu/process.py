@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -189,7 +189,7 @@ class Process:
 
 def started(
     units: Sequence[Unit], wanted: Callable[[Unit], bool] = lambda _: True
-) -> Iterator[tuple[Unit, Process | None]]:
+) -> Generator[tuple[Unit, Process | None], None, None]:
     """Yield every unit with its process; the processes of the next units import their modules meanwhile.
 
     A unit that is not ``wanted`` when its turn to start comes has none.  Close the iterator to end those that wait.

@@ -1,10 +1,11 @@
 """Choose tile sizes by measuring on the target GPU: ``python -m lsms_rt.bench.gpu.tune``.
 
 For every kernel at every shape, all candidates are timed; the fastest that give the numbers of the plain twin, and the
-same bits again and again, are timed once more, and the best is kept if it beats the default by more than noise.  Every
-kernel has a process of its own, and the result at every shape is written at once.  The output is read by ``lsms_rt.kernels.tuned_tiles``.  By
-default it is written into the folder of the package; the environment variable LSMS_RT_TUNED names another folder to
-read.  The chain at a shape is chosen after its kernels, with the tiles in the output's file, and verified as a whole.
+same bits again and again, are timed once more, and the best is kept if it beats the default by more than noise. Every
+kernel has a process of its own, and the result at every shape is written at once. The output is read by
+``lsms_rt.kernels.tuned_tiles``. By default it is written into the folder of the package; the environment variable
+LSMS_RT_TUNED names another folder to read. The chain at a shape is chosen after its kernels, with the tiles in the
+output's file, and verified as a whole.
 """
 
 from __future__ import annotations
@@ -303,7 +304,9 @@ def tune(units: Iterable[Unit], keep: Callable[[dict[str, Any]], None]) -> int:
     units = list(units)
     with closing(started(units)) as processes:
         for unit, process in tqdm(processes, total=len(units), file=sys.stderr):
-            ended = (process or Process(unit)).follow(unit.limit, keep, sys.stderr.write)
+            ended = (process or Process(unit)).follow(
+                unit.limit, keep, lambda words: print(words, end="", file=sys.stderr)
+            )
             if ended.state != RIGHT:
                 failed += 1
                 print(f"error: {unit.name}: {ended.reason}; what it has not tuned stays", file=sys.stderr)
