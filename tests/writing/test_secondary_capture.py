@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_wide_text_is_not_cut(tmp_path: Path) -> None:
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
         # No line could hold one character more.
         if " " not in text:
-            following = zip(lines, lines[1:], strict=False)
+            following = pairwise(lines)
             assert all(font.getlength(line + after[0]) > sc.SIDE - 2 * sc.MARGIN for line, after in following)
     (image,) = written(lesion((9,), "WOMAN " * 60), tmp_path, include_text=True)
     # Nothing is drawn in the margin, below the slice.
