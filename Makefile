@@ -11,6 +11,9 @@ BUNDLE := lsms_rt/serving/bundle
 # test kills ends the run and names the test: pytest-xdist would start another one, and might then wait for ever.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --max-worker-restart=0
 
+# Each process of a test would compile all modules anew: pip leaves that to the first import (--no-compile).
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check bench tables aot toolchains prove roofline gpu-check train-demo viewer page wheel clean
 

@@ -15,6 +15,7 @@ import lsms_rt
 from lsms_rt.datasets.questions import Answer, Question, ask
 from lsms_rt.digest import sha256
 from lsms_rt.engine.backend import Backend, OneByOne, SentenceFeatures
+from lsms_rt.engine.graph_backend import Run as GraphRun
 from lsms_rt.engine.manifest import REBUILD, EngineDirectory, open_directory
 from lsms_rt.engine.onnxruntime import OnnxRuntimeBackend
 from lsms_rt.engine.registry import find_backend
@@ -89,6 +90,8 @@ class Candidates:
         self.graphs: dict[str, onnx.ModelProto] = {name: read_graph(engine.read(f"{name}.onnx")) for name in GRAPHS}
         self.layers: dict[str, list[DenseLayer]] = {name: dense_layers(graph) for name, graph in self.graphs.items()}
         self.total_macs = sum(dense_macs(graph) for graph in self.graphs.values())
+        # Opened once: most candidates change one graph of the two, and to open the other takes longer than to ask it.
+        self._unchanged: dict[str, GraphRun] = {}
 
     def run(
         self, ranges: Ranges, asked: Iterable[Question], title: str | None = None, count: int | None = None
@@ -128,7 +131,11 @@ class Candidates:
     def _backend(self, ranges: Ranges) -> OnnxRuntimeBackend:
         changed = {f"{name}.onnx": self._with_int8(name, layers) for name, layers in ranges.items() if layers}
         engine = _ChangedEngine(self.engine.path, self.engine.manifest, self.engine.digest, changed=changed)
-        return OnnxRuntimeBackend(engine, self.threads, "cpu")
+        backend = OnnxRuntimeBackend(
+            engine, self.threads, "cpu", shared={k: v for k, v in self._unchanged.items() if k not in changed}
+        )
+        self._unchanged |= {name: graph for name, graph in backend.graphs.items() if name not in changed}
+        return backend
 
     def _segmenter(self, backend: Backend) -> Segmenter:
         reader = open_reader(self.engine)

@@ -88,6 +88,7 @@ def test_measures() -> None:
     assert area_mm2(mask, (0.5, 2.0)) == 8.0 and area_mm2(mask, None) is None
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 @pytest.mark.parametrize("shape", [(37, 101), (512, 512)])
 def test_overlay(tmp_path: Path, shape: tuple[int, int]) -> None:
     hu, mask = np.full(shape, 50, np.float32), np.zeros(shape, bool)

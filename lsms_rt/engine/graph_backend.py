@@ -39,6 +39,11 @@ class GraphBackend(OneByOne):
         self._home = Home(self)
         self._graphs, self._pool = graphs, pool
 
+    @property
+    def graphs(self) -> dict[str, Run]:
+        """The opened graphs by name, for another backend to share; empty once this one is closed."""
+        return dict(self._graphs)
+
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> SentenceFeatures:
         outputs = self._opened(TEXT_GRAPH)({"tokens": tokens, "mask": mask})
         return SentenceFeatures(dict(zip(FEATURES, outputs, strict=True)), mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,17 @@ class OnnxRuntimeBackend(GraphBackend):
         kind: "cpu", "cuda" or "tensorrt" (the latter two need the package onnxruntime-gpu); None uses CUDA if it is
             available, and logs the choice.
         index: number of the GPU.
+        shared: graphs that another backend of the same kind has opened, by name; the others are opened here.
     """
 
-    def __init__(self, engine: EngineDirectory, threads: int | None, kind: str | None = None, index: int = 0) -> None:
+    def __init__(
+        self,
+        engine: EngineDirectory,
+        threads: int | None,
+        kind: str | None = None,
+        index: int = 0,
+        shared: Mapping[str, Run] | None = None,
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -50,7 +59,8 @@ class OnnxRuntimeBackend(GraphBackend):
         def opened(name: str, threads: int | None) -> Run:
             return functools.partial(_run, _session(onnxruntime, engine, name, threads, self.providers), name)
 
-        graphs = {name: opened(name, threads) for name in INPUTS}
+        open_already = shared or {}
+        graphs = {name: open_already.get(name) or opened(name, threads) for name in INPUTS}
         count, pool = threads or cpu_count(), None
         if self.providers == ["CPUExecutionProvider"] and count > 1:
             pool = SlicePool(count, lambda: opened(IMAGE_GRAPH, 1))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from lsms_rt.tokenizer import Tokenizer
 
 from .contract import Contract
-from .words import Word, split
+from .words import Word, words_of
 
 # Of a suggestion, from 0 to 1.
 CLOSE = 0.8
@@ -51,7 +51,7 @@ class Lexicon:
 
     def knows_all(self, text: str) -> bool:
         """Whether the network has seen every word of a phrase of a table."""
-        return all(self.knows(word) for word in split(text)[0])
+        return all(map(self.knows, words_of(text)))
 
     def is_word(self, word: Word) -> bool:
         """Whether a word is one, also where an open vocabulary would spell anything."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .contract import SIDES, Contract
 from .lexicon import Lexicon
 from .reading import Reason
-from .words import Word, phrase, split, stands_at
+from .words import Word, phrase, stands_at, words_of
 
 _LOBES = {"lobe", "liver", "hepatic"}
 # The category of words that are replaced by ones that mean more.
@@ -46,7 +46,7 @@ class Synonyms:
             found.sort(key=lambda entry: -len(entry.keys))
 
     def _add(self, text: str, instead: str | None, *, broader: bool) -> None:
-        words, _ = split(text)
+        words = words_of(text)
         keys, joints = tuple(word.key for word in words), tuple(word.before for word in words[1:])
         self._by_first.setdefault(keys[0], []).append(_Entry(keys, joints, instead, broader))
 

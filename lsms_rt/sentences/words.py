@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 # Numbers with a decimal point or comma, then runs of letters and digits with apostrophes inside.
 _WORD = re.compile(r"\d+(?:[.,]\d+)+[^\W_]*|[^\W_]+(?:'[^\W_]+)*")
@@ -74,9 +75,15 @@ def phrase(text: str, first: Word) -> list[Word]:
     return [replace(words[0], before=first.before, number=0), *(replace(word, number=0) for word in words[1:])]
 
 
+@lru_cache(8192)
+def words_of(text: str) -> tuple[Word, ...]:
+    """Return the words of a phrase of a table, which many engines share; never of a sentence, which is not kept."""
+    return tuple(split(text)[0])
+
+
 def keys_of(text: str) -> tuple[str, ...]:
-    """Return the keys of a phrase's words."""
-    return tuple(word.key for word in split(text)[0])
+    """Return the keys of the words of a phrase of a table."""
+    return tuple(word.key for word in words_of(text))
 
 
 def stands_at(words: Sequence[Word], start: int, keys: Sequence[str]) -> bool:

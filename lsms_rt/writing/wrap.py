@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 
@@ -20,7 +21,12 @@ def wrapped(text: str, font: Any, width: int) -> list[str]:
             line = ""
         line = f"{line} {word}" if line else word
         while font.getlength(line) > width and len(line) > 1:
-            fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font.getlength(line[:n]) <= width)
+            fits = _fitting(line, font, width)
             lines.append(line[:fits])
             line = line[fits:]
     return [*lines, line] if line else lines
+
+
+def _fitting(line: str, font: Any, width: int) -> int:
+    """Return how many characters of a line that is too wide fit, at least one."""
+    return max(1, bisect_right(range(1, len(line)), width, key=lambda n: font.getlength(line[:n])))

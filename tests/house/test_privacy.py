@@ -175,3 +175,9 @@ def test_no_unexpected_error_repeats_a_value(
     monkeypatch.setattr(run_module, "load_slices", fail)
     for more in ((), ("--debug",)):
         assert run(capfd, folder, "--text", TEXT, *more) in (1, 3)
+
+
+def test_digests_are_slow_outside_of_these_tests(sizes_of_the_product: dict[str, int]) -> None:
+    """Nobody finds out a name by trying many: a digest takes a twentieth of a second or more."""
+    rounds = [number for name, number in sizes_of_the_product.items() if name.endswith("ROUNDS")]
+    assert len(rounds) == 2 and min(rounds) >= 200_000

@@ -71,11 +71,11 @@ PHASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("what", PHASES)
 def test_phases_are_listed_and_one_is_chosen(tmp_path: Path, what: str) -> None:
     # As many as two phases need to interleave.
-    scan = SCAN[:4]
+    scan, folder, (first, second) = SCAN[:4], tmp_path / "series", PHASES[what]
+    write(folder, scan, "a", **first)
     for offset in OFFSETS:
-        folder = tmp_path / str(offset)
-        for prefix, tags, shift in zip("ab", PHASES[what], (0, offset), strict=True):
-            write(folder, [z + shift for z in scan], prefix, **tags)
+        # over those with the offset before
+        write(folder, [z + offset for z in scan], "b", **second)
         with pytest.raises(InputError, match=r"2 series or stacks; .*3:1 \(4 slices .*; 3:2 \(4 slices") as caught:
             read_series(folder)
         name = re.split("[ ,]", what)[0].replace("AcquisitionDateTime", "AcquisitionTime")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,14 @@ def test_what_stands_in_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_wide_text_is_not_cut(tmp_path: Path) -> None:
     font = ImageFont.load_default(size=sc.FONT)
-    for text in ("W" * 300, "WWWWW " * 80, "iiii " * 200, "W"):
+    for text in ("W" * 300, "i" * 300, "WWWWW " * 80, "iiii " * 200, "W"):
         lines = wrapped(text, font, sc.SIDE - 2 * sc.MARGIN)
         assert max(font.getlength(line) for line in lines) <= sc.SIDE - 2 * sc.MARGIN
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        # No line could hold one character more.
+        if " " not in text:
+            following = pairwise(lines)
+            assert all(font.getlength(line + after[0]) > sc.SIDE - 2 * sc.MARGIN for line, after in following)
     (image,) = written(lesion((9,), "WOMAN " * 60), tmp_path, include_text=True)
     # Nothing is drawn in the margin, below the slice.
     below = image.pixel_array[-6 * sc.LINE :]

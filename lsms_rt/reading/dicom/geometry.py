@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SAME_POSITION_MM = 0.01
 # the fix for a malformed or damaged file
 EXPORT_AGAIN = "export it again from the scanner or PACS"
+# tags of PerFrameFunctionalGroupsSequence and SharedFunctionalGroupsSequence
+_PER_FRAME_GROUPS, _SHARED_GROUPS = 0x52009230, 0x52009229
 # letters of PatientOrientation -> unit vectors, as in ImageOrientationPatient
 _DIRECTIONS = {
     "L": (1.0, 0.0, 0.0), "R": (-1.0, 0.0, 0.0), "P": (0.0, 1.0, 0.0), "A": (0.0, -1.0, 0.0),
@@ -31,6 +33,9 @@ def functional_group(ds: Dataset, n: int, name: str) -> Dataset:
 
     That is the frame's own functional group, the shared one, or the top level (an image with one frame).
     """
+    # Most files have none, and pydicom looks slowly for a name that is absent.
+    if _PER_FRAME_GROUPS not in ds and _SHARED_GROUPS not in ds:
+        return ds
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
     shared = ds.get("SharedFunctionalGroupsSequence") or []
     for group in (*per_frame[n : n + 1], *shared[:1]):
