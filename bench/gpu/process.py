@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +94,7 @@ class Process:
             with suppress(BrokenPipeError):
                 pipe.close()
 
-    def follow(self, seconds: float, keep: Callable[[Row], None], say: Callable[[str], None]) -> Outcome:
+    def follow(self, seconds: float, keep: Callable[[Row], None], say: Callable[[str], object]) -> Outcome:
         """Let the unit work for at most ``seconds``.
 
         Args:
@@ -130,7 +130,7 @@ class Process:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _arriving(self, end: float, say: Callable[[str], None]) -> Any:
+    def _arriving(self, end: float, say: Callable[[str], object]) -> Any:
         """Yield messages until the process has ended or its time is over."""
         out, err = self._process.stdout, self._process.stderr
         assert out is not None
@@ -160,7 +160,7 @@ class Process:
                             else:
                                 yield message
 
-    def _print(self, text: str, say: Callable[[str], None]) -> None:
+    def _print(self, text: str, say: Callable[[str], object]) -> None:
         self._printed = (self._printed + text)[-TRACE:]
         say(text)
 
@@ -189,7 +189,7 @@ class Process:
 
 def started(
     units: Sequence[Unit], wanted: Callable[[Unit], bool] = lambda _: True
-) -> Iterator[tuple[Unit, Process | None]]:
+) -> Generator[tuple[Unit, Process | None], None, None]:
     """Yield every unit with its process; the processes of the next units import their modules meanwhile.
 
     A unit that is not ``wanted`` when its turn to start comes has none.  Close the iterator to end those that wait.

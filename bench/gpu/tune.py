@@ -77,7 +77,7 @@ TILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
 }  # fmt: skip
 # Kernels whose last step of the sum over channels may be filled up to a power of two.
-JOINS = (registry.fold_keys, registry.fold_values)
+JOINS = ("fold_keys", "fold_values")
 
 
 def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
@@ -95,7 +95,7 @@ def _fit(module: ModuleType, tiles: dict[str, Any], shape: Shape) -> bool:
     # A 1x1 around SVLA has two numbers of channels.
     sums = module.launch(shape).constants if module in registry.REST else {}
     targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
-    even_k = k <= padded(sources) if module in JOINS else sources % k == 0
+    even_k = k <= padded(sources) if registry.name(module) in JOINS else sources % k == 0
     if "group" in tiles and "n" in tiles and (targets % group or group % n):
         return False
     return targets % n == 0 and even_k
