@@ -16,7 +16,7 @@ from .provenance import provenance
 ENGINES, PEERS, SCALING = "engines", "peers", "scaling"
 ACCURACY, INT8, HALF_PRECISION, PLANS = "accuracy", "int8", "half_precision", "plans"
 GATE, PROBES, SENTENCES, SERVE, SERVERS = "gate", "probes", "sentences", "serve", "servers"
-ROOFLINE, AOT, ESTIMATE = "roofline", "kernels_compiled", "estimate"
+ROOFLINE, AOT = "roofline", "kernels_compiled"
 KERNELS_VERIFIED, RUNTIME_VERIFIED, CEILINGS = "kernels_verified", "runtime_verified", "ceilings"
 KERNELS_TIMED, PARTS_TIMED, MODELS_TIMED = "kernels_timed", "parts_timed", "models_timed"
 PLUGINS_VERIFIED, SANITIZED, SHARES = "plugins_verified", "sanitized", "shares"
@@ -39,7 +39,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     PLANS: ("preset", "precision", "image_size", "max_batch"),
     ROOFLINE: ("preset", "stage", "batch", "gpu"),
     AOT: ("kernel", "shape", "arch"),
-    ESTIMATE: ("change",),
     KERNELS_VERIFIED: ("part", "kernel", "output", "shape", "batch", "tokens", "ptxas"),
     PLUGINS_VERIFIED: ("kernel", "output", "shape", "batch"),
     SANITIZED: ("check", "kernel", "shape"),

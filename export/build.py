@@ -58,7 +58,7 @@ def build_engine(
     check_output(output, options.force, options.report)
     checkpoint = options.checkpoint or demo_checkpoint()
     # The rest of a block is TensorRT's, which fuses it; "auto" begins with stock operations.
-    model = load_model(checkpoint, options.image_size, "triton_svla" if kernels == "triton" else "stock")
+    model = load_model(checkpoint, options.image_size, "plugins" if kernels == "triton" else "stock")
     values = model.config.image_size**2 * model.config.in_channels
     if values * options.max_batch > MAX_INPUT_VALUES:
         raise InputError(
@@ -110,7 +110,7 @@ def _try_plugins(
     options: BuildOptions, checkpoint: Path, stock: Draft, folder: Path, *, say: Say, progress: Progress | None = None
 ) -> Tried:
     """Make the graphs and the engine with plugins in the new ``folder``, and time both engines."""
-    model, reference = load_model(checkpoint, options.image_size, "triton_svla"), _reference(options, checkpoint)
+    model, reference = load_model(checkpoint, options.image_size, "plugins"), _reference(options, checkpoint)
     # No recipe: it is for INT8, which has no plugins.
     made = _make(options, checkpoint, None, reference, say, progress, model, folder)
     return made, kernel_choice.times(stock, made[1], options.profile[1])

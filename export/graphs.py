@@ -104,9 +104,9 @@ def _kernel_nodes(model: LSMS) -> ModuleType | None:
     """Return the module for graphs of our kernels, which needs Triton; None for a model of stock operations."""
     if model.kernels == "stock":
         return None
-    if model.kernels != "triton_svla":
+    if model.kernels != "plugins":
         raise ValueError(
-            f"a model of kernels={model.kernels!r} cannot be exported; load it with kernels='stock', or 'triton_svla' "
+            f"a model of kernels={model.kernels!r} cannot be exported; load it with kernels='stock', or 'plugins' "
             "for this project's kernels as plugins"
         )
     from . import kernel_nodes

@@ -72,7 +72,7 @@ def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None
     image = torch.zeros(2, config.in_channels, config.image_size, config.image_size)
     with torch.no_grad():
         text = model.encode_text(tokens, mask.to(_type(model)))
-        if model.kernels == "triton_svla":
+        if model.kernels == "plugins":
             # Packs the kernels' weights, which the exporter cannot do.
             model.segment(image.to(_type(model)), text)
     batch = torch.export.Dim("batch", min=1, max=1024)

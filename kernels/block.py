@@ -14,14 +14,11 @@ from torch import Tensor
 from lsms_rt.model.folded_block import BlockWeights, FoldedBlock, fold
 from lsms_rt.model.packs import Packs
 
-from . import expand, inner, outer, reduce
 from .depthwise3_gelu import depthwise3_gelu
-
-# What computes the four 1x1s: our kernels, or cuBLAS and PyTorch's elementwise kernels, which the plain twins are.
-PRODUCTS: dict[str, tuple[Callable[..., Tensor], ...]] = {
-    "triton": (inner.inner, outer.outer, expand.expand, reduce.reduce),
-    "cublas": (inner.plain, outer.plain, expand.plain, reduce.plain),
-}
+from .expand import expand
+from .inner import inner
+from .outer import outer
+from .reduce import reduce
 
 
 @dataclass(frozen=True)
@@ -58,14 +55,13 @@ def pack(folded: FoldedBlock, dtype: torch.dtype) -> PackedBlock:
     return PackedBlock(**found)
 
 
-def block(x: Tensor, svla: Callable[[Tensor], Tensor], packed: PackedBlock, products: str = "triton") -> Tensor:
+def block(x: Tensor, svla: Callable[[Tensor], Tensor], packed: PackedBlock) -> Tensor:
     """Compute an encoder block, by the kernels on CUDA and by their plain twins on the CPU.
 
     Args:
         x: maps (B, C, H, W), contiguous; float16, float32, or (on the CPU) float64.
         svla: computes the SVLA inside it, (B, C, H, W) to the same.
         packed: the parameters.
-        products: a key of PRODUCTS.
 
     Returns:
         (B, C, H, W), type as ``x``.
@@ -73,11 +69,10 @@ def block(x: Tensor, svla: Callable[[Tensor], Tensor], packed: PackedBlock, prod
     Raises:
         ValueError: the kernels do not support the sizes or types.
     """
-    first, second, third, last = PRODUCTS[products]
-    y = svla(first(x, packed.inner, packed.inner_bias))
-    z = second(y, x, packed.outer, packed.outer_bias, packed.shortcut)
-    wide = third(z, packed.expand, packed.expand_bias)
-    return last(depthwise3_gelu(wide, packed.taps, packed.taps_bias), z, packed.reduce, packed.reduce_bias)
+    y = svla(inner(x, packed.inner, packed.inner_bias))
+    z = outer(y, x, packed.outer, packed.outer_bias, packed.shortcut)
+    wide = expand(z, packed.expand, packed.expand_bias)
+    return reduce(depthwise3_gelu(wide, packed.taps, packed.taps_bias), z, packed.reduce, packed.reduce_bias)
 
 
 class TritonBlock:
@@ -86,13 +81,12 @@ class TritonBlock:
     They are packed again if a parameter or a statistic was changed, moved or replaced (``packs.fingerprint``).
     """
 
-    def __init__(self, products: str) -> None:
-        self._products = products
+    def __init__(self) -> None:
         self.packs: Packs[PackedBlock] = Packs()
 
     def __call__(self, x: Tensor, svla: Callable[[Tensor], Tensor], weights: BlockWeights) -> Tensor:
         packed = self.packs.get("block", _parameters(weights), lambda: pack(fold(weights), weights.inner[0].dtype))
-        return block(x.contiguous(), svla, packed, self._products)
+        return block(x.contiguous(), svla, packed)
 
 
 def _parameters(weights: BlockWeights) -> list[Tensor]:

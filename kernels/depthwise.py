@@ -19,9 +19,7 @@ from torch import Tensor
 from lsms_rt.model.functional import STRIPS
 
 from .bands import TABLE, TABLES, band, unpack_bands
-from .depthwise_serial import serial_kernel
 from .launch import Launch, padded, precision, shape_of
-from .overlap import after_previous
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -37,9 +35,6 @@ from .windows import (
     owned,
     shifted,
 )
-
-# The first is the default; the second, in ``depthwise_serial``, does what was measured.
-FORMS = ("pipelined", "serial")
 
 
 @triton.jit
@@ -60,13 +55,12 @@ def depthwise_kernel(
     x_ptr, bands_ptr, bias_ptr, row_bias_ptr, a_ptr, s_ptr,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
     ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr,
-    GROUP: tl.constexpr, STRIPS: tl.constexpr, OVERLAP: tl.constexpr,
+    GROUP: tl.constexpr, STRIPS: tl.constexpr,
 ):  # fmt: skip
     """Grid (windows, C, B).  x, a, s (B, C, H, W); bands (C, 11, 8, 32); bias (C,), row_bias (C, H) float32.
 
     The operands of GROUP products of the 5x5, and of STRIPS strips, are in shared memory at once.
     """
-    after_previous(OVERLAP)
     # Windows beside each other.
     across: tl.constexpr = (W - COLS + COL_STEP - 1) // COL_STEP + 1 if W > COLS else 1
     whole: tl.constexpr = H <= ROWS and W <= COLS
@@ -119,50 +113,34 @@ def depthwise_kernel(
     tl.store(s_ptr + place, s.to(s_ptr.dtype.element_ty), mask=own)
 
 
-def launch(
-    shape: Shape,
-    *,
-    form: str = FORMS[0],
-    vector: bool | None = None,
-    warps: int | None = None,
-    group: int | None = None,
-) -> Launch:
+def launch(shape: Shape, *, vector: bool | None = None, warps: int | None = None, group: int | None = None) -> Launch:
     """Describe the launch.
 
     Args:
         shape: the shape; windows are up to 64 x 64.
-        form: "pipelined", or "serial", which loads the operands of each product just before it.
         vector: as in ``band``.
         warps: of a program.
-        group: of the pipelined form: products of the 5x5 whose operands are loaded at once.  At 64 x 64 three fill the
-            48 KiB of shared memory that a plugin gets, and Blackwell needs eight bytes more.
-
-    Raises:
-        ValueError: there is no such form.
+        group: products of the 5x5 whose operands are loaded at once.  At 64 x 64 three fill the 48 KiB of shared memory
+            that a plugin gets, and Blackwell needs eight bytes more.
     """
     rows, columns = (min(WINDOW, padded(size)) for size in (shape.height, shape.width))
     steps = rows - 2 * ROW_REACH, columns - 2 * COLUMN_REACH
     windows = count_windows(shape.height, rows, steps[0]) * count_windows(shape.width, columns, steps[1])
     large = max(rows, columns)
-    loads = {"GROUP": group or (2 if large == WINDOW else 5), "STRIPS": 2 if large == WINDOW else 3}
-    forms = {"pipelined": (depthwise_kernel, loads), "serial": (serial_kernel, {})}
-    if form not in forms:
-        raise ValueError(f"form is {form!r}; choose from {', '.join(forms)}")
-    kernel, own_constants = forms[form]
     constants = {
         "C": shape.channels, "H": shape.height, "W": shape.width, "ROWS": rows, "COLS": columns,
         "ROW_STEP": steps[0], "COL_STEP": steps[1],
         "VECTOR": large > 16 if vector is None else vector, "PRECISION": precision(shape),
+        "GROUP": group or (2 if large == WINDOW else 5), "STRIPS": 2 if large == WINDOW else 3,
     }  # fmt: skip
-    # Four warps are one group of wgmma, which reads an operand once; the serial form then spills on sm_87 and sm_120.
-    default_warps = {16: 1, 32: 4, WINDOW: 8 if form == "serial" else 4}
     return Launch(
-        kernel,
+        depthwise_kernel,
         (windows, shape.channels),
         arguments(shape, "x", "bands", "bias", "row_bias", "a", "s"),
         2,
-        constants | own_constants,
-        warps or default_warps[large],
+        constants,
+        # Four warps are one group of wgmma, which reads an operand once.
+        warps or (1 if large == 16 else 4),
     )
 
 
@@ -181,13 +159,7 @@ def multi_scale_depthwise(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tens
 @multi_scale_depthwise.register_kernel("cpu")
 def plain(x: Tensor, bands: Tensor, bias: Tensor, row_bias: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the same in plain PyTorch, in x's type: the twin."""
-    return convolve(x, *unpack_bands(bands), bias, row_bias)
-
-
-def convolve(
-    x: Tensor, center: Tensor, strips: list[tuple[Tensor, Tensor]], bias: Tensor, row_bias: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute ``a`` minus its level, and ``s``, from the filters: 5x5 (C, 1, 5, 5), 1xn and nx1 of every strip."""
+    center, strips = unpack_bands(bands)
     channels, (height, width) = x.shape[1], x.shape[2:]
     a = F.conv2d(x, center, bias.to(x.dtype), padding=2, groups=channels)
     s = a + row_bias[:, :, None].to(x.dtype)

@@ -14,7 +14,6 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import Launch, padded, rest_of
-from .overlap import after_previous
 from .pointwise import gelu
 from .shape import RestShape
 from .tensors import arguments
@@ -33,10 +32,9 @@ def three(taps):
 @triton.jit
 def depthwise3_gelu_kernel(
     wide_ptr, taps_ptr, bias_ptr, y_ptr, E: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-    ROWS: tl.constexpr, CHANNELS: tl.constexpr, COLS: tl.constexpr, OVERLAP: tl.constexpr,
+    ROWS: tl.constexpr, CHANNELS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """Grid (H / ROWS, E / CHANNELS, B).  wide, y (B, E, H, W); taps (E, 9); bias (E,) float32."""
-    after_previous(OVERLAP)
     # Pairs of pixels, channel after channel; all that follows is of one pair a thread.
     pair = tl.arange(0, CHANNELS * COLS // 2)
     c = tl.program_id(1) * CHANNELS + pair // (COLS // 2)

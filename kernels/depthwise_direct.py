@@ -15,7 +15,6 @@ from torch import Tensor
 from . import depthwise
 from .bands import TABLE, TABLES, TAP0
 from .launch import Launch, padded, shape_of
-from .overlap import after_previous
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -24,9 +23,8 @@ from .windows import level_of
 
 @triton.jit
 def center_kernel(x_ptr, bands_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-                  ROWS: tl.constexpr, COLS: tl.constexpr, OVERLAP: tl.constexpr):  # fmt: skip
+                  ROWS: tl.constexpr, COLS: tl.constexpr):  # fmt: skip
     """Grid (H / ROWS, C, B): a = 5x5(x) + bias, less the map's level.  x, a (B, C, H, W)."""
-    after_previous(OVERLAP)
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
     x_ptr += offset
@@ -46,9 +44,8 @@ def center_kernel(x_ptr, bands_ptr, bias_ptr, a_ptr, C: tl.constexpr, H: tl.cons
 
 @triton.jit
 def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-                ROWS: tl.constexpr, COLS: tl.constexpr, OVERLAP: tl.constexpr):  # fmt: skip
+                ROWS: tl.constexpr, COLS: tl.constexpr):  # fmt: skip
     """Grid (H / ROWS, C, B): the 1x7, 1x11 and 1x21 of a; one load of ``a`` serves all three.  rows (B, C, 3, H, W)."""
-    after_previous(OVERLAP)
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
     x_ptr += offset
@@ -80,9 +77,8 @@ def rows_kernel(x_ptr, a_ptr, bands_ptr, bias_ptr, rows_ptr, C: tl.constexpr, H:
 
 @triton.jit
 def columns_kernel(x_ptr, a_ptr, rows_ptr, bands_ptr, bias_ptr, row_bias_ptr, s_ptr, C: tl.constexpr, H: tl.constexpr,
-                   W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, OVERLAP: tl.constexpr):  # fmt: skip
+                   W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):  # fmt: skip
     """Grid (H / ROWS, C, B): s = a + the 7x1, 11x1 and 21x1 of the rows' results + row_bias."""
-    after_previous(OVERLAP)
     c = tl.program_id(1)
     offset = (tl.program_id(2).to(tl.int64) * C + c) * (H * W)
     x_ptr += offset

@@ -14,7 +14,6 @@ from . import fold_keys, gate_mix, token_attention
 from .fold_keys import score_offset
 from .launch import Launch, padded, precision, shape_of
 from .moments import join_moments, scaled, statistics_type, write_moments
-from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .token_attention import token_weights
@@ -25,10 +24,9 @@ from .tuned_tiles import planned
 def fold_attention_kernel(
     a_ptr, moments_ptr, query_ptr, keys_ptr, values_ptr, mask_ptr, p_ptr, attended_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    PARTS: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (chunks, 1, B).  a (B, C, P); query (C, C); keys, values (B, T, C); mask (B, T) float32; p (B, T, P)."""
-    after_previous(OVERLAP)
     chunk = tl.program_id(0)
     b = tl.program_id(2).to(tl.int64)
     t, n, k = tl.arange(0, T), tl.arange(0, C), tl.arange(0, C)
@@ -43,7 +41,7 @@ def fold_attention_kernel(
     keys = tl.load(keys_ptr + b * T * C + t[:, None] * C + k[None, :])
     query = tl.load(query_ptr + k[:, None] * C + n[None, :])
     mask = tl.load(mask_ptr + b * T + t)
-    mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS, True)
+    mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS)
     keys = scaled(keys, scale, query.dtype)
     offset = score_offset(tl.sum(keys.to(tl.float32) * mean[None, :], 1), mask)
     folded = tl.dot(keys, query, input_precision=PRECISION).to(query.dtype)

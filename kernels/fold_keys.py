@@ -14,16 +14,12 @@ from lsms_rt.model.folded import wide
 from lsms_rt.model.functional import MASKED
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, join_tile, merge, reads_once, scale_rows, scaled, statistics_type
-from .overlap import after_previous
+from .moments import join_moments, join_tile, merge, scale_rows, scaled, statistics_type
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
 
 MASKED_SCORE = tl.constexpr(MASKED)
-
-# Of ``join_moments``; the first is the default.
-FORMS = ("once", "loop")
 
 
 @triton.jit
@@ -36,11 +32,9 @@ def score_offset(apart, mask):
 def fold_keys_kernel(
     moments_ptr, query_ptr, keys_ptr, mask_ptr, folded_ptr, offset_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (C / BLOCK_N, 1, B).  query (C, C); keys, folded (B, T, C); mask, offset (B, T) float32."""
-    after_previous(OVERLAP)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)
     t = tl.arange(0, T)
@@ -53,7 +47,7 @@ def fold_keys_kernel(
         k = start + tl.arange(0, BLOCK_K)
         weight = tl.load(query_ptr + k[:, None] * C + n[None, :], mask=(k < C)[:, None], other=0.0)
         keys = tl.load(keys_ptr + t[:, None] * C + k[None, :], mask=(k < C)[None, :], other=0.0)
-        mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS, ONCE)
+        mean, scale = join_moments(moments_ptr + b * count * (2 * C), k, C, P, CHUNK, PARTS)
         keys = scaled(keys, scale, weight.dtype)
         apart += keys.to(tl.float32) * mean[None, :]
         folded = tl.dot(keys, weight, folded, input_precision=PRECISION)
@@ -66,18 +60,14 @@ def fold_keys_kernel(
 def launch(
     shape: Shape,
     *,
-    form: str = FORMS[0],
     n: int | None = None,
     k: int | None = None,
     parts: int | None = None,
     warps: int | None = None,
     stages: int | None = None,
 ) -> Launch:
-    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step.
-
-    ``form`` is that of ``join_moments``.
-    """
-    tile = join_tile(shape, form, k)
+    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
+    tile = join_tile(shape, k)
     n = n or tile.n
     return Launch(
         fold_keys_kernel,
@@ -86,8 +76,7 @@ def launch(
         2,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": tile.k, "PARTS": parts or tile.parts, "ONCE": reads_once(form),
-            "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": tile.k, "PARTS": parts or tile.parts, "PRECISION": precision(shape),
         },
         warps or tile.warps,
         stages or tile.stages,

@@ -13,25 +13,19 @@ from torch import Tensor
 from lsms_rt.model.folded import wide
 
 from .launch import Launch, precision, shape_of_rows
-from .moments import join_moments, join_tile, merge, reads_once, scale_rows, scaled, statistics_type
-from .overlap import after_previous
+from .moments import join_moments, join_tile, merge, scale_rows, scaled, statistics_type
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
-
-# Of ``join_moments``; the first is the default.
-FORMS = ("once", "loop")
 
 
 @triton.jit
 def fold_values_kernel(
     moments_ptr, values_ptr, hidden_ptr, context_ptr, context_offset_ptr, layer_ptr, layer_offset_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (C / BLOCK_N, 1, B).  values, context, layer (B, T, C); hidden (C, C); offsets (B, C) float32."""
-    after_previous(OVERLAP)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)
     t = tl.arange(0, T)
@@ -43,7 +37,7 @@ def fold_values_kernel(
     row = t[:, None] * C
 
     own = tl.load(values_ptr + row + n[None, :])
-    own_mean, own_scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS, ONCE)
+    own_mean, own_scale = join_moments(moments_ptr, n, C, P, CHUNK, PARTS)
     tl.store(context_ptr + row + n[None, :], scaled(own, own_scale, own.dtype))
     tl.store(context_offset_ptr + b * C + n, -own_mean * own_scale)
 
@@ -54,7 +48,7 @@ def fold_values_kernel(
         # W1 transposed, (BLOCK_K, BLOCK_N).
         weight = tl.load(hidden_ptr + n[None, :] * C + k[:, None], mask=(k < C)[:, None], other=0.0)
         values = tl.load(values_ptr + row + k[None, :], mask=(k < C)[None, :], other=0.0)
-        mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS, ONCE)
+        mean, scale = join_moments(moments_ptr, k, C, P, CHUNK, PARTS)
         layer_offset -= tl.sum(weight.to(tl.float32) * (mean * scale)[:, None], 0)
         values = scaled(values, scale, weight.dtype)
         layer = tl.dot(values, weight, layer, input_precision=PRECISION)
@@ -65,18 +59,14 @@ def fold_values_kernel(
 def launch(
     shape: Shape,
     *,
-    form: str = FORMS[0],
     n: int | None = None,
     k: int | None = None,
     parts: int | None = None,
     warps: int | None = None,
     stages: int | None = None,
 ) -> Launch:
-    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step.
-
-    ``form`` is that of ``join_moments``.
-    """
-    tile = join_tile(shape, form, k)
+    """Describe the launch: tiles of ``n`` channels; ``k`` channels and ``parts`` chunks of moments per step."""
+    tile = join_tile(shape, k)
     n = n or tile.n
     return Launch(
         fold_values_kernel,
@@ -85,8 +75,7 @@ def launch(
         4,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_N": n, "BLOCK_K": tile.k, "PARTS": parts or tile.parts, "ONCE": reads_once(form),
-            "PRECISION": precision(shape),
+            "BLOCK_N": n, "BLOCK_K": tile.k, "PARTS": parts or tile.parts, "PRECISION": precision(shape),
         },
         # At 512 channels, 8 spill on sm_87.
         warps or (16 if tile.k == 512 else tile.warps),

@@ -12,7 +12,6 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import Launch, block, pixels_of, precision, shape_of, stages_of
-from .overlap import after_previous
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -36,10 +35,9 @@ def relu(x):
 def gate_kernel(
     s_ptr, p_ptr, context_ptr, context_offset_ptr, layer_ptr, layer_offset_ptr, gate_ptr, u_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, C / BLOCK_N, B).  s, u (B, C, P); p (B, T, P); gate W2 (C, C); the rest from fold_values."""
-    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from .gate import relu, tanh
 from .launch import DTYPES, Launch, padded, precision, shape_of
-from .moments import join_moments, merge, reads_once
-from .overlap import after_previous
+from .moments import join_moments, merge
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -30,18 +29,13 @@ def fits(shape: Shape) -> bool:
     return channels & (channels - 1) == 0 and channels**2 * DTYPES[shape.dtype].itemsize <= WEIGHT_BYTES
 
 
-# Of ``join_moments``; the first is the default.
-FORMS = ("once", "loop")
-
-
 @triton.jit
 def gate_mix_kernel(
     x_ptr, s_ptr, p_ptr, moments_ptr, values_ptr, hidden_ptr, gate_ptr, mix_ptr, bias_ptr, y_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_P: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, 1, B).  x, s, y (B, C, P); p (B, T, P); values (B, T, C); hidden, gate, mix (C, C)."""
-    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     b = tl.program_id(2).to(tl.int64)
     n, k, t = tl.arange(0, C), tl.arange(0, C), tl.arange(0, T)
@@ -63,7 +57,7 @@ def gate_mix_kernel(
     s = tl.load(s_ptr + place, mask=valid, other=0.0)
     x = tl.load(x_ptr + place, mask=valid, other=0.0)
     bias = tl.load(bias_ptr + n)
-    mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS, ONCE)
+    mean, scale = join_moments(moments_ptr + b * count * (2 * C), n, C, P, CHUNK, PARTS)
     context = (tl.dot(values, p, input_precision=PRECISION) - mean[:, None]) * scale[:, None]
     if not early:
         hidden_weight = tl.load(hidden_ptr + weight)
@@ -74,18 +68,8 @@ def gate_mix_kernel(
     tl.store(y_ptr + place, (y * x.to(tl.float32)).to(y_ptr.dtype.element_ty), mask=valid)
 
 
-def launch(
-    shape: Shape,
-    *,
-    form: str = FORMS[0],
-    pixels: int | None = None,
-    parts: int | None = None,
-    warps: int | None = None,
-) -> Launch:
-    """Describe the launch: tiles of all channels by ``pixels``, and ``parts`` chunks of moments per step.
-
-    ``form`` is that of ``join_moments``.
-    """
+def launch(shape: Shape, *, pixels: int | None = None, parts: int | None = None, warps: int = 8) -> Launch:
+    """Describe the launch: tiles of all channels by ``pixels``, and ``parts`` chunks of moments per step."""
     if not fits(shape):
         raise ValueError(
             f"gate_mix supports up to 128 channels (64 in fp32), not {shape}; use fold_values, gate and mix"
@@ -93,9 +77,8 @@ def launch(
     # Here 64 pixels spill, or need 8 bytes more than 48 KiB.
     large = shape.channels == 128 or shape.dtype == "fp32"
     pixels = pixels or (32 if large else 64)
-    once = reads_once(form)
-    # More parts in a loop spill on sm_87, and with 16 tokens on sm_100.
-    limit = 16 if not once else 32 if shape.tokens == 16 else 8192 // shape.channels
+    # More parts with 16 tokens spill on sm_100.
+    limit = 32 if shape.tokens == 16 else 8192 // shape.channels
     parts = parts or min(padded(shape.chunks), limit)
     return Launch(
         gate_mix_kernel,
@@ -104,9 +87,9 @@ def launch(
         1,
         {
             "C": shape.channels, "P": shape.pixels, "T": shape.tokens, "CHUNK": shape.chunk,
-            "BLOCK_P": pixels, "PARTS": parts, "ONCE": once, "PRECISION": precision(shape),
+            "BLOCK_P": pixels, "PARTS": parts, "PRECISION": precision(shape),
         },
-        warps or (8 if once or large else 4),
+        warps,
     )  # fmt: skip
 
 

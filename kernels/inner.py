@@ -11,7 +11,6 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import Launch, rest_of
-from .overlap import after_previous
 from .pointwise import gelu, launch_of, product, times
 from .shape import RestShape
 from .tuned_tiles import planned
@@ -20,10 +19,9 @@ from .tuned_tiles import planned
 @triton.jit
 def inner_kernel(
     x_ptr, weight_ptr, bias_ptr, v_ptr, K: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, N / BLOCK_N, B).  x (B, K, P); weight (N, K); bias (N,) float32; v (B, N, P)."""
-    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)

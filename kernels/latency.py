@@ -2,8 +2,8 @@
 
 A warp issues its instructions in order; each waits for its operands (a scoreboard), a barrier for the stores before it,
 and a wait for the copies or products that it names.  What it leaves out: ptxas orders instructions again, banks of
-shared memory conflict, warps do not run in step, the L2 cache has far and near halves.  So it ranks forms of a kernel
-and finds chains of latency; it does not replace a measurement.  ``FITTED`` are the numbers that were adjusted to times
+shared memory conflict, warps do not run in step, the L2 cache has far and near halves.  So it ranks kernels and
+finds chains of latency; it does not replace a measurement.  ``FITTED`` are the numbers that were adjusted to times
 measured on one GPU (an NVIDIA H200, ``lsms_rt.bench.gpu.estimate`` compares); all others are stated.
 """
 

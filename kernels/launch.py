@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lsms_rt.model.config import OWN_TOKENS
 
-from .overlap import mode, overlaps
 from .shape import DecoderShape, RestShape, Shape
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -26,7 +25,7 @@ class Launch:
         grid: (x, y); z is the batch, the only size that is not a compile-time constant.
         arguments: name -> element type of every pointer in order, inputs before outputs (``tensors.arguments``).
         outputs: number of pointers, the last ones, that are written.
-        constants: the kernel's constexprs; OVERLAP is False unless given, as plugins need it.
+        constants: the kernel's constexprs.
         warps: warps per program.
         stages: stages of software pipelining.
     """
@@ -39,13 +38,9 @@ class Launch:
     warps: int = 4
     stages: int = 2
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "constants", {"OVERLAP": False} | dict(self.constants))
-
     def options(self) -> dict[str, Any]:
-        """Return constants and options for the current GPU, as Triton's launcher takes them."""
-        options: dict[str, Any] = {**self.constants, "num_warps": self.warps, "num_stages": self.stages}
-        return options | ({"OVERLAP": mode(), "launch_pdl": True} if overlaps() else {})
+        """Return constants and options as Triton's launcher takes them."""
+        return {**self.constants, "num_warps": self.warps, "num_stages": self.stages}
 
     def __call__(self, batch: int, *tensors: Tensor) -> None:
         """Launch for ``batch`` slices on the current stream of the tensors' device; inputs come before outputs."""

@@ -16,7 +16,6 @@ from lsms_rt.model.folded_block import Norm
 from lsms_rt.model.packs import Packs
 
 from .launch import Launch, decoder_shape_of
-from .overlap import after_previous
 from .pointwise import gelu
 from .shape import DecoderShape
 from .tensors import arguments
@@ -51,10 +50,8 @@ def upsampled(x_ptr, row, col, valid, H: tl.constexpr, W: tl.constexpr, FACTOR: 
 def merge_scales_kernel(
     x_ptr, y2_ptr, y4_ptr, y8_ptr, scale_ptr, shift_ptr, merged_ptr,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, CHANNELS: tl.constexpr, BLOCK_P: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (H W / BLOCK_P, C / CHANNELS, B).  x, merged (B, C, H, W); yn (B, C, H / n, W / n); scale, shift (C,)."""
-    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     row, col, valid = pixel // W, pixel % W, pixel < H * W
     first = tl.program_id(2).to(tl.int64) * C + tl.program_id(1) * CHANNELS

@@ -8,7 +8,6 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import Launch, block, pixels_of, precision, shape_of, stages_of
-from .overlap import after_previous
 from .shape import Shape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -18,10 +17,9 @@ from .tuned_tiles import planned
 def mix_kernel(
     u_ptr, x_ptr, mix_ptr, bias_ptr, y_ptr,
     C: tl.constexpr, P: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, C / BLOCK_N, B).  u, x, y (B, C, P); mix Wout (C, C); bias (C,) float32."""
-    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)

@@ -47,30 +47,8 @@ class JoinTile:
     stages: int
 
 
-def reads_once(form: str) -> bool:
-    """Return whether a form of ``join_moments`` is "once", not "loop".
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if form not in ("once", "loop"):
-        raise ValueError(f"form is {form!r}; choose 'once' or 'loop'")
-    return form == "once"
-
-
-def join_tile(shape: Shape, form: str, k: int | None = None) -> JoinTile:
-    """Return the default tile sizes at a shape for a form of ``join_moments``, "once" or "loop".
-
-    Raises:
-        ValueError: the form is unknown.
-    """
-    if not reads_once(form):
-        # Larger values spill on sm_87 and sm_120, and with 64 tokens on sm_100.
-        small = shape.dtype == "fp32" or shape.tokens > 32
-        # With 64 tokens and two stages, Triton overlaps products with the next copy to the same bytes (prove.py).
-        return JoinTile(
-            n=32, k=k or 32, parts=8 if small else 16, warps=4, stages=2 if shape.tokens <= 32 else 1
-        )  # fmt: skip
+def join_tile(shape: Shape, k: int | None = None) -> JoinTile:
+    """Return the default tile sizes at a shape."""
     whole = padded(shape.channels)
     if shape.dtype == "fp32":
         # Moments are loaded while the step before computes; more of them exceed the shared memory.
@@ -110,24 +88,12 @@ def write_moments(moments, x, valid, channel, C: tl.constexpr):
 
 
 @triton.jit
-def join_moments(
-    moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr, ONCE: tl.constexpr
-):
-    """Mean and 1 / sqrt(variance + eps) of some channels, from all chunks of one image, ``PARTS`` at a time.
+def join_moments(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr):
+    """Mean and 1 / sqrt(variance + eps) of some channels, from all chunks of one image, each read once.
 
-    ``ONCE`` reads everything once; else the means are read first, and again with the squares.  Channels from C on,
-    which fill a tile up, have mean 0 and scale 0.
+    ``PARTS`` chunks are joined from registers, and blocks of them one after another.  Channels from C on, which fill a
+    tile up, have mean 0 and scale 0.
     """
-    if ONCE:
-        mean, squares = _join_once(moments, channel, C, P, CHUNK, PARTS)
-    else:
-        mean, squares = _join_twice(moments, channel, C, P, CHUNK, PARTS)
-    return mean, tl.where(channel < C, tl.rsqrt(squares / P + EPSILON), 0.0)
-
-
-@triton.jit
-def _join_once(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr):
-    """Join ``PARTS`` chunks from registers, and blocks of them one after another."""
     count: tl.constexpr = (P + CHUNK - 1) // CHUNK
     mean = tl.zeros_like(channel).to(tl.float32)
     squares = mean
@@ -147,30 +113,7 @@ def _join_once(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.con
         share = (pixels - before) / pixels
         squares += tl.sum(within + size * apart * apart, 0) + shift * shift * (before * share)
         mean += shift * share
-    return mean, squares
-
-
-@triton.jit
-def _join_twice(moments, channel, C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr):
-    """Join all chunks about the common mean, for which the means are read twice."""
-    count: tl.constexpr = (P + CHUNK - 1) // CHUNK
-    total = tl.zeros_like(channel).to(tl.float32)
-    for start in range(0, count, PARTS):
-        part = start + tl.arange(0, PARTS)
-        there = (part < count)[:, None] & (channel < C)[None, :]
-        size = tl.where(part < count, tl.minimum(P - part * CHUNK, CHUNK), 0).to(tl.float32)[:, None]
-        place = moments + part[:, None] * (2 * C) + channel[None, :]
-        total += tl.sum(size * tl.load(place, mask=there, other=0.0), 0)
-    mean = total / P
-    squares = tl.zeros_like(total)
-    for start in range(0, count, PARTS):
-        part = start + tl.arange(0, PARTS)
-        there = (part < count)[:, None] & (channel < C)[None, :]
-        size = tl.where(part < count, tl.minimum(P - part * CHUNK, CHUNK), 0).to(tl.float32)[:, None]
-        place = moments + part[:, None] * (2 * C) + channel[None, :]
-        apart = tl.load(place, mask=there, other=0.0) - mean[None, :]
-        squares += tl.sum(tl.load(place + C, mask=there, other=0.0) + size * apart * apart, 0)
-    return mean, squares
+    return mean, tl.where(channel < C, tl.rsqrt(squares / P + EPSILON), 0.0)
 
 
 def moments(x: Tensor, chunk: int) -> Tensor:

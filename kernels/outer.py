@@ -10,7 +10,6 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import Launch, rest_of
-from .overlap import after_previous
 from .pointwise import launch_of, product, times
 from .shape import RestShape
 from .tuned_tiles import planned
@@ -19,10 +18,9 @@ from .tuned_tiles import planned
 @triton.jit
 def outer_kernel(
     y_ptr, x_ptr, weight_ptr, bias_ptr, shortcut_ptr, z_ptr, K: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, N / BLOCK_N, B).  y (B, K, P); x, z (B, N, P); weight (N, K); bias, shortcut (N,) float32."""
-    after_previous(OVERLAP)
     pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)

@@ -1,6 +1,6 @@
 """Compile kernels and prove what can be proved without a GPU: ``python -m lsms_rt.kernels.prove --arch sm_90``.
 
-For every kernel, form and shape: no spills, no stack, little enough shared memory; no race in shared memory
+For every kernel and shape: no spills, no stack, little enough shared memory; no race in shared memory
 (``ptx_checks.py``); all accesses in bounds, outputs written wholly, once (``ptx_bounds.py``); and the same resources
 from all assemblers that are there (``toolchains.py``), because a driver assembles a plugin's PTX itself.  The Triton
 that compiles is the one that Python finds: with ``PYTHONPATH=FOLDER``, one installed there.  A kernel is proved, open
@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
@@ -22,12 +22,11 @@ from lsms_rt.model.config import OWN_TOKENS, PRESETS
 from . import registry
 from .aot import TARGETS, Compiled, compile_launch, resource_violations, save
 from .launch import Launch
-from .overlap import waits_late
 from .ptx import assemble
 from .ptx_bounds import out_of_bounds
 from .ptx_checks import check
 from .ptx_integers import NotComputable
-from .ptx_trace import forms, launches
+from .ptx_trace import launches
 from .shape import TOKEN_COUNTS, Shape, image_side, is_svla, shapes_around, stage_shapes
 from .toolchains import assemblers
 
@@ -40,14 +39,12 @@ class Proof:
     """What was found about one launch for one architecture.
 
     Attributes:
-        form: of the kernel, "" if it has one only.
         compiled: the code.
         wrong: what is wrong, in words; nothing if all is proved.
         open: what could not be proved, in words.
         resources: assembler -> registers and bytes of spills; the first is Triton's own.
     """
 
-    form: str
     compiled: Compiled
     wrong: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
@@ -65,7 +62,7 @@ class Proof:
 
     def line(self) -> str:
         """Return the proof as a line of text."""
-        name = " ".join(filter(None, (self.compiled.kernel, self.form, self.compiled.shape, self.compiled.arch)))
+        name = f"{self.compiled.kernel} {self.compiled.shape} {self.compiled.arch}"
         found = ", ".join(f"{tool}: {registers} registers, {spills} B spilled"
                           for tool, (registers, spills) in self.resources.items())  # fmt: skip
         why = "; ".join([*self.wrong, *(f"not computable: {what}" for what in self.open)])
@@ -73,8 +70,7 @@ class Proof:
 
 
 def prove(
-    launch: Launch, shape: Shape, arch: str, form: str = "", ptxas: Mapping[str, Path] = MappingProxyType({}),
-    bounds: bool = True,
+    launch: Launch, shape: Shape, arch: str, ptxas: Mapping[str, Path] = MappingProxyType({}), bounds: bool = True
 ) -> Proof:  # fmt: skip
     """Compile one launch, and check it.
 
@@ -82,12 +78,11 @@ def prove(
         launch: the kernel and its tiles.
         shape: the shape.
         arch: the architecture.
-        form: of the kernel.
         ptxas: other assemblers, by version.
         bounds: False to skip the accesses of all programs, which take the longest for large maps.
     """
     compiled = compile_launch(launch, shape, arch)
-    proof = Proof(form, compiled)
+    proof = Proof(compiled)
     proof.resources["triton"] = compiled.registers, compiled.spills
     proof.wrong += resource_violations([compiled.row()])
     middle = compiled.grid[0] // 2, compiled.grid[1] // 2, 1
@@ -97,8 +92,6 @@ def prove(
                         for fault in check(compiled.ptx, compiled.shared, {(0, 0, 0), middle, last})]  # fmt: skip
     except NotComputable as reason:
         proof.open.append(f"shared memory ({reason})")
-    if launch.constants["OVERLAP"]:
-        proof.wrong += waits_late(compiled.ptx)
     if bounds:
         try:
             proof.wrong += out_of_bounds(compiled, shape)
@@ -118,8 +111,8 @@ def prove(
 
 def cases(
     shapes: Sequence[Shape], archs: Sequence[str], modules: Sequence[ModuleType] = registry.MODULES, sample: int = 1
-) -> Iterator[tuple[Launch, Shape, str, str]]:
-    """Yield launch, shape, architecture and form of kernels, also of those that no chain launches at a shape.
+) -> Iterator[tuple[Launch, Shape, str]]:
+    """Yield launch, shape and architecture of kernels, also of those that no chain launches at a shape.
 
     ``sample`` takes every so many of them, others at every shape, so that several shapes have all kernels.
     """
@@ -130,10 +123,9 @@ def cases(
                 for module in modules
                 if module in (registry.MODULES if is_svla(shape) else registry.chain(shape))
             ]
-            found = [(launch, form) for module in here for form in forms(module)
-                     for launch in launches(module, shape, form)]  # fmt: skip
-            for launch, form in found[i % sample :: sample]:
-                yield launch, shape, arch, form
+            found = [launch for module in here for launch in launches(module, shape)]
+            for launch in found[i % sample :: sample]:
+                yield launch, shape, arch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,7 +145,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sample", type=int, default=1, metavar="N", help="take every Nth kernel of a shape (default: %(default)s)"
     )
-    parser.add_argument("--overlap", action="store_true", help="as launched on 9.0 and later, see overlap.py")
     parser.add_argument("--no-ptxas", action="store_true", help="leave out the other assemblers")
     parser.add_argument("--no-bounds", action="store_true", help="leave out the accesses of all programs")
     parser.add_argument("-o", "--output", type=Path, help="folder for PTX, cubin and metadata (default: none)")
@@ -179,10 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tools = {} if options.no_ptxas else assemblers()
     every = (*registry.MODULES, *registry.AROUND)
     modules = [module for module in every if registry.name(module) in options.kernel]
-    for launch, shape, arch, form in cases(shapes, options.arch, modules, options.sample):
-        if options.overlap:
-            launch = replace(launch, constants=dict(launch.constants) | {"OVERLAP": True})
-        proof = prove(launch, shape, arch, form, tools, not options.no_bounds)
+    for launch, shape, arch in cases(shapes, options.arch, modules, options.sample):
+        proof = prove(launch, shape, arch, tools, not options.no_bounds)
         print(proof.line(), flush=True)
         states[proof.state] += 1
         failed += proof.fails

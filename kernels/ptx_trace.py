@@ -1,11 +1,8 @@
 """Count what a program of every kernel does, from its PTX, without a GPU: ``python -m lsms_rt.kernels.ptx_trace``.
 
-One line per kernel, form and stage: dependent rounds of loads, barriers, accesses to shared memory, products, bytes,
+One line per kernel and stage: dependent rounds of loads, barriers, accesses to shared memory, products, bytes,
 instructions, and what the latency model (``latency.py``) makes of them; then launches and time per block and model.
 The counts are exact for the compiled code; the times are computed, not measured.
-
-A form of a kernel is a value of the keyword ``form`` of its module's ``launch``; a module that has several lists them
-in ``FORMS``, the default first.
 """
 
 from __future__ import annotations
@@ -42,7 +39,6 @@ class Trace:
 
     Attributes:
         kernel: name of the kernel.
-        form: the form of its module, "" if there is one only.
         shape: key of the shape.
         programs: of the launch, for one slice.
         threads: of a program.
@@ -62,7 +58,6 @@ class Trace:
     """
 
     kernel: str
-    form: str
     shape: str
     programs: int
     threads: int
@@ -81,7 +76,7 @@ class Trace:
     microseconds: float
 
 
-def trace(compiled: Compiled, shape: Shape, batch: int = 1, form: str = "") -> Trace:
+def trace(compiled: Compiled, shape: Shape, batch: int = 1) -> Trace:
     """Trace the middle program of a launch.
 
     Raises:
@@ -99,31 +94,25 @@ def trace(compiled: Compiled, shape: Shape, batch: int = 1, form: str = "") -> T
         line, programs * batch, code.threads, compiled.registers, compiled.shared, traffic, H200,
     )  # fmt: skip
     return Trace(
-        compiled.kernel, form, compiled.shape, programs, code.threads, compiled.registers, compiled.shared,
+        compiled.kernel, compiled.shape, programs, code.threads, compiled.registers, compiled.shared,
         len(code.instructions), len(steps), line.rounds,
         _count(steps, "bar", "barrier"), _count(steps, "ld.shared", "ldmatrix"), _count(steps, "st.shared", "stmatrix"),
         _count(steps, "mma", "wgmma.mma_async"), loaded, stored, round(line.cycles), round(seconds * 1e6, 2),
     )  # fmt: skip
 
 
-def forms(module: ModuleType) -> tuple[str, ...]:
-    """Return the forms of a kernel, the default first; ("",) if it has one only."""
-    return tuple(getattr(module, "FORMS", ("",)))
-
-
-def launches(module: ModuleType, shape: Shape, form: str = "") -> list[Launch]:
-    """Return a module's launches at a shape in a form; none if the kernel does not support the shape."""
+def launches(module: ModuleType, shape: Shape) -> list[Launch]:
+    """Return a module's launches at a shape; none if the kernel does not support the shape."""
     try:
-        return registry.launches(module, shape, (lambda launch, at: launch(at, form=form)) if form else None)
+        return registry.launches(module, shape)
     except ValueError:
         return []
 
 
 def traces(module: ModuleType, shape: Shape, arch: str, batch: int = 1) -> Iterator[Trace]:
-    """Compile and trace all launches of a module in all forms."""
-    for form in forms(module):
-        for launch in launches(module, shape, form):
-            yield trace(compile_launch(launch, shape, arch), shape, batch, form)
+    """Compile and trace all launches of a module."""
+    for launch in launches(module, shape):
+        yield trace(compile_launch(launch, shape, arch), shape, batch)
 
 
 def _run(code: Code, program: tuple[int, int, int]) -> tuple[list[tuple[Instruction, bool]], int, int]:
@@ -161,7 +150,7 @@ def _count(steps: Sequence[Instruction], *names: str) -> int:
 
 
 COLUMNS = {
-    "kernel": -26, "form": -10, "shape": -25, "programs": 9, "instructions": 13, "rounds": 7, "barriers": 9,
+    "kernel": -26, "shape": -25, "programs": 9, "instructions": 13, "rounds": 7, "barriers": 9,
     "shared_loads": 13, "shared_stores": 14, "products": 9, "loaded": 9, "stored": 8, "cycles": 8, "microseconds": 13,
 }  # fmt: skip
 
@@ -203,9 +192,8 @@ def totals(rows: Sequence[Trace], shapes: Sequence[Shape], depths: Sequence[int]
     """Return a line per stage and one for the model: launches, rounds, barriers and time of the chain as it is."""
     lines, all_launches, all_time = [], 0, 0.0
     for stage, (shape, depth) in enumerate(zip(shapes, depths, strict=True), 1):
-        chain = {(launch.kernel.__name__, forms(module)[0]) for module in registry.chain(shape)
-                 for launch in launches(module, shape, forms(module)[0])}  # fmt: skip
-        part = [row for row in rows if row.shape == shape.key and (row.kernel, row.form) in chain]
+        chain = {launch.kernel.__name__ for module in registry.chain(shape) for launch in launches(module, shape)}
+        part = [row for row in rows if row.shape == shape.key and row.kernel in chain]
         time = sum(row.microseconds for row in part)
         lines.append(
             f"stage {stage}, {shape.key}: {len(part)} launches a block, {sum(row.rounds for row in part)} rounds, "

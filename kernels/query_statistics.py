@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .launch import Launch, block, precision, shape_of, stages_of
 from .moments import moments, statistics_type, write_moments
-from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -22,10 +21,9 @@ from .tuned_tiles import planned
 def query_statistics_kernel(
     a_ptr, query_ptr, moments_ptr,
     C: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (chunks, C / BLOCK_N, B).  a (B, C, P); query (C, C); moments (B, chunks, 2, C) float32."""
-    after_previous(OVERLAP)
     chunk = tl.program_id(0)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     b = tl.program_id(2).to(tl.int64)

@@ -12,7 +12,6 @@ from . import (
     depthwise,
     depthwise3_gelu,
     depthwise_direct,
-    depthwise_last,
     expand,
     fold_attention,
     fold_keys,
@@ -35,7 +34,6 @@ from .shape import DecoderShape, RestShape, Shape
 MODULES: tuple[ModuleType, ...] = (
     depthwise,
     depthwise_direct,
-    depthwise_last,
     query_statistics,
     fold_keys,
     token_attention,
@@ -55,7 +53,7 @@ REST: tuple[ModuleType, ...] = (inner, outer, expand, depthwise3_gelu, reduce, s
 AROUND = (*REST, merge_scales)
 
 # The chains in fp16, the only type that has plugins.
-FP16_MODULES = tuple(module for module in MODULES if module not in (depthwise_direct, depthwise_last))
+FP16_MODULES = tuple(module for module in MODULES if module is not depthwise_direct)
 
 
 def operator(module: ModuleType) -> Any:

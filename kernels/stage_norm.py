@@ -12,7 +12,6 @@ from lsms_rt.model.functional import EPS
 
 from .launch import Launch, padded, rest_of
 from .moments import EPSILON
-from .overlap import after_previous
 from .shape import RestShape
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -21,10 +20,8 @@ from .tuned_tiles import planned
 @triton.jit
 def stage_norm_kernel(
     x_ptr, scale_ptr, shift_ptr, y_ptr, C: tl.constexpr, P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Grid (P / BLOCK_P, 1, B).  x, y (B, C, P); scale, shift (C,); BLOCK_C is at least C."""
-    after_previous(OVERLAP)
     pixel = (tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P))[None, :]
     c = tl.arange(0, BLOCK_C)[:, None]
     place = tl.program_id(2).to(tl.int64) * C * P + c * P + pixel

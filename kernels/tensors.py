@@ -72,11 +72,6 @@ TENSORS: dict[str, TensorSpec] = {
     "a": _MAP,
     "s": _MAP,
     "rows": TensorSpec((BATCH, CHANNELS, 3, HEIGHT, WIDTH)),
-    # depthwise_last: channels last, and one row per tap of all filters.
-    "x_last": TensorSpec((BATCH, HEIGHT, WIDTH, CHANNELS)),
-    "filters_last": TensorSpec((103, CHANNELS), fp32=True),
-    "a_last": TensorSpec((BATCH, HEIGHT, WIDTH, CHANNELS), fp32=True),
-    "rows_last": TensorSpec((BATCH, 3, HEIGHT, WIDTH, CHANNELS)),
     "statistics": _MOMENTS,
     "folded_keys": _TOKEN_ROWS,
     "offset": _PER_TOKEN,

@@ -14,14 +14,12 @@ from lsms_rt.model.functional import EPS, STRIPS, Filter, SvlaWeights
 from . import (
     block,
     depthwise_direct,
-    depthwise_last,
     fold_attention,
     gate_mix,
     merge_scales,
     mix,
     registry,
 )  # fmt: skip
-from .depthwise_last import pack_taps
 from .launch import DTYPES
 from .shape import DecoderShape, RestShape, Shape
 from .svla import pack
@@ -126,10 +124,9 @@ def block_tensors(
     keys, values = fold_sentence(keys, values, mask, weights.output)
     packed = pack(weights, shape.height)
     tensors = {"x": x, "keys": keys, "values": values, "mask": mask} | vars(packed)
-    tensors |= {"x_last": x.permute(0, 2, 3, 1), "filters_last": pack_taps(weights, torch.float64)}
     tensors = {name: _rounded(name, tensor.to(device), shape) for name, tensor in tensors.items()}
     # Others write the tensors of depthwise and of token_attention; mix and gate_mix write the block's output.
-    skipped = (depthwise_direct, depthwise_last, fold_attention, mix, gate_mix)
+    skipped = (depthwise_direct, fold_attention, mix, gate_mix)
     for module in registry.MODULES:
         if module not in skipped:
             written = registry.twin(module, shape, tensors)

@@ -15,7 +15,6 @@ from lsms_rt.model.folded import wide
 
 from .launch import Launch, block, precision, shape_of
 from .moments import moments, statistics_type, write_moments
-from .overlap import after_previous
 from .shape import Shape, chunk_of
 from .tensors import arguments
 from .tuned_tiles import planned
@@ -33,10 +32,9 @@ def token_weights(scores, mask):
 def token_attention_kernel(
     a_ptr, keys_ptr, offset_ptr, values_ptr, mask_ptr, p_ptr, moments_ptr,
     C: tl.constexpr, P: tl.constexpr, T: tl.constexpr, CHUNK: tl.constexpr,
-    GROUP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (chunks, C / GROUP, B).  a (B, C, P); keys, values (B, T, C); offset, mask (B, T) float32; p (B, T, P)."""
-    after_previous(OVERLAP)
     chunk = tl.program_id(0)
     group = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)

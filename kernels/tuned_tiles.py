@@ -9,6 +9,7 @@ Kernels and shapes that are in no file run with the defaults of ``launch``.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from .shape import DecoderShape, RestShape, Shape
 Plan = TypeVar("Plan", Launch, tuple[Launch, Launch, Launch])
 
 # Kernels that depend on height and width; for all others only their product matters.
-SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise_last", "depthwise3_gelu", "merge_scales")
+SEE_ROWS = ("depthwise", "depthwise_direct", "depthwise3_gelu", "merge_scales")
 # Kernels at a RestShape that see one of its two numbers of channels.
 SEE_ONE = {"inner": "channels", "outer": "channels", "depthwise3_gelu": "expanded", "stage_norm": "channels"}
 # Shipped with the package.
@@ -105,8 +106,16 @@ def read(gpu: str, triton: str) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def _planned(launch: Callable[..., Any], shape: Shape, device: tuple[str, str] | None) -> Any:
-    chosen = {} if device is None else read(*device).get(key(launch, shape), {})
-    return launch(shape, **chosen.get("tiles", {}))
+    name = key(launch, shape)
+    chosen = {} if device is None else read(*device).get(name, {})
+    tiles = chosen.get("tiles", {})
+    unknown = sorted(tiles.keys() - inspect.signature(launch).parameters)
+    if unknown:
+        raise ValueError(
+            f"the tuned tiles of {name} have {', '.join(unknown)}, which this version does not know; "
+            "tune again: python -m lsms_rt.bench.gpu.tune"
+        )
+    return launch(shape, **tiles)
 
 
 def _device() -> tuple[str, str] | None:

@@ -11,5 +11,5 @@
   ``sanitizer.py``, ``runtime.py``; ``timer.py`` and ``small_kernels.py`` are theirs.
 - ``tune.py``: choose tile sizes by measuring.
 - ``roofline.py``: floors of every kernel, block and model from bytes and operations.
-- ``estimate.py``: the latency model of the kernels beside measured times, and what each change is worth by it.
+- ``estimate.py``: the latency model of the kernels beside measured times.
 """

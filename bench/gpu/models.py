@@ -14,7 +14,6 @@ import transformers.models.bert.modeling_bert  # noqa: F401
 
 from lsms_rt.bench.records import MODELS_TIMED, SHARES
 from lsms_rt.bench.timing import Stopwatch
-from lsms_rt.kernels.overlap import VARIABLE, overlaps
 from lsms_rt.model import LSMS, preset
 from lsms_rt.model.runner import TorchRunner
 
@@ -38,12 +37,7 @@ class Way:
 
 WAYS = {
     "ours": Way(form="triton"),
-    # The rest of every block as PyTorch runs it; and its 1x1s by cuBLAS.
-    "ours_svla_only": Way(form="triton_svla"),
-    "ours_cublas": Way(form="triton_cublas"),
     "ours_folded_decoder": Way(form="triton", folded_decoder=True),
-    # Kernels strictly one after the other: its process has LSMS_RT_OVERLAP=0 (``plan.py``).
-    "ours_no_overlap": Way(form="triton"),
     # The fairest rival: the same algebra, by PyTorch's kernels.
     "stock_graph": Way(form="stock"),
     "stock_graph_channels_last": Way(form="stock", channels_last=True),
@@ -61,8 +55,6 @@ def time_model(
     how: Way | None = None,
 ) -> Row:  # fmt: skip
     """Time the image graph with an encoded sentence; ``how`` replaces what ``way`` stands for."""
-    if way == "ours_no_overlap" and overlaps():
-        raise ValueError(f"kernels overlap in this process; set {VARIABLE}=0 to time {way}")
     run, runner = _prepared(name, size, batch, how or WAYS[way], device)
     time = stopwatch(run, graph=False).to_dict()
     runner.close()
@@ -95,7 +87,7 @@ def model_unit(preset: str, size: int, batch: int, way: str) -> Iterator[Row]:
 def share_unit(preset: str, size: int, batch: int = 1) -> Iterator[Row]:
     """Yield the share of each kernel in a run, by the profiler: ours, and the same algebra in PyTorch's kernels."""
     torch.backends.cudnn.benchmark = True
-    for way in ("ours", "ours_svla_only", "stock_graph"):
+    for way in ("ours", "stock_graph"):
         # Without a CUDA graph, so that the profiler knows the kernels' names on every machine.
         how = WAYS[way]
         run, runner = _prepared(preset, size, batch, Way(form=how.form, graph=False), "cuda")

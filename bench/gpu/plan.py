@@ -127,8 +127,8 @@ def _verified(
 
 
 def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
-    # The first two have several launches, and are no plugins either.
-    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", "depthwise_last", *AROUND)):
+    # The first has several launches, and is no plugin either.
+    for kernel in (name for name in KERNELS if name not in ("depthwise_direct", *AROUND)):
         yield _unit(
             "plugins", kernel, "plugin_ptx:kernel_unit", kernel=kernel, presets=list(presets), size=SIZE, parallel=True
         )
@@ -136,10 +136,8 @@ def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
 
 # The image graph in several ways: those that cost no compilation first (``models.WAYS``).
 QUICK_WAYS = ("ours", "stock_graph", "stock_graph_channels_last", "eager")
-# What parts of ours are worth, at batch 1.
-PARTS_OF_OURS: tuple[str, ...] = ()
-# Way -> the environment variables of its process (``kernels/overlap.py``).
-VARIABLES = {"ours_no_overlap": {"LSMS_RT_OVERLAP": "0"}}
+# What a GPU has not judged yet, at batch 1.
+PARTS_OF_OURS = ("ours_folded_decoder",)
 COMPILED_WAYS = ("compiled", "ours_compiled_rest")
 
 
@@ -158,17 +156,7 @@ def _models(presets: Sequence[str]) -> Iterator[Unit]:
 
 def _model(section: str, preset: str, batch: int, way: str, **limits: Any) -> Unit:
     name = f"{way}, {preset}, batch {batch}"
-    return _unit(
-        section,
-        name,
-        "models:model_unit",
-        preset=preset,
-        size=SIZE,
-        batch=batch,
-        way=way,
-        variables=VARIABLES.get(way, {}),
-        **limits,
-    )
+    return _unit(section, name, "models:model_unit", preset=preset, size=SIZE, batch=batch, way=way, **limits)
 
 
 def _kernels(presets: Sequence[str], section: str = "kernels", **fields: Any) -> Iterator[Unit]:

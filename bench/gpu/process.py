@@ -94,7 +94,7 @@ class Process:
             with suppress(BrokenPipeError):
                 pipe.close()
 
-    def follow(self, seconds: float, keep: Callable[[Row], None], say: Callable[[str], None]) -> Outcome:
+    def follow(self, seconds: float, keep: Callable[[Row], None], say: Callable[[str], object]) -> Outcome:
         """Let the unit work for at most ``seconds``.
 
         Args:
@@ -130,7 +130,7 @@ class Process:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _arriving(self, end: float, say: Callable[[str], None]) -> Any:
+    def _arriving(self, end: float, say: Callable[[str], object]) -> Any:
         """Yield messages until the process has ended or its time is over."""
         out, err = self._process.stdout, self._process.stderr
         assert out is not None
@@ -160,7 +160,7 @@ class Process:
                             else:
                                 yield message
 
-    def _print(self, text: str, say: Callable[[str], None]) -> None:
+    def _print(self, text: str, say: Callable[[str], object]) -> None:
         self._printed = (self._printed + text)[-TRACE:]
         say(text)
 

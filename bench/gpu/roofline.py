@@ -118,7 +118,6 @@ def fused(shape: Shape, batch: int, chain: str | None = None) -> list[Step]:
     table = {
         "depthwise": Step("depthwise", 3 * z.map + tables, TAPS * c * z.pixels),
         "depthwise_direct": Step("depthwise_direct", 15 * z.map, TAPS * c * z.pixels, tensor=False),
-        "depthwise_last": Step("depthwise_last", 9 * z.map + 3 * 4 * c * z.pixels, TAPS * c * z.pixels, tensor=False),
         "query_statistics": Step("query_statistics", z.map + z.weight + z.moments, c * c * z.pixels),
         "fold_keys": Step("fold_keys", z.moments + z.weight + 2 * z.rows, token),
         "token_attention": Step("token_attention", z.map + 2 * z.rows + z.p + z.moments, 2 * t * c * z.pixels),

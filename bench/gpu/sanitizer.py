@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lsms_rt.bench.records import SANITIZED
-from lsms_rt.kernels import depthwise_direct, depthwise_last, registry
+from lsms_rt.kernels import depthwise_direct, registry
 from lsms_rt.kernels.canaries import Canaries
 from lsms_rt.kernels.shape import DecoderShape, RestShape, Shape, is_svla
 from lsms_rt.kernels.test_data import block_tensors
@@ -34,7 +34,7 @@ def check_kernels(check: str, shapes: Iterable[Shape], device: str) -> Iterator[
     for shape in shapes:
         # The twins run on the CPU: they are no part of what is watched.
         tensors = {name: tensor.to(device) for name, tensor in block_tensors(shape, 1).items()}
-        others = [depthwise_direct, depthwise_last] if is_svla(shape) else []
+        others = [depthwise_direct] if is_svla(shape) else []
         for module in dict.fromkeys([*registry.modules_at(shape), *others]):
             begin = time.perf_counter()
             # Without margins, because the tool watches the ends of allocations.

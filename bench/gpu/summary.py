@@ -23,7 +23,7 @@ from .row_file import read_rows
 # Kind of the first row: provenance, options and the plan.
 RUN = "run"
 WHAT = {
-    records.KERNELS_VERIFIED: "kernels and block against float64; CUDA graph and overlap against runs without",
+    records.KERNELS_VERIFIED: "kernels and block against float64; CUDA graph against a run without",
     records.PLUGINS_VERIFIED: "the plugins' PTX, launched by the driver, against float64 and against Triton's launch",
     records.RUNTIME_VERIFIED: "driver calls, CUDA graphs and engines of TensorRT",
     records.CEILINGS: "copy and matrix product of this GPU, the gap between kernels, and the ceilings of the floors",

@@ -59,49 +59,33 @@ POINTWISE: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 # Candidates of every kernel: keyword arguments of its ``launch``.  n and k must divide the channels.
 TILES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "depthwise": {
-        "form": ("pipelined", "serial"),
-        "vector": (True, False),
-        "warps": (1, 2, 4, 8),
-        "group": (2, 3),
-    },
+    "depthwise": {"vector": (True, False), "warps": (1, 2, 4, 8), "group": (2, 3)},
     "depthwise_direct": {"pixels": (256, 512, 1024), "warps": (2, 4, 8)},
-    "depthwise_last": {"pixels": (2, 4, 8), "columns": (8, 16, 32), "channels": (32, 64), "warps": (4, 8)},
     "query_statistics": {"n": (32, 64), "k": (32, 64), "warps": (2, 4, 8), "stages": (2, 3)},
-    "fold_keys": {"form": ("once",), "n": (16, 32), "k": (64, 128, 256, 512), "warps": (4, 8, 16), "stages": (1, 2, 3)},
+    "fold_keys": {"n": (16, 32), "k": (64, 128, 256, 512), "warps": (4, 8, 16), "stages": (1, 2, 3)},
     "token_attention": {
         "group": (64, 128, 320, 512), "n": (32, 64), "k": (32, 64), "warps": (4, 8), "stages": (2, 4)
     },
     "fold_attention": {"parts": (32, 64, 128), "warps": (4, 8)},
-    "fold_values": {"form": ("once",), "n": (16, 32), "k": (64, 128, 256, 512), "warps": (4, 8, 16), "stages": (1, 2, 3)},
+    "fold_values": {"n": (16, 32), "k": (64, 128, 256, 512), "warps": (4, 8, 16), "stages": (1, 2, 3)},
     "gate": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
     "mix": {"n": (32, 64), "k": (32, 64), "pixels": (16, 32, 64), "warps": (4, 8), "stages": (2, 3)},
-    "gate_mix": {"form": ("once",), "pixels": (16, 32, 64, 128), "parts": (32, 128), "warps": (4, 8)},
+    "gate_mix": {"pixels": (16, 32, 64, 128), "parts": (32, 128), "warps": (4, 8)},
     **dict.fromkeys(("inner", "outer", "expand", "reduce"), POINTWISE),
     "depthwise3_gelu": {"rows": (2, 4, 8, 16), "pixels": (256, 512, 1024), "warps": (2, 4, 8)},
     "stage_norm": {"pixels": (4, 8, 16, 32, 64), "warps": (2, 4, 8)},
     "merge_scales": {"channels": (1, 2, 4, 8, 16), "warps": (2, 4, 8)},
 }  # fmt: skip
-# Beside them, the join of statistics that was measured first, with its own defaults.  What is around the join is not as
-# it was measured: loads now come before they are needed, in both forms.
-MORE_TILES: dict[str, tuple[dict[str, Any], ...]] = {
-    "fold_keys": ({"form": "loop"}, {"form": "loop", "parts": 32}),
-    "fold_values": ({"form": "loop"}, {"form": "loop", "parts": 32}),
-    "gate_mix": ({"form": "loop"}, {"form": "loop", "parts": 32, "warps": 4}),
-}
+# Kernels whose last step of the sum over channels may be filled up to a power of two.
+JOINS = ("fold_keys", "fold_values")
 
 
 def candidates(module: ModuleType, shape: Shape) -> Iterator[dict[str, Any]]:
-    """Yield the combinations of a kernel's tile sizes that fit the shape, each launch once."""
-    table, seen = TILES[registry.name(module)], set()
-    combinations = [dict(zip(table, values, strict=True)) for values in itertools.product(*table.values())]
-    fitting = [tiles for tiles in combinations if _fit(module, tiles, shape)]
-    for tiles in (*fitting, *MORE_TILES.get(registry.name(module), ())):
-        # A form may ignore a size of another.
-        steps = registry.launches(module, shape, _with(tiles))
-        code = tuple((s.kernel.__name__, s.grid, *s.constants.items(), s.warps, s.stages) for s in steps)
-        if code not in seen:
-            seen.add(code)
+    """Yield the combinations of a kernel's tile sizes that fit the shape."""
+    table = TILES[registry.name(module)]
+    for values in itertools.product(*table.values()):
+        tiles = dict(zip(table, values, strict=True))
+        if _fit(module, tiles, shape):
             yield tiles
 
 
@@ -111,7 +95,7 @@ def _fit(module: ModuleType, tiles: dict[str, Any], shape: Shape) -> bool:
     # A 1x1 around SVLA has two numbers of channels.
     sums = module.launch(shape).constants if module in registry.REST else {}
     targets, sources = sums.get("N", shape.channels), sums.get("K", shape.channels)
-    even_k = k <= padded(sources) if "form" in tiles else sources % k == 0
+    even_k = k <= padded(sources) if registry.name(module) in JOINS else sources % k == 0
     if "group" in tiles and "n" in tiles and (targets % group or group % n):
         return False
     return targets % n == 0 and even_k

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from types import ModuleType
@@ -12,11 +11,10 @@ from typing import Any
 import torch
 
 from lsms_rt.bench.records import KERNELS_VERIFIED
-from lsms_rt.kernels import depthwise_direct, depthwise_last, registry, svla
+from lsms_rt.kernels import depthwise_direct, registry, svla
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels.canaries import same_bits
 from lsms_rt.kernels.launch import DTYPES
-from lsms_rt.kernels.overlap import VARIABLE, overlaps
 from lsms_rt.kernels.shape import Shape, shapes_around, stage_shapes
 from lsms_rt.kernels.test_data import block_tensors, random_inputs, random_weights, weights_on
 from lsms_rt.kernels.verify import run, verify
@@ -37,10 +35,6 @@ BLOCK_TOLERANCE = {"fp16": 4e-3, "fp32": 2e-5}
 RUNNER_GRAPH, RUNNER_CHANGE, RUNNER_DEFINITION = 1e-2, 1e-4, 2e-2
 
 
-# Replays of an image graph, with and without overlap.
-REPLAYS = 100
-
-
 def module_of(kernel: str) -> ModuleType:
     """Return a kernel's module by its name."""
     return next(m for m in (*registry.MODULES, *registry.AROUND) if registry.name(m) == kernel)
@@ -49,7 +43,7 @@ def module_of(kernel: str) -> ModuleType:
 def shapes_of(
     kernel: str, presets: Iterable[str], sizes: Iterable[int], dtype: str = "fp16", tokens: int = OWN_TOKENS
 ) -> list[Shape]:
-    """Return the distinct shapes at which a kernel runs in some presets; all depthwise forms run at all of them."""
+    """Return the distinct shapes at which a kernel runs in some presets; depthwise_direct runs at all of them."""
     module = module_of(kernel)
     around = module in registry.AROUND
     shapes = (
@@ -58,7 +52,7 @@ def shapes_of(
         for size in sizes
         for shape in (shapes_around(preset, size, dtype) if around else stage_shapes(preset, size, dtype, tokens))
     )
-    return [s for s in dict.fromkeys(shapes) if module in (*registry.modules_at(s), depthwise_direct, depthwise_last)]
+    return [s for s in dict.fromkeys(shapes) if module in (*registry.modules_at(s), depthwise_direct)]
 
 
 def verify_kernel(
@@ -154,39 +148,6 @@ def verify_runner(device: str, kernels: str, graphs: bool, size: int = 256) -> R
         "another_sentence_changes": float((other[1] - answers[1][1]).abs().max() / scale),
         "against_fp32_definition": float(max((a[1] - a[2]).abs().max() for a in answers) / scale),
     }
-
-
-def overlap_unit(preset: str, size: int) -> Iterator[Row]:
-    """Verify that the image graph gives the same bits with overlapping kernels as without."""
-    row = verify_overlap("cuda", "triton", preset, size, REPLAYS)
-    yield row | {"ok": not row["different"]}
-
-
-def verify_overlap(device: str, kernels: str, name: str, size: int, replays: int) -> Row:
-    """Count the replays of a captured image graph, with kernels that overlap, whose bits differ from those without.
-
-    A kernel reads the variable at its launch, so each graph is captured under its own value.
-    """
-    torch.manual_seed(0)
-    model = LSMS(preset(name, image_size=size, text=TEXT), kernels).eval()
-    tokens, mask = torch.randint(0, 64, (1, 32)), torch.ones(1, 32)
-    images = [torch.rand(1, 1, size, size) * 2 - 1 for _ in range(2)]
-    before, answers = os.environ.get(VARIABLE), dict[str, list[torch.Tensor]]()
-    try:
-        for value in ("0", "1"):
-            os.environ[VARIABLE] = value
-            overlapped = overlaps()
-            runner = TorchRunner(model, device, graphs=device == "cuda")
-            text = runner.encode_text(tokens, mask)
-            # Other images between, so that a result that is left over from the last replay is not taken for this one.
-            answers[value] = [runner.segment(images[i % 2], text).clone() for i in range(replays)]
-            runner.close()
-    finally:
-        os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
-    first = answers["0"][:2]
-    different = sum(not same_bits(first[i % 2], one) for found in answers.values() for i, one in enumerate(found))
-    row: Row = {"kind": KERNELS_VERIFIED, "part": "overlap", "shape": f"{name}, {size}x{size}", "dtype": "fp16"}
-    return row | {"overlapped": overlapped, "repeats": replays, "different": different}
 
 
 def runner_faults(runner: Row) -> list[str]:

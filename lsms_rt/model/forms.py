@@ -1,7 +1,6 @@
 """Which operations compute a block: its definition, the folded algebra, or the folded algebra as Triton kernels.
 
-"triton" runs whole encoder blocks in our kernels; "triton_cublas" is the same with their 1x1s by cuBLAS, and
-"triton_svla" runs our kernels inside SVLA only, as engines with plugins do.
+"triton" runs whole encoder blocks in our kernels; "plugins" runs them inside SVLA only, as engines with plugins do.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from . import folded, functional
 from .folded_block import BlockWeights, Norm
 from .functional import SvlaWeights
 
-TRITON = ("triton", "triton_cublas", "triton_svla")
+# The second is for the exporter: TensorRT fuses the rest of a block itself.
+TRITON = ("triton", "plugins")
 KERNELS = ("stock", *TRITON, "auto", "reference")
 log = logging.getLogger("lsms_rt")
 
@@ -101,16 +101,16 @@ def svla_form(kernels: str) -> SvlaForm:
 
 def block_form(kernels: str) -> BlockForm | None:
     """Return a new form for what is around one block's SVLA; None for PyTorch's operations, step by step."""
-    if kernels in ("triton", "triton_cublas"):
+    if kernels == "triton":
         from lsms_rt.kernels.block import TritonBlock
 
-        return TritonBlock("cublas" if kernels == "triton_cublas" else "triton")
+        return TritonBlock()
     return None
 
 
 def scales_form(kernels: str) -> ScalesForm | None:
     """Return a new form for the decoder's sum of scales; None for PyTorch's operations, step by step."""
-    if kernels in ("triton", "triton_cublas"):
+    if kernels == "triton":
         from lsms_rt.kernels.merge_scales import TritonScales
 
         return TritonScales()
@@ -119,7 +119,7 @@ def scales_form(kernels: str) -> ScalesForm | None:
 
 def norm_form(kernels: str) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
     """Return a LayerNorm of (B, C, H, W) over C, given its factor and summand; None for PyTorch's, channels last."""
-    if kernels in ("triton", "triton_cublas"):
+    if kernels == "triton":
         from lsms_rt.kernels.stage_norm import stage_norm
 
         return stage_norm

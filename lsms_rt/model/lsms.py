@@ -32,8 +32,7 @@ class LSMS(nn.Module):
     ``kernels`` selects what computes the encoder's blocks: "stock", the folded algebra in PyTorch's operations;
     "triton", the same and the rest of a block in our kernels (an NVIDIA GPU, no gradients; raises ``MachineError`` if
     they cannot run); "auto", Triton if it runs, else stock, and the choice is logged; "reference", the block's
-    definition, for comparisons.  For measurements: "triton_svla", our kernels inside SVLA only, and "triton_cublas",
-    "triton" with the 1x1s around it by cuBLAS.
+    definition, for comparisons; "plugins", our kernels inside SVLA only, for the exporter.
     """
 
     def __init__(self, config: LsmsConfig, kernels: str = "stock") -> None:

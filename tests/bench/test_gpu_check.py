@@ -11,7 +11,6 @@ import inspect
 import itertools
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,8 +109,7 @@ def test_verification_of_a_kernel() -> None:
         ("mix", 1, 0, True), ("mix", 2, 0, True)
     ]  # fmt: skip
     assert gpu_verify.shapes_of("gate_mix", ["base"], [512]) == stage_shapes("base", 512)[:2]
-    for form in ("depthwise_direct", "depthwise_last"):
-        assert gpu_verify.shapes_of(form, ["base"], [512]) == stage_shapes("base", 512)
+    assert gpu_verify.shapes_of("depthwise_direct", ["base"], [512]) == stage_shapes("base", 512)
     assert gpu_verify.shapes_of("reduce", ["base"], [512], tokens=64) == rest_shapes("base", 512)
 
 
@@ -141,12 +139,10 @@ def test_verification_of_the_block() -> None:
 @pytest.mark.slow
 def test_the_sanitizer_runs_every_kernel() -> None:
     rows = list(sanitizer.check_kernels("memcheck", [SMALL], "cpu"))
-    # This one is in no chain.
-    last = {"depthwise_last"}
-    assert {row["kernel"] for row in rows} == {registry.name(m) for m in registry.modules_at(SMALL)} | last
+    assert {row["kernel"] for row in rows} == {registry.name(m) for m in registry.modules_at(SMALL)}
     assert all(row["ok"] for row in rows)
     of_all = {registry.name(module) for shape in sanitizer.SHAPES for module in registry.modules_at(shape)}
-    assert of_all | last == set(plan.KERNELS)
+    assert of_all == set(plan.KERNELS)
 
 
 class FakeDriver:
@@ -201,28 +197,6 @@ def test_the_ptx_of_a_plugin_is_launched_by_the_driver(monkeypatch: pytest.Monke
     refused = SimpleNamespace(name="CUDA_ERROR_INVALID_PTX")
     with pytest.raises(RuntimeError, match="cuModuleLoadData failed: CUDA_ERROR_INVALID_PTX"):
         list(plugin_ptx.verify_ptx(FakeDriver(run, refused), "mix", SMALL, "sm_90", "cpu"))
-
-
-@pytest.mark.slow
-def test_overlap_is_compared_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bits of every replay, by the variable of both runs; a way that is named without overlap refuses to have it."""
-    monkeypatch.setenv(gpu_verify.VARIABLE, "1")
-    seen, segment = [], gpu_verify.TorchRunner.segment
-
-    def racing(self: Any, *args: Any) -> torch.Tensor:
-        seen.append(os.environ[gpu_verify.VARIABLE])
-        return segment(self, *args) + (1e-3 if len(seen) == 7 else 0.0)
-
-    monkeypatch.setattr(gpu_verify.TorchRunner, "segment", racing)
-    row = gpu_verify.verify_overlap("cpu", "stock", "tiny", 64, 4)
-    assert seen == ["0"] * 4 + ["1"] * 4
-    assert (row["different"], row["overlapped"], os.environ[gpu_verify.VARIABLE]) == (1, False, "1")
-    assert gpu_verify.verify_overlap("cpu", "stock", "tiny", 64, 2)["different"] == 0
-    unit = next(unit for unit in plan.plan(["models"], ["base"]) if unit.arguments.get("way") == "ours_no_overlap")
-    assert unit.variables == {gpu_verify.VARIABLE: "0"}
-    monkeypatch.setattr(models, "overlaps", lambda: True)
-    with pytest.raises(ValueError, match="set LSMS_RT_OVERLAP=0 to time ours_no_overlap"):
-        models.time_model("tiny", 64, 1, "ours_no_overlap", None, "cpu", None)  # type: ignore[arg-type]
 
 
 def test_verification_of_the_runner_and_its_faults() -> None:

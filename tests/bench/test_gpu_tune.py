@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from kernel_checks import check_launches
 from triton.runtime.errors import OutOfResources
 
 from lsms_rt.bench.gpu import plan, tune
 from lsms_rt.bench.samples import Samples
 from lsms_rt.bench.timing import Effort, measure
-from lsms_rt.kernels import depthwise, fold_keys, mix, registry
+from lsms_rt.kernels import fold_keys, mix, registry
 from lsms_rt.kernels import tuned_tiles as choices
 from lsms_rt.kernels import verify as verification
 from lsms_rt.kernels.launch import Launch, shape_of_rows
@@ -139,23 +140,7 @@ def test_every_candidate_is_a_launch(module: Any) -> None:
         if module not in registry.modules_at(shape):
             continue
         for tiles in tune.candidates(module, shape):
-            launches = module.launch(shape, **tiles)
-            for launch in launches if isinstance(launches, tuple) else [launches]:
-                c = launch.constants
-                targets, sources = c.get("N", shape.channels), c.get("K", shape.channels)
-                assert targets % c.get("BLOCK_N", 1) == 0
-                # A join fills its last step up to a power of two.
-                assert sources % c.get("BLOCK_K", 1) == 0 or c.get("ONCE")
-                if "BLOCK_P" in c:
-                    assert launch.grid[0] * c["BLOCK_P"] >= shape.pixels
-                # token_attention loops over the channels.
-                if "BLOCK_N" in c and module is not registry.token_attention:
-                    # The grid of these has no pixels.
-                    by_rows = module in (registry.fold_keys, registry.fold_values)
-                    assert c["BLOCK_N"] * launch.grid[0 if by_rows else 1] == targets
-                if "ROWS" in c and module is registry.depthwise3_gelu:
-                    assert launch.grid[0] * c["ROWS"] >= c["H"]
-                    assert launch.grid[1] * c["CHANNELS"] == c["E"]
+            check_launches(module, shape, tiles)
 
 
 def test_tuned_tiles_are_used_and_those_of_another_gpu_rejected(
@@ -181,6 +166,12 @@ def test_tuned_tiles_are_used_and_those_of_another_gpu_rejected(
     # As the operator asks for them, without height and width.
     rows = shape_of_rows(torch.empty(1, shape.tokens, shape.channels, dtype=torch.float16), shape.pixels)
     assert choices.planned(fold_keys.launch, rows).constants["BLOCK_N"] == 64
+    # A file of another version of this package.
+    choices.write(tmp_path, gpu, "3.6.0", 1, {fold_key: {"n": 64, "form": "once"}})
+    choices.read.cache_clear()
+    choices._planned.cache_clear()
+    with pytest.raises(ValueError, match=rf"{fold_key} have form, which this version does not know; tune again"):
+        choices.planned(fold_keys.launch, rows)
     choices.write(tmp_path, gpu, "3.6.0", 1, {choices.key_of("chain", shape): {"name": "merged"}})
     choices.read.cache_clear()
     assert registry.chain(shape) == registry.chain(shape, "merged") != registry.chain(shape, "separate")
@@ -264,10 +255,3 @@ def test_tiles_that_no_plugin_could_use_are_not_chosen(
     assert tune.best(mix, Shape(32, 4, 4), {}, stopwatch, stopwatch)[0]["warps"] == 4
     assert f"spills {takes['spills']} B, shared {takes['shared']} B (limit 49152)" in capsys.readouterr().err
     assert tune.best(mix, SMALL, {}, stopwatch, stopwatch)[0]["warps"] == 8
-
-
-def test_candidates_are_different_launches() -> None:
-    """The serial form of depthwise has no groups."""
-    tried = list(tune.candidates(depthwise, Shape(64, 64, 64)))
-    assert [tiles["form"] for tiles in tried].count("pipelined") == 16
-    assert [tiles["form"] for tiles in tried].count("serial") == 8

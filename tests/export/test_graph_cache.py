@@ -138,7 +138,7 @@ def test_the_cache_of_a_session_holds_what_the_exporter_wrote(exported_graphs, c
     assert str(Path(__file__).parents[2]).encode() not in entries_of[0]
 
 
-@pytest.mark.parametrize("kernels", ["triton", "triton_cublas", "reference"])
+@pytest.mark.parametrize("kernels", ["triton", "reference"])
 def test_a_form_that_cannot_be_exported_is_refused(kernels: str) -> None:
     """It would be called stock operations in the manifest."""
     model: Any = SimpleNamespace(kernels=kernels)

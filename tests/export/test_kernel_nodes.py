@@ -108,7 +108,7 @@ def kernel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(kernels, "missing", lambda: None)
         torch.manual_seed(0)
         text = TextConfig(vocab_size=50, hidden_size=32, layers=1, heads=2, intermediate_size=64)
-        model = LSMS(preset("tiny", depths=DEPTHS, image_size=64, text=text), "triton_svla").half().eval()
+        model = LSMS(preset("tiny", depths=DEPTHS, image_size=64, text=text), "plugins").half().eval()
         _, path = export_graphs(model, tmp_path_factory.mktemp("graph"), kernel_nodes.translations())
     return path
 

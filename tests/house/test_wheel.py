@@ -50,7 +50,8 @@ def package_of_folder(root: Path) -> set[str]:
     found = set()
     for folder, _, names in os.walk(root / "lsms_rt", followlinks=True):
         path = Path(folder).relative_to(root)
-        shipped = path.parts[:2] == ("lsms_rt", "data") or path.parts[:3] == ("lsms_rt", "serving", "page")
+        shipped = path.parts[:2] == ("lsms_rt", "data")
+        shipped |= path.parts[:3] in (("lsms_rt", "serving", "page"), ("lsms_rt", "kernels", "tuned"))
         found |= {
             (path / name).as_posix() for name in names if shipped or name.endswith((".py", "py.typed", "english.json"))
         }

@@ -13,7 +13,6 @@ from torch import Tensor
 from lsms_rt.kernels import (
     depthwise,
     depthwise_direct,
-    depthwise_last,
     registry,
 )
 from lsms_rt.kernels import verify as verification
@@ -84,62 +83,23 @@ def test_depthwise_direct(height: int, width: int, dtype: str) -> None:
     agree(depthwise_direct, shape, depthwise_tensors(shape, batch=1 if height == 33 else 2))
 
 
-@pytest.mark.parametrize(
-    ("batch", "channels", "height", "width", "dtype"),
-    [(1, 32, 1, 3, "fp32"), (2, 32, 7, 9, "fp16"), (1, 64, 3, 18, "fp32"), (1, 32, 10, 2, "fp16")],
-)
-def test_depthwise_last(batch: int, channels: int, height: int, width: int, dtype: str) -> None:
-    """Tap by tap with channels last: several tiles, the last ones shorter, and two blocks of channels."""
-    shape = Shape(channels, height, width, dtype=dtype)
-    x, w = random_inputs(batch, channels, height, width, 4)[0] + 0.5, random_weights(channels)
-    packed = pack(w, height)
-    tensors = {
-        "x": x, "x_last": x.permute(0, 2, 3, 1), "filters_last": depthwise_last.pack_taps(w, torch.float64),
-        "bias": packed.bias, "row_bias": packed.row_bias,
-    }  # fmt: skip
-    agree(depthwise_last, shape, {name: typed(name, tensor, shape).double() for name, tensor in tensors.items()})
-
-
-def test_the_channels_last_twin_is_the_banded_one() -> None:
-    """Same numbers from the same block; a map in PyTorch's channels_last format is read without a copy."""
-    x, w = random_inputs(2, 32, 9, 6, 4)[0], random_weights(32)
-    packed = pack(w, 9)
-    last = x.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    assert last.is_contiguous()
-    found = depthwise_last.depthwise_last(
-        last, depthwise_last.pack_taps(w, torch.float64), packed.bias, packed.row_bias
-    )
-    for actual, expected in zip(found, depthwise.plain(x, packed.bands, packed.bias, packed.row_bias), strict=True):
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
-
-
 @pytest.mark.usefixtures("two_channels")
 @pytest.mark.parametrize(
     ("height", "width", "tiles"),
     [
         (13, 16, {"vector": True}),
         (13, 16, {"vector": False}),
-        (2, 31, {"form": "serial"}),
-        (70, 33, {"form": "serial"}),
         (33, 37, {"group": 3}),
         (17, 9, {"group": 2, "warps": 8}),
     ],
 )
-def test_every_form_of_the_banded_kernel(
+def test_other_tiles_of_the_banded_kernel(
     height: int, width: int, tiles: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both ways to load a band, one operand at a time, and groups of other sizes."""
+    """Both ways to load a band, and groups of other sizes."""
     shape = Shape(32, height, width)
     monkeypatch.setattr(verification, "planned", lambda launch, shape: launch(shape, **tiles))
     agree(depthwise, shape, depthwise_tensors(shape, batch=1))
-
-
-def test_forms_are_chosen_by_name() -> None:
-    shape = Shape(32, 64, 64)
-    assert depthwise.launch(shape).kernel is depthwise.depthwise_kernel
-    assert depthwise.launch(shape, form="serial").kernel is depthwise.serial_kernel
-    with pytest.raises(ValueError, match="form is 'fast'; choose from pipelined, serial"):
-        depthwise.launch(shape, form="fast")
 
 
 def test_windows_cover_every_shape_once() -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 from lsms_rt.kernels import (
     depthwise,
     depthwise_direct,
-    depthwise_last,
     fold_attention,
     fold_keys,
     fold_values,
@@ -63,7 +62,7 @@ def test_attention_kernels(height: int, width: int, tokens: int, valid: str, dty
     tensors = block_tensors(shape, 2, [min(n, tokens) for n in MASKS[valid]])
     for module in registry.MODULES:
         fits = module is not fold_attention or fold_attention.fits(shape)
-        if fits and module not in (depthwise, depthwise_direct, depthwise_last):
+        if fits and module not in (depthwise, depthwise_direct):
             agree(module, shape, tensors)
 
 
@@ -118,39 +117,30 @@ def test_the_check_sees_a_small_quantity_beside_a_large_one(
 @pytest.mark.parametrize(
     ("module", "tiles"),
     [
-        (fold_keys, {"form": "loop", "parts": 4}),
         (fold_keys, {"parts": 4, "k": 64, "stages": 2}),
-        (fold_values, {"form": "loop", "parts": 4}),
         (fold_values, {"parts": 8, "k": 64}),
-        (gate_mix, {"form": "loop", "parts": 4}),
         (gate_mix, {"parts": 4}),
         (fold_attention, {"parts": 4}),
         (token_attention, {"group": 32, "n": 32}),
     ],
 )
-def test_other_forms(monkeypatch: pytest.MonkeyPatch, module: ModuleType, tiles: dict[str, Any]) -> None:
+def test_other_tiles(monkeypatch: pytest.MonkeyPatch, module: ModuleType, tiles: dict[str, Any]) -> None:
     """Nine chunks in blocks of four or eight, the last chunk shorter; several groups; channels that fill no step."""
     shape = Shape(32 if module in (gate_mix, fold_attention) else 160, 9, 15)
     monkeypatch.setattr(verification, "planned", lambda launch, at: launch(at, **tiles))
     agree(module, shape, block_tensors(shape, 1, [20]))
 
 
-def test_joins_take_the_same_sum_in_any_form() -> None:
-    """A mean a hundred deviations away, in chunks of different means: both forms keep fp32's digits."""
+@pytest.mark.parametrize("parts", [16, 2])
+def test_joins_take_the_same_sum_in_any_parts(parts: int) -> None:
+    """A mean a hundred deviations away, in chunks of different means: fp32's digits are kept."""
     shape = Shape(32, 9, 15, dtype="fp32")
     x = torch.randn(1, 32, 135, dtype=torch.float64) + torch.linspace(0, 3, 135, dtype=torch.float64) + 100.0
     tensors = block_tensors(shape, 1) | {"attended": moments(x, shape.chunk).float().double()}
     expected = registry.twin(fold_values, shape, tensors)
-    for tiles in ({"form": "loop"}, {"parts": 16}, {"parts": 2}):
-        found = verification.run(fold_values, shape, tensors, lambda launch, at, tiles=tiles: launch(at, **tiles))
-        for name in ("context", "context_offset"):
-            torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("module", [fold_keys, fold_values, gate_mix])
-def test_an_unknown_form_is_an_error(module: ModuleType) -> None:
-    with pytest.raises(ValueError, match="form is 'twice'; choose 'once' or 'loop'"):
-        module.launch(Shape(32, 8, 8), form="twice")
+    found = verification.run(fold_values, shape, tensors, lambda launch, at: launch(at, parts=parts))
+    for name in ("context", "context_offset"):
+        torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-5, atol=1e-6)
 
 
 # NumPy warns of infinity and NaN, which are meant.
@@ -234,8 +224,7 @@ def interpreted(
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in registry.MODULES:
-            # depthwise_last is in no chain.
-            if module is depthwise_last or (x.shape[1] > 32 and module in (depthwise, depthwise_direct)):
+            if x.shape[1] > 32 and module in (depthwise, depthwise_direct):
                 continue
             # The launcher before its registration as an operator.
             name = operator_name(module)
@@ -356,7 +345,7 @@ def test_operators_are_registered_well(height: int) -> None:
     """Schema, fake and CPU implementation agree (PyTorch's own check), so that torch.compile may trace through them."""
     w = random_weights(32, dtype=torch.float32)
     x, keys, values, mask = (t.float() for t in random_inputs(2, 32, height, 8, 16))
-    packed, taps = pack(w, height), depthwise_last.pack_taps(w)
+    packed = pack(w, height)
     pixels = height * 8
     a, s = depthwise.multi_scale_depthwise(x, packed.bands, packed.bias, packed.row_bias)
     statistics = query_statistics.query_statistics(a, packed.query)
@@ -367,7 +356,6 @@ def test_operators_are_registered_well(height: int) -> None:
     u = gate.gate(s, p, *parts, packed.gate)
     calls = [
         (depthwise_direct.depthwise_direct, (x, packed.bands, packed.bias, packed.row_bias)),
-        (depthwise_last.depthwise_last, (x.permute(0, 2, 3, 1).contiguous(), taps, packed.bias, packed.row_bias)),
         (depthwise.multi_scale_depthwise, (x, packed.bands, packed.bias, packed.row_bias)),
         (query_statistics.query_statistics, (a, packed.query)),
         (fold_keys.fold_keys, (statistics, packed.query, keys, mask, pixels)),

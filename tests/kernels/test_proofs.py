@@ -27,12 +27,13 @@ from lsms_rt.kernels.ptx_machine import Machine
 from lsms_rt.kernels.ptx_trace import trace
 from lsms_rt.kernels.shape import Shape
 
-# serial, a form of depthwise, has two groups of four warps; mix has copies and products in a pipelined loop at stage 3.
+# gate_mix has two groups of four warps; mix has copies and products in a pipelined loop at stage 3.
 STAGE1, STAGE3 = Shape(64, 64, 64), Shape(320, 16, 16)
-SHAPES = {"depthwise_kernel": STAGE1, "serial_kernel": STAGE1, "mix_kernel": STAGE3}
+SHAPES = {"depthwise_kernel": STAGE1, "gate_mix_kernel": STAGE1, "mix_kernel": STAGE3}
 # Several tests check the same code.
 check = functools.cache(ptx_checks.check)
-ARGUMENTS = ("--kernel", "depthwise", "mix", "--image-size", "256", "--stage", "1", "3", "--no-ptxas", "--no-bounds")
+KERNELS = ("--kernel", "depthwise", "gate_mix", "mix")
+ARGUMENTS = (*KERNELS, "--image-size", "256", "--stage", "1", "3", "--no-ptxas", "--no-bounds")
 
 
 def prove(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,7 +47,7 @@ def prove(*arguments: str, path: Path | None = None) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compiled]:
-    """Both forms of depthwise, and mix, for sm_90, compiled now."""
+    """Three kernels for sm_90, compiled now."""
     folder = tmp_path_factory.mktemp("proofs")
     done = prove(*ARGUMENTS, "-o", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,10 +68,10 @@ def removals(ptx: str, pattern: str) -> dict[int, str]:
 BARRIER = "without a barrier after another warp's access"
 PRODUCT = "written while a product reads it|used before the product was waited for"
 FAULTS = [
-    ("serial_kernel", r"bar\.sync", BARRIER),
-    ("serial_kernel", r"wgmma\.wait_group", PRODUCT),
-    ("serial_kernel", r"wgmma\.commit_group", PRODUCT),
-    ("serial_kernel", r"fence\.proxy\.async", "without a proxy fence"),
+    ("depthwise_kernel", r"bar\.sync", BARRIER),
+    ("gate_mix_kernel", r"wgmma\.wait_group", PRODUCT),
+    ("gate_mix_kernel", r"wgmma\.commit_group", PRODUCT),
+    ("gate_mix_kernel", r"fence\.proxy\.async", "without a proxy fence"),
     ("mix_kernel", r"cp\.async\.wait_group", "read while a copy to it is under way"),
     ("mix_kernel", r"wgmma\.wait_group", PRODUCT),
     ("mix_kernel", r"wgmma\.commit_group", PRODUCT),
@@ -93,10 +94,10 @@ def test_a_planted_race_is_found(compiled: dict[str, Compiled], kernel: str, pat
 @pytest.mark.slow
 def test_a_barrier_after_the_wait_is_needed_when_there_are_two_warpgroups(compiled: dict[str, Compiled]) -> None:
     """Each waits for its own products, and rewrites what the other one may still read."""
-    code = compiled["serial_kernel"]
+    code = compiled["gate_mix_kernel"]
     assert code.block == 256
     barriers = removals(code.ptx, r"bar\.sync")
-    waits = list(removals(code.ptx, r"wgmma\.wait_group"))[:4]
+    waits = removals(code.ptx, r"wgmma\.wait_group")
     after = [min(barrier for barrier in barriers if barrier > wait) for wait in waits]
     for barrier in after:
         assert any("written without a barrier" in fault.what for fault in check(barriers[barrier], code.shared))
@@ -212,6 +213,6 @@ def test_a_sample_of_all_kernels_is_right_by_the_older_triton() -> None:
 def test_what_is_not_proved_fails(arch: str, wrong: list[str], open_: list[str], state: str, fails: bool) -> None:
     """Except for architectures that are named as not covered."""
     code = Compiled(**{one.name: "" for one in fields(Compiled)} | {"arch": arch, "kernel": "mix"})  # type: ignore[arg-type]
-    proof = Proof("", code, wrong, open_)
+    proof = Proof(code, wrong, open_)
     assert (proof.state, proof.fails) == (state, fails)
     assert f": {state}" in proof.line()

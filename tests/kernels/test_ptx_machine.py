@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsms_rt.bench.gpu import roofline
-from lsms_rt.bench.gpu.estimate import Change, model_microseconds, worth
+from lsms_rt.bench.gpu.estimate import model_microseconds
 from lsms_rt.kernels import latency, ptx_trace
 from lsms_rt.kernels.ptx_code import parse
 from lsms_rt.kernels.ptx_integers import NotComputable
@@ -67,6 +67,15 @@ def test_loops_masks_and_skips() -> None:
     assert (int(machine.registers["%rs1"]), int(machine.registers["%rs2"])) == (1, 2)
 
 
+def test_threads_go_one_of_two_ways() -> None:
+    machine = run(
+        "mov.u32 %r2, %tid.x", "mov.b32 %r1, 0", "setp.gt.u32 %p1, %r2, 31", "@%p1 bra $L__other",
+        "add.s32 %r1, %r1, 1", "bra.uni $L__end", "$L__other:", "add.s32 %r1, %r1, 2",
+        "$L__end:", "add.s32 %r1, %r1, 4", "ret",
+    )  # fmt: skip
+    assert machine.registers["%r1"].tolist() == [5] * 32 + [6] * 32
+
+
 def test_what_depends_on_data_is_unknown_and_cannot_decide() -> None:
     load = ("ld.param.b64 %rd1, [k_param_0]", "ld.global.b32 { %r1 }, [ %rd1 + 0 ]", "add.s32 %r2, %r1, 1")
     machine = run(*load, "ret")
@@ -116,13 +125,9 @@ def test_a_launch_takes_gap_waves_and_bytes() -> None:
     assert latency.launch_seconds(line, 1, 128, 32, 0, 5.5e12) > 1
 
 
-def test_what_a_change_is_worth() -> None:
-    profile = {"fold_keys_kernel": 400.0, "void at::batch_norm_a": 100.0, "void at::batch_norm_b": 50.0, "gemm": 20.0}
-    rows = worth(profile, 1000.0, [Change("join once", ("fold_keys",), 80.0), Change("fused", ("void at::batch",), 0.0),
-                                   Change("again", ("fold_keys",), 0.0)])  # fmt: skip
-    assert [(row.removed, row.added, row.graph) for row in rows] == [(400, 80, 680), (150, 0, 530), (0, 0, 530)]
-    trace = ptx_trace.Trace("k", "new", "c320_h32_w32_t32_fp16", *[1] * 14, microseconds=2.0)
-    assert model_microseconds([trace], "base") == {("k", "new"): 24.0}
+def test_the_time_of_a_model_is_that_of_all_its_blocks() -> None:
+    trace = ptx_trace.Trace("k", "c320_h32_w32_t32_fp16", *[1] * 14, microseconds=2.0)
+    assert model_microseconds([trace], "base") == {"k": 24.0}
 
 
 def test_the_least_latency_stands_beside_the_floor() -> None:

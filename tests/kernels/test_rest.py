@@ -74,19 +74,18 @@ def test_other_tiles_of_a_1x1(tiles: dict[str, int], monkeypatch: pytest.MonkeyP
         agree(module, shape, tensors)
 
 
-@pytest.mark.parametrize("products", list(block.PRODUCTS))
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (16, 30)])
-def test_the_chain_of_twins_is_the_folded_block(height: int, width: int, products: str) -> None:
+def test_the_chain_of_twins_is_the_folded_block(height: int, width: int) -> None:
     """In fp64, where CPU tensors run the plain twins; SVLA stands in as any function."""
     x = random_inputs(2, 32, height, width, 4)[0]
     folded = folded_block.fold(random_rest(32, 4))
     expected = folded_block.block(x, lambda v: v.sin() * x, folded)
-    found = block.block(x, lambda v: v.sin() * x, block.pack(folded, torch.float64), products)
+    found = block.block(x, lambda v: v.sin() * x, block.pack(folded, torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_what_the_twins_add_to_a_product_is_rounded_once() -> None:
-    """They are the production path of "triton_cublas": a shortcut's factor is near one, where float16 has 3 digits."""
+    """A shortcut's factor is near one, where float16 has 3 digits."""
     g = torch.Generator().manual_seed(2)
     x, zero = torch.randn(1, 32, 3, 5, generator=g).half() * 100, torch.zeros(32, 32).half()
     bias, shortcut = torch.randn(32, generator=g), 1 + 1e-3 * torch.randn(32, generator=g)
@@ -102,9 +101,8 @@ def test_the_whole_chain(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All five launches in the interpreter against the folded block."""
     x = random_inputs(1, 32, 5, 9, 4)[0]
     folded, kind = folded_block.fold(random_rest(32, 2)), DTYPES[dtype]
-    launchers = tuple(op._init_fn for op in (inner.inner, outer.outer, expand.expand, reduce.reduce))
-    monkeypatch.setitem(block.PRODUCTS, "triton", launchers)
-    monkeypatch.setattr(block, "depthwise3_gelu", depthwise3_gelu.depthwise3_gelu._init_fn)
+    for module in (inner, outer, expand, depthwise3_gelu, reduce):
+        monkeypatch.setattr(block, registry.name(module), OPERATORS[module]._init_fn)
     packed = block.pack(folded_block.fold(_as(random_rest(32, 2), torch.float32)), kind)
     found = block.block(x.to(kind), lambda v: v * 0.5, packed)
     expected = folded_block.block(x, lambda v: v * 0.5, folded)

@@ -23,10 +23,10 @@ def test_the_table_describes_every_tensor_of_a_block(dtype: str) -> None:
     block = block_tensors(shape, 3)
     rest_shape = RestShape(32, 9, 15, dtype=dtype, ratio=2)
     rest = block_tensors(rest_shape, 3)
-    # Written by one launch of depthwise_direct and depthwise_last for the next, and by the last kernels.
     decoder_shape = DecoderShape(32, 8, 16, dtype=dtype)
     decoder = block_tensors(decoder_shape, 3)
-    assert set(TENSORS) - set(block) - set(rest) - set(decoder) == {"rows", "a_last", "rows_last"}
+    # Written by one launch of depthwise_direct for the next.
+    assert set(TENSORS) - set(block) - set(rest) - set(decoder) == {"rows"}
     for tensors_of, at in ((block, shape), (rest, rest_shape), (decoder, decoder_shape)):
         for name, tensor in tensors_of.items():
             assert tuple(tensor.shape) == size_of(name, at, 3), name
@@ -51,12 +51,11 @@ def test_statistics_are_float32_and_weights_are_not_batched() -> None:
     """Written out once, so that a slip in the table is noticed."""
     assert {name for name, spec in TENSORS.items() if spec.fp32} == {
         "bias", "row_bias", "mix_bias", "mask", "statistics", "offset", "attended", "context_offset", "layer_offset",
-        "filters_last", "a_last",
         "inner_bias", "outer_bias", "shortcut", "expand_bias", "taps_bias", "reduce_bias",
         "merge_scale", "merge_shift",
     }  # fmt: skip
     assert {name for name in TENSORS if not is_batched(name)} == {
-        "bands", "bias", "row_bias", "filters_last", "query", "hidden", "gate", "mix", "mix_bias",
+        "bands", "bias", "row_bias", "query", "hidden", "gate", "mix", "mix_bias",
         "inner", "inner_bias", "outer", "outer_bias", "shortcut", "expand", "expand_bias", "taps", "taps_bias",
         "reduce", "reduce_bias", "stage_scale", "stage_shift", "merge_scale", "merge_shift",
     }  # fmt: skip

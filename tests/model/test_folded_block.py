@@ -62,7 +62,7 @@ def small(kernels: str) -> LSMS:
 
 
 @pytest.mark.usefixtures("pretended_gpu")
-@pytest.mark.parametrize("kernels", ["triton", "triton_cublas", "triton_svla"])
+@pytest.mark.parametrize("kernels", ["triton", "plugins"])
 def test_every_triton_form_of_the_model_is_the_model(kernels: str) -> None:
     """With norms and scales that differ from a new model's, in fp64."""
     models = [small(form).double() for form in ("reference", kernels)]
@@ -73,7 +73,7 @@ def test_every_triton_form_of_the_model_is_the_model(kernels: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
     # The form is not PyTorch's step by step.
     forms = [module.form for module in models[1].modules() if isinstance(module, Block)]
-    assert all((form is None) == (kernels == "triton_svla") for form in forms)
+    assert all((form is None) == (kernels == "plugins") for form in forms)
 
 
 @pytest.mark.usefixtures("pretended_gpu")
