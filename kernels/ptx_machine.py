@@ -61,7 +61,8 @@ class Machine:
         """Yield every instruction before it is run: the registers are then those that it reads.
 
         Raises:
-            NotComputable: control flow depends on data, or threads part other than to skip some instructions.
+            NotComputable: control flow depends on data, or threads part other than to skip some instructions, or to
+                go one of two ways.
         """
         place, steps, code = 0, 0, self.code
         while place < len(code.instructions):
@@ -75,6 +76,10 @@ class Machine:
             if instruction.is_a("bra"):
                 if self._goes(instruction, place):
                     target = code.labels[instruction.operands[0]]
+                    if place == self._meet < target and not instruction.guard:
+                        # The end of one way of two: those who wait where it ends go the other one.
+                        self._here, self._meet, self._parted = ~self._here, target, place
+                        continue
                     if self._meet >= 0 and not self._parted <= target <= self._meet:
                         raise NotComputable(f"line {instruction.line}: parted threads leave what they skip")
                     place = target
@@ -113,7 +118,7 @@ class Machine:
         return None
 
     def _goes(self, instruction: Instruction, place: int) -> bool:
-        """Decide a branch; threads may part to skip some instructions, and meet behind them."""
+        """Decide a branch; threads may part, and meet behind what some skip, or behind two ways."""
         taken = self.active(instruction)
         # The loop that waits for an mbarrier of Blackwell's tensor cores: it ends.
         if instruction.guard == "complete":

@@ -67,6 +67,14 @@ def test_loops_masks_and_skips() -> None:
     assert (int(machine.registers["%rs1"]), int(machine.registers["%rs2"])) == (1, 2)
 
 
+def test_threads_go_one_of_two_ways() -> None:
+    machine = run(
+        "mov.u32 %r2, %tid.x", "mov.b32 %r1, 0", "setp.gt.u32 %p1, %r2, 31", "@%p1 bra $L__other",
+        "add.s32 %r1, %r1, 1", "bra.uni $L__end", "$L__other:", "add.s32 %r1, %r1, 2", "$L__end:", "add.s32 %r1, %r1, 4", "ret",
+    )  # fmt: skip
+    assert machine.registers["%r1"].tolist() == [5] * 32 + [6] * 32
+
+
 def test_what_depends_on_data_is_unknown_and_cannot_decide() -> None:
     load = ("ld.param.b64 %rd1, [k_param_0]", "ld.global.b32 { %r1 }, [ %rd1 + 0 ]", "add.s32 %r2, %r1, 1")
     machine = run(*load, "ret")
