@@ -153,6 +153,9 @@ class _Machine:
     def _cs2r(self, parts: set[str], target: str, source: str) -> bool:
         return source == "SRZ" and "32" not in parts and self._set_pair(target, 0)
 
+    def _viadd(self, parts: set[str], target: str, a: str, b: str) -> bool:
+        return self._set(target, apply(lambda x, y: x + y, self._word(a), self._word(b)))
+
     def _iadd3(self, parts: set[str], target: str, *operands: str) -> bool:
         if "64" in parts:
             return self._set_pair(target, apply(lambda *terms: sum(terms), *map(self._pair, operands[:3])))

@@ -120,7 +120,7 @@ def test_what_is_no_machine_code_is_told() -> None:
 
 @pytest.mark.parametrize(("code", "expected"), [
     ("UMOV UR4, 0x5", 5), ("UIADD3 UR4, UP0, -0x1, 0x2, URZ;UIADD3.X UR4, URZ, 0x1, URZ, UP0, !UPT", 2),
-    ("S2R R1, SR_TID.X;R2UR UR4, R1", 32), ("ULEA UR4, 0x1, 0x400, 0x18", 0x1000400),
+    ("S2R R1, SR_TID.X;VIADD R1, R1, -0x2;R2UR UR4, R1", 30), ("ULEA UR4, 0x1, 0x400, 0x18", 0x1000400),
     ("ULEA.HI UR4, 0x80000000, 0x1, URZ, 0x1", 2), ("USHF.R.S32.HI UR4, URZ, 0x1f, -0x1", 0xFFFFFFFF),
     ("USHF.L.U32 UR4, 0x3, 0x4, URZ", 0x30), ("USGXT.U32 UR4, 0xff, 0x4", 15), ("USGXT UR4, 0xf, 0x4", 0xFFFFFFFF),
     ("ULOP3.LUT UR4, 0x6, 0x3, URZ, 0xc0, !UPT", 2), ("IMAD R1, 0x3, 0x4, 0x5;R2UR UR4, R1", 17),
