@@ -124,7 +124,7 @@ def compile_launch(launch: Launch, shape: Shape, arch: str) -> Compiled:
     }  # fmt: skip
     binary = triton.compile(source, target=GPUTarget("cuda", target.arch, 32), options=options)
     ptx = strip_hidden_parameters(binary.asm["ptx"], len(pointers))
-    code = assemble(ptx, _ptxas(target.arch))
+    code = assemble(ptx, str(own_assembler(arch)))
     return Compiled(
         kernel=launch.kernel.__name__, shape=shape.key, arch=arch, target=target_of(ptx), entry=binary.metadata.name,
         arguments=dict(launch.arguments), outputs=launch.outputs, grid=launch.grid, block=launch.warps * 32,
@@ -133,12 +133,12 @@ def compile_launch(launch: Launch, shape: Shape, arch: str) -> Compiled:
     )  # fmt: skip
 
 
-def _ptxas(arch: int) -> str:
-    """Return the path of the assembler that Triton uses for an architecture."""
+def own_assembler(arch: str) -> Path:
+    """Return the path of the assembler that Triton uses for an architecture, a key of TARGETS."""
     from triton.backends.nvidia import compiler
 
-    tool = compiler.get_ptxas(arch)
-    return str(tool.path if hasattr(tool, "path") else tool[0])
+    tool = compiler.get_ptxas(TARGETS[arch].arch)
+    return Path(tool.path if hasattr(tool, "path") else tool[0])
 
 
 def _rows(task: tuple[Shape, str]) -> list[Compiled]:

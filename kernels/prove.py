@@ -2,9 +2,10 @@
 
 For every kernel and shape: no spills, no stack, little enough shared memory; no race in shared memory
 (``ptx_checks.py``); all accesses in bounds, outputs written wholly, once (``ptx_bounds.py``); and the same resources
-from all assemblers that are there (``toolchains.py``), because a driver assembles a plugin's PTX itself.  The Triton
-that compiles is the one that Python finds: with ``PYTHONPATH=FOLDER``, one installed there.  A kernel is proved, open
-(something could not be computed) or wrong; fails if one is wrong, or open for another reason than ``NOT_COVERED``.
+from all assemblers that are there (``toolchains.py``), because a driver assembles a plugin's PTX itself.  What each of
+them makes of products on sm_90 is compared with the PTX (``sass_checks.py``).  The Triton that compiles is the one that
+Python finds: with ``PYTHONPATH=FOLDER``, one installed there.  A kernel is proved, open (something could not be
+computed) or wrong; fails if one is wrong, or open for another reason than ``NOT_COVERED``.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from types import MappingProxyType, ModuleType
 from lsms_rt.model.config import OWN_TOKENS, PRESETS
 
 from . import registry
-from .aot import TARGETS, Compiled, compile_launch, resource_violations, save
+from .aot import TARGETS, Compiled, compile_launch, own_assembler, resource_violations, save
 from .launch import Launch
 from .ptx import assemble
 from .ptx_bounds import out_of_bounds
 from .ptx_checks import check
 from .ptx_integers import NotComputable
 from .ptx_trace import launches
+from .sass_checks import wrong_descriptors
 from .shape import TOKEN_COUNTS, Shape, image_side, is_svla, shapes_around, stage_shapes
-from .toolchains import assemblers
+from .toolchains import assemblers, version
 
 # Architectures whose products use tensor memory and mbarriers, which the checks do not know.
 NOT_COVERED = ("sm_100", "sm_110")
@@ -97,16 +99,31 @@ def prove(
             proof.wrong += out_of_bounds(compiled, shape)
         except NotComputable as reason:
             proof.open.append(f"bounds ({reason})")
-    for version, tool in ptxas.items():
+    # One assembler's machine code twice is checked once, under its version.
+    made = {compiled.cubin: version(own_assembler(arch))}
+    for name, tool in ptxas.items():
         try:
             other = assemble(compiled.ptx, str(tool))
         except ValueError as reason:
-            proof.wrong.append(f"{version}: {reason}")
+            proof.wrong.append(f"{name}: {reason}")
         else:
-            proof.resources[version] = other.registers, other.spills
+            made.setdefault(other.cubin, name)
+            proof.resources[name] = other.registers, other.spills
             if other.spills or other.stack:
-                proof.wrong.append(f"{version} spills {other.spills} B, stack {other.stack} B")
+                proof.wrong.append(f"{name} spills {other.spills} B, stack {other.stack} B")
+    for cubin, name in made.items():
+        _check_machine_code(proof, name, cubin)
     return proof
+
+
+def _check_machine_code(proof: Proof, assembler: str, cubin: bytes) -> None:
+    """Add what is wrong with the machine code that an assembler made: the first finding, and how many there are."""
+    try:
+        found = wrong_descriptors(proof.compiled.ptx, cubin)
+    except NotComputable as reason:
+        proof.open.append(f"machine code of {assembler} ({reason})")
+    else:
+        proof.wrong += [f"machine code of {assembler}: {what}; {len(found)} in all" for what in found[:1]]
 
 
 def cases(

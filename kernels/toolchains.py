@@ -7,6 +7,7 @@ go into a folder of the user's cache, or LSMS_RT_TOOLCHAINS; nothing in the envi
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import os
 import re
@@ -42,15 +43,28 @@ def install(name: str) -> Path:
 
 def assemblers() -> dict[str, Path]:
     """Return all ptxas that are there, by version: those of the Triton that Python finds, and of the toolchains."""
+    paths = [tools / name for tools in _triton_tools() for name in ("ptxas", "ptxas-blackwell")]
+    paths += [folder("nvcc") / "nvidia/cu13/bin/ptxas"] if is_installed("nvcc") else []
+    return {version(path): path for path in paths if path.exists()}
+
+
+@functools.cache
+def disassembler() -> Path | None:
+    """Return nvdisasm of the Triton that Python finds, or else of the toolchains'; None if there is none."""
+    paths = (tools / "nvdisasm" for tools in _triton_tools())
+    return next((path for path in paths if path.exists()), None)
+
+
+def _triton_tools() -> list[Path]:
+    """Return the folders of the tools of all Tritons that are there."""
     triton = importlib.util.find_spec("triton")
     roots = [Path(triton.origin).parent] if triton is not None and triton.origin else []
     roots += [folder("triton") / "triton"] if is_installed("triton") else []
-    paths = [root / "backends/nvidia/bin" / name for root in roots for name in ("ptxas", "ptxas-blackwell")]
-    paths += [folder("nvcc") / "nvidia/cu13/bin/ptxas"] if is_installed("nvcc") else []
-    return {_version(path): path for path in paths if path.exists()}
+    return [root / "backends/nvidia/bin" for root in roots]
 
 
-def _version(ptxas: Path) -> str:
+@functools.cache
+def version(ptxas: Path) -> str:
     """Return an assembler's version, e.g. ``ptxas 13.5``."""
     text = subprocess.run([str(ptxas), "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"release ([\d.]+)", text)
