@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ ENDS: dict[type, str] = {Done: DONE, Failed: FAILED, Cancelled: CANCELLED}
 
 @dataclass(eq=False)
 class Job:
-    """A task and its state.  Workers' threads change it, requests read it and wait for it.
+    """A task and its state.  The pool changes it, requests read it and wait for it, all on the event loop.
 
     Attributes:
         task: what to do.
@@ -26,7 +25,7 @@ class Job:
         image: id of the upload that it is about; None for one without.
         progress: slices that are done, and their number.
         reply: the last reply of the worker; None before the end.
-        cancelled: set to ask the worker to stop.
+        cancelled: whether the worker is asked to stop.
         created: time.monotonic() at the beginning, ``started`` when a worker has begun, and ``ended`` at the end.
     """
 
@@ -35,23 +34,20 @@ class Job:
     image: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 0))
     reply: Done | Failed | Cancelled | None = None
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: bool = False
     created: float = field(default_factory=time.monotonic)
     started: float | None = None
     ended: float | None = None
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        # A loop, its event, and whether that is for the end alone.
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, bool]] = []
+        # Who waits, and whether that is for the end alone.
+        self._waiting: list[tuple[asyncio.Future[None], bool]] = []
 
     @property
     def state(self) -> str:
         """Where it stands: "queued", "running", "done", "failed" or "cancelled"."""
-        # One look at what another thread may change, so that a state and its reply always agree.
-        reply = self.reply
-        if reply is not None:
-            return ENDS[type(reply)]
+        if self.reply is not None:
+            return ENDS[type(self.reply)]
         return QUEUED if self.started is None else RUNNING
 
     @property
@@ -80,11 +76,9 @@ class Job:
             self.reply = replace(self.reply, value=None)
 
     def _wake(self) -> None:
-        with self._lock:
-            for loop, event, end_alone in self._waiting:
-                # At shutdown the loop may be gone.
-                if (self.over or not end_alone) and not loop.is_closed():
-                    loop.call_soon_threadsafe(event.set)
+        for waiter, end_alone in self._waiting:
+            if self.over or not end_alone:
+                _wake(waiter)
 
     async def changes(self, timeout: float | None = None, *, end_alone: bool = False) -> AsyncIterator[Job]:
         """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds.
@@ -93,24 +87,23 @@ class Job:
             timeout: seconds; None: only when it has changed.
             end_alone: of the changes, only the end counts: who waits for it is not woken beside the computation.
         """
-        event = asyncio.Event()
-        entry = (asyncio.get_running_loop(), event, end_alone)
-        with self._lock:
+        loop = asyncio.get_running_loop()
+        over = False
+        while not over:
+            over = self.over
+            waiter = loop.create_future()
+            entry = (waiter, end_alone)
+            # Before the job is shown: what happens meanwhile is a change, too.
             self._waiting.append(entry)
-        try:
-            while True:
-                event.clear()
-                over = self.over
+            timer = None if timeout is None else loop.call_later(timeout, _wake, waiter)
+            try:
                 yield self
-                if over:
-                    return
-                try:
-                    await asyncio.wait_for(event.wait(), timeout)
-                except asyncio.TimeoutError:
-                    continue
-        finally:
-            with self._lock:
+                if not over:
+                    await waiter
+            finally:
                 self._waiting.remove(entry)
+                if timer is not None:
+                    timer.cancel()
 
     async def finished(self) -> Done | Failed | Cancelled:
         """Wait for the end."""
@@ -124,3 +117,8 @@ class Job:
         progress = {"done": self.progress.done, "total": self.progress.total}
         error = {} if not isinstance(self.reply, Failed) else {"error": self.reply.message, "kind": self.reply.kind}
         return {"job_id": self.id, "state": self.state, **progress, **error}
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -67,7 +67,7 @@ class Server:
             # It is in results.json.
             job.drop_value()
         if isinstance(job.task, Infer) and job.task.scratch is not None:
-            shutil.rmtree(job.task.scratch, ignore_errors=True)
+            self._keep(asyncio.to_thread(shutil.rmtree, job.task.scratch, ignore_errors=True))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -86,7 +86,7 @@ class Server:
         if self._stopped:
             return
         self._stopped = True
-        cut = await asyncio.to_thread(self.pool.close)
+        cut = await self.pool.close()
         if cut:
             _log.warning("stopped before %d of the tasks were done; their senders are told", len(cut))
 
