@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,37 +81,37 @@ class Job:
             if self.over or not end_alone:
                 _wake(waiter)
 
-    async def changes(self, timeout: float | None = None, *, end_alone: bool = False) -> AsyncIterator[Job]:
-        """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds.
-
-        Args:
-            timeout: seconds; None: only when it has changed.
-            end_alone: of the changes, only the end counts: who waits for it is not woken beside the computation.
-        """
-        loop = asyncio.get_running_loop()
+    async def changes(self, timeout: float | None = None) -> AsyncIterator[Job]:
+        """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds."""
         over = False
         while not over:
             over = self.over
-            waiter = loop.create_future()
-            entry = (waiter, end_alone)
             # Before the job is shown: what happens meanwhile is a change, too.
-            self._waiting.append(entry)
-            timer = None if timeout is None else loop.call_later(timeout, _wake, waiter)
-            try:
+            with self._waits(timeout) as waiter:
                 yield self
                 if not over:
                     await waiter
-            finally:
-                self._waiting.remove(entry)
-                if timer is not None:
-                    timer.cancel()
 
-    async def finished(self) -> Done | Failed | Cancelled:
-        """Wait for the end."""
-        async for _ in self.changes(end_alone=True):
-            pass
-        assert self.reply is not None
+    async def finished(self, timeout: float | None = None) -> Done | Failed | Cancelled | None:
+        """Wait for the end, without being woken by other changes; None if it takes longer than ``timeout`` seconds."""
+        if not self.over:
+            with self._waits(timeout, end_alone=True) as waiter:
+                await waiter
         return self.reply
+
+    @contextmanager
+    def _waits(self, timeout: float | None, end_alone: bool = False) -> Iterator[asyncio.Future[None]]:
+        """Give a future that ends with the next change, or after ``timeout`` seconds."""
+        loop = asyncio.get_running_loop()
+        entry = loop.create_future(), end_alone
+        self._waiting.append(entry)
+        timer = None if timeout is None else loop.call_later(timeout, _wake, entry[0])
+        try:
+            yield entry[0]
+        finally:
+            self._waiting.remove(entry)
+            if timer is not None:
+                timer.cancel()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state, in plain types for JSON."""

@@ -24,7 +24,7 @@ from lsms_rt.serving import feeder, wire
 from lsms_rt.serving.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
 from lsms_rt.serving.pool import ClosedError, Pool, QueueFullError
 from lsms_rt.serving.settings import Model, Settings
-from lsms_rt.serving.tasks import Failed, Infer
+from lsms_rt.serving.tasks import Cancelled, Failed, Infer, Progress
 from lsms_rt.serving.worker import logged_failure
 
 WAIT = 20.0
@@ -289,3 +289,26 @@ def test_where_is_told_of_unexpected_errors_only(caplog: pytest.LogCaptureFixtur
         raise ZeroDivisionError
     logged_failure(caught.value)
     assert "test_pool.py" in caplog.text
+
+
+@on_a_loop
+async def test_who_waits_for_a_job_is_told_of_its_changes_or_of_its_end_alone() -> None:
+    job = asked("slow 1")
+    assert await job.finished(0.01) is None
+    seen: list[str] = []
+
+    async def look() -> None:
+        async for now in job.changes():
+            seen.append(f"{now.state} {now.progress.done}")
+
+    looking, waiting = asyncio.create_task(look()), asyncio.create_task(job.finished())
+    for change in (job.start, lambda: job.tell(Progress(1, 2)), lambda: job.tell(Progress(2, 2))):
+        await asyncio.sleep(0.001)
+        change()
+    await asyncio.sleep(0.001)
+    assert not waiting.done()
+    job.tell(Cancelled())
+    assert await asyncio.gather(looking, waiting) == [None, Cancelled()]
+    assert seen == ["queued 0", "running 0", "running 1", "running 2", "cancelled 2"]
+    assert await job.finished(0.0) == Cancelled()
+    assert not job._waiting
