@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -159,20 +160,38 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 def _overhead(
     engine: Path, url: str, hu: np.ndarray, body: bytes, headers: dict[str, str], options: ServeOptions
 ) -> dict[str, Any]:
-    """Compare a request with ``predict`` of the same slice in this process, in turns of ``TURN`` calls."""
+    """Compare a request with ``predict`` of the same slice in this process, in turns of ``TURN`` calls.
+
+    The request is asked by Python's own ``http.client``, which does little beside it, and by httpx, as users may.
+    """
+    plain = HTTPConnection(url.removeprefix("http://"))
     with Segmenter(engine, threads=options.threads) as segmenter, httpx.Client(base_url=url, trust_env=False) as http:
 
         def ask() -> None:
+            plain.request("POST", INFER, body, headers)
+            answer = plain.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise ServerDiedError(f"the server answered {answer.status}; run lsms-rt serve ENGINE to see why")
+
+        def ask_with_httpx() -> None:
             http.post(INFER, content=body, headers=headers).raise_for_status()
 
         def here() -> None:
             segmenter.predict(hu, TEXT, orientation="axial")
 
-        found = rounds({"server": lambda: _turn(ask), "predict": lambda: _turn(here)}, options.rounds)
-    served, alone = (Samples(tuple(found[name])) for name in ("server", "predict"))
+        def turn_of_ask() -> float:
+            # The server closes a connection that was quiet during the others' turns.
+            plain.close()
+            return _turn(ask)
+
+        turns = {"http.client": turn_of_ask, "httpx": lambda: _turn(ask_with_httpx), "predict": lambda: _turn(here)}
+        found = rounds(turns, options.rounds)
+    plain.close()
+    served, by_httpx, alone = (Samples(tuple(found[name])).median for name in turns)
     return {
-        "request, ms": served.median, "predict, ms": alone.median, "overhead, ms": served.median - alone.median,
-        "rounds": options.rounds,
+        "request, ms": served, "request with httpx, ms": by_httpx, "predict, ms": alone,
+        "overhead, ms": served - alone, "rounds": options.rounds,
     }  # fmt: skip
 
 

@@ -62,7 +62,8 @@ def serve_table(record: Record) -> str:
     over = record["overhead"]
     lines = [
         f"A request takes {over['request, ms']:.1f} ms, `predict` {over['predict, ms']:.1f} ms: "
-        f"{over['overhead, ms']:.1f} ms more (medians of {over['rounds']} turns).",
+        f"{over['overhead, ms']:.1f} ms more (medians of {over['rounds']} turns; the client is Python's http.client, "
+        f"with httpx a request takes {over['request with httpx, ms']:.1f} ms).",
         "",
         rows_table(record),
         "",

@@ -43,12 +43,13 @@ def create_app(settings: Settings, work: Callable[..., None] = worker.main) -> F
     )  # fmt: skip
     app.state.server = server
     app.state.bodies = routes_kserve.bodies()
+    # First what is asked most.
+    app.include_router(routes_kserve.router)
     app.include_router(routes_page.router)
     app.include_router(routes_state.router)
     app.include_router(routes_docs.router)
     app.include_router(routes_images.router)
     app.include_router(routes_jobs.router)
-    app.include_router(routes_kserve.router)
     app.add_exception_handler(replies.RequestError, replies.on_request_error)
     app.add_exception_handler(QueueFullError, replies.on_queue_full)
     app.add_exception_handler(ClosedError, replies.on_closed)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ ENDS: dict[type, str] = {Done: DONE, Failed: FAILED, Cancelled: CANCELLED}
 
 @dataclass(eq=False)
 class Job:
-    """A task and its state.  Workers' threads change it, requests read it and wait for it.
+    """A task and its state.  The pool changes it, requests read it and wait for it, all on the event loop.
 
     Attributes:
         task: what to do.
@@ -26,7 +26,7 @@ class Job:
         image: id of the upload that it is about; None for one without.
         progress: slices that are done, and their number.
         reply: the last reply of the worker; None before the end.
-        cancelled: set to ask the worker to stop.
+        cancelled: whether the worker is asked to stop.
         created: time.monotonic() at the beginning, ``started`` when a worker has begun, and ``ended`` at the end.
     """
 
@@ -35,23 +35,20 @@ class Job:
     image: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 0))
     reply: Done | Failed | Cancelled | None = None
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: bool = False
     created: float = field(default_factory=time.monotonic)
     started: float | None = None
     ended: float | None = None
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        # A loop, its event, and whether that is for the end alone.
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, bool]] = []
+        # Who waits, and whether that is for the end alone.
+        self._waiting: list[tuple[asyncio.Future[None], bool]] = []
 
     @property
     def state(self) -> str:
         """Where it stands: "queued", "running", "done", "failed" or "cancelled"."""
-        # One look at what another thread may change, so that a state and its reply always agree.
-        reply = self.reply
-        if reply is not None:
-            return ENDS[type(reply)]
+        if self.reply is not None:
+            return ENDS[type(self.reply)]
         return QUEUED if self.started is None else RUNNING
 
     @property
@@ -80,47 +77,49 @@ class Job:
             self.reply = replace(self.reply, value=None)
 
     def _wake(self) -> None:
-        with self._lock:
-            for loop, event, end_alone in self._waiting:
-                # At shutdown the loop may be gone.
-                if (self.over or not end_alone) and not loop.is_closed():
-                    loop.call_soon_threadsafe(event.set)
+        for waiter, end_alone in self._waiting:
+            if self.over or not end_alone:
+                _wake(waiter)
 
-    async def changes(self, timeout: float | None = None, *, end_alone: bool = False) -> AsyncIterator[Job]:
-        """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds.
-
-        Args:
-            timeout: seconds; None: only when it has changed.
-            end_alone: of the changes, only the end counts: who waits for it is not woken beside the computation.
-        """
-        event = asyncio.Event()
-        entry = (asyncio.get_running_loop(), event, end_alone)
-        with self._lock:
-            self._waiting.append(entry)
-        try:
-            while True:
-                event.clear()
-                over = self.over
+    async def changes(self, timeout: float | None = None) -> AsyncIterator[Job]:
+        """Yield the job now, and whenever it has changed, until it is over; also every ``timeout`` seconds."""
+        over = False
+        while not over:
+            over = self.over
+            # Before the job is shown: what happens meanwhile is a change, too.
+            with self._waits(timeout) as waiter:
                 yield self
-                if over:
-                    return
-                try:
-                    await asyncio.wait_for(event.wait(), timeout)
-                except asyncio.TimeoutError:
-                    continue
-        finally:
-            with self._lock:
-                self._waiting.remove(entry)
+                if not over:
+                    await waiter
 
-    async def finished(self) -> Done | Failed | Cancelled:
-        """Wait for the end."""
-        async for _ in self.changes(end_alone=True):
-            pass
-        assert self.reply is not None
+    async def finished(self, timeout: float | None = None) -> Done | Failed | Cancelled | None:
+        """Wait for the end, without being woken by other changes; None if it takes longer than ``timeout`` seconds."""
+        if not self.over:
+            with self._waits(timeout, end_alone=True) as waiter:
+                await waiter
         return self.reply
+
+    @contextmanager
+    def _waits(self, timeout: float | None, end_alone: bool = False) -> Iterator[asyncio.Future[None]]:
+        """Give a future that ends with the next change, or after ``timeout`` seconds."""
+        loop = asyncio.get_running_loop()
+        entry = loop.create_future(), end_alone
+        self._waiting.append(entry)
+        timer = None if timeout is None else loop.call_later(timeout, _wake, entry[0])
+        try:
+            yield entry[0]
+        finally:
+            self._waiting.remove(entry)
+            if timer is not None:
+                timer.cancel()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state, in plain types for JSON."""
         progress = {"done": self.progress.done, "total": self.progress.total}
         error = {} if not isinstance(self.reply, Failed) else {"error": self.reply.message, "kind": self.reply.kind}
         return {"job_id": self.id, "state": self.state, **progress, **error}
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

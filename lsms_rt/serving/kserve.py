@@ -45,20 +45,20 @@ class Wanted:
     id: str | None = None
 
 
-def parse(body: bytes, json_length: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray | list[bytes]]]:
+def parse(body: bytes, stated: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray | list[bytes]]]:
     """Return a request's JSON, and its inputs by name: arrays, and lists of bytes for BYTES.
 
     Raises:
         RequestError: it is not of this protocol, or too large.
     """
-    length = _json_length(body, json_length)
+    length = json_length(body, stated)
     try:
         request = json.loads(body[:length], parse_constant=_no_number)
         inputs = request["inputs"]
         if not isinstance(inputs, list) or len(inputs) > MAX_INPUTS:
             raise TypeError
         found: dict[str, np.ndarray | list[bytes]] = {}
-        at = length
+        at, view = length, memoryview(body)
         for one in inputs:
             name, size = one["name"], _parameters(one).get("binary_data_size")
             if not isinstance(name, str) or name in found:
@@ -68,7 +68,7 @@ def parse(body: bytes, json_length: str | None) -> tuple[dict[str, Any], dict[st
                 continue
             if type(size) is not int or not 0 <= size <= len(body) - at:
                 raise bad("binary_data_size is more than the body holds; send all tensors after the JSON, in its order")
-            found[name] = _from_bytes(one, body[at : at + size])
+            found[name] = _from_bytes(one, view[at : at + size])
             at += size
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error, OverflowError):
         raise bad("the body is no inference request of KServe v2; see GET /v2/models/NAME for the tensors") from None
@@ -77,7 +77,12 @@ def parse(body: bytes, json_length: str | None) -> tuple[dict[str, Any], dict[st
     return request, found
 
 
-def _json_length(body: bytes, stated: str | None) -> int:
+def json_length(body: bytes, stated: str | None) -> int:
+    """Return how much of a body is JSON, of which ``stated`` is its header's word; None: all.
+
+    Raises:
+        RequestError: the header is none, or it is too much.
+    """
     if stated is None:
         length, limit = len(body), MAX_JSON
     else:
@@ -151,7 +156,7 @@ def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
     return list(data)
 
 
-def _from_bytes(one: dict[str, Any], data: bytes) -> np.ndarray | list[bytes]:
+def _from_bytes(one: dict[str, Any], data: memoryview) -> np.ndarray | list[bytes]:
     shape = _shape(one)
     if one["datatype"] == "BYTES":
         count, texts, at = math.prod(shape), list[bytes](), 0
@@ -159,7 +164,7 @@ def _from_bytes(one: dict[str, Any], data: bytes) -> np.ndarray | list[bytes]:
             (size,) = struct.unpack_from("<I", data, at)
             if at + 4 + size > len(data) or len(texts) == min(count, MAX_TEXTS):
                 raise ValueError
-            texts.append(data[at + 4 : at + 4 + size])
+            texts.append(bytes(data[at + 4 : at + 4 + size]))
             at += 4 + size
         if len(texts) != count:
             raise ValueError
@@ -223,7 +228,7 @@ def answer(model: str, asked: Wanted, outputs: dict[str, Any], engine: str = "")
     """
     check_values(sum(np.size(outputs[name]) for name, as_bytes in asked.binary.items() if not as_bytes))
     described: list[dict[str, Any]] = []
-    blobs: list[bytes] = []
+    blobs: list[bytes | memoryview] = []
     for name, as_bytes in asked.binary.items():
         value = outputs[name]
         row: dict[str, Any] = {"name": name, "datatype": _datatype(value), "shape": _shape_of(value)}
@@ -251,8 +256,8 @@ def _shape_of(value: np.ndarray | Sequence[str]) -> list[int]:
     return list(value.shape) if isinstance(value, np.ndarray) else [len(value)]
 
 
-def _bytes_of(value: np.ndarray | Sequence[str]) -> bytes:
+def _bytes_of(value: np.ndarray | Sequence[str]) -> bytes | memoryview:
     if isinstance(value, np.ndarray):
-        return value.tobytes()
+        return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     texts = [text.encode() for text in value]
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)

@@ -1,4 +1,4 @@
-"""Worker processes, and the queue before them.
+"""Worker processes, and the queue before them.  All of it happens on the event loop.
 
 Engines run in processes of their own, so that what ends one (a library that faults, the kernel that needs its memory)
 ends the task that it was doing and no other: the pool replaces it.
@@ -6,9 +6,9 @@ ends the task that it was doing and no other: the pool replaces it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -62,22 +62,19 @@ class Pool:
     ) -> None:  # fmt: skip
         self.settings, self._ended, self.work = settings, ended, work
         self._queue: deque[Job] = deque()
-        self._changed = threading.Condition()
-        self.closing = threading.Event()
-        self.cut = threading.Event()
-        self._closed = threading.Event()
+        self.closing, self.cut = asyncio.Event(), asyncio.Event()
         self._cut_off: list[Job] = []
         self.models: dict[str, dict[str, Any]] = {}
         self.problem: Failed | None = None
         self.answered = 0.0
         self._usual = 1.0
         self._workers = [Feeder(self, n) for n in range(settings.workers)]
-        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watchdog: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         for one in self._workers:
-            one.thread.start()
-        self._watchdog.start()
+            one.start()
+        self._watchdog = asyncio.create_task(self._watch(), name="watchdog")
 
     @property
     def waiting(self) -> int:
@@ -97,13 +94,13 @@ class Pool:
     @property
     def idle(self) -> int:
         """Number of workers that could begin a job now."""
-        return sum(one.is_open and one.job is None for one in self._workers)
+        return sum(one.free for one in self._workers)
 
     @property
     def alive(self) -> bool:
-        """Whether every thread that the pool needs runs; after ``close`` none is needed."""
-        threads = [self._watchdog, *(one.thread for one in self._workers)]
-        return self.closing.is_set() or all(thread.is_alive() for thread in threads)
+        """Whether every task that the pool needs runs; after ``close`` none is needed."""
+        tasks = [self._watchdog, *(one.task for one in self._workers)]
+        return self.closing.is_set() or all(task is not None and not task.done() for task in tasks)
 
     @property
     def pids(self) -> list[int]:
@@ -117,48 +114,53 @@ class Pool:
             QueueFullError: there is no place.
             ClosedError: the server is being stopped.
         """
-        with self._changed:
-            if self.closing.is_set():
-                raise ClosedError
-            if len(self._queue) >= self.settings.queue:
-                raise QueueFullError(max(1.0, self._usual * len(self._queue) / len(self._workers)))
-            self._queue.append(job)
-            self._changed.notify()
+        if self.closing.is_set():
+            raise ClosedError
+        if len(self._queue) >= self.settings.queue:
+            raise QueueFullError(max(1.0, self._usual * len(self._queue) / len(self._workers)))
+        self._queue.append(job)
+        self.hand_out()
         return job
 
     def cancel(self, job: Job) -> None:
         """End a job: one that waits at once, one that runs after the slices that are being computed."""
-        job.cancelled.set()
-        with self._changed:
-            waits = job in self._queue
-            if waits:
-                self._queue.remove(job)
-        if waits:
+        job.cancelled = True
+        if job in self._queue:
+            self._queue.remove(job)
             self.over(job, Cancelled())
 
-    def take(self, timeout: float) -> Job | None:
-        """Return the next job; None if there is none within ``timeout`` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue, timeout)
-            return self._queue.popleft() if self._queue else None
+    def hand_out(self) -> None:
+        """Give the jobs that wait to the workers that are free."""
+        for one in self._workers:
+            if self._queue and one.free:
+                one.begin(self._queue.popleft())
 
     def over(self, job: Job, reply: Any) -> None:
         """Note the end of a job; only the first counts."""
-        with self._changed:
-            if job.over:
-                return
-            job.tell(reply)
-            if reply is SHUTDOWN:
-                self._cut_off.append(job)
+        if job.over:
+            return
+        job.tell(reply)
+        if reply is SHUTDOWN:
+            self._cut_off.append(job)
         if job.started is not None and job.ended is not None:
             self._usual += 0.2 * (job.ended - job.started - self._usual)
+        # After the answer, which does not wait until it is counted.
+        asyncio.get_running_loop().call_soon(self._count, job)
+
+    def _count(self, job: Job) -> None:
         try:
             self._ended(job)
         except Exception as error:
             # What counts jobs must not stop them.
             _log.error("a job that ended was not counted: unexpected %s", type(error).__name__)
 
-    def close(self) -> list[Job]:
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the pool closes."""
+        if seconds:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.closing.wait(), seconds)
+
+    async def close(self) -> list[Job]:
         """Take no more jobs, let the running ones end within the grace time, and stop the workers.
 
         It takes at most the grace time and ``CUT`` seconds.
@@ -166,30 +168,29 @@ class Pool:
         Returns:
             The jobs that were cut off.
         """
-        with self._changed:
-            self.closing.set()
-            left = list(self._queue)
-            self._queue.clear()
-            self._changed.notify_all()
-        for job in left:
-            self.over(job, SHUTDOWN)
-        self._join(self.settings.grace)
+        self.closing.set()
+        while self._queue:
+            self.over(self._queue.popleft(), SHUTDOWN)
+        for one in self._workers:
+            one.settle()
+        await self._join(self.settings.grace)
         self.cut.set()
-        self._join(CUT)
-        self._closed.set()
+        await self._join(CUT)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         for late in (one.job for one in self._workers):
             if late is not None:
                 self.over(late, SHUTDOWN)
         return self._cut_off
 
-    def _join(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        for one in self._workers:
-            if one.thread.ident is not None:
-                one.thread.join(max(0.0, deadline - time.monotonic()))
+    async def _join(self, seconds: float) -> None:
+        tasks = [one.task for one in self._workers if one.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
 
-    def _watch(self) -> None:
-        while not self._closed.wait(POLL):
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL)
             for one in self._workers:
                 try:
                     one.watch()

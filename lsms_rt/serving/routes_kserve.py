@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -11,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from lsms_rt import __version__
 
 from .bodies import AGAIN, Bodies
-from .kserve import JSON_LENGTH, Wanted, answer, check_values, parse, wanted
+from .kserve import JSON_LENGTH, Wanted, answer, check_values, json_length, parse, wanted
 from .pool import QueueFullError
 from .replies import bad
 from .routes_state import readyz
@@ -20,17 +21,43 @@ from .settings import MIB
 from .tasks import Infer
 from .tensors import INPUTS, OUTPUTS, config_of, outputs_of, task_of
 
+Value = TypeVar("Value")
 router = APIRouter(prefix="/v2", tags=["KServe v2"])
 # 512 slices of 512 x 512 in int16, and a sentence
 BODY_LIMIT = 257 * MIB
 # of all requests that are read or computed
 BODIES_LIMIT = 4 * BODY_LIMIT
+# Bytes of JSON that are read, or of a mask that is copied, on the event loop: more of them, and JSON that is written,
+# would keep the other requests waiting longer than a thread takes to begin and to end.
+AT_ONCE_JSON, AT_ONCE_MASK = 2**14, MIB
 OUTPUT_NAMES = [str(one["name"]) for one in OUTPUTS]
 
 
 def bodies() -> Bodies:
     """Return what bounds the bodies of a server's requests."""
     return Bodies(each=BODY_LIMIT, all=BODIES_LIMIT)
+
+
+# First, so that no other path is compared with that of most requests.
+@router.post("/models/{name}/infer")
+@router.post("/models/{name}/versions/{version}/infer")
+async def infer(request: Request, name: str) -> Response:
+    """Segment slices.  Body and answer as KServe v2 describes, in JSON or with binary tensors."""
+    server = server_of(request)
+    name = server.model(name)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise bad("the body is compressed; send it as it is", 415)
+    if server.pool.waiting >= server.settings.queue:
+        # Before hundreds of MiB are read that nobody would look at.
+        server.metrics.rejected()
+        raise QueueFullError(AGAIN)
+    async with request.app.state.bodies.read(request) as body:
+        length = request.headers.get(JSON_LENGTH)
+        asked, task = await _called(json_length(body, length) <= AT_ONCE_JSON, _parsed, name, body, length)
+        value = (await server.result(request, task)).value
+        quick = asked.binary.get("MASK", True) and value["mask"].nbytes <= AT_ONCE_MASK
+        content, headers = await _called(quick, answer, name, asked, outputs_of(value), value["engine"])
+    return Response(content, headers=headers)
 
 
 @router.get("")
@@ -78,23 +105,9 @@ async def model_ready(request: Request, name: str, response: Response) -> dict[s
     return await readyz(request, response)
 
 
-@router.post("/models/{name}/infer")
-@router.post("/models/{name}/versions/{version}/infer")
-async def infer(request: Request, name: str) -> Response:
-    """Segment slices.  Body and answer as KServe v2 describes, in JSON or with binary tensors."""
-    server = server_of(request)
-    name = server.model(name)
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise bad("the body is compressed; send it as it is", 415)
-    if server.pool.waiting >= server.settings.queue:
-        # Before hundreds of MiB are read that nobody would look at.
-        server.metrics.rejected()
-        raise QueueFullError(AGAIN)
-    async with request.app.state.bodies.read(request) as body:
-        asked, task = await run_in_threadpool(_parsed, name, body, request.headers.get(JSON_LENGTH))
-        value = (await server.result(request, task)).value
-        content, headers = await run_in_threadpool(answer, name, asked, outputs_of(value), value["engine"])
-    return Response(content, headers=headers)
+async def _called(at_once: bool, work: Callable[..., Value], *arguments: Any) -> Value:
+    """Call a function, in a thread unless it takes less time than that."""
+    return work(*arguments) if at_once else await run_in_threadpool(work, *arguments)
 
 
 def _parsed(name: str, body: bytes, json_length: str | None) -> tuple[Wanted, Infer]:

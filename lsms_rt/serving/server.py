@@ -34,6 +34,8 @@ FRESH = 15.0
 # seconds that a readiness probe waits for a worker
 PROBE_LIMIT = 10.0
 REAP_EVERY = 30.0
+# seconds after which a client that waits is looked for
+LEFT_EVERY = 0.5
 # jobs that are kept with their results
 MAX_JOBS = 256
 
@@ -67,7 +69,7 @@ class Server:
             # It is in results.json.
             job.drop_value()
         if isinstance(job.task, Infer) and job.task.scratch is not None:
-            shutil.rmtree(job.task.scratch, ignore_errors=True)
+            self._keep(asyncio.to_thread(shutil.rmtree, job.task.scratch, ignore_errors=True))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -86,7 +88,7 @@ class Server:
         if self._stopped:
             return
         self._stopped = True
-        cut = await asyncio.to_thread(self.pool.close)
+        cut = await self.pool.close()
         if cut:
             _log.warning("stopped before %d of the tasks were done; their senders are told", len(cut))
 
@@ -240,8 +242,9 @@ class Server:
 
     async def _wait(self, request: Request, job: Job) -> Done:
         try:
-            async for _ in job.changes(timeout=0.5, end_alone=True):
-                if not job.over and await request.is_disconnected():
+            # Not at once: the worker has the cores.
+            while await job.finished(LEFT_EVERY) is None:
+                if await request.is_disconnected():
                     self.pool.cancel(job)
         except asyncio.CancelledError:
             self.pool.cancel(job)
@@ -264,9 +267,8 @@ class Server:
         if time.monotonic() - self.pool.answered < FRESH or self.pool.idle == 0:
             return True, ""
         job = self.submit(Probe())
-        try:
-            reply = await asyncio.wait_for(job.finished(), PROBE_LIMIT)
-        except asyncio.TimeoutError:
+        reply = await job.finished(PROBE_LIMIT)
+        if reply is None:
             self.pool.cancel(job)
             return False, f"a slice took longer than {PROBE_LIMIT:g} s"
         return isinstance(reply, Done), "" if isinstance(reply, Done) else getattr(reply, "message", "cancelled")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import socket
 import time
 from typing import Any
 
@@ -17,6 +18,8 @@ from .replies import reply_of
 FLUSH = 5.0
 # connections at the same time; more are answered with 503 by uvicorn
 CONNECTIONS = 512
+# bytes of a request that may arrive before they are read: a slice of 512 x 512, and more
+ROOM = 2**20
 # exit code of a server that could not start, e.g. because its port is in use
 NOT_STARTED = 3
 
@@ -49,6 +52,15 @@ class CutOff:
                 await reply_of(SHUTDOWN, {"Connection": "close"})(scope, receive, send)
 
 
+def make_room(listener: Any) -> None:
+    """Let connections receive a slice at once, where the kernel begins with less and the sender waits for its answers.
+
+    It is told by the mark below which nothing is to be read, since a size that is set would no longer grow.
+    """
+    for size in (ROOM, 1):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+
 def listen(app: Any, host: str, port: int, grace: float, flush: float = FLUSH) -> None:
     """Answer requests until SIGTERM or Ctrl-C; then no job is taken, running ones may end, and their answers are sent.
 
@@ -65,6 +77,12 @@ def listen(app: Any, host: str, port: int, grace: float, flush: float = FLUSH) -
     uvicorn: Any = importlib.import_module("uvicorn")
 
     class Stopping(uvicorn.Server):  # type: ignore[misc]
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            for one in self.servers if self.started else ():
+                for listener in one.sockets:
+                    make_room(listener)
+
         async def shutdown(self, sockets: Any = None) -> None:
             deadline = time.monotonic() + grace + flush
             # While uvicorn still listens: whoever waits, or comes now, gets an answer that says why.

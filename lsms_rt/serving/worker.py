@@ -7,13 +7,13 @@ import logging
 import signal
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 from lsms_rt.errors import LsmsError
 
 from .settings import Model
 from .tasks import WORDS, Cancelled, Done, Failed, Opened, Progress, Reply, Task, failed
+from .wire import Pipe
 
 _log = logging.getLogger("lsms_rt")
 # What the parent sends in the middle of a task.
@@ -24,7 +24,7 @@ class CancelledError(BaseException):
     """The task in progress was cancelled.  Not an Exception: one bad slice must not stop a run, but this must."""
 
 
-def main(pipe: Connection, models: tuple[Model, ...], device: str | None, threads: int | None, runtime: Any) -> None:
+def main(pipe: Pipe, models: tuple[Model, ...], device: str | None, threads: int | None, runtime: Any) -> None:
     """Open the engines, then do what comes over the pipe, until it closes."""
     # Ctrl-C and a service's stop are for the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,7 +45,7 @@ def main(pipe: Connection, models: tuple[Model, ...], device: str | None, thread
                 pipe.send(_reply(worker.do, task, pipe))
 
 
-def _reply(do: Callable[[Task, Callable[[int, int], None]], Done], task: Task, pipe: Connection) -> Reply:
+def _reply(do: Callable[[Task, Callable[[int, int], None]], Done], task: Task, pipe: Pipe) -> Reply:
     def progress(done: int, total: int) -> None:
         while pipe.poll():
             if pipe.recv() == CANCEL:

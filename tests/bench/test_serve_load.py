@@ -35,7 +35,8 @@ def test_bench_serve(tmp_path: Path, demo_engine: Path) -> None:
     assert killed["failed"] <= 1
     assert killed["answered"] + killed["failed"] == 4
     assert faults["after it"] == {"answered": 1}
-    assert "A request takes" in markdown(read)
+    assert read["overhead"]["overhead, ms"] == read["overhead"]["request, ms"] - read["overhead"]["predict, ms"]
+    assert f"with httpx a request takes {read['overhead']['request with httpx, ms']:.1f} ms" in markdown(read)
     assert main(["bench", "report", str(tmp_path / "r.json"), "-o", str(tmp_path / "report")]) == 0
 
 

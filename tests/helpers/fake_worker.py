@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import numpy as np
 from lsms_rt.errors import InputError
 from lsms_rt.serving.tasks import Cancelled, Describe, Done, Opened, Progress, Segment, failed
 from lsms_rt.serving.volume import IMAGE
+from lsms_rt.serving.wire import Pipe
 
 STEP = 0.05
 
 
-def main(pipe: Connection, models: Any, device: Any, threads: Any, runtime: Any) -> None:
+def main(pipe: Pipe, models: Any, device: Any, threads: Any, runtime: Any) -> None:
     """Answer "slow N" after N steps, "die" never, "deaf" without hearing a cancellation, "raise" with an error.
 
     A reading does what its series says.
@@ -33,11 +33,11 @@ def main(pipe: Connection, models: Any, device: Any, threads: Any, runtime: Any)
             task = pipe.recv()
             if not isinstance(task, str):
                 pipe.send(_reply(task, pipe))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         return
 
 
-def _reply(task: Any, pipe: Connection) -> Any:
+def _reply(task: Any, pipe: Pipe) -> Any:
     said = task.series or "slow 1" if isinstance(task, Describe) else getattr(task, "sentences", ("slow 1",))[0]
     word, _, number = said.partition(" ")
     if isinstance(task, Describe):

@@ -314,6 +314,33 @@ def test_errors_repeat_no_words_that_may_be_a_name(demo: Any) -> None:
     assert "mueller" not in response.text.lower()
 
 
+def test_what_takes_long_is_read_and_worded_beside_the_loop(
+    demo: Any, example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside: list[str] = []
+    real = routes_kserve.run_in_threadpool
+
+    async def noted(work: Any, *arguments: Any) -> Any:
+        beside.append(work.__name__)
+        return await real(work, *arguments)
+
+    monkeypatch.setattr(routes_kserve, "run_in_threadpool", noted)
+    image = {"name": "IMAGE", "datatype": "INT16", "shape": [1, 32, 32], "data": [0] * 1024}
+    binary = {"parameters": {"binary_data_output": True}}
+    for more, limit, expected in (
+        ({}, 2**14, ["answer"]), (binary, 2**14, []), (binary, 2**8, ["_parsed"]),
+    ):  # fmt: skip
+        beside.clear()
+        monkeypatch.setattr(routes_kserve, "AT_ONCE_JSON", limit)
+        assert infer(demo, [image, text(TEXT)], **more).status_code == 200
+        assert beside == expected
+    beside.clear()
+    monkeypatch.setattr(routes_kserve, "AT_ONCE_JSON", 2**14)
+    monkeypatch.setattr(routes_kserve, "AT_ONCE_MASK", 1023)
+    assert infer(demo, [image, text(TEXT)], **binary).status_code == 200
+    assert beside == ["answer"]
+
+
 def test_metadata_and_health(demo: Any) -> None:
     described = demo.http.get("/v2/models/demo").json()
     assert [one["name"] for one in described["inputs"]] == ["IMAGE", "TEXT", "SPACING", "DICOM"]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,11 +155,11 @@ def test_a_killed_worker_costs_one_request(fakes: Callable[..., Any]) -> None:
     until(lambda: live.core.pool.ready == 2)
 
 
-def test_health_fails_without_a_workers_thread(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_fails_without_a_workers_feeder(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     live = fakes()
     assert live.http.get("/healthz").json() == {"ok": True}
     (one,) = live.core.pool._workers
-    monkeypatch.setattr(one, "thread", threading.Thread())
+    monkeypatch.setattr(one, "task", SimpleNamespace(done=lambda: True))
     response = live.http.get("/healthz")
     assert (response.status_code, response.json()) == (503, {"ok": False})
     monkeypatch.undo()

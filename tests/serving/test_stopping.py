@@ -132,6 +132,20 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [stopping.CONNECTIONS]
 
 
+def test_connections_have_room_for_a_slice_that_grows() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        usual = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        stopping.make_room(listener)
+        listener.listen()
+        with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as accepted:
+            # One byte is still told at once.
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= usual
+            client.sendall(b"x")
+            assert accepted.recv(2) == b"x"
+
+
 def test_the_deadline_is_well_below_the_services() -> None:
     text = (ROOT / "deploy" / "lsms-rt.service").read_text()
     allowed = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
