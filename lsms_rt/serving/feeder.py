@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .pool import Pool
 
 _log = logging.getLogger("lsms_rt")
-# seconds: how soon a cancellation or a shutdown is noticed
-POLL = 0.05
 # seconds that a worker may take to open its engines: a GPU's first start compiles
 OPENING = 600.0
 # seconds before a worker that could not open its engines, or met an error that nobody expected, is followed by another
@@ -36,12 +34,11 @@ class _Run:
     """A job in a worker.  ``heard``: when the process last said something of it, ``silence``: how long it may not."""
 
     job: Job
-    deadline: float
     heard: float
     silence: float
-    # Why the job must stop, and when the process that goes on all the same is killed.
+    # Of the time limit; when the job must stop, of the end of the process that goes on all the same.
+    timer: asyncio.TimerHandle
     reason: Failed | Cancelled | None = None
-    kill_at: float = 0.0
 
 
 class Feeder:
@@ -63,8 +60,8 @@ class Feeder:
         self._process: Any = None
         self._line: wire.Line | None = None
         self._run: _Run | None = None
-        # When a process that has not opened its engines is given up; None: it has.
-        self._open_by: float | None = None
+        # Gives up a process that has not opened its engines; None: it has.
+        self._opening: asyncio.TimerHandle | None = None
         # Set when the process is to be replaced: seconds to wait before, and when it ended if nobody asked it to.
         self._gone: asyncio.Future[tuple[float, str]] | None = None
 
@@ -95,8 +92,10 @@ class Feeder:
     def begin(self, job: Job) -> None:
         """Give a job to the process, which is free."""
         assert self._line is not None
-        now = time.monotonic()
-        self._run = _Run(job=job, deadline=now + self._settings.time_limit, heard=now, silence=READING)
+        limit = self._settings.time_limit
+        late = Failed("TimeLimitError", f"the task took longer than the limit of {limit:g} s; send less at once", 504)
+        timer = asyncio.get_running_loop().call_later(limit, self.stop, late, self._settings.grace)
+        self._run = _Run(job=job, heard=time.monotonic(), silence=READING, timer=timer)
         job.start()
         self._line.send(job.task)
 
@@ -104,38 +103,29 @@ class Feeder:
         """Let an idle process go if it was killed or the pool closes; else it takes the next job."""
         if self._run is not None:
             return
-        if self._pool.closing.is_set() or (self._open_by is None and not self.is_open):
+        if self._pool.closing.is_set() or (self._opening is None and not self.is_open):
             self._leave()
         else:
             self._pool.hand_out()
 
-    def watch(self) -> None:
-        """End what takes too long, whatever the process does.  The pool calls this again and again."""
-        run, now = self._run, time.monotonic()
-        if run is None:
-            if self._open_by is not None and now > self._open_by:
-                self._leave(RETRY)
-        elif run.reason is None:
-            run.reason = self._why_stop(run, now)
-            run.kill_at = now + (0.0 if self._pool.cut.is_set() else self._settings.grace)
-            if run.reason is not None and self._line is not None:
-                self._line.send(worker.CANCEL)
-        elif now > run.kill_at or self._pool.cut.is_set():
-            # It does not listen: it is in a library's call, or stopped.  Its last reply may be on its way.
-            self.is_open = False
-            self._process.kill()
+    def stop(self, reason: Failed | Cancelled, grace: float) -> None:
+        """Ask the process to end its job, and kill it if it goes on after ``grace`` seconds.
 
-    def _why_stop(self, run: _Run, now: float) -> Failed | Cancelled | None:
-        if self._pool.cut.is_set():
-            return SHUTDOWN
-        if run.job.cancelled:
-            return Cancelled()
-        if now > run.deadline:
-            limit = self._settings.time_limit
-            return Failed(
-                "TimeLimitError", f"the task took longer than the limit of {limit:g} s; send less at once", 504
-            )
-        return None
+        Of several calls the first reason counts, and the earliest end.
+        """
+        run, loop = self._run, asyncio.get_running_loop()
+        if run is None or self._line is None or (run.reason is not None and run.timer.when() <= loop.time() + grace):
+            return
+        run.timer.cancel()
+        run.timer = loop.call_later(grace, self._kill)
+        if run.reason is None:
+            run.reason = reason
+            self._line.send(worker.CANCEL)
+
+    def _kill(self) -> None:
+        """End a process that does not listen: it is in a library's call, or stopped.  Its last reply may be there."""
+        self.is_open = False
+        self._process.kill()
 
     async def _feed(self) -> None:
         """Start one process after the other, until the pool closes."""
@@ -158,7 +148,7 @@ class Feeder:
         threads = settings.threads or max(1, cpu_count() // settings.workers)
         ours, theirs = wire.pair()
         self._line = wire.Line(ours, self._heard, self._lost)
-        self._open_by = time.monotonic() + OPENING
+        self._opening = asyncio.get_running_loop().call_later(OPENING, self._leave, RETRY)
         arguments = (theirs, settings.models, device, threads, settings.runtime)
         self._process = get_context("spawn").Process(target=self._pool.work, args=arguments, daemon=True)
         try:
@@ -170,7 +160,10 @@ class Feeder:
         now = time.monotonic()
         run = self._run
         if isinstance(reply, Opened):
-            self.is_open, self._open_by = True, None
+            self.is_open = True
+            if self._opening is not None:
+                self._opening.cancel()
+                self._opening = None
             self._pool.models, self._pool.problem, self._pool.answered = reply.models, None, now
             self.settle()
         elif run is None:
@@ -189,9 +182,11 @@ class Feeder:
 
     def _lost(self, error: Exception | None) -> None:
         """Note that the process is gone, or with an error that it said what nobody understands."""
+        if self._gone is None or self._gone.done():
+            return
         if error is not None:
             self._failed(error)
-        elif self._open_by is not None:
+        elif self._opening is not None:
             ended = "a worker ended while it opened the engines; see the server's log"
             self._not_opened(Failed("WorkerError", ended, 503))
         else:
@@ -217,11 +212,14 @@ class Feeder:
     def _over(self, reply: Done | Failed | Cancelled) -> None:
         run, self._run = self._run, None
         if run is not None:
+            run.timer.cancel()
             self._pool.over(run.job, reply)
 
     def _leave(self, pause: float = 0.0, when: str = "") -> None:
         """Let the process be replaced after ``pause`` seconds; only the first call counts."""
         self.is_open = False
+        if self._opening is not None:
+            self._opening.cancel()
         if self._gone is not None and not self._gone.done():
             self._gone.set_result((pause, when))
 

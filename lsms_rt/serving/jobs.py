@@ -26,7 +26,6 @@ class Job:
         image: id of the upload that it is about; None for one without.
         progress: slices that are done, and their number.
         reply: the last reply of the worker; None before the end.
-        cancelled: whether the worker is asked to stop.
         created: time.monotonic() at the beginning, ``started`` when a worker has begun, and ``ended`` at the end.
     """
 
@@ -35,7 +34,6 @@ class Job:
     image: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 0))
     reply: Done | Failed | Cancelled | None = None
-    cancelled: bool = False
     created: float = field(default_factory=time.monotonic)
     started: float | None = None
     ended: float | None = None

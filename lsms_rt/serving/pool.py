@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from . import worker
-from .feeder import POLL, SHUTDOWN, Feeder
+from .feeder import SHUTDOWN, Feeder
 from .jobs import Job
 from .settings import Settings
 from .tasks import Cancelled, Failed
 
 _log = logging.getLogger("lsms_rt")
-# seconds that workers which are cut off at the end may take
-CUT = 2.0
+# seconds that workers which are cut off at the end may take, and of it those until one that does not listen is killed
+CUT, LISTENING = 2.0, 0.05
 
 
 class QueueFullError(Exception):
@@ -53,7 +53,6 @@ class Pool:
         problem: why the last worker could not open them; None if it could.
         answered: time.monotonic() when a worker last did a task well.
         closing: set when no more jobs are taken.
-        cut: set when running jobs must end, too.
     """
 
     def __init__(
@@ -62,19 +61,17 @@ class Pool:
     ) -> None:  # fmt: skip
         self.settings, self._ended, self.work = settings, ended, work
         self._queue: deque[Job] = deque()
-        self.closing, self.cut = asyncio.Event(), asyncio.Event()
+        self.closing = asyncio.Event()
         self._cut_off: list[Job] = []
         self.models: dict[str, dict[str, Any]] = {}
         self.problem: Failed | None = None
         self.answered = 0.0
         self._usual = 1.0
         self._workers = [Feeder(self, n) for n in range(settings.workers)]
-        self._watchdog: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         for one in self._workers:
             one.start()
-        self._watchdog = asyncio.create_task(self._watch(), name="watchdog")
 
     @property
     def waiting(self) -> int:
@@ -99,7 +96,7 @@ class Pool:
     @property
     def alive(self) -> bool:
         """Whether every task that the pool needs runs; after ``close`` none is needed."""
-        tasks = [self._watchdog, *(one.task for one in self._workers)]
+        tasks = [one.task for one in self._workers]
         return self.closing.is_set() or all(task is not None and not task.done() for task in tasks)
 
     @property
@@ -124,10 +121,12 @@ class Pool:
 
     def cancel(self, job: Job) -> None:
         """End a job: one that waits at once, one that runs after the slices that are being computed."""
-        job.cancelled = True
         if job in self._queue:
             self._queue.remove(job)
             self.over(job, Cancelled())
+        for one in self._workers:
+            if one.job is job:
+                one.stop(Cancelled(), self.settings.grace)
 
     def hand_out(self) -> None:
         """Give the jobs that wait to the workers that are free."""
@@ -174,10 +173,9 @@ class Pool:
         for one in self._workers:
             one.settle()
         await self._join(self.settings.grace)
-        self.cut.set()
+        for one in self._workers:
+            one.stop(SHUTDOWN, LISTENING)
         await self._join(CUT)
-        if self._watchdog is not None:
-            self._watchdog.cancel()
         for late in (one.job for one in self._workers):
             if late is not None:
                 self.over(late, SHUTDOWN)
@@ -187,12 +185,3 @@ class Pool:
         tasks = [one.task for one in self._workers if one.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(POLL)
-            for one in self._workers:
-                try:
-                    one.watch()
-                except Exception as error:
-                    _log.error("the watchdog met an unexpected %s", type(error).__name__)

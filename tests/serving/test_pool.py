@@ -104,8 +104,8 @@ async def test_a_worker_that_does_not_listen_is_ended() -> None:
     async with pool_of(grace=0.3) as pool:
         job = pool.submit(asked("deaf 400"))
         await wait(lambda: job.state == RUNNING)
-        pool.cancel(job)
-        await wait(lambda: job.over)
+        # As often as its client is found to have left: the first time counts.
+        await wait(lambda: pool.cancel(job) or job.over)
         assert job.state == CANCELLED
         after = pool.submit(asked("slow 1"))
         await wait(lambda: after.over)
@@ -268,13 +268,11 @@ async def test_a_process_that_was_killed_gets_no_other_job() -> None:
     async with pool_of(grace=0.0) as pool:
         first, after = pool.submit(asked("slow 2")), pool.submit(asked("slow 1"))
         await wait(lambda: first.progress.done)
-        (one,), pids = pool._workers, pool.pids
+        pids = pool.pids
         # Its last reply is there, but was not read, when it is cancelled and its process killed.
         time.sleep(0.5)
         pool.cancel(first)
-        for _ in range(2):
-            one.watch()
-            time.sleep(0.01)
+        pool._workers[0]._kill()
         assert pool.ready == 0
         await wait(lambda: after.over)
         assert [first.state, after.state] == [DONE, DONE]
