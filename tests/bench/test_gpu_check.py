@@ -232,7 +232,8 @@ def test_timing_of_kernels_parts_and_models(tmp_path: Path) -> None:
         "block, folded stock", "block", "depthwise"
     ]  # fmt: skip
     for row in found[records.PARTS_TIMED]["rows"]:
-        assert row["speedup_over_rival"] > 0
+        # The interpreter takes a thousand times as long, and two decimals are kept.
+        assert row["speedup_over_rival"] >= 0
         assert {row["rival"], "cuda_graph", "cuda_graph_channels_last", "eager", "ours"} <= set(row)
     (model,) = found[records.MODELS_TIMED]["rows"]
     assert model["times_floor"] > 1

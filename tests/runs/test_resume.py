@@ -156,6 +156,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(
 
 
 @pytest.mark.slow
+# The run that is killed is another process, whose digests are the product's.
+@pytest.mark.usefixtures("nothing_is_small")
 def test_a_killed_run_leaves_whole_files_and_goes_on(
     series: Path, tmp_path: Path, phantom_case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
