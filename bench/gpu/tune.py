@@ -165,12 +165,15 @@ def _time(
 def _tried(work: Callable[[], Value], what: str) -> Value | None:
     """Return a result; None after an error, which is printed.
 
-    Compilers fail in many ways.  An error that ruins the context fails all that follow, and costs this unit only.
+    Compilers fail in many ways.  An error that ruins the context is raised: it costs this unit only.
     """
     try:
         return work()
     except Exception as error:
         print(f"{what}: {type(error).__name__}: {error}", file=sys.stderr)
+        if torch.cuda.is_available():
+            # After an illegal access this raises, and ends the unit before a candidate is said to be best.
+            torch.cuda.synchronize()
         return None
 
 

@@ -26,6 +26,7 @@ OPENING = 600.0
 RETRY = 5.0
 # A busy worker works if it was heard within so many seconds: first it reads the image, then a slice follows the other.
 READING, QUIET = 60.0, 30.0
+LATE = Failed("WorkerError", f"a worker took longer than {OPENING:g} s to open the engines", 503)
 SHUTDOWN = Failed("ShutdownError", "the server is being stopped; send the request again later", 503)
 
 
@@ -136,7 +137,13 @@ class Feeder:
             except Exception as error:
                 self._failed(error)
             pause, when = await self._gone
-            code = await self._stop()
+            code = None
+            try:
+                code = await self._stop()
+            except Exception as error:
+                # No thread to wait in, say: the next process must be started all the same.
+                _log.error("worker %d was not ended: unexpected %s", self._number, type(error).__name__)
+                pause = max(pause, RETRY)
             if when:
                 _log.error("worker %d ended %s (exit code %s); another one is started", self._number, when, code)
             await self._pool.pause(pause)
@@ -148,7 +155,7 @@ class Feeder:
         threads = settings.threads or max(1, cpu_count() // settings.workers)
         ours, theirs = wire.pair()
         self._line = wire.Line(ours, self._heard, self._lost)
-        self._opening = asyncio.get_running_loop().call_later(OPENING, self._leave, RETRY)
+        self._opening = asyncio.get_running_loop().call_later(OPENING, self._not_opened, LATE)
         arguments = (theirs, settings.models, device, threads, settings.runtime)
         self._process = get_context("spawn").Process(target=self._pool.work, args=arguments, daemon=True)
         try:
@@ -160,6 +167,9 @@ class Feeder:
         now = time.monotonic()
         run = self._run
         if isinstance(reply, Opened):
+            if self._gone is None or self._gone.done():
+                # Too late: it is about to be replaced.
+                return
             self.is_open = True
             if self._opening is not None:
                 self._opening.cancel()
