@@ -52,7 +52,7 @@ def differences(ptx: str, sass: str) -> list[str]:
     wrong: list[str] = []
     unknown: list[str] = []
     for group, found in started.items():
-        # The order is known where a loop is run once, or is no loop any more.
+        # The order is known where every loop runs once or was unrolled.
         order = next((those for those in right[group] if len(those) == len(found)), None)
         for i, product in enumerate(found):
             moved = tuple(apply(_without_start, value) for value in product.descriptors)

@@ -237,7 +237,7 @@ def _look_up(table: int, a: int, b: int, c: int) -> int:
 
 
 def _registers(name: str, count: int) -> list[str]:
-    """Return the names of ``count`` registers from one on; none if it is no register."""
+    """Return ``count`` consecutive registers, the first one by its name; an empty list if it names none."""
     found = re.fullmatch(r"(U?R)(\d+)", name)
     return [f"{found[1]}{int(found[2]) + i}" for i in range(count)] if found else []
 

@@ -45,7 +45,7 @@ JOBS = 12
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    units = [unit for unit in plan.plan(options.only, options.preset) if not re.search(options.skip, unit.name)]
+    units = [unit for unit in plan.plan(options.only, options.preset) if not options.skip.search(unit.name)]
     if options.plan:
         print(plan.described(units))
         return 0
@@ -76,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=list(plan.SECTIONS), default=list(plan.SECTIONS), help="sections (default: all)"
     )
     parser.add_argument(
-        "--skip", metavar="REGEX", default="(?!)", help="skip units whose name this matches (see rows.jsonl for names)"
-    )
+        "--skip", metavar="REGEX", type=_regex, default="(?!)",
+        help="skip units whose name this matches (see rows.jsonl for names)",
+    )  # fmt: skip
     parser.add_argument(
         "--preset", nargs="+", choices=list(PRESETS), default=["base", "tiny"],
         help="models, the most important one first (default: %(default)s)",
@@ -91,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plan", action="store_true", help="print what would run, and end")
     return parser
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
 
 
 def find_gpu() -> tuple[str | None, str]:

@@ -127,7 +127,7 @@ def _verified(
 
 
 def _plugins(presets: Sequence[str]) -> Iterator[Unit]:
-    # The first has several launches, and is no plugin either.
+    # ``depthwise_direct`` launches several kernels; neither it nor those around SVLA are plugins.
     for kernel in (name for name in KERNELS if name not in ("depthwise_direct", *AROUND)):
         yield _unit(
             "plugins", kernel, "plugin_ptx:kernel_unit", kernel=kernel, presets=list(presets), size=SIZE, parallel=True

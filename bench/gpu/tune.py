@@ -48,7 +48,7 @@ GAIN = 0.97
 REPEATS = 20
 # Candidates that are verified and timed well, of those that a short look finds fastest; the look takes 20 ms.
 FINALISTS = 3
-ROUGH = GpuStopwatch(Effort(0.0, 0.005, 5), window_ms=0.5)
+ROUGH, THOROUGH = GpuStopwatch(Effort(0.0, 0.005, 5), window_ms=0.5), GpuStopwatch(Effort(0.03, 0.06, 10))
 # Name of the choice among chains, beside those of kernels.
 CHAIN = "chain"
 # Seconds for all candidates of one kernel at all shapes.
@@ -147,32 +147,29 @@ def _is_right(module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor]
                 all(error.ok for error in verification.verify(module, shape, tensors, plan))
                 and not count_different(module, shape, tensors, REPEATS, plan)
             ),
-            f"{registry.name(module)} {shape.key} {tiles}",
+            module, shape, tiles,
         )
-    )
+    )  # fmt: skip
 
 
 def _time(
     module: ModuleType, shape: Shape, tensors: dict[str, torch.Tensor], stopwatch: Stopwatch, tiles: dict[str, Any]
 ) -> float | None:
     """Return ms; None for tile sizes that do not compile, or need more than the GPU has."""
-    return _tried(
-        lambda: stopwatch(prepared(module, shape, tensors, _with(tiles))).median,
-        f"{registry.name(module)} {shape.key} {tiles}",
-    )
+    return _tried(lambda: stopwatch(prepared(module, shape, tensors, _with(tiles))).median, module, shape, tiles)
 
 
-def _tried(work: Callable[[], Value], what: str) -> Value | None:
-    """Return a result; None after an error, which is printed.
+def _tried(work: Callable[[], Value], module: ModuleType, shape: Shape, tiles: dict[str, Any]) -> Value | None:
+    """Return the result of work on some tile sizes; None after an error, which is printed.
 
     Compilers fail in many ways.  An error that ruins the context is raised: it costs this unit only.
     """
     try:
         return work()
     except Exception as error:
-        print(f"{what}: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{registry.name(module)} {shape.key} {tiles}: {type(error).__name__}: {error}", file=sys.stderr)
         if torch.cuda.is_available():
-            # After an illegal access this raises, and ends the unit before a candidate is said to be best.
+            # After an illegal access this raises, which ends the unit before it reports a best candidate.
             torch.cuda.synchronize()
         return None
 
@@ -226,7 +223,7 @@ def kernel_unit(kernel: str, shapes: list[dict[str, Any]], batch: int) -> Iterat
     for shape in shapes:
         at = kind(**shape)
         tensors = block_tensors(at, batch, device="cuda")
-        fastest, share = best(module, at, tensors, GpuStopwatch(Effort(0.03, 0.06, 10)), ROUGH)
+        fastest, share = best(module, at, tensors, THOROUGH, ROUGH)
         yield {"key": choices.key(module.launch, at), "tiles": fastest, "share": share}
 
 
@@ -237,7 +234,7 @@ def chain_unit(shape: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
     """
     torch.backends.cudnn.allow_tf32 = False
     at = Shape(**shape)
-    yield {"key": choices.key_of("chain", at)} | best_chain(at, batch, "cuda", GpuStopwatch(Effort(0.03, 0.06, 10)))
+    yield {"key": choices.key_of("chain", at)} | best_chain(at, batch, "cuda", THOROUGH)
 
 
 def best_chain(shape: Shape, batch: int, device: str, stopwatch: Stopwatch) -> dict[str, Any]:

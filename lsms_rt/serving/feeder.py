@@ -37,7 +37,7 @@ class _Run:
     job: Job
     heard: float
     silence: float
-    # Of the time limit; when the job must stop, of the end of the process that goes on all the same.
+    # Fires at the time limit; once the job must stop, when a process that goes on is killed.
     timer: asyncio.TimerHandle
     reason: Failed | Cancelled | None = None
 
@@ -141,7 +141,7 @@ class Feeder:
             try:
                 code = await self._stop()
             except Exception as error:
-                # No thread to wait in, say: the next process must be started all the same.
+                # For example, no thread could be started to wait in; the next process must start all the same.
                 _log.error("worker %d was not ended: unexpected %s", self._number, type(error).__name__)
                 pause = max(pause, RETRY)
             if when:

@@ -55,7 +55,7 @@ class CutOff:
 def make_room(listener: Any) -> None:
     """Let connections receive a slice at once, where the kernel begins with less and the sender waits for its answers.
 
-    It is told by the mark below which nothing is to be read, since a size that is set would no longer grow.
+    SO_RCVLOWAT makes the kernel widen its buffer; with SO_RCVBUF, the buffer would keep that size and never grow.
     """
     # It saves half a millisecond; a system that does not know it serves as well.
     with contextlib.suppress(OSError, AttributeError):

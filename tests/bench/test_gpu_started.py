@@ -77,6 +77,9 @@ def test_units_are_skipped_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     def counts(text: str) -> list[int]:
         return [int(line.split()[1]) for line in text.splitlines()]
 
+    with pytest.raises(SystemExit):
+        check.main(["--plan", "--skip", "eager("])
+    assert "'eager(' is not a regular expression" in capsys.readouterr().err
     names = [unit.name for unit in plan.plan(["models"], ["base", "tiny"])]
     without = [name for name in names if "eager" not in name and "compiled" not in name]
     assert counts(every) == [1, len(names)]
