@@ -9,7 +9,6 @@ Kernels and shapes that are in no file run with the defaults of ``launch``.
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import logging
 import os
@@ -109,13 +108,16 @@ def _planned(launch: Callable[..., Any], shape: Shape, device: tuple[str, str] |
     name = key(launch, shape)
     chosen = {} if device is None else read(*device).get(name, {})
     tiles = chosen.get("tiles", {})
-    unknown = sorted(tiles.keys() - inspect.signature(launch).parameters)
-    if unknown:
+    try:
+        return launch(shape, **tiles)
+    except TypeError as error:
+        if not tiles:
+            raise
+        # a launch may pass its keywords on, so only the call shows which of them there are
         raise ValueError(
-            f"the tuned tiles of {name} have {', '.join(unknown)}, which this version does not know; "
-            "tune again: python -m lsms_rt.bench.gpu.tune"
-        )
-    return launch(shape, **tiles)
+            f"the tuned tiles of {name} are not for this version ({error}); tune again: "
+            "python -m lsms_rt.bench.gpu.tune"
+        ) from error
 
 
 def _device() -> tuple[str, str] | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from kernel_checks import check_launches, tuned
 
-from lsms_rt.kernels import tuned_tiles
+from lsms_rt.kernels import registry, tuned_tiles
+from lsms_rt.kernels.shape import shapes_around
 
 FILES = sorted(tuned_tiles.FOLDER.glob("*.json"))
 # GPUs that were tuned: the architecture, and the shared memory that Triton's launcher may ask for in bytes.
@@ -63,3 +64,23 @@ def test_a_sample_of_the_committed_tiles_compiles_within_the_limits(path: Path) 
     count, *wrong = done.stdout.splitlines()
     assert int(count) >= 4
     assert wrong == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_committed_entry_is_found_and_launched_on_its_gpu(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the way that a forward pass takes: a check that refused every 1x1's tiles was seen on an H200 only."""
+    record = json.loads(path.read_text())
+    monkeypatch.setattr(tuned_tiles, "_device", lambda: (record["gpu"], record["triton"]))
+    for module, shape, tiles in tuned(path):
+        assert tuned_tiles.planned(module.launch, shape) == module.launch(shape, **tiles)
+
+
+def test_tiles_of_another_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a launch passes its keywords on."""
+    shape = shapes_around("tiny", 512)[0]
+    module = next(module for module in registry.modules_at(shape) if registry.name(module) == "inner")
+    tuned_tiles.write(tmp_path, "A GPU", "3.6.0", 1, {tuned_tiles.key(module.launch, shape): {"n": 32, "waves": 2}})
+    monkeypatch.setenv(tuned_tiles.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(tuned_tiles, "_device", lambda: ("A GPU", "3.6.0"))
+    with pytest.raises(ValueError, match="inner/c32_p16384_fp16 are not for this version .*'waves'.*tune again"):
+        tuned_tiles.planned(module.launch, shape)
