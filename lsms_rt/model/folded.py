@@ -20,6 +20,8 @@ compute it, in different steps (``lsms_rt.kernels``).  Shapes as in ``functional
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,9 +66,10 @@ def fold_values(p: Tensor, values: Tensor, hidden: Tensor) -> tuple[Tensor, Tens
     ``p`` (B, P, T) from :func:`text_weights`, ``values`` (B, T, C) from :func:`fold_sentence`, ``hidden`` (C, C, 1, 1).
     Returns two (B, T, C): context = first^T p, hidden layer = second^T p before its ReLU.
     """
-    # (B, T, T).
-    second_moments = torch.matmul(wide(p).transpose(1, 2), wide(p)) / p.shape[1]
-    variance = (torch.matmul(second_moments, wide(values)) * values).sum(1)
+    with no_autocast(p.device):
+        # (B, T, T).
+        second_moments = torch.matmul(wide(p).transpose(1, 2), wide(p)) / p.shape[1]
+        variance = (torch.matmul(second_moments, wide(values)) * values).sum(1)
     normal = (values / (variance + EPS).sqrt()[:, None]).to(values.dtype)
     return normal, F.linear(normal, hidden.flatten(1))
 
@@ -80,6 +83,14 @@ def svla(x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, weights: SvlaWei
     context = torch.matmul(values.transpose(1, 2), by_pixel).reshape(x.shape)
     hidden = F.relu(torch.matmul(first.transpose(1, 2), by_pixel).reshape(x.shape))
     return F.conv2d(s + torch.tanh(F.conv2d(hidden, weights.gate)) * context, *weights.mix) * x
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in the types of the tensors: autocast (training on a GPU) rounds what :func:`wide` gives to a product.
+
+    A variance from such sums may be negative.  Without autocast this is nothing, so that no exported graph has it.
+    """
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def wide(x: Tensor) -> Tensor:

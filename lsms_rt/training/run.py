@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lsms_rt.atomic import atomic_file
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, LsmsError
 from lsms_rt.model import LSMS
 from lsms_rt.tokenizer import Tokenizer
 
@@ -30,6 +31,8 @@ STATE, LOG = "resume.pt", "training.jsonl"
 SAVE_SECONDS = 300.0
 # An update takes a second or two: what is longer was a pause (a stopped process), not training.
 LONGEST_UPDATE = 60.0
+# Updates in a row whose gradient is not finite: a few may come from one slice, so many come from the weights.
+MOST_SKIPPED = 20
 # How slowly the figures on the progress bar and in the log follow.
 SMOOTH = 0.95
 
@@ -89,7 +92,7 @@ class Run:
         self.average = copy.deepcopy(self.model)
         self.optimizer = self._optimizer()
         self.smooth: dict[str, float] = {}
-        self._started = 0
+        self._started = self._skipped = 0
 
     def _optimizer(self) -> torch.optim.AdamW:
         recipe = self.recipe
@@ -150,7 +153,11 @@ class Run:
             self.save()
 
     def update(self, progress: float) -> Stage:
-        """One batch, one step of the optimizer; returns the stage."""
+        """One batch, one step of the optimizer; returns the stage.
+
+        Raises:
+            LsmsError: the gradients of many updates in a row are not finite.
+        """
         recipe = self.recipe
         stage, rate = recipe.stage(progress)
         since = self.done.updates - self._started + 1
@@ -163,18 +170,32 @@ class Run:
         loss, parts = self._loss(batch, tokens)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._everything().parameters(), recipe.clip)
+        norm = float(nn.utils.clip_grad_norm_(self._everything().parameters(), recipe.clip))
+        self.done.updates += 1
+        self.done.examples += len(batch.image)
+        if not math.isfinite(norm):
+            self._skip()
+            return stage
+        self._skipped = 0
         self.optimizer.step()
         keep = min(stage.average, since / (since + 19))
         move_average(self.average, self.model, keep)
-        self.done.updates += 1
-        self.done.examples += len(batch.image)
         kind = "dense " if dense else ""
         figures = {f"{kind}{name}": value for name, value in parts.items()}
-        figures |= {"loss": float(loss.detach()), "gradient norm": float(norm)}
+        figures |= {"loss": float(loss.detach()), "gradient norm": norm}
         for name, value in figures.items():
             self.smooth[name] = SMOOTH * self.smooth.get(name, value) + (1 - SMOOTH) * value
         return stage
+
+    def _skip(self) -> None:
+        """Leave the weights: one step along a gradient that is not finite would make all of them NaN, for good."""
+        self._skipped += 1
+        if self._skipped >= MOST_SKIPPED:
+            raise LsmsError(
+                f"the gradients of {MOST_SKIPPED} updates in a row, up to update {self.done.updates}, are not finite; "
+                f"the weights before are in {self.folder}: look for values that are not finite in the images, or "
+                "train with --device cpu, in float32"
+            )
 
     def _loss(self, batch: Batch, tokens: tuple[Tensor, Tensor] | None) -> tuple[Tensor, dict[str, float]]:
         if self.device.type == "cpu":

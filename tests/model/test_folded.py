@@ -56,6 +56,20 @@ def test_a_long_way_from_zero() -> None:
     torch.testing.assert_close(short, plain, rtol=1e-10, atol=1e-9)
 
 
+def test_autocast_leaves_the_variance_alone() -> None:
+    """Training on a GPU became NaN: autocast computed sums in bfloat16 that cancel, and a variance was negative."""
+    torch.manual_seed(0)
+    # In float32, and what the tokens share is fifty times their difference.
+    p = (4 * torch.randn(2, 300, 9)).softmax(2)
+    p = p - p.mean(1, keepdim=True)
+    values, hidden = 10 + 0.2 * torch.randn(2, 9, 16), torch.randn(16, 16, 1, 1)
+    expected, _ = folded.fold_values(p.double(), values.double(), hidden.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        normal, _ = folded.fold_values(p, values, hidden)
+    # The sum over 300 pixels in float32 keeps five digits, of which the cancellation takes three.
+    torch.testing.assert_close(normal.double(), expected, rtol=1e-2, atol=0)
+
+
 def test_what_all_tokens_share_costs_nothing() -> None:
     """Values that differ by a thousandth of what they share: without step 6, fp32 would lose three more digits."""
     w = random_weights(8)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 import torch
 
-from lsms_rt.errors import InputError, MachineError
+from lsms_rt.errors import InputError, LsmsError, MachineError
 from lsms_rt.model import LSMS, LsmsConfig, TextConfig, preset
 from lsms_rt.tokenizer import Tokenizer
 from lsms_rt.training.batches import Sampler, Shape
@@ -118,6 +119,33 @@ def test_an_interrupted_run_saves_its_state(phantom_slices: Slices, tmp_path: Pa
     assert again.done.updates == 2
     for a, b in zip(run.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weights(
+    phantom_slices: Slices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the network nor the average; many in a row end the run, which can be resumed."""
+    run = new_run(tmp_path, phantom_slices)
+    run.update(0.0)
+    before = copy.deepcopy([*run.model.parameters(), *run.average.parameters()])
+    loss = Run._loss
+
+    def broken(self: Run, *arguments: Any) -> tuple[torch.Tensor, dict[str, float]]:
+        value, parts = loss(self, *arguments)
+        return value * float("nan"), parts
+
+    monkeypatch.setattr(Run, "_loss", broken)
+    monkeypatch.setattr("lsms_rt.training.run.MOST_SKIPPED", 3)
+    with pytest.raises(LsmsError, match=r"gradients of 3 updates in a row, up to update 4, are not finite; .*cpu"):
+        run.train(Length(updates=9))
+    after = [*run.model.parameters(), *run.average.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    monkeypatch.setattr(Run, "_loss", loss)
+    again = new_run(tmp_path, phantom_slices)
+    again.resume()
+    again.train(Length(updates=5))
+    assert again.done.updates == 5
+    assert np.isfinite(again.smooth["loss"])
 
 
 def test_a_state_that_cannot_be_read_is_refused(phantom_slices: Slices, tmp_path: Path) -> None:
