@@ -103,8 +103,12 @@ def choose_providers(ort: Any, kind: str | None, index: int) -> list[Any]:
             f"device {kind!r}: this ONNX Runtime has no {missing[0]}; "
             "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
         )
-    on_gpu = {"device_id": index}
-    return [name if name.startswith("CPU") else (name, on_gpu) for name in PROVIDERS[kind]]
+    # TF32 is turned off: fp32 is fp32, as on other backends.
+    options = {
+        "CUDAExecutionProvider": {"device_id": index, "use_tf32": 0},
+        "TensorrtExecutionProvider": {"device_id": index},
+    }
+    return [(name, options[name]) if name in options else name for name in PROVIDERS[kind]]
 
 
 def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, providers: list[Any]) -> Any:
