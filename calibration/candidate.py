@@ -90,6 +90,7 @@ class Candidates:
         self.graphs: dict[str, onnx.ModelProto] = {name: read_graph(engine.read(f"{name}.onnx")) for name in GRAPHS}
         self.layers: dict[str, list[DenseLayer]] = {name: dense_layers(graph) for name, graph in self.graphs.items()}
         self.total_macs = sum(dense_macs(graph) for graph in self.graphs.values())
+        self._reader = open_reader(engine)
         # Opened once: most candidates change one graph of the two, and to open the other takes longer than to ask it.
         self._unchanged: dict[str, GraphRun] = {}
 
@@ -138,11 +139,8 @@ class Candidates:
         return backend
 
     def _segmenter(self, backend: Backend) -> Segmenter:
-        reader = open_reader(self.engine)
         # Sentences of a data set are all asked.
-        return Segmenter.from_backend(
-            backend, self.engine.manifest, reader.tokenizer, contract=reader.contract, on_unknown="warn"
-        )
+        return Segmenter.from_reader(backend, self.engine.manifest, self._reader, on_unknown="warn")
 
     def _with_int8(self, name: str, ranges: Mapping[str, float]) -> bytes:
         graph = onnx.ModelProto()

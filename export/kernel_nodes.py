@@ -28,7 +28,7 @@ from lsms_rt.kernels.test_data import block_tensors, typed
 
 from .graph.passes import strip_metadata
 from .kernel_alignment import check_alignment
-from .onnx_export import OPSET, quiet
+from .onnx_export import OPSET, no_garbage_collection, quiet
 
 # The version of the domain.
 VERSION = 1
@@ -139,7 +139,7 @@ def body(name: str, module: ModuleType, shape: Shape) -> onnx.FunctionProto:
     examples = tuple(typed(tensor, tensors[tensor], shape) for tensor in inputs)
     batch = torch.export.Dim("batch", min=1, max=1024)
     dynamic = tuple({0: batch} if is_batched(tensor) else {} for tensor in inputs)
-    with quiet(), torch.no_grad():
+    with quiet(), no_garbage_collection(), torch.no_grad():
         program = torch.onnx.export(
             _Plain(module, shape).eval(), examples, dynamo=True, opset_version=OPSET, input_names=inputs,
             output_names=outputs, dynamic_shapes=(dynamic,), verbose=False,

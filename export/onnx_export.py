@@ -77,7 +77,7 @@ def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None
             model.segment(image.to(_type(model)), text)
     batch = torch.export.Dim("batch", min=1, max=1024)
     text_path, image_path = folder / "text.onnx", folder / "image.onnx"
-    _export(
+    export_module(
         TextGraph(model),
         (tokens, mask),
         ["tokens", "mask"],
@@ -87,7 +87,7 @@ def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None
     )
     features = (*text.keys, *text.values)
     dynamic = ({0: batch}, {0: batch}, tuple({0: batch} for _ in features))
-    _export(
+    export_module(
         ImageGraph(model),
         (image, mask, *features),
         ["image", "mask", *FEATURES],
@@ -99,7 +99,7 @@ def export_graphs(model: LSMS, folder: Path, kernel_nodes: dict[Any, Any] | None
     return text_path, image_path
 
 
-def _export(
+def export_module(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     names: list[str],
@@ -108,7 +108,8 @@ def _export(
     path: Path,
     translations: dict[Any, Any] | None = None,
 ) -> None:
-    with quiet(), _no_garbage_collection(), torch.no_grad():
+    """Write one module as a graph that holds its weights; ``dynamic`` is ``dynamic_shapes`` of ``torch.export``."""
+    with quiet(), no_garbage_collection(), torch.no_grad():
         program = torch.onnx.export(
             module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
             dynamic_shapes=dynamic, verbose=False, custom_translation_table=translations,
@@ -131,7 +132,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Almost all objects of the exporter live until it ends; to search them for garbage takes an eighth of its time."""
     enabled = gc.isenabled()
     gc.disable()

@@ -91,9 +91,23 @@ class Segmenter:
             contract: the table of words that sentences are read by; None for the package's own.
             on_unknown: as for the class.
         """
+        return cls.from_reader(backend, manifest, Reader(tokenizer, contract), on_unknown=on_unknown)
+
+    @classmethod
+    def from_reader(
+        cls, backend: Backend, manifest: Manifest, reader: Reader, *, on_unknown: str = REFUSE
+    ) -> Segmenter:
+        """Build a Segmenter from an opened backend and a reader of sentences, which others may use as well.
+
+        Args:
+            backend: runs the two graphs.
+            manifest: sizes and thresholds.
+            reader: reads sentences by the engine's vocabulary and table of words.
+            on_unknown: as for the class.
+        """
         _check_on_unknown(on_unknown)
         segmenter = cls.__new__(cls)
-        segmenter._open(backend, manifest, Reader(tokenizer, contract), on_unknown)
+        segmenter._open(backend, manifest, reader, on_unknown)
         return segmenter
 
     # alias of version 0.1

@@ -8,7 +8,7 @@ import os
 import pkgutil
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +111,35 @@ def nothing_is_small(sizes_of_the_product: dict[str, int], monkeypatch: pytest.M
 
 @pytest.fixture(scope="session", autouse=True)
 def phantom_of_gates_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Generate the gates' phantom once, with slices of 128 x 128 whatever the engine's size.
+    """Generate the gates' phantom once, for all processes, with slices of 128 x 128 whatever the engine's size.
 
     To generate it takes longer than to ask about it.
     """
+    from filelock import FileLock
+
     from lsms_rt.calibration.gate import PHANTOM_SEED
     from lsms_rt.datasets.phantom import dataset
     from lsms_rt.datasets.phantom.spec import PhantomSpec
+    from lsms_rt.digest import sha256_of_json
 
     write = dataset.write_phantom
+    # The folders of the processes of ``pytest -n`` are in one of the run.
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if WORKER else base
 
-    @functools.cache
-    def made(spec: PhantomSpec) -> tuple[Path, int]:
-        folder = tmp_path_factory.mktemp("gate") / "phantom"
-        return folder, write(folder, spec)
+    def made(spec: PhantomSpec) -> Path:
+        folder = run / f"gate-{sha256_of_json(asdict(spec))[:12]}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                write(folder, spec)
+        return folder
 
     @functools.wraps(write)
     def copied(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:
         if spec.seed != PHANTOM_SEED:
             return write(folder, spec, workers)
-        source, count = made(replace(spec, matrix=128))
-        shutil.copytree(source, folder)
-        return count
+        shutil.copytree(made(replace(spec, matrix=128)), folder)
+        return sum(spec.slices_per_case())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "write_phantom", copied)

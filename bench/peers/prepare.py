@@ -17,7 +17,7 @@ from lsms_rt.engine.backend import FEATURES, STAGES
 from lsms_rt.engine.manifest import batch_profile
 from lsms_rt.engine.tensorrt.variant import VARIANTS
 from lsms_rt.export.build import build_engine
-from lsms_rt.export.onnx_export import OPSET, ImageGraph, TextGraph, quiet
+from lsms_rt.export.onnx_export import ImageGraph, TextGraph, export_module
 from lsms_rt.export.options import BuildOptions, PlanOptions
 from lsms_rt.export.plans import convert_engine
 from lsms_rt.model import LSMS, TextConfig, preset
@@ -114,12 +114,5 @@ def _naive_graphs(model: LSMS, folder: Path, wanted: set[str]) -> None:
         ),
     ]
     for name, module, inputs, input_names, output_names, dynamic in exports:
-        if name not in wanted:
-            continue
-        with quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                module.eval(), inputs, dynamo=True, opset_version=OPSET, input_names=input_names,
-                output_names=output_names, dynamic_shapes=dynamic, verbose=False,
-            )  # fmt: skip
-        assert program is not None
-        program.save(folder / f"{name}.onnx", external_data=False)
+        if name in wanted:
+            export_module(module, inputs, input_names, output_names, dynamic, folder / f"{name}.onnx")

@@ -76,17 +76,22 @@ def dense_layers(model: onnx.ModelProto) -> list[DenseLayer]:
     """
     weights = _weights(model.graph)
     shapes = shapes_of(model)
-    layers = []
-    for node in model.graph.node:
+    return [
+        DenseLayer(node.name, node.input[0], node.input[1], axis, _macs(node, shapes, weights))
+        for node, axis in dense_nodes(model.graph)
+    ]
+
+
+def dense_nodes(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, int]]:
+    """Yield the node of every layer that can be INT8, and its weight's axis of output channels."""
+    weights = _weights(graph)
+    for node in graph.node:
         if node.name.startswith(KEPT_MODULES):
             continue
         if node.op_type == "Conv" and _groups(node) == 1 and len(weights.get(node.input[1], ())) == 4:
-            macs = _macs(node, shapes, weights)
-            layers.append(DenseLayer(node.name, node.input[0], node.input[1], 0, macs))
+            yield node, 0
         elif node.op_type == "MatMul" and len(weights.get(node.input[1], ())) == 2:
-            macs = _macs(node, shapes, weights)
-            layers.append(DenseLayer(node.name, node.input[0], node.input[1], 1, macs))
-    return layers
+            yield node, 1
 
 
 def dense_macs(model: onnx.ModelProto) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .layers import by_name, dense_layers, dense_macs, read_graph
+from .layers import dense_layers, dense_macs, dense_nodes, read_graph
 
 # Levels of either sign; -128 is not used, so that a value and its negative are the same number of steps.
 LEVELS = 127
@@ -33,27 +33,30 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, float]) -> None:
         KeyError: the graph has no such layer.
         ValueError: a range is not a positive number.
     """
-    layers = dict(by_name(dense_layers(model)))
-    chosen = {name: layers[name] for name in ranges}
+    # Not of `dense_layers`: it infers all shapes, and calibrate tries hundreds of sets of layers.
+    dense = list(dense_nodes(model.graph))
+    axes = {node.name: axis for node, axis in dense}
+    assert len(axes) == len(dense), "two layers have the same name"
+    chosen = {name: axes[name] for name in ranges}
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     # Layers with the same input and range share one pair of nodes.
     steps: dict[tuple[str, float], str] = {}
     for node in graph.node:
-        layer = chosen.get(node.name)
-        if layer is not None:
-            limit = float(ranges[layer.name])
+        axis = chosen.get(node.name)
+        if axis is not None:
+            limit = float(ranges[node.name])
             if not 0 < limit < np.inf:
                 raise ValueError(
-                    f"layer {layer.name}: the range of its input is {limit}, not a positive number; calibrate again"
+                    f"layer {node.name}: the range of its input is {limit}, not a positive number; calibrate again"
                 )
-            weight = numpy_helper.to_array(constants[layer.weight])
-            key = (layer.input, limit)
+            weight = numpy_helper.to_array(constants[node.input[1]])
+            key = (node.input[0], limit)
             if key not in steps:
-                steps[key] = f"{layer.input}.int8.{len(steps)}"
-                nodes += _rounded(graph, layer.input, steps[key], limit, weight.dtype)
-            nodes.append(_weight(graph, node.name, weight, layer.axis))
+                steps[key] = f"{node.input[0]}.int8.{len(steps)}"
+                nodes += _rounded(graph, node.input[0], steps[key], limit, weight.dtype)
+            nodes.append(_weight(graph, node.name, weight, axis))
             node.input[0], node.input[1] = steps[key], nodes[-1].output[0]
         nodes.append(node)
     del graph.node[:]

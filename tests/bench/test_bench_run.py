@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from argparse import Namespace
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -27,6 +28,8 @@ from lsms_rt.bench.timing import Effort
 from lsms_rt.cli.bench import join_subcommand, print_record
 from lsms_rt.cli.main import main
 from lsms_rt.data import demo_engine
+from lsms_rt.engine import open_directory
+from lsms_rt.engine.manifest import write_manifest
 from lsms_rt.errors import InputError, MachineError
 
 
@@ -61,12 +64,18 @@ def test_an_engine_is_measured() -> None:
 @pytest.mark.slow
 def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.json"
-    assert main(["bench", "demo", "--quick", "-o", str(file)]) == 0
+    # Batches of 1 and 2 only: a pass with all of the bundled engine's has 68 slices instead of 16.
+    engine = Path(shutil.copytree(demo_engine(), tmp_path / "demo.engine"))
+    write_manifest(engine, replace(open_directory(engine).manifest, max_batch=2))
+    assert main(["bench", str(engine), "--quick", "-o", str(file)]) == 0
     text = capsys.readouterr().out
     assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in text
     assert "| throughput | slices per second (p50) | CPU ms per slice |" in text
     record = json.loads(file.read_text())
     assert record["engines"]["demo.engine"]["engine"]["digest"].startswith("sha256:")
+    assert {name for name in record["engines"]["demo.engine"]["throughput"] if name.startswith("series")} == {
+        "series, batch 1", "series, batch 2",
+    }  # fmt: skip
     events = {name: Samples((value,)).to_dict() for name, value in (("enqueue", 0.25), ("compute", 1.5))}
     record["engines"]["demo.engine"] |= {"events": {"CUDA graph": events}}
     assert "| CUDA graph, ms (p50) | enqueue | compute |\n|---|---|---|\n| | 0.250 | 1.500 |" in markdown(record)

@@ -62,7 +62,7 @@ ARROWS = {
     "style": set(),
     "kernels": {"atomic", "digest", "mathematics", "records"},
     "model": {"errors", "kernels", "mathematics"},
-    "datasets": {"atomic", "ct_slice", "digest", "errors", "postprocess", "privacy", "reading"},
+    "datasets": {"atomic", "ct_slice", "digest", "errors", "machine", "postprocess", "privacy", "reading"},
     "graph": {"errors", "kernels"},
     "calibration": {
         "atomic", "datasets", "digest", "engine", "errors", "graph", "privacy", "segmenter", "sentences", "style",

@@ -54,7 +54,7 @@ def _liver_range(a: Anatomy) -> tuple[float, float]:
     grid = np.linspace(0.04, 0.96, 12)
     n = 40
     px = (a.fov / n) ** 2
-    ok = [s for s in grid if (a.at(float(s), n).lobes > 0).sum() * px > 1.15 * _MIN_LIVER_MM2]
+    ok = [s for s in grid if (a.lobes_at(float(s), n) > 0).sum() * px > 1.15 * _MIN_LIVER_MM2]
     return (float(ok[0]), float(ok[-1])) if ok else (0.3, 0.6)
 
 

@@ -28,6 +28,7 @@ from lsms_rt.datasets.knowledge import ATTRIBUTES, LESIONS, ORGANS, picture_of
 from lsms_rt.datasets.png import write_labels
 from lsms_rt.datasets.refhl import ANNOTATIONS, FIELDS
 from lsms_rt.errors import InputError
+from lsms_rt.machine.cpu import cpu_count
 
 from . import PHANTOM_VERSION
 from .case import Case, PhantomSlice, generate_case
@@ -53,7 +54,7 @@ def write_phantom(folder: Path, spec: PhantomSpec, workers: int | None = None) -
     with work_folder(folder) as place:
         part = place / "phantom"
         part.mkdir()
-        count = _write(part, spec, workers or os.cpu_count() or 1)
+        count = _write(part, spec, workers or cpu_count())
         move_folder(part, folder)
     return count
 

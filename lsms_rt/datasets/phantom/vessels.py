@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,12 @@ class Tube:
     end: Array
     radius: float
     portal: bool
+
+    @cached_property
+    def heights(self) -> tuple[float, float]:
+        """The lowest and the highest z that it reaches, mm."""
+        ends = float(self.start[2]), float(self.end[2])
+        return min(ends) - self.radius, max(ends) + self.radius
 
 
 def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
@@ -63,9 +70,11 @@ def vessel_trees(p: Patient, rng: np.random.Generator) -> list[Tube]:
 
 def distance_to(tube: Tube, p: Patient, plane: Plane) -> tuple[tuple[slice, slice], Array] | None:
     """Return the pixels around a tube and their squared distance to its axis, mm^2, float32 (h, w); None off plane."""
-    a, b, rad, z = tube.start, tube.end, tube.radius, plane.s * p.length_mm
-    if not min(a[2], b[2]) - rad <= z <= max(a[2], b[2]) + rad:
+    low, high = tube.heights
+    z = plane.s * p.length_mm
+    if not low <= z <= high:
         return None
+    a, b, rad = tube.start, tube.end, tube.radius
     d = b - a
     # Only the part of the tube that is near this plane.
     t0, t1 = (
