@@ -22,11 +22,10 @@ import numpy as np
 from lsms_rt.errors import InputError
 from lsms_rt.privacy import named
 
-from .phantom.lesion import DENSITIES, ISO_HU, LOBES, MARGINS, NO_MASK, Lesion, densities_near
+from .phantom.lesion import DENSITIES, ISO_HU, LOBES, MARGINS, NO_MASK, PHASES, Lesion, densities_near
 from .phantom.lesion_types import TYPES
 from .phantom.organs import Organ
 from .phantom.queries import APART_MM
-from .phantom.render import PHASES
 from .png import read_png
 from .refhl import Annotation, is_file_below
 

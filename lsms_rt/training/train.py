@@ -119,8 +119,15 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     try:
         fitted = fit(run, validation, _length(options, rows), folder / TOKENIZER, status=status)
     except KeyboardInterrupt:
-        status(f"stopped after {run.done.updates} updates; the same command with --resume continues")
+        done = run.done.updates
+        status(
+            f"stopped after {done} updates; the same options with --resume continue"
+            if done
+            else "stopped before the first update: nothing is trained yet"
+        )
         raise
+    if fitted.updates == 0:
+        status("no update was better on the validation sentences: the checkpoint holds the weights it began with")
     run.log({"operating point": fitted.operating_point, "weights of update": fitted.updates})
     facts = Facts(
         dataset=options.dataset.resolve().name,

@@ -160,6 +160,16 @@ def test_predicting_loads_no_heavy_module() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_measuring_needs_the_runtime_only() -> None:
+    """``lsms-rt bench ENGINE`` and ``evaluate`` run where PyTorch and SciPy are not, their tables included."""
+    code = (
+        "import sys, lsms_rt.bench.engine, lsms_rt.bench.tables, lsms_rt.bench.accuracy.evaluate\n"
+        f"print(sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.slow
 def test_the_model_needs_no_triton() -> None:
     """One file of the model knows the kernels, and loads them only when they are asked for."""

@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from .anatomy import Anatomy
 from .exposure import Grid, Plane, expose
-from .lesion import Lesion, density_of
+from .lesion import PHASES, Lesion, density_of
 from .organs import Organ
 from .placing import Placed, Placer, place_lesions
-from .render import PHASES, Scanner, Textures, Tissue, draw_scanner, draw_tissue, scan_noise, to_int16
+from .render import Scanner, Textures, Tissue, draw_scanner, draw_tissue, scan_noise, to_int16
 
 __all__ = ["Case", "Lesion", "PhantomSlice", "generate_case"]
 # Smaller sections are of the dome or the tip, where lesions do not fit.

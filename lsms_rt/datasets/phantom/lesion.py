@@ -16,6 +16,7 @@ LEAST_MM = 10.0
 # A small spot brighter than the liver by this much may be called a calcification.
 _LIKE_CALCIUM_HU = 60.0
 
+PHASES = ("noncontrast", "arterial", "portal", "delayed")
 LOBES, DENSITIES, MARGINS = ("left", "right"), ("low", "iso", "high"), ("ill-defined", "sharp")
 ENHANCEMENTS = ("none", "rim", "nodular", "diffuse")
 # Of a lesion whose cross-section is kept elsewhere, or unknown.

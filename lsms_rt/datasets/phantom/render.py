@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
+from .lesion import PHASES
 from .organs import AnatomySlice, Organ
 from .shapes import Array, NoiseField
-
-PHASES = ("noncontrast", "arterial", "portal", "delayed")
 
 # (low, high) HU by phase, around published normal values.
 _BY_PHASE: dict[Organ, tuple[tuple[float, float], ...]] = {
