@@ -114,7 +114,7 @@ def test_an_interrupted_run_resumes(data: Path, tmp_path: Path, monkeypatch: pyt
     update = Run.update
 
     def stop(self: Run, progress: float) -> Stage:
-        if self.done.updates == 1:
+        if self.done.updates == stop_at:
             raise KeyboardInterrupt
         return update(self, progress)
 
@@ -122,13 +122,17 @@ def test_an_interrupted_run_resumes(data: Path, tmp_path: Path, monkeypatch: pyt
     options = TrainOptions(dataset=data, output=tmp_path / "out", image_size=64, epochs=2, threads=1)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "update", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(options, said.append)
-    assert "stopped after 1 updates; the same command with --resume continues" in said
+        for stop_at in (0, 1):
+            with pytest.raises(KeyboardInterrupt):
+                train(replace(options, resume=stop_at == 1), said.append)
+    assert "stopped before the first update: nothing is trained yet" in said
+    assert "stopped after 1 updates; the same options with --resume continue" in said
     assert not (options.output / "config.json").exists()
     train(replace(options, resume=True), said.append)
     rows = [json.loads(line) for line in (options.output / LOG).read_text().splitlines()]
-    assert [row["start"] for row in rows if "start" in row] == [0, 1]
+    assert [row["start"] for row in rows if "start" in row] == [0, 0, 1]
+    kept = [row["weights of update"] for row in rows if "weights of update" in row]
+    assert any("holds the weights it began with" in line for line in said) == (kept == [0])
     assert {path.name for path in options.output.iterdir()} >= FILES
 
 
