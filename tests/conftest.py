@@ -23,6 +23,9 @@ TESTS = Path(__file__).parent
 # (tests of aot.py) runs in processes of its own.
 os.environ["TRITON_INTERPRET"] = "1"
 
+# From here until all is imported: a million objects, of which none is garbage.
+gc.disable()
+
 # One of the processes of ``pytest -n``.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 if WORKER and hasattr(os, "sched_setaffinity"):
@@ -31,7 +34,7 @@ if WORKER and hasattr(os, "sched_setaffinity"):
     index = int(WORKER.removeprefix("gw"))
     os.sched_setaffinity(0, cores[index % len(cores) :: workers])
 if WORKER:
-    # To take apart what the libraries made takes seconds, and nobody looks: what was registered before runs last.
+    # To take apart all objects takes seconds.  What is registered later, by libraries, has run by then.
     atexit.register(os._exit, 0)
 
 
@@ -60,6 +63,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
