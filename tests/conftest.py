@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import os
 import pkgutil
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +23,9 @@ TESTS = Path(__file__).parent
 # (tests of aot.py) runs in processes of its own.
 os.environ["TRITON_INTERPRET"] = "1"
 
+# From here until all is imported: a million objects, of which none is garbage.
+gc.disable()
+
 # One of the processes of ``pytest -n``.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 if WORKER and hasattr(os, "sched_setaffinity"):
@@ -28,14 +33,17 @@ if WORKER and hasattr(os, "sched_setaffinity"):
     cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     index = int(WORKER.removeprefix("gw"))
     os.sched_setaffinity(0, cores[index % len(cores) :: workers])
+if WORKER:
+    # To take apart all objects takes seconds.  What is registered later, by libraries, has run by then.
+    atexit.register(os._exit, 0)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Plan ``pytest -n``: a file's tests stay in one process, for their fixtures; what takes longest comes first.
 
-    That is what is marked as a group of several files, "exports" of the same graphs and "page" in one browser, and
-    then the files with slow tests.  Short ones at the end keep all processes busy.
+    That is what is marked as a group of several files, "exports" of the same graphs and "page" in one browser, then the
+    files with slow tests, then those with many.  Short ones at the end keep all processes busy.
     """
     if not WORKER:
         return
@@ -45,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).with_suffix("").as_posix()))
     groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
     slow = {group for group, item in zip(groups, items, strict=True) if item.get_closest_marker("slow")}
-    order = sorted(range(len(items)), key=lambda i: (groups[i] not in joined, groups[i] not in slow))
+    size = Counter(groups)
+    order = sorted(range(len(items)), key=lambda i: (groups[i] not in joined, groups[i] not in slow, -size[groups[i]]))
     items[:] = [items[i] for i in order]
 
 
@@ -54,11 +63,13 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
     """Let go of it: Triton's library would report what is still there at the end as leaked."""
-    gc.unfreeze()
+    if not WORKER:
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

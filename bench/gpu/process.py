@@ -142,6 +142,11 @@ class Process:
             while time.monotonic() < end:
                 # Asked before reading: what it wrote before its end is still read.
                 ended = self._process.poll() is not None
+                if not ended and not selector.get_map():
+                    # It closed its pipes, so it is about to end.
+                    with suppress(subprocess.TimeoutExpired):
+                        self._process.wait(min(LOOK, max(0.0, end - time.monotonic())))
+                    continue
                 ready = selector.select(0 if ended else min(LOOK, max(0.0, end - time.monotonic())))
                 if ended and not ready:
                     return

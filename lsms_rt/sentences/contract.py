@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,7 @@ def default_contract() -> Contract:
     return _parsed(default_table())
 
 
+@lru_cache(maxsize=4)
 def contract_of(data: bytes) -> Contract:
     """Return the table of an engine or a checkpoint.
 

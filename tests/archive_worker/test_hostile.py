@@ -276,7 +276,7 @@ def test_a_series_whose_images_are_miscounted_is_given_up(site: Site, wrong: int
         return httpx.Response(200, json=[row | {dicomweb.COUNT: {"vr": "IS", "Value": [wrong]}} for row in rows])
 
     site.archive.before = miscounted
-    site.work(POLLED.replace("quiet_s: 0", "max_attempts: 3\nquiet_s: 0.3"))
+    site.work(POLLED.replace("quiet_s: 0", "max_attempts: 3\nquiet_s: 0.1"))
     (row,) = site.ledger.rows("dead")
     assert "miscounts its images (after 3 attempts)" in str(row["reason"])
 

@@ -9,6 +9,7 @@ import pytest
 from command_line import run
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_demo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, "demo", "-o", str(tmp_path / "d"))
     assert (code, err) == (0, "")

@@ -345,6 +345,7 @@ def test_odd_graphs_are_refused_in_one_line(engine: Path, tmp_path: Path, words:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_and_nothing_written_at_home(engine: Path, tmp_path: Path) -> None:
     """OpenVINO's import tells its maker about it, and keeps an identifier in the user's folder."""
     code = (

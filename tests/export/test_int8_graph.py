@@ -184,7 +184,9 @@ def test_bad_ranges_are_rejected() -> None:
             quantize(network(), {"point": limit})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[pytest.mark.slow] if name == "entropy" else []) for name in METHODS]
+)
 def test_ranges(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of known inputs: the maximum, or somewhat less; and the same numbers every time."""
     # A quarter of the time of as many bins as a calibration has.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -235,19 +236,25 @@ def test_int8_beside_the_default_of_its_backend() -> None:
 # ------------------------------------------------------------------------------------------------ --backend auto
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock by which a backend takes as long as is said."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("lsms_rt.export.auto.time.perf_counter", lambda: clock.now)
+    return clock
+
+
 class Slow:
     """A backend that takes a while; its slices are counted."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.slices = seconds, 0
+    def __init__(self, clock: SimpleNamespace, seconds: float) -> None:
+        self.clock, self.seconds, self.slices = clock, seconds, 0
 
     def encode_text(self, tokens: np.ndarray, mask: np.ndarray) -> None:
         return None
 
     def segment(self, images: np.ndarray, text: object) -> np.ndarray:
-        import time
-
-        time.sleep(self.seconds)
+        self.clock.now += self.seconds
         self.slices += len(images)
         return images[:, 0]
 
@@ -255,24 +262,26 @@ class Slow:
         self.slices = -1
 
 
-def opener(seconds: dict[tuple[str, str, Any], float | Exception], seen: list[Manifest]) -> Any:
+def opener(clock: SimpleNamespace, seconds: dict[tuple[str, str, Any], float | Exception], seen: list[Manifest]) -> Any:
     def open_fake(engine: Any, device: str) -> Slow:
         manifest = engine.manifest
         seen.append(manifest)
         value = seconds[manifest.backend, manifest.precision, (manifest.calibration or {}).get("rest")]
         if isinstance(value, Exception):
             raise value
-        return Slow(value)
+        return Slow(clock, value)
 
     return open_fake
 
 
-def test_the_fastest_is_taken_and_said(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_is_taken_and_said(
+    demo_engine: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
     seen: list[Manifest] = []
     seconds: dict[Any, Any] = {
         ("onnxruntime", "fp32", None): 0.05, ("openvino", "fp32", None): 0.02, ("openvino", "bf16", None): 0.002,
     }  # fmt: skip
-    monkeypatch.setattr(auto, "open_backend", opener(seconds, seen))
+    monkeypatch.setattr(auto, "open_backend", opener(clock, seconds, seen))
     choice = auto.choose_for(open_directory(demo_engine), None, None)
     assert (choice.backend, choice.precision, choice.rest) == ("openvino", "bf16", None)
     assert choice.why.startswith("openvino in bf16: ")
@@ -282,11 +291,13 @@ def test_the_fastest_is_taken_and_said(demo_engine: Path, monkeypatch: pytest.Mo
     assert [manifest.precision for manifest in seen] == ["fp32", "fp32", "bf16", "fp32", "fp32"]
 
 
-def test_a_lower_precision_must_be_worth_it(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lower_precision_must_be_worth_it(
+    demo_engine: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
     seconds: dict[Any, Any] = {
         ("onnxruntime", "fp32", None): 0.06, ("openvino", "fp32", None): 0.03, ("openvino", "bf16", None): 0.0295,
     }  # fmt: skip
-    monkeypatch.setattr(auto, "open_backend", opener(seconds, []))
+    monkeypatch.setattr(auto, "open_backend", opener(clock, seconds, []))
     assert auto.choose_for(open_directory(demo_engine), None, None).precision == "fp32"
     # One that cannot be opened is left out, with its reason.
     seconds["openvino", "fp32", None] = EngineInvalidError("a strange graph")
@@ -296,22 +307,24 @@ def test_a_lower_precision_must_be_worth_it(demo_engine: Path, monkeypatch: pyte
 
 
 def test_int8_is_tried_beside_every_other_precision(
-    demo_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
 ) -> None:
     seconds: dict[Any, Any] = {
         ("onnxruntime", "int8", "fp32"): 0.01, ("openvino", "int8", "fp32"): 0.001, ("openvino", "int8", "bf16"): 0.01,
     }  # fmt: skip
-    monkeypatch.setattr(auto, "open_backend", opener(seconds, []))
+    monkeypatch.setattr(auto, "open_backend", opener(clock, seconds, []))
     choice = auto.choose_for(open_directory(as_int8(demo_engine, tmp_path, "fp32")), None, None)
     assert (choice.backend, choice.precision, choice.rest) == ("openvino", "int8", "fp32")
 
 
-def test_what_is_missing_is_left_out_and_said(demo_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_left_out_and_said(
+    demo_engine: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
     missing = MissingDependencyError("OpenVINO is not installed")
     seconds: dict[Any, Any] = {
         ("onnxruntime", "fp32", None): 0.001, ("openvino", "fp32", None): missing, ("openvino", "bf16", None): missing,
     }  # fmt: skip
-    monkeypatch.setattr(auto, "open_backend", opener(seconds, []))
+    monkeypatch.setattr(auto, "open_backend", opener(clock, seconds, []))
     why = auto.choose_for(open_directory(demo_engine), None, None).why
     assert why.startswith("onnxruntime in fp32")
     assert "the only one here; not installed: pip install 'lsms-rt[openvino]'" in why

@@ -15,7 +15,7 @@ from lsms_rt.serving.tasks import Cancelled, Describe, Done, Opened, Progress, S
 from lsms_rt.serving.volume import IMAGE
 from lsms_rt.serving.wire import Pipe
 
-STEP = 0.05
+STEP = 0.02
 
 
 def main(pipe: Pipe, models: Any, device: Any, threads: Any, runtime: Any) -> None:

@@ -27,6 +27,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_the_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # What the blocks write must not land in the checkout.
@@ -38,6 +39,7 @@ def test_the_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
         exec(compile(block, name, "exec"), {})
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_the_prediction_lines_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,7 +78,7 @@ def test_pages_and_archive_are_at_one_address(tmp_path: Path) -> None:
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Orthanc) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             with site(pages, "window.config = {};", server.server_port) as address:

@@ -77,7 +77,14 @@ def corpus_case(path: Path) -> Case:
     return with_engine_file(engine_seed(), name, path.read_bytes())
 
 
-@pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # An endless one takes the least time that the system can measure, which is a second.
+        pytest.param(path, id=path.name, marks=[pytest.mark.slow] if "endless" in path.name else [])
+        for path in sorted(CORPUS.iterdir())
+    ],
+)
 def test_what_once_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The least that the system can measure; one of the files never ends.
     monkeypatch.setattr(decoder_process, "CPU_SECONDS", 1)

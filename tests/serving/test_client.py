@@ -31,6 +31,7 @@ from lsms_rt.serving import tensors
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed; pip install 'lsms-rt[client]'")
 TEXT = "the cyst in the liver"
+pytestmark = pytest.mark.usefixtures("bundled_engine_opened_once")
 
 
 def test_predict_is_predict(demo: Any, example: Path) -> None:

@@ -21,6 +21,7 @@ from lsms_rt.serving.kserve import answer, parse, wanted
 from lsms_rt.serving.replies import RequestError
 
 TEXT = "the cyst in the liver"
+pytestmark = pytest.mark.usefixtures("bundled_engine_opened_once")
 
 
 def of_json(*inputs: dict[str, Any]) -> bytes:

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ async def test_an_idle_worker_that_is_killed_is_replaced() -> None:
 @on_a_loop
 async def test_cancel() -> None:
     async with pool_of() as pool:
-        running, waiting, after = (pool.submit(asked(text)) for text in ("slow 400", "slow 400", "slow 1"))
+        running, waiting, after = (pool.submit(asked(text)) for text in ("slow 1000", "slow 1000", "slow 1"))
         await wait(lambda: running.state == RUNNING)
         pool.cancel(running)
         pool.cancel(waiting)
@@ -115,7 +114,7 @@ async def test_a_worker_that_does_not_listen_is_ended() -> None:
 @on_a_loop
 async def test_the_time_limit() -> None:
     async with pool_of(time_limit=0.3) as pool:
-        job = pool.submit(asked("slow 400"))
+        job = pool.submit(asked("slow 1000"))
         await wait(lambda: job.over)
         assert isinstance(job.reply, Failed)
         assert (job.reply.status, job.reply.kind) == (504, "TimeLimitError")
@@ -125,7 +124,7 @@ async def test_the_time_limit() -> None:
 @on_a_loop
 async def test_a_full_queue_says_when_to_come_back() -> None:
     async with pool_of(queue=2) as pool:
-        first = pool.submit(asked("slow 400"))
+        first = pool.submit(asked("slow 1000"))
         await wait(lambda: first.state == RUNNING)
         pool.submit(asked("slow 1"))
         pool.submit(asked("slow 1"))
@@ -184,7 +183,7 @@ async def test_a_feeder_survives_any_error(
         await wait(lambda: pool.ready == 1)
         if where == "start":
             (pid,) = pool.pids
-            context = get_context("spawn").Process
+            context = feeder.get_context("spawn").Process
             real, left = context.start, [OSError(errno.EMFILE, "Mr. Miller")]
             monkeypatch.setattr(context, "start", lambda self: fail(left) if left else real(self))
             os.kill(pid, signal.SIGKILL)
@@ -223,7 +222,7 @@ async def test_what_counts_jobs_cannot_stop_them() -> None:
 @on_a_loop
 async def test_a_cancelled_job_leaves_its_place() -> None:
     async with pool_of(queue=1) as pool:
-        running = pool.submit(asked("slow 400"))
+        running = pool.submit(asked("slow 1000"))
         await wait(lambda: running.state == RUNNING)
         for _ in range(3):
             waiting = pool.submit(asked("slow 1"))
@@ -234,7 +233,7 @@ async def test_a_cancelled_job_leaves_its_place() -> None:
 
 @on_a_loop
 async def test_a_stopped_worker_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeder, "QUIET", 0.5)
+    monkeypatch.setattr(feeder, "QUIET", 0.3)
     async with pool_of(grace=0.2) as pool:
         job = pool.submit(asked("slow 4000"))
         await wait(lambda: job.progress.done)
@@ -250,7 +249,7 @@ async def test_a_stopped_worker_is_not_ready(monkeypatch: pytest.MonkeyPatch) ->
 
 @on_a_loop
 async def test_a_task_that_the_worker_does_not_even_read_ends_at_its_limit() -> None:
-    async with pool_of(grace=0.2, time_limit=0.3) as pool:
+    async with pool_of(grace=0.1, time_limit=0.2) as pool:
         await wait(lambda: pool.ready == 1)
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
@@ -270,7 +269,7 @@ async def test_a_process_that_was_killed_gets_no_other_job() -> None:
         await wait(lambda: first.progress.done)
         pids = pool.pids
         # Its last reply is there, but was not read, when it is cancelled and its process killed.
-        time.sleep(0.5)
+        time.sleep(0.2)
         pool.cancel(first)
         pool._workers[0]._kill()
         assert pool.ready == 0

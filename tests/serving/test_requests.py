@@ -87,7 +87,7 @@ def test_without_a_key_pages_of_other_sites_are_refused(demo: Any) -> None:
 @pytest.mark.slow
 def test_a_full_queue_is_429_with_retry_after(fakes: Callable[..., Any]) -> None:
     live = fakes(queue=1)
-    threads = [beside(lambda: infer(live, "slow 30"))[0]]
+    threads = [beside(lambda: infer(live, "slow 75"))[0]]
     until(lambda: live.core.pool.running == 1)
     threads.append(beside(lambda: infer(live, "slow 1"))[0])
     until(lambda: live.core.pool.waiting == 1)
@@ -102,7 +102,7 @@ def test_a_full_queue_is_429_with_retry_after(fakes: Callable[..., Any]) -> None
 @pytest.mark.slow
 def test_a_full_queue_refuses_before_it_reads(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     live = fakes(queue=1)
-    thread, _ = beside(lambda: infer(live, "slow 30"))
+    thread, _ = beside(lambda: infer(live, "slow 75"))
     until(lambda: live.core.pool.running == 1)
     other, _ = beside(lambda: infer(live, "slow 1"))
     until(lambda: live.core.pool.waiting == 1)
@@ -119,7 +119,7 @@ def test_bodies_are_bounded_together(fakes: Callable[..., Any]) -> None:
 
     live = fakes(queue=8)
     live.app.state.bodies = Bodies(each=2**20, all=4000)
-    thread, found = beside(lambda: infer(live, "slow 30"))
+    thread, found = beside(lambda: infer(live, "slow 75"))
     until(lambda: live.core.pool.running == 1)
     assert live.app.state.bodies.held > 2000
     assert infer(live, "slow 1").status_code == 429
@@ -137,7 +137,7 @@ def test_a_client_that_leaves_cancels_its_request(fakes: Callable[..., Any]) -> 
     live = fakes()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
-            f"{live.url}/v2/models/demo/infer", timeout=0.5, trust_env=False,
+            f"{live.url}/v2/models/demo/infer", timeout=0.2, trust_env=False,
             json={"inputs": [IMAGE, {"name": "TEXT", "datatype": "BYTES", "shape": [1], "data": ["slow 2000"]}]},
         )  # fmt: skip
     until(lambda: live.core.pool.running == 0)
@@ -168,7 +168,7 @@ def test_health_fails_without_a_workers_feeder(fakes: Callable[..., Any], monkey
 def test_a_stopped_busy_worker_is_not_ready(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from lsms_rt.serving import feeder
 
-    monkeypatch.setattr(feeder, "READING", 0.5)
+    monkeypatch.setattr(feeder, "READING", 0.3)
     live = fakes()
     (pid,) = live.core.pool.pids
     os.kill(pid, signal.SIGSTOP)
@@ -193,7 +193,7 @@ def test_readiness_is_an_inference(fakes: Callable[..., Any]) -> None:
     live.core.pool.answered = 0.0
     from lsms_rt.serving import server
 
-    limit, server.PROBE_LIMIT = server.PROBE_LIMIT, 0.3
+    limit, server.PROBE_LIMIT = server.PROBE_LIMIT, 0.1
     try:
         response = live.http.get("/readyz")
     finally:

@@ -84,7 +84,7 @@ def refused(answer: Any) -> bool:
 @pytest.mark.slow
 def test_running_jobs_end_and_the_others_are_told(start: Callable[[float], Process]) -> None:
     server = start(10.0)
-    running = server.infer("slow 30")
+    running = server.infer("slow 75")
     server.until(lambda: server.metric("lsms_running") == 1)
     waiting = [server.infer("slow 1") for _ in range(2)]
     server.until(lambda: server.metric("lsms_queue_waiting") == 2)

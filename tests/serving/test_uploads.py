@@ -76,7 +76,7 @@ def test_no_job_begins_while_another_series_is_read(fakes: Callable[..., Any], e
     image = begin(live, example)
     assert read(live, image, "slow 2").json()["read"] == "slow 2"
     former = finished(live, image)
-    thread = threading.Thread(target=lambda: read(live, image, "slow 20"))
+    thread = threading.Thread(target=lambda: read(live, image, "slow 50"))
     thread.start()
     until(lambda: live.core.pool.running)
     response = ask(live, image)
@@ -86,7 +86,7 @@ def test_no_job_begins_while_another_series_is_read(fakes: Callable[..., Any], e
     # Its masks were those of the other series.
     assert live.http.get(f"/jobs/{former}").status_code == 404
     job = finished(live, image)
-    assert live.http.get(f"/jobs/{job}/results.json").json() == {"grid": "slow 20"}
+    assert live.http.get(f"/jobs/{job}/results.json").json() == {"grid": "slow 50"}
     assert len(list((live.core.uploads.get(image).folder).glob("reading-*"))) == 1
 
 
