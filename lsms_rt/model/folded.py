@@ -90,7 +90,10 @@ def no_autocast(device: torch.device) -> AbstractContextManager[object]:
 
     A variance from such sums may be negative.  Without autocast this is nothing, so that no exported graph has it.
     """
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    kind = device.type
+    # Tensors of shapes only (``meta``) know no autocast.
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def wide(x: Tensor) -> Tensor:
