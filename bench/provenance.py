@@ -6,8 +6,8 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,15 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of those of ``packages`` that are installed."""
-    found = {}
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return {package: found for package in packages if (found := _version(package)) is not None}
+
+
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str:
