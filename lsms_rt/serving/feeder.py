@@ -141,7 +141,7 @@ class Feeder:
             try:
                 code = await self._stop()
             except Exception as error:
-                # For example, no thread could be started to wait in; the next process must start all the same.
+                # Waiting takes a thread, and starting one may fail.  The next process must start regardless.
                 _log.error("worker %d was not ended: unexpected %s", self._number, type(error).__name__)
                 pause = max(pause, RETRY)
             if when:
