@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +28,8 @@ from .validation import Validation, choose_operating_point, figures
 # Validation may take this share of the time at most.
 VALIDATION_SHARE = 0.05
 FIRST_SECONDS = 60.0
+# Where no terminal shows the progress bar, a line is written this often.
+LINE_SECONDS = 60.0
 # Weights are compared by Dice at this specificity.
 JUDGED_AT = "at_0.92"
 FIGURES = "validation.json"
@@ -66,12 +70,12 @@ def fit(
         tokenizer: the file that goes into the checkpoint.
         thresholds: the sentences that the thresholds are chosen on; None for ``validation``.  A quantile of few
             negative sentences is a poor one, so it should hold many.
-        status: receives one line per validation.
+        status: receives one line per validation and, where standard error is no terminal, one a minute.
 
     Raises:
         InputError: state or weights cannot be written; what was written before is still there.
     """
-    keeper = _Keeper(run, validation, tokenizer, status)
+    keeper = _Keeper(run, validation, length, tokenizer, status)
     run.log({"start": run.done.updates, "recipe": asdict(run.recipe)})
     if run.done.updates == 0:
         keeper.validate("start")
@@ -83,16 +87,27 @@ def fit(
 class _Keeper:
     """Validates now and then, and keeps the best averaged weights with their figures in ``best/``."""
 
-    def __init__(self, run: Run, validation: Validation, tokenizer: Path, status: Callable[[str], None] | None) -> None:
-        self.run, self.validation, self.tokenizer, self.status = run, validation, tokenizer, status
+    def __init__(
+        self,
+        run: Run,
+        validation: Validation,
+        length: Length,
+        tokenizer: Path,
+        status: Callable[[str], None] | None,
+    ) -> None:
+        self.run, self.validation, self.length, self.tokenizer, self.status = run, validation, length, tokenizer, status
         self.folder = run.folder / "best"
         # a guess, until the first validation is measured
         self.took = FIRST_SECONDS
-        self.since = time.monotonic()
+        self.since = self.told = time.monotonic()
 
     def after_update(self, stage: Stage) -> None:
-        if time.monotonic() - self.since > self.took / VALIDATION_SHARE:
+        now = time.monotonic()
+        if now - self.since > self.took / VALIDATION_SHARE:
             self.validate(stage.name)
+        elif self.status is not None and now - self.told > LINE_SECONDS and not sys.stderr.isatty():
+            self.status(progress_line(self.run, self.length, stage.name))
+            self.told = now
 
     def validate(self, stage: str) -> None:
         began = time.monotonic()
@@ -107,7 +122,7 @@ class _Keeper:
             # The progress bar makes way for the line.
             with tqdm.external_write_mode():
                 self.status(line_of(self.run.done.updates, stage, found))
-        self.since = time.monotonic()
+        self.since = self.told = time.monotonic()
         self.took = self.since - began
 
     def best(self) -> dict[str, Any] | None:
@@ -155,6 +170,15 @@ def save_checkpoint(model: LSMS, folder: Path, tokenizer: Path, texts: dict[str,
     except SafetensorError as error:
         # its only reason at this place is a file that cannot be written
         raise MachineError(f"the weights cannot be written ({error}); free some disk space") from error
+
+
+def progress_line(run: Run, length: Length, stage: str) -> str:
+    """Return one line about where a run stands: update, share that is done, loss, training time that is left."""
+    done = length.progress(run.done.updates, run.done.seconds)
+    left = run.done.seconds * (1 - done) / done if done else None
+    return f"update {run.done.updates} ({stage}): {done:.0%} done, loss {run.smooth.get('loss', math.nan):.2f}" + (
+        "" if left is None else f", {tqdm.format_interval(left)} left"
+    )
 
 
 def line_of(updates: int, stage: str, found: dict[str, Any]) -> str:

@@ -33,6 +33,8 @@ SAVE_SECONDS = 300.0
 LONGEST_UPDATE = 60.0
 # Updates in a row whose gradient is not finite: a few may come from one slice, so many come from the weights.
 MOST_SKIPPED = 20
+# Updates between two lines of the log; a run of few updates writes about so many lines.
+LOG_EVERY, LOG_LINES = 50, 40
 # How slowly the figures on the progress bar and in the log follow.
 SMOOTH = 0.95
 
@@ -128,6 +130,7 @@ class Run:
         self._started = self.done.updates
         # The seed depends on where the run resumes, so that it does not draw the same batches again.
         torch.manual_seed(self.recipe.seed + self.done.updates)
+        every = LOG_EVERY if length.updates is None else max(1, min(LOG_EVERY, length.updates // LOG_LINES))
         saved = time.monotonic()
         bar = tqdm(total=1.0, initial=length.progress(self.done.updates, self.done.seconds), disable=None, leave=False,
                    bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")  # fmt: skip
@@ -139,7 +142,7 @@ class Run:
                 bar.update(length.progress(self.done.updates, self.done.seconds) - bar.n)
                 bar.set_description(stage.name)
                 bar.set_postfix_str(f", {self.done.examples} examples, loss {self.smooth['loss']:.2f}")
-                if self.done.updates % 50 == 0:
+                if self.done.updates % every == 0:
                     self._log_step(stage)
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self.save()

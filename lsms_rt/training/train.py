@@ -114,14 +114,18 @@ def train(options: TrainOptions, status: Callable[[str], None]) -> Trained:
     counts = [_count(name, part) for name, part in ((TRAIN, training), (VALIDATION, held_out))]
     for line in (*counts, *remarks, f"losses: {', '.join(losses.used)}", f"left out: {losses.absent}"):
         status(line)
+    length = _length(options, rows)
+    if run.done.updates:
+        share = length.progress(run.done.updates, run.done.seconds)
+        status(f"resumed after update {run.done.updates}, {share:.0%} of the run")
     run.log({"data": counts, "init": options.init} | provenance("torch", gpu=_gpu(options.device)))
     validation = Validation([held_out], run.tokenizer, _sampler(held_out, config, seed=0, augmented=False))
     try:
-        fitted = fit(run, validation, _length(options, rows), folder / TOKENIZER, status=status)
+        fitted = fit(run, validation, length, folder / TOKENIZER, status=status)
     except KeyboardInterrupt:
         done = run.done.updates
         status(
-            f"stopped after {done} updates; the same options with --resume continue"
+            f"stopped after update {done}; the same options with --resume continue"
             if done
             else "stopped before the first update: nothing is trained yet"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,9 +128,14 @@ def test_an_interrupted_run_resumes(data: Path, tmp_path: Path, monkeypatch: pyt
             with pytest.raises(KeyboardInterrupt):
                 train(replace(options, resume=stop_at == 1), said.append)
     assert "stopped before the first update: nothing is trained yet" in said
-    assert "stopped after 1 updates; the same options with --resume continue" in said
+    assert "stopped after update 1; the same options with --resume continue" in said
     assert not (options.output / "config.json").exists()
+    assert not any("% done" in line for line in said)
+    monkeypatch.setattr("lsms_rt.training.fit.LINE_SECONDS", -1.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     train(replace(options, resume=True), said.append)
+    assert "resumed after update 1, 50% of the run" in said
+    assert any(re.fullmatch(r"update 2 \(.+\): 100% done, loss \d+\.\d\d, 00:00 left", line) for line in said)
     rows = [json.loads(line) for line in (options.output / LOG).read_text().splitlines()]
     assert [row["start"] for row in rows if "start" in row] == [0, 0, 1]
     kept = [row["weights of update"] for row in rows if "weights of update" in row]
