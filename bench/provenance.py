@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lsms_rt
-from lsms_rt.machine.cpu import find
+from lsms_rt.machine.cpu import cpu_count, find
 
 
 def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
     cpu = find()
     return {
         "device": {
-            "processor": f"{cpu.name}, {os.cpu_count()} cores",
+            "processor": f"{cpu.name}, {_cores()}",
             "instructions": list(cpu.instructions or ()),
             "system": platform.platform(),
             "gpu": gpu,
@@ -35,6 +35,12 @@ def provenance(*packages: str, gpu: str | None = None) -> dict[str, Any]:
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     }
+
+
+def _cores() -> str:
+    """Return the number of the machine's cores, and of those that this process may use where it may not use all."""
+    usable, total = cpu_count(), os.cpu_count()
+    return f"{total} cores" if usable == total else f"{usable} of {total} cores"
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ REAL_SENTENCE = "the low-density lesion in the right lobe of the liver"
 
 @dataclass(frozen=True)
 class Example:
-    """A slice, a sentence, and the true mask if it is known (that of the real slice is not)."""
+    """A slice, a sentence, and the file of the true mask; None for the real slice, which has no liver."""
 
     image: Path
     text: str
@@ -90,10 +90,11 @@ def run_demo(folder: Path) -> list[dict[str, Any]]:
         for number, example in enumerate(bundled_examples()):
             result = segmenter.predict(example.image, example.text)
             image = folder / f"{number:02d}.png"
-            truth = None if example.truth is None else np.asarray(Image.open(example.truth)) > 127
+            empty = np.zeros_like(result.mask)
+            truth = empty if example.truth is None else np.asarray(Image.open(example.truth)) > 127
             result.save_overlay(image, truth, f"{example.image.name}, {example.kind}")
             images.append(image)
-            rows.append(_row(result, truth))
+            rows.append(_row(result, truth, example))
     _sheet(images).save(folder / "demo.png")
     (folder / "demo.json").write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n")
     return rows
@@ -114,15 +115,14 @@ def _sheet(images: list[Path]) -> Image.Image:
     return sheet
 
 
-def _row(result: Segmentation, truth: np.ndarray | None) -> dict[str, Any]:
+def _row(result: Segmentation, truth: np.ndarray, example: Example) -> dict[str, Any]:
     return {
         "source": result.ct.source,
         "text": result.text,
         "found": result.found,
         "pixels": int(result.mask.sum()),
-        "dice": None if truth is None else dice(result.mask, truth),
-        # The real slice has no liver.
-        "verdict": verdict(result.mask, np.zeros_like(result.mask) if truth is None else truth),
+        "dice": None if example.truth is None else dice(result.mask, truth),
+        "verdict": verdict(result.mask, truth),
         "milliseconds": round(result.timings["total"], 1),
     }
 

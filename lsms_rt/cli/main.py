@@ -1,8 +1,8 @@
 """Entry point of ``lsms-rt COMMAND``: dispatch, logging, error messages and exit codes.
 
 Exit codes: 0 success, 1 unexpected error, 2 bad usage or input, 3 this machine cannot do it (something is missing, or
-the disk is full), 4 engine rejected, 5 partial success: some files could not be read, computed or written, 130
-interrupted.
+the disk is full), 4 engine missing or rejected, 5 partial success: some files could not be read, computed or written,
+130 interrupted.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ exit codes:
   1  unexpected error
   2  wrong options or input
   3  something is missing on this machine
-  4  engine rejected
+  4  engine missing or rejected
   5  partial success: some files could not be read or written
 """
 
@@ -79,7 +79,9 @@ class _Parser(argparse.ArgumentParser):
         elif what == "unrecognized arguments":
             message = f"unrecognized arguments ({len(value.split())}); quote sentences that contain spaces"
         elif value.startswith("invalid choice: "):
-            message = f"{what}: choose {value.rpartition('(choose ')[2].rstrip(')')}"
+            choices = value.rpartition("(choose ")[2].rstrip(")")
+            close = get_close_matches(value.split("'")[1], re.findall("'([^']+)'", choices), 1, cutoff=0.75)
+            message = f"{what}: " + (f"did you mean {close[0]}?" if close else f"choose {choices}")
         elif value.startswith("invalid float value"):
             message = f"{what}: not a number"
         elif value.startswith("invalid "):

@@ -57,6 +57,9 @@ def test_numbers_out_of_bounds(capsys: pytest.CaptureFixture[str], command: str,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["predcit"], "argument COMMAND: did you mean predict? (see lsms-rt --help)"),
+        (["dance"], "argument COMMAND: choose from 'build-engine', "),
+        (["predict", "demo", "x", "--text", "a", "--seg-type", "x"], "argument --seg-type: choose from 'binary', "),
         (["predict", "demo", "x", "--text", "a", "--foo=0.4"], "unknown option (see lsms-rt predict --help)"),
         (["bench", "peers", "--foo"], "unknown option --foo (see lsms-rt bench peers --help)"),
         (["--verison", "doctor"], "unknown option; did you mean --version? (see lsms-rt --help)"),
