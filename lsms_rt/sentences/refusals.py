@@ -13,7 +13,7 @@ from .segments import PREPOSITIONS
 from .words import Word, places_of, stands_at
 
 _ALWAYS = {
-    "negation": "it negates, and a mask cannot show what is not there",
+    "negation": "a mask cannot show what is negated, past or hypothetical",
     "exception": "exceptions are not understood",
     "question": "a mask does not answer a question",
 }

@@ -141,7 +141,7 @@ def test_a_segmenter_refuses_or_warns(demo_engine: Path, abdomen: Any) -> None:
     text = "no lesion in the left lobe"
     with Segmenter(demo_engine) as strict, Segmenter(demo_engine, on_unknown="warn") as lenient:
         for ask in (strict.predict, lambda img, text: strict.predict_series([img], text)):
-            with pytest.raises(SentenceNotUnderstoodError, match='it negates, .*"no"') as caught:
+            with pytest.raises(SentenceNotUnderstoodError, match='what is negated, .*"no"') as caught:
                 ask(abdomen, text)
             assert caught.value.exit_code == InputError.exit_code
             assert caught.value.reading.understood == "no"

@@ -55,7 +55,7 @@ def test_a_sentence_that_is_not_understood_is_refused(capsys: pytest.CaptureFixt
     asked = ("predict", "demo", SLICE, "--text", "no leison in segment 7")
     code, out, err = run(capsys, *asked)
     assert (code, out) == (2, "")
-    assert 'it negates, and a mask cannot show what is not there: "no"' in err
+    assert 'a mask cannot show what is negated, past or hypothetical: "no"' in err
     assert "word 2 -> lesion?" in err and "leison" not in err
     code, _, err = run(capsys, *asked, "--names")
     assert code == 2 and "leison -> lesion?" in err

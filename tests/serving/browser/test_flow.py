@@ -124,7 +124,7 @@ def test_what_is_not_understood_is_not_asked(visit: Any) -> None:
     visit.take_example(1)
     visit.ask("the cyst", "no lesion in the left lobe")
     assert visit.text(".notice").startswith("Not understood: sentence 2")
-    assert "it negates" in visit.text("#rows > li:nth-child(2) .told").lower()
+    assert "what is negated" in visit.text("#rows > li:nth-child(2) .told").lower()
     assert not [url for url in visit.requests if url.endswith("/jobs")]
     assert visit.page.evaluate("document.activeElement.getAttribute('aria-label')") == "Sentence 2"
 
