@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .http import JSON, Http
+from .http import JSON, Http, body_of
 from .multipart import KIND, boundary_of, joined, save_parts
 from .retry import ArchiveFailedError, ArchiveRefusedError
 from .rules import Facts
@@ -148,7 +148,7 @@ class DicomWeb:
                 "POST", f"/studies/{study}", allowed=(409,), content=body,
                 headers={"Content-Type": kind, "Accept": JSON},
             ) as answer:  # fmt: skip
-                answer.read()
+                body_of(answer)
                 agreed &= answer.is_success
         return agreed
 

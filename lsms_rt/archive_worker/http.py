@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import ssl
@@ -21,6 +22,8 @@ from .retry import ArchiveAwayError, ArchiveDeniedError, ArchiveError, ArchiveFa
 _log = logging.getLogger("lsms_rt")
 CONNECT_S, ANSWER_S = 10.0, 120.0
 JSON = "application/dicom+json"
+# of an answer that is held in memory: a page of series has less than 1 MiB, metadata of a thousand frames have a few
+MAX_JSON = 64 * 2**20
 USER, PASSWORD, TOKEN = (f"LSMS_RT_ARCHIVE_{name}" for name in ("USER", "PASSWORD", "TOKEN"))
 
 
@@ -77,11 +80,11 @@ class Http:
             ArchiveError: there is none.
         """
         with self.request(method, path, params=params, content=body or None, headers={"Accept": JSON}) as answer:
-            content = answer.read()
+            content = body_of(answer)
         if not content:
             return None
         try:
-            return answer.json()
+            return json.loads(content)
         except (ValueError, RecursionError) as error:
             raise ArchiveFailedError("the archive's answer is not JSON; check the URL") from error
 
@@ -111,6 +114,20 @@ class Http:
             raise ArchiveFailedError("the archive did not answer in time") from error
         except httpx.HTTPError as error:
             raise ArchiveFailedError(f"the connection to the archive failed ({type(error).__name__})") from error
+
+
+def body_of(answer: httpx.Response) -> bytes:
+    """Return the body of an answer, which may be packed, or endless.
+
+    Raises:
+        ArchiveFailedError: it is larger than ``MAX_JSON``.
+    """
+    content = bytearray()
+    for chunk in answer.iter_bytes(2**16):
+        content += chunk
+        if len(content) > MAX_JSON:
+            raise ArchiveFailedError(f"the archive's answer is larger than {MAX_JSON >> 20} MiB; check the URL")
+    return bytes(content)
 
 
 def _error(status: int) -> ArchiveError:

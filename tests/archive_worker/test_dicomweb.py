@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,7 +12,7 @@ from fake_archive import URL
 from worker_series import uids
 from worker_site import Site
 
-from lsms_rt.archive_worker import dicomweb, orthanc
+from lsms_rt.archive_worker import dicomweb, http, orthanc
 from lsms_rt.archive_worker.dicomweb import DicomWeb
 from lsms_rt.archive_worker.http import Http, Login
 from lsms_rt.archive_worker.orthanc import Orthanc
@@ -71,6 +73,26 @@ def test_an_answer_that_is_too_deep_is_an_error_of_the_archive(site: Site) -> No
     site.archive.before = lambda request: httpx.Response(200, content=b"[" * 100_000)
     with pytest.raises(ArchiveFailedError, match="not JSON"):
         list(archive(site).series(0))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_answer_that_does_not_end_is_left(site: Site, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    sent = 0
+
+    def parts() -> Iterator[bytes]:
+        nonlocal sent
+        packer = zlib.compressobj(wbits=31)
+        while sent < 100 * 2**20:
+            sent += 2**20
+            part = b" " * 2**20
+            yield packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) if packed else part
+
+    monkeypatch.setattr(http, "MAX_JSON", 4 * 2**20)
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    site.archive.before = lambda request: httpx.Response(200, content=parts(), headers=headers)
+    with pytest.raises(ArchiveFailedError, match="larger than 4 MiB"):
+        list(archive(site).series(0))
+    assert sent < 10 * 2**20
 
 
 def test_polling_asks_for_studies_of_the_last_days(site: Site) -> None:
