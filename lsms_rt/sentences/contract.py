@@ -94,11 +94,19 @@ class Contract:
 
     @cached_property
     def plain(self) -> frozenset[str]:
-        """Words that a misspelled one may be taken for: those of lesions, but of no rank, and single ones of places."""
+        """Words of which a misspelled one may be left out: those of any lesion, and single ones of places."""
         places = {keys_of(text) for row in self.groups.get("place", ()) for text in row}
-        return self._last_words("lesion", "type", "nature", "density", "enhancement", "size") | {
-            keys[0] for keys in places if len(keys) == 1
-        }
+        return self._any_lesion | {keys[0] for keys in places if len(keys) == 1}
+
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """Words that say of which kind a lesion is: without one of them, another lesion may be meant."""
+        return self._last_words("type", "broader", "nature", "density", "enhancement", "size") - self._any_lesion
+
+    @cached_property
+    def _any_lesion(self) -> frozenset[str]:
+        # but "density" of "low density", which names a lesion, too
+        return self._last_words("lesion") - self.looks
 
     @cached_property
     def places(self) -> frozenset[str]:

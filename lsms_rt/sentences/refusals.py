@@ -10,6 +10,7 @@ from .lexicon import Lexicon, one_edit
 from .numbers import is_bound
 from .reading import Reason, listed
 from .segments import PREPOSITIONS
+from .structure import unneeded_places
 from .words import Word, places_of, stands_at
 
 _ALWAYS = {
@@ -109,16 +110,20 @@ def _unknown_place(words: Sequence[Word], contract: Contract, lexicon: Lexicon) 
 
 
 def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> list[Reason]:
-    """Refuse a word that is one letter away from a side or an exception."""
+    """Refuse a word that is one letter away from a side, an exception or a word that tells one lesion from another."""
     harmless = contract.function | contract.numbers | contract.units | contract.segment_words
-    meant = {
-        critical: word.number
-        for word in words
-        if word.key.isalpha() and word.key not in harmless and not lexicon.is_word(word)
-        for critical in _CRITICAL
-        if _may_be(word.key, critical)
-    }
-    return [Reason(_CRITICAL[critical], f'word {number} may mean "{critical}"') for critical, number in meant.items()]
+    unneeded = unneeded_places(words, contract, lexicon)
+    # The words of an open vocabulary are left to the network.
+    telling = frozenset[str]() if lexicon.is_open else contract.telling
+    reasons = list[Reason]()
+    for at, word in enumerate(words):
+        if not word.key.isalpha() or word.key in harmless or lexicon.is_word(word):
+            continue
+        meant = {critical: kind for critical, kind in _CRITICAL.items() if _may_be(word.key, critical)}
+        if not meant and at not in unneeded and word.key not in contract.named:
+            meant = dict.fromkeys(sorted(one for one in telling if _may_be(word.key, one))[:1], "unknown")
+        reasons += [Reason(kind, f'word {word.number} may mean "{critical}"') for critical, kind in meant.items()]
+    return reasons
 
 
 def _may_be(key: str, critical: str) -> bool:

@@ -69,7 +69,7 @@ def _is_strange(word: Word, contract: Contract, lexicon: Lexicon) -> bool:
 
 
 def _is_slip(key: str, contract: Contract) -> bool:
-    """Whether a word is most likely a misspelled one, which the notes suggest: "hypodens" for "hypodense"."""
+    """Whether a word is most likely a misspelled one that says nothing of which lesion is meant: "leison", "livr"."""
     if any(sorted(key) == sorted(small) and one_edit(key, small) for small in contract.function):
         return True
     return len(key) > 3 and any(one_edit(key, meant) for meant in contract.plain)

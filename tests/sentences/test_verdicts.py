@@ -74,7 +74,7 @@ ROWS: tuple[tuple[str, str | None, str], ...] = (
     # Misspelled.
     ("no", "left", "the leison in the left lobe"),
     ("partly", None, "teh cyst in the liver"),
-    ("partly", "left", "the hypodens lesion in the left lobe"),
+    ("no", "left", "the hypodens lesion in the left lobe"),
     ("partly", "right", "the small lession or nodule in the right lobe"),
     ("no", "right", "the abcess in the right lobe"),
     ("no", None, "the cyst in the lfet lobe"),
