@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # HU: air to the 12-bit maximum
 HU_MIN, HU_MAX = -1024.0, 3071.0
+# HU: fat and air are below, and a slice of a body without them is no CT slice in HU; what is below air is padding.  Of a
+# thousand pixels of other values, one may be so low by chance.
+FAT, NO_AIR, FEW = -50.0, -1100.0, 0.001
 # pixels along a side
 MIN_SIDE, MAX_SIDE = 16, 4096
 
@@ -127,8 +130,12 @@ def doubts_about(hu: NDArray[Any], measured: NDArray[np.bool_] | None = None) ->
     """
     where: Any = True if measured is None else measured
     notes: tuple[str, ...] = ()
-    if hu.min(where=where, initial=np.inf) >= 0.0:
-        notes += ("no value is below 0 HU: values are taken as Hounsfield units, check that they are",)
+    seen = (hu >= NO_AIR) & where
+    if np.count_nonzero((hu < FAT) & seen) < FEW * np.count_nonzero(seen):
+        notes += (
+            f"hardly any value is below {FAT:.0f} HU, as fat and air are: values are taken as Hounsfield units, "
+            "check that they are",
+        )
     if np.count_nonzero((hu > HU_MAX) & where) > hu.size / 10:
         notes += (f"over a tenth of the values is above {HU_MAX:.0f} HU: check that they are Hounsfield units",)
     return notes

@@ -66,6 +66,8 @@ def series(folder: Path, positions: Any, prefix: str = "", **tags: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for n, z in enumerate(positions):
         raw = np.full((20, 24), 1000 + int(z), np.uint16)
+        # air, without which values are no HU
+        raw[9, 9] = 24
         save(
             dataset(raw, **({"ImagePositionPatient": [1, 2, z], "InstanceNumber": n} | tags)),
             folder / f"{prefix}{n}.dcm",

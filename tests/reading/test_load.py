@@ -87,9 +87,9 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert ct.notes == ("an 8-bit image is assumed to show level 50, width 350 HU, as given",)
     assert load_slices(tmp_path / "a.png", stated=Stated(window=(0, 1000)))[0].hu[-1, -1] == pytest.approx(500)
     caplog.clear()
-    Image.fromarray(np.full((16, 20), 1000, np.uint16)).save(tmp_path / "b.png")
+    Image.fromarray(np.full((16, 20), 900, np.uint16)).save(tmp_path / "b.png")
     ct = load_slice(tmp_path / "b.png")
-    assert (ct.hu == -24).all() and ct.notes == ("a 16-bit image is assumed to contain HU + 1024",)
+    assert (ct.hu == -124).all() and ct.notes == ("a 16-bit image is assumed to contain HU + 1024",)
     assert ct.notes[0] in caplog.text
     # A 16-bit image has HU of its own: the window does not change them.
     np.testing.assert_array_equal(load_slice(tmp_path / "b.png", stated=Stated(window=(50, 350))).hu, ct.hu)
@@ -156,7 +156,7 @@ def test_labels() -> None:
 
 def test_an_array_without_air_is_remarked_on(caplog: pytest.LogCaptureFixture) -> None:
     load_slice(np.full((16, 16), 128, np.uint8))
-    assert "below 0 HU" in caplog.text
+    assert "below -50 HU" in caplog.text
     assert load_slice(noise()).notes == ()
 
 

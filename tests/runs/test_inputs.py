@@ -54,8 +54,8 @@ def test_equal_warnings_of_two_inputs_are_both_told(tmp_path: Path, capsys: pyte
     for name in "ab":
         np.save(tmp_path / f"{name}.npy", np.full((64, 64), 40, np.int16))
     assert predict(tmp_path / "a.npy", tmp_path / "b.npy", "--text", TEXT) == 0
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "below 0 HU" in line]
-    assert [line.partition(": no")[0] for line in warnings] == ["warning: input 1", "warning: input 2"]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "below -50 HU" in line]
+    assert [line.partition(": hardly")[0] for line in warnings] == ["warning: input 1", "warning: input 2"]
 
 
 def volumes(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: int | None, count: int = 5) -> list[Path]:

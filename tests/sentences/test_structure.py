@@ -177,7 +177,8 @@ def test_only_a_full_stop_parts_and_no_single_word(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize(
-    "sentence", ("teh cyst in the liver", "the cyst in the lever", "the cyst lession", "the hypodense lesion in the livr")
+    "sentence",
+    ("teh cyst in the liver", "the cyst in the lever", "the cyst lession", "the hypodense lesion in the livr"),
 )
 def test_a_slip_that_tells_nothing_is_left_out_and_named(reader: Reader, sentence: str) -> None:
     assert reader.read(sentence).understood == "partly"
