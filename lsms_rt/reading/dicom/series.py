@@ -62,6 +62,7 @@ def read_series(
     return _read(sources_of_folder(folder, name), name, series, stated, left_out)
 
 
+@quiet_pydicom()
 def read_file(path: str | Path, series: str | int | None = None, stated: Stated = NOTHING) -> list[CtSlice]:
     """Read all slices of one DICOM file, from feet to head; IsDicomdir for a DICOMDIR."""
     source = FileSource(Path(path), label(path, "the file"))
