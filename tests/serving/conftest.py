@@ -53,7 +53,7 @@ class Live:
         end = time.monotonic() + WAIT
         while not self.core.pool.ready and self.core.pool.problem is None:
             assert time.monotonic() < end, "no worker is ready"
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     @property
     def core(self) -> Any:
