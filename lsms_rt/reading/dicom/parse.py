@@ -138,7 +138,7 @@ def _check_order(ds: Dataset, name: str) -> None:
     pixels = _place_of(ds.get_item(_PIXELS)) if _PIXELS in ds else None
     if pixels is None:
         return
-    for element in ds.elements():
+    for element in ds.values():
         place = _place_of(element)
         if place is None or place < pixels or not 0x0008 <= element.tag.group < 0x7FE0:
             continue
