@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .digest import sha256
 from .errors import EngineInvalidError, InputError, brief
 
 BUILD_COMMAND = "lsms-rt build-engine"
@@ -181,6 +182,7 @@ class Tokenizer:
     Attributes:
         is_open: whether words that are not in the vocabulary are made of its pieces, as BERT's are, and are not only
             spelled letter by letter.
+        digest: of what is used of ``data``.
         whole_words: the vocabulary's words of more than one letter; empty if it is open.
 
     Raises:
@@ -192,7 +194,9 @@ class Tokenizer:
 
         with _library("is not a valid tokenizer file"):
             parts = _known_parts(json.loads(data))
-            self._fast = Fast.from_buffer(json.dumps(parts).encode())
+            used = json.dumps(parts).encode()
+            self._fast = Fast.from_buffer(used)
+        self.digest = sha256(used)
         entries = self._fast.get_vocab()
         self._inside = str(parts["model"].get("continuing_subword_prefix", "##"))
         inside = [entry for entry in entries if entry.startswith(self._inside) and len(entry) > len(self._inside)]

@@ -239,6 +239,7 @@ def test_pictures(segmenter: Segmenter, example: Path, tmp_path: Path) -> None:
         result.save_mask(tmp_path / "no" / "m.png")
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_names_of_version_0_1(demo_engine: Path, abdomen: np.ndarray) -> None:
     from lsms_rt.engine.tensorrt import variant
     from lsms_rt.machine import gpu
@@ -260,6 +261,7 @@ def test_names_of_version_0_1(demo_engine: Path, abdomen: np.ndarray) -> None:
             assert result.slice is result.ct
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_a_prepared_sentence_is_encoded_once(demo_engine: Path) -> None:
     with Segmenter(demo_engine) as segmenter:
         assert segmenter.prepare_sentence("the cyst of xqzv") == ("xqzv",)

@@ -57,9 +57,10 @@ class Connection:
         self.url = url.rstrip("/")
         self._errors = httpx.HTTPError
         limits = httpx.Timeout(timeout, connect=10.0)
-        # With the authorities of SSL_CERT_FILE, also where the environment's proxies are left out.
+        # With the authorities of SSL_CERT_FILE, also where the environment's proxies are left out.  To read them takes
+        # 20 ms, and http:// needs none.
         try:
-            known = httpx.create_ssl_context()
+            known = parts.scheme == "https" and httpx.create_ssl_context()
         except OSError as error:
             message = (
                 f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({error.strerror}); name a file of certificates in PEM"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ class OnnxRuntimeBackend(GraphBackend):
 
     Args:
         engine: the engine directory.
-        threads: CPU threads per slice; None lets the library choose.
+        threads: CPU threads per slice; None lets the library choose, where this process may use all cores.
         kind: "cpu", "cuda" or "tensorrt" (the latter two need the package onnxruntime-gpu); None uses CUDA if it is
             available, and logs the choice.
         index: number of the GPU.
@@ -117,6 +118,9 @@ def _session(ort: Any, engine: EngineDirectory, name: str, threads: int | None, 
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # errors only; they are raised as well
     options.log_severity_level = 3
+    if threads is None and (cores := cpu_count()) < (os.cpu_count() or 1):
+        # It would start one for each core of the machine and bind it there, where this process may not run.
+        threads = cores
     if threads is not None:
         options.intra_op_num_threads = threads
     if name == TEXT_GRAPH:

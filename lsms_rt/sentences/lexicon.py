@@ -32,6 +32,7 @@ class Lexicon:
         self.is_open = tokenizer.is_open
         # The same words come again and again; the vocabulary does not change.
         self._is_known = lru_cache(4096)(self._look_up)
+        self._phrases = _known_phrases(tokenizer.digest, contract.taught)
         self._suggested = sorted(word for word in tokenizer.whole_words if len(word) > 3)
 
     def knows(self, word: Word) -> bool:
@@ -51,7 +52,10 @@ class Lexicon:
 
     def knows_all(self, text: str) -> bool:
         """Whether the network has seen every word of a phrase of a table."""
-        return all(map(self.knows, words_of(text)))
+        known = self._phrases.get(text)
+        if known is None:
+            known = self._phrases[text] = all(map(self.knows, words_of(text)))
+        return known
 
     def is_word(self, word: Word) -> bool:
         """Whether a word is one, also where an open vocabulary would spell anything."""
@@ -67,6 +71,12 @@ class Lexicon:
             return None
         swapped = next((word for word in self._suggested if one_edit(key, word)), None)
         return swapped or next(iter(get_close_matches(key, self._suggested, 1, CLOSE)), None)
+
+
+@lru_cache(8)
+def _known_phrases(vocabulary: str, taught: frozenset[str]) -> dict[str, bool]:
+    """Return what all readers of a vocabulary share: which phrases of tables it knows, never words of a sentence."""
+    return {}
 
 
 def one_edit(a: str, b: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from socketserver import BaseServer
 
 import httpx
 import pytest
@@ -70,7 +71,9 @@ def test_a_missing_library_is_told_with_its_command(
     assert "worker needs yaml; pip install 'lsms-rt[worker]'" in capsys.readouterr().err
 
 
-def test_metrics_are_told_on_this_machine_only() -> None:
+def test_metrics_are_told_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How often the server looks whether to stop; it would be every 0.5 s.
+    monkeypatch.setattr(BaseServer.serve_forever, "__defaults__", (0.02,))
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
     metrics = Metrics(0, lambda: {"queued": 3})
     try:

@@ -129,6 +129,7 @@ def test_the_bundled_weights_segment_the_bundled_examples(demo_engine: Path) -> 
     assert sum(empty) >= 2
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_the_bundled_weights_follow_the_sentence(demo_engine: Path) -> None:
     """In a slice with a dark lesion in each lobe, the other lobe changes the mask, and a synonym does not.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,24 @@ def test_an_intact_engine_opens(demo_engine: Path) -> None:
     assert all(engine.read(name) for name in engine.manifest.files)
     assert open_directory(demo_engine, engine.digest).digest == engine.digest
     assert engine.digest.startswith("sha256:")
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 0)])
+def test_no_thread_is_bound_to_a_core_of_others(
+    demo_engine: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    """0: the library chooses; it counts and takes all cores of the machine, whichever the process may use."""
+    import onnxruntime as ort
+
+    from lsms_rt.engine import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "cpu_count", lambda: cores)
+    monkeypatch.setattr(onnxruntime.os, "cpu_count", lambda: 2)
+    made: list[Any] = []
+    create = ort.SessionOptions
+    monkeypatch.setattr(ort, "SessionOptions", lambda: made.append(create()) or made[-1])
+    open_backend(open_directory(demo_engine)).close()
+    assert [options.intra_op_num_threads for options in made] == [threads, threads]
 
 
 @pytest.mark.parametrize("name", ["text.onnx", "image.onnx", "tokenizer.json"])

@@ -28,7 +28,7 @@ ARROWS = {
     "machine": set(),
     "atomic": {"errors"},
     "ct_slice": {"errors"},
-    "tokenizer": {"errors"},
+    "tokenizer": {"digest", "errors"},
     "preprocess": {"body", "ct_slice", "errors"},
     "postprocess": {"ct_slice", "errors", "preprocess"},
     "reading": {"ct_slice", "errors", "privacy"},
@@ -118,6 +118,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imports(name: str, path: Path) -> set[str]:
     """Absolute names of all modules that a file imports, ours as ``lsms_rt.x.y``."""
     package = ["lsms_rt", *name.split(".")[:-1]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,10 +41,37 @@ def language_patched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     patch = interpreter._patch_lang
 
+    @cache
+    def seen(fn: Callable[..., Any]) -> list[Any]:
+        modules = [value for value in fn.__globals__.values() if inspect.ismodule(value)]
+        return [module for module in modules if module in (language, language.core)]
+
     def patch_once(fn: Callable[..., Any]) -> Any:
-        seen = [value for value in fn.__globals__.values() if inspect.ismodule(value)]
-        known = [module for module in seen if module in (language, language.core)]
+        known = seen(fn)
         patched = known and not any(language.core.is_builtin(module.load) for module in known)
         return interpreter._LangPatchScope() if patched else patch(fn)
 
     monkeypatch.setattr(interpreter, "_patch_lang", patch_once)
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Describe a type, and the shape of its arrays, once: the language makes a dozen objects for each of a million."""
+    types, arrays = dict[Any, dict[str, Any]](), dict[str, dict[str, Any]]()
+    make_type, make_array = language.core.block_type.__init__, language.core.tensor.__init__
+
+    def type_of(self: Any, element: Any, shape: Any) -> None:
+        key = (element.name, *(n.value if isinstance(n, language.constexpr) else n for n in shape))
+        if key not in types:
+            make_type(self, element, shape)
+            types[key] = dict(vars(self))
+        self.__dict__.update(types[key])
+
+    def array(self: Any, handle: Any, kind: Any) -> None:
+        if kind.name not in arrays:
+            make_array(self, handle, kind)
+            arrays[kind.name] = {name: vars(self)[name] for name in ("shape", "numel")}
+        self.__dict__.update(arrays[kind.name], handle=handle, type=kind, dtype=kind.scalar)
+
+    monkeypatch.setattr(language.core.block_type, "__init__", type_of)
+    monkeypatch.setattr(language.core.tensor, "__init__", array)

@@ -137,6 +137,7 @@ def test_an_engine_that_knows_no_sides_does_not_lose_them(reader: Reader) -> Non
 # The Segmenter
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_a_segmenter_refuses_or_warns(demo_engine: Path, abdomen: Any) -> None:
     text = "no lesion in the left lobe"
     with Segmenter(demo_engine) as strict, Segmenter(demo_engine, on_unknown="warn") as lenient:
@@ -161,6 +162,7 @@ def test_a_wrong_policy_is_refused(demo_engine: Path) -> None:
         Segmenter(demo_engine, on_unknown="ignore")
 
 
+@pytest.mark.usefixtures("bundled_engine_opened_once")
 def test_a_reading_computes_nothing(demo_engine: Path) -> None:
     with Segmenter(demo_engine) as segmenter:
         reading = segmenter.read_sentence("the left-sided cyst")

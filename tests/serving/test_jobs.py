@@ -258,7 +258,7 @@ def test_only_so_many_uploads_are_kept(fakes: Callable[..., Any], example: Path)
 
 
 def test_unused_uploads_and_jobs_are_deleted(fakes: Callable[..., Any], example: Path) -> None:
-    live = fakes(idle=0.2)
+    live = fakes(idle=0.05)
     image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
     end = time.monotonic() + 20
     while list(live.core.uploads.root.iterdir()):
@@ -278,8 +278,8 @@ def test_deleting_an_image_deletes_its_results(demo: Any, example: Path) -> None
 def test_a_stream_is_never_silent_for_long(
     fakes: Callable[..., Any], example: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes_jobs, "REPEAT", 0.1)
-    monkeypatch.setattr(routes_jobs, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(routes_jobs, "REPEAT", 0.02)
+    monkeypatch.setattr(routes_jobs, "HEARTBEAT", 0.01)
     live = fakes()
     image = live.http.post("/images", params={"more": True}, content=example.read_bytes()).json()["image_id"]
     assert live.http.post(f"/images/{image}/complete").status_code == 200

@@ -100,7 +100,7 @@ async def test_cancel() -> None:
 
 @on_a_loop
 async def test_a_worker_that_does_not_listen_is_ended() -> None:
-    async with pool_of(grace=0.3) as pool:
+    async with pool_of(grace=0.1) as pool:
         job = pool.submit(asked("deaf 400"))
         await wait(lambda: job.state == RUNNING)
         # As often as its client is found to have left: the first time counts.
@@ -113,7 +113,7 @@ async def test_a_worker_that_does_not_listen_is_ended() -> None:
 
 @on_a_loop
 async def test_the_time_limit() -> None:
-    async with pool_of(time_limit=0.3) as pool:
+    async with pool_of(time_limit=0.1) as pool:
         job = pool.submit(asked("slow 1000"))
         await wait(lambda: job.over)
         assert isinstance(job.reply, Failed)
@@ -146,7 +146,7 @@ async def test_shutdown_finishes_what_runs_and_tells_what_it_cut() -> None:
 
 @on_a_loop
 async def test_shutdown_does_not_wait_for_ever() -> None:
-    async with pool_of(grace=0.3) as pool:
+    async with pool_of(grace=0.1) as pool:
         long = pool.submit(asked("slow 4000"))
         await wait(lambda: long.state == RUNNING)
         assert await pool.close() == [long]
@@ -249,7 +249,7 @@ async def test_a_stopped_worker_is_not_ready(monkeypatch: pytest.MonkeyPatch) ->
 
 @on_a_loop
 async def test_a_task_that_the_worker_does_not_even_read_ends_at_its_limit() -> None:
-    async with pool_of(grace=0.1, time_limit=0.2) as pool:
+    async with pool_of(grace=0.1, time_limit=0.1) as pool:
         await wait(lambda: pool.ready == 1)
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)

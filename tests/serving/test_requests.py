@@ -131,9 +131,12 @@ def test_bodies_are_bounded_together(fakes: Callable[..., Any]) -> None:
     assert infer(live, "slow 1").status_code == 413
 
 
-def test_a_client_that_leaves_cancels_its_request(fakes: Callable[..., Any]) -> None:
+def test_a_client_that_leaves_cancels_its_request(fakes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     import httpx
 
+    from lsms_rt.serving import server
+
+    monkeypatch.setattr(server, "LEFT_EVERY", 0.02)
     live = fakes()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(

@@ -169,7 +169,7 @@ def test_routes_change_state_on_the_event_loop() -> None:
 def test_the_reaper_survives_an_error(
     fakes: Callable[..., Any], example: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = fakes(idle=0.2)
+    live = fakes(idle=0.05)
     idle, times = live.core.uploads.idle, []
 
     def broken() -> Any:

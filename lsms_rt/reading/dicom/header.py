@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from .source import Source
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 # Anonymizers also write words, or a single digit.
@@ -259,7 +261,7 @@ def _phase(ds: Dataset, n: int, attribute: Attribute) -> object:
 
 
 def _comparable(ds: Dataset, name: str, attribute: Attribute) -> object:
-    if name not in ds:
+    if _tag(name) not in ds:
         return None
     if attribute.measured or name.endswith(("Number", "Index", "Identifier", "Phase")):
         try:
@@ -285,10 +287,18 @@ def _integer(ds: Dataset, name: str) -> int | None:
         return None
 
 
+@cache
+def _tag(name: str) -> BaseTag:
+    """Look up the tag of an attribute, which many are asked for in each file."""
+    from pydicom.tag import Tag
+
+    return Tag(name)
+
+
 def _text(ds: Dataset, name: str) -> str:
     """An attribute's text as it is stored, whatever its character set; "" if it is absent."""
     try:
-        element: Any = ds.get_item(name)
+        element: Any = ds.get_item(_tag(name))
     except KeyError:
         return ""
     value: Any = None if element is None else element.value

@@ -51,7 +51,15 @@ _REJECTED_CODES = {
     "a rendering or a screen capture": ("113074", "113075"),
     "a difference, ratio or deviation of images": ("113046", "113053", "113062"),
 }
-_COMPUTED = ("VMI", "MONO", "MONOE", "MONOENERGETIC", "KEV", "VNC", "VUE", "MAT REMOVED")
+
+
+def _one_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(f" (?:{'|'.join(phrases)}) ")
+
+
+_WORD = re.compile("[A-Z]+")
+_PHRASES = {kind: _one_of(phrases) for kind, phrases in _REJECTED.items()}
+_COMPUTED = _one_of(("VMI", "MONO", "MONOE", "MONOENERGETIC", "KEV", "VNC", "VUE", "MAT REMOVED"))
 _COMPUTED_NOTE = (
     "ImageType: a virtual monoenergetic or virtual unenhanced image, its HU differ from those of a usual CT"
 )
@@ -73,7 +81,8 @@ def check_image_type(ds: Dataset, source: str) -> None:
         if codes & set(rejected):
             raise InputError(f"{source}: {kind} (DerivationCodeSequence); give the original axial series")
     for values in _types(ds):
-        kinds = [kind for kind, words in _REJECTED.items() if _contain(values, words)]
+        text = _words(values)
+        kinds = [kind for kind, phrases in _PHRASES.items() if phrases.search(text)]
         if values[0] == "DERIVED":
             kinds += [kind for kind, words in _REJECTED_IF_DERIVED.items() if set(values) & set(words)]
         if kinds:
@@ -83,7 +92,7 @@ def check_image_type(ds: Dataset, source: str) -> None:
 def image_type_note(ds: Dataset) -> str | None:
     """Return a note if an image that :func:`check_image_type` accepts was derived from others."""
     all_values = list(_types(ds))
-    if any(_contain(values, _COMPUTED) for values in all_values):
+    if any(_COMPUTED.search(_words(values)) for values in all_values):
         return _COMPUTED_NOTE
     if any("SECONDARY" in values or (len(values) > 2 and values[2] not in _USUAL) for values in all_values):
         return _DERIVED_NOTE
@@ -102,7 +111,6 @@ def _types(ds: Dataset) -> Iterator[list[str]]:
             yield list(values)
 
 
-def _contain(values: list[str], phrases: tuple[str, ...]) -> bool:
-    """Return whether a phrase stands in one of the values; 70KEV and KEV70 contain KEV, MIP_1 contains MIP."""
-    texts = [f" {' '.join(re.findall('[A-Z]+', value))} " for value in values]
-    return any(f" {phrase} " in text for phrase in phrases for text in texts)
+def _words(values: list[str]) -> str:
+    """The words of all values, between spaces as in ``_one_of``: 70KEV and KEV70 contain KEV, MIP_1 contains MIP."""
+    return "|".join(f" {' '.join(_WORD.findall(value))} " for value in values)

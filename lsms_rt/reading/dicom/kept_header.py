@@ -92,7 +92,8 @@ def _copied(ds: Dataset, names: tuple[str, ...], source: str) -> Dataset:
 def _kept(ds: Dataset, names: tuple[str, ...], source: str) -> list[Any]:
     """Return the elements of ``names``; InputError if one is not as short as the standard's."""
     tags = _tags(names)
-    elements = [element for element in ds.elements() if element.tag in tags]
+    # In their order, but only those: ``elements`` sorts all of a header's.
+    elements = sorted((element for element in ds.values() if element.tag in tags), key=lambda element: int(element.tag))
     for element in elements:
         long = isinstance(element.value, (bytes, str)) and len(element.value) > MAX_VALUE
         if long or element.VR == "SQ":

@@ -15,6 +15,7 @@ from lsms_rt.privacy import label, with_hint
 from lsms_rt.reading.budget import Budget, OverBudgetError
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.limits import MAX_SLICES, MAX_VOXELS
+from lsms_rt.reading.quiet import quiet_pydicom
 from lsms_rt.reading.stated import NOTHING, Stated
 
 from .archive import sources_of_archive
@@ -61,6 +62,7 @@ def read_series(
     return _read(sources_of_folder(folder, name), name, series, stated, left_out)
 
 
+@quiet_pydicom()
 def read_file(path: str | Path, series: str | int | None = None, stated: Stated = NOTHING) -> list[CtSlice]:
     """Read all slices of one DICOM file, from feet to head; IsDicomdir for a DICOMDIR."""
     source = FileSource(Path(path), label(path, "the file"))
@@ -124,6 +126,8 @@ class _UnreadableFiles:
         self.left_out.damaged.append(self.last)
 
 
+# Over all files: to silence and restore loggers for each takes longer than to parse a header.
+@quiet_pydicom()
 def _read(
     sources: Sequence[Source], name: str, series: str | int | None, stated: Stated, left_out: LeftOut | None
 ) -> list[CtSlice]:
