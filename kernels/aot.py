@@ -212,7 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tokens", nargs="+", type=int, choices=TOKEN_COUNTS, default=[OWN_TOKENS, MAX_TOKENS],
         help="of a sentence, padded",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    # Not all of the machine's: a process takes two seconds to import PyTorch and Triton.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument(
+        "--jobs", type=int, default=usable, help="processes (default: the CPUs that this one may use, %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, help="folder for PTX, cubin and metadata")
     parser.add_argument("--report", type=Path, help="JSON file for the table")
     options = parser.parse_args(argv)

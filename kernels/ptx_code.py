@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -36,13 +37,24 @@ class Instruction:
 
     def is_a(self, *names: str) -> bool:
         """Return whether the instruction's name starts with one of some names, whole parts of it."""
-        return any(self.op == name or self.op.startswith(name + ".") for name in names)
+        return _is_a(self.op, names)
 
     @property
     def width(self) -> int:
         """Bytes per thread of a load or store."""
-        vector = next((int(part[1:]) for part in self.op.split(".") if re.fullmatch(r"v\d", part)), 1)
-        return vector * bits_of(self.op) // 8
+        return _width(self.op)
+
+
+# Asked again whenever an instruction runs; kernels have few different names of instructions.
+@functools.cache
+def _is_a(op: str, names: tuple[str, ...]) -> bool:
+    return any(op == name or op.startswith(name + ".") for name in names)
+
+
+@functools.cache
+def _width(op: str) -> int:
+    vector = next((int(part[1:]) for part in op.split(".") if re.fullmatch(r"v\d", part)), 1)
+    return vector * bits_of(op) // 8
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ def is_copy(instruction: Instruction) -> bool:
     return instruction.op.startswith(("cp.async.ca.", "cp.async.cg."))
 
 
+@functools.cache
 def bits_of(op: str) -> int:
     """Return the bits of an instruction's last type."""
     if op.endswith(("pred", "tid")):

@@ -157,6 +157,9 @@ class Machine:
             values = self._compute(instruction)
         active = self.active(instruction)
         for name, value in zip(instruction.writes, values, strict=False):
+            if active is np.True_ and value is not None:
+                self.registers[name] = value
+                continue
             old = self.registers.get(name)
             # Threads that are not here do not read what they never wrote.
             everywhere = active is not None and (active | ~self._here).all()

@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import pkgutil
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -161,19 +160,31 @@ def phantom_of_gates_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iter
         return folder
 
     @functools.wraps(write)
-    def copied(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:
+    def linked(folder: Path, spec: PhantomSpec, workers: int | None = None) -> int:
         if spec.seed != PHANTOM_SEED:
             return write(folder, spec, workers)
-        shutil.copytree(made(replace(spec, matrix=128)), folder)
+        # A gate only reads it; thousands of files to copy take a second.
+        folder.symlink_to(made(replace(spec, matrix=128)))
         return sum(spec.slices_per_case())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "write_phantom", copied)
+        patch.setattr(dataset, "write_phantom", linked)
         yield
 
 
 @pytest.fixture(scope="session")
-def exported_graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
+def exporter_without_repeats() -> Iterator[None]:
+    """PyTorch's exporter without what it does again and again: 2 s of an export."""
+    from exporter import without_repeats
+
+    with without_repeats():
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported_graphs(
+    exporter_without_repeats: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int, str], Path]:
     """``exported_graphs(size, dtype)``: a folder with text.onnx and image.onnx of the demo checkpoint.
 
     ``dtype`` is "fp32" or "fp16".  Each pair is exported once in a session, builds of that size included: use 128, as
@@ -196,7 +207,7 @@ def exported_graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, 
 
 
 @pytest.fixture(scope="session")
-def small_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_engine(exporter_without_repeats: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An fp32 engine of the demo checkpoint at 128, another size than the bundled engine's.  For slow tests."""
     from lsms_rt.export.build import build_engine
     from lsms_rt.export.options import BuildOptions

@@ -28,7 +28,7 @@ WAIT_S = 300.0
 
 
 def test_whatever_is_killed_every_series_has_its_result_once(tmp_path: Path) -> None:
-    figures = faults(tmp_path / "site", series=6, kills=2, seed=5, limit_s=WAIT_S)
+    figures = faults(tmp_path / "site", series=6, kills=2, seed=5, limit_s=WAIT_S, retry_s=0.5)
     assert figures["problems"] == []
     assert figures["states"] == {"done": 4, "skipped": 1, "dead": 1}
     assert (figures["kills"], figures["kills of Orthanc"]) == (2, 2)

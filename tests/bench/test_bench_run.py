@@ -62,22 +62,25 @@ def test_an_engine_is_measured() -> None:
 
 
 @pytest.mark.slow
-def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.xdist_group("exports")
+def test_bench_writes_a_record_that_compares_and_reports(
+    small_engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "run.json"
-    # Batches of 1 and 2 only: a pass with all of the bundled engine's has 68 slices instead of 16.
-    engine = Path(shutil.copytree(demo_engine(), tmp_path / "demo.engine"))
+    # Batches of 1 and 2 only: a pass with all of the engine's has more slices.
+    engine = Path(shutil.copytree(small_engine, tmp_path / "mine.engine"))
     write_manifest(engine, replace(open_directory(engine).manifest, max_batch=2))
     assert main(["bench", str(engine), "--quick", "-o", str(file)]) == 0
     text = capsys.readouterr().out
-    assert "### demo.engine: tiny, 256x256, fp32, onnxruntime" in text
+    assert "### mine.engine: tiny, 128x128, fp32, onnxruntime" in text
     assert "| throughput | slices per second (p50) | CPU ms per slice |" in text
     record = json.loads(file.read_text())
-    assert record["engines"]["demo.engine"]["engine"]["digest"].startswith("sha256:")
-    assert {name for name in record["engines"]["demo.engine"]["throughput"] if name.startswith("series")} == {
+    assert record["engines"]["mine.engine"]["engine"]["digest"].startswith("sha256:")
+    assert {name for name in record["engines"]["mine.engine"]["throughput"] if name.startswith("series")} == {
         "series, batch 1", "series, batch 2",
     }  # fmt: skip
     events = {name: Samples((value,)).to_dict() for name, value in (("enqueue", 0.25), ("compute", 1.5))}
-    record["engines"]["demo.engine"] |= {"events": {"CUDA graph": events}}
+    record["engines"]["mine.engine"] |= {"events": {"CUDA graph": events}}
     assert "| CUDA graph, ms (p50) | enqueue | compute |\n|---|---|---|\n| | 0.250 | 1.500 |" in markdown(record)
     print_record(record, Namespace(json=True, output=None))
     assert json.loads(capsys.readouterr().out) == record
@@ -90,6 +93,7 @@ def test_bench_writes_a_record_that_compares_and_reports(tmp_path: Path, capsys:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("exports")
+@pytest.mark.usefixtures("exporter_without_repeats")
 def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     prepare = pytest.importorskip("lsms_rt.bench.peers.prepare").prepare
     names = (OURS, REFERENCE, "naive graph")
@@ -138,6 +142,7 @@ NO_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, r
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("exports")
+@pytest.mark.usefixtures("exporter_without_repeats")
 @pytest.mark.parametrize(
     ("backend", "precision"), [("onnxruntime", "fp32"), pytest.param("openvino", "int8", marks=NO_OPENVINO)]
 )

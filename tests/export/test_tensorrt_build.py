@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from shallow import shallow
+from shallow import save_shallow, shallow
 
 import lsms_rt
 from lsms_rt.cli.main import main
@@ -125,6 +125,15 @@ def half_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def shallow_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine of one block a stage: its plans are built in a second instead of four."""
+    folder = tmp_path_factory.mktemp("shallow")
+    save_shallow(folder / "weights")
+    build_engine(BuildOptions(checkpoint=folder / "weights", verify_slices=1), folder / "shallow.engine")
+    return folder / "shallow.engine"
+
+
 @pytest.mark.slow
 def test_an_fp16_engine_for_onnxruntime(half_graphs: Path, small_engine: Path, abdomen: np.ndarray) -> None:
     """Without TensorRT: half the size, and the same probabilities as in fp32."""
@@ -152,7 +161,7 @@ def test_base_in_fp16(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_plans_from_an_engine_without_pytorch(demo_engine: Path, tmp_path: Path) -> None:
+def test_plans_from_an_engine_without_pytorch(shallow_engine: Path, tmp_path: Path) -> None:
     """As on a device: a process that cannot import the build side makes plans of an engine that it was given."""
     output = tmp_path / "plans.engine"
     code = (
@@ -161,13 +170,14 @@ def test_plans_from_an_engine_without_pytorch(demo_engine: Path, tmp_path: Path)
         "from lsms_rt.cli.main import main\n"
         "sys.exit(main(['build-engine', '--backend', 'tensorrt-rtx', '--from', *sys.argv[1:]]))"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(demo_engine), "-o", str(output)]
+    command = [sys.executable, "-W", "ignore", "-c", code, str(shallow_engine), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "plans not run: pycuda is not installed" in done.stdout
     assert "the plans are not run: pycuda is not installed" in done.stderr
-    source, made = open_directory(demo_engine).manifest, open_directory(output).manifest
+    source, made = open_directory(shallow_engine).manifest, open_directory(output).manifest
     assert (made.backend, made.precision, made.weights_digest) == ("tensorrt-rtx", "fp32", source.weights_digest)
+    assert source.accuracy["slices"] == 1
     assert made.accuracy == source.accuracy | {"plans": "not run: pycuda is not installed"}
 
 
@@ -351,7 +361,7 @@ def test_sigint_stops_a_build_of_the_command_line(demo_engine: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_plans_that_cannot_run_here_are_kept_and_said_so(
-    half_graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shallow_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU for which they are not built, in the machine that builds them, must not cost the build."""
     driver = Driver((13, 0), (Gpu("NVIDIA H100", (9, 0), 80 << 30, False),))
@@ -359,7 +369,7 @@ def test_plans_that_cannot_run_here_are_kept_and_said_so(
     monkeypatch.setattr(plans.importlib.util, "find_spec", lambda _: object())
     said: list[str] = []
     options = PlanOptions(targets=("sm_86",))
-    made = plans.convert_engine(half_graphs, RTX, PROFILE, options, tmp_path / "a.engine", say=said.append)
+    made = plans.convert_engine(shallow_engine, RTX, PROFILE, options, tmp_path / "a.engine", say=said.append)
     assert made.target_capabilities == ("sm_86",)
     assert said == [
         "the plans are not run: TensorRT for RTX does not support sm_90: this GPU is NVIDIA H100 with compute "

@@ -33,18 +33,28 @@ from pydicom import dcmread
 from worker_series import OTHER, damage, rules_text, uids, write_series
 
 from lsms_rt import __version__
+from lsms_rt.archive_worker import retry
 
 WORKERS, TMPFS_MIB = 2, 96
 # of work between two kills; for a worker to start, or to notice a fault
 LONGEST_S, PATIENCE_S = 4.0, 30.0
 DAMAGED, LATE, FOREIGN = "damaged", "late", "foreign"
+# A worker that waits as long as is said before it tries something again.
+WORKER = (
+    "import sys\n"
+    "from lsms_rt.archive_worker import retry\n"
+    "from lsms_rt.cli.main import main\n"
+    "retry.FIRST_S = float(sys.argv.pop(1))\n"
+    "sys.exit(main())"
+)
 
 
 class Site:
     """An Orthanc, two workers, and the folders of both."""
 
-    def __init__(self, folder: Path, series: int, seed: int) -> None:
+    def __init__(self, folder: Path, series: int, seed: int, retry_s: float) -> None:
         folder.mkdir(parents=True)
+        self.retry_s = retry_s
         self.folder, self.tmp, self.state = folder, folder / "tmp", folder / "state"
         self.tmp.mkdir()
         self.random, self.count = random.Random(seed), Counter[str]()
@@ -68,7 +78,7 @@ class Site:
         del self.unsent[:count]
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "lsms_rt.cli", "worker", *arguments, str(self.rules)]
+        command = [sys.executable, "-c", WORKER, str(self.retry_s), "worker", *arguments, str(self.rules)]
         with (self.folder / "workers.log").open("ab") as log:
             environment = os.environ | {"TMPDIR": str(self.tmp)}
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -149,9 +159,11 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def faults(folder: Path, *, series: int, kills: int, seed: int, limit_s: float) -> dict[str, Any]:
+def faults(
+    folder: Path, *, series: int, kills: int, seed: int, limit_s: float, retry_s: float = retry.FIRST_S
+) -> dict[str, Any]:
     """Run it all in a new folder; return the figures, with what is wrong under "problems"."""
-    begin, site = time.monotonic(), Site(folder, series, seed)
+    begin, site = time.monotonic(), Site(folder, series, seed, retry_s)
     try:
         with small_disk(site.tmp) as small:
             _run(site, kills, small, begin + limit_s)
@@ -161,7 +173,7 @@ def faults(folder: Path, *, series: int, kills: int, seed: int, limit_s: float) 
         for worker in site.workers:
             worker.kill()
             worker.wait()
-        site.server.stop()
+        site.server.kill()
     events = Counter(json.loads(line)["event"] for line in (site.state / "audit.jsonl").read_text().splitlines())
     return {
         "versions": {"lsms-rt": __version__, **versions},
@@ -191,10 +203,11 @@ def _run(site: Site, kills: int, small: bool, end: float) -> None:
     del site.count["others"]
     site.send(len(site.unsent))
     _wait(site, end)
+    taken = site.told("taken")
     for path in write_series(site.folder / "in", LATE, 1, first=len(site.files[LATE])):
         site.files[LATE].append(path)
         site.archive.store(path)
-    time.sleep(4)
+    site.wait(lambda: site.told("taken") > taken)
     _wait(site, end)
     for worker in site.workers:
         worker.send_signal(signal.SIGTERM)
@@ -206,7 +219,7 @@ def _run(site: Site, kills: int, small: bool, end: float) -> None:
 
 def _wait(site: Site, end: float) -> None:
     while site.open() and time.monotonic() < end:
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def _problems(site: Site) -> list[str]:

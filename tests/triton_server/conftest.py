@@ -23,15 +23,23 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real tritonserver with that repository."""
-    from lsms_rt.bench.tritonserver import TritonServer, environment
+def triton_environment() -> Path:
+    """The environment with a real tritonserver."""
+    from lsms_rt.bench.tritonserver import environment
     from lsms_rt.errors import MachineError
 
     try:
-        environment()
+        return environment()
     except MachineError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def triton(triton_environment: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real tritonserver with that repository."""
+    from lsms_rt.bench.tritonserver import TritonServer
+    from lsms_rt.errors import MachineError
+
     server = TritonServer(repository, tmp_path_factory.mktemp("server"))
     try:
         try:
@@ -47,9 +55,9 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(autouse=True)
 def _alive(request: pytest.FixtureRequest) -> None:
-    """Start the server again that ended by itself in the test before."""
+    """Start the server again that ended by itself in the test before, or was stopped there."""
     server = request.getfixturevalue("triton") if "triton" in request.fixturenames else None
-    if server is not None and (server.crashed or server.aborted):
+    if server is not None and not server.get("/v2/health/live"):
         server.stop()
         server.start()
 

@@ -216,10 +216,9 @@ def test_the_probe_sees_a_killed_stub_and_a_restart_helps(
     assert_same(ask(triton, [TEXT, OTHER], DICOM=file), expected)
     # SIGTERM lets it end by itself.
     assert triton.stop() == 0
-    triton.start()
 
 
-def test_a_model_that_cannot_warm_up_is_not_loaded(triton: Any, tmp_path: Path) -> None:
+def test_a_model_that_cannot_warm_up_is_not_loaded(triton_environment: Path, tmp_path: Path) -> None:
     from lsms_rt.bench.tritonserver import CRASHED, TritonServer
 
     models = tmp_path / "models"
@@ -234,14 +233,14 @@ def test_a_model_that_cannot_warm_up_is_not_loaded(triton: Any, tmp_path: Path) 
     assert "not understood" in server.log
 
 
-def test_an_environment_of_its_own(triton: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_of_its_own(triton_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A virtual environment as EXECUTION_ENV_PATH, where the server's own Python lacks lsms-rt's libraries."""
     from lsms_rt.bench.tritonserver import TritonServer
 
     path = os.environ["PATH"]
     variables = TritonServer.variables
     monkeypatch.setattr(TritonServer, "variables", lambda self: variables(self) | {"PATH": path})
-    options = TritonOptions(name="demo", threads=1, environment=str(triton.python.parents[1]))
+    options = TritonOptions(name="demo", threads=1, environment=str(triton_environment))
     export_model(demo_engine(), tmp_path / "models", options)
     with TritonServer(tmp_path / "models", tmp_path) as server:
         assert probe(f"http://{server.http}", "demo", 60) == [ANSWERED]
