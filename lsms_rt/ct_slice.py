@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # HU: air to the 12-bit maximum
 HU_MIN, HU_MAX = -1024.0, 3071.0
-# HU: fat and air are below, and a slice of a body without them is no CT slice in HU; what is below air is padding.  Of a
-# thousand pixels of other values, one may be so low by chance.
+# HU: a body has fat, and air around it, which are below the first; what is below the second is padding.  Of a thousand
+# values that are not HU, one may be so low by chance.
 FAT, NO_AIR, FEW = -50.0, -1100.0, 0.001
 # pixels along a side
 MIN_SIDE, MAX_SIDE = 16, 4096
