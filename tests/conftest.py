@@ -173,18 +173,7 @@ def phantom_of_gates_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def exporter_without_repeats() -> Iterator[None]:
-    """PyTorch's exporter without what it does again and again: 2 s of an export."""
-    from exporter import without_repeats
-
-    with without_repeats():
-        yield
-
-
-@pytest.fixture(scope="session")
-def exported_graphs(
-    exporter_without_repeats: None, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int, str], Path]:
+def exported_graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
     """``exported_graphs(size, dtype)``: a folder with text.onnx and image.onnx of the demo checkpoint.
 
     ``dtype`` is "fp32" or "fp16".  Each pair is exported once in a session, builds of that size included: use 128, as
@@ -207,7 +196,7 @@ def exported_graphs(
 
 
 @pytest.fixture(scope="session")
-def small_engine(exporter_without_repeats: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An fp32 engine of the demo checkpoint at 128, another size than the bundled engine's.  For slow tests."""
     from lsms_rt.export.build import build_engine
     from lsms_rt.export.options import BuildOptions

@@ -93,7 +93,6 @@ def test_bench_writes_a_record_that_compares_and_reports(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("exports")
-@pytest.mark.usefixtures("exporter_without_repeats")
 def test_peers_compute_the_same_logits(tmp_path: Path) -> None:
     prepare = pytest.importorskip("lsms_rt.bench.peers.prepare").prepare
     names = (OURS, REFERENCE, "naive graph")
@@ -142,7 +141,6 @@ NO_OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, r
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("exports")
-@pytest.mark.usefixtures("exporter_without_repeats")
 @pytest.mark.parametrize(
     ("backend", "precision"), [("onnxruntime", "fp32"), pytest.param("openvino", "int8", marks=NO_OPENVINO)]
 )

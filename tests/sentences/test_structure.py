@@ -191,7 +191,7 @@ def test_a_slip_that_tells_nothing_is_left_out_and_named(reader: Reader, sentenc
      "hypervascular"), ("the rim-enhancin lesion", "enhancing"), ("the lesion in the liver. Cystc.", "cyst")],
 )  # fmt: skip
 def test_a_slip_that_tells_one_lesion_from_another_is_refused(reader: Reader, sentence: str, meant: str) -> None:
-    """Left out, it would be answered by all lesions: of the demo engine, "the hyperdens lesion" by two dark ones, too."""
+    """Left out, it would be answered by all lesions: "the hyperdens lesion" by dark ones, too."""
     reading = reader.read(sentence)
     assert reading.understood == "no"
     assert f'may mean "{meant}"' in " ".join(reading.notes(names=False))
