@@ -13,10 +13,13 @@ from .arguments import add_dataset, add_engine, add_json, add_names, add_runtime
 from .evaluate_texts import accuracy_text
 from .parser import Command
 from .probe_texts import probes_text
+from .terminal import status
 
 if TYPE_CHECKING:
     from lsms_rt.datasets.refhl import Annotation
     from lsms_rt.segmenter import Segmenter
+
+TRAIN = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +65,11 @@ def run(arguments: argparse.Namespace) -> None:
     with Segmenter(arguments.engine, digest=arguments.digest, **options) as segmenter:
         measure = _probes if arguments.probe_words else _accuracy
         record, figures, text = measure(segmenter, rows, arguments)
+    if arguments.split is None and any(row.split == TRAIN for row in rows):
+        status(
+            f"warning: sentences of the split {TRAIN} are among those asked; of weights that were trained on them the "
+            "figures are too good: see --split"
+        )
     if arguments.output is not None:
         write(arguments.output, record)
     if arguments.json:

@@ -82,7 +82,8 @@ class Client:
             The answer; for several sentences one for each.
 
         Raises:
-            InputError: the server says that image or sentence cannot be used.
+            InputError: the server says that image or sentence cannot be used; SentenceNotUnderstoodError, whose
+                ``reading`` is None: the sentence is not understood.
             ServerError: there is no answer.
         """
         texts = [text] if isinstance(text, str) else list(text)
@@ -178,7 +179,8 @@ class Client:
             progress: called with the slices that are done, and their number.
 
         Raises:
-            InputError: the server says that image or sentence cannot be used.
+            InputError: the server says that image or sentence cannot be used; SentenceNotUnderstoodError, whose
+                ``reading`` is None: the sentence is not understood.
             ServerError: there is no answer.
         """
         body = {"image_id": image, "sentences": list(sentences), "model": self._model, "files": list(files)}

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lsms_rt.api_key import VARIABLE
-from lsms_rt.errors import InputError, LsmsError, MachineError, MissingDependencyError, SeveralSeriesError
+from lsms_rt.errors import (
+    InputError,
+    LsmsError,
+    MachineError,
+    MissingDependencyError,
+    SentenceNotUnderstoodError,
+    SeveralSeriesError,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -145,7 +152,7 @@ def _error(response: httpx.Response) -> LsmsError:
     if series:
         return SeveralSeriesError(message, series)
     if status in (400, 413, 415, 422):
-        return InputError(message)
+        return SentenceNotUnderstoodError(message) if kind == "SentenceNotUnderstoodError" else InputError(message)
     if status == 401:
         message += f" (here: the environment variable {VARIABLE}, or --api-key-file)"
     return ServerError(f"the server answered {status}: {message}", status, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -33,6 +34,7 @@ from .shard import Shard, facts
 from .slices import own_error
 from .summary import series_summary
 
+_log = logging.getLogger("lsms_rt")
 # Yields the slices' answers that it is passed, with their number, and shows progress.
 Progress = Callable[[Iterator[list[Answer]], int], Iterator[list[Answer]]]
 
@@ -220,6 +222,8 @@ class _Run:
     ) -> None:
         """Summarize an input, and write its files."""
         rows = []
+        if slices > 1 and any(sentence.reading.ranks for sentence in sentences):
+            _log.warning('a rank ("the largest", "the second") is one among the lesions of a slice, not of the series')
         for sentence in sentences:
             own = [answer for answer in answers if answer.text == sentence.text]
             if own:

@@ -16,13 +16,13 @@ from .lexicon import MAX_LOOKED_UP, Lexicon
 from .meaning import meaning
 from .numbers import is_number, measured
 from .pointers import pointers
-from .reading import Reading, Reason, Understood, UnknownWord
+from .reading import NO_WORD, NOT_UNDERSTOOD, Reading, Reason, Understood, UnknownWord
 from .refusals import refusals, signs
 from .segments import Segments
 from .sides import side_of, side_problems
 from .structure import lost_meaning, unneeded_places
 from .synonyms import Synonyms
-from .words import Word, joined, split, without_gaps
+from .words import Word, joined, places_of, split, without_gaps
 
 if TYPE_CHECKING:
     from lsms_rt.engine.manifest import EngineDirectory
@@ -106,6 +106,7 @@ class Reader:
             side=side_of(left),
             tokens=self.tokenizer.count(read_as) if read_as else 0,
             answerable=any(word.key not in self.contract.commands for word in content),
+            ranks=bool(places_of(left, self.contract.orders)),
         )
 
     def _reasons(self, words: Sequence[Word], dropped: Sequence[Word]) -> list[Reason]:
@@ -160,14 +161,14 @@ def refuse(reading: Reading, fix: str = FIX) -> None:
     if reading.understood != "no":
         return
     why = "; ".join(reading.notes(names=names_shown()))
-    raise SentenceNotUnderstoodError(f"the sentence is not understood: {why}; {fix}", reading)
+    raise SentenceNotUnderstoodError(f"{NOT_UNDERSTOOD}: {why}; {fix}", reading)
 
 
 def refuse_unanswerable(reading: Reading, words: str = "lsms-rt words ENGINE") -> None:
     """Raise SentenceNotUnderstoodError for a sentence of which nothing is left to ask; ``words`` lists what may be."""
     if not reading.answerable:
         notes = "".join(f"; {note}" for note in reading.notes(names=names_shown()))
-        message = f"the sentence contains no word that this engine knows{notes}; {words} lists them"
+        message = f"{NO_WORD}{notes}; {words} lists them"
         raise SentenceNotUnderstoodError(message, reading)
 
 

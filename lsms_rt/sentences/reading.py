@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+# What the two refusals of a sentence begin with.
+NOT_UNDERSTOOD, NO_WORD = "the sentence is not understood", "the sentence contains no word that this engine knows"
 Understood = Literal["yes", "partly", "no"]
 UNKNOWN_WORDS = "words not in this engine's vocabulary"
 # Words that a message lists, at most.
@@ -70,6 +72,7 @@ class Reading:
         side: "left", "right", "both" (of different lesions), or None if it names no side.
         tokens: tokens of ``read_as``, the marks at its ends included.
         answerable: whether anything is left to ask.
+        ranks: whether it ranks lesions ("the largest"), which the network does within each slice.
     """
 
     text: str = field(repr=False)
@@ -80,6 +83,7 @@ class Reading:
     side: str | None = None
     tokens: int = 0
     answerable: bool = True
+    ranks: bool = False
 
     @property
     def unknown_words(self) -> tuple[str, ...]:
@@ -117,6 +121,7 @@ class Reading:
             "reasons": [asdict(reason) for reason in self.reasons],
             "tokens": self.tokens,
             "answerable": self.answerable,
+            "ranks": self.ranks,
         }
 
     @classmethod
@@ -126,7 +131,8 @@ class Reading:
         Raises:
             KeyError, TypeError: it is of another version.
         """
-        plain = {name: record[name] for name in ("text", "read_as", "understood", "side", "tokens", "answerable")}
+        names = ("text", "read_as", "understood", "side", "tokens", "answerable", "ranks")
+        plain = {name: record[name] for name in names}
         return cls(
             **plain,
             unknown=tuple(UnknownWord(**word) for word in record["unknown"]),

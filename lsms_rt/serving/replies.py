@@ -53,7 +53,7 @@ async def on_validation(request: Request, error: Exception) -> JSONResponse:
     named = {".".join(map(str, one["loc"])) for one in error.errors() if one["type"] != UNKNOWN}
     unknown = sum(one["type"] == UNKNOWN for one in error.errors())
     wrong = [f"these fields are missing or of another type: {', '.join(sorted(named))}"] if named else []
-    wrong += [f"{unknown} fields have a name that there is not"] if unknown else []
+    wrong += [f"unknown fields: {unknown}, whose names may be misspelled"] if unknown else []
     return reply_of(Failed("RequestError", f"{'; '.join(wrong)}; see /openapi.json", 422))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import iterate_in_threadpool, run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from lsms_rt.runs.folder import RESULTS
 from lsms_rt.runs.journal import NAME as JOURNAL
@@ -42,6 +42,9 @@ REPEAT = 15.0
 
 class Asked(BaseModel):
     """What a job is asked for.  ``prompts`` and ``keep_largest`` are VoxTell's; the latter has no effect here."""
+
+    # A misspelled one would be missed only in the results.
+    model_config = ConfigDict(extra="forbid")
 
     image_id: str
     sentences: list[str] | str = Field(default_factory=list)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lsms_rt.errors import InputError, LsmsError, MachineError, SentenceNotUnderstoodError, SeveralSeriesError
 from lsms_rt.reading.stated import NOTHING, Stated
+from lsms_rt.sentences.reading import NO_WORD, NOT_UNDERSTOOD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +165,8 @@ def _not_understood(error: SentenceNotUnderstoodError, words: str) -> str:
     """Word it for one who asks a server; words of the sentence that may be a name are told by their numbers."""
     if error.reading is None:
         return str(error)
+    said = NOT_UNDERSTOOD if error.reading.answerable else NO_WORD
+    # Of several sentences, which one it is stands before.
+    which = str(error).partition(said)[0]
     why = "; ".join(error.reading.notes(names=False))
-    which = str(error).partition("the sentence is not understood")[0]
-    return f"{which}the sentence is not understood: {why}; {words} lists what may be said"
+    return f"{which}{said}{': ' if why else ''}{why}; {words} lists what may be said"

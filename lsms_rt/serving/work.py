@@ -12,7 +12,7 @@ import numpy as np
 
 from lsms_rt.ct_slice import CtSlice, slice_from_array
 from lsms_rt.data import PROBE_IMAGE, PROBE_TEXT
-from lsms_rt.errors import InputError
+from lsms_rt.errors import InputError, located
 from lsms_rt.reading.left_out import LeftOut
 from lsms_rt.reading.load import load_slices
 from lsms_rt.runs.jobs import jobs_of
@@ -65,8 +65,11 @@ class Worker:
         seconds: dict[str, float] = {}
         segmenter = self._segmenters[task.model]
         with _timed(seconds, "text"):
-            for text in task.sentences:
-                segmenter.prepare_sentence(text)
+            for number, text in enumerate(task.sentences, 1):
+                try:
+                    segmenter.prepare_sentence(text)
+                except InputError as error:
+                    raise located(error, f"sentence {number}: " if len(task.sentences) > 1 else "") from error
         with _timed(seconds, "read"):
             slices = _slices_of(task)
             _check_masks(len(task.sentences) * sum(ct.hu.size for ct in slices))

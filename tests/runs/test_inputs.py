@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_segmenter import Halves, fake_run, write_arrays
+from fake_segmenter import LEFT, Halves, fake_run, write_arrays
 from predictions import SLICES, TEXT, predict
 
 from lsms_rt.cli.predict.lines import lines
@@ -76,6 +76,18 @@ def volumes(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: int | None, coun
 
     monkeypatch.setattr(run_module, "load_slices", several)
     return write_arrays(folder, 2)
+
+
+@pytest.mark.parametrize(("text", "warned"), [("the largest lesion in the left lobe", True), (LEFT, False)])
+def test_a_rank_in_a_series_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str, warned: bool
+) -> None:
+    """Every slice has a largest lesion; of a single slice there is nothing to say."""
+    paths = volumes(tmp_path / "in", monkeypatch, 9)
+    fake_run(paths[1:], text)
+    assert "not of the series" not in caplog.text
+    fake_run(paths[:1], text)
+    assert ("not of the series" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("bad", range(5))

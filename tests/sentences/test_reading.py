@@ -205,6 +205,14 @@ def test_an_open_vocabulary_is_read_alike(open_reader_: Reader, verdict: str, sa
         assert reading.read_as == said
 
 
+@pytest.mark.parametrize(
+    ("sentence", "ranks"),
+    [("the largest lesion", True), ("2nd largest cyst", True), ("most anterior lesion", True), ("a large cyst", False)],
+)
+def test_a_rank_is_noticed(reader: Reader, sentence: str, ranks: bool) -> None:
+    assert reader.read(sentence).ranks == ranks
+
+
 @pytest.mark.parametrize("sentence", ["the cyst", "no leison in segment VII", "zzz qqq", "the large cyst in the livr"])
 def test_a_record_is_read_back_whole(reader: Reader, sentence: str) -> None:
     reading = reader.read(sentence)

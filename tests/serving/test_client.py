@@ -25,7 +25,7 @@ from lsms_rt.client import Client, ServerError
 from lsms_rt.client.connection import Connection
 from lsms_rt.ct_slice import slice_from_array
 from lsms_rt.datasets.phantom.dicom import write_slice
-from lsms_rt.errors import InputError, SeveralSeriesError
+from lsms_rt.errors import InputError, SentenceNotUnderstoodError, SeveralSeriesError
 from lsms_rt.reading.load import load_slice
 from lsms_rt.serving import tensors
 
@@ -52,8 +52,16 @@ def test_predict_is_predict(demo: Any, example: Path) -> None:
 
 def test_what_is_wrong_is_an_input_error(demo: Any, example: Path, tmp_path: Path) -> None:
     with Client(demo.url) as client:
-        with pytest.raises(InputError, match="not understood"):
-            client.predict(example, "no cyst")
+        for said, told in (
+            ("no cyst", '^the sentence is not understood: .*"no"; .*; GET /models/NAME/words lists what may be said$'),
+            ("die Zyste", "^the sentence contains no word that this engine knows: it seems to be in German; .* said$"),
+        ):
+            with pytest.raises(SentenceNotUnderstoodError, match=told) as caught:
+                client.predict(example, said)
+            # Each once.
+            assert str(caught.value).count("the sentence ") == str(caught.value).count("words not in") == 1
+        with pytest.raises(SentenceNotUnderstoodError, match="^sentence 2: the sentence contains no word"):
+            client.predict(example, [TEXT, "die Zyste"])
         (tmp_path / "x").write_bytes(b"nothing")
         with pytest.raises(InputError, match="unknown format"):
             client.send(tmp_path / "x")

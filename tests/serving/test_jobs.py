@@ -202,6 +202,15 @@ def test_arrays_on_the_wire() -> None:
         unpack(good, 99)
 
 
+def test_a_misspelled_field_is_refused(demo: Any, example: Path) -> None:
+    """It would be missed only in the results: a job without its files."""
+    image = send(demo, example)
+    said = demo.http.post("/jobs", json={"image_id": image, "sentences": ["the cyst"], "fils": ["seg"]})
+    assert said.status_code == 422
+    assert "unknown fields: 1" in said.json()["error"]
+    demo.http.delete(f"/images/{image}")
+
+
 def test_a_sentence_that_is_not_understood_ends_the_job(demo: Any, example: Path) -> None:
     image = send(demo, example)
     job = ask(demo, image, "no cyst")

@@ -266,7 +266,7 @@ def test_a_misspelled_fact_is_refused(fakes: Callable[..., Any], example: Path) 
     answer = live.http.post(f"/images/{image}/complete", json={"seris": "slow 1", "orientation": 3})
     assert answer.status_code == 422
     said = answer.json()["error"]
-    assert "1 fields have a name that there is not" in said
+    assert "unknown fields: 1, whose names may be misspelled" in said
     assert "body.orientation" in said
     assert "seris" not in said
     assert read(live, image).status_code == 200

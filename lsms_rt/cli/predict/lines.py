@@ -74,7 +74,7 @@ def _why(records: Sequence[dict[str, Any]]) -> str:
         return f" ({LOST})"
     score, threshold = max(record["score"] for record in records), records[0]["confidence"]
     also = f"; in {lost} of them {LOST}" if lost else ""
-    return f" (highest probability {score:.4f}, threshold {threshold:.4f}{also})"
+    return f" (highest probability {score:.4f}, confidence threshold {threshold:.4f}{also})"
 
 
 def _series_line(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:

@@ -48,7 +48,7 @@ def test_lines_of_a_file() -> None:
     assert "found, 3 pixels," in lines([RECORD | {"area_mm2": None}], [ROW], ASKED)[0]
     nothing = ROW | {"found": 0}
     (line,) = lines([RECORD | {"found": False, "score": 0.25}], [nothing], ASKED)
-    assert line == "the file: nothing found (highest probability 0.2500, threshold 0.5000)"
+    assert line == "the file: nothing found (highest probability 0.2500, confidence threshold 0.5000)"
     assert "lost when resampled" in lines([RECORD | {"found": False}], [nothing], ASKED)[0]
 
 
@@ -57,7 +57,7 @@ def test_lines_of_a_series_name_what_was_found_and_count_the_rest() -> None:
     row = ROW | {"slices": 41, "volume_ml": 1.5}
     assert lines([*others, RECORD], [row], ASKED) == [
         "image 7 at -12.0 mm: found, 21 mm2, mean 40 HU, score 0.75, box [1, 2, 3, 4]",
-        "40 other slices: nothing found (highest probability 0.3900, threshold 0.5000)",
+        "40 other slices: nothing found (highest probability 0.3900, confidence threshold 0.5000)",
         "found in 1 of 41 slices, 1.50 ml, largest cross-section in image 7 at -12.0 mm",
     ]
     (lost,) = lines([*others[:2], RECORD | {"found": False}], [ROW | {"slices": 3, "found": 0}], ASKED)
