@@ -23,7 +23,7 @@ from lsms_rt.serving import feeder, wire
 from lsms_rt.serving.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
 from lsms_rt.serving.pool import ClosedError, Pool, QueueFullError
 from lsms_rt.serving.settings import Model, Settings
-from lsms_rt.serving.tasks import Cancelled, Failed, Infer, Progress
+from lsms_rt.serving.tasks import Cancelled, Failed, Infer, Opened, Progress
 from lsms_rt.serving.worker import logged_failure
 
 WAIT = 20.0
@@ -173,7 +173,7 @@ async def test_engines_that_cannot_be_opened_are_told() -> None:
         assert "cannot be opened" in pool.problem.message
 
 
-@pytest.mark.parametrize("where", ["recv", "start", "send"])
+@pytest.mark.parametrize("where", ["recv", "start", "end", "send"])
 @on_a_loop
 async def test_a_feeder_survives_any_error(
     monkeypatch: pytest.MonkeyPatch, where: str, caplog: pytest.LogCaptureFixture
@@ -188,6 +188,12 @@ async def test_a_feeder_survives_any_error(
             monkeypatch.setattr(context, "start", lambda self: fail(left) if left else real(self))
             os.kill(pid, signal.SIGKILL)
             await wait(lambda: not left)
+        elif where == "end":
+            (pid,) = pool.pids
+            end, left = feeder._end, [RuntimeError("can't start new thread, Mr. Miller")]
+            monkeypatch.setattr(feeder, "_end", lambda process: fail(left) if left else end(process))
+            os.kill(pid, signal.SIGKILL)
+            await wait(lambda: "worker 0 was not ended: unexpected RuntimeError" in caplog.text)
         else:
             name, kind = {"recv": ("loads", pickle.UnpicklingError), "send": ("dumps", MemoryError)}[where]
             real, left = getattr(pickle, name), [kind("Mr. Miller")]
@@ -201,6 +207,22 @@ async def test_a_feeder_survives_any_error(
         assert after.state == DONE
         assert (pool.alive, pool.running) == (True, 0)
         assert "Miller" not in caplog.text
+
+
+@on_a_loop
+async def test_a_process_that_opens_too_late_gets_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeder, "RETRY", 0.01)
+    async with pool_of() as pool:
+        await wait(lambda: pool.ready == 1)
+        (worker,), pids = pool._workers, pool.pids
+        worker._not_opened(feeder.LATE)
+        worker._heard(Opened({}))
+        assert not worker.free
+        assert pool.ready == 0
+        after = pool.submit(asked("slow 1"))
+        await wait(lambda: after.over)
+        assert after.state == DONE
+        assert pool.pids != pids
 
 
 def fail(left: list[Exception]) -> None:
