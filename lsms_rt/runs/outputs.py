@@ -131,7 +131,7 @@ def _write_sr(given: InputAnswers, paths: Sequence[Path]) -> None:
 
     seg = given.written(SEG)
     if seg is None and any(answer.found for answer in given.answers):
-        raise InputError("its Segmentation was not written; see why, and run it again")
+        raise InputError("its Segmentation, to which it refers, was not written")
     write_sr(given.answers, paths[0], seg=seg, **given.origin)
 
 

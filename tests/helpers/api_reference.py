@@ -45,7 +45,11 @@ def class_lines(cls: type, constructor: bool) -> Iterator[str]:
     if dataclasses.is_dataclass(cls):
         fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(cls))
         lines.append(f"- fields: {fields}")
-    properties = [name for name, member in members_of(cls) if isinstance(member, property)]
+    properties = [
+        name
+        for name, member in members_of(cls)
+        if isinstance(member, property) and not summary_of(member).startswith("Deprecated")
+    ]
     if properties:
         lines.append(f"- properties: {', '.join(f'`{name}`' for name in properties)}")
     for name, member in members_of(cls):

@@ -68,7 +68,7 @@ def test_a_report_without_its_segmentation_is_not_written(
     err = capsys.readouterr().err
     assert (
         "not written: segmentation.dcm: no" in err
-        and "not written: report.dcm: its Segmentation was not written; " in err
+        and "not written: report.dcm: its Segmentation, to which it refers, was not written" in err
     )
     assert not (out / "report.dcm").exists()
 
@@ -155,7 +155,7 @@ def test_an_input_that_is_not_dicom_has_none(tmp_path: Path, capsys: pytest.Capt
     code = predict(tmp_path / "a.npy", "--text", TEXT, "-o", tmp_path / "out", "--sc", "--rtstruct", "--seg", "--sr")
     err = capsys.readouterr().err
     assert code == 5 and err.count("not a DICOM image, so a DICOM object cannot refer to it") == 3
-    assert "report.dcm: its Segmentation was not written" in err
+    assert "report.dcm: its Segmentation, to which it refers, was not written" in err
 
 
 @pytest.mark.slow
