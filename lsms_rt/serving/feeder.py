@@ -144,7 +144,8 @@ class Feeder:
                 # Waiting takes a thread, and starting one may fail.  The next process must start regardless.
                 _log.error("worker %d was not ended: unexpected %s", self._number, type(error).__name__)
                 pause = max(pause, RETRY)
-            if when:
+            # Told to the one who asked, where it is cut off because the pool closes.
+            if when and not self._pool.closing.is_set():
                 _log.error("worker %d ended %s (exit code %s); another one is started", self._number, when, code)
             await self._pool.pause(pause)
 

@@ -61,7 +61,8 @@ class Pool:
     ) -> None:  # fmt: skip
         self.settings, self._ended, self.work = settings, ended, work
         self._queue: deque[Job] = deque()
-        self.closing = asyncio.Event()
+        # ``hurry``: set by who does not wait for running jobs
+        self.closing, self.hurry = asyncio.Event(), asyncio.Event()
         self._cut_off: list[Job] = []
         self.models: dict[str, dict[str, Any]] = {}
         self.problem: Failed | None = None
@@ -162,7 +163,7 @@ class Pool:
     async def close(self) -> list[Job]:
         """Take no more jobs, let the running ones end within the grace time, and stop the workers.
 
-        It takes at most the grace time and ``CUT`` seconds.
+        It takes at most the grace time, which ends when ``hurry`` is set, and ``CUT`` seconds.
 
         Returns:
             The jobs that were cut off.
@@ -172,7 +173,9 @@ class Pool:
             self.over(self._queue.popleft(), SHUTDOWN)
         for one in self._workers:
             one.settle()
-        await self._join(self.settings.grace)
+        grace, hurried = (asyncio.ensure_future(one) for one in (self._join(self.settings.grace), self.hurry.wait()))
+        await asyncio.wait((grace, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
         for one in self._workers:
             one.stop(SHUTDOWN, LISTENING)
         await self._join(CUT)

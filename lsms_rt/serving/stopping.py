@@ -66,6 +66,8 @@ def make_room(listener: Any) -> None:
 def listen(app: Any, host: str, port: int, grace: float, flush: float = FLUSH) -> None:
     """Answer requests until SIGTERM or Ctrl-C; then no job is taken, running ones may end, and their answers are sent.
 
+    A second Ctrl-C cuts them off.
+
     Args:
         app: from ``create_app``.
         host: address to listen on.
@@ -79,16 +81,29 @@ def listen(app: Any, host: str, port: int, grace: float, flush: float = FLUSH) -
     uvicorn: Any = importlib.import_module("uvicorn")
 
     class Stopping(uvicorn.Server):  # type: ignore[misc]
+        force_exit: bool = False
+        loop: asyncio.AbstractEventLoop | None = None
+
         async def startup(self, sockets: Any = None) -> None:
+            self.loop = asyncio.get_running_loop()
             await super().startup(sockets)
             for one in self.servers if self.started else ():
                 for listener in one.sockets:
                     make_room(listener)
 
+        def handle_exit(self, *signal: Any) -> None:
+            super().handle_exit(*signal)
+            if self.force_exit and self.loop is not None:
+                # uvicorn would drop all where it is.  Running jobs are cut off, and their senders told.
+                self.force_exit = False
+                self.loop.call_soon_threadsafe(app.state.server.pool.hurry.set)
+
         async def shutdown(self, sockets: Any = None) -> None:
             deadline = time.monotonic() + grace + flush
             # While uvicorn still listens: whoever waits, or comes now, gets an answer that says why.
             await app.state.server.stop()
+            if app.state.server.pool.hurry.is_set():
+                deadline = time.monotonic() + flush
             self.config.timeout_graceful_shutdown = max(1.0, deadline - time.monotonic())
             await super().shutdown(sockets)
 

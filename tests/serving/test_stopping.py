@@ -99,6 +99,25 @@ def test_running_jobs_end_and_the_others_are_told(start: Callable[[float], Proce
 
 
 @pytest.mark.slow
+def test_a_second_ctrl_c_cuts_off_what_runs(start: Callable[[float], Process]) -> None:
+    server = start(60.0)
+    running = server.infer("slow 4000")
+    server.until(lambda: server.metric("lsms_running") == 1)
+    server.process.send_signal(signal.SIGINT)
+    server.until(lambda: refused(server.infer("slow 1").result()))
+    assert not running.done()
+    begun = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    assert refused(running.result())
+    _, log = server.process.communicate(timeout=20)
+    assert time.monotonic() - begun < 15
+    assert server.process.returncode == 0
+    assert re.search(r"stopped before \d+ of the tasks were done", log)
+    assert "Traceback" not in log
+    assert "another one is started" not in log
+
+
+@pytest.mark.slow
 def test_what_takes_longer_is_cut_off_and_told(start: Callable[[float], Process]) -> None:
     server = start(0.5)
     running = server.infer("deaf 4000")
