@@ -217,7 +217,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    from lsms_rt.bench.compare import compare
+    from lsms_rt.bench.compare import MIN_SAMPLES, PROCESS, compare
     from lsms_rt.bench.tables import compare_table
 
     a, b = read(arguments.a), read(arguments.b)
@@ -230,6 +230,9 @@ def run_compare(arguments: argparse.Namespace) -> int:
         )
     else:
         print(compare_table(differences))
+        if any(row.verdict == "unclear" for row in differences):
+            noise = f"{arguments.noise:.0%}, for two processes' latencies {max(arguments.noise, PROCESS):.0%}"
+            print(f"unclear: the interval reaches into the noise ({noise}), or is of fewer than {MIN_SAMPLES} samples")
         for caution in cautions:
             status(f"warning: {caution}")
     # A peer that became slower is not a failure of ours.

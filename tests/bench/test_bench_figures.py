@@ -174,9 +174,15 @@ def test_compare_tells_how_the_measurements_differ() -> None:
     ]
 
 
-def test_few_samples_give_no_verdict() -> None:
+def test_few_samples_give_no_verdict_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = [peers_record(scale) | {"launches": 3, "rounds": 3} for scale in (1.0, 1.5)]
     assert {d.verdict for d in compare(*few)[0]} == {"unclear"}
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file, record in zip(files, few, strict=True):
+        file.write_text(json.dumps(record))
+    assert main(["bench", "compare", *map(str, files), "--noise", "0.1"]) == 0
+    why = "unclear: the interval reaches into the noise (10%, for two processes' latencies 20%), or is of fewer than 5"
+    assert why in capsys.readouterr().out
 
 
 def test_a_faster_engine_passes_and_a_slower_one_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
