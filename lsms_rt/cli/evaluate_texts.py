@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lsms_rt.bench.accuracy.evaluate import Accuracy
 
+# Resampling fewer cases does not show how far others may lie.
+FEW_CASES = 10
 # printed in this order: (heading, [(figure, its text)])
 FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
@@ -96,6 +98,8 @@ def _figures(accuracy: Accuracy) -> list[str]:
             for name, what in (figures if found else ())
         ]
     text += [f"not measured: {accuracy.left_out}"] if accuracy.left_out else []
+    if 1 < accuracy.cases < FEW_CASES:
+        text.append(f"the intervals, which resample cases, are too narrow: {accuracy.cases} cases are few")
     if accuracy.dice_by_diameter_mm:
         text.append("mean Dice by diameter")
         text += [f"  {f'{bin_} mm':72} {_number(dice)}" for bin_, dice in accuracy.dice_by_diameter_mm.items()]

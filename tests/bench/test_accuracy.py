@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from lsms_rt.bench.accuracy.lines import reference_lines
 from lsms_rt.bench.accuracy.presence import presence_of
 from lsms_rt.bench.accuracy.tables import tables
 from lsms_rt.calibration.bounds import interval_by_case
+from lsms_rt.cli.evaluate_texts import accuracy_text
 from lsms_rt.datasets.questions import Answer, ask, questions
 from lsms_rt.datasets.refhl import Annotation, read_annotations
 from lsms_rt.errors import DatasetError, InputError, SentenceNotUnderstoodError
@@ -164,6 +166,13 @@ class Scored:
         found = text != "1"
         fields = {"mask": truth & found, "probability": np.where(truth, 0.9, 0.1), "score": 0.9 if truth.any() else 0.1}
         return type("Result", (), fields)()
+
+
+@pytest.mark.parametrize(("cases", "told"), [(1, False), (2, True), (9, True), (10, False)])
+def test_intervals_of_few_cases_are_called_too_narrow(two_lesions: Path, cases: int, told: bool) -> None:
+    """Of one case there is none."""
+    accuracy, _ = evaluate(Scored(two_lesions), read_annotations(two_lesions))
+    assert ("too narrow" in accuracy_text(replace(accuracy, cases=cases), {})) == told
 
 
 def test_what_the_confidence_rule_hides_is_seen(two_lesions: Path, tmp_path: Path) -> None:
