@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from lsms_rt.machine.cpu import cpu_count
 from lsms_rt.model.config import MAX_TOKENS, OWN_TOKENS, PRESETS
 
 from .launch import Launch
@@ -213,9 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of a sentence, padded",
     )  # fmt: skip
     # Not all of the machine's: a process takes two seconds to import PyTorch and Triton.
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
-        "--jobs", type=int, default=usable, help="processes (default: the CPUs that this one may use, %(default)s)"
+        "--jobs", type=int, default=cpu_count(), help="processes (default: the CPUs that this one may use, %(default)s)"
     )
     parser.add_argument("-o", "--output", type=Path, help="folder for PTX, cubin and metadata")
     parser.add_argument("--report", type=Path, help="JSON file for the table")

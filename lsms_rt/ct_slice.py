@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 # HU: air to the 12-bit maximum
 HU_MIN, HU_MAX = -1024.0, 3071.0
-# HU: a body has fat, and air around it, which are below the first; what is below the second is padding.  Of a thousand
-# values that are not HU, one may be so low by chance.
-FAT, NO_AIR, FEW = -50.0, -1100.0, 0.001
+# HU: fat, and the air around a body, are below
+FAT = -50.0
+# HU: what is below is no air, but padding
+PADDING = -1100.0
+# The share of values that may be so low by chance, where they are not HU.
+FEW = 0.001
 # pixels along a side
 MIN_SIDE, MAX_SIDE = 16, 4096
 
@@ -130,8 +133,8 @@ def doubts_about(hu: NDArray[Any], measured: NDArray[np.bool_] | None = None) ->
     """
     where: Any = True if measured is None else measured
     notes: tuple[str, ...] = ()
-    seen = (hu >= NO_AIR) & where
-    if np.count_nonzero((hu < FAT) & seen) < FEW * np.count_nonzero(seen):
+    seen = (hu >= PADDING) & where
+    if np.count_nonzero((hu < FAT) & seen) <= FEW * np.count_nonzero(seen):
         notes += (
             f"hardly any value is below {FAT:.0f} HU, as fat and air are: values are taken as Hounsfield units, "
             "check that they are",
@@ -158,12 +161,13 @@ def check_array(shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> No
     check_shape(shape[0], shape[1], source)
 
 
-def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> CtSlice:
+def slice_from_array(a: NDArray[Any], source: str = "array", *, doubtful: bool = True, **fields: Any) -> CtSlice:
     """Build a ``CtSlice`` from an array in HU.
 
     Args:
         a: (H, W), integers or floats in HU, in the model's frame: the usual axial view.
         source: a short name for messages.
+        doubtful: note values that a CT slice rarely has.
         **fields: other fields of ``CtSlice``.
 
     Raises:
@@ -175,6 +179,6 @@ def slice_from_array(a: NDArray[Any], source: str = "array", **fields: Any) -> C
         raise InputError(f"{source}: {bad} of {a.size} values are NaN or infinite; use -1024 for air")
     # float16 cannot represent 3071
     wide = a.astype(np.promote_types(a.dtype, np.float32))
-    notes = (*fields.pop("notes", ()), *doubts_about(wide))
+    notes = (*fields.pop("notes", ()), *(doubts_about(wide) if doubtful else ()))
     hu = np.clip(wide, HU_MIN, HU_MAX).astype(np.float32, order="C")
     return CtSlice(hu, source=source, notes=notes, **fields)

@@ -37,7 +37,8 @@ class Segmenter:
             rejected, since engines are code.  None: no check.
         trust_host_code: let a version-compatible TensorRT engine run the code that it brings for the CPU, as this user;
             with a ``digest`` it may anyway.
-        threads: number of CPU threads per slice; None lets the library choose.
+        threads: number of CPU threads per slice; None lets the library choose, or gives it
+            the CPUs that this process may use, where that is not all.
         device: "cpu", "cuda", "cuda:1", and for ONNX Runtime also "tensorrt"; None uses a GPU if the engine's backend
             supports it.
         cuda_graph: run TensorRT engines as CUDA graphs.

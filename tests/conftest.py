@@ -91,14 +91,6 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_outlives_a_power_failure() -> Iterator[None]:
-    """Leave it to the system when it writes to the disk: to wait for that takes long, and no test can see it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
 def parser_made_once() -> Iterator[None]:
     """Make the command line's parser once, which takes 3 ms: tests call commands more than a thousand times."""
     from lsms_rt.cli import main

@@ -57,7 +57,10 @@ class Http:
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if parts.scheme == "http" and not local:
             _log.warning("images go over http:// to another machine, where others can read them; use https://")
-        headers = {} if login.token is None else {"Authorization": f"Bearer {login.token}"}
+        # A few packed bytes may become gigabytes before their size is seen.
+        headers = {"Accept-Encoding": "identity"}
+        if login.token is not None:
+            headers["Authorization"] = f"Bearer {login.token}"
         auth = None if login.user is None else httpx.BasicAuth(login.user, login.password or "")
         try:
             verify = True if ca is None else ssl.create_default_context(cafile=str(ca))
@@ -107,6 +110,8 @@ class Http:
             with self._http.stream(method, path, **options) as answer:
                 if not answer.is_success and answer.status_code not in allowed:
                     raise _error(answer.status_code)
+                if answer.headers.get("Content-Encoding", "identity") != "identity":
+                    raise ArchiveFailedError("the archive packs its answer, which was not asked for; see its settings")
                 yield answer
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ArchiveAwayError("the archive cannot be reached; it is waited for") from error
@@ -117,7 +122,7 @@ class Http:
 
 
 def body_of(answer: httpx.Response) -> bytes:
-    """Return the body of an answer, which may be packed, or endless.
+    """Return the body of an answer, which may be endless.
 
     Raises:
         ArchiveFailedError: it is larger than ``MAX_JSON``.

@@ -71,6 +71,15 @@ class _Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is no choice, and name the near one, or all: argparse's words differ between Pythons."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(one) for one in action.choices]
+        close = get_close_matches(str(value), choices, 1, cutoff=0.75)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(map(repr, choices))}"
+        raise argparse.ArgumentError(action, hint)
+
     def error(self, message: str) -> NoReturn:
         what, _, value = message.partition(": ")
         if what == "unrecognized arguments" and value.endswith(".json"):
@@ -78,10 +87,6 @@ class _Parser(argparse.ArgumentParser):
             message = "--json takes no file, it prints to stdout; use -o FILE to write a record"
         elif what == "unrecognized arguments":
             message = f"unrecognized arguments ({len(value.split())}); quote sentences that contain spaces"
-        elif value.startswith("invalid choice: "):
-            choices = value.rpartition("(choose ")[2].rstrip(")")
-            close = get_close_matches(value.split("'")[1], re.findall("'([^']+)'", choices), 1, cutoff=0.75)
-            message = f"{what}: " + (f"did you mean {close[0]}?" if close else f"choose {choices}")
         elif value.startswith("invalid float value"):
             message = f"{what}: not a number"
         elif value.startswith("invalid "):

@@ -65,7 +65,7 @@ class Connection:
         self._errors = httpx.HTTPError
         limits = httpx.Timeout(timeout, connect=10.0)
         # With the authorities of SSL_CERT_FILE, also where the environment's proxies are left out.  To read them takes
-        # 20 ms, and http:// needs none.
+        # 20 ms, and http:// needs none: redirections to https:// are not followed.
         try:
             known = parts.scheme == "https" and httpx.create_ssl_context()
         except OSError as error:

@@ -154,7 +154,8 @@ def open_backend(
 
     Args:
         engine: the engine directory, from ``open_directory``.
-        threads: CPU threads; None lets the library choose.
+        threads: CPU threads; None lets the library choose, or gives it
+            the CPUs that this process may use, where that is not all.
         device: "cpu", "cuda" or "cuda:1", for ONNX Runtime also "tensorrt" (its execution provider); None uses a GPU if
             there is one and the backend can.
         cuda_graph: whether TensorRT runs plans as CUDA graphs.

@@ -95,7 +95,8 @@ def read_image(path: Path, name: str, stated: Stated = NOTHING) -> CtSlice:
         level, width = stated.window
         note = f"an 8-bit image is assumed to show level {level:g}, width {width:g} HU, as given"
         hu = level - width / 2 + a.astype(np.float32) * (width / 255)
-        return _stated_slice(hu, name, stated, note)
+        # What values it has is the window's doing.
+        return _stated_slice(hu, name, stated, note, doubtful=False)
     if mode.startswith("I"):
         low, high = int(a.min()), int(a.max())
         if low < 0 or high > _MAX_STORED:
@@ -107,8 +108,10 @@ def read_image(path: Path, name: str, stated: Stated = NOTHING) -> CtSlice:
     raise InputError(f"{name}: an image of mode {mode}; {fix}")
 
 
-def _stated_slice(hu: NDArray[Any], name: str, stated: Stated, *notes: str) -> CtSlice:
-    return slice_from_array(hu, name, notes=notes, spacing_mm=stated.spacing, side_known=stated.side_known)
+def _stated_slice(hu: NDArray[Any], name: str, stated: Stated, *notes: str, doubtful: bool = True) -> CtSlice:
+    return slice_from_array(
+        hu, name, doubtful=doubtful, notes=notes, spacing_mm=stated.spacing, side_known=stated.side_known
+    )
 
 
 def _has_pages(image: Any) -> bool:

@@ -93,20 +93,22 @@ class Contract:
         return self._last_words("density", "enhancement", "size", "order", "nature")
 
     @cached_property
-    def plain(self) -> frozenset[str]:
+    def indifferent(self) -> frozenset[str]:
         """Words of which a misspelled one may be left out: those of any lesion, and single ones of places."""
         places = {keys_of(text) for row in self.groups.get("place", ()) for text in row}
         return self._any_lesion | {keys[0] for keys in places if len(keys) == 1}
 
     @cached_property
-    def telling(self) -> frozenset[str]:
+    def distinguishing(self) -> frozenset[str]:
         """Words that say of which kind a lesion is: without one of them, another lesion may be meant."""
-        return self._last_words("type", "broader", "nature", "density", "enhancement", "size") - self._any_lesion
+        kinds = self._last_words("lesion", "type", "broader", "nature", "density", "enhancement", "size")
+        return kinds - self._any_lesion
 
     @cached_property
     def _any_lesion(self) -> frozenset[str]:
-        # but "density" of "low density", which names a lesion, too
-        return self._last_words("lesion") - self.looks
+        # but of rows like "hypodense lesion", "hypodensity", "dark area"
+        rows = [row for row in self.groups.get("lesion", ()) if len(keys_of(row[0])) == 1]
+        return frozenset(keys_of(text)[-1] for row in rows for text in row)
 
     @cached_property
     def places(self) -> frozenset[str]:

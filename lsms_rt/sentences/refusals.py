@@ -31,6 +31,8 @@ _SIGNS = re.compile(
     r"[\u00ac\u2260\u2209\u220c\u2205\u2216\u2284\\~\u2717\u2718\u2716\u274c\u274e\U0001f6ab\u26d4\u0335-\u0338]"
     r"|!(?=[\w=])|\(\s*[-\u2013\u2014\u2212]\s*\)|(?:^|\s)-(?=[^\W\d])|=\s*0\b|\bcount\W+0\b|(?:^|\s)n't\b"
 )
+# Letters of a word that tells one lesion from another, of which a misspelled one is refused.
+SHORTEST = 5
 _LOBES = {"lobe", "lobes"}
 _IN, _ARTICLES = {"in", "within", "inside", "at"}, {"the", "a", "an"}
 # Words that say which of two lesions is meant, and are refused where they are misspelled.
@@ -113,17 +115,25 @@ def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> 
     """Refuse a word that is one letter away from a side, an exception or a word that tells one lesion from another."""
     harmless = contract.function | contract.numbers | contract.units | contract.segment_words
     unneeded = unneeded_places(words, contract, lexicon)
-    # The words of an open vocabulary are left to the network.
-    telling = frozenset[str]() if lexicon.is_open else contract.telling
     reasons = list[Reason]()
     for at, word in enumerate(words):
         if not word.key.isalpha() or word.key in harmless or lexicon.is_word(word):
             continue
         meant = {critical: kind for critical, kind in _CRITICAL.items() if _may_be(word.key, critical)}
-        if not meant and at not in unneeded and word.key not in contract.named:
-            meant = dict.fromkeys(sorted(one for one in telling if _may_be(word.key, one))[:1], "unknown")
+        if not meant and at not in unneeded:
+            meant = dict.fromkeys(_distinguishing(word.key, contract, lexicon), "unknown")
         reasons += [Reason(kind, f'word {word.number} may mean "{critical}"') for critical, kind in meant.items()]
     return reasons
+
+
+def _distinguishing(key: str, contract: Contract, lexicon: Lexicon) -> list[str]:
+    """Return the word of a kind of lesion that a word is misspelled for: none or one, the nearest."""
+    # What an open vocabulary spells is left to the network; what is refused already needs no second reason.
+    if lexicon.is_open or key in contract.named or key in contract.refused:
+        return []
+    # Shorter ones are a letter away from too many others: "met" from "meet", "dark" from "park".
+    found = [meant for meant in contract.distinguishing if len(meant) >= SHORTEST and one_edit(key, meant)]
+    return sorted(found, key=lambda meant: (sorted(meant) != sorted(key), len(meant) != len(key), meant))[:1]
 
 
 def _may_be(key: str, critical: str) -> bool:

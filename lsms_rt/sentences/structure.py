@@ -72,7 +72,7 @@ def _is_slip(key: str, contract: Contract) -> bool:
     """Whether a word is most likely a misspelled one that says nothing of which lesion is meant: "leison", "livr"."""
     if any(sorted(key) == sorted(small) and one_edit(key, small) for small in contract.function):
         return True
-    return len(key) > 3 and any(one_edit(key, meant) for meant in contract.plain)
+    return len(key) > 3 and any(one_edit(key, meant) for meant in contract.indifferent)
 
 
 def _carries(words: Sequence[Word], at: int, contract: Contract, lexicon: Lexicon) -> bool:

@@ -99,15 +99,15 @@ class _Keeper:
         self.folder = run.folder / "best"
         # a guess, until the first validation is measured
         self.took = FIRST_SECONDS
-        self.since = self.told = time.monotonic()
+        self.since = self.last_line = time.monotonic()
 
     def after_update(self, stage: Stage) -> None:
         now = time.monotonic()
         if now - self.since > self.took / VALIDATION_SHARE:
             self.validate(stage.name)
-        elif self.status is not None and now - self.told > LINE_SECONDS and not sys.stderr.isatty():
+        elif self.status is not None and now - self.last_line > LINE_SECONDS and not sys.stderr.isatty():
             self.status(progress_line(self.run, self.length, stage.name))
-            self.told = now
+            self.last_line = now
 
     def validate(self, stage: str) -> None:
         began = time.monotonic()
@@ -122,7 +122,7 @@ class _Keeper:
             # The progress bar makes way for the line.
             with tqdm.external_write_mode():
                 self.status(line_of(self.run.done.updates, stage, found))
-        self.since = self.told = time.monotonic()
+        self.since = self.last_line = time.monotonic()
         self.took = self.since - began
 
     def best(self) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ ARROWS = {
     "mathematics": {"body"},
     "records": {"atomic", "digest", "errors", "machine"},
     "style": set(),
-    "kernels": {"atomic", "digest", "mathematics", "records"},
+    "kernels": {"atomic", "digest", "machine", "mathematics", "records"},
     "model": {"errors", "kernels", "mathematics"},
     "datasets": {"atomic", "ct_slice", "digest", "errors", "machine", "postprocess", "privacy", "reading"},
     "graph": {"errors", "kernels"},

@@ -85,6 +85,8 @@ def test_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ct = load_slice(tmp_path / "a.png", stated=Stated(window=(50, 350)))
     assert ct.hu[0, 0] == -125 and ct.hu[-1, -1] == pytest.approx(225) and ct.source == "the file"
     assert ct.notes == ("an 8-bit image is assumed to show level 50, width 350 HU, as given",)
+    # A usual window of the liver has no fat.
+    assert len(load_slice(tmp_path / "a.png", stated=Stated(window=(60, 150))).notes) == 1
     assert load_slices(tmp_path / "a.png", stated=Stated(window=(0, 1000)))[0].hu[-1, -1] == pytest.approx(500)
     caplog.clear()
     Image.fromarray(np.full((16, 20), 900, np.uint16)).save(tmp_path / "b.png")

@@ -185,10 +185,30 @@ def test_a_slip_that_tells_nothing_is_left_out_and_named(reader: Reader, sentenc
 
 
 @pytest.mark.parametrize(
+    "sentence",
+    [
+        "simply show me the cyst in the left lobe",
+        "the slight hypodense lesion in the left lobe",
+        "outline the cyst, shall we",
+        "the cyst in the diseased liver",
+        "the cyst in the left lobe for Mr Park",
+    ],
+)
+def test_words_that_are_a_letter_away_by_chance_are_left_out(reader: Reader, sentence: str) -> None:
+    assert reader.read(sentence).understood == "partly"
+
+
+@pytest.mark.parametrize("sentence", ["the hematoma in the left lobe", "the larger cyst"])
+def test_what_is_refused_already_has_one_reason(reader: Reader, sentence: str) -> None:
+    assert [reason.text for reason in reader.read(sentence).reasons if "may mean" in reason.text] == []
+
+
+@pytest.mark.parametrize(
     ("sentence", "meant"),
     [("the hyperdens lesion", "hyperdense"), ("the smal cyst", "small"), ("the low-densty lesion", "density"),
      ("the calcifed lesion in the right lobe", "calcified"), ("in the right lobe, hypervascualr: the lesion",
-     "hypervascular"), ("the rim-enhancin lesion", "enhancing"), ("the lesion in the liver. Cystc.", "cyst")],
+     "hypervascular"), ("the rim-enhancin lesion", "enhancing"), ("the lesion in the liver. Cystc.", "cysts"),
+     ("the hyperdensty cyst", "hyperdensity"), ("the lesions, hypodensites, in the liver", "hypodensities")],
 )  # fmt: skip
 def test_a_slip_that_tells_one_lesion_from_another_is_refused(reader: Reader, sentence: str, meant: str) -> None:
     """Left out, it would be answered by all lesions: "the hyperdens lesion" by dark ones, too."""

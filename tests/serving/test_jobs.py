@@ -202,10 +202,10 @@ def test_arrays_on_the_wire() -> None:
         unpack(good, 99)
 
 
-def test_a_misspelled_field_is_refused(demo: Any, example: Path) -> None:
+def test_an_unknown_field_is_refused(demo: Any, example: Path) -> None:
     """It would be missed only in the results: a job without its files."""
     image = send(demo, example)
-    said = demo.http.post("/jobs", json={"image_id": image, "sentences": ["the cyst"], "fils": ["seg"]})
+    said = demo.http.post("/jobs", json={"image_id": image, "sentences": ["the cyst"], "filenames": ["seg"]})
     assert said.status_code == 422
     assert "unknown fields: 1" in said.json()["error"]
     demo.http.delete(f"/images/{image}")
