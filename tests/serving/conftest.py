@@ -51,7 +51,8 @@ class Live:
         self._thread.start()
         self.http = httpx.Client(base_url=self.url, timeout=WAIT, trust_env=False, verify=False)
         end = time.monotonic() + WAIT
-        while not self.core.pool.ready and self.core.pool.problem is None:
+        # Forked, a worker may be ready before the one who started it knows its number.
+        while not (self.core.pool.ready and self.core.pool.pids) and self.core.pool.problem is None:
             assert time.monotonic() < end, "no worker is ready"
             time.sleep(0.005)
 
