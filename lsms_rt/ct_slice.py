@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HU_MIN, HU_MAX = -1024.0, 3071.0
 # HU: fat, and the air around a body, are below
 FAT = -50.0
-# HU: what is below is no air, but padding
+# HU: lower values are padding, not air
 PADDING = -1100.0
 # The share of values that may be so low by chance, where they are not HU.
 FEW = 0.001

@@ -72,7 +72,10 @@ class _Parser(argparse.ArgumentParser):
         return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse what is no choice, and name the near one, or all: argparse's words differ between Pythons."""
+        """Reject a value that is not a choice; suggest the nearest choice, or list all of them.
+
+        Python versions word argparse's own message differently.
+        """
         if action.choices is None or value in action.choices:
             return
         choices = [str(one) for one in action.choices]

@@ -120,20 +120,21 @@ def _misspelled(words: Sequence[Word], contract: Contract, lexicon: Lexicon) -> 
         if not word.key.isalpha() or word.key in harmless or lexicon.is_word(word):
             continue
         meant = {critical: kind for critical, kind in _CRITICAL.items() if _may_be(word.key, critical)}
-        if not meant and at not in unneeded:
-            meant = dict.fromkeys(_distinguishing(word.key, contract, lexicon), "unknown")
+        if not meant and at not in unneeded and (nearest := _distinguishing(word.key, contract, lexicon)):
+            meant = {nearest: "unknown"}
         reasons += [Reason(kind, f'word {word.number} may mean "{critical}"') for critical, kind in meant.items()]
     return reasons
 
 
-def _distinguishing(key: str, contract: Contract, lexicon: Lexicon) -> list[str]:
-    """Return the word of a kind of lesion that a word is misspelled for: none or one, the nearest."""
+def _distinguishing(key: str, contract: Contract, lexicon: Lexicon) -> str | None:
+    """Return the word of a kind of lesion that a word is probably misspelled for; None if there is none."""
     # What an open vocabulary spells is left to the network; what is refused already needs no second reason.
     if lexicon.is_open or key in contract.named or key in contract.refused:
-        return []
+        return None
     # Shorter ones are a letter away from too many others: "met" from "meet", "dark" from "park".
     found = [meant for meant in contract.distinguishing if len(meant) >= SHORTEST and one_edit(key, meant)]
-    return sorted(found, key=lambda meant: (sorted(meant) != sorted(key), len(meant) != len(key), meant))[:1]
+    # Letters that changed places come first, then words of the same length.
+    return min(found, key=lambda meant: (sorted(meant) != sorted(key), len(meant) != len(key), meant), default=None)
 
 
 def _may_be(key: str, critical: str) -> bool:

@@ -70,7 +70,7 @@ def fit(
         tokenizer: the file that goes into the checkpoint.
         thresholds: the sentences that the thresholds are chosen on; None for ``validation``.  A quantile of few
             negative sentences is a poor one, so it should hold many.
-        status: receives one line per validation and, where standard error is no terminal, one a minute.
+        status: receives one line per validation, and one per minute if standard error is not a terminal.
 
     Raises:
         InputError: state or weights cannot be written; what was written before is still there.
