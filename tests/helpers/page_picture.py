@@ -10,19 +10,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-from serving_page import WAIT_S, Visit
+from serving_page import FLAGS, Visit, await_server
 
 from lsms_rt.datasets.phantom.dataset import write_phantom
 from lsms_rt.datasets.phantom.spec import PhantomSpec
 
 PICTURE = Path(__file__).parents[2] / "docs" / "page.png"
 SENTENCES = "the low-density lesion in the left lobe", "the lesion in the right lobe"
-# Without a GPU WebGL is drawn by the processor, which must be allowed.
-FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 SIZE = {"width": 1280, "height": 800}
 
 
@@ -32,24 +29,14 @@ def main() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        server = subprocess.Popen([sys.executable, "-m", "lsms_rt.cli", "serve", "demo", "--port", str(port)])
+        command = [sys.executable, "-m", "lsms_rt.cli", "serve", "demo", "--port", str(port)]
+        server = subprocess.Popen(command, stderr=subprocess.PIPE)
         try:
-            _await(port)
+            await_server(server, port)
             _draw(f"http://127.0.0.1:{port}", sorted((Path(name) / "phantom/images/case_000").iterdir()))
         finally:
             server.terminate()
             server.wait()
-
-
-def _await(port: int) -> None:
-    end = time.monotonic() + WAIT_S
-    while True:
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if time.monotonic() > end:
-            raise SystemExit("the server did not start")
-        time.sleep(0.05)
 
 
 def _draw(address: str, slices: list[Path]) -> None:

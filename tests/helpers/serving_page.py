@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,20 @@ import numpy as np
 from PIL import Image
 
 WAIT_S = 60.0
+# Of Chromium.  Without a GPU WebGL is drawn by the processor, which must be allowed.
+FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+def await_server(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a server listens; AssertionError, with what it said, if it does not."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end and server.poll() is None:
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    server.kill()
+    raise AssertionError(f"the server did not start: {server.communicate()[1].decode()}")
 
 
 class Visit:

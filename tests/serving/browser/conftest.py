@@ -10,18 +10,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_page import WAIT_S, Visit
+from serving_page import FLAGS, WAIT_S, Visit, await_server
 
 from lsms_rt.serving.routes_page import VIEWER
 
-# Without a GPU WebGL is drawn by the processor, which must be allowed.
-FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 # Requests that may wait: tests fill the queue.
 QUEUE = 2
 SIZE = {"width": 1000, "height": 700}
@@ -54,22 +51,11 @@ def address(chromium: Any) -> Iterator[str]:
     server = subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     url = f"http://127.0.0.1:{port}"
     try:
-        _await(server, port)
+        await_server(server, port)
         yield url
     finally:
         server.terminate()
         server.communicate(timeout=WAIT_S)
-
-
-def _await(server: subprocess.Popen[bytes], port: int) -> None:
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end and server.poll() is None:
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    server.kill()
-    raise AssertionError(f"the server did not start: {server.communicate()[1].decode()}")
 
 
 def _tab(chromium: Any, script: str | None = None) -> Iterator[Any]:
