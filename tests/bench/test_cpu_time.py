@@ -31,7 +31,8 @@ def spin(seconds: float) -> None:
 
 
 def test_cpu_time_is_that_of_all_threads_and_not_of_waiting() -> None:
-    waited = cost(lambda: time.sleep(0.05))
+    # The least of three: a thread that another test left may be computing meanwhile.
+    waited = min((cost(lambda: time.sleep(0.05)) for _ in range(3)), key=lambda one: one.cpu_seconds)
     assert waited.seconds >= 0.05 > waited.cpu_seconds
 
     def two() -> None:
